@@ -1,0 +1,1 @@
+"""Calibrators: one file per algorithm. Installed as ``dfq_deploy.calibrators``."""

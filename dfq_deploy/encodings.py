@@ -1,0 +1,168 @@
+"""Scale and zero-point arithmetic: how real numbers become integers. NumPy only.
+
+``q = clip(round_half_even(x / scale) + zero_point, qmin, qmax)`` and ``x ~ (q - zero_point) * scale``,
+as ONNX's QuantizeLinear and DequantizeLinear define them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Encoding", "QuantType", "Range"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class QuantType:
+    """An integer type and how real values are laid on it.
+
+    Args:
+        bits: width, 2 to 16 (32 for biases).
+        signed: two's complement if true.
+        symmetric: the zero point is fixed: 0 if signed, the middle if unsigned.
+    """
+
+    bits: int
+    signed: bool
+    symmetric: bool
+
+    def __post_init__(self) -> None:
+        if not (2 <= self.bits <= 16 or self.bits == 32):
+            raise ValueError(f"QuantType: bits={self.bits} is outside 2..16 (or 32)")
+
+    @property
+    def qmin(self) -> int:
+        """Smallest integer: -2^(b-1) or 0; symmetric signed types leave the smallest one out."""
+        if not self.signed:
+            return 0
+        return -(2 ** (self.bits - 1)) + (1 if self.symmetric else 0)
+
+    @property
+    def qmax(self) -> int:
+        """Largest integer: 2^(b-1) - 1 or 2^b - 1."""
+        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+
+    def __str__(self) -> str:
+        return f"{'s' if self.signed else 'u'}{self.bits}"
+
+
+@dataclass(frozen=True)
+class Range:
+    """The smallest and largest value that a tensor is quantized for.
+
+    Args:
+        low, high: finite, ``low <= high``. Zero is always added to the range when an encoding is
+            made of it, since padding and ReLU need an exact zero.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (np.isfinite(self.low) and np.isfinite(self.high) and self.low <= self.high):
+            raise ValueError(f"Range: [{self.low}, {self.high}] is not finite and ascending")
+
+    def union(self, other: "Range") -> "Range":
+        """The smallest range that holds both."""
+        return Range(min(self.low, other.low), max(self.high, other.high))
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """Scale, zero point, integer type and channel axis of one tensor.
+
+    Args:
+        scale: float32, shape () or (channels,); positive.
+        zero_point: int32, same shape.
+        qtype: the integer type.
+        axis: the channel axis where scale has one, else None.
+    """
+
+    scale: NDArray[np.float32]
+    zero_point: NDArray[np.int32]
+    qtype: QuantType
+    axis: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale.shape != self.zero_point.shape or (self.scale.ndim == 1) != (self.axis is not None):
+            raise ValueError(
+                f"Encoding: scale {self.scale.shape}, zero point {self.zero_point.shape} and axis {self.axis} disagree"
+            )
+        if not (np.isfinite(self.scale).all() and (self.scale > 0).all()):
+            raise ValueError(f"Encoding: scale must be finite and positive, got {self.scale}")
+
+    @classmethod
+    def of_range(cls, span: Range, qtype: QuantType) -> "Encoding":
+        """The per-tensor encoding whose integers cover ``span`` and zero."""
+        return cls.of_bounds(np.asarray(span.low), np.asarray(span.high), qtype, None)
+
+    @classmethod
+    def of_bounds(cls, low: Floats, high: Floats, qtype: QuantType, axis: int | None) -> "Encoding":
+        """Encodings for bounds of shape () or (channels,). An all-zero channel gets scale 1."""
+        low64 = np.minimum(low.astype(np.float64), 0.0)
+        high64 = np.maximum(high.astype(np.float64), 0.0)
+        if qtype.symmetric:
+            middle = 0 if qtype.signed else 2 ** (qtype.bits - 1)
+            scale = np.maximum(-low64, high64) / (qtype.qmax - middle)
+            zero_point = np.full(scale.shape, middle)
+        else:
+            scale = (high64 - low64) / (qtype.qmax - qtype.qmin)
+        # The smallest normal float32: below it x / scale overflows in the runtimes.
+        scale = np.where(scale > np.finfo(np.float32).tiny, scale, 1.0).astype(np.float32)
+        if not qtype.symmetric:
+            zero_point = np.clip(np.rint(qtype.qmin - low64 / scale), qtype.qmin, qtype.qmax)
+        return cls(scale, np.asarray(zero_point, np.int32), qtype, axis)
+
+    def _broadcast(self, parameter: NDArray[Any], ndim: int) -> NDArray[Any]:
+        if self.axis is None:
+            return parameter
+        shape = [1] * ndim
+        shape[self.axis] = -1
+        return parameter.reshape(shape)
+
+    def quantize(self, values: Floats) -> NDArray[np.int32]:
+        """Integers of ``values``, as int32 of the same shape."""
+        scale, zero = (self._broadcast(p, values.ndim) for p in (self.scale, self.zero_point))
+        return np.clip(np.rint(values / scale) + zero, self.qtype.qmin, self.qtype.qmax).astype(np.int32)
+
+    def dequantize(self, integers: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """The float32 values that ``integers`` stand for."""
+        scale, zero = (self._broadcast(p, integers.ndim) for p in (self.scale, self.zero_point))
+        values: NDArray[np.float32] = (integers.astype(np.int32) - zero).astype(np.float32) * scale
+        return values
+
+    def fake_quantize(self, values: Floats) -> NDArray[np.float32]:
+        """``values`` after a round trip through the integers."""
+        return self.dequantize(self.quantize(values))
+
+    @property
+    def range(self) -> Range:
+        """What the integers can hold (over all channels)."""
+        low = (self.qtype.qmin - self.zero_point) * self.scale.astype(np.float64)
+        high = (self.qtype.qmax - self.zero_point) * self.scale.astype(np.float64)
+        return Range(float(low.min()), float(high.max()))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping, as ``encodings.json`` holds it."""
+        return {
+            "bits": self.qtype.bits,
+            "signed": self.qtype.signed,
+            "symmetric": self.qtype.symmetric,
+            "axis": self.axis,
+            "scale": self.scale.tolist(),
+            "zero_point": self.zero_point.tolist(),
+        }
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Encoding":
+        """The inverse of :meth:`to_json`."""
+        return cls(
+            np.asarray(entry["scale"], np.float32),
+            np.asarray(entry["zero_point"], np.int32),
+            QuantType(entry["bits"], entry["signed"], entry["symmetric"]),
+            entry["axis"],
+        )

@@ -1,0 +1,63 @@
+"""Everything that can go wrong because of the input or the machine.
+
+::
+
+    DfqError                      caught by the command line: one line, exit status 1
+    ├── ModelError                the model file cannot be read, or is not what the step needs
+    │   └── UnsupportedOperators  lists every node that the twin does not know
+    ├── SamplesError              the samples or images cannot be read or do not fit the model
+    ├── TargetError               the runtime asked for is unknown or refuses the model
+    ├── PluginError               a method is unknown, or its package does not load
+    └── OutputError               the result cannot be written
+
+A message names the thing, the value, the place and the way out, on one line.
+"""
+
+from collections.abc import Iterable
+
+__all__ = [
+    "DfqError",
+    "ModelError",
+    "OutputError",
+    "PluginError",
+    "SamplesError",
+    "TargetError",
+    "UnsupportedOperators",
+]
+
+
+class DfqError(Exception):
+    """Base of every error that a user can cause and mend."""
+
+
+class ModelError(DfqError):
+    """The model cannot be read, or lacks what the step needs."""
+
+
+class UnsupportedOperators(ModelError):
+    """The graph holds operators that the twin does not know.
+
+    Args:
+        nodes: pairs of node name and operator (``domain::Type-opset``), all of them.
+    """
+
+    def __init__(self, nodes: Iterable[tuple[str, str]]) -> None:
+        self.nodes = tuple(nodes)
+        listed = ", ".join(f"{operator} ({name})" for name, operator in self.nodes)
+        super().__init__(f"the twin does not know {len(self.nodes)} node(s) of this graph: {listed}")
+
+
+class SamplesError(DfqError):
+    """Samples or images cannot be read, or do not fit the model."""
+
+
+class TargetError(DfqError):
+    """The target is unknown or cannot take the model."""
+
+
+class PluginError(DfqError):
+    """No method of that name is installed, or its package does not load."""
+
+
+class OutputError(DfqError):
+    """The result cannot be written where it was asked for."""

@@ -1,0 +1,66 @@
+"""What turns pixels into the model's input: ``(pixel / 255 - mean) / std``, channel by channel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfq_deploy.encodings import Range
+
+__all__ = ["PREPROCESSES", "Preprocess"]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """A normalisation of pixels.
+
+    Args:
+        mean, std: per channel, in units of pixel / 255; one value serves all channels.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s)")
+        if min(self.std) <= 0 or not np.isfinite([*self.mean, *self.std]).all():
+            raise ValueError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
+
+    def bounds(self, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The model's input for a black and for a white pixel: two float32 (channels,).
+
+        Raises:
+            ValueError: the number of means is neither 1 nor ``channels``.
+        """
+        if len(self.mean) not in (1, channels):
+            raise ValueError(f"preprocess has {len(self.mean)} channels and the model's input has {channels}")
+        mean, std = (np.resize(np.asarray(v, np.float64), channels) for v in (self.mean, self.std))
+        return (-mean / std).astype(np.float32), ((1 - mean) / std).astype(np.float32)
+
+    def range(self, channels: int) -> Range:
+        """The range of the model's input over all channels: known, not measured."""
+        low, high = self.bounds(channels)
+        return Range(float(low.min()), float(high.max()))
+
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (N, H, W, C) to the model's float32 (N, C, H, W)."""
+        low, high = self.bounds(images.shape[-1])
+        scaled = images.astype(np.float32) / 255 * (high - low) + low
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    def pixels(self, inputs: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The model's float32 (N, C, H, W) back to uint8 (N, H, W, C), clipped."""
+        low, high = (b[:, None, None] for b in self.bounds(inputs.shape[1]))
+        scaled = np.clip((inputs - low) / (high - low), 0, 1) * 255
+        return np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+PREPROCESSES: dict[str, Preprocess] = {
+    "imagenet": Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": Preprocess((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "zero-one": Preprocess((0.0,), (1.0,)),
+    "minus-one-one": Preprocess((0.5,), (0.5,)),
+    "raw": Preprocess((0.0,), (1 / 255,)),
+}
+"""What ``--preprocess`` takes; ``raw`` means that the model wants 0..255."""

@@ -1,0 +1,1 @@
+"""Calibration data made from the model: one file per method."""

@@ -1,0 +1,32 @@
+"""What is asked of a synthesis method."""
+
+from dataclasses import dataclass
+
+from dfq_deploy.preprocess import Preprocess
+
+__all__ = ["SynthesisRequest"]
+
+
+@dataclass(frozen=True)
+class SynthesisRequest:
+    """How many samples of which shape, from which seed, on which device.
+
+    Args:
+        count: number of samples, at least 1.
+        shape: one sample in the model's input space, (C, H, W) for images.
+        classes: width of the model's class scores; None where it does not classify.
+        preprocess: what turns pixels into the input; None leaves the samples unbounded.
+        seed: of the method's own generator; the same seed gives the same samples.
+        device: a torch device, e.g. ``cpu`` or ``cuda:0``.
+    """
+
+    count: int
+    shape: tuple[int, ...]
+    classes: int | None = None
+    preprocess: Preprocess | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"samples: {self.count} asked for, at least 1 is needed")
