@@ -1,0 +1,32 @@
+# Two commands, each with all the set-up that a fresh machine needs:
+#   make demo   run the main job on the shipped example
+#   make test   lint, check the types, run the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.PHONY: demo test setup clean
+
+demo: $(READY)
+	$(BIN) -m examples.digits.demo
+
+test: $(READY)
+	$(BIN) -m ruff check .
+	$(BIN) -m ruff format --check .
+	$(BIN) -m mypy
+	$(BIN) -m pytest
+
+setup: $(READY)
+
+# Done again only when the versions or the package's own description change. torch goes first, by
+# itself: it is by far the largest download, and every later step then finds it in place.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"Python 3.11 or newer is needed, $(PYTHON) is {sys.version.split()[0]}; name another one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN) -m pip install --quiet --constraint constraints.txt torch setuptools
+	$(BIN) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache
