@@ -39,12 +39,12 @@ class QuantType:
         """Smallest integer: -2^(b-1) or 0; symmetric signed types leave the smallest one out."""
         if not self.signed:
             return 0
-        return -(2 ** (self.bits - 1)) + (1 if self.symmetric else 0)
+        return -(1 << (self.bits - 1)) + (1 if self.symmetric else 0)
 
     @property
     def qmax(self) -> int:
         """Largest integer: 2^(b-1) - 1 or 2^b - 1."""
-        return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
+        return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     def __str__(self) -> str:
         return f"{'s' if self.signed else 'u'}{self.bits}"
@@ -112,10 +112,10 @@ class Encoding:
         else:
             scale = (high64 - low64) / (qtype.qmax - qtype.qmin)
         # The smallest normal float32: below it x / scale overflows in the runtimes.
-        scale = np.where(scale > np.finfo(np.float32).tiny, scale, 1.0).astype(np.float32)
+        single = np.where(scale > np.finfo(np.float32).tiny, scale, 1.0).astype(np.float32)
         if not qtype.symmetric:
-            zero_point = np.clip(np.rint(qtype.qmin - low64 / scale), qtype.qmin, qtype.qmax)
-        return cls(scale, np.asarray(zero_point, np.int32), qtype, axis)
+            zero_point = np.clip(np.rint(qtype.qmin - low64 / single), qtype.qmin, qtype.qmax)
+        return cls(single, np.asarray(zero_point, np.int32), qtype, axis)
 
     def _broadcast(self, parameter: NDArray[Any], ndim: int) -> NDArray[Any]:
         if self.axis is None:
@@ -127,7 +127,10 @@ class Encoding:
     def quantize(self, values: Floats) -> NDArray[np.int32]:
         """Integers of ``values``, as int32 of the same shape."""
         scale, zero = (self._broadcast(p, values.ndim) for p in (self.scale, self.zero_point))
-        return np.clip(np.rint(values / scale) + zero, self.qtype.qmin, self.qtype.qmax).astype(np.int32)
+        integers: NDArray[np.int32] = np.clip(
+            np.rint(values / scale) + zero, self.qtype.qmin, self.qtype.qmax
+        ).astype(np.int32)
+        return integers
 
     def dequantize(self, integers: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The float32 values that ``integers`` stand for."""
