@@ -1,0 +1,142 @@
+"""How far a quantized model's outputs are from the float model's, counted slice by slice."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["OutputDistance", "OutputTally", "ScoreTally", "Scores", "log_softmax", "signal_to_noise"]
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class OutputDistance:
+    """One output, float against quantized, over all samples.
+
+    Args:
+        name: the float model's name of it.
+        snr: signal to noise in dB, ``10 log10(sum f^2 / sum (f - q)^2)``; infinite where they are equal.
+        largest: largest absolute difference.
+    """
+
+    name: str
+    snr: float
+    largest: float
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping; an infinite SNR is null."""
+        return {"name": self.name, "snr_db": finite(self.snr), "max_abs_difference": finite(self.largest)}
+
+
+@dataclass
+class OutputTally:
+    """Sums for an :class:`OutputDistance`, in float64."""
+
+    signal: float = 0.0
+    noise: float = 0.0
+    largest: float = 0.0
+
+    def add(self, reference: NDArray[Any], found: NDArray[Any]) -> None:
+        """Count one slice; both have the same shape."""
+        exact = reference.astype(np.float64)
+        error = exact - found.astype(np.float64)
+        self.signal += float(np.square(exact).sum())
+        self.noise += float(np.square(error).sum())
+        self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
+
+    def distance(self, name: str) -> OutputDistance:
+        """What the sums say."""
+        return OutputDistance(name, signal_to_noise(self.signal, self.noise), self.largest)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Two classifiers on the same samples. Percentages are of the samples.
+
+    Args:
+        agreement: in how many both put the same class first.
+        divergence: mean KL(float, quantized) of the softmaxes, in nats.
+        float_top1, quantized_top1: right answers; None without labels.
+        drop_error: standard error of ``float_top1 - quantized_top1`` as a paired difference, in points.
+    """
+
+    agreement: float
+    divergence: float
+    float_top1: float | None = None
+    quantized_top1: float | None = None
+    drop_error: float | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """Points of top-1 that the quantized model loses."""
+        if self.float_top1 is None or self.quantized_top1 is None:
+            return None
+        return self.float_top1 - self.quantized_top1
+
+    def to_json(self) -> dict[str, float | None]:
+        """A plain mapping."""
+        return {
+            "agreement": self.agreement,
+            "kl_nats": finite(self.divergence),
+            "float_top1": self.float_top1,
+            "quantized_top1": self.quantized_top1,
+            "drop": self.drop,
+            "drop_standard_error": self.drop_error,
+        }
+
+
+@dataclass
+class ScoreTally:
+    """Counts for :class:`Scores`."""
+
+    same: list[NDArray[np.bool_]] = field(default_factory=list)
+    gained: list[NDArray[np.int64]] = field(default_factory=list)
+    float_right: int = 0
+    divergence: float = 0.0
+
+    def add(self, reference: Floats, found: Floats, labels: NDArray[np.int64] | None) -> None:
+        """Count one slice: scores or probabilities (N, K) of both, and the classes (N,) where known."""
+        expected, given = log_softmax(reference), log_softmax(found)
+        self.divergence += float((np.exp(expected) * (expected - given)).sum())
+        first, second = reference.argmax(axis=1), found.argmax(axis=1)
+        self.same.append(first == second)
+        if labels is not None:
+            right = first == labels
+            self.float_right += int(right.sum())
+            self.gained.append((second == labels).astype(np.int64) - right)
+
+    def scores(self) -> Scores:
+        """What the counts say."""
+        same = np.concatenate(self.same)
+        agreement, divergence = 100 * float(same.mean()), self.divergence / len(same)
+        if not self.gained:
+            return Scores(agreement, divergence)
+        gained = np.concatenate(self.gained)
+        top1 = 100 * self.float_right / len(same)
+        error = 100 * float(gained.std()) / math.sqrt(len(gained))
+        return Scores(agreement, divergence, top1, top1 + 100 * float(gained.mean()), error)
+
+
+def log_softmax(scores: Floats) -> NDArray[np.float64]:
+    """Logarithms of the class probabilities of (N, K); rows that are probabilities already are taken as such."""
+    exact = scores.astype(np.float64)
+    if (exact >= 0).all() and np.allclose(exact.sum(axis=1), 1, atol=1e-3):
+        # Quantized probabilities are often 0: the floor keeps the divergence finite.
+        return np.asarray(np.log(np.maximum(exact, 1e-6)), np.float64)
+    shifted = exact - exact.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float64)
+
+
+def signal_to_noise(signal: float, noise: float) -> float:
+    """``10 log10(signal / noise)`` of two sums of squares, in dB; infinite without noise."""
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
+
+
+def finite(value: float) -> float | None:
+    """JSON has no infinity: null stands for it."""
+    return value if math.isfinite(value) else None
