@@ -1,0 +1,202 @@
+"""ONNX with QuantizeLinear and DequantizeLinear (QDQ), as ONNX Runtime on CPUs takes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.passes.common import RemoveInitializersFromInputsPass
+
+from dfq_deploy.contracts import Exporter
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import ModelError
+from dfq_deploy.files import replacing
+from dfq_deploy.folding import clone, drop_unused_initializers
+from dfq_deploy.graph import WEIGHTED_OPS, constant_of
+from dfq_deploy.names import Names
+from dfq_deploy.weights import room_for_bias
+
+__all__ = ["Qdq", "quantized_model"]
+
+LEAST_IR_VERSION = 7
+"""The version of opset 13; below 4 every initializer would have to be listed as an input."""
+
+
+@dataclass(frozen=True)
+class Qdq(Exporter):
+    """Writes one ONNX file whose quantized tensors go through QuantizeLinear and DequantizeLinear.
+
+    Args:
+        external_data_above: bytes of initializers from which they are written to ``PATH.data`` beside the model;
+            one protobuf file ends at 2 GiB.
+    """
+
+    summary: ClassVar[str] = "ONNX with QuantizeLinear and DequantizeLinear, for ONNX Runtime on CPUs"
+
+    external_data_above: int = 2**31 - 2**24
+
+    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
+        """Write ``model`` quantized by ``encodings`` to ``path``; ``model`` stays as it is.
+
+        Raises:
+            ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
+            OutputError: the file cannot be written.
+        """
+        quantized = quantized_model(model, encodings)
+        tensors = [value.const_value for value in quantized.graph.initializers.values()]
+        external = sum(tensor.nbytes for tensor in tensors if tensor is not None) > self.external_data_above
+        data = path.with_name(f"{path.name}.data")
+        with replacing(path) as partial:
+            ir.save(quantized, partial, format="protobuf", external_data=data.name if external else None)
+        return (path, data) if external else (path,)
+
+
+def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
+    """A copy of ``model`` in which every tensor of ``encodings`` is quantized.
+
+    Rules: (1) an activation is followed by Q and DQ, and all its readers read the DQ; a quantized graph output keeps
+    its name, and what produces it is renamed; (2) a weighted node whose activation and weight have encodings reads its
+    weight from an int8 initializer through a DQ; other readers of the weight keep the float one; (3) its constant bias
+    becomes int32 of scale s_x * s_w, through a DQ, one for each node; where that would overflow, the channel's weight
+    scale is raised; (4) initializers are no longer listed as graph inputs, since a runtime takes those for variable.
+
+    Raises:
+        ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
+    """
+    copy = clone(model)
+    copy.ir_version = max(copy.ir_version, LEAST_IR_VERSION)
+    RemoveInitializersFromInputsPass()(copy)
+    _Writer(copy.graph, encodings).write()
+    drop_unused_initializers(copy.graph)
+    return copy
+
+
+class _Writer:
+    """Inserts the nodes; holds the graph, its encodings and the names in use."""
+
+    def __init__(self, graph: ir.Graph, encodings: Mapping[str, Encoding]) -> None:
+        self.graph = graph
+        self.encodings = dict(encodings)
+        self.names = Names(graph)
+        self.start = next(iter(graph), None)
+
+    def write(self) -> None:
+        values = [*self.graph.inputs, *(value for node in self.graph for value in node.outputs)]
+        activations = {value.name: value for value in values if value.name and value.name in self.encodings}
+        _refuse(self.graph, self.encodings, activations)
+        nodes = [node for node in self.graph if self._is_quantized(node)]
+        for node in nodes:
+            self._make_room(node)
+        stored: dict[ir.Value, ir.Value] = {}
+        for node in nodes:
+            activation, weight, *bias = node.inputs
+            if activation is None or weight is None:
+                continue
+            if bias and bias[0] is not None and constant_of(bias[0]) is not None:
+                self._store_bias(node, activation, weight, bias[0])
+            if weight not in stored:
+                stored[weight] = self._store_weight(weight, node)
+            node.replace_input_with(1, stored[weight])
+        for name, value in activations.items():
+            self._quantize(value, self.encodings[name])
+
+    def _is_quantized(self, node: ir.Node) -> bool:
+        if node.op_type not in WEIGHTED_OPS or node.inputs[0] is None or constant_of(node.inputs[1]) is None:
+            return False
+        return all(value is not None and value.name in self.encodings for value in node.inputs[:2])
+
+    def _make_room(self, node: ir.Node) -> None:
+        bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+        if bias is not None:
+            activation, weight = (value.name or "" for value in node.inputs[:2] if value is not None)
+            room = room_for_bias(self.encodings[weight], bias.numpy(), self.encodings[activation])
+            self.encodings[weight] = room
+
+    def _quantize(self, value: ir.Value, encoding: Encoding) -> None:
+        """``value`` -> Q -> DQ -> every reader of ``value``."""
+        name, producer = value.name or "", value.producer()
+        parameters = self._parameters(name, encoding)
+        quantize = ir.node("QuantizeLinear", [value, *parameters], name=self.names.fresh(f"{name}_QuantizeLinear"))
+        integers = quantize.outputs[0]
+        integers.name, integers.shape = self.names.fresh(f"{name}_quantized"), value.shape
+        integers.type = ir.TensorType(parameters[1].dtype or ir.DataType.UINT8)
+        dequantize = ir.node(
+            "DequantizeLinear", [integers, *parameters], name=self.names.fresh(f"{name}_DequantizeLinear")
+        )
+        floats = dequantize.outputs[0]
+        floats.shape, floats.type = value.shape, value.type
+        for use in tuple(value.uses()):
+            if use.node is not quantize:
+                use.node.replace_input_with(use.idx, floats)
+        if value.is_graph_output() and not value.is_graph_input():
+            for index in [i for i, listed in enumerate(self.graph.outputs) if listed is value]:
+                self.graph.outputs[index] = floats
+            value.name, floats.name = self.names.fresh(f"{name}_unquantized"), name
+        else:
+            floats.name = self.names.fresh(f"{name}_dequantized")
+        if producer is not None:
+            self.graph.insert_after(producer, [quantize, dequantize])
+        elif self.start is not None:
+            self.graph.insert_before(self.start, [quantize, dequantize])
+
+    def _store_weight(self, value: ir.Value, before: ir.Node) -> ir.Value:
+        name = value.name or ""
+        encoding = self.encodings[name]
+        integers = encoding.quantize(_array(value)).astype(_storage(encoding))
+        inputs = [self._initializer(f"{name}_quantized", integers), *self._parameters(name, encoding)]
+        return self._dequantized(name, inputs, encoding.axis, before)
+
+    def _store_bias(self, node: ir.Node, activation: ir.Value, weight: ir.Value, bias: ir.Value) -> None:
+        name, array = bias.name or "", _array(bias)
+        scale = np.asarray(self.encodings[activation.name or ""].scale * self.encodings[weight.name or ""].scale)
+        integers = np.rint(array.astype(np.float64) / scale).astype(np.int32)
+        inputs = [self._initializer(f"{name}_quantized", integers), self._initializer(f"{name}_scale", scale)]
+        node.replace_input_with(2, self._dequantized(name, inputs, array.ndim - 1 if scale.ndim else None, node))
+
+    def _dequantized(self, name: str, inputs: list[ir.Value], axis: int | None, before: ir.Node) -> ir.Value:
+        attributes = {} if axis is None else {"axis": axis}
+        node = ir.node("DequantizeLinear", inputs, attributes, name=self.names.fresh(f"{name}_DequantizeLinear"))
+        self.graph.insert_before(before, node)
+        output = node.outputs[0]
+        output.name = self.names.fresh(f"{name}_dequantized")
+        output.shape, output.type = inputs[0].shape, ir.TensorType(ir.DataType.FLOAT)
+        return output
+
+    def _parameters(self, name: str, encoding: Encoding) -> tuple[ir.Value, ir.Value]:
+        zero_point = encoding.zero_point.astype(_storage(encoding))
+        return self._initializer(f"{name}_scale", encoding.scale), self._initializer(f"{name}_zero_point", zero_point)
+
+    def _initializer(self, name: str, array: NDArray[Any]) -> ir.Value:
+        tensor = ir.tensor(array, name=self.names.fresh(name))
+        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+        value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
+        self.graph.register_initializer(value)
+        return value
+
+
+def _array(value: ir.Value) -> NDArray[np.floating[Any]]:
+    tensor = constant_of(value)
+    if tensor is None:
+        raise ValueError(f"initializer '{value.name}' holds no value")
+    return tensor.numpy()
+
+
+def _storage(encoding: Encoding) -> type[np.integer[Any]]:
+    """The integer type of the file: fewer bits are kept in 8, which costs nothing but room."""
+    return np.int8 if encoding.qtype.signed else np.uint8
+
+
+def _refuse(graph: ir.Graph, encodings: Mapping[str, Encoding], activations: Mapping[str, ir.Value]) -> None:
+    for name, encoding in encodings.items():
+        bits = encoding.qtype.bits
+        if name in activations:
+            if encoding.axis is not None or bits != 8:
+                kind = f"{encoding.qtype}, axis {encoding.axis}"
+                raise ModelError(f"tensor '{name}': its encoding is {kind}; a QDQ file takes 8 bits per tensor")
+        elif name not in graph.initializers:
+            raise ModelError(f"tensor '{name}': it has an encoding, but the model has no tensor of that name")
+        elif bits > 8:
+            raise ModelError(f"weight '{name}': its encoding is {encoding.qtype}; a QDQ file takes at most 8 bits")
