@@ -1,0 +1,209 @@
+"""What is in a model, what can be synthesized from it, what will hurt, and what to do about it."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from dfq_deploy import graph, plugins
+from dfq_deploy.advice import Advice, input_advice, statistics_advice, target_advice, twin_advice
+from dfq_deploy.errors import ModelError, UnsupportedOperators
+from dfq_deploy.evaluate.onnxfile import stored_bytes
+from dfq_deploy.folding import fold_batch_normalization
+from dfq_deploy.graph import ModelSource
+from dfq_deploy.placement import Placement, place
+from dfq_deploy.targets import find_target
+
+__all__ = ["Inspection", "MethodFit", "Port", "inspect"]
+
+QDQ_BYTES = 320
+"""About what a Q/DQ pair takes in the file: two nodes, their names and two scalars."""
+
+CHANNEL_BYTES = 5
+"""A float32 scale and an int8 zero point for each output channel."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output; open dimensions carry their name, or ``?``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+
+@dataclass(frozen=True)
+class MethodFit:
+    """A synthesis method and whether it applies to the model; ``reason`` says why not."""
+
+    name: str
+    applies: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`inspect` found.
+
+    Args:
+        name: of the file or graph.
+        opset: of the default domain, as the file has it.
+        producer: what wrote it, with its version.
+        file_bytes, quantized_bytes: size now, external data included, and about the size after quantization.
+        parameters: number of elements in float initializers.
+        inputs, outputs: what is fed and what comes out.
+        classes: number of class scores; None where the first output is none.
+        operators: how many nodes of each operator, most frequent first.
+        batch_normalizations, foldable: how many are left in the graph, and how many of those fold into weights.
+        target: the runtime that the next two are about.
+        weighted, left_float: how many convolutions and matrix products there are; name, operator and reason of
+            those that the target leaves in float.
+        unknown: name and operator of each node that the twin does not know.
+        methods: the synthesis methods that are installed.
+        advice: what will hurt.
+    """
+
+    name: str
+    opset: int
+    producer: str
+    file_bytes: int
+    quantized_bytes: int
+    parameters: int
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    classes: int | None
+    operators: dict[str, int]
+    batch_normalizations: int
+    foldable: int
+    target: str
+    weighted: int
+    left_float: tuple[tuple[str, str, str], ...]
+    unknown: tuple[tuple[str, str], ...]
+    methods: tuple[MethodFit, ...]
+    advice: tuple[Advice, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping, as ``--json`` prints it."""
+        plain = asdict(self)
+        plain["left_float"] = [dict(zip(("name", "operator", "reason"), row, strict=True)) for row in self.left_float]
+        plain["unknown"] = [dict(zip(("name", "operator"), row, strict=True)) for row in self.unknown]
+        return plain
+
+
+def inspect(model: ModelSource, *, target: str = "cpu") -> Inspection:
+    """Look a float model over.
+
+    Raises:
+        ModelError: it cannot be read at all, is quantized already, or holds NaN.
+        TargetError: the target is unknown, or refused.
+    """
+    chosen = find_target(target)
+    loaded = graph.load(model)
+    folded = loaded.clone()
+    fold_batch_normalization(folded)
+    left = len(graph.batch_normalizations(folded))
+    placement = place(folded, chosen)
+    size = _stored(model)
+    bns = len(graph.batch_normalizations(loaded))
+    unknown, refusal = _twin_problems(loaded)
+    return Inspection(
+        name=Path(model).name if isinstance(model, str | PathLike) else str(loaded.graph.name or "model"),
+        opset=_opset(model),
+        producer=" ".join(filter(None, (loaded.producer_name, loaded.producer_version))) or "unknown",
+        file_bytes=size,
+        quantized_bytes=_estimate(folded, placement, size),
+        parameters=graph.parameter_count(
+            value for value in loaded.graph.initializers.values() if value.dtype in graph.FLOATS
+        ),
+        inputs=_ports(graph.inputs(loaded)),
+        outputs=_ports(loaded.graph.outputs),
+        classes=graph.score_count(loaded),
+        operators=dict(Counter(_operator(node) for node in loaded.graph.all_nodes()).most_common()),
+        batch_normalizations=bns,
+        foldable=bns - left,
+        target=chosen.name,
+        weighted=sum(node.op_type in graph.WEIGHTED_OPS for node in folded.graph.all_nodes()),
+        left_float=placement.left_float,
+        unknown=unknown,
+        methods=_methods(bns > 0),
+        advice=(
+            *input_advice(loaded),
+            *statistics_advice(bns),
+            *twin_advice(unknown, refusal),
+            *target_advice(left, placement, chosen),
+        ),
+    )
+
+
+def _operator(node: ir.Node) -> str:
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+
+
+def _ports(values: Iterable[ir.Value]) -> tuple[Port, ...]:
+    return tuple(
+        Port(
+            str(value.name),
+            "unknown" if value.dtype is None else value.dtype.name.lower(),
+            None
+            if value.shape is None
+            else tuple(d if isinstance(d, int) else str(d.value or "?") for d in value.shape),
+        )
+        for value in values
+    )
+
+
+def _proto(model: ModelSource) -> onnx.ModelProto:
+    if isinstance(model, ir.Model):
+        return ir.to_proto(model)
+    return model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)
+
+
+def _opset(model: ModelSource) -> int:
+    return next((int(entry.version) for entry in _proto(model).opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def _stored(model: ModelSource) -> int:
+    return stored_bytes(Path(model)) if isinstance(model, str | PathLike) else int(_proto(model).ByteSize())
+
+
+def _estimate(model: ir.Model, placement: Placement, size: int) -> int:
+    """About the size of the quantized file: a byte for each quantized weight, and the Q/DQ nodes."""
+    saved = 0
+    for name, (qtype, axis) in placement.weights.items():
+        tensor = model.graph.initializers[name].const_value
+        if tensor is not None:
+            channels = 1 if axis is None else tensor.shape.numpy()[axis]
+            saved += tensor.nbytes - tensor.size * qtype.bits // 8 - channels * CHANNEL_BYTES - QDQ_BYTES // 2
+    return max(0, size - saved + QDQ_BYTES * len(placement.activations))
+
+
+def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The operators that the twin does not know, or another reason why it cannot be built."""
+    from dfq_deploy.twin import Twin
+
+    try:
+        Twin.from_model(model)
+    except UnsupportedOperators as problem:
+        return problem.nodes, ""
+    except ModelError as problem:
+        return (), str(problem)
+    return (), ""
+
+
+def _methods(statistics: bool) -> tuple[MethodFit, ...]:
+    fits = []
+    for plugin in plugins.installed():
+        if plugin.kind != "synthesizers":
+            continue
+        if plugin.problem:
+            fits.append(MethodFit(plugin.name, False, plugin.problem))
+        elif statistics or not plugins.find(plugin.kind, plugin.name).needs_statistics:
+            fits.append(MethodFit(plugin.name, True, ""))
+        else:
+            fits.append(MethodFit(plugin.name, False, "needs BatchNormalization: give --teacher"))
+    return tuple(fits)
