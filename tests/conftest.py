@@ -1,0 +1,105 @@
+"""What the tests share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+CHECKOUT = Path(__file__).parents[1]
+
+TinyModel = Callable[..., onnx.ModelProto]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    """Tests run beside other work, and tiny models gain nothing from more cores."""
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of the repository."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def zoo() -> Path:
+    """Folder of real pretrained models and real images, where there is one beside the checkout."""
+    folder = CHECKOUT / "../shared/zoo"
+    if not (folder / "zoo.json").is_file():
+        pytest.skip("no model zoo beside the checkout")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def digits_bn() -> Path:
+    """The example's network with its BatchNormalization."""
+    return CHECKOUT / "examples/digits/digits_bn.onnx"
+
+
+@pytest.fixture(scope="session")
+def digits_folded() -> Path:
+    """The same network with BatchNormalization folded into the convolutions."""
+    return CHECKOUT / "examples/digits/digits.onnx"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> TinyModel:
+    """Builds Conv-[BatchNormalization]-Relu-GlobalAveragePool-Flatten-Gemm with random weights.
+
+    Keyword arguments: channels=3, size=8, classes=4, batch="batch" (or a number), normalized=True, opset=17, seed=0.
+    """
+    return _tiny
+
+
+def _tiny(
+    *,
+    channels: int = 3,
+    size: int | str = 8,
+    classes: int = 4,
+    batch: int | str = "batch",
+    normalized: bool = True,
+    opset: int = 17,
+    seed: int = 0,
+) -> onnx.ModelProto:
+    rng = np.random.default_rng(seed)
+    width = 6
+
+    def normal(*shape: int) -> NDArray[np.float32]:
+        return rng.normal(0, 0.5, shape).astype(np.float32)
+
+    weights = {
+        "conv.weight": normal(width, channels, 3, 3),
+        "fc.weight": normal(classes, width),
+        "fc.bias": normal(classes),
+    }
+    nodes = [helper.make_node("Conv", ["image", "conv.weight"], ["conv"], "conv", pads=[1, 1, 1, 1])]
+    if normalized:
+        parameters = ["bn.scale", "bn.bias", "bn.mean", "bn.var"]
+        weights |= dict(
+            zip(
+                parameters,
+                (1 + normal(width) ** 2, normal(width), normal(width), 0.5 + normal(width) ** 2),
+                strict=True,
+            )
+        )
+        nodes.append(helper.make_node("BatchNormalization", ["conv", *parameters], ["bn"], "bn"))
+    nodes += [
+        helper.make_node("Relu", [nodes[-1].output[0]], ["relu"], "relu"),
+        helper.make_node("GlobalAveragePool", ["relu"], ["pool"], "pool"),
+        helper.make_node("Flatten", ["pool"], ["flat"], "flat"),
+        helper.make_node("Gemm", ["flat", "fc.weight", "fc.bias"], ["scores"], "fc", transB=1),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, channels, size, size])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, classes])],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
