@@ -127,9 +127,9 @@ class Encoding:
     def quantize(self, values: Floats) -> NDArray[np.int32]:
         """Integers of ``values``, as int32 of the same shape."""
         scale, zero = (self._broadcast(p, values.ndim) for p in (self.scale, self.zero_point))
-        integers: NDArray[np.int32] = np.clip(
-            np.rint(values / scale) + zero, self.qtype.qmin, self.qtype.qmax
-        ).astype(np.int32)
+        with np.errstate(over="ignore"):  # a quotient beyond float32 saturates like any other
+            quotients = np.rint(values / scale)
+        integers: NDArray[np.int32] = np.clip(quotients + zero, self.qtype.qmin, self.qtype.qmax).astype(np.int32)
         return integers
 
     def dequantize(self, integers: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
