@@ -82,39 +82,57 @@ class Runner:
             raise SamplesError(f"{self.name}: takes samples of shape ({shown}); these have {shape}")
 
     def run(self, images: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """Outputs for ``images``, float32 (N, ...); a fixed batch is filled up by repeating the last sample.
+        """Outputs for ``images``, float32 (N, ...), in one batch or in as many as a fixed batch calls for.
 
         Raises:
-            ModelError: ONNX Runtime fails on them, or an output has no batch axis.
+            ModelError: ONNX Runtime fails on them, an output has no batch axis, or holds NaN or infinity.
         """
-        step = self.batch or len(images)
-        parts = [self._run(images[start : start + step], step) for start in range(0, len(images), step)]
+        parts = []
+        for feed, count in self.batches(images):
+            outputs = self.feed(feed)
+            for name, output in zip(self.output_names, outputs, strict=True):
+                self._refuse(name, output, len(feed))
+            parts.append([output[:count] for output in outputs])
         return [np.concatenate(column) for column in zip(*parts, strict=True)]
 
-    def _run(self, images: NDArray[np.float32], batch: int) -> list[NDArray[Any]]:
-        count = len(images)
-        if count < batch:
-            images = np.concatenate([images, np.repeat(images[-1:], batch - count, axis=0)])
+    def batches(self, images: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """``images`` as the model takes them, and how many of each batch are real.
+
+        A fixed batch is filled up by repeating the last sample.
+        """
+        step = self.batch or len(images)
+        for start in range(0, len(images), step):
+            part = images[start : start + step]
+            missing = step - len(part) if self.batch else 0
+            yield np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part, len(part)
+
+    def feed(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+        """The outputs for one batch, as ONNX Runtime gives them.
+
+        Raises:
+            ModelError: ONNX Runtime fails on it.
+        """
         try:
-            outputs = self.session.run(None, {self.input_name: images.astype(self.dtype, copy=False)})
+            outputs: list[NDArray[Any]] = self.session.run(
+                None, {self.input_name: batch.astype(self.dtype, copy=False)}
+            )
         except Exception as problem:  # as above
             raise ModelError(f"{self.name}: ONNX Runtime fails on it ({_reason(problem)})") from None
-        for name, output in zip(self.output_names, outputs, strict=True):
-            if not np.isfinite(output).all():
-                raise ModelError(
-                    f"{self.name}: output '{name}' is NaN or infinite on these samples; it cannot be compared"
-                )
-            if np.ndim(output) == 0 or len(output) != batch:
-                raise ModelError(
-                    f"{self.name}: output '{name}' has shape {np.shape(output)} for a batch of {batch}; "
-                    "only outputs whose first axis is the batch can be compared"
-                )
-        return [output[:count] for output in outputs]
+        return outputs
+
+    def _refuse(self, name: str, output: NDArray[Any], batch: int) -> None:
+        if np.ndim(output) == 0 or len(output) != batch:
+            raise ModelError(
+                f"{self.name}: output '{name}' has shape {np.shape(output)} for a batch of {batch}; "
+                "only outputs whose first axis is the batch can be compared"
+            )
+        if not np.isfinite(output).all():
+            raise ModelError(f"{self.name}: output '{name}' is NaN or infinite on these samples; it cannot be compared")
 
 
-def slices(images: NDArray[np.float32]) -> Iterator[slice]:
-    """Consecutive slices of ``images``, small enough to keep memory flat."""
-    step = int(np.clip(SLICE_BYTES // max(1, images[0].nbytes), 1, LARGEST_SLICE))
+def slices(images: NDArray[np.float32], size: int = SLICE_BYTES) -> Iterator[slice]:
+    """Consecutive slices of ``images`` of at most ``size`` bytes, so that memory stays flat."""
+    step = int(np.clip(size // max(1, images[0].nbytes), 1, LARGEST_SLICE))
     return (slice(start, start + step) for start in range(0, len(images), step))
 
 
