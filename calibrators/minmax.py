@@ -1,0 +1,53 @@
+"""Min-max: the range is what was seen."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from dfq_deploy.contracts import Calibrator, Feeds
+from dfq_deploy.encodings import QuantType, Range
+from dfq_deploy.errors import SamplesError
+from dfq_deploy.progress import SILENT, Progress
+
+from .histogram import Histogram, bounds_of
+from .onnxruntime import activations
+
+__all__ = ["MinMax"]
+
+
+@dataclass(frozen=True)
+class MinMax(Calibrator):
+    """From the smallest to the largest value: nothing is clipped, and one outlier costs all others their precision.
+
+    Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+    Inference", CVPR 2018, section 3 (without the moving average).
+    """
+
+    summary: ClassVar[str] = "smallest and largest value seen (Jacob et al. 2018)"
+
+    def ranges(
+        self,
+        model: ir.Model,
+        tensors: Mapping[str, QuantType],
+        batches: Iterable[Feeds],
+        progress: Progress = SILENT,
+    ) -> dict[str, Range]:
+        """See :class:`~dfq_deploy.contracts.Calibrator`."""
+        found: dict[str, Range] = {}
+        with closing(activations(model, tensors, batches, progress)) as slices:
+            for arrays in slices:
+                for name, array in arrays.items():
+                    if array.size:
+                        span = Range(*bounds_of(array, name))
+                        found[name] = span.union(found.get(name, span))
+        for name in tensors:
+            if name not in found:
+                raise SamplesError(f"tensor '{name}': no value was seen; calibration needs at least one sample")
+        return {name: found[name] for name in tensors}
+
+    def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
+        """The range that ``histogram`` spans, whatever the type."""
+        return Range(histogram.low, histogram.high)

@@ -1,0 +1,144 @@
+"""Mean squared error: the range whose rounding and clipping errors together are smallest."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.contracts import Calibrator, Feeds
+from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.progress import SILENT, Progress
+
+from .histogram import Histogram
+from .streaming import histograms
+
+__all__ = ["MeanSquaredError", "squared_errors"]
+
+Floats: TypeAlias = NDArray[np.float64]
+
+SMALLEST_BINS = 16
+"""A range narrower than so many bins is never tried: the histogram knows too little within it."""
+
+COARSE = (40, 16)
+"""Steps of the first, geometric grid for one free end and for two."""
+
+FINE = (17, 9)
+"""Steps of each finer grid between the neighbors of the best point so far."""
+
+REFINEMENTS = 3
+
+BLOCK = 8
+"""Candidates that are evaluated at a time: their work arrays fit a second-level cache."""
+
+
+@dataclass(frozen=True)
+class MeanSquaredError(Calibrator):
+    """Minimises the expected squared error between a tensor and its quantized self, on its histogram.
+
+    The error is that of the exact integer grid, with the zero point rounded. Either end of an asymmetric range is
+    searched for itself, by a geometric grid and finer ones around the best point.
+
+    Source: Sung et al., "Resiliency of Deep Neural Networks under Quantization", 2015, section 3 (the L2 error as the
+    criterion); Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.1, equation 23.
+    """
+
+    summary: ClassVar[str] = "smallest squared error of rounding and clipping (Nagel et al. 2021)"
+
+    def ranges(
+        self,
+        model: ir.Model,
+        tensors: Mapping[str, QuantType],
+        batches: Iterable[Feeds],
+        progress: Progress = SILENT,
+    ) -> dict[str, Range]:
+        """See :class:`~dfq_deploy.contracts.Calibrator`."""
+        found = histograms(model, tensors, batches, progress)
+        return {name: self.range_of(histogram, tensors[name]) for name, histogram in found.items()}
+
+    def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
+        """The range of a tensor, from its histogram; never wider than what was seen."""
+        low, high = histogram.low, histogram.high
+        if low == high:
+            return Range(low, high)
+        two_ended = low < 0 < high and not qtype.symmetric
+        ends = np.array([-min(low, 0.0), max(high, 0.0)])
+        if not two_ended:
+            ends = ends.max(keepdims=True)
+
+        def range_at(point: Floats) -> tuple[Floats, Floats]:
+            return np.maximum(-point[:, 0], min(low, 0.0)), np.minimum(point[:, -1], max(high, 0.0))
+
+        best = _search(histogram, qtype, ends, range_at)
+        lower, upper = (float(bound[0]) for bound in range_at(best[None]))
+        # Zero is added to every range anyway: a tensor that never reaches it keeps its own smallest value.
+        return Range(min(max(lower, low), upper), max(min(upper, high), lower))
+
+
+def squared_errors(histogram: Histogram, qtype: QuantType, lows: Floats, highs: Floats) -> Floats:
+    """Expected squared error of a value when quantized for each range ``[lows[i], highs[i]]``; float64 (ranges,).
+
+    Values are taken to be spread evenly within their bin, so that bins may be wider than a step, but for exact zeros,
+    which cost nothing.
+    """
+    counts = histogram.counts.astype(np.float64)
+    if histogram.zeros:
+        counts[0] = 0
+    encoding = Encoding.of_bounds(lows, highs, qtype, axis=0)
+    scale = encoding.scale.astype(np.float64)[:, None]
+    zero_point = encoding.zero_point[:, None]
+    edges = histogram.edges
+    errors = [
+        np.diff(_integral(edges, scale[block], qtype.qmin - zero_point[block], qtype.qmax - zero_point[block])) @ counts
+        for block in (slice(start, start + BLOCK) for start in range(0, len(lows), BLOCK))
+    ]
+    expected: Floats = np.concatenate(errors) / (histogram.width * histogram.total)
+    return expected
+
+
+def _integral(x: Floats, scale: Floats, qmin: NDArray[np.int32], qmax: NDArray[np.int32]) -> Floats:
+    """An antiderivative of ``(x - Q(x))^2`` at ``x``, for each scale; integers are counted from the zero point.
+
+    With ``n`` the integer of ``x`` and ``r = x / s - n`` what rounding or clipping takes, it is
+    ``s^3 (n / 12 + r^3 / 3)``: each whole step adds ``s^3 / 12``.
+    """
+    steps = x / scale
+    integer = np.rint(steps)
+    np.clip(integer, qmin, qmax, out=integer)
+    steps -= integer
+    cubed = steps * steps
+    cubed *= steps
+    cubed *= 4
+    cubed += integer
+    cubed *= scale**3 / 12
+    return cubed
+
+
+def _search(
+    histogram: Histogram, qtype: QuantType, ends: Floats, range_at: Callable[[Floats], tuple[Floats, Floats]]
+) -> Floats:
+    """The point (one magnitude for each free end, at most ``ends``) whose range has the smallest error."""
+
+    def errors_at(points: Floats) -> Floats:
+        return squared_errors(histogram, qtype, *range_at(points))
+
+    smallest = np.minimum(SMALLEST_BINS * histogram.width, ends)
+    ratio = (ends / smallest) ** (1 / (COARSE[len(ends) - 1] - 1))
+    points = _grid([np.geomspace(*span, COARSE[len(ends) - 1]) for span in zip(smallest, ends, strict=True)])
+    # The widest range first among equals: a tensor that every range serves is not clipped.
+    best: Floats = points[::-1][int(np.argmin(errors_at(points)[::-1]))]
+    lower, upper = np.maximum(best / ratio, smallest), np.minimum(best * ratio, ends)
+    for _ in range(REFINEMENTS):
+        axes = [np.linspace(*span, FINE[len(ends) - 1]) for span in zip(lower, upper, strict=True)]
+        points = np.concatenate([_grid(axes), best[None]])
+        best = points[::-1][int(np.argmin(errors_at(points)[::-1]))]
+        step = (upper - lower) / (FINE[len(ends) - 1] - 1)
+        lower, upper = np.maximum(best - step, smallest), np.minimum(best + step, ends)
+    return best
+
+
+def _grid(axes: list[Floats]) -> Floats:
+    """All points of a grid, (points, axes)."""
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))

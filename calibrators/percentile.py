@@ -1,0 +1,62 @@
+"""Percentile: a fixed share of the values is clipped."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_ir as ir
+
+from dfq_deploy.contracts import Calibrator, Feeds
+from dfq_deploy.encodings import QuantType, Range
+from dfq_deploy.progress import SILENT, Progress
+
+from .histogram import Histogram
+from .streaming import histograms
+
+__all__ = ["Percentile"]
+
+
+@dataclass(frozen=True)
+class Percentile(Calibrator):
+    """Clips the largest magnitudes: (100 - percentile) percent of all values.
+
+    Symmetric types clip by magnitude. Asymmetric types clip half of the share at either end, or all of it at the one
+    end that a tensor has (behind a ReLU).
+
+    Source: McKinstry et al., "Discovering Low-Precision Networks Close to Full-Precision Networks for Efficient
+    Inference", NeurIPS 2019 workshop, section 3 (percentile initialisation).
+
+    Args:
+        percentile: share of values that the range holds, in percent, above 50 and up to 100.
+    """
+
+    percentile: float = 99.99
+
+    summary: ClassVar[str] = "clips a fixed share of the values (McKinstry et al. 2019)"
+
+    def __post_init__(self) -> None:
+        if not 50 < self.percentile <= 100:
+            raise ValueError(f"Percentile: percentile={self.percentile} is outside (50, 100]; 99.99 is usual")
+
+    def ranges(
+        self,
+        model: ir.Model,
+        tensors: Mapping[str, QuantType],
+        batches: Iterable[Feeds],
+        progress: Progress = SILENT,
+    ) -> dict[str, Range]:
+        """See :class:`~dfq_deploy.contracts.Calibrator`."""
+        found = histograms(model, tensors, batches, progress)
+        return {name: self.range_of(histogram, tensors[name]) for name, histogram in found.items()}
+
+    def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
+        """The range of a tensor, from its histogram."""
+        clipped = 1 - self.percentile / 100
+        if histogram.low >= 0:
+            return Range(histogram.low, histogram.quantile(1 - clipped))
+        if histogram.high <= 0:
+            return Range(histogram.quantile(clipped), histogram.high)
+        if qtype.symmetric:
+            limit = histogram.magnitudes().quantile(1 - clipped)
+            return Range(max(histogram.low, -limit), min(histogram.high, limit))
+        return Range(histogram.quantile(clipped / 2), histogram.quantile(1 - clipped / 2))
