@@ -1,0 +1,48 @@
+"""report.json and report.html: what was done to a model, and how well it went.
+
+The report is plain JSON; every key may be missing, and then the page lacks that part.
+
+===============  =============================================================================================
+version          of this package
+model            ``name``, ``file_bytes``, ``parameters``
+quantized        ``name``, ``file_bytes``
+target           ``name``, ``runtime``
+samples          ``method``, ``count``, ``held_out``, ``seed``, ``preprocess``, ``figures``: {name: number}
+calibration      ``method``, ``refine``: [name]
+comparison       on held-out samples: ``samples``, ``agreement``, ``kl_nats``, ``outputs``: [{``name``, ``snr_db``}]
+tensors          [{``name``, ``kind``: activation or weight, ``type``, ``low``, ``high``, ``scale``: number or
+                 [smallest, largest] over channels, ``clipped``: share, ``snr_db``}]
+left_float       [{``name``, ``operator``, ``reason``}]
+files            {name: what it is}
+warnings         [sentence]
+seconds          {step: number}
+===============  =============================================================================================
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dfq_deploy.evaluate.page import page
+from dfq_deploy.files import replacing
+
+__all__ = ["write_report"]
+
+
+def write_report(report: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
+    """Write ``report.json`` and ``report.html`` into ``folder``; the page holds its ``samples.png``, if it is there.
+
+    Raises:
+        OutputError: they cannot be written.
+        ValueError: ``report`` holds NaN or infinity, which JSON has not.
+    """
+    written = folder / "report.json", folder / "report.html"
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    picture = folder / "samples.png"
+    data = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
+    for path, content in zip(written, (text, page(report, data)), strict=True):
+        with replacing(path) as partial:
+            partial.write_text(content, encoding="utf-8")
+    return written
