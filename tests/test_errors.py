@@ -1,0 +1,31 @@
+"""The exception tree and its one composed message."""
+
+import inspect
+
+import pytest
+
+from dfq_deploy import errors
+from dfq_deploy.errors import DfqError, ModelError, UnsupportedOperators
+
+
+def test_docstring_draws_the_tree() -> None:
+    drawn = {name: line for line in str(errors.__doc__).splitlines() for name in errors.__all__ if f" {name} " in line}
+    classes = {name: cls for name, cls in vars(errors).items() if inspect.isclass(cls) and issubclass(cls, Exception)}
+    assert set(classes) == set(errors.__all__) == set(drawn)
+    for name, cls in classes.items():
+        depth = len(cls.__mro__) - len(DfqError.__mro__)
+        assert drawn[name].index(name) == 4 * (depth + 1), f"{name} is drawn at another depth than it has"
+
+
+def test_one_handler_catches_everything() -> None:
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), DfqError)
+
+
+def test_unsupported_operators_lists_every_node() -> None:
+    nodes = iter([("stft", "ai.onnx::STFT-17"), ("rnn/0", "com.acme::Cell-1")])
+    with pytest.raises(ModelError) as caught:
+        raise UnsupportedOperators(nodes)
+    assert str(caught.value) == (
+        "the twin does not know 2 node(s) of this graph: ai.onnx::STFT-17 (stft), com.acme::Cell-1 (rnn/0)"
+    )

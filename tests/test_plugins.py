@@ -1,0 +1,114 @@
+"""Methods found through entry points, their own and other people's."""
+
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from dfq_deploy import plugins
+from dfq_deploy.errors import PluginError
+from dfq_deploy.plugins import Plugin
+
+Install = Callable[..., None]
+
+
+class Good:
+    """A calibrator as a third party would offer it."""
+
+    summary = "ranges by dowsing"
+
+
+class Nameless:
+    """One that forgot its summary."""
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Install:
+    """Pretend that only these calibrators, pairs of name and value, are installed."""
+    module = ModuleType("third_party")
+    vars(module).update(Good=Good, Nameless=Nameless)
+    monkeypatch.setitem(sys.modules, "third_party", module)
+
+    def pretend(*calibrators: tuple[str, str]) -> None:
+        def entry_points(group: str) -> list[EntryPoint]:
+            return [EntryPoint(name, value, group) for name, value in calibrators if group.endswith("calibrators")]
+
+        monkeypatch.setattr(plugins, "entry_points", entry_points)
+
+    return pretend
+
+
+def test_a_third_party_method_is_found(install: Install) -> None:
+    install(("dowsing", "third_party:Good"))
+    assert plugins.find("calibrators", "dowsing") is Good
+    assert plugins.installed() == [Plugin("calibrators", "dowsing", "ranges by dowsing", "")]
+
+
+def test_unknown_method_lists_what_there_is(install: Install) -> None:
+    install(("wand", "third_party:Good"), ("dowsing", "third_party:Good"))
+    with pytest.raises(PluginError, match=r"^no calibrator 'stick'; installed: dowsing, wand$"):
+        plugins.find("calibrators", "stick")
+    with pytest.raises(PluginError, match=r"^no exporter 'stick'; installed: none$"):
+        plugins.find("exporters", "stick")
+
+
+def test_what_does_not_load_is_reported_and_does_not_hide_the_rest(install: Install) -> None:
+    install(("absent", "no_such_package:Thing"), ("dowsing", "third_party:Good"), ("typo", "third_party:Godo"))
+    absent, dowsing, typo = plugins.installed()
+    assert absent.problem == (
+        "the calibrator 'absent' (no_such_package:Thing) does not load: No module named 'no_such_package'"
+    )
+    assert dowsing == Plugin("calibrators", "dowsing", "ranges by dowsing", "")
+    assert "the calibrator 'typo' (third_party:Godo) does not load" in typo.problem
+    with pytest.raises(PluginError, match="No module named 'no_such_package'"):
+        plugins.find("calibrators", "absent")
+
+
+def test_a_package_that_breaks_in_its_own_way_is_reported_too(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_plugin.py").write_text("raise OSError('libdowsing.so: cannot open shared object file')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    install(("broken", "broken_plugin:Thing"))
+    (broken,) = plugins.installed()
+    assert broken.problem == (
+        "the calibrator 'broken' (broken_plugin:Thing) does not load: libdowsing.so: cannot open shared object file"
+    )
+
+
+def test_a_method_without_summary_is_listed(install: Install) -> None:
+    install(("shy", "third_party:Nameless"))
+    assert plugins.installed() == [Plugin("calibrators", "shy", "", "")]
+
+
+def test_two_packages_with_one_name(install: Install) -> None:
+    install(("dowsing", "third_party:Good"), ("dowsing", "other_party:Good"))
+    with pytest.raises(
+        PluginError,
+        match=r"^two installed packages offer the calibrator 'dowsing': third_party:Good and other_party:Good; uninst",
+    ):
+        plugins.find("calibrators", "dowsing")
+
+
+def test_one_package_listed_twice_is_no_conflict(install: Install) -> None:
+    install(("dowsing", "third_party:Good"), ("dowsing", "third_party:Good"))
+    assert plugins.find("calibrators", "dowsing") is Good
+
+
+def test_our_own_methods_are_those_of_pyproject_and_load(checkout: Path) -> None:
+    declared = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["entry-points"]
+    ours = {
+        (kind, name, value) for kind in plugins.KINDS for name, value in declared.get(f"dfq_deploy.{kind}", {}).items()
+    }
+    assert set(declared) <= {f"dfq_deploy.{kind}" for kind in plugins.KINDS}
+    found = {(plugin.kind, plugin.name): plugin for plugin in plugins.installed()}
+    for kind, name, value in ours:
+        assert found[kind, name].problem == "", value
+        assert found[kind, name].summary
+        module, _, attribute = value.partition(":")
+        method = plugins.find(kind, name)
+        assert (method.__module__, method.__name__) == (module, attribute)
