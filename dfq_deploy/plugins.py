@@ -51,7 +51,7 @@ def find(kind: str, name: str) -> Any:
         raise PluginError(f"no {kind[:-1]} '{name}'; installed: {', '.join(sorted(entries)) or 'none'}")
     try:
         return entries[name].load()
-    except (ImportError, AttributeError) as problem:
+    except Exception as problem:  # other people's code runs here: it may fail in any way
         raise PluginError(f"the {kind[:-1]} '{name}' ({entries[name].value}) does not load: {problem}") from problem
 
 
@@ -61,7 +61,7 @@ def installed() -> list[Plugin]:
     for kind in KINDS:
         for name in sorted(_entries(kind)):
             try:
-                plugins.append(Plugin(kind, name, str(find(kind, name).summary), ""))
+                plugins.append(Plugin(kind, name, str(getattr(find(kind, name), "summary", "")), ""))
             except PluginError as problem:
                 plugins.append(Plugin(kind, name, "", str(problem)))
     return plugins
