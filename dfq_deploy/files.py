@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from dfq_deploy.errors import OutputError
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "staging"]
 
 
 @contextmanager
@@ -25,16 +26,51 @@ def replacing(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
         os.close(handle)
     except OSError as problem:
-        raise OutputError(f"cannot write {path}: {problem.strerror or problem}; choose another place with -o") from None
+        raise _cannot_write(path, problem) from None
     partial = Path(name)
     try:
         yield partial
         # mkstemp makes files that only their owner reads; results get what a plain open() would give.
-        mask = os.umask(0)
-        os.umask(mask)
-        partial.chmod(0o666 & ~mask)
+        partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except OSError as problem:
-        raise OutputError(f"cannot write {path}: {problem.strerror or problem}; choose another place with -o") from None
+        raise _cannot_write(path, problem) from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """Yield a fresh folder beside ``folder``; move its files there when the block ends well.
+
+    What ``folder`` holds stays as it is until then, and for good where the block raises.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
+            raise OutputError(f"cannot write into {folder}: not a folder that can be written; choose another with -o")
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    except OSError as problem:
+        raise _cannot_write(folder, problem) from None
+    try:
+        yield partial
+        folder.mkdir(exist_ok=True)
+        for file in sorted(partial.iterdir()):
+            file.replace(folder / file.name)
+    except OSError as problem:
+        raise _cannot_write(folder, problem) from None
+    finally:
+        shutil.rmtree(partial)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _cannot_write(path: Path, problem: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {problem.strerror or problem}; choose another place with -o")

@@ -1,10 +1,13 @@
 """Samples: inputs for a model, made or read, and their file."""
 
 import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import SamplesError
@@ -20,12 +23,16 @@ class Samples:
     Args:
         images: float32 (N, C, H, W), the model's main input (any shape (N, ...) where it is no image).
         labels: float32 (N, K) soft labels or int64 (N,) classes; None where there are none.
+        method: what made them, for the report.
         figures: numbers that the maker wants to report, e.g. the distance of the statistics.
+        notes: sentences that the user should read, e.g. why another method than the one asked for was used.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.float32] | NDArray[np.int64] | None = None
-    figures: dict[str, float] = field(default_factory=dict)
+    method: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.ndim < 1 or len(self.images) == 0:
@@ -52,7 +59,14 @@ class Samples:
             SamplesError: it cannot be read, or holds no float images.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return cls(arrays["images"], arrays["labels"] if "labels" in arrays else None)
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as problem:
+            # Opened here, because np.load leaves the file open where the archive is broken.
+            with path.open("rb") as stream:
+                arrays = np.load(stream, allow_pickle=False)
+                if not isinstance(arrays, NpzFile):
+                    raise ValueError("a single array, not an archive of named ones")
+                images, labels = arrays["images"], arrays.get("labels")
+            if images.dtype != np.float32:
+                raise ValueError(f"'images' are {images.dtype}, not float32")
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
             raise SamplesError(f"{path}: not a samples file ({problem}); make one with dfq-deploy synthesize") from None
+        return cls(images, labels)

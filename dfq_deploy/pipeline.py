@@ -1,0 +1,206 @@
+"""The steps in order: samples, ranges, encodings, refinement, export, check."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy import graph, plugins
+from dfq_deploy.contracts import Calibrator, Exporter, Feeds, Synthesizer
+from dfq_deploy.encodings import Encoding, Range
+from dfq_deploy.errors import PluginError, SamplesError
+from dfq_deploy.files import staging
+from dfq_deploy.folding import fold_batch_normalization
+from dfq_deploy.graph import ModelSource
+from dfq_deploy.placement import Placement, encodings_of_weights, place, unify
+from dfq_deploy.preprocess import Preprocess
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.samples import Samples
+from dfq_deploy.targets import find_target
+
+__all__ = ["DEFAULT_METHOD", "DEFAULT_REFINE", "REFINERS", "Calibration", "calibrate", "synthesize"]
+
+DEFAULT_METHOD = "mse"
+DEFAULT_REFINE = ("bias",)
+REFINERS = ("bias",)
+
+BATCH = 32
+"""Samples that are handed to a calibrator at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What :func:`calibrate` made.
+
+    Args:
+        samples: what it calibrated with and checked on.
+        encodings: by tensor name, weights included.
+        report: figures and warnings as plain JSON.
+        model_path: the quantized file; None where no output folder was given.
+        files: everything that was written.
+    """
+
+    samples: Samples
+    encodings: dict[str, Encoding]
+    report: dict[str, Any]
+    model_path: Path | None = None
+    files: tuple[Path, ...] = ()
+
+
+def synthesize(
+    model: ModelSource,
+    *,
+    synth: str | Synthesizer = "deepinversion",
+    teachers: Sequence[ModelSource] = (),
+    count: int | None = None,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Progress = SILENT,
+) -> Samples:
+    """Make samples for ``model`` from the model alone.
+
+    Args:
+        synth: a method's name, or the method itself with its options.
+        teachers: the same network with its BatchNormalization kept, where ``model`` has lost it.
+        count: number of samples; None leaves it to the size of the input.
+        preprocess: what turns pixels into the input; it bounds the samples.
+        seed: the same seed gives the same samples.
+        device: ``auto``, ``cpu`` or ``cuda[:N]``.
+
+    Raises:
+        ModelError: the model or a teacher cannot be used.
+        PluginError: no method of that name is installed.
+    """
+    from dfq_deploy.synthesis.session import synthesize_from
+
+    return synthesize_from(
+        graph.load(model),
+        synth,
+        [graph.load(teacher) for teacher in teachers],
+        count=count,
+        preprocess=preprocess,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+
+
+def calibrate(
+    model: ModelSource,
+    *,
+    synth: str | Synthesizer | None = None,
+    data: Samples | None = None,
+    target: str = "cpu",
+    method: str | Calibrator | None = None,
+    refine: Sequence[str] | None = None,
+    teachers: Sequence[ModelSource] = (),
+    count: int | None = None,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    output: Path | None = None,
+    progress: Progress = SILENT,
+) -> Calibration:
+    """Quantize ``model`` for ``target`` with samples that are synthesized, or given as ``data``.
+
+    An eighth of the samples is held out of everything and only used to compare float and INT8.
+
+    Args:
+        method: a calibrator's name, or the calibrator itself; None is the one that measures best.
+        refine: refinements in order, of :data:`REFINERS`; None is what measures best.
+        output: the folder for the results; it is filled when all of them are there. None writes nothing
+            but a temporary file for the check.
+
+    Raises:
+        DfqError: one of its kinds, in one line.
+    """
+    if (synth is None) == (data is None):
+        raise SamplesError("calibrate needs either a synthesis method or data, and not both")
+    refiners = DEFAULT_REFINE if refine is None else tuple(refine)
+    for name in refiners:
+        if name not in REFINERS:
+            raise PluginError(f"no refinement '{name}'; installed: {', '.join(REFINERS)}")
+    started = time.perf_counter()
+    chosen = find_target(target)
+    calibrator: Calibrator = (
+        plugins.find("calibrators", method or DEFAULT_METHOD)() if not isinstance(method, Calibrator) else method
+    )
+    exporter: Exporter = plugins.find("exporters", chosen.exporter)()
+    source = graph.load(model)
+    samples = data or synthesize(
+        source,
+        synth=synth or "",
+        teachers=teachers,
+        count=count,
+        preprocess=preprocess,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    _refuse_misfit(source, samples)
+    synthesized = time.perf_counter()
+    used, held = _split(samples.images)
+    folded = source.clone()
+    fold_batch_normalization(folded)
+    placement = place(folded, chosen)
+    ranges = _ranges(folded, placement, calibrator, used, preprocess, progress)
+    encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
+    encodings |= encodings_of_weights(folded, placement)
+    if "bias" in refiners:
+        from dfq_deploy.refine.bias import correct_biases
+
+        correct_biases(folded, encodings, used)
+    del started, synthesized, held, exporter
+    return Calibration(samples, encodings, {})
+
+
+def _refuse_misfit(model: ir.Model, samples: Samples) -> None:
+    expected = graph.sample_shape(model)
+    if samples.images.shape[1:] != expected:
+        raise SamplesError(f"samples of shape {samples.images.shape[1:]} do not fit the model's input {expected}")
+
+
+def _split(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The samples to calibrate with, and every eighth, which is held out; tiny sets serve as both."""
+    if len(images) < 8:
+        return images, images
+    held = np.arange(len(images)) % 8 == 7
+    return images[~held], images[held]
+
+
+def _ranges(
+    model: ir.Model,
+    placement: Placement,
+    calibrator: Calibrator,
+    images: NDArray[np.float32],
+    preprocess: Preprocess | None,
+    progress: Progress,
+) -> dict[str, Range]:
+    """Measured ranges, but for the input, whose range is known where the preprocessing is."""
+    name = str(graph.image_input(model).name)
+    found = calibrator.ranges(model, placement.activations, _Batches(name, images), progress)
+    if preprocess is not None and name in found:
+        found[name] = preprocess.range(images.shape[1])
+    return unify(found, placement)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batches:
+    """Slices of an array as feeds; sized, so that progress has a total."""
+
+    name: str
+    images: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // BATCH)
+
+    def __iter__(self) -> Iterator[Feeds]:
+        for start in range(0, len(self.images), BATCH):
+            yield {self.name: self.images[start : start + BATCH]}
