@@ -15,22 +15,27 @@ The rules, applied to the main graph (what stands inside If, Loop or Scan stays 
    touched, so what computes shapes never is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 
-import numpy as np
 import onnx_ir as ir
 
-from dfq_deploy.encodings import QuantType, Range
+from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph import WEIGHTED_OPS, constant_of
+from dfq_deploy.rules import (
+    UNBOUNDED,
+    Limits,
+    known_limits,
+    name_of,
+    obstacle,
+    quantized_values,
+    shared_groups,
+    weight_axis,
+)
 from dfq_deploy.targets import Target
+from dfq_deploy.weights import Bounds, encoding_of_weight, extremes, room_for_bias
 
-__all__ = ["Placement", "place", "unify"]
-
-Limits = tuple[float, float]
-
-UNBOUNDED: Limits = (-inf, inf)
+__all__ = ["Placement", "encodings_of_weights", "place", "unify"]
 
 
 @dataclass(frozen=True)
@@ -60,19 +65,19 @@ def place(model: ir.Model, target: Target) -> Placement:
     """Place Q and DQ in ``model`` (BatchNormalization folded, shapes inferred) by the rules of ``target``."""
     graph = model.graph
     obstacles = {
-        node: _obstacle(node, target) if node.graph is graph else "it stands inside a subgraph"
+        node: obstacle(node, target) if node.graph is graph else "it stands inside a subgraph"
         for node in graph.all_nodes()
         if node.op_type in WEIGHTED_OPS
     }
     heads = {node for node, reason in obstacles.items() if reason is None}
-    quantized = _quantized_values(list(graph), heads, target)
-    limits = _limits(graph, quantized)
-    shared = _shared(graph, quantized, limits, target)
+    quantized = quantized_values(list(graph), heads, target)
+    limits = known_limits(graph, quantized)
+    shared = shared_groups(graph, quantized, limits, target)
     in_order = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     return Placement(
-        activations={_name(value): target.activation for value in in_order if value in quantized},
+        activations={name_of(value): target.activation for value in in_order if value in quantized},
         shared=shared,
-        limits={_name(value): limits[value] for value in in_order if value in quantized and value in limits},
+        limits={name_of(value): limits[value] for value in in_order if value in quantized and value in limits},
         weights=_weights(graph, heads, target),
         biases=_biases(graph, heads),
         left_float=tuple(
@@ -98,170 +103,32 @@ def unify(ranges: Mapping[str, Range], placement: Placement) -> dict[str, Range]
     return unified
 
 
-def _name(value: ir.Value | None) -> str:
-    return "" if value is None else value.name or ""
+def encodings_of_weights(
+    model: ir.Model,
+    placement: Placement,
+    bounds: Bounds = extremes,
+    activations: Mapping[str, Encoding] | None = None,
+) -> dict[str, Encoding]:
+    """The encoding of each weight that ``placement`` quantizes.
 
-
-def _activation_inputs(node: ir.Node) -> list[ir.Value]:
-    """What a weighted node reads besides its weight and bias; the values that another one computes with or moves."""
-    count = {"Conv": 1, "Gemm": 1, "MatMul": 2, "Add": 2, "Mul": 2, "Concat": len(node.inputs)}.get(node.op_type, 1)
-    values = [value for value in node.inputs[:count] if value is not None]
-    return values[:1] if node.op_type == "MatMul" and constant_of(values[1]) is not None else values
-
-
-def _is_float(value: ir.Value) -> bool:
-    return value.dtype in (ir.DataType.FLOAT, None) and constant_of(value) is None
-
-
-def _obstacle(node: ir.Node, target: Target) -> str | None:
-    """Why a weighted node cannot be quantized; None where it can."""
-    if node.op_type not in target.quantized_ops:
-        return f"{target.runtime} has no integer {node.op_type}"
-    weight = constant_of(node.inputs[1])
-    if weight is None and node.op_type != "MatMul":
-        return f"its weight '{_name(node.inputs[1])}' is computed, not a constant"
-    if weight is not None and weight.dtype != ir.DataType.FLOAT:
-        return f"its weight '{_name(node.inputs[1])}' is {weight.dtype}, not FLOAT"
-    for value in _activation_inputs(node):
-        if not _is_float(value):
-            return f"its input '{_name(value)}' is {'a constant' if constant_of(value) is not None else value.dtype}"
-    return _bias_obstacle(node, weight)
-
-
-def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None) -> str | None:
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    if value is None or weight is None:
-        return None
-    bias = constant_of(value)
-    if bias is None:
-        return f"its bias '{_name(value)}' is computed, not a constant"
-    if node.op_type == "Gemm":
-        axis = _weight_axis(node)
-        if bias.shape.numpy() not in ((weight.shape.numpy()[axis],), (1, weight.shape.numpy()[axis])):
-            return f"its bias '{_name(value)}' of shape {bias.shape} is not one value for each output"
-        for factor in ("alpha", "beta"):
-            if node.attributes.get_float(factor, 1.0) != 1.0:
-                return f"its bias cannot be int32 with {factor}={node.attributes.get_float(factor, 1.0):g}"
-    return None
-
-
-def _landing(value: ir.Value, target: Target) -> ir.Value:
-    """Where the output of an integer kernel is quantized: after the Relu or Clip that is its only reader."""
-    if len(value.uses()) != 1 or value.is_graph_output():
-        return value
-    node: ir.Node = next(iter(value.uses())).node
-    if node.op_type not in target.fused_activations or node.inputs[0] is not value:
-        return value
-    limits = _activation_limits(node)
-    return value if limits is None else node.outputs[0]
-
-
-def _activation_limits(node: ir.Node) -> Limits | None:
-    """What the encoding after a Relu or Clip may span; None where nothing is known, or zero is clipped away.
-
-    Where a Clip cuts on both sides of zero, half a step is left on each side, so that rounding the zero point never
-    reaches beyond it.
+    Args:
+        model: holds the weights.
+        placement: names them, with their types and channel axes.
+        bounds: what each channel is quantized for.
+        activations: encodings of the activations; where given, scales are raised so that every bias fits into int32
+            (an exporter has to do that otherwise, and its file then differs from these encodings).
     """
-    if node.op_type == "Relu":
-        return (0.0, inf)
-    if node.op_type != "Clip":
-        return None
-    bounds = list(UNBOUNDED)
-    for index, value in enumerate(node.inputs[1:3]):
-        if value is not None:
-            constant = constant_of(value)
-            if constant is None or constant.dtype != ir.DataType.FLOAT:
-                return None
-            bounds[index] = float(constant.numpy())
-    low, high = bounds
-    if not low <= 0.0 <= high or low == high:
-        return None
-    half_step = (high - low) / 512 if low < 0.0 < high and np.isfinite(high - low) else 0.0
-    return (low + half_step, high - half_step)
-
-
-def _follows(node: ir.Node, target: Target) -> bool:
-    """True if rule 3 or 4 can apply to ``node``: its kernel has an integer form for these inputs."""
-    if node.op_type in WEIGHTED_OPS or node.op_type not in target.quantized_ops | target.passing_ops:
-        return False
-    inputs = _activation_inputs(node)
-    if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):
-        return False
-    if node.op_type == "Pad" and not _pads_with_zero(node):
-        return False
-    return node.op_type == "Split" or all(not value.uses() for value in node.outputs[1:])
-
-
-def _pads_with_zero(node: ir.Node) -> bool:
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    constant = constant_of(value)
-    return value is None or (constant is not None and not np.any(constant.numpy()))
-
-
-def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:
-    """Where the outputs of a node of rule 3 or 4 are quantized."""
-    if node.op_type in target.passing_ops:
-        return [value for value in node.outputs if value.name]
-    return [_landing(node.outputs[0], target)]
-
-
-def _quantized_values(nodes: Sequence[ir.Node], heads: set[ir.Node], target: Target) -> set[ir.Value]:
-    wanted = {value for node in heads for value in _activation_inputs(node)}
-    followers = [node for node in nodes if _follows(node, target)]
-    for node in reversed(followers):
-        if not wanted.isdisjoint(_outputs(node, target)):
-            wanted.update(_activation_inputs(node))
-    quantized = {value for node in heads for value in _activation_inputs(node)}
-    for node in heads:
-        landing = _landing(node.outputs[0], target)
-        if landing in wanted or node.op_type not in target.float_output_ops:
-            quantized.add(landing)
-    size = -1
-    while size != len(quantized):
-        size = len(quantized)
-        for node in followers:
-            inputs, outputs = _activation_inputs(node), _outputs(node, target)
-            if quantized.issuperset(inputs) and not wanted.isdisjoint(outputs):
-                quantized.update(outputs)
-            elif node.op_type in target.passing_ops and not quantized.isdisjoint(outputs):
-                quantized.update(inputs, outputs)
-    return quantized
-
-
-def _limits(graph: ir.Graph, quantized: set[ir.Value]) -> dict[ir.Value, Limits]:
-    found = {}
-    for node in graph:
-        limits = _activation_limits(node)
-        if limits is not None and node.outputs[0] in quantized:
-            found[node.outputs[0]] = limits
+    constants = {
+        name: constant.numpy() for name, value in model.graph.initializers.items() if (constant := constant_of(value))
+    }
+    found = {
+        name: encoding_of_weight(constants[name], qtype, axis, bounds)
+        for name, (qtype, axis) in placement.weights.items()
+    }
+    if activations is not None:
+        for bias, (activation, weight) in placement.biases.items():
+            found[weight] = room_for_bias(found[weight], constants[bias], activations[activation])
     return found
-
-
-def _shared(
-    graph: ir.Graph, quantized: set[ir.Value], limits: dict[ir.Value, Limits], target: Target
-) -> tuple[frozenset[str], ...]:
-    """Groups of one encoding; hands the limits of a moved tensor on to the moved one (in ``limits``)."""
-    groups: dict[ir.Value, set[ir.Value]] = {value: {value} for value in quantized}
-    for node in graph:
-        values = [*_activation_inputs(node), *node.outputs]
-        if node.op_type not in target.passing_ops or not _follows(node, target) or not quantized.issuperset(values):
-            continue
-        bounds = {limits.get(value, UNBOUNDED) for value in _activation_inputs(node)}
-        if len(bounds) > 1:
-            continue
-        if bounds != {UNBOUNDED}:
-            limits.update(dict.fromkeys(node.outputs, *bounds))
-        union = set().union(*(groups[value] for value in values))
-        groups.update(dict.fromkeys(union, union))
-    names = {frozenset(_name(value) for value in group) for group in groups.values() if len(group) > 1}
-    return tuple(sorted(names, key=sorted))
-
-
-def _weight_axis(node: ir.Node) -> int:
-    """The output channel's axis of a weighted node's weight; for MatMul and Gemm the columns."""
-    if node.op_type == "Conv":
-        return 0
-    return 0 if node.attributes.get_int("transB", 0) else 1
 
 
 def _weights(graph: ir.Graph, heads: set[ir.Node], target: Target) -> dict[str, tuple[QuantType, int | None]]:
@@ -270,9 +137,9 @@ def _weights(graph: ir.Graph, heads: set[ir.Node], target: Target) -> dict[str, 
         weight = constant_of(node.inputs[1]) if node in heads else None
         if weight is None:
             continue
-        name = _name(node.inputs[1])
+        name = name_of(node.inputs[1])
         per_channel = target.per_channel and (node.op_type != "MatMul" or len(weight.shape) == 2)
-        axis = _weight_axis(node) if per_channel else None
+        axis = weight_axis(node) if per_channel else None
         # Two readers that disagree on the channel axis can only share one scale for all of it.
         found[name] = (target.weight, axis if found.get(name, (None, axis))[1] == axis else None)
     return found
@@ -282,6 +149,6 @@ def _biases(graph: ir.Graph, heads: set[ir.Node]) -> dict[str, tuple[str, str]]:
     found: dict[str, tuple[str, str]] = {}
     for node in graph:
         if node in heads and len(node.inputs) > 2 and node.inputs[2] is not None:
-            activation, weight, bias = (_name(value) for value in node.inputs[:3] if value is not None)
+            activation, weight, bias = (name_of(value) for value in node.inputs[:3] if value is not None)
             found.setdefault(bias, (activation, weight))
     return found

@@ -1,0 +1,197 @@
+"""The rules by which tensors are quantized: what a node can be, and what that asks of its tensors.
+
+:func:`dfq_deploy.placement.place` lists them.
+"""
+
+from collections.abc import Sequence
+from math import inf
+from typing import TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+
+from dfq_deploy.graph import WEIGHTED_OPS, constant_of
+from dfq_deploy.targets import Target
+
+__all__ = [
+    "UNBOUNDED",
+    "Limits",
+    "activation_inputs",
+    "known_limits",
+    "name_of",
+    "obstacle",
+    "quantized_values",
+    "shared_groups",
+    "weight_axis",
+]
+
+Limits: TypeAlias = tuple[float, float]
+"""The least and the greatest value that a tensor can take."""
+
+UNBOUNDED: Limits = (-inf, inf)
+
+
+def name_of(value: ir.Value | None) -> str:
+    return "" if value is None else value.name or ""
+
+
+def activation_inputs(node: ir.Node) -> list[ir.Value]:
+    """What a weighted node reads besides its weight and bias; the values that another one computes with or moves."""
+    count = {"Conv": 1, "Gemm": 1, "MatMul": 2, "Add": 2, "Mul": 2, "Concat": len(node.inputs)}.get(node.op_type, 1)
+    values = [value for value in node.inputs[:count] if value is not None]
+    return values[:1] if node.op_type == "MatMul" and constant_of(values[1]) is not None else values
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype in (ir.DataType.FLOAT, None) and constant_of(value) is None
+
+
+def obstacle(node: ir.Node, target: Target) -> str | None:
+    """Why a weighted node cannot be quantized; None where it can."""
+    if node.op_type not in target.quantized_ops:
+        return f"{target.runtime} has no integer {node.op_type}"
+    weight = constant_of(node.inputs[1])
+    if weight is None and node.op_type != "MatMul":
+        return f"its weight '{name_of(node.inputs[1])}' is computed, not a constant"
+    if weight is not None and weight.dtype != ir.DataType.FLOAT:
+        return f"its weight '{name_of(node.inputs[1])}' is {weight.dtype}, not FLOAT"
+    for value in activation_inputs(node):
+        if not _is_float(value):
+            return f"its input '{name_of(value)}' is {'a constant' if constant_of(value) is not None else value.dtype}"
+    return _bias_obstacle(node, weight)
+
+
+def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None) -> str | None:
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if value is None or weight is None:
+        return None
+    bias = constant_of(value)
+    if bias is None:
+        return f"its bias '{name_of(value)}' is computed, not a constant"
+    if node.op_type == "Gemm":
+        axis = weight_axis(node)
+        if bias.shape.numpy() not in ((weight.shape.numpy()[axis],), (1, weight.shape.numpy()[axis])):
+            return f"its bias '{name_of(value)}' of shape {bias.shape} is not one value for each output"
+        for factor in ("alpha", "beta"):
+            if node.attributes.get_float(factor, 1.0) != 1.0:
+                return f"its bias cannot be int32 with {factor}={node.attributes.get_float(factor, 1.0):g}"
+    return None
+
+
+def _landing(value: ir.Value, target: Target) -> ir.Value:
+    """Where the output of an integer kernel is quantized: after the Relu or Clip that is its only reader."""
+    if len(value.uses()) != 1 or value.is_graph_output():
+        return value
+    node: ir.Node = next(iter(value.uses())).node
+    if node.op_type not in target.fused_activations or node.inputs[0] is not value:
+        return value
+    limits = _activation_limits(node)
+    return value if limits is None else node.outputs[0]
+
+
+def _activation_limits(node: ir.Node) -> Limits | None:
+    """What the encoding after a Relu or Clip may span; None where nothing is known, or zero is clipped away.
+
+    Where a Clip cuts on both sides of zero, half a step is left on each side, so that rounding the zero point never
+    reaches beyond it.
+    """
+    if node.op_type == "Relu":
+        return (0.0, inf)
+    if node.op_type != "Clip":
+        return None
+    bounds = list(UNBOUNDED)
+    for index, value in enumerate(node.inputs[1:3]):
+        if value is not None:
+            constant = constant_of(value)
+            if constant is None or constant.dtype != ir.DataType.FLOAT:
+                return None
+            bounds[index] = float(constant.numpy())
+    low, high = bounds
+    if not low <= 0.0 <= high or low == high:
+        return None
+    half_step = (high - low) / 512 if low < 0.0 < high and np.isfinite(high - low) else 0.0
+    return (low + half_step, high - half_step)
+
+
+def _follows(node: ir.Node, target: Target) -> bool:
+    """True if rule 3 or 4 can apply to ``node``: its kernel has an integer form for these inputs."""
+    if node.op_type in WEIGHTED_OPS or node.op_type not in target.quantized_ops | target.passing_ops:
+        return False
+    inputs = activation_inputs(node)
+    if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):
+        return False
+    if node.op_type == "Pad" and not _pads_with_zero(node):
+        return False
+    return node.op_type == "Split" or all(not value.uses() for value in node.outputs[1:])
+
+
+def _pads_with_zero(node: ir.Node) -> bool:
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    constant = constant_of(value)
+    return value is None or (constant is not None and not np.any(constant.numpy()))
+
+
+def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:
+    """Where the outputs of a node of rule 3 or 4 are quantized."""
+    if node.op_type in target.passing_ops:
+        return [value for value in node.outputs if value.name]
+    return [_landing(node.outputs[0], target)]
+
+
+def quantized_values(nodes: Sequence[ir.Node], heads: set[ir.Node], target: Target) -> set[ir.Value]:
+    wanted = {value for node in heads for value in activation_inputs(node)}
+    followers = [node for node in nodes if _follows(node, target)]
+    for node in reversed(followers):
+        if not wanted.isdisjoint(_outputs(node, target)):
+            wanted.update(activation_inputs(node))
+    quantized = {value for node in heads for value in activation_inputs(node)}
+    for node in heads:
+        landing = _landing(node.outputs[0], target)
+        if landing in wanted or node.op_type not in target.float_output_ops:
+            quantized.add(landing)
+    size = -1
+    while size != len(quantized):
+        size = len(quantized)
+        for node in followers:
+            inputs, outputs = activation_inputs(node), _outputs(node, target)
+            if quantized.issuperset(inputs) and not wanted.isdisjoint(outputs):
+                quantized.update(outputs)
+            elif node.op_type in target.passing_ops and not quantized.isdisjoint(outputs):
+                quantized.update(inputs, outputs)
+    return quantized
+
+
+def known_limits(graph: ir.Graph, quantized: set[ir.Value]) -> dict[ir.Value, Limits]:
+    found = {}
+    for node in graph:
+        limits = _activation_limits(node)
+        if limits is not None and node.outputs[0] in quantized:
+            found[node.outputs[0]] = limits
+    return found
+
+
+def shared_groups(
+    graph: ir.Graph, quantized: set[ir.Value], limits: dict[ir.Value, Limits], target: Target
+) -> tuple[frozenset[str], ...]:
+    """Groups of one encoding; hands the limits of a moved tensor on to the moved one (in ``limits``)."""
+    groups: dict[ir.Value, set[ir.Value]] = {value: {value} for value in quantized}
+    for node in graph:
+        values = [*activation_inputs(node), *node.outputs]
+        if node.op_type not in target.passing_ops or not _follows(node, target) or not quantized.issuperset(values):
+            continue
+        bounds = {limits.get(value, UNBOUNDED) for value in activation_inputs(node)}
+        if len(bounds) > 1:
+            continue
+        if bounds != {UNBOUNDED}:
+            limits.update(dict.fromkeys(node.outputs, *bounds))
+        union = set().union(*(groups[value] for value in values))
+        groups.update(dict.fromkeys(union, union))
+    names = {frozenset(name_of(value) for value in group) for group in groups.values() if len(group) > 1}
+    return tuple(sorted(names, key=sorted))
+
+
+def weight_axis(node: ir.Node) -> int:
+    """The output channel's axis of a weighted node's weight; for MatMul and Gemm the columns."""
+    if node.op_type == "Conv":
+        return 0
+    return 0 if node.attributes.get_int("transB", 0) else 1
