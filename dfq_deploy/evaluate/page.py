@@ -88,7 +88,8 @@ def _tiles(report: Mapping[str, Any]) -> str:
         tiles.append((f"{comparison['kl_nats']:.2g} nats", "divergence of the class probabilities"))
     if model.get("file_bytes") and quantized.get("file_bytes"):
         sizes = f"{_bytes(model['file_bytes'])} to {_bytes(quantized['file_bytes'])}"
-        tiles.append((f"{model['file_bytes'] / quantized['file_bytes']:.1f}\N{MULTIPLICATION SIGN}", f"smaller: {sizes}"))
+        ratio = model["file_bytes"] / quantized["file_bytes"]
+        tiles.append((f"{ratio:.1f}\N{MULTIPLICATION SIGN}", f"smaller: {sizes}"))
     if report.get("seconds"):
         tiles.append((_duration(sum(report["seconds"].values())), "from model to result"))
     cells = "".join(f'<div class="tile"><b>{escape(big)}</b><span>{escape(small)}</span></div>' for big, small in tiles)

@@ -1,0 +1,106 @@
+"""What ``targets`` and ``methods`` print, as tables and as JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from dfq_deploy import plugins
+from dfq_deploy.cli.options import default_of, method_fields
+from dfq_deploy.cli.show import facts, indented, page, table, title, warnings
+from dfq_deploy.pipeline import DEFAULT_METHOD, DEFAULT_REFINE, REFINERS
+from dfq_deploy.targets import REFUSED, TARGETS
+
+__all__ = ["methods_document", "show_methods", "show_targets", "targets_document"]
+
+
+def targets_document() -> dict[str, Any]:
+    """What ``targets --json`` prints."""
+    problems = {plugin.name: plugin.problem for plugin in plugins.installed() if plugin.kind == "exporters"}
+    return {
+        "targets": [
+            {
+                "name": target.name,
+                "runtime": target.runtime,
+                "activations": str(target.activation),
+                "weights": str(target.weight),
+                "per_channel": target.per_channel,
+                "exporter": target.exporter,
+                "problem": problems.get(target.exporter, f"the exporter '{target.exporter}' is not installed"),
+            }
+            for target in TARGETS.values()
+        ],
+        "refused": dict(REFUSED),
+    }
+
+
+def show_targets() -> None:
+    """The table of targets."""
+    document = targets_document()
+    rows = [
+        (
+            entry["name"],
+            entry["activations"],
+            f"{entry['weights']} {'per channel' if entry['per_channel'] else 'per tensor'}",
+            entry["runtime"],
+        )
+        for entry in document["targets"]
+    ]
+    refused = facts(document["refused"].items())
+    page(
+        table(("target", "activations", "weights", "runtime"), rows),
+        Group("", title("refused"), refused) if document["refused"] else None,
+        warnings(f"{entry['name']}: {entry['problem']}" for entry in document["targets"] if entry["problem"]),
+    )
+
+
+def methods_document() -> dict[str, Any]:
+    """What ``methods --json`` prints."""
+    document: dict[str, Any] = {kind: [] for kind in plugins.KINDS}
+    for plugin in plugins.installed():
+        document[plugin.kind].append(
+            {
+                "name": plugin.name,
+                "summary": plugin.summary,
+                "problem": plugin.problem,
+                "options": {} if plugin.problem else _options(plugin),
+            }
+        )
+    return {
+        **document,
+        "refinements": list(REFINERS),
+        "defaults": {"method": DEFAULT_METHOD, "refine": [*DEFAULT_REFINE]},
+    }
+
+
+def _options(plugin: plugins.Plugin) -> dict[str, Any]:
+    """Options that text can set, with their defaults."""
+    known = method_fields(plugins.find(plugin.kind, plugin.name))
+    return {field.name: _plain(default_of(field)) for field, _ in known}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (bool, int, float, str)) or value is None:
+        return value
+    return asdict(value) if hasattr(value, "__dataclass_fields__") else str(value)
+
+
+def show_methods(verbose: bool) -> None:
+    """The methods by kind; with ``verbose`` their options too."""
+    document = methods_document()
+    flags = {"synthesizers": "--synth", "calibrators": "--method", "exporters": "chosen by --target"}
+    parts: list[RenderableType] = []
+    for kind, flag in flags.items():
+        parts += [title(kind, flag)]
+        for entry in document[kind]:
+            parts += [facts([(f"{entry['name']:<14}", entry["summary"] or entry["problem"])])]
+            if verbose and entry["options"]:
+                listed = ", ".join(f"{name}={value}" for name, value in entry["options"].items())
+                parts += [indented(indented(Text(listed, "dim")))]
+        parts += [""]
+    parts += [title("refinements", "--refine"), Text(f"  {', '.join(document['refinements'])}")]
+    parts += [
+        Text(f"\nDefaults: --method {DEFAULT_METHOD} --refine {' --refine '.join(DEFAULT_REFINE) or 'none'}", "dim")
+    ]
+    page(*parts)

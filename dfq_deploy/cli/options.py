@@ -1,0 +1,169 @@
+"""Options that several commands take, and how their text becomes objects."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import click
+
+if TYPE_CHECKING:
+    from dfq_deploy.contracts import Synthesizer
+    from dfq_deploy.preprocess import Preprocess
+
+__all__ = [
+    "FILE",
+    "data_option",
+    "default_of",
+    "method_fields",
+    "preprocess_of",
+    "preprocess_options",
+    "samples_option",
+    "synthesis_options",
+    "synthesizer_of",
+]
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+SCALARS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+class _Numbers(click.ParamType[tuple[float, ...]]):
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is no list of numbers; write them with commas, e.g. 0.485,0.456,0.406", param, ctx)
+
+
+def preprocess_options(command: Decorated) -> Decorated:
+    """Add ``--preprocess``, ``--mean`` and ``--std``; :func:`preprocess_of` reads them."""
+    for option in (
+        click.option("--std", type=_Numbers(), help="Divides what --mean leaves."),
+        click.option("--mean", type=_Numbers(), help="Subtracted from pixel / 255; with --std, instead of a name."),
+        click.option(
+            "--preprocess",
+            metavar="NAME",
+            help="What turns pixels into the model's input: imagenet, cifar10, zero-one, minus-one-one or raw.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def preprocess_of(
+    name: str | None, mean: tuple[float, ...] | None, std: tuple[float, ...] | None
+) -> "Preprocess | None":
+    """The preprocess that the three options describe; None where none of them is given."""
+    from dfq_deploy.preprocess import PREPROCESSES, Preprocess
+
+    if (mean is None) != (std is None):
+        raise click.UsageError("--mean and --std go together.")
+    if name is not None and mean is not None:
+        raise click.UsageError("--preprocess and --mean/--std exclude each other.")
+    if mean is not None and std is not None:
+        try:
+            return Preprocess(mean, std)
+        except ValueError as problem:
+            raise click.UsageError(f"--mean and --std: {problem}.") from None
+    if name is not None and name not in PREPROCESSES:
+        raise click.UsageError(f"Unknown preprocess '{name}'; choose {', '.join(PREPROCESSES)}, or --mean and --std.")
+    return None if name is None else PREPROCESSES[name]
+
+
+def samples_option(meaning: str) -> Callable[[Decorated], Decorated]:
+    """``--samples N``."""
+    return click.option("--samples", type=click.IntRange(min=1), metavar="N", help=meaning)
+
+
+def data_option(meaning: str) -> Callable[[Decorated], Decorated]:
+    """``--data PATH``."""
+    return click.option("--data", type=FILE, metavar="PATH", help=meaning)
+
+
+def synthesis_options(command: Decorated) -> Decorated:
+    """Add ``--teacher``, ``--iterations`` and ``--option``; :func:`synthesizer_of` reads the last two."""
+    for option in (
+        click.option(
+            "--option",
+            "settings",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="An option of the synthesis method; repeatable. `dfq-deploy methods -v` lists them.",
+        ),
+        click.option("--iterations", type=click.IntRange(min=1), metavar="N", help="Same as --option iterations=N."),
+        click.option(
+            "--teacher",
+            "teachers",
+            multiple=True,
+            type=FILE,
+            metavar="FILE",
+            help="The same network exported with its BatchNormalization; repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -> "str | Synthesizer":
+    """The method by name, or the method itself where it is given options.
+
+    Raises:
+        PluginError: it is not installed.
+        click.UsageError: an option is unknown, or its value is no such thing.
+    """
+    from dfq_deploy.plugins import find
+
+    kind = find("synthesizers", name)
+    given = dict(_pair(setting) for setting in settings)
+    if iterations is not None:
+        given["iterations"] = str(iterations)
+    if not given:
+        return name
+    known = {field.name: hint for field, hint in method_fields(kind)}
+    for key in given:
+        if key not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise click.UsageError(f"The method '{name}' has no option '{key}'; it has: {listed}.")
+    method: Synthesizer = kind(**{key: _converted(key, text, known[key]) for key, text in given.items()})
+    return method
+
+
+def method_fields(kind: type) -> "list[tuple[Field[Any], Any]]":
+    """The options of a method: its dataclass fields with their types."""
+    hints = get_type_hints(kind)
+    return [(field, hints[field.name]) for field in fields(kind) if field.init]
+
+
+def default_of(field: "Field[Any]") -> Any:
+    """The default of an option; None where it has none."""
+    return None if field.default is MISSING else field.default
+
+
+def _pair(setting: str) -> tuple[str, str]:
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"--option '{setting}' is not of the form KEY=VALUE.")
+    return key.strip().replace("-", "_"), value.strip()
+
+
+def _converted(key: str, text: str, hint: Any) -> Any:
+    options = get_args(hint) if get_origin(hint) in (Union, type(int | None)) else (hint,)
+    if type(None) in options and text.lower() == "none":
+        return None
+    for option in options:
+        if option is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if option in (int, float, str):
+            try:
+                return option(text)
+            except ValueError:
+                continue
+    wanted = " or ".join(SCALARS.get(option, str(option)) for option in options if option is not type(None))
+    raise click.UsageError(f"--option {key}: '{text}' is not {wanted}.")

@@ -1,0 +1,266 @@
+"""Results for people, on stdout: one screen each."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from dfq_deploy.evaluate.compare import Evaluation
+    from dfq_deploy.inspection import Inspection, Port
+    from dfq_deploy.pipeline import Calibration
+    from dfq_deploy.samples import Samples
+
+__all__ = [
+    "facts",
+    "indented",
+    "page",
+    "show_calibration",
+    "show_evaluation",
+    "show_inspection",
+    "show_samples",
+    "table",
+    "title",
+    "warnings",
+]
+
+PIPE_WIDTH = 120
+"""Of what is printed where there is no terminal."""
+
+
+def page(*parts: RenderableType | None) -> None:
+    """Print the parts, without the blanks that tables leave at the ends of lines."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as captured:
+        console.print(*(part for part in parts if part is not None), sep="\n")
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values in two columns; rows without a value are left out."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        if value:
+            grid.add_row(Text(f"  {name}"), Text(value))
+    return grid
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = False) -> Table:
+    """A table without lines; ``numbers`` puts all columns but the first to the right."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for index, head in enumerate(heads):
+        grid.add_column(Text(head), justify="right" if numbers and index else "left")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    return grid
+
+
+def indented(part: RenderableType) -> Padding:
+    """``part``, two columns to the right."""
+    return Padding(part, (0, 0, 0, 2))
+
+
+def title(text: str, rest: str = "") -> Text:
+    """A heading."""
+    return Text.assemble((text, "bold"), "  " if rest else "", (rest, "dim"))
+
+
+def warnings(sentences: Iterable[str]) -> Group | None:
+    """One paragraph each, marked; None where there are none."""
+    grid = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        grid.add_row(Text("!", "bold yellow"), Text(sentence))
+    return Group("", grid) if grid.row_count else None
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def show_inspection(found: "Inspection", verbose: bool) -> None:
+    """What ``inspect`` prints."""
+    methods = [fit.name for fit in found.methods if fit.applies]
+    others = "; ".join(f"{fit.name} {fit.reason}" for fit in found.methods if not fit.applies)
+    kinds = ", ".join(f"{name} {count}" for name, count in found.operators.items())
+    normalizations = (
+        f"{found.batch_normalizations}, of which {found.foldable} fold into weights"
+        if found.batch_normalizations
+        else "none left"
+    )
+    taken = found.weighted - len(found.left_float)
+    page(
+        title(found.name, f"opset {found.opset}, written by {found.producer}"),
+        facts(
+            [
+                *(("input", _port(port)) for port in found.inputs),
+                *(("output", _port(port)) for port in found.outputs),
+                ("classes", "" if found.classes is None else str(found.classes)),
+                ("parameters", f"{found.parameters:,}"),
+                ("operators", kinds),
+                ("BatchNorm", normalizations),
+                ("synthesis", ", ".join(methods) + (f"  ({others})" if others else "")),
+                (f"on {found.target}", f"{taken} of {found.weighted} convolutions and matrix products in INT8"),
+                ("size", f"{size(found.file_bytes)}, about {size(found.quantized_bytes)} in INT8"),
+            ]
+        ),
+        _advice(found),
+        _details(found) if verbose else None,
+    )
+
+
+def _port(port: "Port") -> str:
+    shape = "of unknown shape" if port.shape is None else f"({', '.join(str(dim) for dim in port.shape)})"
+    return f"{port.name}: {port.dtype} {shape}"
+
+
+def _advice(found: "Inspection") -> Group | None:
+    if not found.advice:
+        return Group("", Text("  Nothing in the way.", "green"))
+    parts: list[RenderableType] = []
+    for advice in found.advice:
+        parts += [Text.assemble("\n", ("! ", "bold yellow"), advice.problem)]
+        parts += [indented(Text.assemble(("way out: ", "green"), advice.way_out + (":" if advice.lines else "")))]
+        # One line each, however narrow the terminal is: they are to be copied.
+        parts += [Text(f"    {line}", no_wrap=True, overflow="ignore") for line in advice.lines]
+    return Group(*parts)
+
+
+def _details(found: "Inspection") -> Group | None:
+    rows = [(name, f"{operator}: {reason}") for name, operator, reason in found.left_float]
+    rows += [(name, f"{operator}: unknown to the twin") for name, operator in found.unknown]
+    return Group("", facts(rows)) if rows else None
+
+
+def show_samples(samples: "Samples", files: Sequence[Path]) -> None:
+    """What ``synthesize`` prints."""
+    rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in samples.figures.items()]
+    shape = " x ".join(str(dim) for dim in samples.images.shape[1:])
+    page(
+        title(f"{len(samples)} samples", f"{shape}, {samples.method}"),
+        facts([*rows, *written(files)]),
+        warnings(samples.notes),
+    )
+
+
+def written(files: Iterable[Path]) -> list[tuple[str, str]]:
+    """One row for each file."""
+    return [("wrote", str(file)) for file in files]
+
+
+def show_evaluation(found: "Evaluation") -> None:
+    """What ``evaluate`` prints."""
+    smaller = found.float_bytes / max(1, found.quantized_bytes)
+    page(
+        title(f"{Path(found.float_model).name} against {Path(found.quantized_model).name}"),
+        facts(
+            [
+                ("data", f"{found.comparison.count} samples: {found.data}"),
+                ("size", f"{size(found.float_bytes)} to {size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
+                *comparison_rows(found.comparison.to_json()),
+            ]
+        ),
+        _latency(found),
+        warnings(found.warnings),
+    )
+
+
+def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows for the figures of a comparison, as its JSON has them."""
+    rows = []
+    if comparison.get("float_top1") is not None:
+        rows.append(
+            (
+                "top-1",
+                f"{comparison['float_top1']:.2f} % in float, {comparison['quantized_top1']:.2f} % quantized: "
+                f"{comparison['drop']:.2f} points lost (standard error {comparison['drop_standard_error']:.2f})",
+            )
+        )
+    if comparison.get("agreement") is not None:
+        rows.append(("agreement", f"{comparison['agreement']:.2f} % get the same class"))
+    if comparison.get("kl_nats") is not None:
+        rows.append(("divergence", f"{comparison['kl_nats']:.3g} nats between the class probabilities"))
+    for output in comparison.get("outputs", ()):
+        snr = "equal" if output["snr_db"] is None else f"{output['snr_db']:.1f} dB signal to noise"
+        rows.append((f"output {output['name']}", f"{snr}, largest difference {output['max_abs_difference']:.4g}"))
+    return rows
+
+
+def _latency(found: "Evaluation") -> Group | None:
+    rows = [
+        (
+            f"batch {entry.batch}",
+            f"{entry.float_ms:.3f} ms",
+            f"{entry.quantized_ms:.3f} ms",
+            f"{entry.ratio:.2f} times as fast",
+            f"{entry.low:.2f} to {entry.high:.2f}",
+        )
+        for entry in found.latency
+    ]
+    heads = ("latency (median)", "float", "quantized", "ratio", "quartiles")
+    return Group("", indented(table(heads, rows, numbers=True))) if rows else None
+
+
+def show_calibration(result: "Calibration", verbose: bool) -> None:
+    """What ``calibrate`` prints; the figures are the report's (its keys: :mod:`dfq_deploy.evaluate.report`)."""
+    report = result.report
+    samples, calibration, comparison = (report.get(key, {}) for key in ("samples", "calibration", "comparison"))
+    sizes = [report.get(key, {}).get("file_bytes") for key in ("model", "quantized")]
+    ranges = ", then ".join([f"ranges by {calibration.get('method', 'unknown')}", *calibration.get("refine", ())])
+    seconds = report.get("seconds", {})
+    page(
+        title(
+            f"{report.get('model', {}).get('name', 'model')} in INT8", str(report.get("target", {}).get("runtime", ""))
+        ),
+        facts(
+            [
+                (
+                    "samples",
+                    f"{len(result.samples)} by {samples.get('method') or 'unknown'}, seed {samples.get('seed')}",
+                ),
+                ("calibrated", ranges),
+                (
+                    "size",
+                    f"{size(sizes[0])} to {size(sizes[1])}, {sizes[0] / sizes[1]:.1f} times smaller"
+                    if all(sizes)
+                    else "",
+                ),
+                ("time", ", ".join(f"{step} {value:.1f} s" for step, value in seconds.items())),
+            ]
+        ),
+        _checked(comparison),
+        _worst(report.get("tensors", ())) if verbose else None,
+        warnings(str(warning) for warning in report.get("warnings", ())),
+        _written(result, report.get("files", {})),
+    )
+
+
+def _checked(comparison: Mapping[str, Any]) -> Group | None:
+    rows = comparison_rows(comparison)
+    if not rows:
+        return None
+    return Group("", title("against float", f"on {comparison.get('samples')} samples that were held out"), facts(rows))
+
+
+def _worst(tensors: Sequence[Mapping[str, Any]]) -> Group | None:
+    """The five tensors with the least signal to noise."""
+    measured = [row for row in tensors if row.get("snr_db") is not None]
+    rows = [
+        (str(row["name"]), f"{row['snr_db']:.1f} dB") for row in sorted(measured, key=lambda row: row["snr_db"])[:5]
+    ]
+    return Group("", title("noisiest tensors"), facts(rows)) if rows else None
+
+
+def _written(result: "Calibration", meanings: Mapping[str, str]) -> Group | None:
+    if not result.files:
+        return None
+    rows = [(path.name, str(meanings.get(path.name, ""))) for path in result.files]
+    return Group("", title("wrote", f"{result.files[0].parent}/"), facts((name, what or " ") for name, what in rows))
