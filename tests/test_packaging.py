@@ -1,0 +1,151 @@
+"""What an installed package holds: the wheel, unpacked, against the checkout."""
+
+import ast
+import importlib
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from configparser import ConfigParser
+from email import message_from_string
+from importlib.metadata import version
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+import dfq_deploy
+
+PACKAGES = {"dfq_deploy": "dfq_deploy", "calibrators": "dfq_deploy/calibrators", "exporters": "dfq_deploy/exporters"}
+"""Folder in the checkout -> place in the installed package."""
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
+    """The wheel, built from a copy of what the build reads, so that nothing is left in the checkout."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE", *PACKAGES):
+        (source / name).symlink_to(checkout / name)
+    built = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(built), str(source)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    (path,) = built.iterdir()
+    with zipfile.ZipFile(path) as archive:
+        yield archive
+
+
+def _checkout_modules(checkout: Path) -> dict[str, Path]:
+    """Place in the installed package -> file in the checkout."""
+    return {
+        str(PurePosixPath(installed, file.relative_to(checkout / folder).as_posix())): file
+        for folder, installed in PACKAGES.items()
+        for file in (checkout / folder).rglob("*.py")
+    }
+
+
+def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile, checkout: Path) -> None:
+    modules = _checkout_modules(checkout)
+    packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert packed == {*modules, "dfq_deploy/py.typed"}
+    for name, file in modules.items():
+        assert wheel.read(name) == file.read_bytes(), name
+
+
+def test_wheel_takes_one_top_level_name(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist() if ".dist-info/" not in name}
+    assert tops == {"dfq_deploy"}
+
+
+def test_wheel_says_what_it_is(wheel: zipfile.ZipFile, checkout: Path) -> None:
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    fields = message_from_string(wheel.read(metadata).decode())
+    declared = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    assert (fields["Name"], fields["Version"]) == (declared["name"], declared["version"])
+    assert fields["License-Expression"] == "Apache-2.0"
+    assert metadata.replace("METADATA", "licenses/LICENSE") in wheel.namelist()
+    required = {field for field in fields.get_all("Requires-Dist", []) if "extra ==" not in field}
+    assert required == set(declared["dependencies"])
+
+
+def test_entry_points_of_the_wheel_resolve_inside_it(wheel: zipfile.ZipFile) -> None:
+    (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    parser = ConfigParser(delimiters=("=",))
+    parser.read_string(wheel.read(name).decode())
+    entries = [(group, key, value) for group in parser.sections() for key, value in parser[group].items()]
+    assert ("console_scripts", "dfq-deploy") in {(group, key) for group, key, _ in entries}
+    for _, _, value in entries:
+        module, _, attribute = value.partition(":")
+        stem = module.replace(".", "/")
+        assert {f"{stem}.py", f"{stem}/__init__.py"} & set(wheel.namelist()), value
+        assert callable(getattr(importlib.import_module(module), attribute)), value
+
+
+def test_every_folder_of_modules_is_a_listed_package(checkout: Path) -> None:
+    listed = set(tomllib.loads((checkout / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+    folders = {str(PurePosixPath(name).parent).replace("/", ".") for name in _checkout_modules(checkout)}
+    assert folders == listed
+
+
+def test_constraints_pin_every_requirement_exactly(checkout: Path) -> None:
+    lines = (checkout / "constraints.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    required = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    for requirement in required:
+        name = requirement.partition(">=")[0]
+        assert name in pins, f"{name} is not pinned in constraints.txt"
+        assert version(name).partition("+")[0] == pins[name], f"{name} is not installed as pinned"
+
+
+def test_table_of_contents_is_complete_and_loads() -> None:
+    assert len(dfq_deploy.__all__) == len(set(dfq_deploy.__all__))
+    for name in dfq_deploy.__all__:
+        assert getattr(dfq_deploy, name) is not None
+    assert set(dfq_deploy.__all__) <= set(dir(dfq_deploy))
+    assert dfq_deploy.__version__ == version("dfq-deploy")
+    with pytest.raises(AttributeError, match="module 'dfq_deploy' has no attribute 'calibrat'"):
+        _ = dfq_deploy.calibrat  # type: ignore[attr-defined]
+
+
+def test_type_checkers_see_the_same_names(checkout: Path) -> None:
+    tree = ast.parse((checkout / "dfq_deploy/__init__.py").read_text())
+    imports = {node.module: node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    seen = {
+        (alias.name, module)
+        for module, node in imports.items()
+        if module and module.startswith("dfq_deploy.")
+        for alias in node.names
+    }
+    assert {name for name, _ in seen} == set(dfq_deploy.__all__) - {"__version__"}
+    for name, module in seen:
+        assert getattr(importlib.import_module(module), name) is getattr(dfq_deploy, name)
+
+
+@pytest.mark.parametrize("statement", ["import dfq_deploy", "from dfq_deploy import DfqError, Encoding, find_target"])
+def test_importing_the_package_imports_nothing_heavy(statement: str) -> None:
+    check = f"import sys; {statement}; print(*sorted({{'torch', 'onnx', 'onnxruntime', 'PIL'}} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == ""
+
+
+def test_public_lists_name_what_is_there_and_public(checkout: Path) -> None:
+    for name, file in _checkout_modules(checkout).items():
+        tree = ast.parse(file.read_text())
+        listed = _listed(tree)
+        if listed is None:
+            continue
+        assert not [entry for entry in listed if entry.startswith("_") and not entry.startswith("__")], name
+        assert len(listed) == len(set(listed)), f"{name} lists a name twice"
+        module = importlib.import_module(name.removesuffix(".py").removesuffix("/__init__").replace("/", "."))
+        for entry in listed:
+            assert hasattr(module, entry), f"{name} lists '{entry}', which is not there"
+
+
+def _listed(tree: ast.Module) -> list[str] | None:
+    """What ``__all__`` holds, or None where there is none."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["__all__"]:
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return None
