@@ -3,7 +3,7 @@
 :func:`dfq_deploy.placement.place` lists them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import TypeAlias
 
@@ -120,7 +120,8 @@ def _follows(node: ir.Node, target: Target) -> bool:
     inputs = activation_inputs(node)
     if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):
         return False
-    if node.op_type == "Pad" and not _pads_with_zero(node):
+    condition = _MOVES_VALUES.get(node.op_type)
+    if condition is not None and not condition(node):
         return False
     return node.op_type == "Split" or all(not value.uses() for value in node.outputs[1:])
 
@@ -129,6 +130,14 @@ def _pads_with_zero(node: ir.Node) -> bool:
     value = node.inputs[2] if len(node.inputs) > 2 else None
     constant = constant_of(value)
     return value is None or (constant is not None and not np.any(constant.numpy()))
+
+
+def _is_nearest(node: ir.Node) -> bool:
+    return node.attributes.get_string("mode", "nearest") == "nearest"
+
+
+_MOVES_VALUES: dict[str, Callable[[ir.Node], bool]] = {"Pad": _pads_with_zero, "Resize": _is_nearest}
+"""What an operator that moves values asks of a node, so that no new value appears."""
 
 
 def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:

@@ -51,10 +51,12 @@ CPU = Target(
         {"Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"}
     ),
     passing_ops=frozenset(
-        {"MaxPool", "Concat", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Split", "Pad"}
+        {"Concat", "Dropout", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice"}
+        | {"Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
     ),
     fused_activations=frozenset({"Relu", "Clip"}),
-    float_output_ops=frozenset({"Gemm"}),
+    # QGemm and MatMulIntegerToFloat; QLinearConv writes integers only.
+    float_output_ops=frozenset({"Gemm", "MatMul"}),
     exporter="qdq",
 )
 
