@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.errors import ModelError, UnsupportedOperators
-from dfq_deploy.twin.dtypes import tensor_of
+from dfq_deploy.twin.dtypes import DTYPES, tensor_of
 from dfq_deploy.twin.node import Node
 from dfq_deploy.twin.program import Program, Step
-from dfq_deploy.twin.registry import REGISTRY, Entry
+from dfq_deploy.twin.registry import REGISTRY, Entry, Operator
 from dfq_deploy.twin.residence import is_host
+from dfq_deploy.twin.unsigned import UNSIGNED, widened
 
 __all__ = ["import_graph", "unsupported"]
 
@@ -101,10 +102,12 @@ class _Importer:
             constants=self.constants,
             program_of=lambda graph: import_graph(graph, self.versions, self.constants, self.host),
         )
-        self._append(view, entry)
-
-    def _append(self, view: Node, entry: Entry) -> None:
         operator = entry.builder(view)
+        if any(value is not None and _torch_dtype(value) in UNSIGNED for value in node.inputs):
+            operator = widened(operator, tuple(_torch_dtype(value) for value in node.outputs))
+        self._append(view, entry, operator)
+
+    def _append(self, view: Node, entry: Entry, operator: Operator) -> None:
         on_host = is_host(entry, view.inputs, self.host, self.constants)
         captured = {place for place in range(view.captured, len(view.inputs)) if view.inputs[place] in self.host}
         step = Step(
@@ -153,6 +156,10 @@ def _domain(node: ir.Node) -> str:
 
 def _name(value: ir.Value | None) -> str:
     return "" if value is None else value.name or ""
+
+
+def _torch_dtype(value: ir.Value) -> torch.dtype | None:
+    return None if value.dtype is None else DTYPES.get(value.dtype)
 
 
 def _captures(graph: ir.Graph) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from torch import Tensor
 from dfq_deploy.twin.node import Node
 from dfq_deploy.twin.registry import Operator, register
 
-__all__: list[str] = []
+__all__ = ["wrapped"]
 
 Ints = tuple[int, ...]
 
@@ -47,7 +47,7 @@ def _slice(x: Tensor, starts: Ints, ends: Ints, axes: Ints, steps: Ints) -> Tens
     return x
 
 
-def _wrapped(indices: Tensor, size: int) -> Tensor:
+def wrapped(indices: Tensor, size: int) -> Tensor:
     """Indices with negative ones counted from the end."""
     return torch.where(indices < 0, indices + size, indices)
 
@@ -62,7 +62,7 @@ def gather(node: Node) -> Operator:
 
     def run(x: Tensor, indices: Tensor) -> Tensor:
         dim = axis % x.dim()
-        flat = _wrapped(indices.reshape(-1), x.shape[dim])
+        flat = wrapped(indices.reshape(-1), x.shape[dim])
         return x.index_select(dim, flat).reshape(x.shape[:dim] + indices.shape + x.shape[dim + 1 :])
 
     return run
@@ -72,4 +72,4 @@ def gather(node: Node) -> Operator:
 def gather_elements(node: Node) -> Operator:
     """One element for each index, along one axis."""
     axis = node.integer("axis")
-    return lambda x, indices: torch.gather(x, axis, _wrapped(indices, x.shape[axis]).long())
+    return lambda x, indices: torch.gather(x, axis, wrapped(indices, x.shape[axis]).long())

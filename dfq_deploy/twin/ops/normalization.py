@@ -37,7 +37,7 @@ class _Normalize(torch.autograd.Function):
     """By stored statistics that take no gradient: its backward is one multiplication, twice as fast as torch's."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(  # noqa: PLR0917
         ctx: FunctionCtx, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: float
     ) -> Tensor:
         ctx.save_for_backward(scale, variance)
@@ -45,7 +45,7 @@ class _Normalize(torch.autograd.Function):
         return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale, variance = ctx.saved_tensors  # type: ignore[attr-defined]
         zero = torch.zeros_like(scale)
         epsilon = ctx.epsilon  # type: ignore[attr-defined]

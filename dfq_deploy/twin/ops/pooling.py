@@ -131,7 +131,8 @@ def lp_pool(node: Node) -> Operator:
 
     def run(x: Tensor) -> Tensor:
         pads, lengths = _extended(window, x.shape[2:])
-        return torch.linalg.vector_norm(windows(F.pad(x, flat_padding(pads)), window, lengths), power, dim=-1)
+        norms: Tensor = torch.linalg.vector_norm(windows(F.pad(x, flat_padding(pads)), window, lengths), power, dim=-1)
+        return norms
 
     return run
 
@@ -156,7 +157,12 @@ def global_max_pool(node: Node) -> Operator:
 def global_lp_pool(node: Node) -> Operator:
     """p-norm over the spatial axes."""
     power = node.integer("p", 2)
-    return lambda x: torch.linalg.vector_norm(x, power, dim=_spatial(x), keepdim=True)
+
+    def run(x: Tensor) -> Tensor:
+        norms: Tensor = torch.linalg.vector_norm(x, power, dim=_spatial(x), keepdim=True)
+        return norms
+
+    return run
 
 
 @register("MaxUnpool", arguments=(2,))

@@ -1,0 +1,113 @@
+"""Control flow: nested graphs run as programs of their own; Dropout, which inference leaves out."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dfq_deploy.twin.node import Node
+from dfq_deploy.twin.program import Program
+from dfq_deploy.twin.registry import Operator, register
+
+__all__: list[str] = []
+
+
+def _call(program: Program, fed: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Run a nested graph; its inputs come first, the captured tensors after them."""
+    constants = ((name, tensor.to(device)) for name, tensor in program.constants.items() if name in program.used)
+    results = program.run([*constants, *zip(program.inputs, fed, strict=True)], device)
+    return tuple(results[name].to(device) for name in program.outputs)
+
+
+def _captures(program: Program, explicit: int, node: Node, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The tensors that a nested graph captures, out of all that its node captures."""
+    given = dict(zip(node.inputs[node.captured :], tensors, strict=True))
+    return tuple(given[name] for name in program.inputs[explicit:])
+
+
+def _device(tensors: tuple[Tensor | None, ...]) -> torch.device:
+    devices = [tensor.device for tensor in tensors if tensor is not None]
+    return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
+
+
+@register("If", arguments=(0,))
+def if_(node: Node) -> Operator:
+    """One of two graphs, chosen by a condition at run time."""
+    branches = node.program("else_branch"), node.program("then_branch")
+
+    def run(condition: Tensor, *captured: Tensor) -> tuple[Tensor, ...]:
+        program = branches[bool(condition.item())]
+        return _call(program, _captures(program, 0, node, captured), _device(captured))
+
+    return run
+
+
+@register("Loop", arguments=(0, 1))
+def loop(node: Node) -> Operator:
+    """A graph repeated while its condition holds: last states, then the outputs of each turn stacked."""
+    program, count = node.program("body"), node.captured
+
+    def run(*inputs: Tensor | None) -> tuple[Tensor, ...]:
+        most, condition = inputs[:2]
+        states = tuple(tensor for tensor in inputs[2:count] if tensor is not None)
+        captured = _captures(program, 2 + len(states), node, tuple(t for t in inputs[count:] if t is not None))
+        device = _device(inputs)
+        going = torch.tensor(True) if condition is None else condition
+        stacked: list[list[Tensor]] = [[] for _ in program.outputs[1 + len(states) :]]
+        turn = 0
+        while bool(going.item()) and (most is None or turn < int(most.item())):
+            number = torch.tensor(turn, device=device)
+            going, *results = _call(program, (number, going.to(device), *states, *captured), device)
+            states = tuple(results[: len(states)])
+            for column, tensor in zip(stacked, results[len(states) :], strict=True):
+                column.append(tensor)
+            turn += 1
+        return *states, *(torch.stack(column) if column else torch.zeros(0) for column in stacked)
+
+    return run
+
+
+@register("Scan", since=9)
+def scan(node: Node) -> Operator:
+    """A graph over the slices of sequences: last states, then the outputs of each turn joined."""
+    program, count = node.program("body"), node.captured
+    slices = node.integer("num_scan_inputs")
+    carried = count - slices
+    input_axes = node.integers("scan_input_axes") or (0,) * slices
+    input_reversed = node.integers("scan_input_directions") or (0,) * slices
+    produced = len(program.outputs) - carried
+    output_axes = node.integers("scan_output_axes") or (0,) * produced
+    output_reversed = node.integers("scan_output_directions") or (0,) * produced
+
+    def turns(sequences: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+        for turn in range(sequences[0].shape[input_axes[0]]):
+            yield tuple(
+                sequence.select(axis, sequence.shape[axis] - 1 - turn if backwards else turn)
+                for sequence, axis, backwards in zip(sequences, input_axes, input_reversed, strict=True)
+            )
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        states, device = inputs[:carried], _device(inputs)
+        captured = _captures(program, count, node, inputs[count:])
+        columns: list[list[Tensor]] = [[] for _ in range(produced)]
+        for parts in turns(inputs[carried:count]):
+            results = _call(program, (*states, *parts, *captured), device)
+            states = results[:carried]
+            for column, tensor in zip(columns, results[carried:], strict=True):
+                column.append(tensor)
+        ordered = [column[::-1] if back else column for column, back in zip(columns, output_reversed, strict=True)]
+        return *states, *(torch.stack(column, axis) for column, axis in zip(ordered, output_axes, strict=True))
+
+    return run
+
+
+@register("Dropout", arguments=(1, 2))
+def dropout(node: Node) -> Operator:
+    """Nothing is dropped in inference; training mode is refused."""
+
+    def run(x: Tensor, ratio: Tensor | None = None, training: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if training is not None and bool(training.item()) and (ratio is None or float(ratio.item()) > 0):
+            raise node.refuse("it drops at random (training mode); export the model for inference")
+        return x, torch.ones_like(x, dtype=torch.bool)
+
+    return run
