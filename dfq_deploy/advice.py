@@ -67,7 +67,7 @@ def target_advice(left: int, placement: Placement, target: Target) -> Iterable[A
     """What stays float on the target; ``left`` BatchNormalization nodes are left after folding."""
     if left:
         yield Advice(
-            f"{left} BatchNormalization node(s) cannot be folded (no convolution right before them) and stay float",
+            f"{left} BatchNormalization node(s) neither fold into a convolution nor run in integers, and stay float",
             "it costs some speed, not accuracy",
         )
     if not placement.weights:

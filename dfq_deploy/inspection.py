@@ -16,6 +16,7 @@ from dfq_deploy.errors import ModelError, UnsupportedOperators
 from dfq_deploy.evaluate.onnxfile import stored_bytes
 from dfq_deploy.folding import fold_batch_normalization
 from dfq_deploy.graph import ModelSource
+from dfq_deploy.lowering import lower
 from dfq_deploy.placement import Placement, place
 from dfq_deploy.targets import find_target
 
@@ -105,7 +106,8 @@ def inspect(model: ModelSource, *, target: str = "cpu") -> Inspection:
     chosen = find_target(target)
     loaded = graph.load(model)
     folded = loaded.clone()
-    fold_batch_normalization(folded)
+    foldable = len(fold_batch_normalization(folded))
+    lower(folded, chosen)
     left = len(graph.batch_normalizations(folded))
     placement = place(folded, chosen)
     size = _stored(model)
@@ -125,7 +127,7 @@ def inspect(model: ModelSource, *, target: str = "cpu") -> Inspection:
         classes=graph.score_count(loaded),
         operators=dict(Counter(_operator(node) for node in loaded.graph.all_nodes()).most_common()),
         batch_normalizations=bns,
-        foldable=bns - left,
+        foldable=foldable,
         target=chosen.name,
         weighted=sum(node.op_type in graph.WEIGHTED_OPS for node in folded.graph.all_nodes()),
         left_float=placement.left_float,
