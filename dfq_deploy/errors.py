@@ -34,7 +34,7 @@ class ModelError(DfqError):
     """The model cannot be read, or lacks what the step needs."""
 
 
-class UnsupportedOperators(ModelError):
+class UnsupportedOperators(ModelError):  # noqa: N818 - the plural says that it lists them all
     """The graph holds operators that the twin does not know.
 
     Args:

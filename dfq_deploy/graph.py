@@ -17,6 +17,7 @@ from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, S
 from dfq_deploy.errors import ModelError
 
 __all__ = [
+    "WEIGHTED_OPS",
     "ModelSource",
     "batch_normalizations",
     "constant_of",
@@ -144,7 +145,8 @@ def _refuse_weights(model: ir.Model, place: str) -> None:
         if not np.isfinite(tensor.numpy().astype(np.float32, copy=False)).all():
             readers = ", ".join(f"{use.node.op_type} '{use.node.name}'" for use in value.uses()) or "no node"
             raise ModelError(
-                f"{place}: weight '{name}' of {readers} holds NaN or infinity; training has diverged, or the file is damaged"
+                f"{place}: weight '{name}' of {readers} holds NaN or infinity; training has diverged, "
+                "or the file is damaged"
             )
 
 
@@ -170,7 +172,8 @@ def sample_shape(model: ir.Model) -> tuple[int, ...]:
     if dims is None or not all(isinstance(dim, int) and dim > 0 for dim in dims[1:]):
         shown = "unknown" if dims is None else f"({', '.join(str(dim) for dim in dims)})"
         raise ModelError(
-            f"input '{value.name}': shape {shown} is open beyond the batch; export the model with a fixed height and width"
+            f"input '{value.name}': shape {shown} is open beyond the batch; "
+            "export the model with a fixed height and width"
         )
     return tuple(dim for dim in dims[1:] if isinstance(dim, int))
 

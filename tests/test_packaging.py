@@ -142,6 +142,23 @@ def test_public_lists_name_what_is_there_and_public(checkout: Path) -> None:
             assert hasattr(module, entry), f"{name} lists '{entry}', which is not there"
 
 
+def test_what_one_module_takes_from_another_is_listed_there(checkout: Path) -> None:
+    modules = {
+        name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): ast.parse(file.read_text())
+        for name, file in _checkout_modules(checkout).items()
+    }
+    listed = {name: _listed(tree) for name, tree in modules.items()}
+    unlisted = [
+        f"{name} takes '{alias.name}' from {node.module}"
+        for name, tree in modules.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in modules
+        for alias in node.names
+        if f"{node.module}.{alias.name}" not in modules and alias.name not in (listed[node.module] or [alias.name])
+    ]
+    assert not unlisted, "; ".join(unlisted)
+
+
 def _listed(tree: ast.Module) -> list[str] | None:
     """What ``__all__`` holds, or None where there is none."""
     for node in tree.body:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OutputDistance", "OutputTally", "ScoreTally", "Scores", "log_softmax", "signal_to_noise"]
+__all__ = ["OutputDistance", "OutputTally", "ScoreTally", "Scores", "finite", "log_softmax", "signal_to_noise"]
 
 Floats = NDArray[np.floating[Any]]
 
