@@ -1,6 +1,6 @@
 """What the tests share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 CHECKOUT = Path(__file__).parents[1]
 
 TinyModel = Callable[..., onnx.ModelProto]
+
+ModelOf = Callable[..., onnx.ModelProto]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -46,6 +48,24 @@ def digits_bn() -> Path:
 def digits_folded() -> Path:
     """The same network with BatchNormalization folded into the convolutions."""
     return CHECKOUT / "examples/digits/digits.onnx"
+
+
+@pytest.fixture(scope="session")
+def model_of() -> ModelOf:
+    """Builds a model from ONNX text: ``model_of("float[n,3] x", "float[n,2] y", "y = MatMul(x, w)", {"w": array})``.
+
+    Keyword arguments: opset=17.
+    """
+    return _model_of
+
+
+def _model_of(
+    inputs: str, outputs: str, nodes: str, weights: Mapping[str, NDArray[np.generic]], *, opset: int = 17
+) -> onnx.ModelProto:
+    head = f'<ir_version: 8, opset_import: ["" : {opset}]>'
+    model = onnx.parser.parse_model(f"{head} graph ({inputs}) => ({outputs}) {{ {nodes} }}")
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in weights.items())
+    return model
 
 
 @pytest.fixture(scope="session")
