@@ -201,10 +201,11 @@ def _zipped(archive: zipfile.ZipFile) -> list[_Picture]:
 
 def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded, None
-        with loaded:
+        # np.load leaves a file open that it opened itself and found to be broken.
+        with path.open("rb") as stream:
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded, None
             if "images" not in loaded:
                 keys = ", ".join(loaded.files) or "none"
                 raise SamplesError(f"{path}: no array 'images' in it (arrays: {keys}); save it under that name")
