@@ -20,6 +20,9 @@ __all__ = ["Entropy", "best_length", "divergences"]
 SIDES = 4
 """Sweeps over a range with two free ends: high, low, and both once more."""
 
+MOST_CLIPPED = 0.1
+"""No candidate clips more: where nearly all values are clipped into one bin, P and Q agree and hold nothing."""
+
 
 @dataclass(frozen=True)
 class Entropy(Calibrator):
@@ -28,9 +31,12 @@ class Entropy(Calibrator):
     The reference P is the first m bins with all that lies beyond added to the last of them; the candidate Q is the
     first m bins merged into as many levels as the type has, and each level's count shared among its bins that are
     not empty in P. The m with the smallest KL(P || Q) wins; m is never less than the number of levels. The histogram
-    has 2048 to 4096 bins. Beyond the source: asymmetric types sweep each end for itself, with all their levels, and
-    the bin of zero is left out, since every encoding holds zero exactly and the number of zeros behind a ReLU would
-    drown all else. A type with more levels than there are bins is not clipped.
+    has 2048 to 4096 bins. A type with more levels than there are bins is not clipped.
+
+    Beyond the source: asymmetric types sweep each end for itself, with all their levels. The bin of zero is left out:
+    every encoding holds zero exactly, and the number of zeros behind a ReLU would drown all else. Where outliers are
+    clipped into a last level that is empty, Q has one value there: an infinite divergence would keep every range that
+    ends in the gap before an outlier from being chosen.
 
     Source: Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 19 to 38.
 
@@ -110,14 +116,14 @@ def best_length(counts: NDArray[np.int64], levels: int, candidates: int, least: 
     least = max(levels, least)
     if least >= len(counts):
         return len(counts)
-    step = -(-(len(counts) - least) // (candidates - 1))
-    lengths = np.arange(len(counts), least - 1, -step)
+    lengths = np.unique(np.rint(np.linspace(least, len(counts), candidates)).astype(np.int64))[::-1]
+    lengths = lengths[np.cumsum(counts)[lengths - 1] >= (1 - MOST_CLIPPED) * counts.sum()]
     # The longest first among equals: what costs nothing to keep is kept.
     return int(lengths[int(np.argmin(divergences(counts, levels, lengths)))])
 
 
 def divergences(counts: NDArray[np.int64], levels: int, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-    """KL(P || Q) in nats of keeping the first ``lengths[i]`` of the bins; infinite where Q is zero and P is not.
+    """KL(P || Q) in nats of keeping the first ``lengths[i]`` of the bins.
 
     Within a level Q is constant, so that the sum over its bins needs the level's count and its number of bins that
     are not empty, which running sums give: each candidate costs as many logarithms as there are levels.
@@ -125,21 +131,19 @@ def divergences(counts: NDArray[np.int64], levels: int, lengths: NDArray[np.int6
     sums = np.concatenate(([0], np.cumsum(counts)))
     filled = np.concatenate(([0], np.cumsum(counts > 0)))
     own = np.concatenate(([0.0], np.cumsum(_times_log(counts))))
-    total, last = sums[-1], counts[lengths - 1]
-    outside = total - sums[lengths]
+    last = counts[lengths - 1]
+    outside = sums[-1] - sums[lengths]
     bounds = np.arange(levels + 1) * lengths[:, None] // levels
-    level_sums = np.diff(sums[bounds]).astype(np.float64)
-    level_bins = np.diff(filled[bounds])
+    level_sums, level_bins = np.diff(sums[bounds]), np.diff(filled[bounds])
+    # P's last bin holds the outliers: it is never empty, and Q must have something there.
     level_bins[:, -1] += (last == 0) & (outside > 0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_q = np.log(level_sums / level_bins)
-        cross = np.where(level_sums > 0, level_sums * log_q, 0.0).sum(axis=1)
-        cross += np.where(outside > 0, outside * log_q[:, -1], 0.0)
-        reference = own[lengths] - _times_log(last) + _times_log(last + outside)
-        found: NDArray[np.float64] = (reference - cross) / total + np.log((total - outside) / total)
-    # An empty last level: P holds the outliers there and Q nothing.
-    found[np.isnan(found) | ((outside > 0) & (level_sums[:, -1] == 0))] = np.inf
-    return found
+    shared = level_sums.copy()
+    shared[:, -1] += (level_sums[:, -1] == 0) & (outside > 0)
+    log_q = np.log(np.maximum(shared, 1) / np.maximum(level_bins, 1))
+    cross = (level_sums * log_q).sum(axis=1) + outside * log_q[:, -1]
+    reference = own[lengths] - _times_log(last) + _times_log(last + outside)
+    divergence: NDArray[np.float64] = (reference - cross) / sums[-1] + np.log(shared.sum(axis=1) / sums[-1])
+    return divergence
 
 
 def _times_log(counts: NDArray[np.int64]) -> NDArray[np.float64]:
