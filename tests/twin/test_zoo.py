@@ -17,7 +17,9 @@ MODELS = sorted((Path(__file__).parents[2] / "../shared/zoo/models").glob("*.onn
 @pytest.mark.parametrize("path", MODELS, ids=[path.stem for path in MODELS])
 def test_logits_equal_those_of_onnx_runtime(path: Path) -> None:
     twin = Twin.from_model(load(path))
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (described,) = session.get_inputs()
     rng = np.random.default_rng(0)
     for batch in (1, 3):

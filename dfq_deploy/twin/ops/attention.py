@@ -87,9 +87,7 @@ def _scores(form: _Form, query: Tensor, key: Tensor, bias: Tensor) -> tuple[Tens
     return scores, bias, (raw, capped, scores, scores)[form.shown]
 
 
-def _bias(  # noqa: PLR0917
-    form: _Form, query: Tensor, key: Tensor, mask: Tensor | None, past: int, valid: Tensor | None
-) -> Tensor:
+def _bias(form: _Form, query: Tensor, key: Tensor, mask: Tensor | None, past: int, valid: Tensor | None) -> Tensor:
     """What is added to the scores: minus infinity where a query may not look; broadcasts to (N, heads, L, K)."""
     length, total = query.shape[2], key.shape[2]
     bias = query.new_zeros(length, total)

@@ -37,7 +37,7 @@ class _Normalize(torch.autograd.Function):
     """By stored statistics that take no gradient: its backward is one multiplication, twice as fast as torch's."""
 
     @staticmethod
-    def forward(  # noqa: PLR0917
+    def forward(
         ctx: FunctionCtx, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: float
     ) -> Tensor:
         ctx.save_for_backward(scale, variance)

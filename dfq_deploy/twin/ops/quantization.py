@@ -86,7 +86,7 @@ def _rows(zero: Tensor) -> Tensor:
 def qlinear_matmul(node: Node) -> Operator:
     """Product of quantized matrices, quantized again."""
 
-    def run(a: Tensor, sa: Tensor, za: Tensor, b: Tensor, sb: Tensor, zb: Tensor, sy: Tensor, zy: Tensor) -> Tensor:  # noqa: PLR0917
+    def run(a: Tensor, sa: Tensor, za: Tensor, b: Tensor, sb: Tensor, zb: Tensor, sy: Tensor, zy: Tensor) -> Tensor:
         product = (a.int() - _rows(za.int())) @ (b.int() - zb.int())
         levels = torch.round(product * (_rows(sa) * sb / sy)) + zy.int()
         limits = torch.iinfo(zy.dtype)

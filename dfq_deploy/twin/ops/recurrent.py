@@ -106,7 +106,7 @@ def recurrent(node: Node) -> Operator:
     return run
 
 
-def _sequence(  # noqa: PLR0917
+def _sequence(
     cell: _Cell, x: Tensor, weights: State, state: State, lengths: Tensor | None, backwards: bool
 ) -> tuple[Tensor, State]:
     """All outputs of one direction, and the last state; steps beyond a sample's length leave the state alone."""

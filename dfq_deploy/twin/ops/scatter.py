@@ -21,8 +21,8 @@ def scatter_elements(node: Node) -> Operator:
     def run(x: Tensor, indices: Tensor, updates: Tensor) -> Tensor:
         places = wrapped(indices, x.shape[axis]).long()
         if reduction is None:
-            return x.scatter(axis, places, updates)
-        return x.scatter_reduce(axis, places, updates, reduction)
+            return x.scatter(axis, places, updates.to(x.dtype))
+        return x.scatter_reduce(axis, places, updates.to(x.dtype), reduction)
 
     return run
 
@@ -63,7 +63,7 @@ def scatter_nd(node: Node) -> Operator:
         depth = indices.shape[-1]
         places = _flat_places(indices, x.shape[:depth]).reshape(-1)
         rows = x.reshape(-1, *x.shape[depth:])
-        written = updates.reshape(-1, *x.shape[depth:])
+        written = updates.to(x.dtype).reshape(-1, *x.shape[depth:])
         if reduction is None:
             return rows.index_put((places,), written).reshape(x.shape)
         spread = places.reshape(-1, *[1] * (rows.dim() - 1)).expand(written.shape)
