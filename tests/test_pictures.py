@@ -30,7 +30,7 @@ def test_small_images_are_enlarged_in_true_color(tmp_path: Path) -> None:
 
 
 def test_at_most_64_stand_in_rows_in_their_order(tmp_path: Path) -> None:
-    levels = np.arange(70, dtype=np.float32) / 255
+    levels = np.arange(70, dtype=np.float32) / np.float32(255)
     images = np.tile(levels[:, None, None, None], (1, 1, 32, 32))
     pixels = sheet(Samples(images), tmp_path / "sheet.png")
     step = 96 + MARGIN

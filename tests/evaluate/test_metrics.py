@@ -1,0 +1,77 @@
+"""Metrics against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from dfq_deploy.evaluate.metrics import OutputTally, ScoreTally, log_softmax, signal_to_noise
+
+
+def test_signal_to_noise_in_decibels() -> None:
+    assert signal_to_noise(100, 1) == pytest.approx(20)
+    assert signal_to_noise(1, 10) == pytest.approx(-10)
+    assert signal_to_noise(3, 0) == math.inf
+    assert signal_to_noise(0, 3) == -math.inf
+
+
+def test_output_distance_adds_up_over_slices() -> None:
+    tally = OutputTally()
+    tally.add(np.array([[3.0, 4.0]], np.float32), np.array([[3.0, 3.5]], np.float32))
+    tally.add(np.array([[0.0, 5.0]], np.float32), np.array([[0.0, 5.5]], np.float32))
+    distance = tally.distance("y")
+    # Signal 9 + 16 + 25 = 50, noise 0.25 + 0.25 = 0.5: a hundred times.
+    assert distance.snr == pytest.approx(20)
+    assert distance.largest == 0.5
+    assert distance.to_json() == {"name": "y", "snr_db": pytest.approx(20), "max_abs_difference": 0.5}
+
+
+def test_equal_outputs_are_null_in_json() -> None:
+    tally = OutputTally()
+    tally.add(np.ones((2, 3), np.float32), np.ones((2, 3), np.float32))
+    assert tally.distance("y").to_json()["snr_db"] is None
+
+
+def test_top1_agreement_and_the_paired_error() -> None:
+    eye = np.eye(4, dtype=np.float32)
+    tally = ScoreTally()
+    # Float says 0 1 2 3, quantized 0 1 2 0, the truth is 0 1 3 3: float gets three, quantized two.
+    tally.add(eye[[0, 1]], eye[[0, 1]], np.array([0, 1]))
+    tally.add(eye[[2, 3]], eye[[2, 0]], np.array([3, 3]))
+    scores = tally.scores()
+    assert scores.agreement == 75
+    assert (scores.float_top1, scores.quantized_top1, scores.drop) == (75, 50, 25)
+    # The differences 0 0 0 -1 have the standard deviation sqrt(3) / 4.
+    assert scores.drop_error == pytest.approx(100 * math.sqrt(3) / 4 / 2)
+
+
+def test_without_labels_there_is_no_accuracy() -> None:
+    tally = ScoreTally()
+    tally.add(np.eye(3), np.eye(3), None)
+    plain = tally.scores().to_json()
+    assert plain["float_top1"] is plain["quantized_top1"] is plain["drop"] is None
+    assert plain["agreement"] == 100
+
+
+def test_divergence_is_that_of_torch() -> None:
+    rng = np.random.default_rng(0)
+    reference, found = rng.normal(0, 3, (2, 5, 7)).astype(np.float32)
+    tally = ScoreTally()
+    tally.add(reference, found, None)
+    expected = torch.nn.functional.kl_div(
+        torch.from_numpy(found).log_softmax(1),
+        torch.from_numpy(reference).log_softmax(1),
+        log_target=True,
+        reduction="none",
+    )
+    assert tally.scores().divergence == pytest.approx(float(expected.sum(1).mean()), rel=1e-5)
+
+
+def test_probabilities_are_not_put_through_a_softmax_again() -> None:
+    probabilities = np.array([[0.25, 0.75], [1.0, 0.0]])
+    np.testing.assert_allclose(np.exp(log_softmax(probabilities)), probabilities, atol=2e-6)
+
+
+def test_large_scores_do_not_overflow() -> None:
+    np.testing.assert_allclose(np.exp(log_softmax(np.array([[1000.0, 1000.0]]))), [[0.5, 0.5]])

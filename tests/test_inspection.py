@@ -1,0 +1,115 @@
+"""What inspect finds, on models whose contents are known."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from dfq_deploy.errors import ModelError, TargetError
+from dfq_deploy.inspection import Inspection, Port, inspect
+
+Model = Callable[..., onnx.ModelProto]
+
+
+def problems(found: Inspection) -> list[str]:
+    return [advice.problem for advice in found.advice]
+
+
+def test_a_model_with_its_normalization(tmp_path: Path, tiny: Model) -> None:
+    model = tiny()
+    model.producer_name, model.producer_version = "pytorch", "2.13.0"
+    onnx.save(model, tmp_path / "net.onnx")
+    found = inspect(tmp_path / "net.onnx")
+    assert (found.name, found.opset, found.producer) == ("net.onnx", 17, "pytorch 2.13.0")
+    assert found.inputs == (Port("image", "float", ("batch", 3, 8, 8)),)
+    assert found.outputs == (Port("scores", "float", ("batch", 4)),)
+    assert found.classes == 4
+    # Conv 6*3*3*3, four vectors of 6, Gemm 4*6 and its bias.
+    assert found.parameters == 162 + 24 + 24 + 4
+    assert found.file_bytes == (tmp_path / "net.onnx").stat().st_size
+    assert found.operators["BatchNormalization"] == 1
+    assert (found.batch_normalizations, found.foldable) == (1, 1)
+    assert (found.weighted, found.left_float, found.unknown) == (2, (), ())
+    assert {fit.name: fit.applies for fit in found.methods} == {
+        "deepinversion": True,
+        "noise": True,
+        "procedural": True,
+    }
+    assert found.advice == ()
+
+
+def test_without_normalization_the_two_exports_are_given(tiny: Model) -> None:
+    found = inspect(tiny(normalized=False))
+    assert {fit.name: fit.applies for fit in found.methods}["deepinversion"] is False
+    (advice,) = found.advice
+    assert advice.problem.startswith("no BatchNormalization is left (exporters fold it by default)")
+    assert "--teacher teacher.onnx" in advice.way_out
+    call = 'torch.onnx.export(model.eval(), args, "teacher.onnx", '
+    assert advice.lines == (
+        f"{call}dynamo=True, optimize=False)",
+        f"{call}dynamo=False, training=torch.onnx.TrainingMode.PRESERVE)",
+    )
+
+
+def test_operators_that_the_twin_does_not_know(tiny: Model) -> None:
+    model = tiny()
+    model.graph.node.append(helper.make_node("Wobble", ["scores"], ["wobbled"], "odd", domain="acme"))
+    model.opset_import.append(helper.make_opsetid("acme", 3))
+    found = inspect(model)
+    assert found.unknown == (("odd", "acme::Wobble-3"),)
+    assert found.operators["acme::Wobble"] == 1
+    assert problems(found) == [
+        "1 node(s) that the twin does not know (acme::Wobble-3), so no gradient reaches the input"
+    ]
+    assert found.to_json()["unknown"] == [{"name": "odd", "operator": "acme::Wobble-3"}]
+
+
+def test_an_open_size_and_a_second_input(tiny: Model) -> None:
+    model = tiny(size="side")
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
+    assert problems(inspect(model)) == [
+        "input 'image': shape (batch, 3, side, side) is open beyond the batch",
+        "2 inputs (image, mask): only one can be synthesized",
+    ]
+
+
+def test_weighted_operators_that_stay_float(tiny: Model) -> None:
+    model = tiny()
+    nodes = {node.op_type: node for node in model.graph.node}
+    nodes["Gemm"].attribute.append(helper.make_attribute("alpha", 2.0))
+    found = inspect(model)
+    assert [(name, operator) for name, operator, _ in found.left_float] == [("fc", "Gemm")]
+    (problem,) = problems(found)
+    assert problem.startswith("1 weighted operator(s) stay float: its bias cannot be int32 with alpha=2")
+
+
+def test_nothing_to_quantize() -> None:
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", ports[:1], ports[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert any(problem.startswith("nothing in it can be quantized") for problem in problems(inspect(model)))
+
+
+def test_the_estimate_is_near_the_file_that_is_written(zoo: Path) -> None:
+    found = inspect(zoo / "models/mobilenet_v1_075_224_bn.onnx")
+    # A byte for each of 2.6 million weights, scales, biases and nodes.
+    assert 2.6e6 < found.quantized_bytes < 3.0e6
+    assert (found.batch_normalizations, found.foldable) == (27, 27)
+
+
+def test_an_old_opset_is_the_files_own(tiny: Model) -> None:
+    assert inspect(tiny(opset=11)).opset == 11
+
+
+def test_what_cannot_be_inspected(tiny: Model) -> None:
+    with pytest.raises(TargetError, match="unknown target 'abacus'"):
+        inspect(tiny(), target="abacus")
+    model = tiny()
+    model.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.full((6, 3, 3, 3), np.nan, np.float32), model.graph.initializer[0].name)
+    )
+    with pytest.raises(ModelError, match="holds NaN or infinity"):
+        inspect(model)
