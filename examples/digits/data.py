@@ -15,7 +15,7 @@ from dfq_deploy.preprocess import Preprocess
 
 __all__ = ["PREPROCESS", "Pictures", "held_out", "training"]
 
-PREPROCESS = Preprocess(mean=(0.305,), std=(0.376,))
+PREPROCESS = Preprocess(mean=(0.305,), std=(0.319,))
 """Mean and standard deviation of the training pixels, in units of pixel / 255."""
 
 HELD_OUT = 500
