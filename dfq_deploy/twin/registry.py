@@ -1,6 +1,6 @@
 """Which code runs which ONNX operator, keyed (domain, operator, since_version)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -51,9 +51,9 @@ class Registry:
         known = [since for since in self._versions.get((domain, op_type), ()) if since <= version]
         return self._entries[domain, op_type, max(known)] if known else None
 
-    def keys(self) -> tuple[tuple[str, str, int], ...]:
+    def __iter__(self) -> Iterator[tuple[str, str, int]]:
         """Every (domain, operator, since_version), sorted."""
-        return tuple(sorted(self._entries))
+        return iter(sorted(self._entries))
 
 
 REGISTRY = Registry()

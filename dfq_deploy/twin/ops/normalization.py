@@ -23,9 +23,11 @@ def batch_normalization(node: Node) -> Operator:
         raise node.refuse("it asks for statistics without training mode; export the model for inference")
 
     def run(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        if x.dim() == 1:  # one channel, no channel axis
-            return (x - mean) * torch.rsqrt(variance + epsilon) * scale + bias
-        if scale.requires_grad or bias.requires_grad or mean.requires_grad or variance.requires_grad:
+        if x.dim() == 1 or mean.requires_grad or variance.requires_grad:  # torch: no statistics' gradient, no rank 1
+            shape = (-1, *[1] * (x.dim() - 2)) if x.dim() > 1 else (-1,)
+            factor = torch.rsqrt(variance + epsilon) * scale
+            return (x - mean.reshape(shape)) * factor.reshape(shape) + bias.reshape(shape)
+        if scale.requires_grad or bias.requires_grad:
             return F.batch_norm(x, mean, variance, scale, bias, False, 0.0, epsilon)
         normalized: Tensor = _Normalize.apply(x, scale, bias, mean, variance, epsilon)  # type: ignore[no-untyped-call]
         return normalized
