@@ -35,7 +35,7 @@ def display(shell: Shell) -> Iterator[Progress]:
 def _bars(console: Console) -> Bars:
     return Bars(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
+        BarColumn(bar_width=24, complete_style="cyan", finished_style="green"),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(compact=True),
