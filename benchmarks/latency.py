@@ -1,0 +1,181 @@
+"""Latency of the INT8 files: float against ours and against ONNX Runtime's own quantizer, as a Markdown table.
+
+usage: latency.py [--zoo FOLDER] [--models NAME...] [--batches N...] [--rounds N] [--threads N]
+
+For each model of the zoo three sessions run in turn in one process, so that all meet the same machine: the float file
+(BatchNormalization folded), our INT8 file, and what ``onnxruntime.quantization.quantize_static`` writes (QDQ, U8S8, per
+channel), both calibrated by min-max on the same real images. Spinning is off: with it two sessions in one process fight
+for the cores. A ratio is the median over the rounds of float time / INT8 time, with its quartiles.
+"""
+
+import argparse
+import json
+import logging
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from dfq_deploy import plugins
+from dfq_deploy.data import read
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.folding import fold_batch_normalization
+from dfq_deploy.graph import image_input, load, sample_shape
+from dfq_deploy.lowering import lower
+from dfq_deploy.placement import encodings_of_weights, place, unify
+from dfq_deploy.preprocess import Preprocess
+from dfq_deploy.targets import find_target
+
+Images = NDArray[np.float32]
+
+CALIBRATION_IMAGES = 16
+"""Ranges do not change the speed."""
+
+SHORTEST = 0.01
+"""Seconds that one measurement of the float file lasts at least; quick models run several times for it."""
+
+FLOAT_WEIGHTED = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
+
+
+class Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Hands images to ONNX Runtime's quantizer one at a time."""
+
+    def __init__(self, name: str, images: Images) -> None:
+        self._feeds: Iterator[dict[str, Images]] = ({name: image[None]} for image in images)
+
+    def get_next(self) -> dict[str, Images] | None:
+        return next(self._feeds, None)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One model of the zoo: its files, and real images to feed."""
+
+    name: str
+    float_file: Path
+    source: Path
+    images: Images
+    input: str
+
+
+def entries(zoo: Path, wanted: list[str]) -> Iterator[Entry]:
+    """The models of the zoo by name; all of them where none is named."""
+    spec: dict[str, Any] = json.loads((zoo / "zoo.json").read_text())
+    for name, model in spec["models"].items():
+        if wanted and name not in wanted:
+            continue
+        source = load(zoo / model["bn"])
+        preprocess = Preprocess(tuple(model["mean"]), tuple(model["std"]))
+        data = zoo / spec["datasets"][model["eval"][0]]["file"]
+        images = read(data, preprocess, sample_shape(source), limit=CALIBRATION_IMAGES).images
+        yield Entry(name, zoo / model["folded"], zoo / model["bn"], images, str(image_input(source).name))
+
+
+def write_ours(entry: Entry, path: Path) -> None:
+    """Our INT8 file, with min-max ranges."""
+    target = find_target("cpu")
+    model = load(entry.source)
+    fold_batch_normalization(model)
+    lower(model, target)
+    placement = place(model, target)
+    calibrator = plugins.find("calibrators", "minmax")()
+    ranges = unify(calibrator.ranges(model, placement.activations, [{entry.input: entry.images}]), placement)
+    encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
+    encodings |= encodings_of_weights(model, placement, activations=encodings)
+    plugins.find("exporters", target.exporter)().export(model, encodings, path)
+
+
+def write_theirs(entry: Entry, path: Path) -> None:
+    """What ONNX Runtime's quantizer makes of the folded float file."""
+    quantize_static(
+        str(entry.float_file),
+        str(path),
+        Reader(entry.input, entry.images),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+    )
+
+
+def options(threads: int) -> ort.SessionOptions:
+    """Extended and layout optimizations (the default), no spinning."""
+    chosen = ort.SessionOptions()
+    chosen.intra_op_num_threads = threads
+    chosen.log_severity_level = 3
+    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return chosen
+
+
+def left_in_float(path: Path) -> int:
+    """Weighted operators that ONNX Runtime runs in float."""
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = options(1)
+        chosen.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+        chosen.optimized_model_filepath = str(Path(folder) / "optimized.onnx")
+        ort.InferenceSession(str(path), chosen, providers=["CPUExecutionProvider"])
+        operators = Counter(node.op_type for node in onnx.load(chosen.optimized_model_filepath).graph.node)
+    return sum(operators[name] for name in FLOAT_WEIGHTED)
+
+
+def seconds(session: ort.InferenceSession, feeds: dict[str, Images], runs: int) -> float:
+    """Time of one run, over ``runs`` of them."""
+    started = time.perf_counter()
+    for _ in range(runs):
+        session.run(None, feeds)
+    return (time.perf_counter() - started) / runs
+
+
+def measure(files: list[Path], feeds: dict[str, Images], rounds: int, threads: int) -> NDArray[np.float64]:
+    """Seconds of a run, shape (rounds, files), the files in turn within each round."""
+    sessions = [ort.InferenceSession(str(f), options(threads), providers=["CPUExecutionProvider"]) for f in files]
+    for session in sessions:
+        seconds(session, feeds, 3)
+    runs = max(1, round(SHORTEST / seconds(sessions[0], feeds, 3)))
+    return np.array([[seconds(session, feeds, runs) for session in sessions] for _ in range(rounds)])
+
+
+def ratio(times: NDArray[np.float64], column: int) -> str:
+    """Median of float / INT8 over the rounds, with its quartiles."""
+    low, middle, high = np.percentile(times[:, 0] / times[:, column], [25, 50, 75])
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
+
+
+def main() -> None:
+    """Print the table, a row as soon as it is measured."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--zoo", type=Path, default=Path(__file__).resolve().parents[2] / "shared/zoo")
+    parser.add_argument("--models", nargs="*", default=[], help="names in zoo.json; default: all")
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    logging.getLogger().setLevel(logging.ERROR)  # quantize_static advises on every call
+    print(f"ONNX Runtime {ort.__version__}, {args.threads} threads, {args.rounds} rounds; float time / INT8 time\n")
+    print("| model | batch | float ms | INT8 ms | ours | ONNX Runtime's quantizer | float Conv/Gemm left |")
+    print("|---|---|---|---|---|---|---|")
+    for entry in entries(args.zoo, args.models):
+        with tempfile.TemporaryDirectory() as folder:
+            ours, theirs = Path(folder) / "ours.onnx", Path(folder) / "theirs.onnx"
+            write_ours(entry, ours)
+            write_theirs(entry, theirs)
+            left = f"{left_in_float(ours)}, {left_in_float(theirs)}"
+            for batch in args.batches:
+                feeds = {entry.input: np.resize(entry.images, (batch, *entry.images.shape[1:]))}
+                times = measure([entry.float_file, ours, theirs], feeds, args.rounds, args.threads)
+                median = 1000 * np.median(times, axis=0)
+                cells = [entry.name, batch, f"{median[0]:.2f}", f"{median[1]:.2f}", ratio(times, 1), ratio(times, 2)]
+                print("| " + " | ".join(map(str, [*cells, left])) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
