@@ -58,7 +58,31 @@ def obstacle(node: ir.Node, target: Target) -> str | None:
     for value in activation_inputs(node):
         if not _is_float(value):
             return f"its input '{name_of(value)}' is {'a constant' if constant_of(value) is not None else value.dtype}"
+        pool = _unreliable_source(value, target)
+        if pool is not None:
+            return f"{target.runtime} would run {pool.op_type} '{pool.name}' before it in integers, and gets it wrong"
     return _bias_obstacle(node, weight)
+
+
+def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
+    """The AveragePool that ``value`` comes from, perhaps moved, if its integer kernel must not be used.
+
+    ONNX Runtime 1.31 fuses every AveragePool between DQ and Q; its integer kernel divides wrongly where ceil_mode meets
+    count_include_pad, and has no dilations: the session then refuses the whole model.
+    """
+    node = value.producer()
+    if node is None:
+        return None
+    if node.op_type in target.passing_ops:
+        found = (_unreliable_source(moved, target) for moved in activation_inputs(node))
+        return next((source for source in found if source is not None), None)
+    return node if _is_unreliable(node) else None
+
+
+def _is_unreliable(node: ir.Node) -> bool:
+    ceil = node.attributes.get_int("ceil_mode", 0) != 0 and node.attributes.get_int("count_include_pad", 0) != 0
+    dilated = any(step != 1 for step in node.attributes.get_ints("dilations", ()) or ())
+    return node.op_type == "AveragePool" and (ceil or dilated)
 
 
 def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None) -> str | None:
@@ -120,7 +144,7 @@ def _follows(node: ir.Node, target: Target) -> bool:
     inputs = activation_inputs(node)
     if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):
         return False
-    condition = _MOVES_VALUES.get(node.op_type)
+    condition = _CONDITIONS.get(node.op_type)
     if condition is not None and not condition(node):
         return False
     return node.op_type == "Split" or all(not value.uses() for value in node.outputs[1:])
@@ -136,8 +160,12 @@ def _is_nearest(node: ir.Node) -> bool:
     return node.attributes.get_string("mode", "nearest") == "nearest"
 
 
-_MOVES_VALUES: dict[str, Callable[[ir.Node], bool]] = {"Pad": _pads_with_zero, "Resize": _is_nearest}
-"""What an operator that moves values asks of a node, so that no new value appears."""
+_CONDITIONS: dict[str, Callable[[ir.Node], bool]] = {
+    "AveragePool": lambda node: not _is_unreliable(node),
+    "Pad": _pads_with_zero,
+    "Resize": _is_nearest,
+}
+"""What is asked of a node beyond its operator."""
 
 
 def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:

@@ -255,6 +255,19 @@ def test_what_has_no_integer_kernel_stays_float(model_of: ModelOf, tmp_path: Pat
     assert [entry[1] for entry in exported.placement.left_float] == ["ConvTranspose"]
 
 
+@pytest.mark.parametrize("attributes", ["ceil_mode = 1, count_include_pad = 1", "dilations = [2, 2]"])
+def test_pooling_that_the_runtime_gets_wrong_in_integers_stays_float(
+    model_of: ModelOf, tmp_path: Path, attributes: str
+) -> None:
+    nodes = f"""c = Conv(x, w) p = AveragePool <kernel_shape = [2, 2], strides = [2, 2], {attributes}> (c)
+                t = Transpose <perm = [0, 1, 3, 2]> (p) y = Conv(t, k)"""
+    weights = CONV | {"k": normal(5, 3, 4, 1, 1)}
+    proto = model_of("float[n,4,9,9] x", "float[a,b,c,d] y", nodes, weights, opset=19)
+    exported = quantize(proto, {"x": normal(9, 2, 4, 9, 9)}, tmp_path)
+    assert exported.operators["AveragePool"] == exported.operators["QLinearConv"] == 1
+    assert distance(exported.fused[0], exported.floats[0]) < 0.02
+
+
 def test_a_gemm_by_hand(model_of: ModelOf, tmp_path: Path) -> None:
     """Integers, scales and the result, worked out on paper.
 
