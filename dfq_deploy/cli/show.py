@@ -177,11 +177,13 @@ def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows for the figures of a comparison, as its JSON has them."""
     rows = []
     if comparison.get("float_top1") is not None:
+        lost = comparison["drop"]
+        change = f"{abs(lost):.2f} points {'lost' if lost >= 0 else 'gained'}"
         rows.append(
             (
                 "top-1",
-                f"{comparison['float_top1']:.2f} % in float, {comparison['quantized_top1']:.2f} % quantized: "
-                f"{comparison['drop']:.2f} points lost (standard error {comparison['drop_standard_error']:.2f})",
+                f"{comparison['float_top1']:.2f} % in float, {comparison['quantized_top1']:.2f} % quantized: {change} "
+                f"(standard error {comparison['drop_standard_error']:.2f})",
             )
         )
     if comparison.get("agreement") is not None:
