@@ -60,7 +60,7 @@ class _OnTerminal(Progress):
             return
         self.bars.advance(self.task, steps)
         if figures:
-            self.bars.update(self.task, figures=worded(figures))
+            self.bars.update(self.task, figures=_worded(figures))
 
     def finish(self) -> None:
         """Show the running task as complete."""
@@ -84,7 +84,7 @@ class _Lines(Progress):
 
     def advance(self, steps: int = 1, **figures: float) -> None:
         self.steps += steps
-        self.figures = worded(figures) or self.figures
+        self.figures = _worded(figures) or self.figures
 
     def finish(self) -> None:
         """Print the line of the running task."""
@@ -95,6 +95,6 @@ class _Lines(Progress):
             self.task = ""
 
 
-def worded(figures: Mapping[str, float]) -> str:
+def _worded(figures: Mapping[str, float]) -> str:
     """``name 0.123`` for each figure."""
     return "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items())

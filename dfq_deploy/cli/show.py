@@ -81,7 +81,7 @@ def warnings(sentences: Iterable[str]) -> Group | None:
     return Group("", grid) if grid.row_count else None
 
 
-def size(count: int) -> str:
+def _size(count: int) -> str:
     """Bytes for people."""
     return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
@@ -109,7 +109,7 @@ def show_inspection(found: "Inspection", verbose: bool) -> None:
                 ("BatchNorm", normalizations),
                 ("synthesis", ", ".join(methods) + (f"  ({others})" if others else "")),
                 (f"on {found.target}", f"{taken} of {found.weighted} convolutions and matrix products in INT8"),
-                ("size", f"{size(found.file_bytes)}, about {size(found.quantized_bytes)} in INT8"),
+                ("size", f"{_size(found.file_bytes)}, about {_size(found.quantized_bytes)} in INT8"),
             ]
         ),
         _advice(found),
@@ -146,12 +146,12 @@ def show_samples(samples: "Samples", files: Sequence[Path]) -> None:
     shape = " x ".join(str(dim) for dim in samples.images.shape[1:])
     page(
         title(f"{len(samples)} samples", f"{shape}, {samples.method}"),
-        facts([*rows, *written(files)]),
+        facts([*rows, *_file_rows(files)]),
         warnings(samples.notes),
     )
 
 
-def written(files: Iterable[Path]) -> list[tuple[str, str]]:
+def _file_rows(files: Iterable[Path]) -> list[tuple[str, str]]:
     """One row for each file."""
     return [("wrote", str(file)) for file in files]
 
@@ -164,8 +164,8 @@ def show_evaluation(found: "Evaluation") -> None:
         facts(
             [
                 ("data", f"{found.comparison.count} samples: {found.data}"),
-                ("size", f"{size(found.float_bytes)} to {size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
-                *comparison_rows(found.comparison.to_json()),
+                ("size", f"{_size(found.float_bytes)} to {_size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
+                *_comparison_rows(found.comparison.to_json()),
             ]
         ),
         _latency(found),
@@ -173,7 +173,7 @@ def show_evaluation(found: "Evaluation") -> None:
     )
 
 
-def comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows for the figures of a comparison, as its JSON has them."""
     rows = []
     if comparison.get("float_top1") is not None:
@@ -231,7 +231,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
                 ("calibrated", ranges),
                 (
                     "size",
-                    f"{size(sizes[0])} to {size(sizes[1])}, {sizes[0] / sizes[1]:.1f} times smaller"
+                    f"{_size(sizes[0])} to {_size(sizes[1])}, {sizes[0] / sizes[1]:.1f} times smaller"
                     if all(sizes)
                     else "",
                 ),
@@ -246,7 +246,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
 
 
 def _checked(comparison: Mapping[str, Any]) -> Group | None:
-    rows = comparison_rows(comparison)
+    rows = _comparison_rows(comparison)
     if not rows:
         return None
     return Group("", title("against float", f"on {comparison.get('samples')} samples that were held out"), facts(rows))
