@@ -2,13 +2,15 @@
 
 The pipeline; each step can be called alone, and hands on a plain file::
 
-    model = dfq_deploy.load("model.onnx")                          # check, upgrade, infer shapes
-    print(dfq_deploy.inspect(model))                               # what is in it, what will hurt
-    pixels = dfq_deploy.PREPROCESSES["imagenet"]                   # bounds what is synthesized
-    samples = dfq_deploy.synthesize(model, preprocess=pixels)      # inputs, from the model alone
+    model = dfq_deploy.load("model.onnx")                           # check, upgrade, infer shapes
+    print(dfq_deploy.inspect(model))                                # what is in it, what will hurt
+    pixels = dfq_deploy.PREPROCESSES["imagenet"]                    # bounds what is synthesized
+    samples = dfq_deploy.synthesize(model, preprocess=pixels)       # inputs, from the model alone
     samples.save(Path("samples.npz"))
     result = dfq_deploy.calibrate(model, data=samples, preprocess=pixels, output=Path("int8"))
-    print(result.model_path, result.report)                        # what ONNX Runtime loads
+    print(result.model_path, result.report)                         # what ONNX Runtime loads
+    from dfq_deploy.evaluate import evaluate
+    print(evaluate("model.onnx", result.model_path, preprocess=pixels))
 
 Nothing heavy is imported until it is used.
 """

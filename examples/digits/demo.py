@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dfq_deploy import Samples, calibrate
-from dfq_deploy.evaluate.compare import evaluate
+from dfq_deploy.evaluate import evaluate
 from examples.digits import data
 
 __all__ = ["Row", "main", "measure"]
