@@ -136,12 +136,17 @@ def seconds(session: ort.InferenceSession, feeds: dict[str, Images], runs: int) 
 
 
 def measure(files: list[Path], feeds: dict[str, Images], rounds: int, threads: int) -> NDArray[np.float64]:
-    """Seconds of a run, shape (rounds, files), the files in turn within each round."""
+    """Seconds of a run, shape (rounds, files); each round takes the files in another order, since who comes first pays."""
     sessions = [ort.InferenceSession(str(f), options(threads), providers=["CPUExecutionProvider"]) for f in files]
     for session in sessions:
         seconds(session, feeds, 3)
     runs = max(1, round(SHORTEST / seconds(sessions[0], feeds, 3)))
-    return np.array([[seconds(session, feeds, runs) for session in sessions] for _ in range(rounds)])
+    times = np.zeros((rounds, len(files)))
+    rng = np.random.default_rng(0)
+    for row in times:
+        for column in rng.permutation(len(files)):
+            row[column] = seconds(sessions[column], feeds, runs)
+    return times
 
 
 def ratio(times: NDArray[np.float64], column: int) -> str:
