@@ -136,7 +136,7 @@ def seconds(session: ort.InferenceSession, feeds: dict[str, Images], runs: int) 
 
 
 def measure(files: list[Path], feeds: dict[str, Images], rounds: int, threads: int) -> NDArray[np.float64]:
-    """Seconds of a run, shape (rounds, files); each round takes the files in another order, since who comes first pays."""
+    """Seconds of a run, shape (rounds, files); the order changes with the round, since who comes first pays."""
     sessions = [ort.InferenceSession(str(f), options(threads), providers=["CPUExecutionProvider"]) for f in files]
     for session in sessions:
         seconds(session, feeds, 3)
