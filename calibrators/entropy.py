@@ -20,8 +20,10 @@ __all__ = ["Entropy", "best_length", "divergences"]
 SIDES = 4
 """Sweeps over a range with two free ends: high, low, and both once more."""
 
-MOST_CLIPPED = 0.1
-"""No candidate clips more: where nearly all values are clipped into one bin, P and Q agree and hold nothing."""
+MOST_CLIPPED = 0.001
+"""Largest share of the values other than zero that a candidate may clip at one end. Where most values are clipped into
+one bin, P and Q agree and hold nothing; and on heavy tails the divergence alone clips some percent (measured: 15 dB of
+the logits of a wide ResNet at 8 bits, which this bound gives back)."""
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,17 @@ class Percentile(Calibrator):
     Inference", NeurIPS 2019 workshop, section 3 (percentile initialisation).
 
     Args:
-        percentile: share of values that the range holds, in percent, above 50 and up to 100.
+        percentile: share of values that the range holds, in percent, above 50 and up to 100. The default suits
+            8 bits; 99.99 measures better at 6, 99.9 at 4.
     """
 
-    percentile: float = 99.99
+    percentile: float = 99.999
 
     summary: ClassVar[str] = "clips a fixed share of the values (McKinstry et al. 2019)"
 
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
-            raise ValueError(f"Percentile: percentile={self.percentile} is outside (50, 100]; 99.99 is usual")
+            raise ValueError(f"Percentile: percentile={self.percentile} is outside (50, 100]; 99.999 is usual")
 
     def ranges(
         self,
