@@ -107,7 +107,8 @@ class Twin(nn.Module):
             if tensor is not None:
                 named.append((name, tensor))
         named.extend((name, feeds[name]) for name in self.input_names)
-        device = feeds[self.input_names[0]].device if self.input_names else torch.device("cpu")
+        fed = (feeds[name] for name in self.input_names)
+        device = next((value.device for value in fed if isinstance(value, Tensor)), torch.device("cpu"))
         return self._program.run(named, device, keep, hooks)
 
     def _check(self, feeds: Mapping[str, Tensor], keep: Collection[str], hooks: Collection[str]) -> None:

@@ -1,6 +1,7 @@
 """A graph as a list of steps over numbered slots, and the loop that runs it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from dfq_deploy.twin.registry import Operator
 
-__all__ = ["Hook", "Program", "Step"]
+__all__ = ["Hook", "Program", "Step", "moved"]
 
 Hook: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -88,6 +89,10 @@ class Program:
         """The same program with other steps."""
         return Program(self.inputs, self.outputs, steps, self.constants, self.host_inputs)
 
+    def __deepcopy__(self, memo: dict[int, object]) -> "Program":
+        """Steps are copied, for the modules among their operators; constants are shared, for their size."""
+        return self.with_steps(deepcopy(self.steps, memo))
+
     def _host_slot(self, name: str) -> int:
         """The slot of a constant's copy on the CPU, which no ``.to(device)`` moves."""
         if name not in self._copies:
@@ -153,7 +158,7 @@ class Program:
             arguments = [values[slot] for slot in step.inputs]
             for position in step.moved:
                 argument = arguments[position]
-                arguments[position] = None if argument is None else argument.to(device)
+                arguments[position] = None if argument is None else moved(argument, device)
             result = step.operator(*arguments)
             if isinstance(result, tuple):
                 for slot, part in zip(step.outputs, result, strict=False):
@@ -170,6 +175,13 @@ class Program:
             value = values[self.slots[name]]
             results[name] = self.constants[name] if value is None else value
         return results
+
+
+def moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor:
+    """A tensor, or the tensors of a sequence, on a device."""
+    if isinstance(value, list):
+        return [tensor.to(device) for tensor in value]  # type: ignore[return-value]  # a sequence
+    return value.to(device)
 
 
 def _apply(hooked: Mapping[int, Hook], values: list[Tensor | None], slots: Iterable[int]) -> None:

@@ -55,10 +55,10 @@ def _types(node: onnx.NodeProto) -> Iterator[int]:
 def _out_of_reach(model: onnx.ModelProto) -> str | None:
     """Why the twin does not run a model; None if it must."""
     values = (*model.graph.input, *model.graph.output)
-    if any(value.type.WhichOneof("value") != "tensor_type" for value in values):
-        return "sequences and optionals"
+    if any(value.type.WhichOneof("value") not in {"tensor_type", "sequence_type"} for value in values):
+        return "optionals"
     nodes = tuple(_nodes(model.graph))
-    types = {value.type.tensor_type.elem_type for value in values} | {code for node in nodes for code in _types(node)}
+    types = {_element(value.type) for value in values} | {code for node in nodes for code in _types(node)}
     if types - set(DTYPES) - {0}:
         return "strings, 2-bit and 4-bit integers, 4-bit, 6-bit and 8-bit floats"
     fed = {value.name for value in model.graph.input}
@@ -74,8 +74,17 @@ def _known(node: onnx.NodeProto, versions: dict[str, int]) -> bool:
     return constant or REGISTRY.find(node.domain, node.op_type, versions.get(node.domain, 0)) is not None
 
 
+def _element(kind: onnx.TypeProto) -> int:
+    tensor = kind.sequence_type.elem_type if kind.WhichOneof("value") == "sequence_type" else kind
+    return tensor.tensor_type.elem_type
+
+
 def _array(value: object) -> Array:
     return onnx.numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+
+
+def _fed(value: object) -> Any:
+    return [_tensor(item) for item in value] if isinstance(value, list) else _tensor(value)
 
 
 def _tensor(value: object) -> torch.Tensor:
@@ -113,7 +122,9 @@ def test_node_case(case: Case) -> None:
     assert case.data_sets
     for inputs, outputs in case.data_sets:
         with torch.no_grad():
-            result = twin(*(_tensor(value) for value in inputs))
+            result = twin(*(_fed(value) for value in inputs))
         results = result if isinstance(result, tuple) else (result,)
         for actual, expected in zip(results, outputs, strict=True):
-            _compare(actual, _array(expected), case)
+            pairs = zip(actual, expected, strict=True) if isinstance(expected, list) else [(actual, expected)]
+            for tensor, wanted in pairs:
+                _compare(tensor, _array(wanted), case)

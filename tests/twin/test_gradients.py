@@ -142,11 +142,23 @@ NOT_DIFFERENTIABLE = {
     *("DynamicQuantizeLinear", "Equal", "EyeLike", "Floor", "Greater", "GreaterOrEqual"),
     *("HammingWindow", "HannWindow", "Hardmax", "If", "IsInf", "IsNaN"),
     *("Less", "LessOrEqual", "Loop", "MatMulInteger", "MelWeightMatrix", "NonMaxSuppression"),
+    *("SequenceEmpty", "SequenceLength", "SequenceMap"),
     *("NonZero", "Not", "OneHot", "Or", "QLinearMatMul", "QuantizeLinear"),
     *("Range", "Round", "Scan", "Shape", "Sign", "Size"),
     *("Unique", "Xor"),
 }
-"""Integers, choices and steps; If, Loop and Scan run other operators."""
+"""Integers, choices and steps; If, Loop, Scan and SequenceMap run other operators."""
+
+SEQUENCES = [
+    helper.make_node("SplitToSequence", ["x"], ["rows"], axis=0, keepdims=0),
+    helper.make_node("SequenceAt", ["rows", "last"], ["row"]),
+    helper.make_node("SequenceInsert", ["rows", "row", "zero"], ["longer"]),
+    helper.make_node("SequenceErase", ["longer", "last"], ["shorter"]),
+    helper.make_node("ConcatFromSequence", ["shorter"], ["a"], axis=0, new_axis=1),
+    helper.make_node("SequenceConstruct", ["a", "x"], ["pair"]),
+    helper.make_node("ConcatFromSequence", ["pair"], ["b"], axis=1),
+]
+"""What takes a matrix apart and puts it together again."""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
@@ -169,7 +181,7 @@ def test_the_gradient_is_that_of_finite_differences(case: Case, make_model: Make
 
 
 def test_every_operator_is_checked_or_said_not_to_be_differentiable() -> None:
-    checked = {operator for operator, _, _ in CASES} | set(FORERUNNERS)
+    checked = {operator for operator, _, _ in CASES} | set(FORERUNNERS) | {node.op_type for node in SEQUENCES}
     registered = {operator for domain, operator, _ in REGISTRY if not domain}
     assert registered - checked == NOT_DIFFERENTIABLE
 
@@ -186,3 +198,14 @@ def test_normalization_by_stored_statistics(make_model: Maker) -> None:
     x = torch.tensor(PICTURE, requires_grad=True)
     assert torch.autograd.gradcheck(twin, [x])
     assert torch.autograd.gradgradcheck(twin, [x])
+
+
+def test_sequences_pass_gradients(make_model: Maker) -> None:
+    constants = {"zero": np.int64(0), "last": np.int64(-1)}
+    model = make_model(SEQUENCES, {"x": (TensorProto.DOUBLE, (2, 3))}, constants, ("b",))
+    twin = Twin.from_model(ir.from_proto(model))
+    x = torch.tensor(X, requires_grad=True)
+    result = twin(x)
+    assert isinstance(result, torch.Tensor)
+    assert torch.equal(result, torch.cat([x.flip(0), x], 1))  # the last row first, then the first one
+    assert torch.autograd.gradcheck(twin, [x])

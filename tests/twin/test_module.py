@@ -184,6 +184,37 @@ def test_several_outputs_come_in_order(make_model: Maker) -> None:
     assert [tensor.tolist() for tensor in results] == [[2], [-1], [7]]
 
 
+def test_initializers_that_are_listed_as_inputs_are_not_fed(make_model: Maker) -> None:
+    model = make_model(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        {"w": (FLOAT, (1,)), "x": (FLOAT, (1,))},
+        {"w": np.array([5], np.float32)},
+    )
+    twin = Twin.from_model(ir.from_proto(model))
+    assert twin.input_names == ("x",)
+    assert twin.run({"x": torch.tensor([1.0])})["y"].tolist() == [6]
+
+
+def test_what_follows_from_integer_constants_is_computed_at_import(make_model: Maker) -> None:
+    model = make_model(
+        [
+            helper.make_node("Concat", ["rest", "two"], ["dims"], axis=0),
+            helper.make_node("SequenceConstruct", ["dims", "two"], ["unused"]),
+            helper.make_node("Shape", ["x"], ["shape"]),
+            helper.make_node("Gather", ["shape", "zero"], ["batch"]),
+            helper.make_node("Reshape", ["x", "dims"], ["y"]),
+        ],
+        {"x": (FLOAT, ("n", 4))},
+        {"rest": np.array([-1], np.int64), "two": np.array([2], np.int64), "zero": np.int64(0)},
+        {"y": FLOAT, "batch": TensorProto.INT64, "dims": TensorProto.INT64},
+    )
+    twin = Twin.from_model(ir.from_proto(model))
+    assert [step.op_type for step in twin.steps] == ["SequenceConstruct", "Shape", "Gather", "Reshape"]
+    for count in (1, 3):  # what depends on the batch is not
+        y, batch, dims = twin(torch.zeros(count, 4))
+        assert (tuple(y.shape), batch.item(), dims.tolist()) == ((2 * count, 2), count, [-1, 2])
+
+
 def test_functions_of_the_model_are_inlined(make_model: Maker) -> None:
     model = make_model([helper.make_node("Twice", ["x"], ["y"], domain="ai.example")], {"x": (FLOAT, (1,))})
     body = [helper.make_node("Add", ["a", "a"], ["b"])]

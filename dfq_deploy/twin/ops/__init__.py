@@ -23,6 +23,7 @@ from dfq_deploy.twin.ops import (
     sampling,
     scatter,
     selection,
+    sequences,
     shaping,
     signal,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "sampling",
     "scatter",
     "selection",
+    "sequences",
     "shaping",
     "signal",
 ]

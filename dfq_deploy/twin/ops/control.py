@@ -6,27 +6,27 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.twin.node import Node
-from dfq_deploy.twin.program import Program
+from dfq_deploy.twin.program import Program, moved
 from dfq_deploy.twin.registry import Operator, register
 
-__all__: list[str] = []
+__all__ = ["call", "captures", "device_of"]
 
 
-def _call(program: Program, fed: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
+def call(program: Program, fed: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
     """Run a nested graph; its inputs come first, the captured tensors after them."""
     constants = ((name, tensor.to(device)) for name, tensor in program.constants.items() if name in program.used)
     results = program.run([*constants, *zip(program.inputs, fed, strict=True)], device)
-    return tuple(results[name].to(device) for name in program.outputs)
+    return tuple(moved(results[name], device) for name in program.outputs)
 
 
-def _captures(program: Program, explicit: int, node: Node, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def captures(program: Program, explicit: int, node: Node, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """The tensors that a nested graph captures, out of all that its node captures."""
     given = dict(zip(node.inputs[node.captured :], tensors, strict=True))
     return tuple(given[name] for name in program.inputs[explicit:])
 
 
-def _device(tensors: tuple[Tensor | None, ...]) -> torch.device:
-    devices = [tensor.device for tensor in tensors if tensor is not None]
+def device_of(tensors: tuple[Tensor | None, ...]) -> torch.device:
+    devices = [tensor.device for tensor in tensors if isinstance(tensor, Tensor)]
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
@@ -37,7 +37,7 @@ def if_(node: Node) -> Operator:
 
     def run(condition: Tensor, *captured: Tensor) -> tuple[Tensor, ...]:
         program = branches[bool(condition.item())]
-        return _call(program, _captures(program, 0, node, captured), _device(captured))
+        return call(program, captures(program, 0, node, captured), device_of(captured))
 
     return run
 
@@ -50,14 +50,14 @@ def loop(node: Node) -> Operator:
     def run(*inputs: Tensor | None) -> tuple[Tensor, ...]:
         most, condition = inputs[:2]
         states = tuple(tensor for tensor in inputs[2:count] if tensor is not None)
-        captured = _captures(program, 2 + len(states), node, tuple(t for t in inputs[count:] if t is not None))
-        device = _device(inputs)
+        captured = captures(program, 2 + len(states), node, tuple(t for t in inputs[count:] if t is not None))
+        device = device_of(inputs)
         going = torch.tensor(True) if condition is None else condition
         stacked: list[list[Tensor]] = [[] for _ in program.outputs[1 + len(states) :]]
         turn = 0
         while bool(going.item()) and (most is None or turn < int(most.item())):
             number = torch.tensor(turn, device=device)
-            going, *results = _call(program, (number, going.to(device), *states, *captured), device)
+            going, *results = call(program, (number, going.to(device), *states, *captured), device)
             states = tuple(results[: len(states)])
             for column, tensor in zip(stacked, results[len(states) :], strict=True):
                 column.append(tensor)
@@ -87,11 +87,11 @@ def scan(node: Node) -> Operator:
             )
 
     def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-        states, device = inputs[:carried], _device(inputs)
-        captured = _captures(program, count, node, inputs[count:])
+        states, device = inputs[:carried], device_of(inputs)
+        captured = captures(program, count, node, inputs[count:])
         columns: list[list[Tensor]] = [[] for _ in range(produced)]
         for parts in turns(inputs[carried:count]):
-            results = _call(program, (*states, *parts, *captured), device)
+            results = call(program, (*states, *parts, *captured), device)
             states = results[:carried]
             for column, tensor in zip(columns, results[carried:], strict=True):
                 column.append(tensor)
