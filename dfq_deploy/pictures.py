@@ -11,7 +11,7 @@ from dfq_deploy.files import replacing
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.samples import Samples
 
-__all__ = ["contact_sheet"]
+__all__ = ["MAXIMUM", "contact_sheet"]
 
 MAXIMUM = 64
 """More images than this make no better picture."""

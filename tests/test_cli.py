@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
@@ -241,6 +242,76 @@ def test_options_reach_the_method(here: Path, net: Path, monkeypatch: pytest.Mon
     assert repr(seen["preprocess"]) == "Preprocess(mean=(0.5,), std=(0.25,))"
 
 
+FILES = ["model.qdq.onnx", "encodings.json", "samples.npz", "samples.png", "report.json", "report.html"]
+
+
+def test_calibrate_writes_its_files_and_a_summary(here: Path, net: Path) -> None:
+    result = run("calibrate", net.name, "--synth", "procedural", "--preprocess", "zero-one", "--samples", "24")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[:3] == [
+        "net.onnx in INT8  ONNX Runtime on x86 and Arm CPUs",
+        "  samples     24 by procedural, seed 0",
+        "  calibrated  ranges by mse, refined by bias",
+    ]
+    assert "against float  on 3 samples that were held out" in lines
+    wrote = lines.index("wrote  net-cpu/")
+    assert [line.split()[0] for line in lines[wrote + 1 :]] == FILES
+    assert sorted(path.name for path in (here / "net-cpu").iterdir()) == sorted(FILES)
+    session = ort.InferenceSession(here / "net-cpu/model.qdq.onnx", providers=["CPUExecutionProvider"])
+    assert session.run(None, {"image": np.zeros((2, 3, 8, 8), np.float32)})[0].shape == (2, 4)
+
+
+def test_calibrate_json_takes_samples_again(here: Path, net: Path) -> None:
+    run("synthesize", net.name, "--method", "procedural", "--samples", "16", "-o", "s.npz")
+    arguments = [
+        "--data",
+        "s.npz",
+        "--samples",
+        "8",
+        "--method",
+        "minmax",
+        "--refine",
+        "none",
+        "-o",
+        "out",
+        "--json",
+        "-q",
+    ]
+    result = run("calibrate", net.name, *arguments)
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    document = json.loads(result.stdout)
+    assert document["samples"]["count"] == 8
+    assert document["calibration"] == {"method": "minmax", "refine": []}
+    assert sorted(document["paths"]) == sorted(f"out/{name}" for name in FILES)
+    assert json.loads((here / "out/report.json").read_text())["samples"] == document["samples"]
+
+
+def test_calibrate_without_normalization_says_what_it_did_instead(here: Path, tiny: Model) -> None:
+    onnx.save(tiny(normalized=False), "folded.onnx")
+    result = run("calibrate", "folded.onnx", "--synth", "deepinversion", "--samples", "8", "-q", "--json")
+    document = json.loads(result.stdout)
+    assert document["samples"]["method"] == "procedural"
+    (warning,) = document["warnings"]
+    assert "--teacher" in warning
+    assert (here / "folded-cpu/model.qdq.onnx").is_file()
+
+
+def test_an_earlier_result_outlives_a_failed_one(here: Path, net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("calibrate", net.name, "--synth", "noise", "--samples", "8", "-o", "out")
+    before = {path.name: path.read_bytes() for path in (here / "out").iterdir()}
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfq_deploy.evaluate.report.write_report", interrupt)
+    arguments = ["--synth", "noise", "--samples", "9", "--seed", "1", "-o", "out", "-q"]
+    fails(1, "interrupted: nothing was written", "calibrate", net.name, *arguments)
+    assert {path.name: path.read_bytes() for path in (here / "out").iterdir()} == before
+    assert sorted(path.name for path in here.iterdir()) == ["net.onnx", "out"]
+
+
 def test_an_unwritable_place_is_known_before_the_work(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "synthesize", lambda *_, **__: pytest.fail("it started to work"))
     fails(1, f"cannot write {net}/s.npz: ", "synthesize", net, "-o", net / "s.npz")
@@ -296,11 +367,11 @@ def test_evaluate_on_one_screen(here: Path, net: Path) -> None:
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == "net.onnx against net.onnx"
-    assert lines[1] == "  data           4 samples: set.npz"
+    assert lines[1] == "  data        4 samples: set.npz"
     assert "1.0 times smaller" in lines[2]
     assert "0.00 points lost (standard error 0.00)" in lines[3]
-    assert lines[4] == "  agreement      100.00 % get the same class"
-    assert lines[6] == "  output scores  equal, largest difference 0"
+    assert lines[4] == "  agreement   100.00 % get the same class"
+    assert lines[6] == "  output      equal, largest difference 0"
     assert lines[8] == "! net.onnx holds no quantized operator: is it the float model?"
 
 

@@ -56,9 +56,8 @@ class Guarded(click.Command):
         """Run the command; say failures in one line."""
         shell = Shell(**{str(option.name): ctx.params.pop(str(option.name)) for option in COMMON})
         ctx.obj = shell
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.INFO if shell.verbose else logging.ERROR, format="%(message)s", force=True
-        )
+        logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(message)s", force=True)
+        logging.getLogger("dfq_deploy").setLevel(logging.INFO if shell.verbose else logging.ERROR)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):

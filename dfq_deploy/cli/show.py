@@ -83,7 +83,9 @@ def warnings(sentences: Iterable[str]) -> Group | None:
 
 def _size(count: int) -> str:
     """Bytes for people."""
-    return f"{count / 1e6:.2f} MB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+    if count >= 1e6:
+        return f"{count / 1e6:.2f} MB"
+    return f"{count / 1e3:.0f} kB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
 
 
 def show_inspection(found: "Inspection", verbose: bool) -> None:
@@ -190,9 +192,11 @@ def _comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("agreement", f"{comparison['agreement']:.2f} % get the same class"))
     if comparison.get("kl_nats") is not None:
         rows.append(("divergence", f"{comparison['kl_nats']:.3g} nats between the class probabilities"))
-    for output in comparison.get("outputs", ()):
+    outputs = comparison.get("outputs", ())
+    for output in outputs:
         snr = "equal" if output["snr_db"] is None else f"{output['snr_db']:.1f} dB signal to noise"
-        rows.append((f"output {output['name']}", f"{snr}, largest difference {output['max_abs_difference']:.4g}"))
+        name = "output" if len(outputs) == 1 else f"output {output['name']}"
+        rows.append((name, f"{snr}, largest difference {output['max_abs_difference']:.4g}"))
     return rows
 
 
@@ -216,7 +220,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
     report = result.report
     samples, calibration, comparison = (report.get(key, {}) for key in ("samples", "calibration", "comparison"))
     sizes = [report.get(key, {}).get("file_bytes") for key in ("model", "quantized")]
-    ranges = ", then ".join([f"ranges by {calibration.get('method', 'unknown')}", *calibration.get("refine", ())])
+    ranges = ", refined by ".join([f"ranges by {calibration.get('method', 'unknown')}", *calibration.get("refine", ())])
     seconds = report.get("seconds", {})
     page(
         title(
@@ -264,5 +268,7 @@ def _worst(tensors: Sequence[Mapping[str, Any]]) -> Group | None:
 def _written(result: "Calibration", meanings: Mapping[str, str]) -> Group | None:
     if not result.files:
         return None
-    rows = [(path.name, str(meanings.get(path.name, ""))) for path in result.files]
+    order = {name: index for index, name in enumerate(meanings)}
+    files = sorted(result.files, key=lambda path: order.get(path.name, len(order)))
+    rows = [(path.name, str(meanings.get(path.name, ""))) for path in files]
     return Group("", title("wrote", f"{result.files[0].parent}/"), facts((name, what or " ") for name, what in rows))

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from dfq_deploy.pictures import MAXIMUM
+
 __all__ = ["page"]
 
 STYLE = """
@@ -100,10 +102,10 @@ def _samples(report: Mapping[str, Any], picture: str) -> str:
     samples = report.get("samples", {})
     if not picture:
         return ""
-    count = f"{samples['count']} samples" if "count" in samples else "Samples"
+    count = int(samples.get("count", 0))
+    shown = f"{count or 'The'} samples{f', of which the first {MAXIMUM} are shown' if count > MAXIMUM else ''}"
     return (
-        f"<h2>Samples</h2>\n<p class='soft'>{count}; the first of them are shown. "
-        "The ranges below were measured on them.</p>\n"
+        f'<h2>Samples</h2>\n<p class="soft">{shown}. The ranges below were measured on them.</p>\n'
         f'<img alt="samples" src="data:image/png;base64,{picture}">'
     )
 
@@ -113,7 +115,7 @@ def _settings(report: Mapping[str, Any]) -> str:
     rows = [
         ("target", report.get("target", {}).get("name")),
         ("samples", samples.get("method")),
-        ("preprocess", samples.get("preprocess")),
+        ("preprocess", _preprocess(samples.get("preprocess"))),
         ("seed", samples.get("seed")),
         ("calibrator", calibration.get("method")),
         ("refinement", ", ".join(calibration.get("refine", ())) or None),
@@ -122,6 +124,12 @@ def _settings(report: Mapping[str, Any]) -> str:
     ]
     cells = [(escape(key), escape(str(value))) for key, value in rows if value is not None]
     return _section("How it was made", "", _table((), cells, css="facts"))
+
+
+def _preprocess(given: Mapping[str, Sequence[float]] | str | None) -> str | None:
+    if not isinstance(given, Mapping):
+        return given
+    return "; ".join(f"{name} {', '.join(f'{value:.4g}' for value in values)}" for name, values in given.items())
 
 
 def _tensors(report: Mapping[str, Any], kind: str, title: str, note: str) -> str:
@@ -208,7 +216,9 @@ def _scale(value: float | Sequence[float] | None) -> str:
 
 
 def _bytes(size: float) -> str:
-    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    if size >= 1e6:
+        return f"{size / 1e6:.2f} MB"
+    return f"{size / 1e3:.0f} kB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def _duration(seconds: float) -> str:

@@ -7,7 +7,8 @@ version          of this package
 model            ``name``, ``file_bytes``, ``parameters``
 quantized        ``name``, ``file_bytes``
 target           ``name``, ``runtime``
-samples          ``method``, ``count``, ``held_out``, ``seed``, ``preprocess``, ``figures``: {name: number}
+samples          ``method``, ``count``, ``held_out``, ``seed``, ``figures``: {name: number},
+                 ``preprocess``: {mean: [...], std: [...]}
 calibration      ``method``, ``refine``: [name]
 comparison       on held-out samples: ``samples``, ``agreement``, ``kl_nats``, ``outputs``: [{``name``, ``snr_db``}]
 tensors          [{``name``, ``kind``: activation or weight, ``type``, ``low``, ``high``, ``scale``: number or

@@ -18,7 +18,13 @@ REPORT: dict[str, Any] = {
     "model": {"name": "<net>.onnx", "file_bytes": 2_000_000},
     "quantized": {"name": "model.qdq.onnx", "file_bytes": 500_000},
     "target": {"name": "cpu", "runtime": "ONNX Runtime"},
-    "samples": {"method": "noise", "count": 64, "seed": 5, "figures": {"statistics_distance": 0.25}},
+    "samples": {
+        "method": "noise",
+        "count": 65,
+        "seed": 5,
+        "preprocess": {"mean": [0.5], "std": [0.25]},
+        "figures": {"statistics_distance": 0.25},
+    },
     "calibration": {"method": "mse", "refine": ["bias"]},
     "comparison": {"samples": 8, "agreement": 98.44, "kl_nats": 0.01, "outputs": [{"name": "y", "snr_db": 31.25}]},
     "tensors": [
@@ -67,18 +73,20 @@ def read(html: str) -> list[str]:
 
 
 def test_the_page_says_it_all() -> None:
-    text = read(page(REPORT))
+    text = read(page(REPORT, "iVBORw0KGgo="))
     assert text[:2] == ["<net>.onnx in INT8", "<net>.onnx in INT8"]
     for words in (
         "Quantized for ONNX Runtime, with noise samples by dfq-deploy 1.2.",
         "98.4 %",
+        "65 samples, of which the first 64 are shown. The ranges below were measured on them.",
         "same class as float, on 8 held-out samples",
         "31.2 dB",
         "4.0\N{MULTIPLICATION SIGN}",
-        "smaller: 2.00 MB to 0.50 MB",
+        "smaller: 2.00 MB to 500 kB",
         "2.0 min",
         "mind <this>",
         "statistics distance",
+        "mean 0.5; std 0.25",
         "a<b",
         "1.50 %",
         "8.0 dB",
