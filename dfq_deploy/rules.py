@@ -32,6 +32,7 @@ UNBOUNDED: Limits = (-inf, inf)
 
 
 def name_of(value: ir.Value | None) -> str:
+    """The name, which every value of a loaded model has."""
     return "" if value is None else value.name or ""
 
 
@@ -70,13 +71,18 @@ def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
     ONNX Runtime 1.31 fuses every AveragePool between DQ and Q; its integer kernel divides wrongly where ceil_mode meets
     count_include_pad, and has no dilations: the session then refuses the whole model.
     """
-    node = value.producer()
-    if node is None:
-        return None
-    if node.op_type in target.passing_ops:
-        found = (_unreliable_source(moved, target) for moved in activation_inputs(node))
-        return next((source for source in found if source is not None), None)
-    return node if _is_unreliable(node) else None
+    seen: set[ir.Node] = set()
+    waiting = [value.producer()]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if _is_unreliable(node):
+            return node
+        if node.op_type in target.passing_ops:
+            waiting += [moved.producer() for moved in activation_inputs(node)]
+    return None
 
 
 def _is_unreliable(node: ir.Node) -> bool:
@@ -170,12 +176,13 @@ _CONDITIONS: dict[str, Callable[[ir.Node], bool]] = {
 
 def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:
     """Where the outputs of a node of rule 3 or 4 are quantized."""
-    if node.op_type in target.passing_ops:
-        return [value for value in node.outputs if value.name]
-    return [_landing(node.outputs[0], target)]
+    if node.op_type == "Split":
+        return list(node.outputs)
+    return [node.outputs[0] if node.op_type in target.passing_ops else _landing(node.outputs[0], target)]
 
 
 def quantized_values(nodes: Sequence[ir.Node], heads: set[ir.Node], target: Target) -> set[ir.Value]:
+    """The activations that are quantized; ``heads`` are the weighted nodes that are."""
     wanted = {value for node in heads for value in activation_inputs(node)}
     followers = [node for node in nodes if _follows(node, target)]
     for node in reversed(followers):
@@ -199,6 +206,7 @@ def quantized_values(nodes: Sequence[ir.Node], heads: set[ir.Node], target: Targ
 
 
 def known_limits(graph: ir.Graph, quantized: set[ir.Value]) -> dict[ir.Value, Limits]:
+    """The limits of those that a Relu or Clip writes."""
     found = {}
     for node in graph:
         limits = _activation_limits(node)
@@ -213,14 +221,16 @@ def shared_groups(
     """Groups of one encoding; hands the limits of a moved tensor on to the moved one (in ``limits``)."""
     groups: dict[ir.Value, set[ir.Value]] = {value: {value} for value in quantized}
     for node in graph:
-        values = [*activation_inputs(node), *node.outputs]
-        if node.op_type not in target.passing_ops or not _follows(node, target) or not quantized.issuperset(values):
+        if node.op_type not in target.passing_ops or not _follows(node, target):
+            continue
+        values = [*activation_inputs(node), *_outputs(node, target)]
+        if not quantized.issuperset(values):
             continue
         bounds = {limits.get(value, UNBOUNDED) for value in activation_inputs(node)}
         if len(bounds) > 1:
             continue
         if bounds != {UNBOUNDED}:
-            limits.update(dict.fromkeys(node.outputs, *bounds))
+            limits.update(dict.fromkeys(_outputs(node, target), *bounds))
         union = set().union(*(groups[value] for value in values))
         groups.update(dict.fromkeys(union, union))
     names = {frozenset(name_of(value) for value in group) for group in groups.values() if len(group) > 1}

@@ -171,6 +171,20 @@ def test_quantization_goes_up_through_what_moves_values(placed: Callable[..., Pl
     assert groups(placement) == [["e", "m"]]
 
 
+def test_second_outputs_that_nobody_reads_are_not_touched(placed: Callable[..., Placement]) -> None:
+    nodes = "c = Conv(x, w) m, i = MaxPool <kernel_shape = [2, 2]> (c) d, mask = Dropout(m) y = Conv(d, v)"
+    placement = placed(nodes)
+    assert list(placement.activations) == ["x", "c", "m", "d", "y"]
+    assert groups(placement) == [["c", "d", "m"]]
+
+
+def test_second_outputs_that_are_read_keep_the_operator_in_float(placed: Callable[..., Placement]) -> None:
+    nodes = "c = Conv(x, w) m, i = MaxPool <kernel_shape = [2, 2]> (c) y = Conv(m, v) z = Cast <to = 1> (i)"
+    placement = placed(nodes, outputs="float y, float z")
+    assert list(placement.activations) == ["x", "c", "m", "y"]
+    assert groups(placement) == []
+
+
 def test_padding_with_another_value_stays_float(placed: Callable[..., Placement]) -> None:
     assert groups(placed("c = Conv(x, w) p = Pad(c, pads, one) y = Conv(p, v)")) == []
 
