@@ -152,6 +152,10 @@ class _Importer:
         return candidate
 
 
+def _foldable(part: object) -> bool:
+    return isinstance(part, Tensor) and not part.is_floating_point() and part.numel() <= FOLDED_SIZE
+
+
 def _domain(node: ir.Node) -> str:
     return "" if node.domain == "ai.onnx" else node.domain
 
