@@ -1,26 +1,27 @@
 """The steps in order: samples, ranges, encodings, refinement, export, check."""
 
-import json
-import time
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.contracts import Calibrator, Exporter, Feeds, Synthesizer
+from dfq_deploy.contracts import Calibrator, Feeds, Synthesizer
 from dfq_deploy.encodings import Encoding, Range
 from dfq_deploy.errors import PluginError, SamplesError
-from dfq_deploy.files import staging
 from dfq_deploy.folding import fold_batch_normalization
 from dfq_deploy.graph import ModelSource
+from dfq_deploy.lowering import lower
 from dfq_deploy.placement import Placement, encodings_of_weights, place, unify
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.results import Calibration, Clock, Outcome, finish
 from dfq_deploy.samples import Samples
 from dfq_deploy.targets import find_target
 
@@ -28,29 +29,12 @@ __all__ = ["DEFAULT_METHOD", "DEFAULT_REFINE", "REFINERS", "Calibration", "calib
 
 DEFAULT_METHOD = "mse"
 DEFAULT_REFINE = ("bias",)
-REFINERS = ("bias",)
+
+Refiner: TypeAlias = Callable[[ir.Model, dict[str, Encoding], NDArray[np.float32], Progress], dict[str, Encoding]]
+"""Changes the model's weights and biases in place, and returns the encodings that belong to them."""
 
 BATCH = 32
 """Samples that are handed to a calibrator at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """What :func:`calibrate` made.
-
-    Args:
-        samples: what it calibrated with and checked on.
-        encodings: by tensor name, weights included.
-        report: figures and warnings as plain JSON.
-        model_path: the quantized file; None where no output folder was given.
-        files: everything that was written.
-    """
-
-    samples: Samples
-    encodings: dict[str, Encoding]
-    report: dict[str, Any]
-    model_path: Path | None = None
-    files: tuple[Path, ...] = ()
 
 
 def synthesize(
@@ -127,12 +111,11 @@ def calibrate(
     for name in refiners:
         if name not in REFINERS:
             raise PluginError(f"no refinement '{name}'; installed: {', '.join(REFINERS)}")
-    started = time.perf_counter()
     chosen = find_target(target)
     calibrator: Calibrator = (
-        plugins.find("calibrators", method or DEFAULT_METHOD)() if not isinstance(method, Calibrator) else method
+        plugins.find("calibrators", method or DEFAULT_METHOD)() if method is None or isinstance(method, str) else method
     )
-    exporter: Exporter = plugins.find("exporters", chosen.exporter)()
+    clock = Clock()
     source = graph.load(model)
     samples = data or synthesize(
         source,
@@ -145,20 +128,56 @@ def calibrate(
         progress=progress,
     )
     _refuse_misfit(source, samples)
-    synthesized = time.perf_counter()
+    clock.lap("samples")
     used, held = _split(samples.images)
-    folded = source.clone()
-    fold_batch_normalization(folded)
-    placement = place(folded, chosen)
-    ranges = _ranges(folded, placement, calibrator, used, preprocess, progress)
+    prepared = source.clone()
+    fold_batch_normalization(prepared)
+    lower(prepared, chosen)
+    placement = place(prepared, chosen)
+    ranges = _ranges(prepared, placement, calibrator, used, preprocess, progress)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
-    encodings |= encodings_of_weights(folded, placement)
-    if "bias" in refiners:
-        from dfq_deploy.refine.bias import correct_biases
+    encodings |= encodings_of_weights(prepared, placement)
+    clock.lap("ranges")
+    for name in refiners:
+        encodings = REFINERS[name](prepared, encodings, used, progress)
+    clock.lap("refinement")
+    outcome = Outcome(
+        source=source,
+        prepared=prepared,
+        target=chosen,
+        placement=placement,
+        encodings=encodings,
+        samples=samples,
+        held_out=held,
+        choices={
+            "method": method
+            if isinstance(method, str)
+            else DEFAULT_METHOD
+            if method is None
+            else type(method).__name__,
+            "refine": list(refiners),
+        },
+        seed=seed,
+        preprocess=preprocess,
+        warnings=samples.notes,
+    )
+    return finish(outcome, _name(model), output, clock, progress)
 
-        correct_biases(folded, encodings, used)
-    del started, synthesized, held, exporter
-    return Calibration(samples, encodings, {})
+
+def _name(model: ModelSource) -> str:
+    return Path(model).name if isinstance(model, str | PathLike) else "model"
+
+
+def _correct_biases(
+    model: ir.Model, encodings: dict[str, Encoding], images: NDArray[np.float32], progress: Progress
+) -> dict[str, Encoding]:
+    from dfq_deploy.refine.bias import correct_biases
+
+    correct_biases(model, encodings, images, progress=progress)
+    return encodings
+
+
+REFINERS: Mapping[str, Refiner] = {"bias": _correct_biases}
 
 
 def _refuse_misfit(model: ir.Model, samples: Samples) -> None:
@@ -199,7 +218,7 @@ class _Batches:
     images: NDArray[np.float32]
 
     def __len__(self) -> int:
-        return -(-len(self.images) // BATCH)
+        return math.ceil(len(self.images) / BATCH)
 
     def __iter__(self) -> Iterator[Feeds]:
         for start in range(0, len(self.images), BATCH):

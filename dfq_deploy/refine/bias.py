@@ -5,7 +5,7 @@ Nagel et al. 2019, "Data-free quantization through weight equalization and bias 
 measured with all earlier ones in place, in one run of the student.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dfq_deploy import graph
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.refine.student import fake_quantizers
 from dfq_deploy.twin import Hook, Twin
 
@@ -25,7 +26,12 @@ CHANNEL_AXIS = {"Conv": 1, "ConvTranspose": 1, "Gemm": -1}
 
 @torch.no_grad()
 def correct_biases(
-    model: ir.Model, encodings: Mapping[str, Encoding], images: NDArray[np.float32], device: str = "cpu"
+    model: ir.Model,
+    encodings: Mapping[str, Encoding],
+    images: NDArray[np.float32],
+    *,
+    device: str = "cpu",
+    progress: Progress = SILENT,
 ) -> dict[str, float]:
     """Shift the biases of ``model``, in place, by what quantization shifts the means of their channels.
 
@@ -41,15 +47,18 @@ def correct_biases(
         for each corrected output tensor, the largest shift in units of that tensor's standard deviation.
     """
     corrected = _with_biases(model)
+    progress.start("bias correction", 2)
     twin = Twin.from_model(model).to(device)
     feeds = {twin.input_names[0]: torch.from_numpy(images).to(device)}
     wanted: dict[str, tuple[Tensor, Tensor]] = {}
     twin.run(feeds, hooks={name: _recording(name, node, wanted) for name, node in corrected.items()})
+    progress.advance()
     shifts: dict[str, Tensor] = {}
     hooks = fake_quantizers(encodings, device)
     for name, node in corrected.items():
         hooks[name] = _correcting(name, node, wanted, shifts, hooks.get(name))
     twin.run(feeds, hooks=hooks)
+    progress.advance()
     for name, node in corrected.items():
         bias = node.inputs[2]
         assert bias is not None
@@ -83,7 +92,7 @@ def _give_bias(model: ir.Model, node: ir.Node, shared: ir.Value | None) -> None:
         assert tensor is not None
         values = tensor.numpy().copy()
     else:
-        values = np.zeros(_channels(node, tuple(weight.shape)), weight.dtype.numpy())
+        values = np.zeros(_channels(node, weight.shape.numpy()), weight.dtype.numpy())
     name = f"{node.outputs[0].name}_bias"
     bias = ir.Value(name=name, type=ir.TensorType(weight.dtype), shape=ir.Shape(values.shape))
     bias.const_value = ir.tensor(values, name=name)
@@ -93,13 +102,13 @@ def _give_bias(model: ir.Model, node: ir.Node, shared: ir.Value | None) -> None:
     node.replace_input_with(2, bias)
 
 
-def _channels(node: ir.Node, weight: tuple[int | ir.SymbolicDim, ...]) -> int:
+def _channels(node: ir.Node, weight: Sequence[int]) -> int:
     """Number of output channels of a weighted node."""
     group = node.attributes.get_int("group", 1)
     transposed = node.attributes.get_int("transB", 0)
     if node.op_type == "Conv" or (node.op_type == "Gemm" and transposed):
-        return int(weight[0])
-    return int(weight[1]) * (group if node.op_type == "ConvTranspose" else 1)
+        return weight[0]
+    return weight[1] * (group if node.op_type == "ConvTranspose" else 1)
 
 
 def _axes(node: ir.Node, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from dfq_deploy.contracts import Synthesizer
@@ -109,7 +110,9 @@ class DeepInversion(Synthesizer):
         sizes = _batch_sizes(request.count, settings.batch or request.count)
         stages = _usable(settings.stages(request), teacher, request)
         progress.start("deepinversion", len(sizes) * sum(stage.iterations for stage in stages))
-        images, labels, distances = [], [], []
+        images: list[NDArray[np.float32]] = []
+        labels: list[NDArray[np.float32] | None] = []
+        distances: list[float] = []
         for chosen in torch.split(targets, sizes) if targets is not None else [None] * len(sizes):
             run = _Inversion(settings, teachers, request, generator, chosen, sizes[len(images)])
             for stage in stages:
@@ -131,7 +134,7 @@ class DeepInversion(Synthesizer):
         schedule = self.schedule
         if schedule == "auto":
             schedule = "paper" if request.device.startswith("cuda") else "short"
-        paper = _PAPER_LARGE if large else _PAPER_SMALL
+        paper: dict[str, Any] = _PAPER_LARGE if large else _PAPER_SMALL
         values = {name: getattr(self, name) if getattr(self, name) is not None else v for name, v in paper.items()}
         return replace(self, schedule=schedule, **values)
 
@@ -214,7 +217,7 @@ class _Inversion:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             self._clip()
-            progress.advance(**figures)
+            progress.advance(1, **figures)
         if not torch.isfinite(self.images).all():
             raise SamplesError("deepinversion: the images became NaN; lower learning_rate or feature_weight")
 
@@ -258,7 +261,7 @@ class _Inversion:
             self.images.clamp_(*self.bounds)
 
     @torch.no_grad()
-    def finish(self) -> tuple[np.ndarray, np.ndarray | None, float]:
+    def finish(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, float]:
         """The images, their soft labels and the distance of their statistics."""
         with autocast(self.device):
             scores, layers = self.statistics.run(self.images)

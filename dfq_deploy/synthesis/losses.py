@@ -31,7 +31,8 @@ def total_variation(images: Tensor) -> tuple[Tensor, Tensor]:
 
 def image_norm(images: Tensor) -> Tensor:
     """Mean over the images of their Euclidean norm."""
-    return torch.linalg.vector_norm(images.flatten(1), dim=1).mean()
+    norms: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
+    return norms.mean()
 
 
 def competition(student_scores: Tensor, teacher_scores: Tensor, temperature: float = 3.0) -> Tensor:

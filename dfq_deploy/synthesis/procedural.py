@@ -65,7 +65,8 @@ class Procedural(Synthesizer):
         if request.preprocess is None:
             return picture
         low, high = (bound[:, None, None] for bound in request.preprocess.bounds(request.shape[0]))
-        return picture * (high - low) + low
+        scaled: Pixels = picture * (high - low) + low
+        return scaled
 
     def picture(self, channels: int, height: int, width: int, generator: np.random.Generator) -> Pixels:
         """One picture, float32 (channels, height, width) in [0, 1]."""
@@ -96,4 +97,5 @@ class Procedural(Synthesizer):
     @staticmethod
     def _expose(picture: Pixels, generator: np.random.Generator) -> Pixels:
         brightness, contrast = generator.uniform(0.3, 0.7), generator.uniform(0.4, 1.2)
-        return np.clip((picture - picture.mean()) * np.float32(contrast) + np.float32(brightness), 0, 1)
+        exposed: Pixels = (picture - picture.mean()) * np.float32(contrast) + np.float32(brightness)
+        return exposed.clip(0, 1)

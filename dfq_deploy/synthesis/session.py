@@ -42,7 +42,8 @@ def synthesize_from(
         _refuse_misfit(model, teacher)
     name = synth if isinstance(synth, str) else type(synth).__name__.lower()
     method: Synthesizer = plugins.find("synthesizers", synth)() if isinstance(synth, str) else synth
-    sources, notes = list(teachers) or [model], ()
+    sources = list(teachers) or [model]
+    notes: tuple[str, ...] = ()
     if method.needs_statistics and not any(graph.batch_normalizations(source) for source in sources):
         notes = (
             f"{name} matches BatchNormalization statistics and none are left in the model (exporters fold them), so "

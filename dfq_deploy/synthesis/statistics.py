@@ -20,13 +20,13 @@ class _Measure(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, var = _moments(features)
         ctx.save_for_backward(features, mean)
         return features.view_as(features), mean, var
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Tensor:
         features, mean = ctx.saved_tensors  # type: ignore[attr-defined]
         count = features.numel() // features.shape[1]
         # d mean / d x = 1 / n and d var / d x = 2 (x - mean) / n, channel by channel; batch_norm with
@@ -87,6 +87,7 @@ class FeatureStatistics:
 
         def measuring(name: str) -> Hook:
             def measure(features: Tensor) -> Tensor:
+                passed: Tensor
                 passed, mean, var = _Measure.apply(features)  # type: ignore[no-untyped-call]
                 measured[name] = (mean, var)
                 return passed
@@ -112,14 +113,15 @@ def feature_distance(layers: Sequence[LayerStatistics], first_multiplier: float)
     """DeepInversion's feature regularisation (Yin et al. 2020, equation 4): the sum over the layers of
     ``||var - running_var||_2 + ||mean - running_mean||_2``; the first layer counts ``first_multiplier`` times.
     """
-    norms = torch.stack(
+    norms: Tensor = torch.stack(
         [
             torch.linalg.vector_norm(layer.var - layer.running_var)
             + torch.linalg.vector_norm(layer.mean - layer.running_mean)
             for layer in layers
         ]
     )
-    return norms.sum() + (first_multiplier - 1) * norms[0]
+    total: Tensor = norms.sum() + (first_multiplier - 1) * norms[0]
+    return total
 
 
 @torch.no_grad()

@@ -1,0 +1,191 @@
+"""What a calibration leaves behind: the files, the check on held-out samples, the report."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy import graph, plugins
+from dfq_deploy.contracts import Exporter
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.files import staging
+from dfq_deploy.placement import Placement
+from dfq_deploy.preprocess import Preprocess
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.samples import Samples
+from dfq_deploy.targets import Target
+
+__all__ = ["Calibration", "Clock", "Outcome", "finish"]
+
+SHOWN_SAMPLES = 32
+"""How many held-out samples the per-tensor table looks at."""
+
+FILES = {
+    "model.qdq.onnx": "the quantized model, for ONNX Runtime",
+    "encodings.json": "scale and zero point of every quantized tensor",
+    "samples.npz": "the samples that it was calibrated with; --data takes them again",
+    "samples.png": "what they look like",
+    "report.json": "all figures",
+    "report.html": "the same, to be looked at",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What :func:`dfq_deploy.calibrate` made.
+
+    Args:
+        samples: what it calibrated with and checked on.
+        encodings: by tensor name, weights included.
+        report: figures and warnings as plain JSON (its keys: :mod:`dfq_deploy.evaluate.report`).
+        model_path: the quantized file; None where no output folder was given.
+        files: everything that was written.
+    """
+
+    samples: Samples
+    encodings: Mapping[str, Encoding]
+    report: Mapping[str, Any]
+    model_path: Path | None = None
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the steps before the export have found.
+
+    Args:
+        source: the model as it was given; ``prepared``: folded, lowered and refined.
+        held_out: float32 samples that no step has used.
+        choices: calibrator and refinements, for the report.
+        warnings: sentences for the user.
+    """
+
+    source: ir.Model
+    prepared: ir.Model
+    target: Target
+    placement: Placement
+    encodings: Mapping[str, Encoding]
+    samples: Samples
+    held_out: NDArray[np.float32]
+    choices: Mapping[str, Any]
+    seed: int
+    preprocess: Preprocess | None
+    warnings: tuple[str, ...]
+
+
+class Clock:
+    """Seconds that each step took."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, step: str) -> None:
+        """``step`` ends now; the next one begins."""
+        now = time.perf_counter()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now
+
+
+def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progress: Progress = SILENT) -> Calibration:
+    """Export, check on the held-out samples, report.
+
+    Args:
+        name: of the model, for the report.
+        output: the folder to fill; None leaves nothing behind but what is returned.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    if output is None:
+        with TemporaryDirectory() as folder:
+            report, _ = _write(outcome, name, Path(folder), clock, progress)
+        return Calibration(outcome.samples, outcome.encodings, report)
+    with staging(output) as folder:
+        report, written = _write(outcome, name, folder, clock, progress)
+    files = tuple(output / file for file in written)
+    return Calibration(outcome.samples, outcome.encodings, report, output / "model.qdq.onnx", files)
+
+
+def _write(
+    outcome: Outcome, name: str, folder: Path, clock: Clock, progress: Progress
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    from dfq_deploy.evaluate.report import write_report
+    from dfq_deploy.pictures import contact_sheet
+
+    exporter: Exporter = plugins.find("exporters", outcome.target.exporter)()
+    path = folder / "model.qdq.onnx"
+    exporter.export(outcome.prepared, outcome.encodings, path)
+    outcome.samples.save(folder / "samples.npz")
+    contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
+    entries = {name: encoding.to_json() for name, encoding in outcome.encodings.items()}
+    (folder / "encodings.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    clock.lap("export")
+    report = _figures(outcome, name, path, progress)
+    clock.lap("check")
+    report["seconds"] = clock.seconds
+    report["files"] = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
+    write_report(report, folder)
+    return report, tuple(sorted(file.name for file in folder.iterdir()))
+
+
+def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dict[str, Any]:
+    from dfq_deploy import __version__
+    from dfq_deploy.evaluate.compare import compare
+    from dfq_deploy.evaluate.layers import tensor_distances
+
+    samples, held = outcome.samples, replace(outcome.samples, images=outcome.held_out, labels=None)
+    reference, quantized = ir.to_proto(outcome.source), onnx.load(path)
+    distances = tensor_distances(
+        ir.to_proto(outcome.prepared), quantized, outcome.encodings, held.images[:SHOWN_SAMPLES]
+    )
+    per_tensor = {entry.name: entry.to_json() for entry in distances}
+    return {
+        "version": __version__,
+        "model": {
+            "name": name,
+            "file_bytes": reference.ByteSize(),
+            "parameters": graph.parameter_count(outcome.source.graph.initializers.values()),
+        },
+        "quantized": {"name": path.name, "file_bytes": path.stat().st_size},
+        "target": {"name": outcome.target.name, "runtime": outcome.target.runtime},
+        "samples": {
+            "method": samples.method or "data",
+            "count": len(samples),
+            "held_out": len(held),
+            "seed": outcome.seed,
+            "preprocess": None
+            if outcome.preprocess is None
+            else {"mean": list(outcome.preprocess.mean), "std": list(outcome.preprocess.std)},
+            "figures": dict(samples.figures),
+        },
+        "calibration": dict(outcome.choices),
+        "comparison": compare(reference.SerializeToString(), quantized.SerializeToString(), held, progress).to_json(),
+        "tensors": [_tensor(name, entry) | per_tensor.get(name, {}) for name, entry in outcome.encodings.items()],
+        "left_float": [
+            {"name": node, "operator": operator, "reason": reason}
+            for node, operator, reason in outcome.placement.left_float
+        ],
+        "warnings": list(outcome.warnings),
+    }
+
+
+def _tensor(name: str, encoding: Encoding) -> dict[str, Any]:
+    span = encoding.range
+    scales = encoding.scale.reshape(-1)
+    return {
+        "name": name,
+        "kind": "activation" if encoding.axis is None else "weight",
+        "type": str(encoding.qtype),
+        "low": span.low,
+        "high": span.high,
+        "scale": float(scales[0]) if scales.size == 1 else [float(scales.min()), float(scales.max())],
+    }
