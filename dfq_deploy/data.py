@@ -160,7 +160,7 @@ class _Reading:
             fitted = ImageOps.fit(image.convert(MODES[channels]), (width, height), Image.Resampling.BILINEAR)
             try:
                 inputs[index] = self.preprocess.apply(np.asarray(fitted).reshape(1, height, width, channels))[0]
-            except ValueError as problem:
+            except SamplesError as problem:
                 raise SamplesError(f"{self.place}: {problem}") from None
         return inputs
 

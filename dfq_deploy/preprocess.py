@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Range
+from dfq_deploy.errors import SamplesError
 
 __all__ = ["PREPROCESSES", "Preprocess"]
 
@@ -31,10 +32,13 @@ class Preprocess:
         """The model's input for a black and for a white pixel: two float32 (channels,).
 
         Raises:
-            ValueError: the number of means is neither 1 nor ``channels``.
+            SamplesError: the number of means is neither 1 nor ``channels``.
         """
         if len(self.mean) not in (1, channels):
-            raise ValueError(f"preprocess has {len(self.mean)} channels and the model's input has {channels}")
+            raise SamplesError(
+                f"preprocess has {len(self.mean)} channels and the model's input has {channels}; "
+                "give one mean and std, or one for each channel"
+            )
         mean, std = (np.resize(np.asarray(v, np.float64), channels) for v in (self.mean, self.std))
         return (-mean / std).astype(np.float32), ((1 - mean) / std).astype(np.float32)
 

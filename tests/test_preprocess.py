@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dfq_deploy.errors import SamplesError
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 
 EVERY_PIXEL = np.arange(256, dtype=np.uint8)
@@ -65,7 +66,7 @@ def test_one_value_serves_all_channels() -> None:
 
 
 def test_channels_that_do_not_fit() -> None:
-    with pytest.raises(ValueError, match="preprocess has 3 channels and the model's input has 1"):
+    with pytest.raises(SamplesError, match="preprocess has 3 channels and the model's input has 1"):
         PREPROCESSES["imagenet"].bounds(1)
 
 
