@@ -137,10 +137,8 @@ class _Importer:
         with torch.no_grad():
             result = step.operator(*values)
         parts = result if isinstance(result, tuple) else (result,)
-        if any(
-            not isinstance(part, Tensor) or part.is_floating_point() or part.numel() > FOLDED_SIZE for part in parts
-        ):
-            return False  # a sequence, a float, or too large to keep
+        if not all(_foldable(part) for part in parts):
+            return False
         self.constants.update((name, part) for name, part in zip(step.outputs, parts, strict=False) if name)
         return True
 
