@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dfq_deploy.errors import OutputError
 
-__all__ = ["replacing", "staging"]
+__all__ = ["probe", "replacing", "staging"]
 
 
 @contextmanager
@@ -64,6 +64,21 @@ def staging(folder: Path) -> Iterator[Path]:
         raise _cannot_write(folder, problem) from None
     finally:
         shutil.rmtree(partial)
+
+
+def probe(folder: Path) -> None:
+    """Find out, before long work, whether :func:`staging` can fill ``folder``; nothing is left behind.
+
+    Raises:
+        OutputError: the place cannot be written.
+    """
+    existing = [place for place in (folder, *folder.parents) if place.exists()]
+    for place in (folder, folder.parent) if folder.exists() else existing[:1]:
+        try:
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=place):
+                pass
+        except OSError as problem:
+            raise _cannot_write(folder, problem) from None
 
 
 def _umask() -> int:

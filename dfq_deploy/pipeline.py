@@ -15,6 +15,7 @@ from dfq_deploy import graph, plugins
 from dfq_deploy.contracts import Calibrator, Feeds, Synthesizer
 from dfq_deploy.encodings import Encoding, Range
 from dfq_deploy.errors import PluginError, SamplesError
+from dfq_deploy.files import probe
 from dfq_deploy.folding import fold_batch_normalization
 from dfq_deploy.graph import ModelSource
 from dfq_deploy.lowering import lower
@@ -115,6 +116,8 @@ def calibrate(
     calibrator: Calibrator = (
         plugins.find("calibrators", method or DEFAULT_METHOD)() if method is None or isinstance(method, str) else method
     )
+    if output is not None:
+        probe(output)
     clock = Clock()
     source = graph.load(model)
     samples = data or synthesize(

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -69,14 +70,15 @@ def test_help_answers_at_once() -> None:
     command = [sys.executable, "-c", "from dfq_deploy.cli import main; main()", "--help"]
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert re.findall(r"^  ([a-z]+) ", done.stdout, re.MULTILINE) == [
         "calibrate", "evaluate", "inspect", "methods", "synthesize", "targets",
     ]  # fmt: skip
-    # Measured 0.06 s; 0.3 s is the promise, and the rest is for a busy machine.
-    assert min(seconds) < 0.9
+    # The processor's time, which other work on the machine does not stretch as it does the clock's. Measured: 0.06 s.
+    assert min(seconds) < 0.3
 
 
 def test_inspect_on_one_screen(net: Path) -> None:
@@ -316,9 +318,12 @@ def test_an_earlier_result_outlives_a_failed_one(here: Path, net: Path, monkeypa
     assert sorted(path.name for path in here.iterdir()) == ["net.onnx", "out"]
 
 
-def test_an_unwritable_place_is_known_before_the_work(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", [["synthesize"], ["calibrate", "--synth", "noise"]])
+def test_an_unwritable_place_is_known_before_the_work(
+    net: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
     monkeypatch.setattr(pipeline, "synthesize", lambda *_, **__: pytest.fail("it started to work"))
-    fails(1, f"cannot write {net}/s.npz: ", "synthesize", net, "-o", net / "s.npz")
+    fails(1, f"cannot write {net}/out", *command, net, "-o", net / "out")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dfq_deploy.errors import OutputError
-from dfq_deploy.files import replacing, staging
+from dfq_deploy.files import probe, replacing, staging
 
 
 def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -140,3 +140,16 @@ def test_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     assert (tmp_path / "results").read_text() == "a file"
     with pytest.raises(OutputError, match=r"^cannot write .*deeper: "), staging(tmp_path / "results" / "deeper"):
         pytest.fail("the block must not be entered")
+
+
+def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+    probe(tmp_path)
+    probe(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_finds_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file", tmp_path / "file/out", tmp_path / "file/deep/out"):
+        with pytest.raises(OutputError, match=f"cannot write {place}: Not a directory; choose another place with -o"):
+            probe(place)
