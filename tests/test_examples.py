@@ -9,6 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from dfq_deploy.cli import main as dfq_deploy
 from examples.digits import data, demo, train
 from examples.digits.network import DigitNet
 
@@ -84,6 +85,8 @@ def test_network_is_small() -> None:
 
 
 def test_demo_from_end_to_end(tmp_path: Path) -> None:
+    # A quarter of the samples that the command takes by itself, for speed.
+    dfq_deploy([*demo.command(tmp_path), "--samples", "64"], standalone_mode=False)
     rows = demo.measure(tmp_path)
     plain, synthesized, ours_on_noise, theirs_on_noise = rows
     assert plain.top1 == pytest.approx(99.8)

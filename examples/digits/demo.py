@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +17,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dfq_deploy import Samples, calibrate
+from dfq_deploy.cli import main as dfq_deploy
 from dfq_deploy.evaluate import evaluate
 from examples.digits import data
 
-__all__ = ["Row", "main", "measure"]
+__all__ = ["Row", "command", "main", "measure", "quantize_on_noise"]
 
-HERE = Path(__file__).parent
-MODEL = HERE / "digits_bn.onnx"
-FOLDED = HERE / "digits.onnx"
+MODEL = Path(__file__).with_name("digits_bn.onnx")
+FOLDED = Path(__file__).with_name("digits.onnx")
 NOISE_BATCH = 32
 
 
@@ -63,51 +64,59 @@ def _scored(calibration: str, path: Path) -> Row:
     return Row(calibration, scores.quantized_top1, scores.agreement)
 
 
-def measure(output: Path, seed: int = 0) -> list[Row]:
-    """Quantize in three ways and score each: without data, with noise, and with noise by other tools' means.
+def command(output: Path, seed: int = 0) -> list[str]:
+    """The arguments of ``dfq-deploy`` that do the main job."""
+    mean, std = (str(values[0]) for values in (data.PREPROCESS.mean, data.PREPROCESS.std))
+    return [
+        "calibrate", os.path.relpath(MODEL), "--synth", "deepinversion", "--mean", mean, "--std", std,
+        "--seed", str(seed), "-o", str(output),
+    ]  # fmt: skip
 
-    Args:
-        output: folder for all files; the result of the main job itself goes there under its usual names.
-        seed: of the synthesis and of the noise.
+
+def quantize_on_noise(output: Path, seed: int = 0) -> tuple[Path, Path]:
+    """What other tools do without data: ranges from one batch of uniform noise, smallest and largest value.
+
+    Returns:
+        what our exporter wrote with those ranges, and what ONNX Runtime's ``quantize_static`` wrote.
     """
-    # The main job: no digit is read here.
-    synthesized = calibrate(MODEL, synth="deepinversion", preprocess=data.PREPROCESS, seed=seed, output=output)
-
-    # What other tools do without data: ranges from one batch of uniform noise, smallest and largest value.
     noise = np.random.default_rng(seed).random((NOISE_BATCH, 1, *data.SIZE), dtype=np.float32)
-    ours = calibrate(MODEL, data=Samples(noise), method="minmax", refine=(), output=output / "noise")
-    theirs = output / "noise" / "onnxruntime.onnx"
+    ours = calibrate(MODEL, data=Samples(noise), method="minmax", refine=(), output=output)
+    if ours.model_path is None:
+        raise RuntimeError(f"calibrate wrote no model into {output}")
+    theirs = output / "onnxruntime.onnx"
     logging.getLogger().setLevel(logging.ERROR)  # quantize_static advises a pre-processing step that is not needed here
     quantize_static(FOLDED, theirs, _OneBatch(noise), per_channel=True, weight_type=QuantType.QInt8)
+    return ours.model_path, theirs
 
-    if synthesized.model_path is None or ours.model_path is None:
-        raise RuntimeError("calibrate was given a folder and wrote no model")
+
+def measure(output: Path, seed: int = 0) -> list[Row]:
+    """Score what :func:`command` left in ``output`` against float, and against noise, which is calibrated with here."""
+    ours, theirs = quantize_on_noise(output / "noise", seed)
     return [
         _scored("float", MODEL),
-        _scored("INT8, synthesized images", synthesized.model_path),
-        _scored("INT8, one batch of noise", ours.model_path),
-        _scored("INT8, one batch of noise, ONNX Runtime's quantize_static", theirs),
+        _scored("INT8, synthesized images", output / "model.qdq.onnx"),
+        _scored("INT8, one batch of uniform noise", ours),
+        _scored("INT8, the same noise, quantize_static of ONNX Runtime", theirs),
     ]
 
 
 def main() -> None:
-    """Measure, and print the table and where the files are."""
+    """Do the main job, measure, and print the table."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("demo-out"), help="folder for the results")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    console = Console()
-    console.print(f"Quantizing {MODEL.name} without any data ...")
-    rows = measure(arguments.output, arguments.seed)
-    table = Table(title=f"{data.HELD_OUT} real digits, never used before")
-    table.add_column("model and calibration")
+    console = Console(width=100)
+    arguments_of_job = command(arguments.output, arguments.seed)
+    console.print("$ dfq-deploy", *arguments_of_job, soft_wrap=True, highlight=False)
+    dfq_deploy(arguments_of_job, standalone_mode=False)
+    table = Table(title=f"\non {data.HELD_OUT} real digits that nothing above has seen")
+    table.add_column("model, and what it was calibrated with")
     table.add_column("top-1 %", justify="right")
-    table.add_column("same answer as float %", justify="right")
-    for row in rows:
+    table.add_column("agrees with float %", justify="right")
+    for row in measure(arguments.output, arguments.seed):
         table.add_row(row.calibration, f"{row.top1:.1f}", f"{row.agreement:.1f}")
     console.print(table)
-    for path in sorted(file for file in arguments.output.iterdir() if file.is_file()):
-        console.print(path, soft_wrap=True, highlight=False)
 
 
 if __name__ == "__main__":
