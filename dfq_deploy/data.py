@@ -15,7 +15,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -71,7 +71,8 @@ def read(path: Path, preprocess: Preprocess | None, shape: tuple[int, ...], limi
     if not path.exists():
         raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
     if path.suffix.lower() in (".npz", ".npy"):
-        return reading.arrays(*_arrays(path))
+        images, labels, method = _arrays(path)
+        return replace(reading.arrays(images, labels), method=method)
     if path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
@@ -199,17 +200,18 @@ def _zipped(archive: zipfile.ZipFile) -> list[_Picture]:
     return [_Picture(path, partial(archive.read, name)) for path, name in names if _is_picture(path)]
 
 
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None]:
+def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, str]:
+    """Images, labels, and the name of the method where they were synthesized."""
     try:
         # np.load leaves a file open that it opened itself and found to be broken.
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                return loaded, None
+                return loaded, None, ""
             if "images" not in loaded:
                 keys = ", ".join(loaded.files) or "none"
                 raise SamplesError(f"{path}: no array 'images' in it (arrays: {keys}); save it under that name")
-            return loaded["images"], loaded["labels"] if "labels" in loaded.files else None
+            return loaded["images"], loaded.get("labels"), str(loaded.get("method", ""))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
         raise SamplesError(f"{path}: its arrays cannot be read ({problem}); save them again") from None
 

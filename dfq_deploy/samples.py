@@ -5,6 +5,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -23,7 +24,7 @@ class Samples:
     Args:
         images: float32 (N, C, H, W), the model's main input (any shape (N, ...) where it is no image).
         labels: float32 (N, K) soft labels or int64 (N,) classes; None where there are none.
-        method: what made them, for the report.
+        method: the synthesis method that made them; empty for real data.
         figures: numbers that the maker wants to report, e.g. the distance of the statistics.
         notes: sentences that the user should read, e.g. why another method than the one asked for was used.
     """
@@ -46,8 +47,12 @@ class Samples:
         return len(self.images)
 
     def save(self, path: Path) -> None:
-        """Write ``images`` (and ``labels``) as an uncompressed .npz."""
-        arrays = {"images": self.images} if self.labels is None else {"images": self.images, "labels": self.labels}
+        """Write ``images`` (and ``labels`` and ``method``) as an uncompressed .npz."""
+        arrays: dict[str, NDArray[Any]] = {"images": self.images}
+        if self.labels is not None:
+            arrays["labels"] = self.labels
+        if self.method:
+            arrays["method"] = np.array(self.method)
         with replacing(path) as partial, partial.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
 
@@ -65,8 +70,9 @@ class Samples:
                 if not isinstance(arrays, NpzFile):
                     raise ValueError("a single array, not an archive of named ones")
                 images, labels = arrays["images"], arrays.get("labels")
+                method = str(arrays.get("method", ""))
             if images.dtype != np.float32:
                 raise ValueError(f"'images' are {images.dtype}, not float32")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
             raise SamplesError(f"{path}: not a samples file ({problem}); make one with dfq-deploy synthesize") from None
-        return cls(images, labels)
+        return cls(images, labels, method)

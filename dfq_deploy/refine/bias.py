@@ -21,6 +21,9 @@ from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["correct_biases"]
 
+MEMORY = 2**31
+"""Bytes that a run may take, where a layer's features are up to 64 times as large as the image."""
+
 CHANNEL_AXIS = {"Conv": 1, "ConvTranspose": 1, "Gemm": -1}
 
 
@@ -40,13 +43,14 @@ def correct_biases(
     Args:
         model: with BatchNormalization folded.
         encodings: of activations and weights, by tensor name.
-        images: float32 (N, C, H, W); they go through the network in one batch.
+        images: float32 (N, C, H, W); as many as fit into memory go through the network in one batch.
         device: a torch device.
 
     Returns:
         for each corrected output tensor, the largest shift in units of that tensor's standard deviation.
     """
     corrected = _with_biases(model)
+    images = images[: max(1, MEMORY // (images[0].nbytes * 64))]
     progress.start("bias correction", 2)
     twin = Twin.from_model(model).to(device)
     feeds = {twin.input_names[0]: torch.from_numpy(images).to(device)}
