@@ -1,6 +1,6 @@
 """Latency of the INT8 files: float against ours and against ONNX Runtime's own quantizer, as a Markdown table.
 
-usage: latency.py [--zoo FOLDER] [--models NAME...] [--batches N...] [--rounds N] [--threads N | --cpu-time]
+usage: python -m benchmarks.latency [--zoo FOLDER] [--models NAME...] [--batches N...] [--rounds N] [--threads N | --cpu-time]
 
 For each model of the zoo three sessions run in turn in one process, so that all meet the same machine: the float file
 (BatchNormalization folded), our INT8 file, and what ``onnxruntime.quantization.quantize_static`` writes (QDQ, U8S8, per
@@ -9,30 +9,26 @@ for the cores. A ratio is the median over the rounds of float time / INT8 time, 
 """
 
 import argparse
-import json
-import logging
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from benchmarks.peers import quantize_with_onnxruntime
+from benchmarks.zoo import DEFAULT_ZOO, models
 from dfq_deploy import plugins
-from dfq_deploy.data import read
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.folding import fold_batch_normalization
-from dfq_deploy.graph import image_input, load, sample_shape
+from dfq_deploy.graph import image_input, load
 from dfq_deploy.lowering import lower
 from dfq_deploy.placement import encodings_of_weights, place, unify
-from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.targets import find_target
 
 Images = NDArray[np.float32]
@@ -44,16 +40,6 @@ SHORTEST = 0.01
 """Seconds that one measurement of the float file lasts at least; quick models run several times for it."""
 
 FLOAT_WEIGHTED = ("Conv", "FusedConv", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
-
-
-class Reader(CalibrationDataReader):  # type: ignore[misc]
-    """Hands images to ONNX Runtime's quantizer one at a time."""
-
-    def __init__(self, name: str, images: Images) -> None:
-        self._feeds: Iterator[dict[str, Images]] = ({name: image[None]} for image in images)
-
-    def get_next(self) -> dict[str, Images] | None:
-        return next(self._feeds, None)
 
 
 @dataclass(frozen=True)
@@ -69,15 +55,9 @@ class Entry:
 
 def entries(zoo: Path, wanted: list[str]) -> Iterator[Entry]:
     """The models of the zoo by name; all of them where none is named."""
-    spec: dict[str, Any] = json.loads((zoo / "zoo.json").read_text())
-    for name, model in spec["models"].items():
-        if wanted and name not in wanted:
-            continue
-        source = load(zoo / model["bn"])
-        preprocess = Preprocess(tuple(model["mean"]), tuple(model["std"]))
-        data = zoo / spec["datasets"][model["eval"][0]]["file"]
-        images = read(data, preprocess, sample_shape(source), limit=CALIBRATION_IMAGES).images
-        yield Entry(name, zoo / model["folded"], zoo / model["bn"], images, str(image_input(source).name))
+    for model in models(zoo, wanted):
+        images = model.images(model.evaluation[0]).images[:CALIBRATION_IMAGES]
+        yield Entry(model.name, model.folded, model.bn, images, str(image_input(load(model.bn)).name))
 
 
 def write_ours(entry: Entry, path: Path) -> None:
@@ -92,19 +72,6 @@ def write_ours(entry: Entry, path: Path) -> None:
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
     encodings |= encodings_of_weights(model, placement, activations=encodings)
     plugins.find("exporters", target.exporter)().export(model, encodings, path)
-
-
-def write_theirs(entry: Entry, path: Path) -> None:
-    """What ONNX Runtime's quantizer makes of the folded float file."""
-    quantize_static(
-        str(entry.float_file),
-        str(path),
-        Reader(entry.input, entry.images),
-        quant_format=QuantFormat.QDQ,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        per_channel=True,
-    )
 
 
 def options(threads: int) -> ort.SessionOptions:
@@ -165,7 +132,7 @@ def ratio(times: NDArray[np.float64], column: int) -> str:
 def main() -> None:
     """Print the table, a row as soon as it is measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--zoo", type=Path, default=Path(__file__).resolve().parents[2] / "shared/zoo")
+    parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
     parser.add_argument("--models", nargs="*", default=[], help="names in zoo.json; default: all")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--rounds", type=int, default=60)
@@ -173,7 +140,6 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="one thread, its CPU time; for busy machines")
     args = parser.parse_args()
     clock = Clock(time.thread_time, 1) if args.cpu_time else Clock(time.perf_counter, args.threads)
-    logging.getLogger().setLevel(logging.ERROR)  # quantize_static advises on every call
     kind = "CPU time" if args.cpu_time else "time"
     print(
         f"ONNX Runtime {ort.__version__}, {clock.threads} thread(s), {args.rounds} rounds; float {kind} / INT8 {kind}\n"
@@ -184,7 +150,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             ours, theirs = Path(folder) / "ours.onnx", Path(folder) / "theirs.onnx"
             write_ours(entry, ours)
-            write_theirs(entry, theirs)
+            quantize_with_onnxruntime(entry.float_file, entry.images, theirs)
             left = f"{left_in_float(ours)}, {left_in_float(theirs)}"
             for batch in args.batches:
                 feeds = {entry.input: np.resize(entry.images, (batch, *entry.images.shape[1:]))}

@@ -50,7 +50,9 @@ class DeepInversion(Synthesizer):
 
     Args:
         schedule: ``paper`` has the paper's 2,000 iterations (and 1,000 more at full resolution for large
-            images); ``short`` has the same losses and a tenth of the iterations, for CPUs; ``auto`` is
+            images); ``short`` has the same losses and a tenth of the iterations, for CPUs, and on small images
+            a feature weight of 1 instead of 10: the statistics come as close, and the class scores as far
+            apart as on real images (measured on resnet20_kd and CIFAR-10 training images); ``auto`` is
             ``paper`` on a GPU and ``short`` elsewhere.
         iterations: overrides the schedule's number; large images spend two thirds at half resolution.
         batch: largest number of images that are inverted together.
@@ -135,6 +137,8 @@ class DeepInversion(Synthesizer):
         if schedule == "auto":
             schedule = "paper" if request.device.startswith("cuda") else "short"
         paper: dict[str, Any] = _PAPER_LARGE if large else _PAPER_SMALL
+        if schedule == "short" and not large:
+            paper = {**paper, "feature_weight": 1.0}
         values = {name: getattr(self, name) if getattr(self, name) is not None else v for name, v in paper.items()}
         return replace(self, schedule=schedule, **values)
 

@@ -1,0 +1,189 @@
+"""Top-1 of the INT8 files on real images, by what they were calibrated with, as a Markdown table.
+
+usage: python -m benchmarks.accuracy [--zoo FOLDER] [--models NAME...] [--seeds N...] [--results FILE]
+
+Every row but the "real" ones is data-free. ``ours`` runs ``dfq_deploy.calibrate`` with its defaults (mse ranges and
+bias correction), or with min-max ranges and nothing else, on each set; ``quantize_static`` is ONNX Runtime's own
+quantizer, min-max, on the folded file. The images that are measured on are used for nothing else: real calibration
+images are CIFAR-10 training images, or, for ImageNet, the other half of the test images. With --results each measured
+row is kept in FILE at once, and a later call goes on from there.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import quantize_with_onnxruntime
+from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
+from dfq_deploy import Samples, calibrate
+from dfq_deploy.evaluate.compare import compare
+from dfq_deploy.pipeline import synthesize
+from dfq_deploy.plugins import find
+
+MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd", "mobilenet_v1"]
+REAL = 256
+"""Images of a set that is drawn rather than synthesized."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell row of the table.
+
+    Args:
+        float_top1, int8_top1, agreement: percent.
+    """
+
+    model: str
+    dataset: str
+    images: int
+    calibration: str
+    tool: str
+    float_top1: float
+    int8_top1: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to calibrate.
+
+    Args:
+        calibration: the set, for the table.
+        tool: who makes the ranges, for the table.
+        write: makes the INT8 file from real images (which data-free cases do not look at).
+    """
+
+    calibration: str
+    tool: str
+    write: Callable[[Samples, Path], None]
+
+
+def ours(model: ZooModel, file: Path, method: str | None, **given: Any) -> Callable[[Samples, Path], None]:
+    """A writer that runs our pipeline; without ``synth`` or ``data`` it takes the real images."""
+
+    def write(real: Samples, path: Path) -> None:
+        chosen = given if given else {"data": real}
+        refine = None if method is None else ()
+        calibrate(
+            file,
+            preprocess=model.preprocess,
+            method=method,
+            refine=refine,
+            output=path.parent,
+            **chosen,
+        )
+
+    return write
+
+
+def theirs(model: ZooModel, images: np.ndarray | None) -> Callable[[Samples, Path], None]:
+    """A writer that runs ONNX Runtime's quantizer on given images, or on the real ones."""
+
+    def write(real: Samples, path: Path) -> None:
+        quantize_with_onnxruntime(model.folded, real.images if images is None else images, path)
+
+    return write
+
+
+def cases(model: ZooModel, seeds: list[int]) -> Iterator[Case]:
+    """Every row of a model, quick ones first."""
+    noise = find("synthesizers", "noise")
+    uniform = synthesize(model.bn, synth=noise("uniform"), count=32)
+    gaussian = synthesize(model.bn, synth=noise("gaussian"), count=REAL)
+    procedural = synthesize(model.bn, synth="procedural", count=REAL, preprocess=model.preprocess)
+    for tool, method in (("ours", None), ("ours, min-max only", "minmax")):
+        yield Case(f"{REAL} real images", tool, ours(model, model.bn, method))
+        for name, samples in (
+            ("32 uniform", uniform),
+            (f"{REAL} Gaussian", gaussian),
+            (f"{REAL} procedural", procedural),
+        ):
+            yield Case(name, tool, ours(model, model.bn, method, data=samples))
+    yield Case("folded file alone (falls back)", "ours", ours(model, model.folded, None, synth="deepinversion"))
+    for name, images in (("32 uniform", uniform.images), (f"{REAL} Gaussian", gaussian.images)):
+        yield Case(name, "quantize_static", theirs(model, images))
+    yield Case(f"{REAL} real images", "quantize_static", theirs(model, None))
+    for seed in seeds:
+        yield Case(f"deepinversion, seed {seed}", "ours", ours(model, model.bn, None, synth="deepinversion", seed=seed))
+    yield Case(
+        "deepinversion, folded file + --teacher",
+        "ours",
+        ours(model, model.folded, None, synth="deepinversion", teachers=[model.bn]),
+    )
+
+
+def measured(model: ZooModel, case: Case, done: set[tuple[str, str, str, str]]) -> Iterator[Result]:
+    """The case on every data set of the model; an INT8 file that does not depend on the set is made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.qdq.onnx"
+        for dataset in model.evaluation:
+            if (model.name, dataset, case.calibration, case.tool) in done:
+                continue
+            right = expected = same = total = 0.0
+            for real, measured_on in model.folds(dataset, REAL):
+                if not path.exists() or "real" in case.calibration:
+                    case.write(real, path)
+                found = compare(model.folded, path, measured_on)
+                assert found.scores is not None
+                assert found.scores.float_top1 is not None
+                assert found.scores.quantized_top1 is not None
+                right += found.scores.quantized_top1 * found.count
+                expected += found.scores.float_top1 * found.count
+                same += found.scores.agreement * found.count
+                total += found.count
+            yield Result(
+                model.name,
+                dataset,
+                int(total),
+                case.calibration,
+                case.tool,
+                expected / total,
+                right / total,
+                same / total,
+            )
+
+
+def table(results: list[Result]) -> str:
+    """Markdown, a block for each model and data set, best first."""
+    lines = []
+    for model, dataset in dict.fromkeys((result.model, result.dataset) for result in results):
+        rows = [r for r in results if (r.model, r.dataset) == (model, dataset)]
+        lines += [f"\n**{model}** on {dataset} ({rows[0].images} images, float {rows[0].float_top1:.2f})\n"]
+        lines += ["| calibration set | calibrator | INT8 top-1 | drop | agreement |", "|---|---|---|---|---|"]
+        for row in sorted(rows, key=lambda r: -r.int8_top1):
+            drop = row.float_top1 - row.int8_top1
+            lines += [f"| {row.calibration} | {row.tool} | {row.int8_top1:.2f} | {drop:.2f} | {row.agreement:.2f} |"]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is not yet measured, then print the whole table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--results", type=Path)
+    args = parser.parse_args()
+    lines = args.results.read_text().splitlines() if args.results and args.results.exists() else []
+    results = [Result(**json.loads(line)) for line in lines]
+    done = {(r.model, r.dataset, r.calibration, r.tool) for r in results}
+    for model in models(args.zoo, args.models):
+        for case in cases(model, args.seeds):
+            for result in measured(model, case, done):
+                print(result, file=sys.stderr, flush=True)
+                results.append(result)
+                if args.results:
+                    with args.results.open("a") as stream:
+                        stream.write(json.dumps(asdict(result)) + "\n")
+    print(table([result for result in results if result.model in args.models]))
+
+
+if __name__ == "__main__":
+    main()

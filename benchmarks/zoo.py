@@ -1,0 +1,78 @@
+"""The zoo: pretrained models and real images in a folder with a ``zoo.json``."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dfq_deploy import Preprocess, Samples
+from dfq_deploy.data import read
+
+__all__ = ["DEFAULT_ZOO", "ZooModel", "models"]
+
+DEFAULT_ZOO = Path(__file__).resolve().parents[2] / "shared/zoo"
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One pretrained classifier.
+
+    Args:
+        bn, folded: the same network with its BatchNormalization nodes kept, and folded.
+        evaluation: names of the data sets that it is measured on.
+    """
+
+    name: str
+    bn: Path
+    folded: Path
+    preprocess: Preprocess
+    evaluation: tuple[str, ...]
+    zoo: Path
+
+    @cached_property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the input."""
+        return (3, 32, 32) if self.evaluation[0].startswith("cifar10") else (3, 224, 224)
+
+    def images(self, dataset: str) -> Samples:
+        """A data set as this model takes it, with labels where the set has them."""
+        spec: dict[str, Any] = json.loads((self.zoo / "zoo.json").read_text())
+        return read(self.zoo / spec["datasets"][dataset]["file"], self.preprocess, self.shape)
+
+    def folds(self, dataset: str, count: int) -> Iterator[tuple[Samples, Samples]]:
+        """Real images to calibrate with, and images to measure on that are not among them.
+
+        CIFAR-10 models calibrate on training images. For ImageNet there are only test images: each half is
+        measured with ``count`` images of the other.
+        """
+        measured = self.images(dataset)
+        if dataset.startswith("cifar10"):
+            yield Samples(self.images("cifar10_train").images[:count]), measured
+            return
+        odd = np.arange(len(measured)) % 2 == 1
+        for own in (odd, ~odd):
+            yield Samples(measured.images[~own][:count]), subset(measured, own)
+
+
+def subset(samples: Samples, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Samples:
+    """The samples where ``chosen`` is true."""
+    return Samples(samples.images[chosen], None if samples.labels is None else samples.labels[chosen])
+
+
+def models(zoo: Path, wanted: list[str]) -> Iterator[ZooModel]:
+    """The models of the zoo by name; all of them where none is named."""
+    spec: dict[str, Any] = json.loads((zoo / "zoo.json").read_text())
+    for name, entry in spec["models"].items():
+        if not wanted or name in wanted:
+            yield ZooModel(
+                name,
+                zoo / entry["bn"],
+                zoo / entry["folded"],
+                Preprocess(tuple(entry["mean"]), tuple(entry["std"])),
+                tuple(entry["eval"]),
+                zoo,
+            )
