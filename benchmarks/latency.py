@@ -1,6 +1,7 @@
 """Latency of the INT8 files: float against ours and against ONNX Runtime's own quantizer, as a Markdown table.
 
-usage: python -m benchmarks.latency [--zoo FOLDER] [--models NAME...] [--batches N...] [--rounds N] [--threads N | --cpu-time]
+usage: python -m benchmarks.latency [--zoo FOLDER] [--models NAME...] [--batches N...] [--rounds N]
+       [--threads N | --cpu-time]
 
 For each model of the zoo three sessions run in turn in one process, so that all meet the same machine: the float file
 (BatchNormalization folded), our INT8 file, and what ``onnxruntime.quantization.quantize_static`` writes (QDQ, U8S8, per
