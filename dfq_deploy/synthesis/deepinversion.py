@@ -20,7 +20,7 @@ from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.synthesis.statistics import FeatureStatistics, feature_distance, relative_distance
 from dfq_deploy.twin import Twin
 
-__all__ = ["DeepInversion", "Stage"]
+__all__ = ["DeepInversion", "Inversion", "Stage"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class DeepInversion(Synthesizer):
             SamplesError: the images became NaN.
         """
         teacher = teachers[0]
-        settings = self._settled(request)
+        settings = self.settled(request)
         if not FeatureStatistics(teacher).names:
             raise ModelError(
                 "deepinversion needs BatchNormalization, and none is left in the model (exporters fold it); give "
@@ -116,7 +116,7 @@ class DeepInversion(Synthesizer):
         labels: list[NDArray[np.float32] | None] = []
         distances: list[float] = []
         for chosen in torch.split(targets, sizes) if targets is not None else [None] * len(sizes):
-            run = _Inversion(settings, teachers, request, generator, chosen, sizes[len(images)])
+            run = Inversion(settings, teachers, request, generator, chosen, sizes[len(images)])
             for stage in stages:
                 run.descend(stage, progress)
             found, soft, distance = run.finish()
@@ -130,7 +130,7 @@ class DeepInversion(Synthesizer):
             return Samples(np.concatenate(images), soft_labels, figures=figures)
         return Samples(np.concatenate(images), figures=figures)
 
-    def _settled(self, request: SynthesisRequest) -> "DeepInversion":
+    def settled(self, request: SynthesisRequest) -> "DeepInversion":
         """Every None replaced by the paper's value for the size of the image."""
         large = min(request.shape[-2:]) >= 64 if len(request.shape) == 3 else False
         schedule = self.schedule
@@ -186,7 +186,7 @@ def _usable(stages: list[Stage], teacher: Twin, request: SynthesisRequest) -> li
     return stages
 
 
-class _Inversion:
+class Inversion:
     """One batch on its way from noise to images."""
 
     def __init__(
