@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.peers import quantize_with_onnxruntime
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Samples, calibrate
-from dfq_deploy.evaluate.compare import compare
+from dfq_deploy.evaluation.compare import compare
 from dfq_deploy.pipeline import synthesize
 from dfq_deploy.plugins import find
 
@@ -163,6 +163,29 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def summary(results: list[Result]) -> str:
+    """Markdown, one row for each way to calibrate and one column for each data set; seeds as smallest to largest."""
+    columns = list(dict.fromkeys((r.model, r.dataset) for r in results))
+    floats = {(r.model, r.dataset): r.float_top1 for r in results}
+    found: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
+    for r in results:
+        name = "deepinversion" if "seed" in r.calibration else r.calibration
+        found.setdefault((name, r.tool), {}).setdefault((r.model, r.dataset), []).append(r.int8_top1)
+    lines = ["| calibration set | calibrator | " + " | ".join(f"{model}, {data}" for model, data in columns) + " |"]
+    lines += ["|---|---|" + "---|" * len(columns)]
+    lines += ["| float | | " + " | ".join(f"{floats[column]:.2f}" for column in columns) + " |"]
+    for (name, tool), cells in found.items():
+        lines += [f"| {name} | {tool} | " + " | ".join(_span(cells.get(column, [])) for column in columns) + " |"]
+    return "\n".join(lines)
+
+
+def _span(values: list[float]) -> str:
+    if not values:
+        return ""
+    low, high = f"{min(values):.2f}", f"{max(values):.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
 def main() -> None:
     """Measure what is not yet measured, then print the whole table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -182,7 +205,8 @@ def main() -> None:
                 if args.results:
                     with args.results.open("a") as stream:
                         stream.write(json.dumps(asdict(result)) + "\n")
-    print(table([result for result in results if result.model in args.models]))
+    shown = [result for result in results if result.model in args.models]
+    print(summary(shown) + "\n" + table(shown))
 
 
 if __name__ == "__main__":
