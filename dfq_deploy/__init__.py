@@ -9,8 +9,7 @@ The pipeline; each step can be called alone, and hands on a plain file::
     samples.save(Path("samples.npz"))
     result = dfq_deploy.calibrate(model, data=samples, preprocess=pixels, output=Path("int8"))
     print(result.model_path, result.report)                         # what ONNX Runtime loads
-    from dfq_deploy.evaluate import evaluate
-    print(evaluate("model.onnx", result.model_path, preprocess=pixels))
+    print(dfq_deploy.evaluate("model.onnx", result.model_path, preprocess=pixels))
 
 Nothing heavy is imported until it is used.
 """
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
         TargetError,
         UnsupportedOperators,
     )
+    from dfq_deploy.evaluation import evaluate
     from dfq_deploy.graph import load
     from dfq_deploy.inspection import inspect
     from dfq_deploy.pipeline import calibrate, synthesize
@@ -44,6 +44,7 @@ __all__ = [  # noqa: RUF022 - in groups
     "inspect",
     "synthesize",
     "calibrate",
+    "evaluate",
     # what they take and give
     "Samples",
     "Preprocess",
@@ -75,6 +76,7 @@ _MODULES = {
         "TargetError",
         "UnsupportedOperators",
     ),
+    "evaluation": ("evaluate",),
     "graph": ("load",),
     "inspection": ("inspect",),
     "pipeline": ("calibrate", "synthesize"),

@@ -13,7 +13,7 @@ import onnx_ir as ir
 from dfq_deploy import graph, plugins
 from dfq_deploy.advice import Advice, input_advice, statistics_advice, target_advice, twin_advice
 from dfq_deploy.errors import ModelError, UnsupportedOperators
-from dfq_deploy.evaluate.onnxfile import stored_bytes
+from dfq_deploy.evaluation.onnxfile import stored_bytes
 from dfq_deploy.folding import fold_batch_normalization
 from dfq_deploy.graph import ModelSource
 from dfq_deploy.lowering import lower

@@ -45,7 +45,7 @@ class Calibration:
     Args:
         samples: what it calibrated with and checked on.
         encodings: by tensor name, weights included.
-        report: figures and warnings as plain JSON (its keys: :mod:`dfq_deploy.evaluate.report`).
+        report: figures and warnings as plain JSON (its keys: :mod:`dfq_deploy.evaluation.report`).
         model_path: the quantized file; None where no output folder was given.
         files: everything that was written.
     """
@@ -118,7 +118,7 @@ def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progr
 def _write(
     outcome: Outcome, name: str, folder: Path, clock: Clock, progress: Progress
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    from dfq_deploy.evaluate.report import write_report
+    from dfq_deploy.evaluation.report import write_report
     from dfq_deploy.pictures import contact_sheet
 
     exporter: Exporter = plugins.find("exporters", outcome.target.exporter)()
@@ -139,8 +139,8 @@ def _write(
 
 def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dict[str, Any]:
     from dfq_deploy import __version__
-    from dfq_deploy.evaluate.compare import compare
-    from dfq_deploy.evaluate.layers import tensor_distances
+    from dfq_deploy.evaluation.compare import compare
+    from dfq_deploy.evaluation.layers import tensor_distances
 
     samples, held = outcome.samples, replace(outcome.samples, images=outcome.held_out, labels=None)
     reference, quantized = ir.to_proto(outcome.source), onnx.load(path)

@@ -289,7 +289,7 @@ def test_calibrate_json_takes_samples_again(here: Path, net: Path) -> None:
     assert result.stderr == ""
     document = json.loads(result.stdout)
     assert document["samples"]["count"] == 8
-    assert document["calibration"] == {"method": "minmax", "refine": []}
+    assert document["calibration"] == {"method": "minmax", "refine": [], "headroom": 1.2}
     assert sorted(document["paths"]) == sorted(f"out/{name}" for name in FILES)
     assert json.loads((here / "out/report.json").read_text())["samples"] == document["samples"]
 
@@ -311,7 +311,7 @@ def test_an_earlier_result_outlives_a_failed_one(here: Path, net: Path, monkeypa
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dfq_deploy.evaluate.report.write_report", interrupt)
+    monkeypatch.setattr("dfq_deploy.evaluation.report.write_report", interrupt)
     arguments = ["--synth", "noise", "--samples", "9", "--seed", "1", "-o", "out", "-q"]
     fails(1, "interrupted: nothing was written", "calibrate", net.name, *arguments)
     assert {path.name: path.read_bytes() for path in (here / "out").iterdir()} == before

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from dfq_deploy.evaluate.compare import Evaluation
+    from dfq_deploy.evaluation.compare import Evaluation
     from dfq_deploy.inspection import Inspection, Port
     from dfq_deploy.pipeline import Calibration
     from dfq_deploy.samples import Samples
@@ -216,7 +216,7 @@ def _latency(found: "Evaluation") -> Group | None:
 
 
 def show_calibration(result: "Calibration", verbose: bool) -> None:
-    """What ``calibrate`` prints; the figures are the report's (its keys: :mod:`dfq_deploy.evaluate.report`)."""
+    """What ``calibrate`` prints; the figures are the report's (its keys: :mod:`dfq_deploy.evaluation.report`)."""
     report = result.report
     samples, calibration, comparison = (report.get(key, {}) for key in ("samples", "calibration", "comparison"))
     sizes = [report.get(key, {}).get("file_bytes") for key in ("model", "quantized")]

@@ -16,9 +16,8 @@ from onnxruntime.quantization import QuantType, quantize_static
 from rich.console import Console
 from rich.table import Table
 
-from dfq_deploy import Samples, calibrate
+from dfq_deploy import Samples, calibrate, evaluate
 from dfq_deploy.cli import main as dfq_deploy
-from dfq_deploy.evaluate import evaluate
 from examples.digits import data
 
 __all__ = ["Row", "command", "main", "measure", "quantize_on_noise"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfq_deploy.evaluate.metrics import OutputTally, ScoreTally, log_softmax, signal_to_noise
+from dfq_deploy.evaluation.metrics import OutputTally, ScoreTally, log_softmax, signal_to_noise
 
 
 def test_signal_to_noise_in_decibels() -> None:

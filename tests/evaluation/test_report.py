@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from dfq_deploy.errors import OutputError
-from dfq_deploy.evaluate.page import page
-from dfq_deploy.evaluate.report import write_report
+from dfq_deploy.evaluation.page import page
+from dfq_deploy.evaluation.report import write_report
 
 REPORT: dict[str, Any] = {
     "version": "1.2",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfq_deploy.evaluate.runner import Runner
+from dfq_deploy.evaluation.runner import Runner
 from dfq_deploy.progress import SILENT, Progress
 
 __all__ = ["Latency", "latencies"]

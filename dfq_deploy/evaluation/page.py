@@ -46,7 +46,7 @@ SNR_FAIR, SNR_GOOD = 10.0, 20.0
 
 
 def page(report: Mapping[str, Any], picture: str = "") -> str:
-    """The page for a report (its keys: :mod:`dfq_deploy.evaluate.report`); ``picture`` is a PNG in base64."""
+    """The page for a report (its keys: :mod:`dfq_deploy.evaluation.report`); ``picture`` is a PNG in base64."""
     name = report.get("model", {}).get("name", "model")
     parts = [
         _header(report, name),

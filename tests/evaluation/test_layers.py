@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy.encodings import Encoding, QuantType
-from dfq_deploy.evaluate.layers import tensor_distances
+from dfq_deploy.evaluation.layers import tensor_distances
 
 U8 = QuantType(8, signed=False, symmetric=False)
 

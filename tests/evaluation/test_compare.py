@@ -11,9 +11,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from dfq_deploy.errors import DfqError, ModelError, SamplesError
-from dfq_deploy.evaluate.compare import compare, evaluate
-from dfq_deploy.evaluate.onnxfile import is_quantized, stored_bytes
-from dfq_deploy.evaluate.runner import Runner, slices
+from dfq_deploy.evaluation.compare import compare, evaluate
+from dfq_deploy.evaluation.onnxfile import is_quantized, stored_bytes
+from dfq_deploy.evaluation.runner import Runner, slices
 from dfq_deploy.samples import Samples
 
 Model = Callable[..., onnx.ModelProto]

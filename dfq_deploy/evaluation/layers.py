@@ -9,8 +9,8 @@ import onnx
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.evaluate.metrics import OutputTally, finite
-from dfq_deploy.evaluate.runner import Runnable, Runner, slices
+from dfq_deploy.evaluation.metrics import OutputTally, finite
+from dfq_deploy.evaluation.runner import Runnable, Runner, slices
 
 __all__ = ["TensorDistance", "tensor_distances"]
 

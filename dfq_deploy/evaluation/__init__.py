@@ -1,11 +1,11 @@
 """Float against quantized: figures, latency, where it goes wrong, and the report."""
 
-from dfq_deploy.evaluate.compare import Comparison, Evaluation, compare, evaluate
-from dfq_deploy.evaluate.latency import Latency, latencies
-from dfq_deploy.evaluate.layers import TensorDistance, tensor_distances
-from dfq_deploy.evaluate.metrics import OutputDistance, Scores
-from dfq_deploy.evaluate.report import write_report
-from dfq_deploy.evaluate.runner import Runner
+from dfq_deploy.evaluation.compare import Comparison, Evaluation, compare, evaluate
+from dfq_deploy.evaluation.latency import Latency, latencies
+from dfq_deploy.evaluation.layers import TensorDistance, tensor_distances
+from dfq_deploy.evaluation.metrics import OutputDistance, Scores
+from dfq_deploy.evaluation.report import write_report
+from dfq_deploy.evaluation.runner import Runner
 
 __all__ = [  # noqa: RUF022 - in groups
     # two models on the same samples

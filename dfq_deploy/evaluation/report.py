@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dfq_deploy.evaluate.page import page
+from dfq_deploy.evaluation.page import page
 from dfq_deploy.files import replacing
 
 __all__ = ["write_report"]

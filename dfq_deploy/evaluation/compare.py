@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
-from dfq_deploy.evaluate.latency import Latency, latencies
-from dfq_deploy.evaluate.metrics import OutputDistance, OutputTally, Scores, ScoreTally
-from dfq_deploy.evaluate.onnxfile import is_quantized, stored_bytes
-from dfq_deploy.evaluate.runner import Runnable, Runner, slices
+from dfq_deploy.evaluation.latency import Latency, latencies
+from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, ScoreTally
+from dfq_deploy.evaluation.onnxfile import is_quantized, stored_bytes
+from dfq_deploy.evaluation.runner import Runnable, Runner, slices
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
