@@ -20,7 +20,8 @@ from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import load
 from dfq_deploy.graph import score_count
 from dfq_deploy.progress import SILENT
-from dfq_deploy.synthesis.deepinversion import DeepInversion, Inversion, Stage
+from dfq_deploy.synthesis.deepinversion import DeepInversion
+from dfq_deploy.synthesis.inversion import Inversion, Objective, Stage
 from dfq_deploy.synthesis.losses import image_norm, total_variation
 from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.twin import Hook, Twin
@@ -34,8 +35,8 @@ SMALL_BATCH, LARGE_BATCH = 256, 32
 class PlainLoop:
     """DeepInversion without any of what makes ours fast."""
 
-    def __init__(self, twin: Twin, settings: DeepInversion, request: SynthesisRequest, stage: Stage) -> None:
-        self.twin, self.settings, self.stage = twin, settings, stage
+    def __init__(self, twin: Twin, objective: Objective, request: SynthesisRequest, stage: Stage) -> None:
+        self.twin, self.objective, self.stage = twin, objective, stage
         self.norms = [step for step in twin.steps if step.op_type == "BatchNormalization"]
         for step in self.norms:
             twin.replace(step.name, torch_batch_norm)
@@ -46,7 +47,7 @@ class PlainLoop:
         start = torch.randn(request.count, *request.shape, generator=self.generator)
         self.images = start.to(request.device).requires_grad_()
         self.targets = torch.arange(request.count, device=request.device) % (request.classes or 1)
-        self.optimizer = torch.optim.Adam([self.images], lr=settings.learning_rate or 0.1, betas=(0.5, 0.9))
+        self.optimizer = torch.optim.Adam([self.images], lr=objective.learning_rate, betas=(0.5, 0.9))
 
     def iterate(self, count: int) -> None:
         """Run ``count`` iterations."""
@@ -69,10 +70,10 @@ class PlainLoop:
             var, mean = found[step.inputs[0]]
             distance = torch.linalg.vector_norm(mean - self.twin.initializer(step.inputs[3]))
             distance = distance + torch.linalg.vector_norm(var - self.twin.initializer(step.inputs[4]))
-            feature = feature + (self.settings.first_multiplier if index == 0 else 1.0) * distance
+            feature = feature + (self.objective.first_multiplier if index == 0 else 1.0) * distance
         loss = torch.nn.functional.cross_entropy(scores.flatten(1), self.targets)
-        loss = loss + (self.settings.feature_weight or 0) * feature + (self.settings.l2 or 0) * image_norm(seen)
-        return loss + (self.settings.tv_l2 or 0) * total_variation(seen)[1]
+        loss = loss + self.objective.feature_weight * feature + self.objective.l2 * image_norm(seen)
+        return loss + self.objective.tv_l2 * total_variation(seen)[1]
 
 
 def torch_batch_norm(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
@@ -95,12 +96,13 @@ def sides(model: ZooModel, device: str) -> tuple[int, Callable[[int], None], Cal
     graph = load(model.bn)
     batch = SMALL_BATCH if model.shape[1] < 64 else LARGE_BATCH
     request = SynthesisRequest(batch, model.shape, score_count(graph), model.preprocess, device=device)
-    settings = replace(DeepInversion(), schedule="short").settled(request)
+    method = DeepInversion(schedule="short")
+    objective = method.objective(request)
     fast = Twin.from_model(graph).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     targets = torch.arange(batch) % (request.classes or 1)
-    ours = Inversion(settings, [fast], request, torch.Generator().manual_seed(0), targets, batch)
-    stage = Stage(1, 1, settings.jitter or 0)
-    plain = PlainLoop(Twin.from_model(graph).to(device), settings, request, stage)
+    ours = Inversion(objective, [fast], request, torch.Generator().manual_seed(0), targets, batch)
+    stage = method.stages(request)[-1]
+    plain = PlainLoop(Twin.from_model(graph).to(device), objective, request, stage)
     return batch, lambda count: ours.descend(replace(stage, iterations=count), SILENT), plain.iterate
 
 

@@ -1,8 +1,8 @@
 """DeepInversion: images found by descending on the pixels (Yin et al., CVPR 2020, arXiv 1912.08795)."""
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,28 +14,12 @@ from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
-from dfq_deploy.synthesis.losses import competition, image_norm, total_variation
-from dfq_deploy.synthesis.precision import autocast
+from dfq_deploy.synthesis.inversion import Inversion, Objective, Stage
 from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.synthesis.statistics import FeatureStatistics, feature_distance, relative_distance
+from dfq_deploy.synthesis.statistics import FeatureStatistics
 from dfq_deploy.twin import Twin
 
-__all__ = ["DeepInversion", "Inversion", "Stage"]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A run of iterations at one resolution.
-
-    Args:
-        iterations: number of Adam steps.
-        shrink: the images are averaged over shrink x shrink pixels before the teacher sees them.
-        jitter: largest shift in pixels of the shrunk image, along each axis.
-    """
-
-    iterations: int
-    shrink: int
-    jitter: int
+__all__ = ["DeepInversion"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +85,7 @@ class DeepInversion(Synthesizer):
             SamplesError: the images became NaN.
         """
         teacher = teachers[0]
-        settings = self.settled(request)
+        known = self._known(request)
         if not FeatureStatistics(teacher).names:
             raise ModelError(
                 "deepinversion needs BatchNormalization, and none is left in the model (exporters fold it); give "
@@ -109,14 +93,14 @@ class DeepInversion(Synthesizer):
             )
         generator = torch.Generator().manual_seed(request.seed)
         targets = _targets(request, generator)
-        sizes = _batch_sizes(request.count, settings.batch or request.count)
-        stages = _usable(settings.stages(request), teacher, request)
+        sizes = _batch_sizes(request.count, known["batch"])
+        stages = _usable(self.stages(request), teacher, request)
         progress.start("deepinversion", len(sizes) * sum(stage.iterations for stage in stages))
         images: list[NDArray[np.float32]] = []
         labels: list[NDArray[np.float32] | None] = []
         distances: list[float] = []
         for chosen in torch.split(targets, sizes) if targets is not None else [None] * len(sizes):
-            run = Inversion(settings, teachers, request, generator, chosen, sizes[len(images)])
+            run = Inversion(self.objective(request), teachers, request, generator, chosen, sizes[len(images)])
             for stage in stages:
                 run.descend(stage, progress)
             found, soft, distance = run.finish()
@@ -130,27 +114,37 @@ class DeepInversion(Synthesizer):
             return Samples(np.concatenate(images), soft_labels, figures=figures)
         return Samples(np.concatenate(images), figures=figures)
 
-    def settled(self, request: SynthesisRequest) -> "DeepInversion":
-        """Every None replaced by the paper's value for the size of the image."""
-        large = min(request.shape[-2:]) >= 64 if len(request.shape) == 3 else False
-        schedule = self.schedule
-        if schedule == "auto":
-            schedule = "paper" if request.device.startswith("cuda") else "short"
-        paper: dict[str, Any] = _PAPER_LARGE if large else _PAPER_SMALL
-        if schedule == "short" and not large:
-            paper = {**paper, "feature_weight": 1.0}
-        values = {name: getattr(self, name) if getattr(self, name) is not None else v for name, v in paper.items()}
-        return replace(self, schedule=schedule, **values)
+    def objective(self, request: SynthesisRequest) -> Objective:
+        """What one batch minimises: every None replaced by the value for the size of the image."""
+        known = self._known(request)
+        return Objective(**{field.name: known[field.name] for field in fields(Objective)})
 
     def stages(self, request: SynthesisRequest) -> list[Stage]:
         """The stages of one batch, coarse to fine."""
-        jitter = self.jitter or 0
-        large = len(request.shape) == 3 and min(request.shape[-2:]) >= 64
-        total = self.iterations or (3000 if large else 2000) // (1 if self.schedule == "paper" else 10)
-        if not large or total < 2:
+        jitter: int = self._known(request)["jitter"]
+        paper = self._schedule(request) == "paper"
+        total = self.iterations or (3000 if _is_large(request) else 2000) // (1 if paper else 10)
+        if not _is_large(request) or total < 2:
             return [Stage(total, 1, jitter)]
         coarse = total * 2 // 3
         return [Stage(coarse, 2, jitter // 2), Stage(total - coarse, 1, jitter)]
+
+    def _schedule(self, request: SynthesisRequest) -> str:
+        if self.schedule != "auto":
+            return self.schedule
+        return "paper" if request.device.startswith("cuda") else "short"
+
+    def _known(self, request: SynthesisRequest) -> dict[str, Any]:
+        """Every field by name; those that are None as the paper has them."""
+        paper: dict[str, Any] = dict(_PAPER_LARGE if _is_large(request) else _PAPER_SMALL)
+        if self._schedule(request) == "short" and not _is_large(request):
+            paper["feature_weight"] = 1.0
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: paper[name] if value is None and name in paper else value for name, value in given.items()}
+
+
+def _is_large(request: SynthesisRequest) -> bool:
+    return len(request.shape) == 3 and min(request.shape[-2:]) >= 64
 
 
 _PAPER_LARGE = {"batch": 84, "learning_rate": 0.25, "feature_weight": 0.01, "tv_l2": 1e-4, "l2": 1e-5, "jitter": 30}
@@ -184,116 +178,3 @@ def _usable(stages: list[Stage], teacher: Twin, request: SynthesisRequest) -> li
     except RuntimeError:
         return [replace(stage, shrink=1, jitter=stages[-1].jitter) for stage in stages]
     return stages
-
-
-class Inversion:
-    """One batch on its way from noise to images."""
-
-    def __init__(
-        self,
-        settings: DeepInversion,
-        teachers: Sequence[Twin],
-        request: SynthesisRequest,
-        generator: torch.Generator,
-        targets: Tensor | None,
-        size: int,
-    ) -> None:
-        self.settings = settings
-        self.teacher = teachers[0]
-        self.rival = teachers[1] if settings.competition and len(teachers) > 1 else None
-        self.generator = generator
-        self.device = torch.device(request.device)
-        self.targets = None if targets is None else targets.to(self.device)
-        self.statistics = FeatureStatistics(self.teacher)
-        start = torch.randn(size, *request.shape, generator=generator)
-        layout = torch.channels_last if start.ndim == 4 else torch.contiguous_format
-        self.images = start.to(self.device, memory_format=layout).requires_grad_()
-        self.bounds = _pixel_bounds(request, self.device)
-
-    def descend(self, stage: Stage, progress: Progress) -> None:
-        """Run one stage; each has its own Adam and its own cosine."""
-        peak = self.settings.learning_rate or 0.0
-        optimizer = torch.optim.Adam([self.images], lr=peak, betas=(0.5, 0.9), eps=1e-8, fused=True)
-        for rate in _learning_rates(stage.iterations, peak):
-            optimizer.param_groups[0]["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-            loss, figures = self._loss(stage)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            self._clip()
-            progress.advance(1, **figures)
-        if not torch.isfinite(self.images).all():
-            raise SamplesError("deepinversion: the images became NaN; lower learning_rate or feature_weight")
-
-    def _loss(self, stage: Stage) -> tuple[Tensor, dict[str, float]]:
-        settings = self.settings
-        seen = self._augmented(stage)
-        with autocast(self.device):
-            scores, layers = self.statistics.run(seen)
-        feature = feature_distance(layers, settings.first_multiplier)
-        l1, l2 = total_variation(seen)
-        loss = (settings.feature_weight or 0) * feature + (settings.tv_l2 or 0) * l2 + settings.tv_l1 * l1
-        figures = {"feature": float(feature.detach()), "distance": relative_distance(layers)}
-        if settings.l2:
-            loss = loss + settings.l2 * image_norm(seen)
-        if self.targets is not None:
-            cross_entropy = torch.nn.functional.cross_entropy(_logits(scores), self.targets)
-            loss = loss + settings.class_weight * cross_entropy
-            figures["class"] = float(cross_entropy.detach())
-        if self.rival is not None:
-            with autocast(self.device):
-                rival_scores = _first(self.rival(seen))
-            loss = loss + settings.competition * competition(_logits(rival_scores), _logits(scores))
-        return loss, figures
-
-    def _augmented(self, stage: Stage) -> Tensor:
-        images = self.images
-        if images.ndim != 4:
-            return images
-        if stage.shrink > 1:
-            images = torch.nn.functional.avg_pool2d(images, stage.shrink)
-        if stage.jitter:
-            down, right = torch.randint(-stage.jitter, stage.jitter + 1, (2,), generator=self.generator).tolist()
-            images = torch.roll(images, (down, right), dims=(2, 3))
-        if self.settings.flip and torch.rand((), generator=self.generator) < 0.5:
-            images = images.flip(3)
-        return images
-
-    @torch.no_grad()
-    def _clip(self) -> None:
-        if self.bounds is not None:
-            self.images.clamp_(*self.bounds)
-
-    @torch.no_grad()
-    def finish(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None, float]:
-        """The images, their soft labels and the distance of their statistics."""
-        with autocast(self.device):
-            scores, layers = self.statistics.run(self.images)
-        soft = None if self.targets is None else torch.softmax(_logits(scores), 1).cpu().numpy()
-        return self.images.detach().contiguous().cpu().numpy(), soft, relative_distance(layers)
-
-
-def _first(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return outputs[0] if isinstance(outputs, tuple) else outputs
-
-
-def _logits(scores: Tensor) -> Tensor:
-    """(N, K) float32 of whatever shape and type the scores have."""
-    return scores.flatten(1).float()
-
-
-def _pixel_bounds(request: SynthesisRequest, device: torch.device) -> tuple[Tensor, Tensor] | None:
-    if request.preprocess is None or len(request.shape) != 3:
-        return None
-    low, high = (
-        torch.from_numpy(bound)[:, None, None].to(device) for bound in request.preprocess.bounds(request.shape[0])
-    )
-    return low, high
-
-
-def _learning_rates(iterations: int, peak: float) -> Iterator[float]:
-    """Linear warm-up over 100 iterations (a tenth of short stages), then a cosine to zero."""
-    warm = min(100, iterations // 10)
-    for step in range(iterations):
-        cosine = 0.5 * (1 + math.cos(math.pi * max(step - warm, 0) / max(iterations - warm, 1)))
-        yield peak * (min(1.0, (step + 1) / warm) if warm else 1.0) * cosine
