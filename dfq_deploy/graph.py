@@ -3,124 +3,98 @@
 The model is an :class:`onnx_ir.Model` everywhere after :func:`load`.
 """
 
-from collections.abc import Iterable
-from os import PathLike
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-import google.protobuf.message
 import numpy as np
-import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
+from dfq_deploy.constants import fold_constants
 from dfq_deploy.errors import ModelError
+from dfq_deploy.ports import Port, channels_last, main_port
+from dfq_deploy.reading import MINIMUM_OPSET, ModelSource, place_of, read_checked
+from dfq_deploy.shapes import fix_inputs
+from dfq_deploy.widening import widen
 
 __all__ = [
+    "MINIMUM_OPSET",
     "WEIGHTED_OPS",
+    "InputShapes",
     "ModelSource",
     "batch_normalizations",
+    "closed_shape",
     "constant_of",
     "image_input",
     "inputs",
+    "is_channels_last",
     "load",
+    "notes",
     "parameter_count",
+    "ports",
     "sample_shape",
     "score_count",
     "to_bytes",
     "weighted",
 ]
 
-ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
+InputShapes: TypeAlias = Mapping[str, Sequence[int]]
+"""Input name -> shape with the batch, e.g. ``{"image": (1, 3, 224, 224)}``."""
 
-MINIMUM_OPSET = 13
-"""QuantizeLinear and DequantizeLinear have a channel axis from here on."""
+NOTES = "dfq_deploy.notes"
 
 WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
-QUANTIZED_OPS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
-)
-
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16})
 
+NUMBERS = FLOATS | {
+    *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64, ir.DataType.BOOL, None),
+    *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
+}
+"""Element types that NumPy can feed."""
 
-def load(source: ModelSource) -> ir.Model:
+
+def load(source: ModelSource, *, input_shapes: InputShapes | None = None) -> ir.Model:
     """Read, check, upgrade and shape-infer a float model.
 
-    Model-local functions are inlined, Constant nodes become initializers, every node has a name, and an
-    opset below 13 is converted. A model that is handed over in memory is copied first.
+    Model-local functions are inlined, Constant nodes and what depends on constants alone become initializers
+    (:mod:`dfq_deploy.constants`), every node has a name, an opset below 13 is converted, and other widths of float
+    become float32 (:mod:`dfq_deploy.widening`). A model that is handed over in memory is copied first. :func:`notes`
+    says what a user should know of it.
+
+    Args:
+        source: a path, or a model in memory.
+        input_shapes: input name -> its shape with the batch, for inputs whose size is open.
 
     Raises:
         ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is
-            quantized already, has no float input, or holds NaN or infinite weights.
+            quantized already, has an input that no array can feed, or holds NaN or infinite weights.
     """
-    place = "the model" if isinstance(source, ir.Model | onnx.ModelProto) else str(source)
-    proto = _read(source, place)
-    _refuse_quantized(proto, place)
-    model = ir.from_proto(_upgraded(proto, place))
+    place = place_of(source)
+    model = read_checked(source)
     InlinePass()(model)
-    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    lift = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    lift(model)
+    if fold_constants(model):
+        lift(model)
     _name_nodes(model)
+    said = [
+        f"the model is {' and '.join(widths)}: computed and quantized as float32; inputs and outputs keep their type"
+        for widths in [widen(model)]
+        if widths
+    ]
+    if input_shapes:
+        said += fix_inputs(model, input_shapes, place)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
     _refuse_inputs(model, place)
     _refuse_weights(model, place)
+    model.meta[NOTES] = tuple(said)
     return model
 
 
-def _read(source: ModelSource, place: str) -> onnx.ModelProto:
-    if isinstance(source, ir.Model):
-        return ir.to_proto(source)
-    if isinstance(source, onnx.ModelProto):
-        copy = onnx.ModelProto()
-        copy.CopyFrom(source)
-        return copy
-    path = Path(source)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; give the path of an .onnx file")
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except (google.protobuf.message.DecodeError, ValueError, OSError) as problem:
-        raise ModelError(f"{path}: not an ONNX model, or cut short ({problem}); export it again") from None
-    if not proto.graph.node:
-        raise ModelError(f"{path}: not an ONNX model (it holds no graph); export it again")
-    try:
-        onnx.load_external_data_for_model(proto, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as problem:
-        raise ModelError(
-            f"{path}: its external data cannot be read ({_first_line(problem)}); keep the data file beside the model"
-        ) from None
-    return proto
-
-
-def _upgraded(proto: onnx.ModelProto, place: str) -> onnx.ModelProto:
-    try:
-        onnx.checker.check_model(proto, check_custom_domain=False)
-    except onnx.checker.ValidationError as problem:
-        raise ModelError(f"{place}: the ONNX checker refuses it: {_first_line(problem)}; export it again") from None
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), None)
-    if opset is None or opset >= MINIMUM_OPSET:
-        return proto
-    try:
-        return onnx.version_converter.convert_version(proto, MINIMUM_OPSET)
-    except (RuntimeError, ValueError) as problem:
-        raise ModelError(
-            f"{place}: opset {opset} cannot be converted to {MINIMUM_OPSET} ({_first_line(problem)}); "
-            f"export it with opset {MINIMUM_OPSET} or newer"
-        ) from None
-
-
-def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(problem).__name__
-
-
-def _refuse_quantized(proto: onnx.ModelProto, place: str) -> None:
-    for node in proto.graph.node:
-        if node.op_type in QUANTIZED_OPS or node.op_type.startswith("QLinear"):
-            raise ModelError(
-                f"{place}: already quantized ({node.op_type} '{node.name}'); give the float model that it was made from"
-            )
+def notes(model: ir.Model) -> tuple[str, ...]:
+    """What :func:`load` has changed that a user should know, in sentences."""
+    return tuple(model.meta.get(NOTES, ()))
 
 
 def _name_nodes(model: ir.Model) -> None:
@@ -132,9 +106,14 @@ def _name_nodes(model: ir.Model) -> None:
 
 
 def _refuse_inputs(model: ir.Model, place: str) -> None:
-    if not any(value.dtype in FLOATS for value in inputs(model)):
-        kinds = ", ".join(f"{value.name}: {value.dtype}" for value in inputs(model)) or "none"
-        raise ModelError(f"{place}: no float input (inputs: {kinds}); only float inputs can be synthesized")
+    if not inputs(model):
+        raise ModelError(f"{place}: it has no input, so there is nothing to calibrate with; export it with its input")
+    for value in inputs(model):
+        if not isinstance(value.type, ir.TensorType) or value.dtype not in NUMBERS:
+            kind = value.type if value.dtype is None else value.dtype
+            raise ModelError(
+                f"{place}: input '{value.name}' is {kind}; only numbers can be fed: cut the model behind it"
+            )
 
 
 def _refuse_weights(model: ir.Model, place: str) -> None:
@@ -155,32 +134,73 @@ def inputs(model: ir.Model) -> list[ir.Value]:
     return [value for value in model.graph.inputs if value.name not in model.graph.initializers]
 
 
+def ports(model: ir.Model) -> list[Port]:
+    """The inputs that a caller feeds, as :mod:`dfq_deploy.ports` takes them."""
+    return [_port(value) for value in inputs(model)]
+
+
+def _port(value: ir.Value) -> Port:
+    shape = None
+    if value.shape is not None:
+        shape = tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in value.shape)
+    dtype = ir.DataType.FLOAT if value.dtype is None else value.dtype
+    return Port(str(value.name), str(dtype.numpy()), shape)
+
+
 def image_input(model: ir.Model) -> ir.Value:
-    """The first float input, preferring one of rank 4."""
-    floats = [value for value in inputs(model) if value.dtype in FLOATS]
-    return next((value for value in floats if value.shape is not None and len(value.shape) == 4), floats[0])
+    """The main input: the first float one, preferring one of rank 4 (:func:`dfq_deploy.ports.main_port`)."""
+    name = main_port(ports(model)).name
+    return next(value for value in inputs(model) if value.name == name)
 
 
 def sample_shape(model: ir.Model) -> tuple[int, ...]:
-    """Shape of one sample, (C, H, W) for images: the image input's shape without the batch.
+    """Shape of one sample, (C, H, W) or (H, W, C) for images: the main input's shape without the batch.
 
     Raises:
         ModelError: the shape is unknown, or open anywhere but in the batch.
     """
-    value = image_input(model)
+    return closed_shape(image_input(model))
+
+
+def closed_shape(value: ir.Value) -> tuple[int, ...]:
+    """Shape of one sample of an input.
+
+    Raises:
+        ModelError: it is unknown, or open anywhere but in the batch.
+    """
     dims = None if value.shape is None else list(value.shape)
     if dims is None or not all(isinstance(dim, int) and dim > 0 for dim in dims[1:]):
         shown = "unknown" if dims is None else f"({', '.join(str(dim) for dim in dims)})"
+        example = ",".join(
+            ["1", *(str(dim) if isinstance(dim, int) else "224" for dim in (dims or [1, 3, 224, 224])[1:])]
+        )
         raise ModelError(
-            f"input '{value.name}': shape {shown} is open beyond the batch; "
-            "export the model with a fixed height and width"
+            f"input '{value.name}': shape {shown} is open beyond the batch; fix it, e.g. --input-shape "
+            f"{value.name}:{example}, or export the model with a fixed size"
         )
     return tuple(dim for dim in dims[1:] if isinstance(dim, int))
 
 
+def is_channels_last(model: ir.Model) -> bool:
+    """True where the main input is a picture (N, H, W, C): its shape says so, or the Transpose right behind it."""
+    value = image_input(model)
+    if value.shape is None or len(value.shape) != 4:
+        return False
+    seen = value
+    while len(seen.uses()) == 1 and next(iter(seen.uses())).node.op_type in ("Cast", "Identity"):
+        seen = next(iter(seen.uses())).node.outputs[0]
+    readers = [use.node for use in seen.uses()]
+    moves = {tuple(node.attributes.get_ints("perm", ()) or ()) for node in readers if node.op_type == "Transpose"}
+    if len(readers) == 1 and moves == {(0, 3, 1, 2)}:
+        return True
+    if any(node.op_type == "Conv" for node in readers) or (len(readers) == 1 and moves == {(0, 2, 3, 1)}):
+        return False
+    return channels_last([dim if isinstance(dim, int) else 0 for dim in value.shape[1:]])
+
+
 def score_count(model: ir.Model) -> int | None:
     """Number of classes where the first output is one row of scores for each sample, else None."""
-    shape = model.graph.outputs[0].shape
+    shape = model.graph.outputs[0].shape if model.graph.outputs else None
     if shape is None:
         return None
     dims = [dim for dim in list(shape)[1:] if dim != 1]

@@ -99,10 +99,17 @@ def test_model_that_is_quantized_already(operator: str) -> None:
         graph.load(model)
 
 
-def test_model_without_float_input() -> None:
-    model = one_node("Cast", {"ids": TensorProto.INT64}, to=TensorProto.FLOAT)
+def test_model_without_input() -> None:
+    model = one_node("Relu", {}, weights={"w": np.ones((1, 2, 4, 4), np.float32)})
+    with pytest.raises(ModelError, match=r"^the model: it has no input, so there is nothing to calibrate with; export"):
+        graph.load(model)
+
+
+def test_model_of_strings() -> None:
+    model = one_node("Identity", {"words": TensorProto.STRING})
+    model.graph.output[0].type.tensor_type.elem_type = TensorProto.STRING
     with pytest.raises(
-        ModelError, match=r"^the model: no float input \(inputs: ids: INT64\); only float inputs can be synthesized$"
+        ModelError, match=r"^the model: input 'words' is STRING; only numbers can be fed: cut the model behind it$"
     ):
         graph.load(model)
 
@@ -127,7 +134,8 @@ def test_size_left_open(tiny: TinyModel) -> None:
     model = graph.load(tiny(size="side"))
     with pytest.raises(
         ModelError,
-        match=r"input 'image': shape \(batch, 3, side, side\) is open beyond the batch; export the model with",
+        match=r"input 'image': shape \(batch, 3, side, side\) is open beyond the batch; fix it, "
+        r"e\.g\. --input-shape image:1,3,224,224, or export the model with a fixed size$",
     ):
         graph.sample_shape(model)
 

@@ -1,0 +1,152 @@
+"""From a file, or a model in memory, to a checked model of an opset that can be quantized."""
+
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import google.protobuf.message
+import onnx
+import onnx_ir as ir
+
+from dfq_deploy.errors import ModelError
+
+__all__ = ["MINIMUM_OPSET", "ModelSource", "place_of", "read_checked"]
+
+ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
+
+MINIMUM_OPSET = 13
+"""QuantizeLinear and DequantizeLinear have a channel axis from here on."""
+
+LARGEST_PROTOBUF = 2**31 - 2**20
+"""What is larger with its external data cannot be checked in memory, only by its path."""
+
+QUANTIZED_OPS = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+)
+
+_PROBLEMS = (RuntimeError, ValueError, onnx.version_converter.ConvertError)
+
+
+def place_of(source: ModelSource) -> str:
+    """What errors call it: the path, where there is one."""
+    return "the model" if isinstance(source, ir.Model | onnx.ModelProto) else str(source)
+
+
+def read_checked(source: ModelSource) -> ir.Model:
+    """Read ``source``, refuse what is no float ONNX model, and convert an opset below 13.
+
+    A file that is larger than 2 GB with its external data is checked by its path, and its weights stay on the disk
+    until they are asked for.
+
+    Raises:
+        ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is quantized, or is
+            of an old opset that cannot be converted.
+    """
+    place = place_of(source)
+    proto = _proto(source)
+    _refuse_quantized(proto, place)
+    if isinstance(source, str | PathLike):
+        path = Path(source)
+        if _total_bytes(proto, path) > LARGEST_PROTOBUF:
+            return _giant(proto, path)
+        _load_external(proto, path)
+    _check(proto, place)
+    return ir.from_proto(_upgraded(proto, place))
+
+
+def _proto(source: ModelSource) -> onnx.ModelProto:
+    if isinstance(source, ir.Model):
+        return ir.to_proto(source)
+    if isinstance(source, onnx.ModelProto):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        return copy
+    path = Path(source)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; give the path of an .onnx file")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (google.protobuf.message.DecodeError, ValueError, OSError) as problem:
+        raise ModelError(f"{path}: not an ONNX model, or cut short ({problem}); export it again") from None
+    if not proto.graph.node:
+        raise ModelError(f"{path}: not an ONNX model (it holds no graph); export it again")
+    return proto
+
+
+def _load_external(proto: onnx.ModelProto, path: Path) -> None:
+    try:
+        onnx.load_external_data_for_model(proto, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as problem:
+        raise ModelError(
+            f"{path}: its external data cannot be read ({_first_line(problem)}); keep the data file beside the model"
+        ) from None
+
+
+def _total_bytes(proto: onnx.ModelProto, path: Path) -> int:
+    names = {
+        entry.value for tensor in proto.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    files = [path, *(path.parent / name for name in names)]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _giant(proto: onnx.ModelProto, path: Path) -> ir.Model:
+    opset = _opset(proto)
+    if opset is not None and opset < MINIMUM_OPSET:
+        raise ModelError(
+            f"{path}: opset {opset} of a model over 2 GB cannot be converted; export it with opset {MINIMUM_OPSET} "
+            "or newer"
+        )
+    try:
+        onnx.checker.check_model(str(path), check_custom_domain=False)
+    except onnx.checker.ValidationError as problem:
+        raise ModelError(f"{path}: the ONNX checker refuses it: {_first_line(problem)}; export it again") from None
+    return ir.load(path)
+
+
+def _check(proto: onnx.ModelProto, place: str) -> None:
+    # The checker wants a shape for every output, if only an empty one; converters leave it out.
+    bare = [value.type.tensor_type for value in proto.graph.output if value.type.HasField("tensor_type")]
+    bare = [kind for kind in bare if not kind.HasField("shape")]
+    for kind in bare:
+        kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto, check_custom_domain=False)
+    except onnx.checker.ValidationError as problem:
+        raise ModelError(f"{place}: the ONNX checker refuses it: {_first_line(problem)}; export it again") from None
+    for kind in bare:
+        kind.ClearField("shape")
+
+
+def _opset(proto: onnx.ModelProto) -> int | None:
+    return next((int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), None)
+
+
+def _upgraded(proto: onnx.ModelProto, place: str) -> onnx.ModelProto:
+    opset = _opset(proto)
+    if opset is None or opset >= MINIMUM_OPSET:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, MINIMUM_OPSET)
+    except _PROBLEMS as problem:
+        raise ModelError(
+            f"{place}: opset {opset} cannot be converted to {MINIMUM_OPSET} ({_first_line(problem)}); "
+            f"export it with opset {MINIMUM_OPSET} or newer"
+        ) from None
+
+
+def _first_line(problem: Exception) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(problem).__name__
+
+
+def _refuse_quantized(proto: onnx.ModelProto, place: str) -> None:
+    """Weights that are stored as integers are no obstacle: they are computed at load; activations are."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if all(name in constants for name in node.input if name) and not node.op_type.startswith("Random"):
+            constants.update(node.output)
+        elif node.op_type in QUANTIZED_OPS or node.op_type.startswith("QLinear"):
+            raise ModelError(
+                f"{place}: already quantized ({node.op_type} '{node.name}'); give the float model that it was made from"
+            )
