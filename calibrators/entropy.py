@@ -1,19 +1,15 @@
 """Entropy: the range that keeps the most information, by Kullback-Leibler divergence."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.contracts import Calibrator, Feeds
 from dfq_deploy.encodings import QuantType, Range
-from dfq_deploy.progress import SILENT, Progress
 
 from .histogram import Histogram
-from .streaming import histograms
+from .streaming import HistogramCalibrator
 
 __all__ = ["Entropy", "best_length", "divergences"]
 
@@ -27,7 +23,7 @@ the logits of a wide ResNet at 8 bits, which this bound gives back)."""
 
 
 @dataclass(frozen=True)
-class Entropy(Calibrator):
+class Entropy(HistogramCalibrator):
     """Sweeps the range's end over the histogram and keeps the candidate nearest to the unclipped distribution.
 
     The reference P is the first m bins with all that lies beyond added to the last of them; the candidate Q is the
@@ -53,17 +49,6 @@ class Entropy(Calibrator):
     def __post_init__(self) -> None:
         if self.candidates < 2:
             raise ValueError(f"Entropy: candidates={self.candidates} leaves nothing to choose from; give at least 2")
-
-    def ranges(
-        self,
-        model: ir.Model,
-        tensors: Mapping[str, QuantType],
-        batches: Iterable[Feeds],
-        progress: Progress = SILENT,
-    ) -> dict[str, Range]:
-        """See :class:`~dfq_deploy.contracts.Calibrator`."""
-        found = histograms(model, tensors, batches, progress)
-        return {name: self.range_of(histogram, tensors[name]) for name, histogram in found.items()}
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
         """The range of a tensor, from its histogram; never wider than what was seen."""

@@ -1,19 +1,16 @@
 """Mean squared error: the range whose rounding and clipping errors together are smallest."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
-import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.contracts import Calibrator, Feeds
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.progress import SILENT, Progress
 
 from .histogram import Histogram
-from .streaming import histograms
+from .streaming import HistogramCalibrator
 
 __all__ = ["MeanSquaredError", "squared_errors"]
 
@@ -35,7 +32,7 @@ BLOCK = 8
 
 
 @dataclass(frozen=True)
-class MeanSquaredError(Calibrator):
+class MeanSquaredError(HistogramCalibrator):
     """Minimises the expected squared error between a tensor and its quantized self, on its histogram.
 
     The error is that of the exact integer grid, with the zero point rounded. Either end of an asymmetric range is
@@ -46,17 +43,6 @@ class MeanSquaredError(Calibrator):
     """
 
     summary: ClassVar[str] = "smallest squared error of rounding and clipping (Nagel et al. 2021)"
-
-    def ranges(
-        self,
-        model: ir.Model,
-        tensors: Mapping[str, QuantType],
-        batches: Iterable[Feeds],
-        progress: Progress = SILENT,
-    ) -> dict[str, Range]:
-        """See :class:`~dfq_deploy.contracts.Calibrator`."""
-        found = histograms(model, tensors, batches, progress)
-        return {name: self.range_of(histogram, tensors[name]) for name, histogram in found.items()}
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
         """The range of a tensor, from its histogram; never wider than what was seen."""

@@ -1,23 +1,18 @@
 """Percentile: a fixed share of the values is clipped."""
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import onnx_ir as ir
-
-from dfq_deploy.contracts import Calibrator, Feeds
 from dfq_deploy.encodings import QuantType, Range
-from dfq_deploy.progress import SILENT, Progress
 
 from .histogram import Histogram
-from .streaming import histograms
+from .streaming import HistogramCalibrator
 
 __all__ = ["Percentile"]
 
 
 @dataclass(frozen=True)
-class Percentile(Calibrator):
+class Percentile(HistogramCalibrator):
     """Clips the largest magnitudes: (100 - percentile) percent of all values.
 
     Symmetric types clip by magnitude. Asymmetric types clip half of the share at either end, or all of it at the one
@@ -38,17 +33,6 @@ class Percentile(Calibrator):
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
             raise ValueError(f"Percentile: percentile={self.percentile} is outside (50, 100]; 99.999 is usual")
-
-    def ranges(
-        self,
-        model: ir.Model,
-        tensors: Mapping[str, QuantType],
-        batches: Iterable[Feeds],
-        progress: Progress = SILENT,
-    ) -> dict[str, Range]:
-        """See :class:`~dfq_deploy.contracts.Calibrator`."""
-        found = histograms(model, tensors, batches, progress)
-        return {name: self.range_of(histogram, tensors[name]) for name, histogram in found.items()}
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
         """The range of a tensor, from its histogram."""

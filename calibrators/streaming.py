@@ -1,18 +1,20 @@
 """The one loop that all histogram calibrators share."""
 
-from collections.abc import Collection, Iterable
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import onnx_ir as ir
 
-from dfq_deploy.contracts import Feeds
+from dfq_deploy.contracts import Calibrator, Feeds
+from dfq_deploy.encodings import QuantType, Range
 from dfq_deploy.progress import SILENT, Progress
 
 from .histogram import Histogram, HistogramBuilder
 from .onnxruntime import activations
 
-__all__ = ["histograms"]
+__all__ = ["HistogramCalibrator", "histograms"]
 
 WORKERS = 2
 """Threads that count. NumPy holds the interpreter's lock for about half of the counting, so more do not help."""
@@ -32,3 +34,22 @@ def histograms(
             # Each tensor has its own builder, and list() waits for all: no two threads share a builder.
             list(pool.map(HistogramBuilder.add, [builders[name] for name in tensors], tensors.values()))
     return {name: builder.histogram() for name, builder in builders.items()}
+
+
+class HistogramCalibrator(Calibrator):
+    """A calibrator that needs no more of a tensor than its histogram and its type."""
+
+    def ranges(
+        self,
+        model: ir.Model,
+        tensors: Mapping[str, QuantType],
+        batches: Iterable[Feeds],
+        progress: Progress = SILENT,
+    ) -> dict[str, Range]:
+        """See :class:`~dfq_deploy.contracts.Calibrator`."""
+        found = histograms(model, tensors, batches, progress)
+        return {name: self.range_of(histogram, tensors[name]) for name, histogram in found.items()}
+
+    @abstractmethod
+    def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
+        """The range of a tensor, from its histogram."""
