@@ -11,6 +11,8 @@ The pipeline; each step can be called alone, and hands on a plain file::
     print(result.model_path, result.report)                         # what ONNX Runtime loads
     print(dfq_deploy.evaluate("model.onnx", result.model_path, preprocess=pixels))
 
+Wherever a model is, a torch.nn.Module can be, with ``input_shape=(3, 224, 224)`` beside it.
+
 Nothing heavy is imported until it is used.
 """
 
@@ -35,12 +37,14 @@ if TYPE_CHECKING:
     from dfq_deploy.preprocess import PREPROCESSES, Preprocess
     from dfq_deploy.samples import Samples
     from dfq_deploy.targets import TARGETS, find_target
+    from dfq_deploy.torch_export import from_torch
 
     __version__: str
 
 __all__ = [  # noqa: RUF022 - in groups
     # the steps
     "load",
+    "from_torch",
     "inspect",
     "synthesize",
     "calibrate",
@@ -83,6 +87,7 @@ _MODULES = {
     "preprocess": ("PREPROCESSES", "Preprocess"),
     "samples": ("Samples",),
     "targets": ("TARGETS", "find_target"),
+    "torch_export": ("from_torch",),
 }
 
 if not TYPE_CHECKING:  # type checkers read the imports above, and so find misspelt names

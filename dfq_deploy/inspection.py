@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnx_ir as ir
@@ -19,6 +19,10 @@ from dfq_deploy.graph import ModelSource
 from dfq_deploy.lowering import lower
 from dfq_deploy.placement import Placement, place
 from dfq_deploy.targets import find_target
+from dfq_deploy.torch_export import exported
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 __all__ = ["Inspection", "MethodFit", "Port", "inspect"]
 
@@ -96,14 +100,21 @@ class Inspection:
         return plain
 
 
-def inspect(model: ModelSource, *, target: str = "cpu") -> Inspection:
+def inspect(
+    model: "ModelSource | Module", *, target: str = "cpu", input_shape: tuple[int, ...] | None = None
+) -> Inspection:
     """Look a float model over.
+
+    Args:
+        target: the runtime to look at it for.
+        input_shape: of one sample, e.g. (3, 224, 224), where the model is a torch module.
 
     Raises:
         ModelError: it cannot be read at all, is quantized already, or holds NaN.
         TargetError: the target is unknown, or refused.
     """
     chosen = find_target(target)
+    model = exported(model, input_shape)
     loaded = graph.load(model)
     folded = loaded.clone()
     foldable = len(fold_batch_normalization(folded))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -25,6 +25,10 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.results import Calibration, Clock, Outcome, finish
 from dfq_deploy.samples import Samples
 from dfq_deploy.targets import find_target
+from dfq_deploy.torch_export import exported
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 __all__ = ["DEFAULT_METHOD", "DEFAULT_REFINE", "REFINERS", "Calibration", "calibrate", "synthesize"]
 
@@ -47,14 +51,15 @@ BATCH = 32
 
 
 def synthesize(
-    model: ModelSource,
+    model: "ModelSource | Module",
     *,
     synth: str | Synthesizer = "deepinversion",
-    teachers: Sequence[ModelSource] = (),
+    teachers: "Sequence[ModelSource | Module]" = (),
     count: int | None = None,
     preprocess: Preprocess | None = None,
     seed: int = 0,
     device: str = "auto",
+    input_shape: tuple[int, ...] | None = None,
     progress: Progress = SILENT,
 ) -> Samples:
     """Make samples for ``model`` from the model alone.
@@ -66,6 +71,7 @@ def synthesize(
         preprocess: what turns pixels into the input; it bounds the samples.
         seed: the same seed gives the same samples.
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
+        input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
 
     Raises:
         ModelError: the model or a teacher cannot be used.
@@ -74,9 +80,9 @@ def synthesize(
     from dfq_deploy.synthesis.session import synthesize_from
 
     return synthesize_from(
-        graph.load(model),
+        graph.load(exported(model, input_shape)),
         synth,
-        [graph.load(teacher) for teacher in teachers],
+        [graph.load(exported(teacher, input_shape)) for teacher in teachers],
         count=count,
         preprocess=preprocess,
         seed=seed,
@@ -86,19 +92,20 @@ def synthesize(
 
 
 def calibrate(
-    model: ModelSource,
+    model: "ModelSource | Module",
     *,
     synth: str | Synthesizer | None = None,
     data: Samples | None = None,
     target: str = "cpu",
     method: str | Calibrator | None = None,
     refine: Sequence[str] | None = None,
-    teachers: Sequence[ModelSource] = (),
+    teachers: "Sequence[ModelSource | Module]" = (),
     count: int | None = None,
     preprocess: Preprocess | None = None,
     seed: int = 0,
     device: str = "auto",
     output: Path | None = None,
+    input_shape: tuple[int, ...] | None = None,
     progress: Progress = SILENT,
 ) -> Calibration:
     """Quantize ``model`` for ``target`` with samples that are synthesized, or given as ``data``.
@@ -110,6 +117,7 @@ def calibrate(
         refine: refinements in order, of :data:`REFINERS`; None is what measures best.
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
+        input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
 
     Raises:
         DfqError: one of its kinds, in one line.
@@ -127,6 +135,7 @@ def calibrate(
     if output is not None:
         probe(output)
     clock = Clock()
+    model = exported(model, input_shape)
     source = graph.load(model)
     samples = data or synthesize(
         source,
@@ -136,6 +145,7 @@ def calibrate(
         preprocess=preprocess,
         seed=seed,
         device=device,
+        input_shape=input_shape,
         progress=progress,
     )
     _refuse_misfit(source, samples)
@@ -178,7 +188,7 @@ def calibrate(
 
 
 def _name(model: ModelSource) -> str:
-    return Path(model).name if isinstance(model, str | PathLike) else "model"
+    return Path(model).name if isinstance(model, str | PathLike) else model.graph.name or "model"
 
 
 def _correct_biases(

@@ -1,10 +1,11 @@
 """Float against quantized, both in ONNX Runtime, on real or on made-up samples."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,14 @@ from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, ScoreTally
 from dfq_deploy.evaluation.onnxfile import is_quantized, stored_bytes
 from dfq_deploy.evaluation.runner import Runnable, Runner, slices
+from dfq_deploy.graph import load, to_bytes
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
+from dfq_deploy.torch_export import exported
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 __all__ = ["Comparison", "Evaluation", "compare", "evaluate"]
 
@@ -83,7 +89,7 @@ class Evaluation:
 
 
 def evaluate(
-    float_model: str | PathLike[str],
+    float_model: "str | PathLike[str] | Module",
     quantized_model: str | PathLike[str],
     data: Samples | None = None,
     *,
@@ -92,24 +98,36 @@ def evaluate(
     latency: bool = False,
     seed: int = 0,
     device: str = "auto",
+    input_shape: tuple[int, ...] | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Run both files on the same samples and say how far apart they are.
 
     Args:
         float_model, quantized_model: any ONNX files with the same input and outputs; the second one need not
-            have been written by this package.
+            have been written by this package, and the first may be a torch module.
         data: real samples; None draws 256 pictures by rule, which tell agreement but not accuracy.
         source: where ``data`` comes from, for the result.
         preprocess: of the pictures drawn by rule.
         latency: time both models too.
         seed: of the pictures drawn by rule.
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
+        input_shape: of one sample, e.g. (3, 224, 224), where the float model is a torch module.
 
     Raises:
         ModelError: a file cannot be run, or the two do not match.
         SamplesError: the samples do not fit the models.
     """
+    if not isinstance(float_model, str | PathLike):
+        name = type(float_model).__name__
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"{name}.onnx"
+            path.write_bytes(to_bytes(load(exported(float_model, input_shape))))
+            found = evaluate(
+                path, quantized_model, data, source=source, preprocess=preprocess, latency=latency, seed=seed,
+                device=device, progress=progress,
+            )  # fmt: skip
+        return replace(found, float_model=name)
     files = Path(float_model), Path(quantized_model)
     reference, quantized = (Runner(file, device=device) for file in files)
     warnings = _doubts(files)
