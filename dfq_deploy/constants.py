@@ -147,7 +147,7 @@ def _taken_branch(graph: ir.Graph, node: ir.Node, condition: bool, names: Names)
     branch.remove(nodes)
     graph.insert_before(node, nodes)
     for old, result in zip(node.outputs, results, strict=True):
-        new, name = result, old.name
+        new, kept = result, old.name
         new.shape, new.type = new.shape or old.shape, new.type or old.type
         if old.is_graph_output():
             # An Identity keeps the name, whatever the branch hands out.
@@ -158,6 +158,6 @@ def _taken_branch(graph: ir.Graph, node: ir.Node, condition: bool, names: Names)
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         old.name = None
         if new is not result:
-            new.name = name
+            new.name = kept
     graph.remove(node, safe=True)
     return nodes

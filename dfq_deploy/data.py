@@ -3,10 +3,10 @@
 ============================  =====================================================================
 folder, .zip                  images; sub-folders are classes: their name is the label if all names
                               are integers, else their rank in sorted order
-.npz                          ``images`` and, optionally, ``labels``
+.npz                          ``images`` and, optionally, ``labels``; ``input:NAME`` for each other input of the model
 .npy                          images alone
 uint8 (N, H, W[, C])          preprocessed, resized and converted to the model's channels
-float (N, C, H, W), (N, ...)  taken as they are: already the model's input
+float (N, C, H, W), (N, ...)  taken as they are: already the model's input, as are integers of rank 3 or less
 ============================  =====================================================================
 """
 
@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.ports import Extra, channels_last
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.samples import Samples
+from dfq_deploy.samples import INPUT, Samples
 
 __all__ = ["read"]
 
@@ -50,14 +51,22 @@ MEMORY_SHARE = 0.5
 """No set may take more of the machine's memory than this."""
 
 
-def read(path: Path, preprocess: Preprocess | None, shape: tuple[int, ...], limit: int | None = None) -> Samples:
+def read(
+    path: Path,
+    preprocess: Preprocess | None,
+    shape: tuple[int, ...],
+    limit: int | None = None,
+    *,
+    turned: bool | None = None,
+) -> Samples:
     """Inputs for a model whose samples have ``shape``, in the model's own input space.
 
     Args:
         path: what to read; the table above says what may stand there.
         preprocess: what turns pixels into the input; needed for images and for uint8 arrays.
-        shape: one sample, (C, H, W) for images.
+        shape: one sample, (C, H, W) for images, or (H, W, C).
         limit: take at most so many, spread evenly over the set; None takes all.
+        turned: the shape is (H, W, C); None finds that out from its numbers.
 
     Returns:
         float32 (N, *shape), with int64 (N,) or float32 (N, K) labels where there are any.
@@ -65,14 +74,16 @@ def read(path: Path, preprocess: Preprocess | None, shape: tuple[int, ...], limi
     Raises:
         SamplesError: it cannot be read, or does not fit the model.
     """
-    reading = _Reading(path, preprocess, shape, limit)
+    reading = _Reading(path, preprocess, shape, limit, channels_last(shape) if turned is None else turned)
     if path.is_dir():
         return reading.pictures(_folder(path))
     if not path.exists():
         raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
     if path.suffix.lower() in (".npz", ".npy"):
-        images, labels, method = _arrays(path)
-        return replace(reading.arrays(images, labels), method=method)
+        images, labels, method, extra = _arrays(path)
+        found = reading.arrays(images, labels)
+        chosen = _spread(len(images), limit)
+        return replace(found, method=method, extra={name: rows[chosen] for name, rows in extra.items()})
     if path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
@@ -98,6 +109,7 @@ class _Reading:
     preprocess: Preprocess | None
     shape: tuple[int, ...]
     limit: int | None
+    turned: bool
 
     def pictures(self, pictures: list[_Picture]) -> Samples:
         """Samples of image files."""
@@ -122,7 +134,7 @@ class _Reading:
         chosen = _spread(len(images), self.limit)
         if images.dtype == np.uint8:
             inputs = self._of_pixels(images[chosen])
-        elif np.issubdtype(images.dtype, np.floating):
+        elif np.issubdtype(images.dtype, np.floating) or len(self.shape) < 3:
             if images.shape[1:] != self.shape:
                 wanted = ", ".join(map(str, self.shape))
                 raise SamplesError(
@@ -143,24 +155,25 @@ class _Reading:
         return self._prepared((Image.fromarray(image) for image in pixels), len(pixels))
 
     def _prepared(self, images: Iterable[Image.Image], count: int) -> NDArray[np.float32]:
-        """The model's float32 (N, C, H, W): converted, resized to cover, centre cropped, normalized."""
+        """The model's float32 (N, C, H, W) or (N, H, W, C): converted, resized to cover, centre cropped, normalized."""
         if self.preprocess is None:
             raise SamplesError(
                 f"{self.place}: images need to know how pixels become the model's input; "
                 f"add --preprocess {'|'.join(PREPROCESSES)} or --mean and --std"
             )
-        if len(self.shape) != 3 or self.shape[0] not in MODES:
+        if len(self.shape) != 3 or self.shape[-1 if self.turned else 0] not in MODES:
             raise SamplesError(
                 f"{self.place}: images cannot feed an input of shape {self.shape} (1 or 3 channels are needed); "
                 f"give an .npz of float32 'images' of shape (N, {', '.join(map(str, self.shape))})"
             )
         self._refuse_giant(count)
-        channels, height, width = self.shape
+        height, width, channels = self.shape if self.turned else (*self.shape[1:], self.shape[0])
         inputs = np.empty((count, *self.shape), np.float32)
         for index, image in enumerate(images):
             fitted = ImageOps.fit(image.convert(MODES[channels]), (width, height), Image.Resampling.BILINEAR)
             try:
-                inputs[index] = self.preprocess.apply(np.asarray(fitted).reshape(1, height, width, channels))[0]
+                applied = self.preprocess.apply(np.asarray(fitted).reshape(1, height, width, channels))[0]
+                inputs[index] = applied.transpose(1, 2, 0) if self.turned else applied
             except SamplesError as problem:
                 raise SamplesError(f"{self.place}: {problem}") from None
         return inputs
@@ -200,18 +213,19 @@ def _zipped(archive: zipfile.ZipFile) -> list[_Picture]:
     return [_Picture(path, partial(archive.read, name)) for path, name in names if _is_picture(path)]
 
 
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, str]:
-    """Images, labels, and the name of the method where they were synthesized."""
+def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, str, Extra]:
+    """Images, labels, the name of the method where they were synthesized, and the model's other inputs."""
     try:
         # np.load leaves a file open that it opened itself and found to be broken.
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                return loaded, None, ""
+                return loaded, None, "", {}
             if "images" not in loaded:
                 keys = ", ".join(loaded.files) or "none"
                 raise SamplesError(f"{path}: no array 'images' in it (arrays: {keys}); save it under that name")
-            return loaded["images"], loaded.get("labels"), str(loaded.get("method", ""))
+            extra = {name.removeprefix(INPUT): loaded[name] for name in loaded.files if name.startswith(INPUT)}
+            return loaded["images"], loaded.get("labels"), str(loaded.get("method", "")), extra
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
         raise SamplesError(f"{path}: its arrays cannot be read ({problem}); save them again") from None
 

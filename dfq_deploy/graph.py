@@ -8,11 +8,12 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.constants import fold_constants
 from dfq_deploy.errors import ModelError
-from dfq_deploy.ports import Port, channels_last, main_port
+from dfq_deploy.ports import Extra, Port, channels_last, feeds_of, main_port
 from dfq_deploy.reading import MINIMUM_OPSET, ModelSource, place_of, read_checked
 from dfq_deploy.shapes import fix_inputs
 from dfq_deploy.widening import widen
@@ -25,6 +26,7 @@ __all__ = [
     "batch_normalizations",
     "closed_shape",
     "constant_of",
+    "feeds",
     "image_input",
     "inputs",
     "is_channels_last",
@@ -137,6 +139,11 @@ def inputs(model: ir.Model) -> list[ir.Value]:
 def ports(model: ir.Model) -> list[Port]:
     """The inputs that a caller feeds, as :mod:`dfq_deploy.ports` takes them."""
     return [_port(value) for value in inputs(model)]
+
+
+def feeds(model: ir.Model, images: NDArray[np.generic], extra: Extra) -> dict[str, NDArray[np.generic]]:
+    """One batch as ONNX Runtime takes it (:func:`dfq_deploy.ports.feeds_of`)."""
+    return feeds_of(ports(model), images, extra)
 
 
 def _port(value: ir.Value) -> Port:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dfq_deploy.files import replacing
+from dfq_deploy.ports import channels_last
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.samples import Samples
 
@@ -32,8 +33,8 @@ def contact_sheet(samples: Samples, preprocess: Preprocess | None, path: Path) -
     """Write up to 64 samples as a grid, a .png, in the order in which they stand.
 
     With ``preprocess`` the colors are true; without it each image is stretched to its own smallest and
-    largest value. Samples that are no images (rank other than 4, channels other than 1 or 3) are left
-    alone: nothing is written.
+    largest value. Samples that are no images (rank other than 4, channels other than 1 or 3, wherever they
+    stand) are left alone: nothing is written.
 
     Returns:
         whether the file was written.
@@ -41,9 +42,11 @@ def contact_sheet(samples: Samples, preprocess: Preprocess | None, path: Path) -
     Raises:
         OutputError: it cannot be written.
     """
-    if samples.images.ndim != 4 or samples.images.shape[1] not in (1, 3):
-        return False
     images = samples.images[:MAXIMUM]
+    if channels_last(images.shape[1:]):
+        images = images.transpose(0, 3, 1, 2)
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        return False
     pixels = _stretched(images) if preprocess is None else preprocess.pixels(images)
     columns = _columns(*pixels.shape[:3])
     sheet = _grid(_resized(pixels, columns), columns)

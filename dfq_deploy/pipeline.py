@@ -1,23 +1,20 @@
 """The steps in order: samples, ranges, encodings, refinement, export, check."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.contracts import Calibrator, Feeds, Synthesizer
+from dfq_deploy.contracts import Calibrator, Synthesizer
 from dfq_deploy.encodings import Encoding, Range
-from dfq_deploy.errors import PluginError, SamplesError
+from dfq_deploy.errors import ModelError, PluginError, SamplesError
+from dfq_deploy.feeding import Batches, known_tensors, refuse_misfit, split
 from dfq_deploy.files import probe
 from dfq_deploy.folding import fold_batch_normalization
-from dfq_deploy.graph import ModelSource
+from dfq_deploy.graph import InputShapes, ModelSource
 from dfq_deploy.lowering import lower
 from dfq_deploy.placement import Placement, encodings_of_weights, place, unify
 from dfq_deploy.preprocess import Preprocess
@@ -30,12 +27,14 @@ from dfq_deploy.torch_export import exported
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from dfq_deploy.synthesis.drawing import InputRanges
+
 __all__ = ["DEFAULT_METHOD", "DEFAULT_REFINE", "REFINERS", "Calibration", "calibrate", "synthesize"]
 
 DEFAULT_METHOD = "mse"
 DEFAULT_REFINE = ("bias",)
 
-Refiner: TypeAlias = Callable[[ir.Model, dict[str, Encoding], NDArray[np.float32], Progress], dict[str, Encoding]]
+Refiner: TypeAlias = Callable[[ir.Model, dict[str, Encoding], Samples, Progress], dict[str, Encoding]]
 """Changes the model's weights and biases in place, and returns the encodings that belong to them."""
 
 HEADROOM = 1.2
@@ -45,9 +44,6 @@ Their features have the mean and the variance of real ones, but thinner tails: o
 values behind the last block reach 0.6 to 0.8 of those of real images. Clipping what is missing costs more
 than the resolution that the headroom takes. Chosen on CIFAR-10 training images (benchmarks/headroom.py).
 """
-
-BATCH = 32
-"""Samples that are handed to a calibrator at a time."""
 
 
 def synthesize(
@@ -60,6 +56,8 @@ def synthesize(
     seed: int = 0,
     device: str = "auto",
     input_shape: tuple[int, ...] | None = None,
+    input_shapes: InputShapes | None = None,
+    input_ranges: "InputRanges | None" = None,
     progress: Progress = SILENT,
 ) -> Samples:
     """Make samples for ``model`` from the model alone.
@@ -72,6 +70,8 @@ def synthesize(
         seed: the same seed gives the same samples.
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
+        input_shapes: input name -> shape with the batch, where a file leaves more open than the batch.
+        input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
 
     Raises:
         ModelError: the model or a teacher cannot be used.
@@ -80,13 +80,14 @@ def synthesize(
     from dfq_deploy.synthesis.session import synthesize_from
 
     return synthesize_from(
-        graph.load(exported(model, input_shape)),
+        graph.load(exported(model, input_shape), input_shapes=input_shapes),
         synth,
-        [graph.load(exported(teacher, input_shape)) for teacher in teachers],
+        [graph.load(exported(teacher, input_shape), input_shapes=input_shapes) for teacher in teachers],
         count=count,
         preprocess=preprocess,
         seed=seed,
         device=device,
+        ranges=input_ranges,
         progress=progress,
     )
 
@@ -106,6 +107,8 @@ def calibrate(
     device: str = "auto",
     output: Path | None = None,
     input_shape: tuple[int, ...] | None = None,
+    input_shapes: InputShapes | None = None,
+    input_ranges: "InputRanges | None" = None,
     progress: Progress = SILENT,
 ) -> Calibration:
     """Quantize ``model`` for ``target`` with samples that are synthesized, or given as ``data``.
@@ -118,6 +121,7 @@ def calibrate(
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
+        input_shapes, input_ranges: as :func:`synthesize` takes them.
 
     Raises:
         DfqError: one of its kinds, in one line.
@@ -136,7 +140,7 @@ def calibrate(
         probe(output)
     clock = Clock()
     model = exported(model, input_shape)
-    source = graph.load(model)
+    source = graph.load(model, input_shapes=input_shapes)
     samples = data or synthesize(
         source,
         synth=synth or "",
@@ -146,22 +150,22 @@ def calibrate(
         seed=seed,
         device=device,
         input_shape=input_shape,
+        input_shapes=input_shapes if teachers else None,
+        input_ranges=input_ranges,
         progress=progress,
     )
-    _refuse_misfit(source, samples)
+    refuse_misfit(source, samples)
     clock.lap("samples")
-    used, held = _split(samples.images)
+    used, held = split(samples)
     prepared = source.clone()
     fold_batch_normalization(prepared)
     lower(prepared, chosen)
     placement = place(prepared, chosen)
-    headroom = HEADROOM if samples.method else 1.0
-    ranges = _ranges(prepared, placement, calibrator, used, headroom, preprocess, progress)
+    ranges = unify(_ranges(prepared, placement, calibrator, used, preprocess, progress), placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
     encodings |= encodings_of_weights(prepared, placement, activations=encodings)
     clock.lap("ranges")
-    for name in refiners:
-        encodings = REFINERS[name](prepared, encodings, used, progress)
+    encodings, left_out = _refined(prepared, encodings, refine, used, progress)
     clock.lap("refinement")
     outcome = Outcome(
         source=source,
@@ -178,11 +182,11 @@ def calibrate(
             if method is None
             else type(method).__name__,
             "refine": list(refiners),
-            "headroom": headroom,
+            "headroom": HEADROOM if samples.method else 1.0,
         },
         seed=seed,
         preprocess=preprocess,
-        warnings=samples.notes,
+        warnings=(*graph.notes(source), *samples.notes, *left_out),
     )
     return finish(outcome, _name(model), output, clock, progress)
 
@@ -192,59 +196,47 @@ def _name(model: ModelSource) -> str:
 
 
 def _correct_biases(
-    model: ir.Model, encodings: dict[str, Encoding], images: NDArray[np.float32], progress: Progress
+    model: ir.Model, encodings: dict[str, Encoding], samples: Samples, progress: Progress
 ) -> dict[str, Encoding]:
     from dfq_deploy.refine.bias import correct_biases
 
-    correct_biases(model, encodings, images, progress=progress)
+    correct_biases(model, encodings, samples.images, extra=samples.extra, progress=progress)
     return encodings
 
 
 REFINERS: Mapping[str, Refiner] = {"bias": _correct_biases}
 
 
-def _refuse_misfit(model: ir.Model, samples: Samples) -> None:
-    expected = graph.sample_shape(model)
-    if samples.images.shape[1:] != expected:
-        raise SamplesError(f"samples of shape {samples.images.shape[1:]} do not fit the model's input {expected}")
-
-
-def _split(images: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The samples to calibrate with, and every eighth, which is held out; tiny sets serve as both."""
-    if len(images) < 8:
-        return images, images
-    held = np.arange(len(images)) % 8 == 7
-    return images[~held], images[held]
+def _refined(
+    model: ir.Model, encodings: dict[str, Encoding], names: Sequence[str] | None, samples: Samples, progress: Progress
+) -> tuple[dict[str, Encoding], tuple[str, ...]]:
+    """The encodings after the refinements, and a warning for each default one that the graph does not let run."""
+    warnings = []
+    for name in DEFAULT_REFINE if names is None else names:
+        try:
+            encodings = REFINERS[name](model, encodings, samples, progress)
+        except (ModelError, RuntimeError, IndexError) as problem:
+            reason = str(problem).splitlines()[0].rstrip(".")
+            if names is not None:
+                raise ModelError(f"refinement '{name}' cannot run: {reason}; leave it out with --refine none") from None
+            warnings.append(f"refinement '{name}' was left out, since the twin cannot run the model ({reason})")
+    return encodings, tuple(warnings)
 
 
 def _ranges(
     model: ir.Model,
     placement: Placement,
     calibrator: Calibrator,
-    images: NDArray[np.float32],
-    headroom: float,
+    samples: Samples,
     preprocess: Preprocess | None,
     progress: Progress,
 ) -> dict[str, Range]:
     """Measured ranges with headroom, but for the input, whose range is known where the preprocessing is."""
-    name = str(graph.image_input(model).name)
-    measured = calibrator.ranges(model, placement.activations, _Batches(name, images), progress)
+    headroom = HEADROOM if samples.method else 1.0
+    measured = calibrator.ranges(model, placement.activations, Batches(model, samples), progress)
     found = {tensor: Range(span.low * headroom, span.high * headroom) for tensor, span in measured.items()}
-    if preprocess is not None and name in found:
-        found[name] = preprocess.range(images.shape[1])
-    return unify(found, placement)
-
-
-@dataclass(frozen=True, eq=False)
-class _Batches:
-    """Slices of an array as feeds; sized, so that progress has a total."""
-
-    name: str
-    images: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.images) / BATCH)
-
-    def __iter__(self) -> Iterator[Feeds]:
-        for start in range(0, len(self.images), BATCH):
-            yield {self.name: self.images[start : start + BATCH]}
+    if preprocess is not None:
+        shape = samples.images.shape[1:]
+        known = preprocess.range(shape[-1] if graph.is_channels_last(model) else shape[0])
+        found.update((name, known) for name in known_tensors(model) & found.keys())
+    return found

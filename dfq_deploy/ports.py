@@ -14,7 +14,7 @@ from dfq_deploy.errors import SamplesError
 
 __all__ = ["Extra", "Port", "channels_last", "feeds_of", "main_port", "others"]
 
-Extra: TypeAlias = "Mapping[str, NDArray[Any]]"
+Extra: TypeAlias = Mapping[str, NDArray[Any]]
 """Inputs beside the main one: name -> (N, ...), a row for each sample."""
 
 CHANNELS = (1, 3, 4)

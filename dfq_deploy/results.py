@@ -8,10 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import onnx
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from dfq_deploy import graph, plugins
 from dfq_deploy.contracts import Exporter
@@ -63,7 +61,7 @@ class Outcome:
 
     Args:
         source: the model as it was given; ``prepared``: folded, lowered and refined.
-        held_out: float32 samples that no step has used.
+        held_out: samples that no step has used.
         choices: calibrator and refinements, for the report.
         warnings: sentences for the user.
     """
@@ -74,7 +72,7 @@ class Outcome:
     placement: Placement
     encodings: Mapping[str, Encoding]
     samples: Samples
-    held_out: NDArray[np.float32]
+    held_out: Samples
     choices: Mapping[str, Any]
     seed: int
     preprocess: Preprocess | None
@@ -142,10 +140,10 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
     from dfq_deploy.evaluation.compare import compare
     from dfq_deploy.evaluation.layers import tensor_distances
 
-    samples, held = outcome.samples, replace(outcome.samples, images=outcome.held_out, labels=None)
+    samples, held = outcome.samples, replace(outcome.held_out, labels=None)
     reference, quantized = ir.to_proto(outcome.source), onnx.load(path)
     distances = tensor_distances(
-        ir.to_proto(outcome.prepared), quantized, outcome.encodings, held.images[:SHOWN_SAMPLES]
+        ir.to_proto(outcome.prepared), quantized, outcome.encodings, held.part(slice(SHOWN_SAMPLES))
     )
     per_tensor = {entry.name: entry.to_json() for entry in distances}
     return {

@@ -3,7 +3,7 @@
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.files import replacing
+from dfq_deploy.ports import Extra
 
-__all__ = ["Samples"]
+__all__ = ["INPUT", "Samples"]
+
+INPUT = "input:"
+"""How the names of arrays begin in the file that belong to inputs beside the main one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +26,13 @@ class Samples:
     """Inputs in the model's own input space.
 
     Args:
-        images: float32 (N, C, H, W), the model's main input (any shape (N, ...) where it is no image).
+        images: float32 (N, C, H, W) or (N, H, W, C), the model's main input (any shape (N, ...) where it is no image;
+            integers stand as floats, and are fed in the input's own type).
         labels: float32 (N, K) soft labels or int64 (N,) classes; None where there are none.
         method: the synthesis method that made them; empty for real data.
         figures: numbers that the maker wants to report, e.g. the distance of the statistics.
         notes: sentences that the user should read, e.g. why another method than the one asked for was used.
+        extra: the model's other inputs by name, each (N, ...).
     """
 
     images: NDArray[np.float32]
@@ -34,6 +40,7 @@ class Samples:
     method: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    extra: Extra = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.images.ndim < 1 or len(self.images) == 0:
@@ -42,17 +49,32 @@ class Samples:
             raise SamplesError("samples: NaN or infinity among the values; lower the learning rate or check the model")
         if self.labels is not None and len(self.labels) != len(self.images):
             raise SamplesError(f"samples: {len(self.labels)} labels for {len(self.images)} images")
+        for name, rows in self.extra.items():
+            if rows.ndim < 1 or len(rows) != len(self.images):
+                raise SamplesError(
+                    f"samples: input '{name}' of shape {rows.shape} for {len(self.images)} images; "
+                    "a row is needed for each"
+                )
 
     def __len__(self) -> int:
         return len(self.images)
 
+    def part(self, index: slice | NDArray[Any]) -> "Samples":
+        """Some of them: a slice, indices or a mask."""
+        labels = None if self.labels is None else self.labels[index]
+        extra = {name: rows[index] for name, rows in self.extra.items()}
+        return replace(self, images=self.images[index], labels=labels, extra=extra)
+
     def save(self, path: Path) -> None:
-        """Write ``images`` (and ``labels`` and ``method``) as an uncompressed .npz."""
+        """Write ``images``, and where there are any ``labels``, ``method`` and ``input:NAME`` for each other input of
+        the model, as an uncompressed .npz.
+        """
         arrays: dict[str, NDArray[Any]] = {"images": self.images}
         if self.labels is not None:
             arrays["labels"] = self.labels
         if self.method:
             arrays["method"] = np.array(self.method)
+        arrays.update((f"{INPUT}{name}", rows) for name, rows in self.extra.items())
         with replacing(path) as partial, partial.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
 
@@ -71,8 +93,9 @@ class Samples:
                     raise ValueError("a single array, not an archive of named ones")
                 images, labels = arrays["images"], arrays.get("labels")
                 method = str(arrays.get("method", ""))
+                extra = {name.removeprefix(INPUT): arrays[name] for name in arrays.files if name.startswith(INPUT)}
             if images.dtype != np.float32:
                 raise ValueError(f"'images' are {images.dtype}, not float32")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
             raise SamplesError(f"{path}: not a samples file ({problem}); make one with dfq-deploy synthesize") from None
-        return cls(images, labels, method)
+        return cls(images, labels, method, extra=extra)

@@ -1,6 +1,6 @@
 """Float against quantized, both in ONNX Runtime, on real or on made-up samples."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -16,6 +16,7 @@ from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, S
 from dfq_deploy.evaluation.onnxfile import is_quantized, stored_bytes
 from dfq_deploy.evaluation.runner import Runnable, Runner, slices
 from dfq_deploy.graph import load, to_bytes
+from dfq_deploy.ports import channels_last
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
@@ -37,11 +38,13 @@ class Comparison:
         count: number of samples.
         outputs: one entry for each output, in order.
         scores: of the first output, where it is one row of class scores for each sample; else None.
+        left_out: outputs that are not compared: without a batch axis, or of a size that depends on the sample.
     """
 
     count: int
     outputs: tuple[OutputDistance, ...]
     scores: Scores | None
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping."""
@@ -49,6 +52,7 @@ class Comparison:
             "samples": self.count,
             **({} if self.scores is None else self.scores.to_json()),
             "outputs": [output.to_json() for output in self.outputs],
+            **({"outputs_left_out": list(self.left_out)} if self.left_out else {}),
         }
 
 
@@ -99,6 +103,8 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     input_shape: tuple[int, ...] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_ranges: Mapping[str, tuple[float, float]] | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Run both files on the same samples and say how far apart they are.
@@ -113,6 +119,8 @@ def evaluate(
         seed: of the pictures drawn by rule.
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
         input_shape: of one sample, e.g. (3, 224, 224), where the float model is a torch module.
+        input_shapes: of the samples drawn by rule, with the batch, where a file leaves the size open.
+        input_ranges: what other inputs are drawn from, where there is no ``data``.
 
     Raises:
         ModelError: a file cannot be run, or the two do not match.
@@ -132,7 +140,8 @@ def evaluate(
     reference, quantized = (Runner(file, device=device) for file in files)
     warnings = _doubts(files)
     if data is None:
-        data = _procedural(reference, preprocess, seed, progress)
+        data = _procedural(reference, files[0], preprocess, input_shapes, input_ranges, seed, progress)
+        warnings += data.notes
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
     elif data.labels is None:
@@ -142,10 +151,13 @@ def evaluate(
     elif len(data) < 500:
         warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
     comparison = compare(reference, quantized, data, progress)
+    if comparison.left_out:
+        names = ", ".join(comparison.left_out)
+        warnings.append(f"outputs without a batch axis, or of a size that depends on the sample, are left out: {names}")
     timed: tuple[Latency, ...] = ()
     if latency:
         quiet = [Runner(file, device=device, quiet_threads=True) for file in files]
-        timed = latencies(quiet[0], quiet[1], data.images, progress=progress)
+        timed = latencies(quiet[0], quiet[1], data, progress=progress)
         if not timed:
             warnings.append("the two models are fixed to different batch sizes, so their latencies are not compared")
     return Evaluation(
@@ -171,27 +183,38 @@ def compare(
             f"{second.name}: has {len(second.output_names)} output(s) and {first.name} has "
             f"{len(first.output_names)}; compare a quantized model with the float model that it was made from"
         )
-    tallies = [OutputTally() for _ in first.output_names]
+    tallies = {name: OutputTally() for name in first.output_names}
     scores = ScoreTally()
     classes = _classes(samples)
     progress.start("float against quantized", len(samples))
     for part in slices(samples.images):
-        images = samples.images[part]
-        expected, found = first.run(images), second.run(images)
-        for name, tally, wanted, given in zip(first.output_names, tallies, expected, found, strict=True):
-            if wanted.shape != given.shape:
+        chosen = samples.part(part)
+        expected, found = first.run(chosen), second.run(chosen)
+        for name, wanted, given in zip(first.output_names, expected, found, strict=True):
+            if wanted is None or given is None or (wanted.shape != given.shape and name in first.open_outputs):
+                tallies.pop(name, None)
+            elif wanted.shape != given.shape:
                 raise ModelError(
                     f"{second.name}: output '{name}' has shape {given.shape}, the float model's {wanted.shape}"
                 )
-            tally.add(wanted, given)
-        width = _score_width(expected[0])
-        if width:
+            elif name in tallies:
+                tallies[name].add(wanted, given)
+        one, other = expected[0], found[0]
+        width = _score_width(one) if one is not None and first.output_names[0] in tallies else 0
+        if one is not None and other is not None and width:
             labels = None if classes is None else _checked(classes[part], width)
-            scores.add(expected[0].reshape(-1, width), found[0].reshape(-1, width), labels)
-        progress.advance(len(images))
-    named = zip(first.output_names, tallies, strict=True)
+            scores.add(one.reshape(-1, width), other.reshape(-1, width), labels)
+        progress.advance(len(chosen))
+    if not tallies:
+        raise ModelError(
+            f"{first.name}: the size of every output ({', '.join(first.output_names)}) depends on the sample, or has "
+            "no batch axis; only outputs whose first axis is the batch can be compared"
+        )
     return Comparison(
-        len(samples), tuple(tally.distance(name) for name, tally in named), scores.scores() if scores.same else None
+        len(samples),
+        tuple(tally.distance(name) for name, tally in tallies.items()),
+        scores.scores() if scores.same else None,
+        tuple(name for name in first.output_names if name not in tallies),
     )
 
 
@@ -206,16 +229,38 @@ def _doubts(files: Sequence[Path]) -> list[str]:
     return found
 
 
-def _procedural(reference: Runner, preprocess: Preprocess | None, seed: int, progress: Progress) -> Samples:
-    from dfq_deploy.plugins import find
-    from dfq_deploy.synthesis.request import SynthesisRequest
+def _procedural(
+    reference: Runner,
+    path: Path,
+    preprocess: Preprocess | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+    input_ranges: Mapping[str, tuple[float, float]] | None,
+    seed: int,
+    progress: Progress,
+) -> Samples:
+    shape = tuple(dim for dim in reference.shape or () if dim is not None)
+    plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
+    if plain and not input_ranges and not channels_last(shape):
+        from dfq_deploy.plugins import find
+        from dfq_deploy.synthesis.request import SynthesisRequest
 
-    if reference.shape is None or None in reference.shape:
-        raise SamplesError(f"{reference.name}: its input's size is open; give real samples with --data")
-    shape = tuple(dim for dim in reference.shape if dim is not None)
-    request = SynthesisRequest(PROCEDURAL_COUNT, shape, preprocess=preprocess, seed=seed)
-    samples: Samples = find("synthesizers", "procedural")().synthesize((), request, progress)
-    return samples
+        request = SynthesisRequest(PROCEDURAL_COUNT, shape, preprocess=preprocess, seed=seed)
+        samples: Samples = find("synthesizers", "procedural")().synthesize((), request, progress)
+        return samples
+    from dfq_deploy import graph
+    from dfq_deploy.synthesis.session import synthesize_from
+
+    return synthesize_from(
+        graph.load(path, input_shapes=input_shapes),
+        "procedural",
+        (),
+        count=PROCEDURAL_COUNT,
+        preprocess=preprocess,
+        seed=seed,
+        device="cpu",
+        ranges=input_ranges,
+        progress=progress,
+    )
 
 
 def _classes(samples: Samples) -> NDArray[np.int64] | None:

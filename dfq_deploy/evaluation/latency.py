@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dfq_deploy.evaluation.runner import Runner
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.samples import Samples
 
 __all__ = ["Latency", "latencies"]
 
@@ -57,7 +57,7 @@ class Latency:
 def latencies(
     reference: Runner,
     quantized: Runner,
-    images: NDArray[np.float32],
+    samples: Samples,
     *,
     runs: int = 30,
     progress: Progress = SILENT,
@@ -66,7 +66,7 @@ def latencies(
 
     Args:
         reference, quantized: opened with ``quiet_threads``; otherwise the spinning threads of one hold up the other.
-        images: float32 (N, ...); repeated where a batch needs more.
+        samples: repeated where a batch needs more.
         runs: pairs of runs.
 
     Returns:
@@ -76,13 +76,11 @@ def latencies(
     fixed = sorted({runner.batch for runner in pair if runner.batch is not None})
     if len(fixed) > 1:
         return ()
-    return tuple(_time(pair, images, batch, runs, progress) for batch in (fixed or BATCHES))
+    return tuple(_time(pair, samples, batch, runs, progress) for batch in (fixed or BATCHES))
 
 
-def _time(
-    pair: tuple[Runner, Runner], images: NDArray[np.float32], batch: int, runs: int, progress: Progress
-) -> Latency:
-    feed = np.resize(images, (batch, *images.shape[1:]))
+def _time(pair: tuple[Runner, Runner], samples: Samples, batch: int, runs: int, progress: Progress) -> Latency:
+    feed = samples.part(np.arange(batch) % len(samples))
     progress.start(f"latency at batch {batch}", runs)
     for runner in pair * WARM_UP:
         _once(runner, feed)
@@ -97,7 +95,7 @@ def _time(
     return Latency(batch, float(slow), float(fast), float(ratio), float(low), float(high), len(seconds))
 
 
-def _once(runner: Runner, feed: NDArray[np.float32]) -> float:
+def _once(runner: Runner, feed: Samples) -> float:
     started = time.perf_counter()
     runner.feed(feed)
     return time.perf_counter() - started

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.metrics import OutputTally, finite
 from dfq_deploy.evaluation.runner import Runnable, Runner, slices
+from dfq_deploy.samples import Samples
 
 __all__ = ["TensorDistance", "tensor_distances"]
 
@@ -41,7 +41,7 @@ def tensor_distances(
     reference: onnx.ModelProto,
     quantized: onnx.ModelProto | Runnable,
     encodings: Mapping[str, Encoding],
-    images: NDArray[np.float32],
+    samples: Samples,
 ) -> tuple[TensorDistance, ...]:
     """Run both models with their quantized activations as outputs.
 
@@ -49,7 +49,7 @@ def tensor_distances(
         reference: the float model, with the names that ``encodings`` use.
         quantized: the same model with QuantizeLinear and DequantizeLinear.
         encodings: by tensor name; weights and tensors that either model lacks are left out.
-        images: float32 (N, ...); a few dozen are enough.
+        samples: a few dozen are enough.
 
     Returns:
         one entry for each tensor, in the graph's order.
@@ -67,8 +67,8 @@ def tensor_distances(
     second = Runner(_exposing(quantized, [rounded[name] for name in names]), name="the quantized model")
     tallies = [OutputTally() for _ in names]
     outside, counted = np.zeros(len(names)), np.zeros(len(names))
-    for part in slices(images, SLICE_BYTES):
-        for feed, _ in first.batches(images[part]):
+    for part in slices(samples.images, SLICE_BYTES):
+        for feed, _ in first.batches(samples.part(part)):
             for index, (wanted, given) in enumerate(zip(first.feed(feed), second.feed(feed), strict=True)):
                 span = encodings[names[index]].range
                 tallies[index].add(wanted, given)

@@ -1,6 +1,6 @@
 """Run a model file, float or quantized, in ONNX Runtime, on any number of samples."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,17 +10,20 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.ports import Port, feeds_of, main_port
+from dfq_deploy.samples import Samples
 
 __all__ = ["Runnable", "Runner", "slices"]
 
 Runnable: TypeAlias = str | PathLike[str] | bytes
 """A model file, or a serialized model."""
 
-DTYPES: dict[str, type[np.floating[Any]]] = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
+DTYPES = {
+    **{f"tensor({name})": name for name in ("float16", "int8", "int16", "int32", "int64", "bool")},
+    **{f"tensor({name})": name for name in ("uint8", "uint16", "uint32", "uint64")},
+    **{"tensor(float)": "float32", "tensor(double)": "float64"},
 }
+"""ONNX Runtime's name of an element type -> NumPy's."""
 
 SLICE_BYTES = 2**25
 """A slice of inputs is no larger than this, so that activations stay small too."""
@@ -39,7 +42,7 @@ class Runner:
             can only be compared so.
 
     Raises:
-        ModelError: it is missing, ONNX Runtime refuses it, or it has another number of inputs than one.
+        ModelError: it is missing, ONNX Runtime refuses it, or it has an input that numbers cannot feed, or none.
     """
 
     def __init__(
@@ -63,13 +66,19 @@ class Runner:
                 f"{self.name}: ONNX Runtime cannot load it ({_reason(problem)}); check that it is an ONNX model"
             ) from None
         inputs = self.session.get_inputs()
-        if len(inputs) != 1 or inputs[0].type not in DTYPES:
+        if not inputs or any(entry.type not in DTYPES for entry in inputs):
             listed = ", ".join(f"{entry.name}: {entry.type}" for entry in inputs) or "none"
-            raise ModelError(f"{self.name}: a model with one float input is needed (inputs: {listed})")
-        self.dtype = DTYPES[inputs[0].type]
-        self.input_name: str = inputs[0].name
+            raise ModelError(f"{self.name}: a model whose inputs are numbers is needed (inputs: {listed})")
+        self.ports = [Port(entry.name, DTYPES[entry.type], _dimensions(entry.shape)) for entry in inputs]
+        main = main_port(self.ports)
         self.output_names: tuple[str, ...] = tuple(entry.name for entry in self.session.get_outputs())
-        self.batch, self.shape = _dimensions(inputs[0].shape)
+        self.open_outputs = {
+            entry.name
+            for entry in self.session.get_outputs()
+            if not entry.shape or not all(isinstance(dim, int) for dim in entry.shape[1:])
+        }
+        self.batch = main.shape[0] if main.shape else None
+        self.shape = main.shape[1:] if main.shape else None
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise a SamplesError where samples of ``shape`` do not fit the model."""
@@ -81,53 +90,61 @@ class Runner:
             shown = ", ".join("?" if dim is None else str(dim) for dim in self.shape or ())
             raise SamplesError(f"{self.name}: takes samples of shape ({shown}); these have {shape}")
 
-    def run(self, images: NDArray[np.float32]) -> list[NDArray[Any]]:
-        """Outputs for ``images``, float32 (N, ...), in one batch or in as many as a fixed batch calls for.
+    def run(self, samples: Samples) -> list[NDArray[Any] | None]:
+        """Outputs for ``samples``, in one batch or in as many as a fixed batch calls for.
+
+        Returns:
+            one array for each output, (N, ...); None for one whose first axis is not the batch, or whose size depends
+            on the sample, as a detector's after suppression does.
 
         Raises:
-            ModelError: ONNX Runtime fails on them, an output has no batch axis, or holds NaN or infinity.
+            ModelError: ONNX Runtime fails on them, or an output holds NaN or infinity.
+            SamplesError: there is nothing for an input.
         """
-        parts = []
-        for feed, count in self.batches(images):
-            outputs = self.feed(feed)
+        parts: list[list[NDArray[Any] | None]] = []
+        for part, count in self.batches(samples):
+            outputs = self.feed(part)
             for name, output in zip(self.output_names, outputs, strict=True):
-                self._refuse(name, output, len(feed))
-            parts.append([output[:count] for output in outputs])
-        return [np.concatenate(column) for column in zip(*parts, strict=True)]
+                self._refuse(name, output)
+            rows = (output if np.ndim(output) and len(output) == len(part) else None for output in outputs)
+            parts.append([None if output is None else output[:count] for output in rows])
+        return [_joined(column) for column in zip(*parts, strict=True)]
 
-    def batches(self, images: NDArray[np.float32]) -> Iterator[tuple[NDArray[np.float32], int]]:
-        """``images`` as the model takes them, and how many of each batch are real.
+    def batches(self, samples: Samples) -> Iterator[tuple[Samples, int]]:
+        """``samples`` in batches that the model takes, and how many of each batch are real.
 
         A fixed batch is filled up by repeating the last sample.
         """
-        step = self.batch or len(images)
-        for start in range(0, len(images), step):
-            part = images[start : start + step]
-            missing = step - len(part) if self.batch else 0
-            yield np.concatenate([part, np.repeat(part[-1:], missing, axis=0)]) if missing else part, len(part)
+        step = self.batch or len(samples)
+        for start in range(0, len(samples), step):
+            index = np.arange(start, start + step if self.batch else len(samples))
+            count = min(len(samples) - start, step)
+            yield samples.part(np.minimum(index, len(samples) - 1)), count
 
-    def feed(self, batch: NDArray[np.float32]) -> list[NDArray[Any]]:
+    def feed(self, batch: Samples) -> list[NDArray[Any]]:
         """The outputs for one batch, as ONNX Runtime gives them.
 
         Raises:
             ModelError: ONNX Runtime fails on it.
+            SamplesError: there is nothing for an input.
         """
+        feeds = feeds_of(self.ports, batch.images, batch.extra)
         try:
-            outputs: list[NDArray[Any]] = self.session.run(
-                None, {self.input_name: batch.astype(self.dtype, copy=False)}
-            )
+            outputs: list[NDArray[Any]] = self.session.run(None, feeds)
         except Exception as problem:  # as above
             raise ModelError(f"{self.name}: ONNX Runtime fails on it ({_reason(problem)})") from None
         return outputs
 
-    def _refuse(self, name: str, output: NDArray[Any], batch: int) -> None:
-        if np.ndim(output) == 0 or len(output) != batch:
-            raise ModelError(
-                f"{self.name}: output '{name}' has shape {np.shape(output)} for a batch of {batch}; "
-                "only outputs whose first axis is the batch can be compared"
-            )
-        if not np.isfinite(output).all():
+    def _refuse(self, name: str, output: NDArray[Any]) -> None:
+        if np.asarray(output).dtype.kind in "fiub" and not np.isfinite(output).all():
             raise ModelError(f"{self.name}: output '{name}' is NaN or infinite on these samples; it cannot be compared")
+
+
+def _joined(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
+    arrays = [part for part in parts if part is not None]
+    if len(arrays) < len(parts) or len({array.shape[1:] for array in arrays}) > 1:
+        return None
+    return np.concatenate(arrays)
 
 
 def slices(images: NDArray[np.float32], size: int = SLICE_BYTES) -> Iterator[slice]:
@@ -146,12 +163,11 @@ def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
     return [("CUDAExecutionProvider", {"device_id": device.partition(":")[2] or "0"}), "CPUExecutionProvider"]
 
 
-def _dimensions(shape: object) -> tuple[int | None, tuple[int | None, ...] | None]:
-    """The batch, and one sample's shape; None where it is open."""
-    if not isinstance(shape, list) or not shape:
-        return None, None
-    dims = [dim if isinstance(dim, int) and dim > 0 else None for dim in shape]
-    return dims[0], tuple(dims[1:])
+def _dimensions(shape: object) -> tuple[int | None, ...] | None:
+    """The shape with None where it is open; None where nothing is known."""
+    if not isinstance(shape, list):
+        return None
+    return tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in shape)
 
 
 def _reason(problem: Exception) -> str:

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from dfq_deploy import graph
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.ports import Extra
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.refine.student import fake_quantizers
+from dfq_deploy.shapes import open_batch
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["correct_biases"]
@@ -33,6 +35,7 @@ def correct_biases(
     encodings: Mapping[str, Encoding],
     images: NDArray[np.float32],
     *,
+    extra: Extra | None = None,
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> dict[str, float]:
@@ -44,16 +47,19 @@ def correct_biases(
         model: with BatchNormalization folded.
         encodings: of activations and weights, by tensor name.
         images: float32 (N, C, H, W); as many as fit into memory go through the network in one batch.
+        extra: the model's other inputs, (N, ...) each.
         device: a torch device.
 
     Returns:
         for each corrected output tensor, the largest shift in units of that tensor's standard deviation.
     """
     corrected = _with_biases(model)
-    images = images[: max(1, MEMORY // (images[0].nbytes * 64))]
+    count = max(1, MEMORY // (images[0].nbytes * 64))
+    rows = {name: array[:count] for name, array in (extra or {}).items()}
     progress.start("bias correction", 2)
-    twin = Twin.from_model(model).to(device)
-    feeds = {twin.input_names[0]: torch.from_numpy(images).to(device)}
+    twin = Twin.from_model(_with_open_batch(model)).to(device)
+    fed = graph.feeds(model, images[:count], rows)
+    feeds = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in fed.items()}
     wanted: dict[str, tuple[Tensor, Tensor]] = {}
     twin.run(feeds, hooks={name: _recording(name, node, wanted) for name, node in corrected.items()})
     progress.advance()
@@ -71,6 +77,17 @@ def correct_biases(
         values = tensor.numpy()
         bias.const_value = ir.tensor((values + shifts[name].cpu().numpy()).astype(values.dtype), name=bias.name)
     return {name: float((shift.abs() / wanted[name][1]).max()) for name, shift in shifts.items()}
+
+
+def _with_open_batch(model: ir.Model) -> ir.Model:
+    """``model``, or where its batch is fixed a copy that takes all samples at once if the graph lets it."""
+    main = graph.image_input(model)
+    batch = main.shape[0] if main.shape is not None and len(main.shape) else None
+    if not isinstance(batch, int):
+        return model
+    copy = model.clone()
+    open_batch(copy, batch)
+    return copy
 
 
 def _with_biases(model: ir.Model) -> dict[str, ir.Node]:

@@ -59,6 +59,8 @@ class Procedural(Synthesizer):
         return Samples(samples)
 
     def _sample(self, request: SynthesisRequest, generator: np.random.Generator) -> Pixels:
+        if not request.shape:
+            return np.asarray(generator.standard_normal(dtype=np.float32))
         if len(request.shape) != 3:
             return generator.standard_normal(request.shape, dtype=np.float32).cumsum(axis=-1, dtype=np.float32)
         picture = self.picture(*request.shape, generator)

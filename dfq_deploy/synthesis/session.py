@@ -3,22 +3,28 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 import torch
 
 from dfq_deploy import graph, plugins
 from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.errors import DfqError, ModelError
-from dfq_deploy.preprocess import Preprocess
+from dfq_deploy.ports import Port, main_port, others
+from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
+from dfq_deploy.synthesis.drawing import InputRanges, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.twin import Twin
+from dfq_deploy.synthesis.teacher import takes_batches, teacher_of
 
 __all__ = ["FALLBACK", "default_count", "pick_device", "synthesize_from"]
 
 FALLBACK = "procedural"
 """What serves where a method needs statistics and no BatchNormalization is left."""
+
+RULE = "rule"
+"""The method's name where a model takes integers alone, and all of them are drawn."""
 
 
 def synthesize_from(
@@ -30,6 +36,7 @@ def synthesize_from(
     preprocess: Preprocess | None,
     seed: int,
     device: str,
+    ranges: InputRanges | None = None,
     progress: Progress = SILENT,
 ) -> Samples:
     """Samples for ``model``, from ``teachers`` (or from the model itself where there are none).
@@ -43,6 +50,9 @@ def synthesize_from(
     name = synth if isinstance(synth, str) else type(synth).__name__.lower()
     method: Synthesizer = plugins.find("synthesizers", synth)() if isinstance(synth, str) else synth
     sources = list(teachers) or [model]
+    ports = graph.ports(model)
+    main = main_port(ports)
+    refuse_unknown(model, ranges or {})
     notes: tuple[str, ...] = ()
     if method.needs_statistics and not any(graph.batch_normalizations(source) for source in sources):
         notes = (
@@ -52,17 +62,43 @@ def synthesize_from(
         )
         name, method = FALLBACK, plugins.find("synthesizers", FALLBACK)()
     shape = graph.sample_shape(model)
+    count = default_count(shape) if count is None else count
+    rules = [rule_of(model, port, ranges or {}) for port in others(ports)]
+    extra = {rule.port.name: rule.draw(count, seed) for rule in rules}
+    notes = (*notes, *(str(rule) for rule in rules))
+    if is_drawn(main):
+        rule = rule_of(model, main, ranges or {})
+        images = rule.draw(count, seed).astype(np.float32)
+        return Samples(images, method=RULE, notes=(str(rule), *(str(rule) for rule in rules)), extra=extra)
+    turned = graph.is_channels_last(model)
     request = SynthesisRequest(
-        count=default_count(shape) if count is None else count,
-        shape=shape,
+        count=count,
+        shape=(shape[2], *shape[:2]) if turned else shape,
         classes=graph.score_count(model),
-        preprocess=preprocess,
+        preprocess=_known_range(main, preprocess, ranges or {}),
         seed=seed,
         device=pick_device(device),
     )
-    twins = [_twin(source, request.device) for source in sources] if method.needs_statistics else []
+    twins = [teacher_of(source, extra, request.device) for source in sources] if method.needs_statistics else []
+    if twins and (main.shape or (None,))[0] is not None and not takes_batches(twins[0], request.shape, request.device):
+        notes = (
+            *notes,
+            f"the model's batch is fixed, so {name} cannot run many samples at once and {FALLBACK} samples were used; "
+            "for better ones export the model with an open batch",
+        )
+        name, method, twins = FALLBACK, plugins.find("synthesizers", FALLBACK)(), []
     samples = method.synthesize(twins, request, progress)
-    return replace(samples, method=name, notes=(*samples.notes, *notes))
+    images = samples.images.transpose(0, 2, 3, 1) if turned else samples.images
+    images = np.ascontiguousarray(images if main.is_float else np.rint(images))
+    return replace(samples, images=images, method=name, notes=(*samples.notes, *notes), extra=extra)
+
+
+def _known_range(main: Port, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
+    """What bounds the samples: the preprocess, or the range that is stated for the main input, or that of bytes."""
+    if preprocess is None and main.name in ranges:
+        low, high = ranges[main.name]
+        return Preprocess((-low / (high - low),), (1 / (high - low),))
+    return PREPROCESSES["raw"] if preprocess is None and not main.is_float else preprocess
 
 
 def default_count(shape: tuple[int, ...]) -> int:
@@ -95,8 +131,3 @@ def _refuse_misfit(model: ir.Model, teacher: ir.Model) -> None:
                 f"--teacher does not fit the model: its {fact} is {found}, the model's {expected}; give the same "
                 "network exported with its BatchNormalization"
             )
-
-
-def _twin(model: ir.Model, device: str) -> Twin:
-    twin = Twin.from_model(model).to(device)
-    return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

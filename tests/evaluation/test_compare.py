@@ -77,7 +77,7 @@ def test_soft_labels_count_by_their_largest() -> None:
 @pytest.mark.parametrize("count", [1, 4, 5])
 def test_a_fixed_batch_is_filled_up(count: int) -> None:
     given = samples(count)
-    (output,) = Runner(scaled(2.0, batch=4).SerializeToString()).run(given.images)
+    (output,) = Runner(scaled(2.0, batch=4).SerializeToString()).run(given)
     np.testing.assert_array_equal(output, 2 * given.images)
 
 
@@ -165,13 +165,30 @@ def test_outputs_of_other_shapes_are_named() -> None:
     refused(ModelError, words, scaled(1.0).SerializeToString(), wide.SerializeToString(), samples())
 
 
-def test_two_inputs_are_too_many() -> None:
+def test_every_input_is_fed_in_its_own_type() -> None:
     model = scaled(1.0)
-    model.graph.input.append(helper.make_tensor_value_info("z", TensorProto.FLOAT, [1]))
+    model.graph.input.append(helper.make_tensor_value_info("k", TensorProto.INT64, ["n", 3]))
+    model.graph.node[0].output[0] = "scaled"
+    model.graph.node.append(helper.make_node("Cast", ["k"], ["f"], to=TensorProto.FLOAT))
+    model.graph.node.append(helper.make_node("Add", ["scaled", "f"], ["y"]))
+    given = samples()
+    numbers = np.arange(given.images.size).reshape(given.images.shape)
+    (output,) = Runner(model.SerializeToString()).run(Samples(given.images, extra={"k": numbers}))
+    np.testing.assert_allclose(output, given.images + numbers, rtol=1e-6)
     with pytest.raises(
-        ModelError, match=r"one float input is needed \(inputs: x: tensor\(float\), z: tensor\(float\)\)"
+        SamplesError, match=r"^samples: nothing for input 'k' \(int64\); save it in the \.npz as 'input:k'"
     ):
-        Runner(model.SerializeToString())
+        Runner(model.SerializeToString()).run(given)
+
+
+def test_outputs_without_a_batch_are_left_out() -> None:
+    model = scaled(1.0)
+    model.graph.node.append(helper.make_node("ReduceSum", ["y"], ["sum"], keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, []))
+    found = compare(model.SerializeToString(), model.SerializeToString(), samples())
+    assert ([output.name for output in found.outputs], found.left_out) == (["y"], ("sum",))
+    del model.graph.output[0]
+    refused(ModelError, "the size of every output (sum) depends", *[model.SerializeToString()] * 2, samples())
 
 
 def test_cuda_where_there_is_none() -> None:

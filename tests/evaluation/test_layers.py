@@ -7,6 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.evaluation.layers import tensor_distances
+from dfq_deploy.samples import Samples
 
 U8 = QuantType(8, signed=False, symmetric=False)
 
@@ -49,7 +50,7 @@ QUANTIZED = doubled(
 def test_an_input_and_an_output_by_hand() -> None:
     images = np.array([[1.0], [1.25], [200.0], [-1.0]], np.float32)
     encodings = {"x": encoding(0.5), "y": encoding(0.5), "two": encoding(0.01)}
-    first, second = tensor_distances(FLOAT, QUANTIZED, encodings, images)
+    first, second = tensor_distances(FLOAT, QUANTIZED, encodings, Samples(images))
     assert (first.name, second.name) == ("x", "y")
     # Rounded to 0.5 in [0, 127.5]: 1, 1 (half to even), 127.5, 0.
     signal, noise = 1 + 1.25**2 + 200**2 + 1, 0.25**2 + 72.5**2 + 1
@@ -62,5 +63,5 @@ def test_an_input_and_an_output_by_hand() -> None:
 
 def test_what_is_not_quantized_is_left_out() -> None:
     images = np.ones((3, 1), np.float32)
-    assert tensor_distances(FLOAT, FLOAT, {"x": encoding(0.5)}, images) == ()
-    assert tensor_distances(FLOAT, QUANTIZED.SerializeToString(), {}, images) == ()
+    assert tensor_distances(FLOAT, FLOAT, {"x": encoding(0.5)}, Samples(images)) == ()
+    assert tensor_distances(FLOAT, QUANTIZED.SerializeToString(), {}, Samples(images)) == ()
