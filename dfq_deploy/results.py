@@ -167,7 +167,10 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
         },
         "calibration": dict(outcome.choices),
         "comparison": compare(reference.SerializeToString(), quantized.SerializeToString(), held, progress).to_json(),
-        "tensors": [_tensor(name, entry) | per_tensor.get(name, {}) for name, entry in outcome.encodings.items()],
+        "tensors": [
+            _tensor(name, entry, name in outcome.placement.weights) | per_tensor.get(name, {})
+            for name, entry in outcome.encodings.items()
+        ],
         "left_float": [
             {"name": node, "operator": operator, "reason": reason}
             for node, operator, reason in outcome.placement.left_float
@@ -176,12 +179,12 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
     }
 
 
-def _tensor(name: str, encoding: Encoding) -> dict[str, Any]:
+def _tensor(name: str, encoding: Encoding, is_weight: bool) -> dict[str, Any]:
     span = encoding.range
     scales = encoding.scale.reshape(-1)
     return {
         "name": name,
-        "kind": "activation" if encoding.axis is None else "weight",
+        "kind": "weight" if is_weight else "activation",
         "type": str(encoding.qtype),
         "low": span.low,
         "high": span.high,
