@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def staging(folder: Path) -> Iterator[Path]:
     """Yield a fresh folder beside ``folder``; move its files there when the block ends well.
 
-    What ``folder`` holds stays as it is until then, and for good where the block raises.
+    What ``folder`` holds stays as it is until then, and for good where the block raises. An interrupt that
+    comes while the files move is let pass: the work is done.
 
     Raises:
         OutputError: the place cannot be written.
@@ -58,12 +61,27 @@ def staging(folder: Path) -> Iterator[Path]:
     try:
         yield partial
         folder.mkdir(exist_ok=True)
-        for file in sorted(partial.iterdir()):
-            file.replace(folder / file.name)
+        with _uninterrupted():
+            for file in sorted(partial.iterdir()):
+                file.replace(folder / file.name)
     except OSError as problem:
         raise _cannot_write(folder, problem) from None
     finally:
         shutil.rmtree(partial)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C pass. It always goes to the main thread; elsewhere, and where C code handles it, nothing is done."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def probe(folder: Path) -> None:

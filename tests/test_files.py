@@ -1,7 +1,9 @@
 """Files appear whole or not at all."""
 
 import os
+import signal
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,30 @@ def test_a_probe_finds_a_file_in_the_way(tmp_path: Path) -> None:
     for place in (tmp_path / "file", tmp_path / "file/out", tmp_path / "file/deep/out"):
         with pytest.raises(OutputError, match=f"cannot write {place}: Not a directory; choose another place with -o"):
             probe(place)
+
+
+def test_an_interrupt_while_the_files_move_comes_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        os.kill(os.getpid(), signal.SIGINT)
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with staging(tmp_path / "results") as partial:
+        for name in "abc":
+            (partial / name).write_text(name)
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a", "b", "c"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_results_can_be_staged_in_any_thread(tmp_path: Path) -> None:
+    def work() -> None:
+        with staging(tmp_path / "results") as partial:
+            (partial / "a").write_text("a")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "results/a").read_text() == "a"
