@@ -93,12 +93,13 @@ def test_open_sizes_are_fixed_by_the_caller(tiny: TinyModel, tmp_path: Path) -> 
     dims = quantized.graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3, 12, 12]
     assert found.report["warnings"][0].startswith("input 'image' is fixed to (batch, 3, 12, 12), as --input-shape says")
-    for shapes, words in [
+    refusals: list[tuple[dict[str, tuple[int, ...]], str]] = [
         ({"picture": (1, 3, 8, 8)}, "no input 'picture' to give a shape to; its inputs: image"),
         ({"image": (1, 4, 8, 8)}, r"has shape \(batch, 3, side, side\), which \(1, 4, 8, 8\) contradicts"),
         ({"image": (1, 3, 8, 9)}, r"'side' is 9 in image:\(1, 3, 8, 9\), and 8 elsewhere"),
         ({"image": (3, 8, 8)}, r"\(3, 8, 8\) has another number of axes"),
-    ]:
+    ]
+    for shapes, words in refusals:
         with pytest.raises(ModelError, match=words):
             graph.load(tiny(size="side"), input_shapes=shapes)
 
@@ -145,7 +146,7 @@ def test_statistics_are_matched_with_channels_last_and_a_second_input(digits_bn:
     model.graph.node.insert(0, helper.make_node("Transpose", ["image"], ["moved"], perm=[0, 3, 1, 2]))
     model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", TensorProto.FLOAT, ["batch", 16, 16, 1]))
     model.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, ["batch", 1, 1, 1]))
-    given = {"count": 8, "seed": 3, "device": "cpu"}
+    given: dict[str, Any] = {"count": 8, "seed": 3, "device": "cpu"}
     turned = synthesize(model, **given)
     plain = synthesize(digits_bn, **given)
     assert (turned.method, turned.images.shape) == ("deepinversion", (8, 16, 16, 1))
@@ -154,14 +155,14 @@ def test_statistics_are_matched_with_channels_last_and_a_second_input(digits_bn:
 
 @pytest.mark.parametrize(("text", "dtype"), [("float16", np.float16), ("double", np.float64)])
 def test_other_floats_are_computed_in_float32(model_of: ModelOf, tmp_path: Path, text: str, dtype: type) -> None:
-    weights = {name: array.astype(dtype) for name, array in CNN.items()}
+    weights: dict[str, NDArray[Any]] = {name: array.astype(dtype) for name, array in CNN.items()}
     nodes = f"{CNN_NODES} k = Cast <to = 1> (f) j = Cast <to = {10 if text == 'float16' else 11}> (k) y = MatMul(j, g)"
     model = model_of(f"{text}[n,3,8,8] i", f"{text}[n,5] y", nodes, weights)
     found, quantized = ran(model, tmp_path)
-    images = found.samples.images.astype(dtype)
+    images: NDArray[Any] = found.samples.images.astype(dtype)
     session = ort.InferenceSession(graph.to_bytes(graph.load(model)), providers=["CPUExecutionProvider"])
     (computed,) = session.run(None, {"i": images})
-    expected = np.asarray(ReferenceEvaluator(model).run(None, {"i": images})[0])
+    expected = np.asarray(list(ReferenceEvaluator(model).run(None, {"i": images}))[0])
     assert computed.dtype == expected.dtype == dtype
     np.testing.assert_allclose(computed, expected, atol=0.02)
     assert quantized.graph.output[0].type.tensor_type.elem_type == helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
@@ -181,7 +182,7 @@ def test_a_fixed_batch_is_calibrated_and_inverted(digits_bn: Path, tmp_path: Pat
     for value in model.graph.value_info:
         value.type.tensor_type.shape.dim[0].dim_value = 1
     model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 1
-    given = {"count": 8, "seed": 3, "device": "cpu"}
+    given: dict[str, Any] = {"count": 8, "seed": 3, "device": "cpu"}
     made = synthesize(model, **given)
     assert made.method == "deepinversion"
     np.testing.assert_array_equal(made.images, synthesize(digits_bn, **given).images)

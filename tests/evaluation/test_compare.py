@@ -174,6 +174,7 @@ def test_every_input_is_fed_in_its_own_type() -> None:
     given = samples()
     numbers = np.arange(given.images.size).reshape(given.images.shape)
     (output,) = Runner(model.SerializeToString()).run(Samples(given.images, extra={"k": numbers}))
+    assert output is not None
     np.testing.assert_allclose(output, given.images + numbers, rtol=1e-6)
     with pytest.raises(
         SamplesError, match=r"^samples: nothing for input 'k' \(int64\); save it in the \.npz as 'input:k'"
@@ -188,7 +189,13 @@ def test_outputs_without_a_batch_are_left_out() -> None:
     found = compare(model.SerializeToString(), model.SerializeToString(), samples())
     assert ([output.name for output in found.outputs], found.left_out) == (["y"], ("sum",))
     del model.graph.output[0]
-    refused(ModelError, "the size of every output (sum) depends", *[model.SerializeToString()] * 2, samples())
+    refused(
+        ModelError,
+        "the size of every output (sum) depends",
+        model.SerializeToString(),
+        model.SerializeToString(),
+        samples(),
+    )
 
 
 def test_cuda_where_there_is_none() -> None:
