@@ -15,10 +15,12 @@ __all__ = [
     "FILE",
     "data_option",
     "default_of",
+    "input_options",
     "method_fields",
     "preprocess_of",
     "preprocess_options",
     "samples_option",
+    "shape_option",
     "synthesis_options",
     "synthesizer_of",
 ]
@@ -40,6 +42,61 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"'{value}' is no list of numbers; write them with commas, e.g. 0.485,0.456,0.406", param, ctx)
+
+
+class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
+    name = "NAME:1,3,224,224"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        name, _, text = str(value).rpartition(":")
+        try:
+            shape = tuple(int(part) for part in text.split(","))
+        except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 1:
+            self.fail(f"'{value}' is not of the form NAME:1,3,224,224", param, ctx)
+        return name, shape
+
+
+class _Range(click.ParamType[tuple[str, tuple[float, float]]]):
+    name = "NAME:LO,HI"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[float, float]]:
+        name, _, text = str(value).rpartition(":")
+        try:
+            low, high = (float(part) for part in text.split(","))
+        except ValueError:
+            name, low, high = "", 0.0, 0.0
+        if not name:
+            self.fail(f"'{value}' is not of the form NAME:LO,HI, e.g. ids:0,30521", param, ctx)
+        return name, (low, high)
+
+
+def shape_option(command: Decorated) -> Decorated:
+    """``--input-shape NAME:1,3,224,224``, repeatable; a tuple of pairs."""
+    return click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        type=_Shape(),
+        help="The size of an input that the model leaves open, with the batch (which stays open); repeatable.",
+    )(command)
+
+
+def input_options(command: Decorated) -> Decorated:
+    """``--input-shape`` and ``--input-range``, both repeatable; tuples of pairs."""
+    ranged = click.option(
+        "--input-range",
+        "input_ranges",
+        multiple=True,
+        type=_Range(),
+        help="What an input that is no picture (token ids, a mask, a length) is drawn from; repeatable.",
+    )(command)
+    return shape_option(ranged)
 
 
 def preprocess_options(command: Decorated) -> Decorated:
