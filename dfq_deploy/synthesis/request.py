@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dfq_deploy.errors import SamplesError
 from dfq_deploy.preprocess import Preprocess
 
 __all__ = ["SynthesisRequest"]
@@ -29,4 +30,4 @@ class SynthesisRequest:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise ValueError(f"samples: {self.count} asked for, at least 1 is needed")
+            raise SamplesError(f"samples: {self.count} asked for, at least 1 is needed")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dfq_deploy import synthesize
-from dfq_deploy.errors import DfqError, ModelError, PluginError
+from dfq_deploy.errors import DfqError, ModelError, PluginError, SamplesError
 from dfq_deploy.synthesis.deepinversion import DeepInversion
 from dfq_deploy.synthesis.noise import Noise
 from dfq_deploy.synthesis.session import default_count, pick_device
@@ -64,7 +64,7 @@ def test_large_pictures_are_fewer(shape: tuple[int, ...], count: int) -> None:
 
 
 def test_no_samples_are_refused(tiny: Model) -> None:
-    with pytest.raises((DfqError, ValueError), match="samples: 0 asked for, at least 1 is needed"):
+    with pytest.raises(SamplesError, match="samples: 0 asked for, at least 1 is needed"):
         synthesize(tiny(), synth="noise", count=0)
 
 
