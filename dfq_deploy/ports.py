@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import SamplesError
 
-__all__ = ["Extra", "Port", "channels_last", "feeds_of", "main_port", "others"]
+__all__ = ["Extra", "Port", "channels_last", "feeds_of", "has_rows", "main_port", "others"]
 
 Extra: TypeAlias = Mapping[str, NDArray[Any]]
 """Inputs beside the main one: name -> (N, ...), a row for each sample."""
