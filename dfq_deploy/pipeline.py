@@ -15,6 +15,7 @@ from dfq_deploy.feeding import Batches, known_tensors, refuse_misfit, split
 from dfq_deploy.files import probe
 from dfq_deploy.folding import fold_batch_normalization
 from dfq_deploy.graph import InputShapes, ModelSource
+from dfq_deploy.heads import keep_apart
 from dfq_deploy.lowering import lower
 from dfq_deploy.placement import Placement, encodings_of_weights, place, unify
 from dfq_deploy.preprocess import Preprocess
@@ -161,7 +162,9 @@ def calibrate(
     fold_batch_normalization(prepared)
     lower(prepared, chosen)
     placement = place(prepared, chosen)
-    ranges = unify(_ranges(prepared, placement, calibrator, used, preprocess, progress), placement)
+    measured = _ranges(prepared, placement, calibrator, used, preprocess, progress)
+    placement, kept_apart = keep_apart(prepared, chosen, placement, measured, used)
+    ranges = unify(measured, placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
     encodings |= encodings_of_weights(prepared, placement, activations=encodings)
     clock.lap("ranges")
@@ -186,7 +189,7 @@ def calibrate(
         },
         seed=seed,
         preprocess=preprocess,
-        warnings=(*graph.notes(source), *samples.notes, *left_out),
+        warnings=(*graph.notes(source), *samples.notes, *kept_apart, *left_out),
     )
     return finish(outcome, _name(model), output, clock, progress)
 

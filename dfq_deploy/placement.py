@@ -15,7 +15,7 @@ The rules, applied to the main graph (what stands inside If, Loop or Scan stays 
    touched, so what computes shapes never is.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -61,8 +61,13 @@ class Placement:
     left_float: tuple[tuple[str, str, str], ...]
 
 
-def place(model: ir.Model, target: Target) -> Placement:
-    """Place Q and DQ in ``model`` (BatchNormalization folded, shapes inferred) by the rules of ``target``."""
+def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Placement:
+    """Place Q and DQ in ``model`` (BatchNormalization folded, shapes inferred) by the rules of ``target``.
+
+    Args:
+        apart: names of nodes that one scale would break (:mod:`dfq_deploy.heads`): a Concat stays float, and a last
+            convolution writes float.
+    """
     graph = model.graph
     obstacles = {
         node: obstacle(node, target) if node.graph is graph else "it stands inside a subgraph"
@@ -70,9 +75,9 @@ def place(model: ir.Model, target: Target) -> Placement:
         if node.op_type in WEIGHTED_OPS
     }
     heads = {node for node, reason in obstacles.items() if reason is None}
-    quantized = quantized_values(list(graph), heads, target)
+    quantized = quantized_values(list(graph), heads, target, apart)
     limits = known_limits(graph, quantized)
-    shared = shared_groups(graph, quantized, limits, target)
+    shared = shared_groups(graph, quantized, limits, target, apart)
     in_order = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     return Placement(
         activations={name_of(value): target.activation for value in in_order if value in quantized},

@@ -3,7 +3,7 @@
 :func:`dfq_deploy.placement.place` lists them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import inf
 from typing import TypeAlias
 
@@ -181,17 +181,23 @@ def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:
     return [node.outputs[0] if node.op_type in target.passing_ops else _landing(node.outputs[0], target)]
 
 
-def quantized_values(nodes: Sequence[ir.Node], heads: set[ir.Node], target: Target) -> set[ir.Value]:
-    """The activations that are quantized; ``heads`` are the weighted nodes that are."""
+def quantized_values(
+    nodes: Sequence[ir.Node], heads: set[ir.Node], target: Target, apart: Collection[str] = ()
+) -> set[ir.Value]:
+    """The activations that are quantized; ``heads`` are the weighted nodes that are.
+
+    Args:
+        apart: names of nodes that stay float where they join tensors, or write float where nothing quantized follows.
+    """
     wanted = {value for node in heads for value in activation_inputs(node)}
-    followers = [node for node in nodes if _follows(node, target)]
+    followers = [node for node in nodes if _follows(node, target) and node.name not in apart]
     for node in reversed(followers):
         if not wanted.isdisjoint(_outputs(node, target)):
             wanted.update(activation_inputs(node))
     quantized = {value for node in heads for value in activation_inputs(node)}
     for node in heads:
         landing = _landing(node.outputs[0], target)
-        if landing in wanted or node.op_type not in target.float_output_ops:
+        if landing in wanted or (node.op_type not in target.float_output_ops and node.name not in apart):
             quantized.add(landing)
     size = -1
     while size != len(quantized):
@@ -216,12 +222,16 @@ def known_limits(graph: ir.Graph, quantized: set[ir.Value]) -> dict[ir.Value, Li
 
 
 def shared_groups(
-    graph: ir.Graph, quantized: set[ir.Value], limits: dict[ir.Value, Limits], target: Target
+    graph: ir.Graph,
+    quantized: set[ir.Value],
+    limits: dict[ir.Value, Limits],
+    target: Target,
+    apart: Collection[str] = (),
 ) -> tuple[frozenset[str], ...]:
     """Groups of one encoding; hands the limits of a moved tensor on to the moved one (in ``limits``)."""
     groups: dict[ir.Value, set[ir.Value]] = {value: {value} for value in quantized}
     for node in graph:
-        if node.op_type not in target.passing_ops or not _follows(node, target):
+        if node.op_type not in target.passing_ops or not _follows(node, target) or node.name in apart:
             continue
         values = [*activation_inputs(node), *_outputs(node, target)]
         if not quantized.issuperset(values):
