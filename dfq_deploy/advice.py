@@ -11,7 +11,7 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.placement import Placement
 from dfq_deploy.targets import Target
 
-__all__ = ["EXPORTS", "Advice", "input_advice", "statistics_advice", "target_advice", "twin_advice"]
+__all__ = ["EXPORTS", "Advice", "input_advice", "note_advice", "statistics_advice", "target_advice", "twin_advice"]
 
 EXPORTS = (
     'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=True, optimize=False)',
@@ -29,16 +29,33 @@ class Advice:
     lines: tuple[str, ...] = ()
 
 
+def note_advice(model: ir.Model) -> Iterable[Advice]:
+    """What loading has changed."""
+    for note in graph.notes(model):
+        sentence, _, rest = note.partition(": ")
+        yield Advice(sentence, rest or "nothing to do")
+
+
 def input_advice(model: ir.Model) -> Iterable[Advice]:
-    """What keeps samples from being made or fed."""
-    try:
-        graph.sample_shape(model)
-    except ModelError as problem:
-        sentence, _, way_out = str(problem).partition("; ")
+    """What keeps samples from being made or fed: the inputs of open size, with the options that fix them."""
+    refused = []
+    for value in graph.inputs(model):
+        if value.shape is None or len(value.shape):
+            try:
+                graph.closed_shape(value)
+            except ModelError as problem:
+                refused.append((value, str(problem)))
+    if len(refused) == 1:
+        sentence, _, way_out = refused[0][1].partition("; ")
         yield Advice(sentence, way_out or "export the model again")
-    if len(others := graph.inputs(model)) > 1:
-        names = ", ".join(str(value.name) for value in others)
-        yield Advice(f"{len(others)} inputs ({names}): only one can be synthesized", "export a model of one input")
+    elif refused:
+        shapes = ", ".join(f"{value.name} {graph.shown_shape(value)}" for value, _ in refused)
+        options = " ".join(f"--input-shape {graph.example_shape(value)}" for value, _ in refused)
+        yield Advice(
+            f"{len(refused)} inputs are open beyond the batch: {shapes}",
+            "fix them, or export the model with fixed sizes; e.g. add",
+            (options,),
+        )
 
 
 def statistics_advice(left: int) -> Iterable[Advice]:

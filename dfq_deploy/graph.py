@@ -26,6 +26,7 @@ __all__ = [
     "batch_normalizations",
     "closed_shape",
     "constant_of",
+    "example_shape",
     "feeds",
     "image_input",
     "inputs",
@@ -36,6 +37,7 @@ __all__ = [
     "ports",
     "sample_shape",
     "score_count",
+    "shown_shape",
     "to_bytes",
     "weighted",
 ]
@@ -119,11 +121,14 @@ def _refuse_inputs(model: ir.Model, place: str) -> None:
 
 
 def _refuse_weights(model: ir.Model, place: str) -> None:
+    """NaN is never meant; infinity can be (the start of a Max, the score of what is masked), but not in a weight."""
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         if tensor is None or tensor.dtype not in FLOATS:
             continue
-        if not np.isfinite(tensor.numpy().astype(np.float32, copy=False)).all():
+        numbers = tensor.numpy().astype(np.float32, copy=False)
+        trained = any(use.node.op_type in WEIGHTED_OPS | {"BatchNormalization"} for use in value.uses())
+        if np.isnan(numbers).any() or (trained and np.isinf(numbers).any()):
             readers = ", ".join(f"{use.node.op_type} '{use.node.name}'" for use in value.uses()) or "no node"
             raise ModelError(
                 f"{place}: weight '{name}' of {readers} holds NaN or infinity; training has diverged, "
@@ -177,15 +182,22 @@ def closed_shape(value: ir.Value) -> tuple[int, ...]:
     """
     dims = None if value.shape is None else list(value.shape)
     if dims is None or not all(isinstance(dim, int) and dim > 0 for dim in dims[1:]):
-        shown = "unknown" if dims is None else f"({', '.join(str(dim) for dim in dims)})"
-        example = ",".join(
-            ["1", *(str(dim) if isinstance(dim, int) else "224" for dim in (dims or [1, 3, 224, 224])[1:])]
-        )
         raise ModelError(
-            f"input '{value.name}': shape {shown} is open beyond the batch; fix it, e.g. --input-shape "
-            f"{value.name}:{example}, or export the model with a fixed size"
+            f"input '{value.name}': shape {shown_shape(value)} is open beyond the batch; fix it, e.g. --input-shape "
+            f"{example_shape(value)}, or export the model with a fixed size"
         )
     return tuple(dim for dim in dims[1:] if isinstance(dim, int))
+
+
+def shown_shape(value: ir.Value) -> str:
+    """The shape for people, ``(batch, 3, side, side)``."""
+    return "unknown" if value.shape is None else f"({', '.join(str(dim) for dim in value.shape)})"
+
+
+def example_shape(value: ir.Value) -> str:
+    """What ``--input-shape`` could be given, ``NAME:1,3,224,224``."""
+    dims = [1, 3, 224, 224] if value.shape is None else list(value.shape)
+    return f"{value.name}:{','.join(['1', *(str(dim) if isinstance(dim, int) else '224' for dim in dims[1:])])}"
 
 
 def is_channels_last(model: ir.Model) -> bool:

@@ -11,13 +11,15 @@ import onnx
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.advice import Advice, input_advice, statistics_advice, target_advice, twin_advice
+from dfq_deploy.advice import Advice, input_advice, note_advice, statistics_advice, target_advice, twin_advice
 from dfq_deploy.errors import ModelError, UnsupportedOperators
 from dfq_deploy.evaluation.onnxfile import stored_bytes
 from dfq_deploy.folding import fold_batch_normalization
-from dfq_deploy.graph import ModelSource
+from dfq_deploy.graph import InputShapes, ModelSource
 from dfq_deploy.lowering import lower
 from dfq_deploy.placement import Placement, place
+from dfq_deploy.ports import main_port
+from dfq_deploy.synthesis.drawing import is_drawn, rule_of
 from dfq_deploy.targets import find_target
 from dfq_deploy.torch_export import exported
 
@@ -62,6 +64,7 @@ class Inspection:
         file_bytes, quantized_bytes: size now, external data included, and about the size after quantization.
         parameters: number of elements in float initializers.
         inputs, outputs: what is fed and what comes out.
+        drawn: a sentence for each input that is drawn by rule instead of synthesized.
         classes: number of class scores; None where the first output is none.
         operators: how many nodes of each operator, most frequent first.
         batch_normalizations, foldable: how many are left in the graph, and how many of those fold into weights.
@@ -81,6 +84,7 @@ class Inspection:
     parameters: int
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    drawn: tuple[str, ...]
     classes: int | None
     operators: dict[str, int]
     batch_normalizations: int
@@ -101,21 +105,26 @@ class Inspection:
 
 
 def inspect(
-    model: "ModelSource | Module", *, target: str = "cpu", input_shape: tuple[int, ...] | None = None
+    model: "ModelSource | Module",
+    *,
+    target: str = "cpu",
+    input_shape: tuple[int, ...] | None = None,
+    input_shapes: InputShapes | None = None,
 ) -> Inspection:
     """Look a float model over.
 
     Args:
         target: the runtime to look at it for.
         input_shape: of one sample, e.g. (3, 224, 224), where the model is a torch module.
+        input_shapes: input name -> its shape with the batch, for inputs whose size is open.
 
     Raises:
-        ModelError: it cannot be read at all, is quantized already, or holds NaN.
+        ModelError: it cannot be read at all, is quantized already, holds NaN, or has no input of a shape's name.
         TargetError: the target is unknown, or refused.
     """
     chosen = find_target(target)
     model = exported(model, input_shape)
-    loaded = graph.load(model)
+    loaded = graph.load(model, input_shapes=input_shapes)
     folded = loaded.clone()
     foldable = len(fold_batch_normalization(folded))
     lower(folded, chosen)
@@ -124,6 +133,7 @@ def inspect(
     size = _stored(model)
     bns = len(graph.batch_normalizations(loaded))
     unknown, refusal = _twin_problems(loaded)
+    drawn = is_drawn(main_port(graph.ports(loaded)))
     return Inspection(
         name=Path(model).name if isinstance(model, str | PathLike) else str(loaded.graph.name or "model"),
         opset=_opset(model),
@@ -135,6 +145,7 @@ def inspect(
         ),
         inputs=_ports(graph.inputs(loaded)),
         outputs=_ports(loaded.graph.outputs),
+        drawn=_drawn(loaded),
         classes=graph.score_count(loaded),
         operators=dict(Counter(_operator(node) for node in loaded.graph.all_nodes()).most_common()),
         batch_normalizations=bns,
@@ -143,14 +154,29 @@ def inspect(
         weighted=sum(node.op_type in graph.WEIGHTED_OPS for node in folded.graph.all_nodes()),
         left_float=placement.left_float,
         unknown=unknown,
-        methods=_methods(bns > 0),
+        methods=_methods(bns > 0, drawn),
         advice=(
+            *note_advice(loaded),
             *input_advice(loaded),
-            *statistics_advice(bns),
+            *(() if drawn else statistics_advice(bns)),
             *twin_advice(unknown, refusal),
             *target_advice(left, placement, chosen),
         ),
     )
+
+
+def _drawn(model: ir.Model) -> tuple[str, ...]:
+    """The rules of the inputs that are no pictures; one of open size, which :func:`input_advice` names, has none."""
+    ports = graph.ports(model)
+    sentences = []
+    for port in ports:
+        if port == main_port(ports) and not is_drawn(port):
+            continue
+        try:
+            sentences.append(str(rule_of(model, port, {})))
+        except ModelError:
+            continue
+    return tuple(sentences)
 
 
 def _operator(node: ir.Node) -> str:
@@ -208,13 +234,17 @@ def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
     return (), ""
 
 
-def _methods(statistics: bool) -> tuple[MethodFit, ...]:
+def _methods(statistics: bool, drawn: bool) -> tuple[MethodFit, ...]:
+    """Which methods apply; ``drawn``: the main input is made of integers, which no method synthesizes."""
     fits = []
+    integers = "makes floats: integers are drawn by rule, whatever --synth says"
     for plugin in plugins.installed():
         if plugin.kind != "synthesizers":
             continue
         if plugin.problem:
             fits.append(MethodFit(plugin.name, False, plugin.problem))
+        elif drawn:
+            fits.append(MethodFit(plugin.name, False, integers))
         elif statistics or not plugins.find(plugin.kind, plugin.name).needs_statistics:
             fits.append(MethodFit(plugin.name, True, ""))
         else:

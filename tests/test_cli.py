@@ -91,8 +91,9 @@ def test_inspect_on_one_screen(net: Path) -> None:
         "  output      scores: float (batch, 4)",
         "  classes     4",
         "  parameters  214",
-        "  operators   Conv 1, BatchNormalization 1, Relu 1, GlobalAveragePool 1, Flatten 1, Gemm 1",
-        "  BatchNorm   1, of which 1 fold into weights",
+        "  operators   6, all known to the twin: "
+        "Conv 1, BatchNormalization 1, Relu 1, GlobalAveragePool 1, Flatten 1, Gemm 1",
+        "  BatchNorm   1, all of which fold into weights",
         "  synthesis   deepinversion, noise, procedural",
         "  on cpu      2 of 2 convolutions and matrix products in INT8",
         f"  size        {net.stat().st_size / 1e3:.1f} kB, about {lines[9].split('about ')[1]}",
@@ -104,7 +105,7 @@ def test_inspect_on_one_screen(net: Path) -> None:
 def test_inspect_gives_the_lines_to_copy(tmp_path: Path, tiny: Model) -> None:
     onnx.save(tiny(normalized=False), tmp_path / "folded.onnx")
     lines = run("inspect", tmp_path / "folded.onnx").stdout.splitlines()
-    assert "  BatchNorm   none left" in lines
+    assert "  BatchNorm   none left in the graph" in lines
     assert '    torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=True, optimize=False)' in lines
 
 

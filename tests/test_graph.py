@@ -140,6 +140,13 @@ def test_size_left_open(tiny: TinyModel) -> None:
         graph.sample_shape(model)
 
 
+def test_infinity_that_is_meant() -> None:
+    start = {"start": np.full((1, 2, 4, 4), -np.inf, np.float32)}
+    assert [node.op_type for node in graph.load(one_node("Max", {"x": TensorProto.FLOAT}, start)).graph] == ["Max"]
+    with pytest.raises(ModelError, match=r"weight 'start' of Max 'the-node' holds NaN or infinity; training"):
+        graph.load(one_node("Max", {"x": TensorProto.FLOAT}, {"start": np.full((1, 2, 4, 4), np.nan, np.float32)}))
+
+
 # What is made of the rest
 
 

@@ -67,13 +67,50 @@ def test_operators_that_the_twin_does_not_know(tiny: Model) -> None:
     assert found.to_json()["unknown"] == [{"name": "odd", "operator": "acme::Wobble-3"}]
 
 
-def test_an_open_size_and_a_second_input(tiny: Model) -> None:
+def test_an_open_size(tiny: Model) -> None:
     model = tiny(size="side")
-    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1]))
-    assert problems(inspect(model)) == [
-        "input 'image': shape (batch, 3, side, side) is open beyond the batch",
-        "2 inputs (image, mask): only one can be synthesized",
+    (advice,) = inspect(model).advice
+    assert advice.problem == "input 'image': shape (batch, 3, side, side) is open beyond the batch"
+    assert advice.way_out.startswith("fix it, e.g. --input-shape image:1,3,224,224")
+    fixed = inspect(model, input_shapes={"image": (1, 3, 16, 16)})
+    assert fixed.inputs == (Port("image", "float", ("batch", 3, 16, 16)),)
+    assert problems(fixed) == [
+        "input 'image' is fixed to (batch, 3, 16, 16), as --input-shape says; the quantized model takes nothing else"
     ]
+
+
+def test_several_open_sizes_are_fixed_in_one_line(tiny: Model) -> None:
+    model = tiny(size="side")
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", "words"]))
+    (advice,) = inspect(model).advice
+    assert advice.problem == ("2 inputs are open beyond the batch: image (batch, 3, side, side), mask (batch, words)")
+    assert advice.lines == ("--input-shape image:1,3,224,224 --input-shape mask:1,224",)
+
+
+def test_other_inputs_are_said_to_be_drawn(tiny: Model) -> None:
+    model = tiny()
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", 5]))
+    (sentence,) = inspect(model).drawn
+    assert sentence.startswith("input 'mask' is 1 (a mask that hides nothing)")
+
+
+def test_methods_leave_integers_to_the_rule() -> None:
+    nodes = [
+        helper.make_node("Cast", ["ids"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["floats", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tokens",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(np.ones((4, 2), np.float32), "w")],
+    )
+    found = inspect(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    assert not any(fit.applies for fit in found.methods)
+    assert {fit.reason for fit in found.methods} == {"makes floats: integers are drawn by rule, whatever --synth says"}
+    assert found.drawn[0].startswith("input 'ids' is drawn from 0 to 1 (no table that it would index was found)")
+    assert not any("BatchNormalization" in problem for problem in problems(found))
 
 
 def test_weighted_operators_that_stay_float(tiny: Model) -> None:

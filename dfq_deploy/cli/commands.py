@@ -9,9 +9,11 @@ from dfq_deploy.cli.guard import Guarded, Shell
 from dfq_deploy.cli.options import (
     FILE,
     data_option,
+    input_options,
     preprocess_of,
     preprocess_options,
     samples_option,
+    shape_option,
     synthesis_options,
     synthesizer_of,
 )
@@ -37,13 +39,16 @@ def main() -> None:
 @main.command(cls=Guarded, short_help="What is in a model, and what will hurt.")
 @click.argument("model", type=FILE)
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to look at it for.")
+@shape_option
 @click.pass_obj
-def inspect(shell: Shell, /, *, model: Path, target: str) -> None:
+def inspect(
+    shell: Shell, /, *, model: Path, target: str, input_shapes: tuple[tuple[str, tuple[int, ...]], ...]
+) -> None:
     """Say what is in MODEL, what can be synthesized from it, what will hurt, and what to do."""
-    from dfq_deploy.cli.show import show_inspection
+    from dfq_deploy.cli.inspection import show_inspection
     from dfq_deploy.inspection import inspect as look
 
-    found = look(model, target=target)
+    found = look(model, target=target, input_shapes=dict(input_shapes))
     if shell.as_json:
         shell.emit(found.to_json())
     else:
@@ -54,6 +59,7 @@ def inspect(shell: Shell, /, *, model: Path, target: str) -> None:
 @click.argument("model", type=FILE)
 @click.option("--method", default="deepinversion", show_default=True, metavar="NAME", help="The synthesis method.")
 @samples_option("How many; by default as many as suit the input's size.")
+@input_options
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="The .npz to write.  [default: MODEL-samples.npz]")
@@ -91,6 +97,7 @@ def synthesize(
                 preprocess=preprocess,
                 seed=shell.seed,
                 device=shell.device,
+                **_inputs(options),
                 progress=progress,
             )
         made.save(partial)
@@ -117,6 +124,7 @@ def synthesize(
 @click.option("--method", metavar="NAME", help="The calibrator; by default the one that measures best.")
 @click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
 @samples_option("How many samples to synthesize, or to take from --data.")
+@input_options
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")
@@ -148,7 +156,7 @@ def calibrate(
         result = quantize(
             model,
             synth=made_by,
-            data=None if data is None else _read(model, data, preprocess, samples),
+            data=None if data is None else _read(model, data, preprocess, samples, options),
             target=target,
             method=options["method"],
             refine=None if not refine else [name for name in refine if name != "none"],
@@ -157,6 +165,7 @@ def calibrate(
             preprocess=preprocess,
             seed=shell.seed,
             device=shell.device,
+            **_inputs(options),
             output=output or Path(f"{model.stem}-{target}"),
             progress=progress,
         )
@@ -172,6 +181,7 @@ def calibrate(
 @data_option("Real images, best with labels; without it pictures drawn by rule.")
 @samples_option("Take at most so many of them, spread evenly.")
 @click.option("--latency", is_flag=True, help="Time both, in turns.")
+@input_options
 @preprocess_options
 @click.pass_obj
 def evaluate(
@@ -195,12 +205,13 @@ def evaluate(
         found = compare(
             float_model,
             quantized_model,
-            None if data is None else _read(float_model, data, preprocess, samples),
+            None if data is None else _read(float_model, data, preprocess, samples, options),
             source="" if data is None else str(data),
             preprocess=preprocess,
             latency=latency,
             seed=shell.seed,
             device=shell.device,
+            **_inputs(options),
             progress=progress,
         )
     if shell.as_json:
@@ -241,8 +252,15 @@ def _synthesizer(name: str, options: dict[str, Any]) -> Any:
     return synthesizer_of(name, options["iterations"], options["settings"])
 
 
-def _read(model: Path, data: Path, preprocess: "Preprocess | None", limit: int | None) -> "Samples":
+def _inputs(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+
+
+def _read(
+    model: Path, data: Path, preprocess: "Preprocess | None", limit: int | None, options: dict[str, Any]
+) -> "Samples":
     from dfq_deploy import graph
     from dfq_deploy.data import read
 
-    return read(data, preprocess, graph.sample_shape(graph.load(model)), limit)
+    loaded = graph.load(model, input_shapes=dict(options["input_shapes"]))
+    return read(data, preprocess, graph.sample_shape(loaded), limit, turned=graph.is_channels_last(loaded))

@@ -13,7 +13,6 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from dfq_deploy.evaluation.compare import Evaluation
-    from dfq_deploy.inspection import Inspection, Port
     from dfq_deploy.pipeline import Calibration
     from dfq_deploy.samples import Samples
 
@@ -23,8 +22,8 @@ __all__ = [
     "page",
     "show_calibration",
     "show_evaluation",
-    "show_inspection",
     "show_samples",
+    "size",
     "table",
     "title",
     "warnings",
@@ -81,65 +80,11 @@ def warnings(sentences: Iterable[str]) -> Group | None:
     return Group("", grid) if grid.row_count else None
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
     """Bytes for people."""
     if count >= 1e6:
         return f"{count / 1e6:.2f} MB"
     return f"{count / 1e3:.0f} kB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
-
-
-def show_inspection(found: "Inspection", verbose: bool) -> None:
-    """What ``inspect`` prints."""
-    methods = [fit.name for fit in found.methods if fit.applies]
-    others = "; ".join(f"{fit.name} {fit.reason}" for fit in found.methods if not fit.applies)
-    kinds = ", ".join(f"{name} {count}" for name, count in found.operators.items())
-    normalizations = (
-        f"{found.batch_normalizations}, of which {found.foldable} fold into weights"
-        if found.batch_normalizations
-        else "none left"
-    )
-    taken = found.weighted - len(found.left_float)
-    page(
-        title(found.name, f"opset {found.opset}, written by {found.producer}"),
-        facts(
-            [
-                *(("input", _port(port)) for port in found.inputs),
-                *(("output", _port(port)) for port in found.outputs),
-                ("classes", "" if found.classes is None else str(found.classes)),
-                ("parameters", f"{found.parameters:,}"),
-                ("operators", kinds),
-                ("BatchNorm", normalizations),
-                ("synthesis", ", ".join(methods) + (f"  ({others})" if others else "")),
-                (f"on {found.target}", f"{taken} of {found.weighted} convolutions and matrix products in INT8"),
-                ("size", f"{_size(found.file_bytes)}, about {_size(found.quantized_bytes)} in INT8"),
-            ]
-        ),
-        _advice(found),
-        _details(found) if verbose else None,
-    )
-
-
-def _port(port: "Port") -> str:
-    shape = "of unknown shape" if port.shape is None else f"({', '.join(str(dim) for dim in port.shape)})"
-    return f"{port.name}: {port.dtype} {shape}"
-
-
-def _advice(found: "Inspection") -> Group | None:
-    if not found.advice:
-        return Group("", Text("  Nothing in the way.", "green"))
-    parts: list[RenderableType] = []
-    for advice in found.advice:
-        parts += [Text.assemble("\n", ("! ", "bold yellow"), advice.problem)]
-        parts += [indented(Text.assemble(("way out: ", "green"), advice.way_out + (":" if advice.lines else "")))]
-        # One line each, however narrow the terminal is: they are to be copied.
-        parts += [Text(f"    {line}", no_wrap=True, overflow="ignore") for line in advice.lines]
-    return Group(*parts)
-
-
-def _details(found: "Inspection") -> Group | None:
-    rows = [(name, f"{operator}: {reason}") for name, operator, reason in found.left_float]
-    rows += [(name, f"{operator}: unknown to the twin") for name, operator in found.unknown]
-    return Group("", facts(rows)) if rows else None
 
 
 def show_samples(samples: "Samples", files: Sequence[Path]) -> None:
@@ -166,7 +111,7 @@ def show_evaluation(found: "Evaluation") -> None:
         facts(
             [
                 ("data", f"{found.comparison.count} samples: {found.data}"),
-                ("size", f"{_size(found.float_bytes)} to {_size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
+                ("size", f"{size(found.float_bytes)} to {size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
                 *_comparison_rows(found.comparison.to_json()),
             ]
         ),
@@ -235,7 +180,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
                 ("calibrated", ranges),
                 (
                     "size",
-                    f"{_size(sizes[0])} to {_size(sizes[1])}, {sizes[0] / sizes[1]:.1f} times smaller"
+                    f"{size(sizes[0])} to {size(sizes[1])}, {sizes[0] / sizes[1]:.1f} times smaller"
                     if all(sizes)
                     else "",
                 ),
