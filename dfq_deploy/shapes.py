@@ -58,7 +58,8 @@ def _fix(value: ir.Value, wanted: tuple[int, ...], known: dict[str, int], place:
             raise ModelError(
                 f"{place}: input '{value.name}' has shape {shown}, which {stated} contradicts; export it again"
             )
-        symbol = None if isinstance(dim, int) or not index else dim.value
+        # PaddlePaddle calls every open dimension "?", which is no name.
+        symbol = None if isinstance(dim, int) or not index or dim.value == "?" else dim.value
         if symbol is not None and known.setdefault(symbol, size) != size:
             raise ModelError(f"{place}: '{symbol}' is {size} in {value.name}:{stated}, and {known[symbol]} elsewhere")
     value.shape = ir.Shape([value.shape[0], *wanted[1:]])

@@ -147,6 +147,13 @@ def test_infinity_that_is_meant() -> None:
         graph.load(one_node("Max", {"x": TensorProto.FLOAT}, {"start": np.full((1, 2, 4, 4), np.nan, np.float32)}))
 
 
+def test_a_question_mark_names_no_dimension() -> None:
+    model = one_node("Relu", {"x": TensorProto.FLOAT})
+    for dim in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        dim.dim_param = "?"
+    assert graph.sample_shape(graph.load(model, input_shapes={"x": (1, 2, 48, 192)})) == (2, 48, 192)
+
+
 # What is made of the rest
 
 
