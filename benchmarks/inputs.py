@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dfq_deploy import Samples, graph
-from dfq_deploy.ports import main_port, others
+from dfq_deploy.ports import has_rows, main_port, others
 from dfq_deploy.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ def make(kind: str, model: ir.Model, case: "Case", count: int) -> Samples:
     extra = {}
     for port in others(ports):
         low, high = case.ranges.get(port.name, (0, 0))
-        size = (count, *(dim or 1 for dim in port.sample))
+        dims = port.sample if has_rows(port, main) else port.shape or ()
+        size = (count, *(dim or 1 for dim in dims))
         extra[port.name] = rng.integers(int(low), int(high) + 1, size).astype(port.dtype)
     return Samples(images, extra=extra)
 
