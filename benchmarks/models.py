@@ -163,7 +163,11 @@ def _row(case: Case, path: Path, args: argparse.Namespace) -> str:
 
 
 def _dims(shape: tuple[int | str, ...] | None) -> str:
-    return "?" if shape is None else "x".join(str(dim) if isinstance(dim, int) and dim > 0 else "N" for dim in shape) or "scalar"
+    return (
+        "?"
+        if shape is None
+        else "x".join(str(dim) if isinstance(dim, int) and dim > 0 else "N" for dim in shape) or "scalar"
+    )
 
 
 def _twin_error(path: Path, case: Case, held: Samples) -> float:
