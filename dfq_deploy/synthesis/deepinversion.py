@@ -81,7 +81,7 @@ class DeepInversion(Synthesizer):
         The first teacher is inverted; a second one, where given, is what ``competition`` competes with.
 
         Raises:
-            ModelError: the first teacher has no BatchNormalization.
+            ModelError: the first teacher has no BatchNormalization, or ``competition`` has no second one.
             SamplesError: the images became NaN.
         """
         teacher = teachers[0]
@@ -90,6 +90,11 @@ class DeepInversion(Synthesizer):
             raise ModelError(
                 "deepinversion needs BatchNormalization, and none is left in the model (exporters fold it); give "
                 "the same network with it kept as --teacher, or use --synth procedural"
+            )
+        if self.competition and len(teachers) < 2:
+            raise ModelError(
+                f"deepinversion: competition={self.competition:g} needs a second network to compete with; give the "
+                "model and then the rival as --teacher, or leave competition out"
             )
         generator = torch.Generator().manual_seed(request.seed)
         targets = _targets(request, generator)
@@ -175,6 +180,8 @@ def _usable(stages: list[Stage], teacher: Twin, request: SynthesisRequest) -> li
     shrink = max(stage.shrink for stage in stages)
     try:
         teacher(torch.zeros(1, channels, height // shrink, width // shrink, device=request.device))
+    except torch.OutOfMemoryError:  # says nothing of the graph
+        raise
     except RuntimeError:
         return [replace(stage, shrink=1, jitter=stages[-1].jitter) for stage in stages]
     return stages

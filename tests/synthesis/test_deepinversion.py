@@ -194,8 +194,12 @@ def test_a_second_teacher_competes(teacher: Twin, tiny: Model) -> None:
 
     alone = images(0.0, teacher)
     np.testing.assert_array_equal(images(0.0, teacher, rival), alone)
-    np.testing.assert_array_equal(images(0.2, teacher), alone)
     assert not np.array_equal(images(0.2, teacher, rival), alone)
+
+
+def test_competition_without_a_rival_is_refused(teacher: Twin) -> None:
+    with pytest.raises(ModelError, match=r"competition=0\.2 needs a second network .*; give the model and"):
+        DeepInversion(competition=0.2).synthesize([teacher], request_of())
 
 
 def test_without_classes_the_statistics_alone_count(teacher: Twin) -> None:
