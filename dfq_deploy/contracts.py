@@ -4,9 +4,9 @@ A plug-in is a frozen dataclass whose fields are its options, found through the 
 ``dfq_deploy.synthesizers``, ``dfq_deploy.calibrators`` and ``dfq_deploy.exporters``.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
@@ -15,15 +15,19 @@ from dfq_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import onnx_ir as ir
+    from torch import Generator, Tensor
 
     from dfq_deploy.samples import Samples
     from dfq_deploy.synthesis.request import SynthesisRequest
     from dfq_deploy.twin import Twin
 
-__all__ = ["Calibrator", "Exporter", "Feeds", "Synthesizer"]
+__all__ = ["Calibrator", "Exporter", "Feeds", "Generative", "Source", "Student", "Synthesizer"]
 
 Feeds = Mapping[str, NDArray[Any]]
 """One batch: input name -> array, as ONNX Runtime takes it."""
+
+Student: TypeAlias = "Callable[[Tensor], Tensor]"
+"""A quantized network: images (N, ...) -> scores (N, K), both on its device; gradients pass to the images."""
 
 
 class Synthesizer(Protocol):
@@ -38,6 +42,44 @@ class Synthesizer(Protocol):
         self, teachers: "Sequence[Twin]", request: "SynthesisRequest", progress: Progress = SILENT
     ) -> "Samples":
         """Make ``request.count`` samples; the same request gives the same samples."""
+        ...
+
+
+class Source(Protocol):
+    """Draws samples without end, and can be trained against students: a generator on its teachers."""
+
+    def draw(self, count: int, generator: "Generator") -> "tuple[Tensor, Tensor | None]":
+        """Fresh samples (count, ...) in the model's input space without gradient, and their soft labels (count, K)
+        where the method knows them; both on the source's device."""
+        ...
+
+    def adapt(self, students: Sequence[Student], generator: "Generator") -> dict[str, float]:
+        """One step towards samples on which ``students`` differ from the teacher; the loss terms by name.
+
+        A source that no student changes takes a step of its own losses, or none.
+        """
+        ...
+
+    def state(self) -> "dict[str, Any]":
+        """Everything that goes on where it stopped: weights, optimizer, step; plain values and tensors."""
+        ...
+
+    def restore(self, state: "Mapping[str, Any]") -> None:
+        """Take the state that :meth:`state` gave back."""
+        ...
+
+
+class Generative(Synthesizer, Protocol):
+    """A synthesizer whose samples come from something trained, which can be kept and drawn from again."""
+
+    def prepare(
+        self, teachers: "Sequence[Twin]", request: "SynthesisRequest", progress: Progress = SILENT
+    ) -> Source:
+        """Train the source up to the point where a student joins, or to the end where none does."""
+        ...
+
+    def source(self, teachers: "Sequence[Twin]", request: "SynthesisRequest") -> Source:
+        """The same source untrained, for :meth:`Source.restore`."""
         ...
 
 

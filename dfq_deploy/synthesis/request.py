@@ -1,7 +1,9 @@
 """What is asked of a synthesis method."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from dfq_deploy.contracts import Student
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.preprocess import Preprocess
 
@@ -19,6 +21,8 @@ class SynthesisRequest:
         preprocess: what turns pixels into the input; None leaves the samples unbounded.
         seed: of the method's own generator; the same seed gives the same samples.
         device: a torch device, e.g. ``cpu`` or ``cuda:0``.
+        student: makes the quantized network for methods that search for samples on which it differs from the
+            teacher; called once, and only by those. None where there is none.
     """
 
     count: int
@@ -27,6 +31,7 @@ class SynthesisRequest:
     preprocess: Preprocess | None = None
     seed: int = 0
     device: str = "cpu"
+    student: Callable[[], Student] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.count < 1:
