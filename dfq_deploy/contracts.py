@@ -72,9 +72,7 @@ class Source(Protocol):
 class Generative(Synthesizer, Protocol):
     """A synthesizer whose samples come from something trained, which can be kept and drawn from again."""
 
-    def prepare(
-        self, teachers: "Sequence[Twin]", request: "SynthesisRequest", progress: Progress = SILENT
-    ) -> Source:
+    def prepare(self, teachers: "Sequence[Twin]", request: "SynthesisRequest", progress: Progress = SILENT) -> Source:
         """Train the source up to the point where a student joins, or to the end where none does."""
         ...
 
