@@ -24,7 +24,7 @@ import torch
 from benchmarks import inputs
 from dfq_deploy import Samples, graph
 from dfq_deploy.errors import DfqError
-from dfq_deploy.evaluation.compare import evaluate
+from dfq_deploy.evaluation.models import evaluate
 from dfq_deploy.inspection import inspect
 from dfq_deploy.pipeline import calibrate
 from dfq_deploy.ports import feeds_of

@@ -102,7 +102,7 @@ def _channels(
     arrays = Runner(graph.to_bytes(copy), name="the float model").run(samples.part(slice(LOOKED_AT)))
     found = {}
     for name, array in zip(ends, arrays, strict=True):
-        if array is not None:
+        if not isinstance(array, tuple):
             sizes = np.abs(array).max(axis=(0, *range(2, array.ndim)))
             alive = sizes[sizes > 1e-6 * sizes.max()]
             if alive.size > 1:

@@ -146,6 +146,7 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
         ir.to_proto(outcome.prepared), quantized, outcome.encodings, held.part(slice(SHOWN_SAMPLES))
     )
     per_tensor = {entry.name: entry.to_json() for entry in distances}
+    comparison = compare(reference.SerializeToString(), quantized.SerializeToString(), held, progress)
     return {
         "version": __version__,
         "model": {
@@ -166,7 +167,7 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
             "figures": dict(samples.figures),
         },
         "calibration": dict(outcome.choices),
-        "comparison": compare(reference.SerializeToString(), quantized.SerializeToString(), held, progress).to_json(),
+        "comparison": comparison.to_json(),
         "tensors": [
             _tensor(name, entry, name in outcome.placement.weights) | per_tensor.get(name, {})
             for name, entry in outcome.encodings.items()
@@ -175,7 +176,7 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
             {"name": node, "operator": operator, "reason": reason}
             for node, operator, reason in outcome.placement.left_float
         ],
-        "warnings": list(outcome.warnings),
+        "warnings": [*outcome.warnings, *comparison.warnings],
     }
 
 

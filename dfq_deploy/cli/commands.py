@@ -198,7 +198,7 @@ def evaluate(
     """Compare QUANTIZED (any tool's) with the FLOAT model that it was made from."""
     from dfq_deploy.cli.display import display
     from dfq_deploy.cli.show import show_evaluation
-    from dfq_deploy.evaluation.compare import evaluate as compare
+    from dfq_deploy.evaluation.models import evaluate as compare
 
     preprocess = _preprocess(options)
     with display(shell) as progress:

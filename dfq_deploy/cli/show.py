@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from dfq_deploy.evaluation.compare import Evaluation
+    from dfq_deploy.evaluation.models import Evaluation
     from dfq_deploy.pipeline import Calibration
     from dfq_deploy.samples import Samples
 

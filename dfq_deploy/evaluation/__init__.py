@@ -1,9 +1,10 @@
 """Float against quantized: figures, latency, where it goes wrong, and the report."""
 
-from dfq_deploy.evaluation.compare import Comparison, Evaluation, compare, evaluate
+from dfq_deploy.evaluation.compare import Comparison, compare
 from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.layers import TensorDistance, tensor_distances
 from dfq_deploy.evaluation.metrics import OutputDistance, Scores
+from dfq_deploy.evaluation.models import Evaluation, evaluate
 from dfq_deploy.evaluation.report import write_report
 from dfq_deploy.evaluation.runner import Runner
 

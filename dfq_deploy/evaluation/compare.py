@@ -1,33 +1,19 @@
-"""Float against quantized, both in ONNX Runtime, on real or on made-up samples."""
+"""Float against quantized, both in ONNX Runtime, on the same samples."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from os import PathLike
-from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
-from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, ScoreTally
-from dfq_deploy.evaluation.onnxfile import is_quantized, stored_bytes
-from dfq_deploy.evaluation.runner import Runnable, Runner, slices
-from dfq_deploy.graph import load, to_bytes
-from dfq_deploy.ports import channels_last
-from dfq_deploy.preprocess import Preprocess
+from dfq_deploy.evaluation.runner import Output, Runnable, Runner, slices
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
-from dfq_deploy.torch_export import exported
 
-if TYPE_CHECKING:
-    from torch.nn import Module
-
-__all__ = ["Comparison", "Evaluation", "compare", "evaluate"]
-
-PROCEDURAL_COUNT = 256
+__all__ = ["Comparison", "compare"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +24,7 @@ class Comparison:
         count: number of samples.
         outputs: one entry for each output, in order.
         scores: of the first output, where it is one row of class scores for each sample; else None.
-        left_out: outputs that are not compared: without a batch axis, or of a size that depends on the sample.
+        left_out: outputs that are not compared, since their size depends on the sample.
     """
 
     count: int
@@ -55,121 +41,23 @@ class Comparison:
             **({"outputs_left_out": list(self.left_out)} if self.left_out else {}),
         }
 
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What ``dfq-deploy evaluate`` shows.
-
-    Args:
-        float_model, quantized_model: the files.
-        float_bytes, quantized_bytes: their sizes, external data included.
-        data: what the samples are, for people.
-        comparison: the figures.
-        latency: one entry for each batch size; empty where it was not asked for.
-        warnings: what limits the figures, each with its way out.
-    """
-
-    float_model: str
-    quantized_model: str
-    float_bytes: int
-    quantized_bytes: int
-    data: str
-    comparison: Comparison
-    latency: tuple[Latency, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain mapping, as ``--json`` prints it."""
-        return {
-            "float": self.float_model,
-            "quantized": self.quantized_model,
-            "float_bytes": self.float_bytes,
-            "quantized_bytes": self.quantized_bytes,
-            "data": self.data,
-            **self.comparison.to_json(),
-            "latency": [entry.to_json() for entry in self.latency],
-            "warnings": list(self.warnings),
-        }
-
-
-def evaluate(
-    float_model: "str | PathLike[str] | Module",
-    quantized_model: str | PathLike[str],
-    data: Samples | None = None,
-    *,
-    source: str = "",
-    preprocess: Preprocess | None = None,
-    latency: bool = False,
-    seed: int = 0,
-    device: str = "auto",
-    input_shape: tuple[int, ...] | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    input_ranges: Mapping[str, tuple[float, float]] | None = None,
-    progress: Progress = SILENT,
-) -> Evaluation:
-    """Run both files on the same samples and say how far apart they are.
-
-    Args:
-        float_model, quantized_model: any ONNX files with the same input and outputs; the second one need not
-            have been written by this package, and the first may be a torch module.
-        data: real samples; None draws 256 pictures by rule, which tell agreement but not accuracy.
-        source: where ``data`` comes from, for the result.
-        preprocess: of the pictures drawn by rule.
-        latency: time both models too.
-        seed: of the pictures drawn by rule.
-        device: ``auto``, ``cpu`` or ``cuda[:N]``.
-        input_shape: of one sample, e.g. (3, 224, 224), where the float model is a torch module.
-        input_shapes: of the samples drawn by rule, with the batch, where a file leaves the size open.
-        input_ranges: what other inputs are drawn from, where there is no ``data``.
-
-    Raises:
-        ModelError: a file cannot be run, or the two do not match.
-        SamplesError: the samples do not fit the models.
-    """
-    if not isinstance(float_model, str | PathLike):
-        name = type(float_model).__name__
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / f"{name}.onnx"
-            path.write_bytes(to_bytes(load(exported(float_model, input_shape))))
-            found = evaluate(
-                path, quantized_model, data, source=source, preprocess=preprocess, latency=latency, seed=seed,
-                device=device, progress=progress,
-            )  # fmt: skip
-        return replace(found, float_model=name)
-    files = Path(float_model), Path(quantized_model)
-    reference, quantized = (Runner(file, device=device) for file in files)
-    warnings = _doubts(files)
-    if data is None:
-        data = _procedural(reference, files[0], preprocess, input_shapes, input_ranges, seed, progress)
-        warnings += data.notes
-        source = f"{len(data)} procedural pictures (seed {seed}), no real data"
-        warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
-    elif data.labels is None:
-        warnings.append(
-            "the samples have no labels: agreement is shown, accuracy is not; use class sub-folders or 'labels'"
-        )
-    elif len(data) < 500:
-        warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
-    comparison = compare(reference, quantized, data, progress)
-    if comparison.left_out:
-        names = ", ".join(comparison.left_out)
-        warnings.append(f"outputs without a batch axis, or of a size that depends on the sample, are left out: {names}")
-    timed: tuple[Latency, ...] = ()
-    if latency:
-        quiet = [Runner(file, device=device, quiet_threads=True) for file in files]
-        timed = latencies(quiet[0], quiet[1], data, progress=progress)
-        if not timed:
-            warnings.append("the two models are fixed to different batch sizes, so their latencies are not compared")
-    return Evaluation(
-        str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]),
-        source or f"{len(data)} samples", comparison, timed, tuple(warnings),
-    )  # fmt: skip
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What could not be compared."""
+        if not self.left_out:
+            return ()
+        names = ", ".join(self.left_out)
+        return (f"not compared, since their size depends on the sample: {names}; cut the model before them to do so",)
 
 
 def compare(
     reference: Runner | Runnable, quantized: Runner | Runnable, samples: Samples, progress: Progress = SILENT
 ) -> Comparison:
     """The figures alone. Memory does not grow with the number of samples.
+
+    An output whose first axis is the batch is compared row by row, any other one run by run, as a whole: a run is fed
+    one batch, the same to both models. Where its size differs from run to run, or between the models, as that of a
+    detector's boxes after suppression does, it is left out.
 
     Raises:
         ModelError: a model cannot be run, or their outputs do not match.
@@ -184,6 +72,7 @@ def compare(
             f"{len(first.output_names)}; compare a quantized model with the float model that it was made from"
         )
     tallies = {name: OutputTally() for name in first.output_names}
+    whole: dict[str, tuple[int, ...]] = {}
     scores = ScoreTally()
     classes = _classes(samples)
     progress.start("float against quantized", len(samples))
@@ -191,25 +80,14 @@ def compare(
         chosen = samples.part(part)
         expected, found = first.run(chosen), second.run(chosen)
         for name, wanted, given in zip(first.output_names, expected, found, strict=True):
-            if wanted is None or given is None or (wanted.shape != given.shape and name in first.open_outputs):
-                tallies.pop(name, None)
-            elif wanted.shape != given.shape:
-                raise ModelError(
-                    f"{second.name}: output '{name}' has shape {given.shape}, the float model's {wanted.shape}"
-                )
-            elif name in tallies:
-                tallies[name].add(wanted, given)
-        one, other = expected[0], found[0]
-        width = _score_width(one) if one is not None and first.output_names[0] in tallies else 0
-        if one is not None and other is not None and width:
-            labels = None if classes is None else _checked(classes[part], width)
-            scores.add(one.reshape(-1, width), other.reshape(-1, width), labels)
+            pairs = _pairs(name, wanted, given, whole, (first, second)) if name in tallies else ()
+            for pair in pairs or ():
+                tallies[name].add(*pair)
+            if pairs is None:
+                del tallies[name]
+        if first.output_names[0] in tallies:
+            _add_scores(scores, expected[0], found[0], None if classes is None else classes[part])
         progress.advance(len(chosen))
-    if not tallies:
-        raise ModelError(
-            f"{first.name}: the size of every output ({', '.join(first.output_names)}) depends on the sample, or has "
-            "no batch axis; only outputs whose first axis is the batch can be compared"
-        )
     return Comparison(
         len(samples),
         tuple(tally.distance(name) for name, tally in tallies.items()),
@@ -218,49 +96,34 @@ def compare(
     )
 
 
-def _doubts(files: Sequence[Path]) -> list[str]:
-    """Warnings where the float file is quantized, or the quantized one is not."""
-    quantized = [is_quantized(file) for file in files]
-    found = []
-    if quantized[0]:
-        found.append(f"{files[0]} is quantized itself: the first file should be the float model")
-    if quantized[1] is False:
-        found.append(f"{files[1]} holds no quantized operator: is it the float model?")
-    return found
+def _pairs(
+    name: str, wanted: Output, given: Output, whole: dict[str, tuple[int, ...]], runners: tuple[Runner, Runner]
+) -> Sequence[tuple[NDArray[Any], NDArray[Any]]] | None:
+    """What to compare of one output; None where its size depends on the sample.
+
+    ``whole`` remembers the shape of each output that has no batch axis.
+    """
+    if not isinstance(wanted, tuple) and not isinstance(given, tuple):
+        if wanted.shape == given.shape:
+            return [(wanted, given)]
+        if name in runners[0].open_outputs:
+            return None
+        raise ModelError(
+            f"{runners[1].name}: output '{name}' has shape {given.shape}, the float model's {wanted.shape}"
+        )
+    ones, others = (part if isinstance(part, tuple) else (part,) for part in (wanted, given))
+    shapes = {array.shape for array in (*ones, *others)} | {whole.setdefault(name, ones[0].shape)}
+    return list(zip(ones, others, strict=True)) if len(ones) == len(others) and len(shapes) == 1 else None
 
 
-def _procedural(
-    reference: Runner,
-    path: Path,
-    preprocess: Preprocess | None,
-    input_shapes: Mapping[str, Sequence[int]] | None,
-    input_ranges: Mapping[str, tuple[float, float]] | None,
-    seed: int,
-    progress: Progress,
-) -> Samples:
-    shape = tuple(dim for dim in reference.shape or () if dim is not None)
-    plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
-    if plain and not input_ranges and not channels_last(shape):
-        from dfq_deploy.plugins import find
-        from dfq_deploy.synthesis.request import SynthesisRequest
-
-        request = SynthesisRequest(PROCEDURAL_COUNT, shape, preprocess=preprocess, seed=seed)
-        samples: Samples = find("synthesizers", "procedural")().synthesize((), request, progress)
-        return samples
-    from dfq_deploy import graph
-    from dfq_deploy.synthesis.session import synthesize_from
-
-    return synthesize_from(
-        graph.load(path, input_shapes=input_shapes),
-        "procedural",
-        (),
-        count=PROCEDURAL_COUNT,
-        preprocess=preprocess,
-        seed=seed,
-        device="cpu",
-        ranges=input_ranges,
-        progress=progress,
-    )
+def _add_scores(scores: ScoreTally, wanted: Output, given: Output, classes: NDArray[np.int64] | None) -> None:
+    """Count the samples' classes where the output is one row of scores for each."""
+    if isinstance(wanted, tuple) or isinstance(given, tuple):
+        return
+    width = _score_width(wanted)
+    if width:
+        labels = None if classes is None else _checked(classes, width)
+        scores.add(wanted.reshape(-1, width), given.reshape(-1, width), labels)
 
 
 def _classes(samples: Samples) -> NDArray[np.int64] | None:

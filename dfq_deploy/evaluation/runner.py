@@ -13,10 +13,13 @@ from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.ports import Port, feeds_of, main_port
 from dfq_deploy.samples import Samples
 
-__all__ = ["Runnable", "Runner", "slices"]
+__all__ = ["Output", "Runnable", "Runner", "slices"]
 
 Runnable: TypeAlias = str | PathLike[str] | bytes
 """A model file, or a serialized model."""
+
+Output: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
+"""An array (N, ...), a row for each sample; where the first axis is not the batch, what each run gave, as a whole."""
 
 DTYPES = {
     **{f"tensor({name})": name for name in ("float16", "int8", "int16", "int32", "int64", "bool")},
@@ -90,25 +93,25 @@ class Runner:
             shown = ", ".join("?" if dim is None else str(dim) for dim in self.shape or ())
             raise SamplesError(f"{self.name}: takes samples of shape ({shown}); these have {shape}")
 
-    def run(self, samples: Samples) -> list[NDArray[Any] | None]:
+    def run(self, samples: Samples) -> list[Output]:
         """Outputs for ``samples``, in one batch or in as many as a fixed batch calls for.
 
         Returns:
-            one array for each output, (N, ...); None for one whose first axis is not the batch, or whose size depends
-            on the sample, as a detector's after suppression does.
+            for each output an array (N, ...); where its first axis is not the batch, or its size depends on the
+            sample, as a detector's after suppression does, what each run gave.
 
         Raises:
             ModelError: ONNX Runtime fails on them, or an output holds NaN or infinity.
             SamplesError: there is nothing for an input.
         """
-        parts: list[list[NDArray[Any] | None]] = []
+        parts, counts = [], []
         for part, count in self.batches(samples):
-            outputs = self.feed(part)
+            outputs = [np.asarray(output) for output in self.feed(part)]
             for name, output in zip(self.output_names, outputs, strict=True):
                 self._refuse(name, output)
-            rows = (output if np.ndim(output) and len(output) == len(part) else None for output in outputs)
-            parts.append([None if output is None else output[:count] for output in rows])
-        return [_joined(column) for column in zip(*parts, strict=True)]
+            parts.append(outputs)
+            counts.append((len(part), count))
+        return [_joined(column, counts) for column in zip(*parts, strict=True)]
 
     def batches(self, samples: Samples) -> Iterator[tuple[Samples, int]]:
         """``samples`` in batches that the model takes, and how many of each batch are real.
@@ -136,15 +139,16 @@ class Runner:
         return outputs
 
     def _refuse(self, name: str, output: NDArray[Any]) -> None:
-        if np.asarray(output).dtype.kind in "fiub" and not np.isfinite(output).all():
+        if output.dtype.kind in "fiub" and not np.isfinite(output).all():
             raise ModelError(f"{self.name}: output '{name}' is NaN or infinite on these samples; it cannot be compared")
 
 
-def _joined(parts: Sequence[NDArray[Any] | None]) -> NDArray[Any] | None:
-    arrays = [part for part in parts if part is not None]
-    if len(arrays) < len(parts) or len({array.shape[1:] for array in arrays}) > 1:
-        return None
-    return np.concatenate(arrays)
+def _joined(arrays: Sequence[NDArray[Any]], counts: Sequence[tuple[int, int]]) -> Output:
+    """One array where each run gave a row for each of its samples; ``counts``: its samples, and how many are real."""
+    rows = all(array.ndim and len(array) == fed for array, (fed, _) in zip(arrays, counts, strict=True))
+    if not rows or len({array.shape[1:] for array in arrays}) > 1:
+        return tuple(arrays)
+    return np.concatenate([array[:real] for array, (_, real) in zip(arrays, counts, strict=True)])
 
 
 def slices(images: NDArray[np.float32], size: int = SLICE_BYTES) -> Iterator[slice]:

@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
 from dfq_deploy.errors import DfqError, ModelError, SamplesError
-from dfq_deploy.evaluation.compare import compare, evaluate
+from dfq_deploy.evaluation.compare import compare
+from dfq_deploy.evaluation.models import evaluate
 from dfq_deploy.evaluation.onnxfile import is_quantized, stored_bytes
 from dfq_deploy.evaluation.runner import Runner, slices
 from dfq_deploy.samples import Samples
@@ -182,19 +183,62 @@ def test_every_input_is_fed_in_its_own_type() -> None:
         Runner(model.SerializeToString()).run(given)
 
 
-def test_outputs_without_a_batch_are_left_out() -> None:
-    model = scaled(1.0)
-    model.graph.node.append(helper.make_node("ReduceSum", ["y"], ["sum"], keepdims=0))
-    model.graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, []))
-    found = compare(model.SerializeToString(), model.SerializeToString(), samples())
-    assert ([output.name for output in found.outputs], found.left_out) == (["y"], ("sum",))
+def with_node(model: onnx.ModelProto, node: onnx.NodeProto, kind: int, shape: list[int | str]) -> onnx.ModelProto:
+    """The model with one more node, whose last output is an output of the model."""
+    model.graph.node.append(node)
+    model.graph.output.append(helper.make_tensor_value_info(node.output[-1], kind, shape))
+    return model
+
+
+def test_an_output_without_a_batch_is_compared_as_a_whole() -> None:
+    first, second = (
+        with_node(scaled(factor), helper.make_node("ReduceSum", ["y"], ["sum"], keepdims=0), TensorProto.FLOAT, [])
+        for factor in (1.0, 0.5)
+    )
+    found = compare(first.SerializeToString(), second.SerializeToString(), samples(5))
+    assert [output.name for output in found.outputs] == ["y", "sum"]
+    # Half of the sum is missing, whatever the sum is: 20 log10(2) dB.
+    assert found.outputs[1].snr == pytest.approx(6.0206, abs=1e-3)
+    assert found.left_out == ()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_output_of_a_batch_of_one_need_not_have_it(count: int) -> None:
+    """An attention map (tokens, tokens) of a model that takes one text at a time."""
+    first, second = (
+        with_node(
+            scaled(factor, batch=1),
+            helper.make_node("Einsum", ["y", "y"], ["map"], equation="ni,nj->ij"),
+            TensorProto.FLOAT,
+            [3, 3],
+        )
+        for factor in (1.0, 2.0)
+    )
+    given = samples(count)
+    runs = Runner(first.SerializeToString()).run(given)[1]
+    assert isinstance(runs, tuple)
+    for image, run in zip(given.images, runs, strict=True):
+        np.testing.assert_allclose(run, np.outer(image, image), rtol=1e-6)
+    found = compare(first.SerializeToString(), second.SerializeToString(), given)
+    # Four times the map: the noise is three times the signal in amplitude.
+    assert found.outputs[1].snr == pytest.approx(20 * np.log10(1 / 3), abs=1e-3)
+
+
+def test_an_output_whose_size_depends_on_the_sample_is_left_out(tmp_path: Path) -> None:
+    model = with_node(scaled(1.0), helper.make_node("NonZero", ["x"], ["places"]), TensorProto.INT64, [2, "found"])
+    model.graph.node.insert(0, helper.make_node("Relu", ["x"], ["positive"]))
+    model.graph.node[2].input[0] = "positive"
     del model.graph.output[0]
-    refused(
-        ModelError,
-        "the size of every output (sum) depends",
-        model.SerializeToString(),
-        model.SerializeToString(),
-        samples(),
+    plain = samples(5)
+    varied = Samples(np.concatenate([plain.images] * 20), None)
+    varied.images[:64, 0] = -1
+    content = model.SerializeToString()
+    found = compare(content, content, varied)
+    assert (found.outputs, found.left_out, found.scores) == ((), ("places",), None)
+    onnx.save(model, tmp_path / "model.onnx")
+    said = evaluate(tmp_path / "model.onnx", tmp_path / "model.onnx", varied).warnings
+    assert said[-1] == (
+        "not compared, since their size depends on the sample: places; cut the model before them to do so"
     )
 
 
