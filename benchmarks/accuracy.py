@@ -10,26 +10,23 @@ row is kept in FILE at once, and a later call goes on from there.
 """
 
 import argparse
-import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.peers import quantize_with_onnxruntime
+from benchmarks.scoring import REAL, Writer, keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Samples, calibrate
-from dfq_deploy.evaluation.compare import compare
 from dfq_deploy.pipeline import synthesize
 from dfq_deploy.plugins import find
 
 MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd", "mobilenet_v1"]
-REAL = 256
-"""Images of a set that is drawn rather than synthesized."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +54,15 @@ class Case:
     Args:
         calibration: the set, for the table.
         tool: who makes the ranges, for the table.
-        write: makes the INT8 file from real images (which data-free cases do not look at).
+        write: makes the INT8 file.
     """
 
     calibration: str
     tool: str
-    write: Callable[[Samples, Path], None]
+    write: Writer
 
 
-def ours(model: ZooModel, file: Path, method: str | None, **given: Any) -> Callable[[Samples, Path], None]:
+def ours(model: ZooModel, file: Path, method: str | None, **given: Any) -> Writer:
     """A writer that runs our pipeline; without ``synth`` or ``data`` it takes the real images."""
 
     def write(real: Samples, path: Path) -> None:
@@ -83,7 +80,7 @@ def ours(model: ZooModel, file: Path, method: str | None, **given: Any) -> Calla
     return write
 
 
-def theirs(model: ZooModel, images: np.ndarray | None) -> Callable[[Samples, Path], None]:
+def theirs(model: ZooModel, images: np.ndarray | None) -> Writer:
     """A writer that runs ONNX Runtime's quantizer on given images, or on the real ones."""
 
     def write(real: Samples, path: Path) -> None:
@@ -126,27 +123,16 @@ def measured(model: ZooModel, case: Case, done: set[tuple[str, str, str, str]]) 
         for dataset in model.evaluation:
             if (model.name, dataset, case.calibration, case.tool) in done:
                 continue
-            right = expected = same = total = 0.0
-            for real, measured_on in model.folds(dataset, REAL):
-                if not path.exists() or "real" in case.calibration:
-                    case.write(real, path)
-                found = compare(model.folded, path, measured_on)
-                assert found.scores is not None
-                assert found.scores.float_top1 is not None
-                assert found.scores.quantized_top1 is not None
-                right += found.scores.quantized_top1 * found.count
-                expected += found.scores.float_top1 * found.count
-                same += found.scores.agreement * found.count
-                total += found.count
+            found = score(model, dataset, case.write, path, real="real" in case.calibration)
             yield Result(
                 model.name,
                 dataset,
-                int(total),
+                found.images,
                 case.calibration,
                 case.tool,
-                expected / total,
-                right / total,
-                same / total,
+                found.float_top1,
+                found.top1,
+                found.agreement,
             )
 
 
@@ -194,17 +180,14 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--results", type=Path)
     args = parser.parse_args()
-    lines = args.results.read_text().splitlines() if args.results and args.results.exists() else []
-    results = [Result(**json.loads(line)) for line in lines]
+    results = kept(args.results, Result)
     done = {(r.model, r.dataset, r.calibration, r.tool) for r in results}
     for model in models(args.zoo, args.models):
         for case in cases(model, args.seeds):
             for result in measured(model, case, done):
                 print(result, file=sys.stderr, flush=True)
                 results.append(result)
-                if args.results:
-                    with args.results.open("a") as stream:
-                        stream.write(json.dumps(asdict(result)) + "\n")
+                keep(args.results, result)
     shown = [result for result in results if result.model in args.models]
     print(summary(shown) + "\n" + table(shown))
 
