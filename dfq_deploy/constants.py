@@ -1,6 +1,6 @@
 """Compute at load what depends on constants alone, so that weights are initializers and nothing else."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,13 +28,16 @@ DRAWN = frozenset(
 )
 
 
-def fold_constants(model: ir.Model) -> tuple[str, ...]:
+def fold_constants(model: ir.Model, leave: Collection[str] = ()) -> tuple[str, ...]:
     """Replace, in place, nodes of the main graph that read nothing but constants by what they compute.
 
     Rules: (1) an If whose condition is a constant becomes the branch that it takes; (2) an Identity of an initializer
     is replaced by that initializer, which stays shared; (3) every other node of the standard operators whose inputs
     are all initializers is computed by ONNX's reference implementation, unless the result would be more than eight
     times as large as what it is made from, is drawn at random, or is an output of the graph.
+
+    Args:
+        leave: operators that are not computed, such as the DequantizeLinear of a weight that is to stay quantized.
 
     Returns:
         the names of the outputs of the nodes that were replaced, in order.
@@ -52,7 +55,7 @@ def fold_constants(model: ir.Model) -> tuple[str, ...]:
         if node.op_type == "If" and node.domain in ("", "ai.onnx") and constants is not None:
             waiting = [*_taken_branch(graph, node, bool(constants[0].numpy().reshape(-1)[0]), names), *waiting]
             folded.append(node.outputs[0].name or node.op_type)
-        elif constants and _is_foldable(node):
+        elif constants and node.op_type not in leave and _is_foldable(node):
             done = _alias(graph, node) if node.op_type == "Identity" else _compute(model, node, constants)
             folded += [value.name or node.op_type for value in node.outputs] if done else []
     return tuple(folded)

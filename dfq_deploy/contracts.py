@@ -106,11 +106,20 @@ class Exporter(Protocol):
 
     summary: ClassVar[str]
     """One line for ``dfq-deploy methods``."""
+    suffix: ClassVar[str] = ".qdq.onnx"
+    """How the name of its file ends where no other is asked for."""
 
     def export(self, model: "ir.Model", encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
         """Write ``model`` quantized by ``encodings`` (tensor and initializer names) to ``path``.
+
+        A model that is quantized already comes with no encodings, and keeps its Q and DQ as they are. ``calibrate``
+        asks for ``model.qdq.onnx``: an exporter of another format writes its own files beside it.
 
         Returns:
             the files written; each appears whole or not at all.
         """
         ...
+
+    def notes(self, model: "ir.Model", encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
+        """What a user should know before the file goes to the device, in sentences, for the same arguments."""
+        return ()
