@@ -1,0 +1,160 @@
+"""ONNX Runtime's own format, for phones: the file and what a reduced build of the runtime must hold.
+
+Conversion, configuration and usability check are those of ``onnxruntime.tools``, which took over from the retired
+package ``onnxruntime-tools``.
+"""
+
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import onnx
+import onnx_ir as ir
+
+from dfq_deploy.contracts import Exporter
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import TargetError
+from dfq_deploy.files import replacing
+from dfq_deploy.shapes import fix_batch
+
+from .qdq import Qdq, quantized_model
+
+__all__ = ["CONFIGURATION", "OrtMobile", "OrtMobileRuntime"]
+
+CONFIGURATION = "required_operators_and_types.config"
+"""What ``build.sh --include_ops_by_config`` of ONNX Runtime takes."""
+
+STYLES = {"fixed": "Fixed", "runtime": "Runtime"}
+
+
+@dataclass(frozen=True)
+class OrtMobile(Exporter):
+    """Writes ``model.ort`` and the operators and types that it needs, with static shapes.
+
+    Args:
+        batch: of inputs that leave it open.
+        style: ``fixed`` optimizes for ONNX Runtime's own kernels and XNNPACK; ``runtime`` leaves Q and DQ as they are,
+            for providers that compile what they take (NNAPI), and saves the optimizations of the rest: the session
+            option ``session.enable_saved_runtime_optimizations`` applies them.
+        platform: ``arm`` keeps signed 8-bit activations, which XNNPACK needs; ``amd64`` makes them unsigned.
+    """
+
+    summary: ClassVar[str] = "ONNX Runtime's own format for phones, with the operators that a reduced build needs"
+    suffix: ClassVar[str] = ".ort"
+
+    batch: int = 1
+    style: str = "fixed"
+    platform: str = "arm"
+
+    def __post_init__(self) -> None:
+        if self.style not in STYLES:
+            raise TargetError(f"ort: no style '{self.style}'; choose one of {', '.join(STYLES)}")
+        if self.platform not in ("arm", "amd64"):
+            raise TargetError(f"ort: no platform '{self.platform}'; choose arm or amd64")
+        if self.batch < 1:
+            raise TargetError(f"ort: a batch of {self.batch} is none; choose 1 or more")
+
+    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
+        """Write the model, and its configuration beside it.
+
+        For a path that ends in ``.onnx`` the QDQ file is written there, with static shapes; ``.ort`` file and
+        configuration come beside it.
+
+        Raises:
+            ModelError: the model does not fit the encodings, or its shapes cannot be fixed.
+            TargetError: ONNX Runtime cannot convert it.
+            OutputError: a file cannot be written.
+        """
+        written: tuple[Path, ...] = ()
+        stem = path.name.removesuffix(path.suffix).removesuffix(".qdq")
+        ort, configuration = path, path.with_name(f"{stem}.{CONFIGURATION}")
+        with self._source(model, encodings) as source:
+            if path.suffix == ".onnx":
+                ort, configuration = path.with_name(f"{stem}.ort"), path.with_name(CONFIGURATION)
+                written = Qdq().export(ir.load(source), {}, path)
+            _convert(source, *self._options())
+            with replacing(ort) as partial:
+                (converted,) = source.parent.glob("*.ort")
+                partial.write_bytes(converted.read_bytes())
+            with replacing(configuration) as partial:
+                (listed,) = source.parent.glob("*.config")
+                partial.write_text(_configuration(listed.read_text(encoding="utf-8"), ort.name), encoding="utf-8")
+        return (*written, ort, configuration)
+
+    def notes(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
+        """What ONNX Runtime's usability check finds, and how to load the file where that is not plain."""
+        with self._source(model, encodings) as source:
+            said = _usability(source)
+        if self.style == "runtime":
+            said += (
+                "set session.enable_saved_runtime_optimizations to 1, or what NNAPI leaves to the CPU runs in float",
+            )
+        return said
+
+    @contextmanager
+    def _source(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> Iterator[Path]:
+        """A temporary ONNX file, quantized and with static shapes."""
+        quantized = quantized_model(model, encodings)
+        fix_batch(quantized, self.batch)
+        with TemporaryDirectory() as folder:
+            source = Path(folder) / "model.onnx"
+            ir.save(quantized, source, format="protobuf")
+            yield source
+
+    def _options(self) -> tuple[str, ...]:
+        style = ("--optimization_style", STYLES[self.style])
+        return (*style, "--enable_type_reduction", "--target_platform", self.platform)
+
+
+@dataclass(frozen=True)
+class OrtMobileRuntime(OrtMobile):
+    """The same in the style that NNAPI wants."""
+
+    summary: ClassVar[str] = "the same with Q and DQ kept for providers that compile, such as NNAPI"
+
+    style: str = "runtime"
+
+
+def _convert(source: Path, *options: str) -> None:
+    """Run the conversion in a process of its own: it prints, and configures the root logger.
+
+    Raises:
+        TargetError: it fails.
+    """
+    tool = "onnxruntime.tools.convert_onnx_models_to_ort"
+    command = [sys.executable, "-m", tool, source.name, *options]
+    run = subprocess.run(command, cwd=source.parent, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        reason = (run.stderr.strip().splitlines() or ["no message"])[-1]
+        raise TargetError(f"{tool} fails on the model: {reason.rstrip('.')}")
+
+
+def _configuration(listed: str, name: str) -> str:
+    """The tool's list without the temporary paths in its head."""
+    lines = [line for line in listed.splitlines() if not line.startswith("#")]
+    return "\n".join([f"# What {name} needs: build.sh --include_ops_by_config takes this file.", *lines]) + "\n"
+
+
+def _usability(source: Path) -> tuple[str, ...]:
+    """One sentence for each provider whose operators ``check_onnx_model_mobile_usability`` knows."""
+    from onnxruntime.tools.mobile_helpers import usability_checker as checker
+
+    shaped = onnx.shape_inference.infer_shapes(onnx.load(source))
+    found = {
+        "NNAPI": checker.check_nnapi_partitions(shaped, True),
+        "Core ML": checker.check_coreml_partitions(shaped, True, "coreml_supported_mlprogram_ops.md"),
+    }
+    return tuple(_sentence(provider, partitions) for provider, partitions in found.items())
+
+
+def _sentence(provider: str, partitions: Any) -> str:
+    parts = "part" if partitions.num_partitions == 1 else "parts"
+    taken = f"{partitions.num_supported_nodes} of {partitions.num_nodes} nodes in {partitions.num_partitions} {parts}"
+    lacking = ", ".join(sorted(name.removeprefix("ai.onnx:") for name in partitions.unsupported_ops))
+    lacks = f"; it has no {lacking}" if lacking else ""
+    return f"usability check: {provider} can take {taken} (worth a try: {partitions.suitability().name.lower()}){lacks}"
