@@ -32,19 +32,28 @@ def place_of(source: ModelSource) -> str:
     return "the model" if isinstance(source, ir.Model | onnx.ModelProto) else str(source)
 
 
-def read_checked(source: ModelSource) -> ir.Model:
+def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
     """Read ``source``, refuse what is no float ONNX model, and convert an opset below 13.
 
     A file that is larger than 2 GB with its external data is checked by its path, and its weights stay on the disk
     until they are asked for.
 
+    Args:
+        quantized: a quantized model is wanted, and a float one refused.
+
     Raises:
-        ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is quantized, or is
-            of an old opset that cannot be converted.
+        ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is quantized (or is
+            not, where it should be), or is of an old opset that cannot be converted.
     """
     place = place_of(source)
     proto = _proto(source)
-    _refuse_quantized(proto, place)
+    found = _quantized_node(proto)
+    if found is None and quantized:
+        raise ModelError(f"{place}: a float model; quantize it with dfq-deploy calibrate, or give its --encodings")
+    if found is not None and not quantized:
+        raise ModelError(
+            f"{place}: already quantized ({found.op_type} '{found.name}'); give the float model that it was made from"
+        )
     if isinstance(source, str | PathLike):
         path = Path(source)
         if _total_bytes(proto, path) > LARGEST_PROTOBUF:
@@ -140,13 +149,15 @@ def _first_line(problem: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(problem).__name__
 
 
-def _refuse_quantized(proto: onnx.ModelProto, place: str) -> None:
-    """Weights that are stored as integers are no obstacle: they are computed at load; activations are."""
+def _quantized_node(proto: onnx.ModelProto) -> onnx.NodeProto | None:
+    """The first node that makes a model a quantized one; None in a float model.
+
+    Weights that are stored as integers are no obstacle: they are computed at load; activations are.
+    """
     constants = {tensor.name for tensor in proto.graph.initializer}
     for node in proto.graph.node:
         if all(name in constants for name in node.input if name) and not node.op_type.startswith("Random"):
             constants.update(node.output)
         elif node.op_type in QUANTIZED_OPS or node.op_type.startswith("QLinear"):
-            raise ModelError(
-                f"{place}: already quantized ({node.op_type} '{node.name}'); give the float model that it was made from"
-            )
+            return node
+    return None
