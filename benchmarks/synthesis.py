@@ -11,6 +11,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,16 @@ from torch import Tensor
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import load
 from dfq_deploy.graph import score_count
-from dfq_deploy.progress import SILENT
 from dfq_deploy.synthesis.deepinversion import DeepInversion
-from dfq_deploy.synthesis.inversion import Inversion, Objective, Stage
+from dfq_deploy.synthesis.descent import Cosine, Pixels, noise
+from dfq_deploy.synthesis.inversion import Inversion, Stage
 from dfq_deploy.synthesis.losses import image_norm, total_variation
+from dfq_deploy.synthesis.matching import Matching, Weights
 from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.twin import Hook, Twin
+
+RATE = 0.1
+"""Adam's; it changes nothing of the speed."""
 
 ITERATIONS = 4
 """Of one turn."""
@@ -36,7 +41,7 @@ SMALL_BATCH, LARGE_BATCH = 256, 32
 class PlainLoop:
     """DeepInversion without any of what makes ours fast."""
 
-    def __init__(self, twin: Twin, objective: Objective, request: SynthesisRequest, stage: Stage) -> None:
+    def __init__(self, twin: Twin, objective: Weights, request: SynthesisRequest, stage: Stage) -> None:
         self.twin, self.objective, self.stage = twin, objective, stage
         self.norms = [step for step in twin.steps if step.op_type == "BatchNormalization"]
         for step in self.norms:
@@ -48,7 +53,7 @@ class PlainLoop:
         start = torch.randn(request.count, *request.shape, generator=self.generator)
         self.images = start.to(request.device).requires_grad_()
         self.targets = torch.arange(request.count, device=request.device) % (request.classes or 1)
-        self.optimizer = torch.optim.Adam([self.images], lr=objective.learning_rate, betas=(0.5, 0.9))
+        self.optimizer = torch.optim.Adam([self.images], lr=RATE, betas=(0.5, 0.9))
 
     def iterate(self, count: int) -> None:
         """Run ``count`` iterations."""
@@ -98,13 +103,19 @@ def sides(model: ZooModel, device: str) -> tuple[int, Callable[[int], None], Cal
     batch = SMALL_BATCH if model.shape[1] < 64 else LARGE_BATCH
     request = SynthesisRequest(batch, model.shape, score_count(graph), model.preprocess, device=device)
     method = DeepInversion(schedule="short")
-    objective = method.objective(request)
+    objective = method.weights(request)
     fast = Twin.from_model(graph).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     targets = torch.arange(batch) % (request.classes or 1)
-    ours = Inversion(objective, [fast], request, torch.Generator().manual_seed(0), targets, batch)
     stage = method.stages(request)[-1]
+
+    def ours(count: int) -> None:
+        generator = torch.Generator().manual_seed(0)
+        canvas = Pixels(noise(batch, request, generator), partial(Cosine, RATE), (0.5, 0.9), None)
+        stages = [replace(stage, iterations=count)]
+        Inversion("deepinversion", canvas, Matching(objective, [fast], targets), stages, generator).run()
+
     plain = PlainLoop(Twin.from_model(graph).to(device), objective, request, stage)
-    return batch, lambda count: ours.descend(replace(stage, iterations=count), SILENT), plain.iterate
+    return batch, ours, plain.iterate
 
 
 def seconds(run: Callable[[int], None], device: str) -> float:

@@ -1,22 +1,22 @@
 """DeepInversion: images found by descending on the pixels (Yin et al., CVPR 2020, arXiv 1912.08795)."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
-from dfq_deploy.synthesis.inversion import Inversion, Objective, Stage
+from dfq_deploy.synthesis.batches import Part, collect, descend_all, parts_of, spread_targets
+from dfq_deploy.synthesis.choosing import only_first, refuse_bare
+from dfq_deploy.synthesis.descent import Cosine, Pixels, noise, pixel_bounds
+from dfq_deploy.synthesis.inversion import Inversion, Stage
+from dfq_deploy.synthesis.matching import Matching, Rival, Weights, first_scores
 from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.synthesis.statistics import FeatureStatistics
 from dfq_deploy.twin import Twin
 
 __all__ = ["DeepInversion"]
@@ -47,7 +47,9 @@ class DeepInversion(Synthesizer):
         tv_l2, tv_l1, l2: weights of the image priors.
         jitter: largest shift in pixels at full resolution.
         flip: mirror the batch in every other iteration, at random.
-        competition: weight of adaptive competition with the second teacher (0.2 in the paper).
+        competition: weight of adaptive competition (0.2 in the paper): with the second teacher where there is one, else
+            with the quantized network.
+        hard: exponent of HAST's weight on images that are still far from their class (0: none).
     """
 
     schedule: str = "auto"
@@ -63,6 +65,7 @@ class DeepInversion(Synthesizer):
     jitter: int | None = None
     flip: bool = True
     competition: float = 0.0
+    hard: float = 0.0
 
     summary: ClassVar[str] = "descent on the pixels against BatchNormalization statistics (Yin et al., CVPR 2020)"
     needs_statistics: ClassVar[bool] = True
@@ -78,51 +81,49 @@ class DeepInversion(Synthesizer):
     def synthesize(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
         """Invert ``request.count`` images in batches of equal size, classes spread evenly.
 
-        The first teacher is inverted; a second one, where given, is what ``competition`` competes with.
+        The first teacher is inverted. ``competition`` competes with the second one where it is given, and with the
+        quantized student of the request elsewhere.
 
         Raises:
-            ModelError: the first teacher has no BatchNormalization, or ``competition`` has no second one.
+            ModelError: the first teacher has no BatchNormalization, or ``competition`` has nobody to compete with.
             SamplesError: the images became NaN.
         """
         teacher = teachers[0]
-        known = self._known(request)
-        if not FeatureStatistics(teacher).names:
-            raise ModelError(
-                "deepinversion needs BatchNormalization, and none is left in the model (exporters fold it); give "
-                "the same network with it kept as --teacher, or use --synth procedural"
-            )
-        if self.competition and len(teachers) < 2:
-            raise ModelError(
-                f"deepinversion: competition={self.competition:g} needs a second network to compete with; give the "
-                "model and then the rival as --teacher, or leave competition out"
-            )
+        refuse_bare("deepinversion", [teacher])
+        rival = self._rival(teachers, request)
+        weights, known = self.weights(request), self._known(request)
         generator = torch.Generator().manual_seed(request.seed)
-        targets = _targets(request, generator)
-        sizes = _batch_sizes(request.count, known["batch"])
+        parts = parts_of(request.count, known["batch"], spread_targets(request, generator))
         stages = _usable(self.stages(request), teacher, request)
-        progress.start("deepinversion", len(sizes) * sum(stage.iterations for stage in stages))
-        images: list[NDArray[np.float32]] = []
-        labels: list[NDArray[np.float32] | None] = []
-        distances: list[float] = []
-        for chosen in torch.split(targets, sizes) if targets is not None else [None] * len(sizes):
-            run = Inversion(self.objective(request), teachers, request, generator, chosen, sizes[len(images)])
-            for stage in stages:
-                run.descend(stage, progress)
-            found, soft, distance = run.finish()
-            images.append(found)
-            labels.append(soft)
-            distances.append(distance)
-        figures = {"statistics_distance": float(np.mean(distances))}
-        if targets is not None:
-            soft_labels = np.concatenate([label for label in labels if label is not None])
-            figures["target_hit"] = float((soft_labels.argmax(1) == targets.numpy()).mean())
-            return Samples(np.concatenate(images), soft_labels, figures=figures)
-        return Samples(np.concatenate(images), figures=figures)
+        bounds = pixel_bounds(request)
 
-    def objective(self, request: SynthesisRequest) -> Objective:
+        def start(part: Part) -> Inversion:
+            pixels = Pixels(
+                noise(part.size, request, generator), partial(Cosine, known["learning_rate"]), BETAS, bounds
+            )
+            targets = None if part.targets is None else part.targets.to(request.device)
+            return Inversion("deepinversion", pixels, Matching(weights, [teacher], targets, rival), stages, generator)
+
+        progress.start("deepinversion", len(parts) * sum(stage.iterations for stage in stages))
+        notes = only_first("deepinversion", teachers[:1] if self.competition else teachers)
+        return collect(request, descend_all(parts, start, progress), notes)
+
+    def _rival(self, teachers: Sequence[Twin], request: SynthesisRequest) -> Rival | None:
+        if not self.competition:
+            return None
+        if len(teachers) > 1:
+            return first_scores(teachers[1])
+        if request.student is None:
+            raise ModelError(
+                f"deepinversion: competition={self.competition:g} needs a network to compete with, and none is "
+                "quantized here; give the model and then the rival as --teacher, or leave competition out"
+            )
+        return request.student()
+
+    def weights(self, request: SynthesisRequest) -> Weights:
         """What one batch minimises: every None replaced by the value for the size of the image."""
         known = self._known(request)
-        return Objective(**{field.name: known[field.name] for field in fields(Objective)})
+        return Weights(**{field.name: known[field.name] for field in fields(Weights) if field.name in known})
 
     def stages(self, request: SynthesisRequest) -> list[Stage]:
         """The stages of one batch, coarse to fine."""
@@ -130,9 +131,9 @@ class DeepInversion(Synthesizer):
         paper = self._schedule(request) == "paper"
         total = self.iterations or (3000 if _is_large(request) else 2000) // (1 if paper else 10)
         if not _is_large(request) or total < 2:
-            return [Stage(total, 1, jitter)]
+            return [Stage(total, 1, jitter, self.flip)]
         coarse = total * 2 // 3
-        return [Stage(coarse, 2, jitter // 2), Stage(total - coarse, 1, jitter)]
+        return [Stage(coarse, 2, jitter // 2, self.flip), Stage(total - coarse, 1, jitter, self.flip)]
 
     def _schedule(self, request: SynthesisRequest) -> str:
         if self.schedule != "auto":
@@ -152,23 +153,11 @@ def _is_large(request: SynthesisRequest) -> bool:
     return len(request.shape) == 3 and min(request.shape[-2:]) >= 64
 
 
+BETAS = (0.5, 0.9)
+"""Adam's, in all of the paper's runs with clipping."""
+
 _PAPER_LARGE = {"batch": 84, "learning_rate": 0.25, "feature_weight": 0.01, "tv_l2": 1e-4, "l2": 1e-5, "jitter": 30}
 _PAPER_SMALL = {"batch": 256, "learning_rate": 0.1, "feature_weight": 10.0, "tv_l2": 1e-3, "l2": 0.0, "jitter": 2}
-
-
-def _targets(request: SynthesisRequest, generator: torch.Generator) -> Tensor | None:
-    """Classes (N,): each appears floor(N / K) or ceil(N / K) times, in random order."""
-    if request.classes is None:
-        return None
-    rounds = math.ceil(request.count / request.classes)
-    spread = torch.cat([torch.randperm(request.classes, generator=generator) for _ in range(rounds)])
-    return spread[: request.count]
-
-
-def _batch_sizes(count: int, largest: int) -> list[int]:
-    """Batches of equal size (to one), since the statistics of a small last batch would mean little."""
-    batches = math.ceil(count / largest)
-    return [count // batches + (index < count % batches) for index in range(batches)]
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
-"""Losses that several synthesis methods share. All take images (N, C, H, W) and return scalars."""
+"""Losses that several synthesis methods share: scalars of images (N, C, H, W) or of scores (N, K)."""
 
 import torch
 from torch import Tensor
 
-__all__ = ["competition", "image_norm", "total_variation"]
+__all__ = ["class_loss", "competition", "image_norm", "total_variation"]
 
 
 def _neighbour_differences(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -33,6 +33,29 @@ def image_norm(images: Tensor) -> Tensor:
     """Mean over the images of their Euclidean norm."""
     norms: Tensor = torch.linalg.vector_norm(images.flatten(1), dim=1)
     return norms.mean()
+
+
+def class_loss(scores: Tensor, targets: Tensor, hard: float = 0.0) -> Tensor:
+    """Cross-entropy in nats, the mean over the images, each weighted by ``(1 - p) ** hard``.
+
+    The weight lets go of images that the teacher is sure of (HAST, Li et al., CVPR 2023, section 3.2); ``p`` is the
+    probability of the target, and the gradient passes through it too.
+
+    Args:
+        scores: logits (N, K).
+        targets: classes int64 (N,), or probabilities float (N, K), whose ``p`` is the mean under them.
+        hard: 0 is the plain cross-entropy.
+    """
+    if not hard:
+        return torch.nn.functional.cross_entropy(scores, targets)
+    each = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
+    probabilities = torch.softmax(scores, 1)
+    if targets.is_floating_point():
+        reached = (probabilities * targets).sum(1)
+    else:
+        reached = probabilities.gather(1, targets[:, None])[:, 0]
+    # The slope of a power below one has no end at 0, where the cross-entropy is 0 as well.
+    return ((1 - reached).clamp_min(1e-6).pow(hard) * each).mean()
 
 
 def competition(student_scores: Tensor, teacher_scores: Tensor, temperature: float = 3.0) -> Tensor:

@@ -1,7 +1,8 @@
 """DeepInversion on the example's network, with few iterations, and its settings against the paper's."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from dfq_deploy import graph
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples import Samples
-from dfq_deploy.synthesis import deepinversion, inversion
+from dfq_deploy.synthesis import deepinversion
 from dfq_deploy.synthesis.deepinversion import DeepInversion
-from dfq_deploy.synthesis.inversion import Stage
+from dfq_deploy.synthesis.descent import Cosine, Pixels
+from dfq_deploy.synthesis.inversion import Inversion, Stage
+from dfq_deploy.synthesis.matching import Matching
 from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.synthesis.statistics import FeatureStatistics, relative_distance
 from dfq_deploy.twin import Twin
@@ -85,27 +88,36 @@ def test_the_global_generator_is_left_alone(teacher: Twin) -> None:
 
 
 class Recorder:
-    """Takes the place of the inversion, and keeps what it is asked."""
+    """Takes the place of the descent, and keeps what it is asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []
         self.targets: list[int] = []
-        self.stages: list[Stage] = []
+        self.stages: list[tuple[Stage, ...]] = []
+        self.peaks: list[float] = []
         monkeypatch.setattr(deepinversion, "Inversion", self.start)
 
     def start(
-        self, objective: object, teachers: object, request: object, generator: object, targets: torch.Tensor, size: int
-    ) -> "Recorder":
-        assert len(targets) == size
-        self.sizes.append(size)
-        self.targets += targets.tolist()
-        return self
+        self, method: str, canvas: Pixels, objective: Matching, stages: Sequence[Stage], generator: torch.Generator
+    ) -> Inversion:
+        assert objective.targets is not None
+        assert len(objective.targets) == len(canvas.pixels)
+        self.sizes.append(len(canvas.pixels))
+        self.targets += objective.targets.tolist()
+        self.stages.append(tuple(stages))
+        rate = canvas.rate(1000)
+        assert isinstance(rate, Cosine)
+        self.peaks.append(rate.peak)
+        return Inversion(method, canvas, objective, [], generator)
 
-    def descend(self, stage: Stage, progress: object) -> None:
-        self.stages.append(stage)
 
-    def finish(self) -> tuple[np.ndarray, np.ndarray, float]:
-        return np.zeros((self.sizes[-1], 1, 2, 2), np.float32), np.zeros((self.sizes[-1], 10), np.float32), 0.0
+@pytest.mark.parametrize(("given", "peak"), [(None, 0.1), (0.02, 0.02)])
+def test_the_learning_rate_is_the_papers_or_what_is_given(
+    monkeypatch: pytest.MonkeyPatch, teacher: Twin, given: float | None, peak: float
+) -> None:
+    seen = Recorder(monkeypatch)
+    DeepInversion(learning_rate=given).synthesize([teacher], request_of(2))
+    assert seen.peaks == [peak]
 
 
 @pytest.mark.parametrize("count", [7, 10, 23, 200])
@@ -121,52 +133,39 @@ def test_batches_are_of_one_size(monkeypatch: pytest.MonkeyPatch, teacher: Twin)
     seen = Recorder(monkeypatch)
     DeepInversion(batch=32, iterations=5).synthesize([teacher], request_of(100))
     assert seen.sizes == [25, 25, 25, 25]
-    assert seen.stages == [Stage(5, 1, 2)] * 4
+    assert seen.stages == [(Stage(5, 1, 2, True),)] * 4
 
 
 def test_the_settings_are_the_papers() -> None:
-    small = DeepInversion(schedule="paper").objective(request_of())
-    assert (small.learning_rate, small.feature_weight, small.tv_l2, small.l2) == (0.1, 10, 1e-3, 0)
+    small = DeepInversion(schedule="paper").weights(request_of())
+    assert (small.feature_weight, small.tv_l2, small.l2) == (10, 1e-3, 0)
     large_request = SynthesisRequest(1, (3, 224, 224), 1000)
-    large = DeepInversion(schedule="paper").objective(large_request)
-    assert (large.learning_rate, large.feature_weight, large.tv_l2, large.l2) == (0.25, 0.01, 1e-4, 1e-5)
+    large = DeepInversion(schedule="paper").weights(large_request)
+    assert (large.feature_weight, large.tv_l2, large.l2) == (0.01, 1e-4, 1e-5)
     assert small.first_multiplier == large.first_multiplier == 10
     assert small.class_weight == large.class_weight == 1
-    assert DeepInversion(schedule="paper").stages(request_of()) == [Stage(2000, 1, 2)]
-    assert DeepInversion(schedule="paper").stages(large_request) == [Stage(2000, 2, 15), Stage(1000, 1, 30)]
+    assert DeepInversion(schedule="paper").stages(request_of()) == [Stage(2000, 1, 2, True)]
+    assert DeepInversion(schedule="paper").stages(large_request) == [Stage(2000, 2, 15, True), Stage(1000, 1, 30, True)]
 
 
 def test_a_short_schedule_is_a_tenth() -> None:
-    assert DeepInversion(schedule="short").stages(request_of()) == [Stage(200, 1, 2)]
+    assert DeepInversion(schedule="short").stages(request_of()) == [Stage(200, 1, 2, True)]
     large = SynthesisRequest(1, (3, 64, 64), 10)
-    assert DeepInversion(schedule="short").stages(large) == [Stage(200, 2, 15), Stage(100, 1, 30)]
-    assert DeepInversion(schedule="short").objective(request_of()).feature_weight == 1
-    assert DeepInversion(schedule="short").objective(large).feature_weight == 0.01
+    assert DeepInversion(schedule="short").stages(large) == [Stage(200, 2, 15, True), Stage(100, 1, 30, True)]
+    assert DeepInversion(schedule="short").weights(request_of()).feature_weight == 1
+    assert DeepInversion(schedule="short").weights(large).feature_weight == 0.01
 
 
 def test_auto_depends_on_the_device() -> None:
-    assert DeepInversion().stages(request_of()) == [Stage(200, 1, 2)]
-    assert DeepInversion().stages(request_of(device="cuda:0")) == [Stage(2000, 1, 2)]
+    assert DeepInversion().stages(request_of()) == [Stage(200, 1, 2, True)]
+    assert DeepInversion().stages(request_of(device="cuda:0")) == [Stage(2000, 1, 2, True)]
 
 
 def test_what_is_given_is_kept() -> None:
     method = DeepInversion(iterations=30, feature_weight=0.0, tv_l2=0.5, jitter=0, learning_rate=0.02)
-    objective = method.objective(request_of())
-    assert (objective.feature_weight, objective.tv_l2, objective.learning_rate) == (0, 0.5, 0.02)
-    assert method.stages(SynthesisRequest(1, (3, 224, 224))) == [Stage(20, 2, 0), Stage(10, 1, 0)]
-
-
-def test_the_learning_rate_warms_up_and_falls() -> None:
-    rates = list(inversion._learning_rates(20, 2.0))
-    # A tenth of 20 iterations warms up; then half a cosine over the other 18.
-    assert rates[:3] == pytest.approx([1.0, 2.0, 2.0])
-    assert rates[11] == pytest.approx(1.0)
-    assert rates[8] == pytest.approx(2 * 0.75)
-    assert rates[19] == pytest.approx(1 + np.cos(np.pi * 17 / 18))
-    long = list(inversion._learning_rates(2000, 1.0))
-    assert long[49] == pytest.approx(0.5)
-    assert long[100] == pytest.approx(1)
-    assert list(inversion._learning_rates(1, 3.0)) == pytest.approx([3.0])
+    weights = method.weights(request_of())
+    assert (weights.feature_weight, weights.tv_l2) == (0, 0.5)
+    assert method.stages(SynthesisRequest(1, (3, 224, 224))) == [Stage(20, 2, 0, True), Stage(10, 1, 0, True)]
 
 
 @pytest.mark.parametrize(("pooled", "shrinks"), [(True, [2, 1]), (False, [1, 1])])
@@ -181,9 +180,10 @@ def test_a_graph_of_one_size_is_not_shrunk(
     twin = Twin.from_model(graph.load(model_of("float[n,3,64,64] x", "float[n,10] y", nodes, weights)))
     seen = Recorder(monkeypatch)
     DeepInversion(iterations=3).synthesize([twin], SynthesisRequest(2, (3, 64, 64), 10))
-    assert [stage.shrink for stage in seen.stages] == shrinks
-    assert sum(stage.iterations for stage in seen.stages) == 3
-    assert seen.stages[0].jitter == (15 if pooled else 30)
+    (stages,) = seen.stages
+    assert [stage.shrink for stage in stages] == shrinks
+    assert sum(stage.iterations for stage in stages) == 3
+    assert stages[0].jitter == (15 if pooled else 30)
 
 
 def test_a_second_teacher_competes(teacher: Twin, tiny: Model) -> None:
@@ -197,8 +197,28 @@ def test_a_second_teacher_competes(teacher: Twin, tiny: Model) -> None:
     assert not np.array_equal(images(0.2, teacher, rival), alone)
 
 
+def test_the_quantized_network_competes_where_no_second_teacher_is_given(teacher: Twin) -> None:
+    calls = 0
+
+    def student() -> Callable[[torch.Tensor], torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        return lambda images: (images.flatten(1) @ torch.ones(256, 10)).sin()
+
+    method = DeepInversion(iterations=3, competition=0.2, batch=2)
+    found = method.synthesize([teacher], request_of(4, student=student)).images
+    assert calls == 1
+    assert not np.array_equal(found, replace(method, competition=0.0).synthesize([teacher], request_of(4)).images)
+
+
+def test_a_second_teacher_that_nobody_looks_at_is_said(teacher: Twin) -> None:
+    (note,) = DeepInversion(iterations=1).synthesize([teacher, teacher], request_of(2)).notes
+    assert note == "deepinversion inverts the first of the 2 teachers alone; lis inverts several together"
+    assert DeepInversion(iterations=1, competition=0.2).synthesize([teacher, teacher], request_of(2)).notes == ()
+
+
 def test_competition_without_a_rival_is_refused(teacher: Twin) -> None:
-    with pytest.raises(ModelError, match=r"competition=0\.2 needs a second network .*; give the model and"):
+    with pytest.raises(ModelError, match=r"competition=0\.2 needs a network to compete with.*; give the model and"):
         DeepInversion(competition=0.2).synthesize([teacher], request_of())
 
 
@@ -216,7 +236,7 @@ def test_without_normalization_the_way_out_is_said(digits_folded: Path) -> None:
 
 
 def test_images_that_are_no_numbers_are_said_to_be(teacher: Twin) -> None:
-    with pytest.raises(SamplesError, match="the images became NaN; lower learning_rate or feature_weight"):
+    with pytest.raises(SamplesError, match="the images became NaN; lower learning_rate or the losses' weights"):
         DeepInversion(iterations=2, feature_weight=float("nan")).synthesize([teacher], request_of(2))
 
 
@@ -238,11 +258,12 @@ def test_progress_tells_the_terms(teacher: Twin) -> None:
 
     class Watch:
         def start(self, title: str, total: int) -> None:
-            assert (title, total) == ("deepinversion", 4)
+            assert (title, total) == ("deepinversion", 24)
 
         def advance(self, steps: int = 1, **figures: float) -> None:
             seen.append(figures)
 
-    method = DeepInversion(iterations=2, batch=2)
+    method = DeepInversion(iterations=12, batch=2)
     method.synthesize([teacher], request_of(4, preprocess=PREPROCESSES["raw"]), Watch())
-    assert [set(figures) for figures in seen] == [{"feature", "distance", "class"}] * 4
+    assert [index % 12 for index, figures in enumerate(seen) if figures] == [9, 11] * 2  # the tenth and the last
+    assert all(set(figures) == {"feature", "distance", "class"} for figures in seen if figures)
