@@ -19,7 +19,8 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
 
     Rules, each applied only where the target has integer kernels for the result: (1) a BatchNormalization that was not
     folded becomes the 1x1 depthwise Conv that it is: in integers, with the Relu after it, it costs less than the way to
-    float and back, and one scale for each channel holds its factors exactly; (2) ReduceMean over height and width
+    float and back, and one scale for each channel holds its factors exactly (not where activations stay float between
+    weighted operators, as for TensorRT); (2) ReduceMean over height and width
     becomes GlobalAveragePool; (3) a 1x1 Conv of one pixel that no weighted node follows (a classifier's last layer)
     becomes Gemm, whose kernel writes float: logits then need no range. The result of a rewritten node keeps its name.
 
@@ -28,7 +29,7 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
     """
     names = Names(model.graph)
     done = []
-    for node in batch_normalizations(model) if "Conv" in target.quantized_ops else []:
+    for node in batch_normalizations(model) if "Conv" in target.quantized_ops and target.style != "inputs" else []:
         done += [node.name] if _to_depthwise(model.graph, node, target, names) else []
     for node in list(model.graph) if "GlobalAveragePool" in target.quantized_ops else []:
         done += [node.name] if _to_pool(model.graph, node, names) else []

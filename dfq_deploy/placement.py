@@ -1,6 +1,7 @@
 """Decides which tensors of a float model are quantized for a target: where Q and DQ stand.
 
-The rules, applied to the main graph (what stands inside If, Loop or Scan stays float):
+The rules, applied to the main graph (what stands inside If, Loop or Scan stays float), for a target of style
+``kernels``:
 
 1. A weighted node (Conv, Gemm, MatMul...) that the target has an integer kernel for reads quantized activations and a
    quantized constant weight; a MatMul may read two activations. One that cannot be quantized is listed with the reason.
@@ -13,6 +14,11 @@ The rules, applied to the main graph (what stands inside If, Loop or Scan stays 
    shares none: one zero point would keep the runtime from folding the Relu.
 5. Everything else (BatchNormalization that is left, Softmax, ReduceMean...) stays float. Only float32 tensors are
    touched, so what computes shapes never is.
+
+For ``inputs`` rule 1 holds, and instead of the others: the branch of an Add that is not a convolution's output is
+quantized too, what is quantized of a moving operator's tensors (the inputs of a Concat, say) shares one encoding, and
+everything else stays float. For ``everything`` all float tensors are quantized, but for those of rule 2 that lie
+before the Relu or Clip.
 """
 
 from collections.abc import Collection, Mapping
@@ -28,10 +34,10 @@ from dfq_deploy.rules import (
     known_limits,
     name_of,
     obstacle,
-    quantized_values,
     shared_groups,
     weight_axis,
 )
+from dfq_deploy.styles import values_of_style
 from dfq_deploy.targets import Target
 from dfq_deploy.weights import Bounds, encoding_of_weight, extremes, room_for_bias
 
@@ -49,7 +55,7 @@ class Placement:
             its encoding must not reach beyond, or the runtime cannot fold that operator away.
         weights: name of each initializer that is quantized -> its type and channel axis, None for per tensor.
         biases: name of each bias initializer that is stored as int32 -> the activation and the weight whose scales'
-            product is its scale; where several nodes read one bias, those of the first.
+            product is its scale; where several nodes read one bias, those of the first. Empty where biases stay float.
         left_float: name, operator and reason of each weighted node that stays float.
     """
 
@@ -75,7 +81,7 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
         if node.op_type in WEIGHTED_OPS
     }
     heads = {node for node, reason in obstacles.items() if reason is None}
-    quantized = quantized_values(list(graph), heads, target, apart)
+    quantized = values_of_style(list(graph), heads, target, apart)
     limits = known_limits(graph, quantized)
     shared = shared_groups(graph, quantized, limits, target, apart)
     in_order = [*graph.inputs, *(value for node in graph for value in node.outputs)]
@@ -84,7 +90,7 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
         shared=shared,
         limits={name_of(value): limits[value] for value in in_order if value in quantized and value in limits},
         weights=_weights(graph, heads, target),
-        biases=_biases(graph, heads),
+        biases={} if target.float_bias else _biases(graph, heads),
         left_float=tuple(
             (node.name or "", node.op_type, reason) for node, reason in obstacles.items() if reason is not None
         ),
@@ -143,11 +149,19 @@ def _weights(graph: ir.Graph, heads: set[ir.Node], target: Target) -> dict[str, 
         if weight is None:
             continue
         name = name_of(node.inputs[1])
-        per_channel = target.per_channel and (node.op_type != "MatMul" or len(weight.shape) == 2)
-        axis = weight_axis(node) if per_channel else None
+        axis = weight_axis(node) if _is_per_channel(node, weight, target) else None
         # Two readers that disagree on the channel axis can only share one scale for all of it.
-        found[name] = (target.weight, axis if found.get(name, (None, axis))[1] == axis else None)
+        axis = axis if found.get(name, (None, axis))[1] == axis else None
+        found[name] = (target.weight if axis is not None else target.weight_per_tensor or target.weight, axis)
     return found
+
+
+def _is_per_channel(node: ir.Node, weight: ir.TensorProtocol, target: Target) -> bool:
+    if not target.per_channel or node.op_type not in target.channel_ops:
+        return False
+    # The channels of a grouped ConvTranspose lie on two axes of its weight.
+    grouped = node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1
+    return not grouped and (node.op_type != "MatMul" or len(weight.shape) == 2)
 
 
 def _biases(graph: ir.Graph, heads: set[ir.Node]) -> dict[str, tuple[str, str]]:

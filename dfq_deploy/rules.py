@@ -17,7 +17,9 @@ __all__ = [
     "UNBOUNDED",
     "Limits",
     "activation_inputs",
+    "is_gemv",
     "known_limits",
+    "landing",
     "name_of",
     "obstacle",
     "quantized_values",
@@ -49,8 +51,9 @@ def _is_float(value: ir.Value) -> bool:
 
 def obstacle(node: ir.Node, target: Target) -> str | None:
     """Why a weighted node cannot be quantized; None where it can."""
-    if node.op_type not in target.quantized_ops:
-        return f"{target.runtime} has no integer {node.op_type}"
+    if node.op_type not in target.quantized_ops or (target.skips_gemv and is_gemv(node)):
+        kind = "matrix-vector product" if node.op_type in target.quantized_ops else node.op_type
+        return f"{target.runtime} has no integer {kind}"
     weight = constant_of(node.inputs[1])
     if weight is None and node.op_type != "MatMul":
         return f"its weight '{name_of(node.inputs[1])}' is computed, not a constant"
@@ -62,7 +65,13 @@ def obstacle(node: ir.Node, target: Target) -> str | None:
         pool = _unreliable_source(value, target)
         if pool is not None:
             return f"{target.runtime} would run {pool.op_type} '{pool.name}' before it in integers, and gets it wrong"
-    return _bias_obstacle(node, weight)
+    return _bias_obstacle(node, weight, target)
+
+
+def is_gemv(node: ir.Node) -> bool:
+    """True for a MatMul whose result has one row or one column."""
+    shape = node.outputs[0].shape if node.op_type == "MatMul" else None
+    return shape is not None and len(shape) > 1 and any(dim == 1 for dim in list(shape)[-2:])
 
 
 def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
@@ -72,7 +81,7 @@ def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
     count_include_pad, and has no dilations: the session then refuses the whole model.
     """
     seen: set[ir.Node] = set()
-    waiting = [value.producer()]
+    waiting = [value.producer()] if "AveragePool" in target.quantized_ops else []
     while waiting:
         node = waiting.pop()
         if node is None or node in seen:
@@ -91,9 +100,9 @@ def _is_unreliable(node: ir.Node) -> bool:
     return node.op_type == "AveragePool" and (ceil or dilated)
 
 
-def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None) -> str | None:
+def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None, target: Target) -> str | None:
     value = node.inputs[2] if len(node.inputs) > 2 else None
-    if value is None or weight is None:
+    if value is None or weight is None or target.float_bias:
         return None
     bias = constant_of(value)
     if bias is None:
@@ -108,8 +117,8 @@ def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None) -> str | Non
     return None
 
 
-def _landing(value: ir.Value, target: Target) -> ir.Value:
-    """Where the output of an integer kernel is quantized: after the Relu or Clip that is its only reader."""
+def landing(value: ir.Value, target: Target) -> ir.Value:
+    """Where the output of an integer kernel is quantized: after the Relu or Clip that is its only reader, if any."""
     if len(value.uses()) != 1 or value.is_graph_output():
         return value
     node: ir.Node = next(iter(value.uses())).node
@@ -178,7 +187,7 @@ def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:
     """Where the outputs of a node of rule 3 or 4 are quantized."""
     if node.op_type == "Split":
         return list(node.outputs)
-    return [node.outputs[0] if node.op_type in target.passing_ops else _landing(node.outputs[0], target)]
+    return [node.outputs[0] if node.op_type in target.passing_ops else landing(node.outputs[0], target)]
 
 
 def quantized_values(
@@ -196,9 +205,9 @@ def quantized_values(
             wanted.update(activation_inputs(node))
     quantized = {value for node in heads for value in activation_inputs(node)}
     for node in heads:
-        landing = _landing(node.outputs[0], target)
-        if landing in wanted or (node.op_type not in target.float_output_ops and node.name not in apart):
-            quantized.add(landing)
+        written = landing(node.outputs[0], target)
+        if written in wanted or (node.op_type not in target.float_output_ops and node.name not in apart):
+            quantized.add(written)
     size = -1
     while size != len(quantized):
         size = len(quantized)
@@ -228,19 +237,26 @@ def shared_groups(
     target: Target,
     apart: Collection[str] = (),
 ) -> tuple[frozenset[str], ...]:
-    """Groups of one encoding; hands the limits of a moved tensor on to the moved one (in ``limits``)."""
+    """Groups of one encoding; hands the limits of a moved tensor on to the moved one (in ``limits``).
+
+    Where only the inputs of weighted operators are quantized, encodings are symmetric and limits cost nothing: what is
+    quantized of a moving operator's tensors shares one.
+    """
     groups: dict[ir.Value, set[ir.Value]] = {value: {value} for value in quantized}
     for node in graph:
         if node.op_type not in target.passing_ops or not _follows(node, target) or node.name in apart:
             continue
         values = [*activation_inputs(node), *_outputs(node, target)]
-        if not quantized.issuperset(values):
+        if target.style == "inputs":
+            values = [value for value in values if value in quantized]
+        elif not quantized.issuperset(values):
             continue
-        bounds = {limits.get(value, UNBOUNDED) for value in activation_inputs(node)}
-        if len(bounds) > 1:
-            continue
-        if bounds != {UNBOUNDED}:
-            limits.update(dict.fromkeys(_outputs(node, target), *bounds))
+        else:
+            bounds = {limits.get(value, UNBOUNDED) for value in activation_inputs(node)}
+            if len(bounds) > 1:
+                continue
+            if bounds != {UNBOUNDED}:
+                limits.update(dict.fromkeys(_outputs(node, target), *bounds))
         union = set().union(*(groups[value] for value in values))
         groups.update(dict.fromkeys(union, union))
     names = {frozenset(name_of(value) for value in group) for group in groups.values() if len(group) > 1}
@@ -249,6 +265,6 @@ def shared_groups(
 
 def weight_axis(node: ir.Node) -> int:
     """The output channel's axis of a weighted node's weight; for MatMul and Gemm the columns."""
-    if node.op_type == "Conv":
-        return 0
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return 0 if node.op_type == "Conv" else 1
     return 0 if node.attributes.get_int("transB", 0) else 1

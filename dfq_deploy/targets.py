@@ -1,11 +1,20 @@
-"""What each runtime accepts, as data."""
+"""What each runtime accepts, as data. The sources of each rule stand in :mod:`dfq_deploy.checking`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias
 
 from dfq_deploy.encodings import QuantType
 from dfq_deploy.errors import TargetError
 
-__all__ = ["REFUSED", "TARGETS", "Target", "find_target"]
+__all__ = ["REFUSED", "TARGETS", "Style", "Target", "find_target"]
+
+Style: TypeAlias = Literal["kernels", "inputs", "everything"]
+"""Where Q and DQ stand.
+
+``kernels``: on what every integer kernel reads and writes, where integers follow (ONNX Runtime, OpenVINO).
+``inputs``: on what weighted operators read, and on the residual branch of an Add; nowhere else (TensorRT).
+``everything``: on every float tensor, the graph's inputs and outputs included (Qualcomm's NPU).
+"""
 
 
 @dataclass(frozen=True)
@@ -17,7 +26,8 @@ class Target:
         runtime: what runs the file, for people.
         activation: type of activations, always per tensor.
         weight: type of weights.
-        per_channel: one weight scale per output channel.
+        weight_per_tensor: type of weights that have one scale for all channels; None is the same.
+        per_channel: one weight scale per output channel, for the operators of ``channel_ops``.
         quantized_ops: operators whose inputs and outputs are quantized.
         passing_ops: operators that move values without changing them: input and output share one
             encoding, and they are quantized only between quantized operators.
@@ -25,6 +35,15 @@ class Target:
         float_output_ops: operators whose integer kernel can write float: a graph output behind one
             of them stays float.
         exporter: the exporter that writes its file.
+        rules: names of the rules that ``dfq-deploy check`` applies (:mod:`dfq_deploy.checking`).
+        pairs: types of activation and weight that a kernel of the runtime takes together.
+        channel_ops: weighted operators that take a scale for each output channel.
+        style: where Q and DQ stand.
+        float_bias: biases stay float; else they are int32 of scale s_x * s_w.
+        static_shapes: no dimension of the file may be open; an open batch is fixed to 1.
+        skips_gemv: a matrix-vector product stays float.
+        whole_ops: all operators that the runtime has, where none may be left to another one; None where others may.
+        refine: refinements that the target needs before the default ones.
     """
 
     name: str
@@ -37,30 +56,163 @@ class Target:
     fused_activations: frozenset[str]
     float_output_ops: frozenset[str]
     exporter: str
+    rules: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    channel_ops: frozenset[str]
+    style: Style = "kernels"
+    float_bias: bool = False
+    static_shapes: bool = False
+    skips_gemv: bool = False
+    whole_ops: frozenset[str] | None = None
+    refine: tuple[str, ...] = ()
+    weight_per_tensor: QuantType | None = None
 
+
+U8 = QuantType(8, signed=False, symmetric=False)
+S8 = QuantType(8, signed=True, symmetric=False)
+S8_SYMMETRIC = QuantType(8, signed=True, symmetric=True)
+
+CLIPPING = frozenset({"Relu", "Clip"})
+"""What an integer kernel does by where its output saturates."""
+
+MOVING = frozenset(
+    {"Concat", "Dropout", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice"}
+    | {"Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
+
+GENERAL_RULES = (
+    *("constant-parameters", "positive-scale", "activation-type", "weight-type", "per-tensor-activation"),
+    *("per-channel-weight", "channel-axis", "float-weighted", "opset"),
+)
+"""What holds for every runtime, with the types and operators of its own."""
 
 CPU = Target(
     name="cpu",
     runtime="ONNX Runtime on x86 and Arm CPUs",
     # u8 activations with s8 weights: the pair that ONNX Runtime fuses everywhere. It rewrites s8
     # activations to u8 itself, but not where one Q feeds two DQs, which residual networks have.
-    activation=QuantType(8, signed=False, symmetric=False),
-    weight=QuantType(8, signed=True, symmetric=True),
+    activation=U8,
+    weight=S8_SYMMETRIC,
     per_channel=True,
     quantized_ops=frozenset(
         {"Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"}
     ),
-    passing_ops=frozenset(
-        {"Concat", "Dropout", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice"}
-        | {"Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
-    ),
-    fused_activations=frozenset({"Relu", "Clip"}),
+    passing_ops=MOVING,
+    fused_activations=CLIPPING,
     # QGemm and MatMulIntegerToFloat; QLinearConv writes integers only.
     float_output_ops=frozenset({"Gemm", "MatMul"}),
     exporter="qdq",
+    rules=(*GENERAL_RULES, "symmetric-weight", "integer-bias", "shared-int8"),
+    pairs=(("u8", "s8"), ("s8", "s8"), ("u8", "u8")),
+    channel_ops=frozenset({"Conv", "Gemm", "MatMul"}),
 )
 
-TARGETS: dict[str, Target] = {target.name: target for target in (CPU,)}
+OPENVINO = replace(
+    CPU,
+    name="openvino",
+    runtime="OpenVINO on Intel CPUs, GPUs and NPUs",
+    # It reads Q and DQ as FakeQuantize and finds its own integer kernels from these.
+    rules=(*GENERAL_RULES, "symmetric-weight", "integer-bias"),
+)
+
+TENSORRT = Target(
+    name="tensorrt",
+    runtime="TensorRT 10 and 11 on NVIDIA GPUs",
+    activation=S8_SYMMETRIC,
+    weight=S8_SYMMETRIC,
+    per_channel=True,
+    quantized_ops=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"}),
+    passing_ops=MOVING,
+    fused_activations=CLIPPING,
+    float_output_ops=frozenset(),
+    exporter="qdq",
+    rules=(
+        *GENERAL_RULES,
+        *("zero-point", "float-bias", "qdq-format", "concat-scale", "residual-branch", "quantized-output"),
+        *("split-activation",),
+    ),
+    pairs=(("s8", "s8"),),
+    channel_ops=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"}),
+    style="inputs",
+    float_bias=True,
+    skips_gemv=True,
+)
+
+XNNPACK = replace(
+    CPU,
+    name="xnnpack",
+    runtime="ONNX Runtime with XNNPACK on phones",
+    activation=S8,
+    # What XNNPACK has no kernel for runs on ONNX Runtime's own.
+    rules=(*GENERAL_RULES, "symmetric-weight", "integer-bias", "u8s8", "static-shape", "two-dimensional"),
+    pairs=(("s8", "s8"), ("u8", "u8")),
+    channel_ops=frozenset({"Conv"}),
+    static_shapes=True,
+)
+
+NNAPI = replace(
+    CPU,
+    name="nnapi",
+    runtime="ONNX Runtime with NNAPI on Android",
+    weight=U8,
+    per_channel=False,
+    quantized_ops=frozenset({"Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "Sigmoid"}),
+    # Flatten, Squeeze and the like have no quantized form there, but a float one.
+    passing_ops=frozenset({"Concat", "MaxPool", "Reshape", "Resize", "Transpose"}),
+    # A Gemm is taken as a quantized one only if it writes integers.
+    float_output_ops=frozenset(),
+    rules=(
+        *GENERAL_RULES,
+        *("integer-bias", "int8-qlinear", "static-shape", "two-dimensional", "constant-weight"),
+    ),
+    pairs=(("u8", "u8"), ("u8", "s8")),
+    channel_ops=frozenset({"Conv"}),
+    static_shapes=True,
+)
+
+NNAPI_CHANNELS = replace(
+    NNAPI,
+    name="nnapi-per-channel",
+    runtime="ONNX Runtime with NNAPI on Android 10 and newer",
+    weight=S8_SYMMETRIC,
+    per_channel=True,
+    rules=(*NNAPI.rules, "symmetric-weight"),
+)
+
+QNN_OPS = frozenset(
+    {"Abs", "Add", "And", "ArgMax", "ArgMin", "Asin", "Atan", "AveragePool", "BatchNormalization", "Cast", "Ceil"}
+    | {"Clip", "Concat", "Conv", "ConvTranspose", "Cos", "CumSum", "DepthToSpace", "Div", "Einsum", "Elu", "Equal"}
+    | {"Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm"}
+    | {"GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization"}
+    | {"HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization"}
+    | {"LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "MatMul", "Max", "MaxPool", "Mean"}
+    | {"Min", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "RMSNormalization", "Reciprocal", "ReduceL2"}
+    | {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Resize", "Round"}
+    | {"ScatterElements", "ScatterND", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus", "SpaceToDepth"}
+    | {"Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose"}
+    | {"Unsqueeze", "Upsample", "Where"}
+)
+"""As onnxruntime-qnn 2.7 lists them (docs/execution_providers/QNN-ExecutionProvider.md)."""
+
+QNN = replace(
+    CPU,
+    name="qnn",
+    runtime="Qualcomm's NPU (HTP) through QNN",
+    weight_per_tensor=U8,  # the MatMul of the HTP backend takes no s8
+    quantized_ops=QNN_OPS - MOVING - CLIPPING,
+    passing_ops=MOVING & QNN_OPS,
+    float_output_ops=frozenset(),
+    rules=(*GENERAL_RULES, "symmetric-weight", "integer-bias", "static-shape", "operator", "float-tensor"),
+    pairs=tuple((activation, weight) for activation in ("u8", "u16") for weight in ("s8", "u8", "s4")),
+    channel_ops=frozenset({"Conv", "ConvTranspose"}),
+    style="everything",
+    static_shapes=True,
+    whole_ops=QNN_OPS,
+)
+
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (CPU, OPENVINO, TENSORRT, XNNPACK, NNAPI, NNAPI_CHANNELS, QNN)
+}
 
 REFUSED: dict[str, str] = {
     "coreml": "ONNX Runtime's Core ML provider has no QuantizeLinear or DequantizeLinear, so an INT8 model would "

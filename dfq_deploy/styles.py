@@ -1,0 +1,83 @@
+"""Which tensors are quantized, for each style of :data:`dfq_deploy.targets.Style`."""
+
+from collections.abc import Collection, Sequence
+
+import onnx_ir as ir
+
+from dfq_deploy.graph import constant_of
+from dfq_deploy.rules import activation_inputs, landing, quantized_values
+from dfq_deploy.targets import Target
+
+__all__ = ["residual_branch", "values_of_style"]
+
+
+def values_of_style(
+    nodes: Sequence[ir.Node], heads: set[ir.Node], target: Target, apart: Collection[str] = ()
+) -> set[ir.Value]:
+    """The activations that get Q and DQ.
+
+    Args:
+        heads: the weighted nodes that are quantized.
+        apart: names of nodes that one scale would break; ``kernels`` leaves them in float.
+    """
+    if target.style == "inputs":
+        return _inputs(nodes, heads)
+    if target.style == "everything":
+        return _everything(nodes, target)
+    return quantized_values(nodes, heads, target, apart)
+
+
+def residual_branch(node: ir.Node, heads: Collection[ir.Node]) -> ir.Value | None:
+    """The side of an Add that gets Q and DQ, so that the Add is folded into the convolution of the other side.
+
+    That is the side which no convolution of ``heads`` writes for the Add alone; of two convolutions the one that
+    fewer weighted nodes stand before, which is the shortcut. None where there is nothing to fold the Add into.
+    """
+    if node.op_type != "Add" or len(set(node.inputs)) != 2:
+        return None
+    sides = [value for value in node.inputs if value is not None and value.dtype == ir.DataType.FLOAT]
+    if len(sides) != 2 or any(constant_of(value) is not None for value in sides):
+        return None
+    folding = [value for value in sides if _is_written_for(value, heads)]
+    if len(folding) == 2:
+        depths = [_depth(value, heads) for value in sides]
+        return sides[0] if depths[0] < depths[1] else sides[1]
+    return next((value for value in sides if folding and value not in folding), None)
+
+
+def _is_written_for(value: ir.Value, heads: Collection[ir.Node]) -> bool:
+    """True if a weighted node writes ``value`` and nothing else reads it."""
+    return value.producer() in heads and len(value.uses()) == 1 and not value.is_graph_output()
+
+
+def _depth(value: ir.Value, heads: Collection[ir.Node]) -> int:
+    """How many weighted nodes stand before ``value``."""
+    seen: set[ir.Node] = set()
+    waiting = [value.producer()]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += node.predecessors()
+    return sum(node in heads for node in seen)
+
+
+def _inputs(nodes: Sequence[ir.Node], heads: set[ir.Node]) -> set[ir.Value]:
+    branches = (residual_branch(node, heads) for node in nodes)
+    return {value for node in heads for value in activation_inputs(node)} | {
+        value for value in branches if value is not None
+    }
+
+
+def _everything(nodes: Sequence[ir.Node], target: Target) -> set[ir.Value]:
+    """All float tensors but those between a kernel and the Relu or Clip that its quantization does the work of."""
+    found: set[ir.Value] = set()
+    inside: set[ir.Value] = set()
+    for node in nodes:
+        if node.op_type not in (target.whole_ops or ()):
+            continue
+        values = (value for value in (*node.inputs, *node.outputs) if value is not None)
+        found.update(v for v in values if v.dtype == ir.DataType.FLOAT and constant_of(v) is None)
+        if node.op_type in target.quantized_ops and landing(node.outputs[0], target) is not node.outputs[0]:
+            inside.add(node.outputs[0])
+    return found - inside
