@@ -120,6 +120,7 @@ class _Importer:
             operator=operator,
             host=frozenset(entry.arguments) | captured,
             on_host=on_host,
+            strides=view.integers("strides") or (),
         )
         if on_host and self._fold(step):
             return

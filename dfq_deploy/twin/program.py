@@ -31,6 +31,7 @@ class Step:
         operator: tensors in, tensor or tuple out.
         host: the positions of inputs that are read from the CPU.
         on_host: the outputs live on the CPU.
+        strides: the attribute of that name; empty where the node has none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Step:
     operator: Operator
     host: frozenset[int] = frozenset()
     on_host: bool = False
+    strides: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
