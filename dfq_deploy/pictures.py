@@ -5,12 +5,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from dfq_deploy.files import replacing
 from dfq_deploy.ports import channels_last
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.samples import Samples
+from dfq_deploy.synthesis.figures import caption
 
 __all__ = ["MAXIMUM", "contact_sheet"]
 
@@ -25,6 +26,9 @@ WIDEST = 1280
 
 MARGIN = 3
 
+LETTERS, LETTER_GREY = 13, 200
+"""Height in pixels and grey level of the caption."""
+
 DARK = 24
 """Grey level of the margins."""
 
@@ -35,6 +39,8 @@ def contact_sheet(samples: Samples, preprocess: Preprocess | None, path: Path) -
     With ``preprocess`` the colors are true; without it each image is stretched to its own smallest and
     largest value. Samples that are no images (rank other than 4, channels other than 1 or 3, wherever they
     stand) are left alone: nothing is written.
+
+    Where the samples have been assessed, a caption below says what came of it.
 
     Returns:
         whether the file was written.
@@ -49,7 +55,7 @@ def contact_sheet(samples: Samples, preprocess: Preprocess | None, path: Path) -
         return False
     pixels = _stretched(images) if preprocess is None else preprocess.pixels(images)
     columns = _columns(*pixels.shape[:3])
-    sheet = _grid(_resized(pixels, columns), columns)
+    sheet = _captioned(_grid(_resized(pixels, columns), columns), caption(samples.figures))
     with replacing(path) as partial:
         Image.fromarray(sheet if sheet.shape[2] == 3 else sheet[..., 0]).save(partial, format="PNG", optimize=True)
     return True
@@ -91,3 +97,24 @@ def _grid(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
         top, left = MARGIN + index // columns * step_down, MARGIN + index % columns * step_right
         sheet[top : top + height, left : left + width] = tile
     return sheet
+
+
+def _captioned(sheet: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """The sheet (H, W, C) with ``text`` below it, in as many lines as its width asks for."""
+    if not text:
+        return sheet
+    font = ImageFont.load_default(LETTERS)
+    lines = [""]
+    for part in text.split(", "):
+        longer = f"{lines[-1]}, {part}" if lines[-1] else part
+        if lines[-1] and font.getlength(longer) > sheet.shape[1] - 4 * MARGIN:
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    step = LETTERS + 2 * MARGIN
+    band = Image.new("L", (sheet.shape[1], step * len(lines) + MARGIN), DARK)
+    draw = ImageDraw.Draw(band)
+    for index, line in enumerate(lines):
+        draw.text((2 * MARGIN, index * step), line, LETTER_GREY, font=font)
+    rows = np.asarray(band)[..., None].repeat(sheet.shape[2], axis=2)
+    return np.concatenate([sheet, rows])

@@ -64,3 +64,18 @@ def test_what_is_no_image_gives_no_file(tmp_path: Path) -> None:
     for shape in ((2, 8), (2, 5, 8, 8), (2, 3, 8)):
         assert contact_sheet(Samples(np.zeros(shape, np.float32)), None, tmp_path / "sheet.png") is False
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_caption_says_what_came_of_the_samples(tmp_path: Path) -> None:
+    images = np.full((4, 3, 32, 32), 0.5, np.float32)
+    plain = sheet(Samples(images, figures={"target_hit": 1.0}), tmp_path / "plain.png")
+    short = sheet(Samples(images, figures={"confidence": 0.5}), tmp_path / "short.png")
+    long = sheet(
+        Samples(images, figures={"confidence": 0.5, "diversity": 0.5, "statistics_distance": 0.5}), tmp_path / "l.png"
+    )
+    for captioned, lines in ((short, 1), (long, 2)):
+        np.testing.assert_array_equal(captioned[: len(plain)], plain)
+        band = captioned[len(plain) :]
+        assert len(band) == lines * 19 + MARGIN
+        assert band.max() > 150
+        assert (band[:, -MARGIN:] == DARK).all()
