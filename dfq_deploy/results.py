@@ -19,6 +19,7 @@ from dfq_deploy.placement import Placement
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
+from dfq_deploy.shapes import fix_batch
 from dfq_deploy.targets import Target
 
 __all__ = ["Calibration", "Clock", "Outcome", "finish"]
@@ -64,6 +65,7 @@ class Outcome:
         held_out: samples that no step has used.
         choices: calibrator and refinements, for the report.
         warnings: sentences for the user.
+        batch: of the file where the target takes no open one.
     """
 
     source: ir.Model
@@ -77,6 +79,7 @@ class Outcome:
     seed: int
     preprocess: Preprocess | None
     warnings: tuple[str, ...]
+    batch: int = 1
 
 
 class Clock:
@@ -121,6 +124,7 @@ def _write(
 
     exporter: Exporter = plugins.find("exporters", outcome.target.exporter)()
     path = folder / "model.qdq.onnx"
+    outcome = replace(outcome, prepared=_closed(outcome))
     exporter.export(outcome.prepared, outcome.encodings, path)
     outcome.samples.save(folder / "samples.npz")
     contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
@@ -133,6 +137,15 @@ def _write(
     report["files"] = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
     write_report(report, folder)
     return report, tuple(sorted(file.name for file in folder.iterdir()))
+
+
+def _closed(outcome: Outcome) -> ir.Model:
+    """The model as the target takes it: after calibration, which wants large batches, and before any exporter."""
+    if not outcome.target.static_shapes:
+        return outcome.prepared
+    model = outcome.prepared.clone()
+    fix_batch(model, outcome.batch)
+    return model
 
 
 def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dict[str, Any]:
