@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks.headroom [--zoo FOLDER] [--models NAME...] [--headroom F...]
 
-The choice of ``dfq_deploy.pipeline.HEADROOM`` stands on this table. The images that it measures on are CIFAR-10
+The choice of ``dfq_deploy.quantize.HEADROOM`` stands on this table. The images that it measures on are CIFAR-10
 training images; no image of an evaluation set is touched.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import Samples, calibrate, pipeline, synthesize
+from dfq_deploy import Samples, calibrate, quantize, synthesize
 from dfq_deploy.evaluation.compare import compare
 
 CALIBRATION_IMAGES = 256
@@ -22,7 +22,7 @@ def row(model: ZooModel, name: str, samples: Samples, measured_on: Samples, fact
     """One line of the table."""
     cells = []
     for factor in factors:
-        with tempfile.TemporaryDirectory() as folder, mock.patch.object(pipeline, "HEADROOM", factor):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(quantize, "HEADROOM", factor):
             made = calibrate(model.bn, data=samples, preprocess=model.preprocess, output=Path(folder) / "out")
             assert made.model_path is not None
             cells.append(f"{compare(model.folded, made.model_path, measured_on).outputs[0].snr:.1f}")

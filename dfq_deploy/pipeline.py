@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, TypeAlias
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
+from dfq_deploy.bits import Bits
 from dfq_deploy.contracts import Calibrator, Synthesizer
-from dfq_deploy.encodings import Encoding, Range
+from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError, PluginError, SamplesError
-from dfq_deploy.feeding import Batches, known_tensors, refuse_misfit, split
+from dfq_deploy.feeding import refuse_misfit, split
 from dfq_deploy.files import probe
-from dfq_deploy.folding import fold_batch_normalization
 from dfq_deploy.graph import InputShapes, ModelSource
-from dfq_deploy.heads import keep_apart
-from dfq_deploy.lowering import lower
-from dfq_deploy.placement import Placement, encodings_of_weights, place, unify
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.quantize import encode, headroom_of, prepare, student_maker
 from dfq_deploy.results import Calibration, Clock, Outcome, finish
 from dfq_deploy.samples import Samples
 from dfq_deploy.targets import find_target
@@ -38,14 +36,6 @@ DEFAULT_REFINE = ("bias",)
 Refiner: TypeAlias = Callable[[ir.Model, dict[str, Encoding], Samples, Progress], dict[str, Encoding]]
 """Changes the model's weights and biases in place, and returns the encodings that belong to them."""
 
-HEADROOM = 1.2
-"""How much wider than measured the ranges of synthesized samples are made.
-
-Their features have the mean and the variance of real ones, but thinner tails: on resnet20_kd the largest
-values behind the last block reach 0.6 to 0.8 of those of real images. Clipping what is missing costs more
-than the resolution that the headroom takes. Chosen on CIFAR-10 training images (benchmarks/headroom.py).
-"""
-
 
 def synthesize(
     model: "ModelSource | Module",
@@ -54,6 +44,8 @@ def synthesize(
     teachers: "Sequence[ModelSource | Module]" = (),
     count: int | None = None,
     preprocess: Preprocess | None = None,
+    target: str = "cpu",
+    bits: str | Bits | None = None,
     seed: int = 0,
     device: str = "auto",
     input_shape: tuple[int, ...] | None = None,
@@ -68,6 +60,7 @@ def synthesize(
         teachers: the same network with its BatchNormalization kept, where ``model`` has lost it.
         count: number of samples; None leaves it to the size of the input.
         preprocess: what turns pixels into the input; it bounds the samples.
+        target, bits: what the quantized network is made for that some methods search against.
         seed: the same seed gives the same samples.
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
@@ -80,8 +73,10 @@ def synthesize(
     """
     from dfq_deploy.synthesis.session import synthesize_from
 
+    source = graph.load(exported(model, input_shape), input_shapes=input_shapes)
+    widths = Bits.parse(bits) if isinstance(bits, str) else bits
     return synthesize_from(
-        graph.load(exported(model, input_shape), input_shapes=input_shapes),
+        source,
         synth,
         [graph.load(exported(teacher, input_shape), input_shapes=input_shapes) for teacher in teachers],
         count=count,
@@ -89,6 +84,7 @@ def synthesize(
         seed=seed,
         device=device,
         ranges=input_ranges,
+        student=student_maker(source, find_target(target), widths),
         progress=progress,
     )
 
@@ -99,6 +95,8 @@ def calibrate(
     synth: str | Synthesizer | None = None,
     data: Samples | None = None,
     target: str = "cpu",
+    bits: str | Bits | None = None,
+    edge_bits: int | None = None,
     method: str | Calibrator | None = None,
     refine: Sequence[str] | None = None,
     teachers: "Sequence[ModelSource | Module]" = (),
@@ -117,6 +115,8 @@ def calibrate(
     An eighth of the samples is held out of everything and only used to compare float and INT8.
 
     Args:
+        bits: widths of weights and activations, e.g. ``w4a8``; None is 8 of both.
+        edge_bits: widths of the first and the last layer, where they are to be larger.
         method: a calibrator's name, or the calibrator itself; None is the one that measures best.
         refine: refinements in order, of :data:`REFINERS`; None is what measures best.
         output: the folder for the results; it is filled when all of them are there. None writes nothing
@@ -127,6 +127,8 @@ def calibrate(
     Raises:
         DfqError: one of its kinds, in one line.
     """
+    from dfq_deploy.synthesis.session import synthesize_from
+
     if (synth is None) == (data is None):
         raise SamplesError("calibrate needs either a synthesis method or data, and not both")
     refiners = DEFAULT_REFINE if refine is None else tuple(refine)
@@ -134,6 +136,7 @@ def calibrate(
         if name not in REFINERS:
             raise PluginError(f"no refinement '{name}'; installed: {', '.join(REFINERS)}")
     chosen = find_target(target)
+    widths = Bits.parse(bits, edge_bits) if isinstance(bits, str) else bits or Bits(edge=edge_bits)
     calibrator: Calibrator = (
         plugins.find("calibrators", method or DEFAULT_METHOD)() if method is None or isinstance(method, str) else method
     )
@@ -142,39 +145,31 @@ def calibrate(
     clock = Clock()
     model = exported(model, input_shape)
     source = graph.load(model, input_shapes=input_shapes)
-    samples = data or synthesize(
+    samples = data or synthesize_from(
         source,
-        synth=synth or "",
-        teachers=teachers,
+        synth or "",
+        [graph.load(exported(teacher, input_shape), input_shapes=input_shapes) for teacher in teachers],
         count=count,
         preprocess=preprocess,
         seed=seed,
         device=device,
-        input_shape=input_shape,
-        input_shapes=input_shapes if teachers else None,
-        input_ranges=input_ranges,
+        ranges=input_ranges,
+        student=student_maker(source, chosen, widths),
         progress=progress,
     )
     refuse_misfit(source, samples)
     clock.lap("samples")
     used, held = split(samples)
-    prepared = source.clone()
-    fold_batch_normalization(prepared)
-    lower(prepared, chosen)
-    placement = place(prepared, chosen)
-    measured = _ranges(prepared, placement, calibrator, used, preprocess, progress)
-    placement, kept_apart = keep_apart(prepared, chosen, placement, measured, used)
-    ranges = unify(measured, placement)
-    encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
-    encodings |= encodings_of_weights(prepared, placement, activations=encodings)
+    quantized = encode(prepare(source, chosen, widths), calibrator, used, preprocess, progress)
+    prepared = quantized.prepared
     clock.lap("ranges")
-    encodings, left_out = _refined(prepared, encodings, refine, used, progress)
+    encodings, left_out = _refined(prepared.model, quantized.encodings, refine, used, progress)
     clock.lap("refinement")
     outcome = Outcome(
         source=source,
-        prepared=prepared,
+        prepared=prepared.model,
         target=chosen,
-        placement=placement,
+        placement=prepared.placement,
         encodings=encodings,
         samples=samples,
         held_out=held,
@@ -185,11 +180,12 @@ def calibrate(
             if method is None
             else type(method).__name__,
             "refine": list(refiners),
-            "headroom": HEADROOM if samples.method else 1.0,
+            "headroom": headroom_of(widths.activations, samples),
+            "bits": str(widths),
         },
         seed=seed,
         preprocess=preprocess,
-        warnings=(*graph.notes(source), *samples.notes, *kept_apart, *left_out),
+        warnings=(*graph.notes(source), *samples.notes, *quantized.warnings, *left_out),
     )
     return finish(outcome, _name(model), output, clock, progress)
 
@@ -224,22 +220,3 @@ def _refined(
                 raise ModelError(f"refinement '{name}' cannot run: {reason}; leave it out with --refine none") from None
             warnings.append(f"refinement '{name}' was left out, since the twin cannot run the model ({reason})")
     return encodings, tuple(warnings)
-
-
-def _ranges(
-    model: ir.Model,
-    placement: Placement,
-    calibrator: Calibrator,
-    samples: Samples,
-    preprocess: Preprocess | None,
-    progress: Progress,
-) -> dict[str, Range]:
-    """Measured ranges with headroom, but for the input, whose range is known where the preprocessing is."""
-    headroom = HEADROOM if samples.method else 1.0
-    measured = calibrator.ranges(model, placement.activations, Batches(model, samples), progress)
-    found = {tensor: Range(span.low * headroom, span.high * headroom) for tensor, span in measured.items()}
-    if preprocess is not None:
-        shape = samples.images.shape[1:]
-        known = preprocess.range(shape[-1] if graph.is_channels_last(model) else shape[0])
-        found.update((name, known) for name in known_tensors(model) & found.keys())
-    return found

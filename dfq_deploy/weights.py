@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
 
-__all__ = ["Bounds", "encoding_of_weight", "extremes", "room_for_bias"]
+__all__ = ["Bounds", "best_bounds", "encoding_of_weight", "extremes", "least_squares", "room_for_bias"]
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 
 Bounds: TypeAlias = Callable[[Floats, QuantType], tuple[Floats, Floats]]
 """Weights (channels, n) and their type -> the lower and the upper bound of each channel, shape (channels,)."""
+
+CANDIDATES = 100
+
+SMALLEST_PART = 0.2
+"""Of a channel's extremes: nothing is gained by clipping more, at 2 bits either."""
 
 LARGEST_BIAS = 2**30
 """Of an int32 bias: the other half of the accumulator is left to the products that it is added to."""
@@ -23,6 +28,25 @@ LARGEST_BIAS = 2**30
 def extremes(weights: Floats, _: QuantType) -> tuple[Floats, Floats]:
     """Least and greatest value of each row of (channels, n): nothing is clipped."""
     return weights.min(axis=1), weights.max(axis=1)
+
+
+def least_squares(weights: Floats, qtype: QuantType) -> tuple[Floats, Floats]:
+    """The part of each row's extremes whose rounding and clipping errors together are smallest, in steps of 1 %."""
+    low, high = (bound.astype(np.float64) for bound in extremes(weights, qtype))
+    best, best_error = np.ones(len(weights)), np.full(len(weights), np.inf)
+    for part in np.arange(CANDIDATES, dtype=np.float64)[::-1] / CANDIDATES + 1 / CANDIDATES:
+        if part < SMALLEST_PART:
+            break
+        encoding = Encoding.of_bounds(low * part, high * part, qtype, 0)
+        error = np.square(encoding.fake_quantize(weights) - weights, dtype=np.float64).sum(axis=1)
+        better = error < best_error
+        best[better], best_error[better] = part, error[better]
+    return low * best, high * best
+
+
+def best_bounds(weights: Floats, qtype: QuantType) -> tuple[Floats, Floats]:
+    """Extremes at 8 bits, where clipping costs more than it gains, and least squares below."""
+    return (extremes if qtype.bits >= 8 else least_squares)(weights, qtype)
 
 
 def encoding_of_weight(weight: Floats, qtype: QuantType, axis: int | None, bounds: Bounds = extremes) -> Encoding:

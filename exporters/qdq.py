@@ -19,6 +19,8 @@ from dfq_deploy.graph import WEIGHTED_OPS, constant_of
 from dfq_deploy.names import Names
 from dfq_deploy.weights import room_for_bias
 
+from .storage import element_type, is_clipped, packed, with_room_for
+
 __all__ = ["Qdq", "quantized_model"]
 
 LEAST_IR_VERSION = 7
@@ -32,11 +34,14 @@ class Qdq(Exporter):
     Args:
         external_data_above: bytes of initializers from which they are written to ``PATH.data`` beside the model;
             one protobuf file ends at 2 GiB.
+        integer_bias: store biases as int32; false for runtimes that want them in float. (ONNX Runtime rounds float ones
+            of quantized layers itself.)
     """
 
     summary: ClassVar[str] = "ONNX with QuantizeLinear and DequantizeLinear, for ONNX Runtime on CPUs"
 
     external_data_above: int = 2**31 - 2**24
+    integer_bias: bool = True
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
         """Write ``model`` quantized by ``encodings`` to ``path``; ``model`` stays as it is.
@@ -45,7 +50,7 @@ class Qdq(Exporter):
             ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
             OutputError: the file cannot be written.
         """
-        quantized = quantized_model(model, encodings)
+        quantized = quantized_model(model, encodings, integer_bias=self.integer_bias)
         tensors = [value.const_value for value in quantized.graph.initializers.values()]
         external = sum(tensor.nbytes for tensor in tensors if tensor is not None) > self.external_data_above
         data = path.with_name(f"{path.name}.data")
@@ -54,22 +59,24 @@ class Qdq(Exporter):
         return (path, data) if external else (path,)
 
 
-def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
+def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integer_bias: bool = True) -> ir.Model:
     """A copy of ``model`` in which every tensor of ``encodings`` is quantized.
 
     Rules: (1) an activation is followed by Q and DQ, and all its readers read the DQ; a quantized graph output keeps
     its name, and what produces it is renamed; (2) a weighted node whose activation and weight have encodings reads its
-    weight from an int8 initializer through a DQ; other readers of the weight keep the float one; (3) its constant bias
-    becomes int32 of scale s_x * s_w, through a DQ, one for each node; where that would overflow, the channel's weight
-    scale is raised; (4) initializers are no longer listed as graph inputs, since a runtime takes those for variable.
+    weight from an integer initializer through a DQ; other readers of the weight keep the float one; (3) its constant
+    bias becomes int32 of scale s_x * s_w, through a DQ, one for each node; where that would overflow, the channel's
+    weight scale is raised; it stays float where ``integer_bias`` is false; (4) initializers are no longer listed as
+    graph inputs, since a runtime takes those for variable; (5) 4 and 16 bits have types of their own in opset 21, to
+    which the copy is upgraded; other widths are kept in the next larger type, activations with a Clip between Q and DQ.
 
     Raises:
         ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
     """
-    copy = clone(model)
+    copy = with_room_for(clone(model), encodings.values())
     copy.ir_version = max(copy.ir_version, LEAST_IR_VERSION)
     RemoveInitializersFromInputsPass()(copy)
-    _Writer(copy.graph, encodings).write()
+    _Writer(copy.graph, encodings, integer_bias).write()
     drop_unused_initializers(copy.graph)
     return copy
 
@@ -77,8 +84,9 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Mo
 class _Writer:
     """Inserts the nodes; holds the graph, its encodings and the names in use."""
 
-    def __init__(self, graph: ir.Graph, encodings: Mapping[str, Encoding]) -> None:
+    def __init__(self, graph: ir.Graph, encodings: Mapping[str, Encoding], integer_bias: bool) -> None:
         self.graph = graph
+        self.integer_bias = integer_bias
         self.encodings = dict(encodings)
         self.names = Names(graph)
         self.start = next(iter(graph), None)
@@ -89,13 +97,14 @@ class _Writer:
         _refuse(self.graph, self.encodings, activations)
         nodes = [node for node in self.graph if self._is_quantized(node)]
         for node in nodes:
-            self._make_room(node)
+            if self._has_integer_bias(node):
+                self._make_room(node)
         stored: dict[ir.Value, ir.Value] = {}
         for node in nodes:
             activation, weight, *bias = node.inputs
             if activation is None or weight is None:
                 continue
-            if bias and bias[0] is not None and constant_of(bias[0]) is not None:
+            if self._has_integer_bias(node) and bias[0] is not None:
                 self._store_bias(node, activation, weight, bias[0])
             if weight not in stored:
                 stored[weight] = self._store_weight(weight, node)
@@ -108,21 +117,35 @@ class _Writer:
             return False
         return all(value is not None and value.name in self.encodings for value in node.inputs[:2])
 
-    def _make_room(self, node: ir.Node) -> None:
+    def _has_integer_bias(self, node: ir.Node) -> bool:
         bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+        return self.integer_bias and bias is not None
+
+    def _make_room(self, node: ir.Node) -> None:
+        bias = constant_of(node.inputs[2])
         if bias is not None:
             activation, weight = (value.name or "" for value in node.inputs[:2] if value is not None)
             room = room_for_bias(self.encodings[weight], bias.numpy(), self.encodings[activation])
             self.encodings[weight] = room
 
     def _quantize(self, value: ir.Value, encoding: Encoding) -> None:
-        """``value`` -> Q -> DQ -> every reader of ``value``."""
+        """``value`` -> Q -> (Clip ->) DQ -> every reader of ``value``."""
         name, producer = value.name or "", value.producer()
-        parameters = self._parameters(name, encoding)
+        clipped = is_clipped(encoding.qtype)
+        kind = element_type(encoding.qtype, clipped=clipped)
+        parameters = self._parameters(name, encoding, kind)
         quantize = ir.node("QuantizeLinear", [value, *parameters], name=self.names.fresh(f"{name}_QuantizeLinear"))
-        integers = quantize.outputs[0]
-        integers.name, integers.shape = self.names.fresh(f"{name}_quantized"), value.shape
-        integers.type = ir.TensorType(parameters[1].dtype or ir.DataType.UINT8)
+        steps = [quantize]
+        if clipped:
+            ends = [
+                self._initializer(f"{name}_{end}", np.asarray(bound, kind.numpy()))
+                for end, bound in (("least", encoding.qtype.qmin), ("largest", encoding.qtype.qmax))
+            ]
+            steps.append(ir.node("Clip", [quantize.outputs[0], *ends], name=self.names.fresh(f"{name}_Clip")))
+        for step in steps:
+            integers = step.outputs[0]
+            integers.name, integers.shape = self.names.fresh(f"{name}_quantized"), value.shape
+            integers.type = ir.TensorType(kind)
         dequantize = ir.node(
             "DequantizeLinear", [integers, *parameters], name=self.names.fresh(f"{name}_DequantizeLinear")
         )
@@ -138,15 +161,16 @@ class _Writer:
         else:
             floats.name = self.names.fresh(f"{name}_dequantized")
         if producer is not None:
-            self.graph.insert_after(producer, [quantize, dequantize])
+            self.graph.insert_after(producer, [*steps, dequantize])
         elif self.start is not None:
-            self.graph.insert_before(self.start, [quantize, dequantize])
+            self.graph.insert_before(self.start, [*steps, dequantize])
 
     def _store_weight(self, value: ir.Value, before: ir.Node) -> ir.Value:
         name = value.name or ""
         encoding = self.encodings[name]
-        integers = encoding.quantize(_array(value)).astype(_storage(encoding))
-        inputs = [self._initializer(f"{name}_quantized", integers), *self._parameters(name, encoding)]
+        kind = element_type(encoding.qtype)
+        integers = packed(encoding.quantize(_array(value)), kind, self.names.fresh(f"{name}_quantized"))
+        inputs = [self._registered(integers), *self._parameters(name, encoding, kind)]
         return self._dequantized(name, inputs, encoding.axis, before)
 
     def _store_bias(self, node: ir.Node, activation: ir.Value, weight: ir.Value, bias: ir.Value) -> None:
@@ -165,13 +189,15 @@ class _Writer:
         output.shape, output.type = inputs[0].shape, ir.TensorType(ir.DataType.FLOAT)
         return output
 
-    def _parameters(self, name: str, encoding: Encoding) -> tuple[ir.Value, ir.Value]:
-        zero_point = encoding.zero_point.astype(_storage(encoding))
-        return self._initializer(f"{name}_scale", encoding.scale), self._initializer(f"{name}_zero_point", zero_point)
+    def _parameters(self, name: str, encoding: Encoding, kind: ir.DataType) -> tuple[ir.Value, ir.Value]:
+        zero_point = packed(encoding.zero_point, kind, self.names.fresh(f"{name}_zero_point"))
+        return self._initializer(f"{name}_scale", encoding.scale), self._registered(zero_point)
 
     def _initializer(self, name: str, array: NDArray[Any]) -> ir.Value:
-        tensor = ir.tensor(array, name=self.names.fresh(name))
-        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+        return self._registered(ir.Tensor(array, name=self.names.fresh(name)))
+
+    def _registered(self, tensor: ir.TensorProtocol) -> ir.Value:
+        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
         value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
         self.graph.register_initializer(value)
         return value
@@ -184,18 +210,13 @@ def _array(value: ir.Value) -> NDArray[np.floating[Any]]:
     return tensor.numpy()
 
 
-def _storage(encoding: Encoding) -> type[np.integer[Any]]:
-    """The integer type of the file: fewer bits are kept in 8, which costs nothing but room."""
-    return np.int8 if encoding.qtype.signed else np.uint8
-
-
 def _refuse(graph: ir.Graph, encodings: Mapping[str, Encoding], activations: Mapping[str, ir.Value]) -> None:
     for name, encoding in encodings.items():
         bits = encoding.qtype.bits
         if name in activations:
-            if encoding.axis is not None or bits != 8:
+            if encoding.axis is not None or bits > 16:
                 kind = f"{encoding.qtype}, axis {encoding.axis}"
-                raise ModelError(f"tensor '{name}': its encoding is {kind}; a QDQ file takes 8 bits per tensor")
+                raise ModelError(f"tensor '{name}': its encoding is {kind}; a QDQ file takes 2 to 16 bits per tensor")
         elif name not in graph.initializers:
             raise ModelError(f"tensor '{name}': it has an encoding, but the model has no tensor of that name")
         elif bits > 8:

@@ -17,9 +17,9 @@ from dfq_deploy import Samples, calibrate, synthesize
 from dfq_deploy.contracts import Calibrator, Feeds, Synthesizer
 from dfq_deploy.encodings import QuantType, Range
 from dfq_deploy.errors import DfqError, ModelError, OutputError, PluginError, SamplesError, TargetError
-from dfq_deploy.pipeline import HEADROOM
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.quantize import HEADROOM
 from dfq_deploy.synthesis.deepinversion import DeepInversion
 
 Model = Callable[..., onnx.ModelProto]
@@ -64,7 +64,12 @@ def test_everything_is_there_in_the_end(digits_bn: Path, tmp_path: Path, synth: 
     assert report == json.loads(json.dumps(result.report))
     assert report["model"]["name"] == "digits_bn.onnx"
     assert (report["samples"]["count"], report["samples"]["held_out"], report["comparison"]["samples"]) == (24, 3, 3)
-    assert report["calibration"] == {"method": "mse", "refine": ["bias"], "headroom": HEADROOM}
+    assert report["calibration"] == {
+        "method": "mse",
+        "refine": ["bias"],
+        "headroom": HEADROOM,
+        "bits": "w8a8",
+    }
     assert report["left_float"] == []
     assert set(report["files"]) == FILES
     assert Samples.load(out / "samples.npz").images.tobytes() == result.samples.images.tobytes()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.weights import encoding_of_weight, room_for_bias
+from dfq_deploy.weights import encoding_of_weight, extremes, least_squares, room_for_bias
 
 S8 = QuantType(8, signed=True, symmetric=True)
 U8 = QuantType(8, signed=False, symmetric=False)
@@ -36,6 +36,27 @@ def test_an_empty_channel_takes_the_smallest_scale_so_that_its_bias_stays_precis
 def test_bounds_can_clip() -> None:
     encoding = encoding_of_weight(WEIGHT[:2], S8, 0, lambda rows, qtype: (-np.full(2, 1.27), np.full(2, 1.27)))
     np.testing.assert_allclose(encoding.scale, [0.01, 0.01], rtol=1e-6)
+
+
+def test_least_squares_clips_what_costs_less_than_it_gains() -> None:
+    two = QuantType(2, signed=True, symmetric=True)  # the integers -1, 0, 1: one step is the bound
+    rows = np.array([[1.0, 0.5, 0.5, 0.5, 0.5], [1.0, 1.0, -1.0, 1.0, 0.0]])
+    low, high = least_squares(rows, two)
+    # Row 1: the best step s minimises (1 - s)^2 + 4 (0.5 - s)^2, so s = 3/5. Row 2 is exact at its extremes.
+    np.testing.assert_allclose(high, [0.6, 1.0], atol=1e-9)
+    np.testing.assert_allclose(low, [0.3, -1.0], atol=1e-9)
+
+
+def test_least_squares_is_never_worse_than_extremes() -> None:
+    rows = np.random.default_rng(0).standard_t(3, (16, 64))
+    for bits in (2, 3, 4, 8):
+        qtype = QuantType(bits, signed=True, symmetric=True)
+        errors = [
+            np.square(Encoding.of_bounds(*bounds(rows, qtype), qtype, 0).fake_quantize(rows) - rows).sum(1)
+            for bounds in (least_squares, extremes)
+        ]
+        assert (errors[0] <= errors[1] + 1e-9).all()
+        assert bits > 4 or errors[0].sum() < 0.9 * errors[1].sum()
 
 
 @pytest.mark.parametrize("axis", [0, None])

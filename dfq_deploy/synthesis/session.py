@@ -1,16 +1,18 @@
 """From a model and a method's name to samples: picks the teacher, the sizes and the fallback."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
 import torch
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.contracts import Synthesizer
+from dfq_deploy.contracts import Student, Synthesizer
 from dfq_deploy.errors import DfqError, ModelError
-from dfq_deploy.ports import Port, main_port, others
+from dfq_deploy.ports import Extra, Port, main_port, others
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
@@ -18,10 +20,13 @@ from dfq_deploy.synthesis.drawing import InputRanges, is_drawn, refuse_unknown, 
 from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.synthesis.teacher import takes_batches, teacher_of
 
-__all__ = ["FALLBACK", "default_count", "pick_device", "synthesize_from"]
+__all__ = ["FALLBACK", "StudentMaker", "default_count", "pick_device", "synthesize_from"]
 
 FALLBACK = "procedural"
 """What serves where a method needs statistics and no BatchNormalization is left."""
+
+StudentMaker: TypeAlias = Callable[[SynthesisRequest, Extra], Student]
+"""Makes the quantized network for a request, the model's other inputs fixed to their first rows."""
 
 RULE = "rule"
 """The method's name where a model takes integers alone, and all of them are drawn."""
@@ -37,9 +42,13 @@ def synthesize_from(
     seed: int,
     device: str,
     ranges: InputRanges | None = None,
+    student: StudentMaker | None = None,
     progress: Progress = SILENT,
 ) -> Samples:
     """Samples for ``model``, from ``teachers`` (or from the model itself where there are none).
+
+    Args:
+        student: called by methods that search for samples on which the quantized network differs.
 
     Raises:
         ModelError: a teacher does not fit the model, or the graph cannot be inverted.
@@ -79,6 +88,8 @@ def synthesize_from(
         seed=seed,
         device=pick_device(device),
     )
+    if student is not None:
+        request = replace(request, student=partial(student, request, extra))
     twins = [teacher_of(source, extra, request.device) for source in sources] if method.needs_statistics else []
     if twins and (main.shape or (None,))[0] is not None and not takes_batches(twins[0], request.shape, request.device):
         notes = (

@@ -391,8 +391,8 @@ def test_large_weights_go_beside_the_model(model_of: ModelOf, tmp_path: Path) ->
         ("z", Encoding.of_range(Range(0, 1), U8), "tensor 'z': it has an encoding, but the model has no tensor"),
         (
             "x",
-            Encoding.of_range(Range(0, 1), QuantType(4, signed=False, symmetric=False)),
-            "tensor 'x': its encoding is u4, axis None; a QDQ file takes 8 bits per tensor",
+            Encoding.of_range(Range(0, 1), QuantType(32, signed=True, symmetric=True)),
+            "tensor 'x': its encoding is s32, axis None; a QDQ file takes 2 to 16 bits per tensor",
         ),
         (
             "w",

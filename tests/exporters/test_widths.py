@@ -1,0 +1,108 @@
+"""Files of other widths than 8: their types, and that they compute what the encodings say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from dfq_deploy.exporters.qdq import Qdq
+from onnx import TensorProto
+
+from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.graph import load
+
+ModelOf = Callable[..., onnx.ModelProto]
+
+NORMAL = np.random.default_rng(0).normal
+WEIGHT = NORMAL(0, 0.5, (6, 4, 3, 3)).astype(np.float32)
+BIAS = NORMAL(0, 0.5, 6).astype(np.float32)
+X = NORMAL(0, 1, (3, 4, 8, 8)).astype(np.float32)
+
+
+def unsigned(bits: int) -> QuantType:
+    return QuantType(bits, signed=False, symmetric=False)
+
+
+@pytest.mark.parametrize(
+    ("weight_bits", "bits", "weight_type", "type_", "clips", "opset"),
+    [
+        (8, 8, TensorProto.INT8, TensorProto.UINT8, 0, 17),
+        (4, 8, TensorProto.INT4, TensorProto.UINT8, 0, 21),
+        (4, 4, TensorProto.INT4, TensorProto.UINT4, 0, 21),
+        (3, 3, TensorProto.INT4, TensorProto.UINT8, 1, 21),
+        (5, 6, TensorProto.INT8, TensorProto.UINT8, 1, 17),
+        (8, 16, TensorProto.INT8, TensorProto.UINT16, 0, 21),
+    ],
+)
+@pytest.mark.parametrize("level", [0, 2])
+def test_a_file_computes_what_its_encodings_say(
+    model_of: ModelOf,
+    tmp_path: Path,
+    weight_bits: int,
+    bits: int,
+    weight_type: int,
+    type_: int,
+    clips: int,
+    opset: int,
+    level: int,
+) -> None:
+    model = load(model_of("float[n,4,8,8] x", "float[n,6,6,6] y", "y = Conv(x, w, b)", {"w": WEIGHT, "b": BIAS}))
+    model.metadata_props["author"] = "someone"
+    spans = np.abs(WEIGHT).reshape(6, -1).max(1)
+    weight = Encoding.of_bounds(-spans, spans, QuantType(weight_bits, signed=True, symmetric=True), 0)
+    activation = Encoding.of_range(Range(-1.5, 2), unsigned(bits))
+    (path,) = Qdq().export(model, {"x": activation, "w": weight}, tmp_path / "model.onnx")
+
+    proto = onnx.load(path)
+    onnx.checker.check_model(proto, full_check=True)
+    stored = {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    assert (stored["w_quantized"], stored["x_zero_point"]) == (weight_type, type_)
+    assert stored["b_quantized"] == TensorProto.INT32
+    assert sum(node.op_type == "Clip" for node in proto.graph.node) == clips
+    assert proto.opset_import[0].version == opset
+    assert [(entry.key, entry.value) for entry in proto.metadata_props] == [("author", "someone")]
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel(level)
+    (found,) = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": X})
+    # The formulas of QuantizeLinear and DequantizeLinear, written out.
+    x = np.clip(np.rint(X / activation.scale) + activation.zero_point, 0, 2**bits - 1) - activation.zero_point
+    limit = 2 ** (weight_bits - 1) - 1
+    steps = weight.scale[:, None, None, None]
+    w = np.clip(np.rint(WEIGHT / steps), -limit, limit) * steps
+    units = activation.scale * weight.scale
+    y = torch.nn.functional.conv2d(
+        torch.from_numpy((x * activation.scale).astype(np.float32)),
+        torch.from_numpy(w.astype(np.float32)),
+        torch.from_numpy((np.rint(BIAS / units) * units).astype(np.float32)),
+    )
+    np.testing.assert_allclose(found, y.numpy(), rtol=0, atol=2e-5)
+
+
+def test_weights_of_four_bits_take_half_a_byte(model_of: ModelOf, tmp_path: Path) -> None:
+    weight = NORMAL(0, 0.5, (256, 256)).astype(np.float32)
+    model = load(model_of("float[n,256] x", "float[n,256] y", "y = MatMul(x, w)", {"w": weight}))
+    spans = np.abs(weight).max(0)
+    sizes = []
+    for bits in (8, 4, 2):
+        encoding = Encoding.of_bounds(-spans, spans, QuantType(bits, signed=True, symmetric=True), 1)
+        activation = Encoding.of_range(Range(-1, 1), unsigned(8))
+        (path,) = Qdq().export(model, {"x": activation, "w": encoding}, tmp_path / f"{bits}.onnx")
+        sizes.append(path.stat().st_size)
+    assert sizes[0] - sizes[1] == pytest.approx(256 * 256 / 2, rel=0.02)
+    assert sizes[1] == sizes[2]
+
+
+def test_biases_stay_float_where_the_runtime_wants_them_so(model_of: ModelOf, tmp_path: Path) -> None:
+    model = load(model_of("float[n,4,8,8] x", "float[n,6,6,6] y", "y = Conv(x, w, b)", {"w": WEIGHT, "b": BIAS}))
+    weight = Encoding.of_bounds(
+        np.full(6, -1e-7), np.full(6, 1e-7), QuantType(8, signed=True, symmetric=True), 0
+    )  # so small that an int32 bias would not fit
+    activation = Encoding.of_range(Range(0, 1), unsigned(8))
+    (path,) = Qdq(integer_bias=False).export(model, {"x": activation, "w": weight}, tmp_path / "model.onnx")
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
+    np.testing.assert_array_equal(stored["b"], BIAS)
+    np.testing.assert_array_equal(stored["w_scale"], weight.scale)
