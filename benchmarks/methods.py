@@ -1,0 +1,297 @@
+"""Top-1 by synthesis method and bit width, beside noise, pictures made by rule and real images, as Markdown tables.
+
+usage: python -m benchmarks.methods [--zoo FOLDER] [--models NAME...] [--methods NAME...] [--seeds N...] [--bits WA...]
+       [--samples N] [--limit N] [--datasets NAME...] [--device DEVICE] [--cache FOLDER]
+
+Every set calibrates the same pipeline, ``dfq_deploy.calibrate`` with its defaults (mse ranges, bias correction), at
+each bit width; all layers have the stated widths, but for the network's input, which has 8 bits at least. The images
+that are measured on are used for nothing else (benchmarks/accuracy.py says which the real calibration images are).
+FOLDER keeps the samples of each method, model and seed, and results.jsonl, which each result is appended to as it
+comes: a later call goes on from there. Seconds are those of the synthesis alone, on --device.
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from benchmarks.scoring import REAL, Writer, keep, kept, score
+from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
+from dfq_deploy import Samples, calibrate, synthesize
+from dfq_deploy.contracts import Synthesizer
+from dfq_deploy.errors import DfqError
+from dfq_deploy.plugins import find
+
+MODELS = ["resnet20_kd", "resnet20", "wrn16_1_kd", "mobilenet_v1"]
+BITS = ["w8a8", "w4a8", "w4a4"]
+BASELINES = ("256 Gaussian", "256 procedural")
+"""What a method has to beat to be worth its time."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one row's samples are made.
+
+    Args:
+        synth: the method's name; empty for real images.
+        options: its fields.
+        count: number of samples where the row has its own.
+        student: it searches for samples on which the quantized network differs, so each bit width has its own set.
+        teachers: zoo models that are inverted in place of the model itself (those of them that are not the model).
+        ranges: the method gives ranges and no samples.
+        seeded: False where one run says all.
+    """
+
+    synth: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    count: int | None = None
+    student: bool = False
+    teachers: tuple[str, ...] = ()
+    ranges: bool = False
+    seeded: bool = True
+
+    def method(self) -> Synthesizer:
+        """The method with its options."""
+        made: Synthesizer = find("synthesizers", self.synth)(**self.options)
+        return made
+
+
+CIFAR_TEACHERS = ("resnet20", "resnet56", "wrn16_1_kd")
+
+RECIPES = {
+    "256 real": Recipe("", seeded=False),
+    "one uniform batch": Recipe("noise", {"distribution": "uniform"}, count=32, seeded=False),
+    "256 Gaussian": Recipe("noise", {"distribution": "gaussian"}, count=REAL, seeded=False),
+    "256 procedural": Recipe("procedural", count=REAL, seeded=False),
+    "analytic": Recipe("analytic", ranges=True, seeded=False),
+    "deepinversion": Recipe("deepinversion"),
+    "deepinversion, competition": Recipe("deepinversion", {"competition": 0.2}, student=True),
+    "deepinversion, low-pass": Recipe("deepinversion", {"lowpass": True}),
+    "zeroq": Recipe("zeroq"),
+    "genie": Recipe("genie"),
+    "hast": Recipe("hast"),
+    "lis": Recipe("lis", teachers=CIFAR_TEACHERS),
+    "gdfq": Recipe("gdfq"),
+    "qimera": Recipe("qimera"),
+    "dfqf": Recipe("dfqf", student=True),
+    "adversarial": Recipe("adversarial", student=True),
+    "psaq": Recipe("psaq"),
+    **{f"deepinversion of {name}": Recipe("deepinversion", teachers=(name,)) for name in CIFAR_TEACHERS},
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One cell of the table.
+
+    Args:
+        seconds: that making the samples took.
+        float_top1, top1, agreement: percent.
+        figures: what the method says of its samples.
+    """
+
+    model: str
+    dataset: str
+    images: int
+    method: str
+    seed: int
+    bits: str
+    samples: int
+    seconds: float
+    float_top1: float
+    top1: float
+    agreement: float
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the command line has asked for."""
+
+    zoo: Path
+    cache: Path
+    device: str
+    samples: int | None
+    limit: int | None
+    bits: tuple[str, ...]
+
+    def made(self, model: ZooModel, name: str, seed: int, bits: str) -> tuple[Samples, float, dict[str, float]]:
+        """Samples, the seconds that they took and their figures, from the cache where they are there.
+
+        Raises:
+            DfqError: the method is not installed, or does not take the model.
+        """
+        recipe = RECIPES[name]
+        own = f"-{bits}" if recipe.student else ""
+        stem = (
+            f"{model.name}-{name.replace(', ', '-').replace(' ', '-')}-{self.samples or recipe.count or 0}-{seed}{own}"
+        )
+        path, facts = self.cache / f"{stem}.npz", self.cache / f"{stem}.json"
+        if not (path.exists() and facts.exists()):
+            # Loaded before the clock starts: what a method imports is no part of its work.
+            method, teachers = recipe.method(), list(self._teachers(model, recipe))
+            started = time.perf_counter()
+            samples = synthesize(
+                model.bn,
+                synth=method,
+                teachers=[teacher.bn for teacher in teachers],
+                count=recipe.count or self.samples,
+                preprocess=model.preprocess,
+                bits=bits if recipe.student else None,
+                seed=seed,
+                device=self.device,
+            )
+            seconds = time.perf_counter() - started
+            samples.save(path)
+            facts.write_text(json.dumps({"seconds": seconds, "figures": dict(samples.figures)}))
+        known = json.loads(facts.read_text())
+        return Samples.load(path), known["seconds"], known["figures"]
+
+    def _teachers(self, model: ZooModel, recipe: Recipe) -> Iterator[ZooModel]:
+        for teacher in models(self.zoo, list(recipe.teachers)) if recipe.teachers else ():
+            if teacher.name != model.name:
+                if teacher.shape != model.shape:
+                    raise DfqError(f"{teacher.name} takes other images than {model.name}")
+                yield teacher
+
+    def writer(self, model: ZooModel, name: str, bits: str, samples: Samples | None, seed: int) -> Writer:
+        """What makes the quantized file of one row at one width."""
+
+        def write(real: Samples, path: Path) -> None:
+            given: dict[str, Any] = {"data": real if samples is None else samples}
+            if RECIPES[name].ranges:
+                given = {"synth": RECIPES[name].method(), "seed": seed}
+            calibrate(model.bn, preprocess=model.preprocess, bits=bits, output=path.parent, **given)
+
+        return write
+
+    def results(
+        self, model: ZooModel, name: str, seed: int, datasets: Iterable[str], done: set[tuple[Any, ...]]
+    ) -> Iterator[Result]:
+        """Every width and data set of one row, but for those that are ``done``."""
+        recipe = RECIPES[name]
+        for bits in self.bits:
+            wanted = [data for data in datasets if (model.name, data, name, seed, bits, self.samples or 0) not in done]
+            if not wanted:
+                continue
+            samples, seconds, figures = None, 0.0, dict[str, float]()
+            if recipe.synth and not recipe.ranges:
+                samples, seconds, figures = self.made(model, name, seed, bits)
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.qdq.onnx"
+                write = self.writer(model, name, bits, samples, seed)
+                for data in wanted:
+                    found = score(model, data, write, path, real=not recipe.synth, limit=self.limit)
+                    yield Result(
+                        model.name,
+                        data,
+                        found.images,
+                        name,
+                        seed,
+                        bits,
+                        self.samples or 0,
+                        seconds,
+                        found.float_top1,
+                        found.top1,
+                        found.agreement,
+                        figures,
+                    )
+
+
+def table(results: list[Result]) -> str:
+    """Markdown, a block for each model and data set; several seeds as their mean and, in brackets, their ends."""
+    lines = []
+    for model, dataset in dict.fromkeys((result.model, result.dataset) for result in results):
+        rows = [result for result in results if (result.model, result.dataset) == (model, dataset)]
+        widths = list(dict.fromkeys(row.bits for row in rows))
+        cells: dict[str, dict[str, list[Result]]] = {}
+        for row in rows:
+            cells.setdefault(row.method, {}).setdefault(row.bits, []).append(row)
+        lines += [f"\n**{model}** on {dataset} ({rows[0].images} images, float {rows[0].float_top1:.2f})\n"]
+        heads = [f"{bits.upper()} top-1 | drop | agrees" for bits in widths]
+        lines += [f"| samples | seconds | {' | '.join(heads)} | beats noise and rule |"]
+        lines += ["|---|" + "---:|" * (1 + 3 * len(widths)) + "---|"]
+        for name in sorted(cells, key=lambda name: -_top1(cells[name].get(widths[-1], []))):
+            entry = [_cells(cells[name].get(bits, [])) for bits in widths]
+            seconds = mean(row.seconds for found in cells[name].values() for row in found)
+            lines += [f"| {name} | {_seconds(seconds)} | {' | '.join(entry)} | {_beaten(name, cells, widths)} |"]
+    return "\n".join(lines)
+
+
+def _top1(rows: list[Result]) -> float:
+    return mean(row.top1 for row in rows) if rows else 0.0
+
+
+def _cells(rows: list[Result]) -> str:
+    if not rows:
+        return "| |"
+    found = sorted(row.top1 for row in rows)
+    span = f" ({found[0]:.2f} to {found[-1]:.2f})" if len(found) > 1 else ""
+    drop, same = mean(row.float_top1 - row.top1 for row in rows), mean(row.agreement for row in rows)
+    return f"{mean(found):.2f}{span} | {drop:.2f} | {same:.2f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.1f}" if value < 10 else f"{value:.0f}"
+
+
+def _beaten(name: str, cells: Mapping[str, Mapping[str, list[Result]]], widths: list[str]) -> str:
+    """The widths at which a row is above both baselines; a dash where at none, nothing for a baseline."""
+    if name in BASELINES or not all(baseline in cells for baseline in BASELINES):
+        return ""
+    above = [
+        bits.upper()
+        for bits in widths
+        if bits in cells[name]
+        and all(_top1(cells[name][bits]) > _top1(cells[baseline].get(bits, [])) for baseline in BASELINES)
+    ]
+    return ", ".join(above) or "-"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--methods", nargs="*", default=list(RECIPES), choices=list(RECIPES), metavar="NAME")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--bits", nargs="*", default=BITS)
+    parser.add_argument("--samples", type=int, help="of each synthesized set; by default what calibrate takes")
+    parser.add_argument("--limit", type=int, help="measure on at most so many images")
+    parser.add_argument("--datasets", nargs="*", help="by default all that a model is measured on")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--cache", type=Path, default=Path("methods-cache"))
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure what is not yet measured, then print the whole table."""
+    args = _arguments()
+    args.cache.mkdir(parents=True, exist_ok=True)
+    kept_in = args.cache / "results.jsonl"
+    results = kept(kept_in, Result)
+    done: set[tuple[Any, ...]] = {(r.model, r.dataset, r.method, r.seed, r.bits, r.samples) for r in results}
+    bench = Bench(args.zoo, args.cache, args.device, args.samples, args.limit, tuple(args.bits))
+    for model in models(args.zoo, args.models):
+        datasets = [name for name in model.evaluation if args.datasets is None or name in args.datasets]
+        for name in args.methods:
+            for seed in args.seeds if RECIPES[name].seeded else [0]:
+                try:
+                    for result in bench.results(model, name, seed, datasets, done):
+                        print(result, file=sys.stderr, flush=True)
+                        results.append(result)
+                        keep(kept_in, result)
+                except DfqError as problem:
+                    print(f"{model.name}, {name}: left out: {problem}", file=sys.stderr, flush=True)
+                    break
+    wanted = [r for r in results if r.model in args.models and r.method in args.methods and r.bits in args.bits]
+    print(table(wanted))
+
+
+if __name__ == "__main__":
+    main()
