@@ -73,6 +73,7 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
     Raises:
         ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
     """
+    _refuse(model.graph, encodings)
     copy = with_room_for(clone(model), encodings.values())
     copy.ir_version = max(copy.ir_version, LEAST_IR_VERSION)
     RemoveInitializersFromInputsPass()(copy)
@@ -92,9 +93,7 @@ class _Writer:
         self.start = next(iter(graph), None)
 
     def write(self) -> None:
-        values = [*self.graph.inputs, *(value for node in self.graph for value in node.outputs)]
-        activations = {value.name: value for value in values if value.name and value.name in self.encodings}
-        _refuse(self.graph, self.encodings, activations)
+        activations = {name: value for name, value in _activations(self.graph).items() if name in self.encodings}
         nodes = [node for node in self.graph if self._is_quantized(node)]
         for node in nodes:
             if self._has_integer_bias(node):
@@ -210,7 +209,13 @@ def _array(value: ir.Value) -> NDArray[np.floating[Any]]:
     return tensor.numpy()
 
 
-def _refuse(graph: ir.Graph, encodings: Mapping[str, Encoding], activations: Mapping[str, ir.Value]) -> None:
+def _activations(graph: ir.Graph) -> dict[str, ir.Value]:
+    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    return {value.name: value for value in values if value.name and value.name not in graph.initializers}
+
+
+def _refuse(graph: ir.Graph, encodings: Mapping[str, Encoding]) -> None:
+    activations = _activations(graph)
     for name, encoding in encodings.items():
         bits = encoding.qtype.bits
         if name in activations:
