@@ -3,7 +3,7 @@
 :func:`dfq_deploy.placement.place` lists them.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import inf
 from typing import TypeAlias
 
@@ -220,10 +220,10 @@ def quantized_values(
     return quantized
 
 
-def known_limits(graph: ir.Graph, quantized: set[ir.Value]) -> dict[ir.Value, Limits]:
+def known_limits(nodes: Iterable[ir.Node], quantized: set[ir.Value]) -> dict[ir.Value, Limits]:
     """The limits of those that a Relu or Clip writes."""
     found = {}
-    for node in graph:
+    for node in nodes:
         limits = _activation_limits(node)
         if limits is not None and node.outputs[0] in quantized:
             found[node.outputs[0]] = limits
