@@ -74,11 +74,19 @@ def _constants(node: ir.Node) -> list[ir.TensorProtocol] | None:
 
 
 def _is_foldable(node: ir.Node) -> bool:
-    if node.domain not in ("", "ai.onnx") or node.op_type in LEFT_ALONE | DRAWN:
+    if node.domain not in ("", "ai.onnx") or node.op_type in DRAWN:
+        return False
+    if node.op_type in LEFT_ALONE and not _is_short_fill(node):
         return False
     if any(value.is_graph_output() for value in node.outputs):
         return False
     return not any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
+
+
+def _is_short_fill(node: ir.Node) -> bool:
+    """True for a ConstantOfShape of a few numbers: the zeros that exporters put the sizes of a Pad together from."""
+    shape = node.inputs[0].const_value if node.op_type == "ConstantOfShape" and node.inputs[0] is not None else None
+    return shape is not None and int(np.prod(shape.numpy())) * 8 <= SMALL
 
 
 def _alias(graph: ir.Graph, node: ir.Node) -> bool:
