@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         UnsupportedOperators,
     )
     from dfq_deploy.evaluation import evaluate
+    from dfq_deploy.exporting import export
     from dfq_deploy.graph import load
     from dfq_deploy.inspection import inspect
     from dfq_deploy.pipeline import calibrate, synthesize
@@ -48,6 +49,7 @@ __all__ = [  # noqa: RUF022 - in groups
     "inspect",
     "synthesize",
     "calibrate",
+    "export",
     "evaluate",
     # what they take and give
     "Samples",
@@ -81,6 +83,7 @@ _MODULES = {
         "UnsupportedOperators",
     ),
     "evaluation": ("evaluate",),
+    "exporting": ("export",),
     "graph": ("load",),
     "inspection": ("inspect",),
     "pipeline": ("calibrate", "synthesize"),

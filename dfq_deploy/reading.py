@@ -1,5 +1,6 @@
 """From a file, or a model in memory, to a checked model of an opset that can be quantized."""
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -155,7 +156,8 @@ def _quantized_node(proto: onnx.ModelProto) -> onnx.NodeProto | None:
     Weights that are stored as integers are no obstacle: they are computed at load; activations are.
     """
     constants = {tensor.name for tensor in proto.graph.initializer}
-    for node in proto.graph.node:
+    nodes: Iterable[onnx.NodeProto] = proto.graph.node
+    for node in nodes:
         if all(name in constants for name in node.input if name) and not node.op_type.startswith("Random"):
             constants.update(node.output)
         elif node.op_type in QUANTIZED_OPS or node.op_type.startswith("QLinear"):

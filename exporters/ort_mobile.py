@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
+import numpy as np
 import onnx
 import onnx_ir as ir
 
@@ -20,6 +21,7 @@ from dfq_deploy.contracts import Exporter
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import TargetError
 from dfq_deploy.files import replacing
+from dfq_deploy.names import Names
 from dfq_deploy.shapes import fix_batch
 
 from .qdq import Qdq, quantized_model
@@ -101,6 +103,7 @@ class OrtMobile(Exporter):
         """A temporary ONNX file, quantized and with static shapes."""
         quantized = quantized_model(model, encodings)
         fix_batch(quantized, self.batch)
+        _write_zero_points(quantized.graph)
         with TemporaryDirectory() as folder:
             source = Path(folder) / "model.onnx"
             ir.save(quantized, source, format="protobuf")
@@ -118,6 +121,26 @@ class OrtMobileRuntime(OrtMobile):
     summary: ClassVar[str] = "the same with Q and DQ kept for providers that compile, such as NNAPI"
 
     style: str = "runtime"
+
+
+def _write_zero_points(graph: ir.Graph) -> None:
+    """Give, in place, each DequantizeLinear its zero point: ONNX Runtime 1.31 cannot save one without beside the
+    optimizations for later.
+    """
+    names = Names(graph)
+    for node in graph:
+        scale = node.inputs[1] if node.op_type == "DequantizeLinear" else None
+        source = node.inputs[0]
+        if scale is None or scale.shape is None or source is None or source.dtype is None:
+            continue
+        if len(node.inputs) < 3 or node.inputs[2] is None:
+            zeros = np.zeros(scale.shape.numpy(), source.dtype.numpy())
+            tensor = ir.Tensor(zeros, dtype=source.dtype, name=names.fresh(f"{source.name}_zero_point"))
+            kind, shape = ir.TensorType(source.dtype), ir.Shape(zeros.shape)
+            value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
+            graph.register_initializer(value)
+            node.resize_inputs(3)
+            node.replace_input_with(2, value)
 
 
 def _convert(source: Path, *options: str) -> None:

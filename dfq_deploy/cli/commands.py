@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfq_deploy.cli.export import export
 from dfq_deploy.cli.guard import Guarded, Shell
 from dfq_deploy.cli.options import (
     FILE,
+    bits_options,
     data_option,
     input_options,
     preprocess_of,
@@ -123,6 +125,7 @@ def synthesize(
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
 @click.option("--method", metavar="NAME", help="The calibrator; by default the one that measures best.")
 @click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
+@bits_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
 @preprocess_options
@@ -158,6 +161,8 @@ def calibrate(
             synth=made_by,
             data=None if data is None else _read(model, data, preprocess, samples, options),
             target=target,
+            bits=options["bits"],
+            edge_bits=options["edge_bits"],
             method=options["method"],
             refine=None if not refine else [name for name in refine if name != "none"],
             teachers=options["teachers"],
@@ -173,6 +178,9 @@ def calibrate(
         shell.emit({**result.report, "paths": [str(file) for file in result.files]})
     elif not shell.quiet:
         show_calibration(result, shell.verbose)
+
+
+main.add_command(export)
 
 
 @main.command(cls=Guarded, short_help="Compare a quantized model with the float one.")

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get
 import click
 
 if TYPE_CHECKING:
-    from dfq_deploy.contracts import Synthesizer
+    from dfq_deploy.contracts import Exporter, Synthesizer
     from dfq_deploy.preprocess import Preprocess
 
 __all__ = [
     "FILE",
+    "bits_options",
     "data_option",
     "default_of",
+    "exporter_of",
     "input_options",
     "method_fields",
     "preprocess_of",
@@ -139,6 +141,16 @@ def samples_option(meaning: str) -> Callable[[Decorated], Decorated]:
     return click.option("--samples", type=click.IntRange(min=1), metavar="N", help=meaning)
 
 
+def bits_options(command: Decorated) -> Decorated:
+    """``--bits`` and ``--edge-bits``."""
+    for option in (
+        click.option("--edge-bits", type=int, metavar="N", help="Bits of the first and the last layer."),
+        click.option("--bits", metavar="w8a8", help="Bits of weights and activations, of every layer."),
+    ):
+        command = option(command)
+    return command
+
+
 def data_option(meaning: str) -> Callable[[Decorated], Decorated]:
     """``--data PATH``."""
     return click.option("--data", type=FILE, metavar="PATH", help=meaning)
@@ -175,21 +187,36 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
         PluginError: it is not installed.
         click.UsageError: an option is unknown, or its value is no such thing.
     """
+    given = () if iterations is None else (f"iterations={iterations}",)
+    method: str | Synthesizer = _plugin_of("synthesizers", name, (*settings, *given))
+    return method
+
+
+def exporter_of(name: str, settings: Sequence[str]) -> "str | Exporter":
+    """The exporter by name, or the exporter itself where it is given options.
+
+    Raises:
+        PluginError: it is not installed.
+        click.UsageError: an option is unknown, or its value is no such thing.
+    """
+    exporter: str | Exporter = _plugin_of("exporters", name, settings)
+    return exporter
+
+
+def _plugin_of(plural: str, name: str, settings: Sequence[str]) -> Any:
     from dfq_deploy.plugins import find
 
-    kind = find("synthesizers", name)
+    kind = find(plural, name)
     given = dict(_pair(setting) for setting in settings)
-    if iterations is not None:
-        given["iterations"] = str(iterations)
     if not given:
         return name
     known = {field.name: hint for field, hint in method_fields(kind)}
     for key in given:
         if key not in known:
             listed = ", ".join(sorted(known)) or "none"
-            raise click.UsageError(f"The method '{name}' has no option '{key}'; it has: {listed}.")
-    method: Synthesizer = kind(**{key: _converted(key, text, known[key]) for key, text in given.items()})
-    return method
+            noun = "method" if plural == "synthesizers" else plural[:-1]
+            raise click.UsageError(f"The {noun} '{name}' has no option '{key}'; it has: {listed}.")
+    return kind(**{key: _converted(key, text, known[key]) for key, text in given.items()})
 
 
 def method_fields(kind: type) -> "list[tuple[Field[Any], Any]]":

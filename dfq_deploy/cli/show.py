@@ -13,6 +13,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from dfq_deploy.evaluation.models import Evaluation
+    from dfq_deploy.exporting import Exported
     from dfq_deploy.pipeline import Calibration
     from dfq_deploy.samples import Samples
 
@@ -22,6 +23,7 @@ __all__ = [
     "page",
     "show_calibration",
     "show_evaluation",
+    "show_exported",
     "show_samples",
     "size",
     "table",
@@ -96,6 +98,13 @@ def show_samples(samples: "Samples", files: Sequence[Path]) -> None:
         facts([*rows, *_file_rows(files)]),
         warnings(samples.notes),
     )
+
+
+def show_exported(found: "Exported") -> None:
+    """What ``export`` prints."""
+    folder = found.files[0].parent
+    rows = [(file.name, size(file.stat().st_size)) for file in found.files]
+    page(title("wrote", f"{folder}/"), facts(rows), warnings(found.notes))
 
 
 def _file_rows(files: Iterable[Path]) -> list[tuple[str, str]]:

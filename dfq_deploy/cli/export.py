@@ -1,0 +1,61 @@
+"""``dfq-deploy export``."""
+
+from pathlib import Path
+
+import click
+
+from dfq_deploy.cli.guard import Guarded, Shell
+from dfq_deploy.cli.options import FILE, exporter_of, shape_option
+
+__all__ = ["export"]
+
+
+@click.command(cls=Guarded, short_help="Write what a runtime loads.")
+@click.argument("model", metavar="QUANTIZED", type=FILE)
+@click.option("--to", required=True, metavar="NAME", help="The exporter: qdq, ort, ... `dfq-deploy methods` lists all.")
+@click.option(
+    "--encodings",
+    type=FILE,
+    metavar="FILE",
+    help="For a float model: the encodings.json that calibrate wrote, or a calibration cache of TensorRT.",
+)
+@click.option("--target", metavar="NAME", help="The runtime; by default the one that --to names, or cpu.")
+@shape_option
+@click.option(
+    "--option",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of the exporter; repeatable. `dfq-deploy methods -v` lists them.",
+)
+@click.option("-o", "--output", type=FILE, metavar="PATH", help="The file to write.  [default: named like the model]")
+@click.pass_obj
+def export(
+    shell: Shell,
+    /,
+    *,
+    model: Path,
+    to: str,
+    encodings: Path | None,
+    target: str | None,
+    input_shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    settings: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Write what a runtime loads, from a QUANTIZED file of any tool, or from a float one with its --encodings."""
+    from dfq_deploy.cli.show import show_exported
+    from dfq_deploy.exporting import export as write
+    from dfq_deploy.targets import TARGETS
+
+    found = write(
+        model,
+        to=exporter_of(to, settings),
+        encodings=encodings,
+        target=target or (to if to in TARGETS else None),
+        input_shapes=dict(input_shapes),
+        output=output,
+    )
+    if shell.as_json:
+        shell.emit({"to": to, **found.to_json()})
+    elif not shell.quiet:
+        show_exported(found)

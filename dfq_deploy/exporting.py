@@ -1,0 +1,123 @@
+"""From a quantized file, or a float one with its encodings, to what a runtime loads."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
+
+from dfq_deploy import graph, plugins
+from dfq_deploy.contracts import Exporter
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import ModelError, OutputError
+from dfq_deploy.graph import InputShapes, ModelSource
+from dfq_deploy.quantize import prepare
+from dfq_deploy.reading import place_of, read_checked
+from dfq_deploy.shapes import fix_inputs
+from dfq_deploy.targets import TARGETS, find_target
+
+__all__ = ["Exported", "export", "read_encodings"]
+
+DEFAULT_TARGET = "cpu"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What :func:`export` wrote.
+
+    Args:
+        files: in the order in which the exporter names them.
+        notes: sentences that the user should read.
+    """
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping, as ``--json`` prints it."""
+        return {"files": [str(file) for file in self.files], "notes": list(self.notes)}
+
+
+def export(
+    model: ModelSource,
+    *,
+    to: str | Exporter,
+    encodings: Path | Mapping[str, Encoding] | None = None,
+    target: str | None = None,
+    input_shapes: InputShapes | None = None,
+    output: Path | None = None,
+) -> Exported:
+    """Write what a runtime loads.
+
+    Args:
+        model: a quantized ONNX model, this package's or any other tool's, whose Q and DQ stay as they are; or a float
+            one with its ``encodings``.
+        to: an exporter's name, or the exporter itself with its options.
+        encodings: by tensor name, or the ``encodings.json`` that ``calibrate`` wrote, for a float model.
+        target: the runtime that the float model is quantized for; None is the one that ``to`` is named like, or the
+            CPU. Its rules hold for a quantized one too.
+        input_shapes: input name -> shape with the batch, where more than the batch is open.
+        output: the file to write; None writes one named like the model into the working folder.
+
+    Raises:
+        ModelError: the model cannot be read, or does not fit the encodings.
+        TargetError: the runtime refuses it.
+        PluginError: there is no such exporter.
+        OutputError: the file cannot be written.
+    """
+    exporter: Exporter = plugins.find("exporters", to)() if isinstance(to, str) else to
+    runtime = find_target(target or (to if isinstance(to, str) and to in TARGETS else DEFAULT_TARGET))
+    path = _path(model, exporter, output)
+    given: Mapping[str, Encoding] = {}
+    notes: tuple[str, ...] = ()
+    if encodings is None:
+        source = _quantized(model, input_shapes)
+    else:
+        loaded = graph.load(model, input_shapes=input_shapes)
+        source = prepare(loaded, runtime).model
+        given = encodings if isinstance(encodings, Mapping) else read_encodings(encodings)
+        notes = graph.notes(loaded)
+    files = exporter.export(source, given, path)
+    return Exported(files, (*notes, *exporter.notes(source, given)))
+
+
+def read_encodings(path: Path) -> dict[str, Encoding]:
+    """The encodings of an ``encodings.json``, by tensor name.
+
+    Raises:
+        ModelError: it cannot be read, or is no such file.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): Encoding.from_json(entry) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ModelError(
+            f"{path}: no encodings can be read from it ({type(problem).__name__}: {problem}); give the encodings.json "
+            "that dfq-deploy calibrate wrote"
+        ) from None
+
+
+def _quantized(source: ModelSource, input_shapes: InputShapes | None) -> ir.Model:
+    """A quantized model, its Q and DQ as they are, with what was written by constants as initializers."""
+    model = read_checked(source, quantized=True)
+    InlinePass()(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    if input_shapes:
+        fix_inputs(model, input_shapes, place_of(source))
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    return model
+
+
+def _path(source: ModelSource, exporter: Exporter, output: Path | None) -> Path:
+    """Where to write: never over the model that is read."""
+    file = Path(source) if isinstance(source, str | PathLike) else None
+    stem = "model" if file is None else file.name.removesuffix(file.suffix).removesuffix(".qdq")
+    path = Path(f"{stem}{exporter.suffix}") if output is None else output
+    path = path / f"{stem}{exporter.suffix}" if path.is_dir() else path
+    if file is not None and path.exists() and path.samefile(file):
+        raise OutputError(f"cannot write {path}: it is the model that is read; choose another place with -o")
+    return path
