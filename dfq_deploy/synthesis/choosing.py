@@ -1,11 +1,37 @@
-"""What methods ask of the teachers that they are given."""
+"""What methods ask of their options, of the request, and of the teachers that they are given."""
 
 from collections.abc import Sequence
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.twin import Twin
 
-__all__ = ["has_statistics", "only_first", "refuse_bare"]
+__all__ = ["check_options", "has_statistics", "is_large", "is_paper", "only_first", "refuse_bare"]
+
+SCHEDULES = ("auto", "paper", "short")
+
+
+def check_options(method: str, schedule: str, **counts: int | None) -> None:
+    """Refuse a schedule that there is not, and numbers below 1.
+
+    Raises:
+        SamplesError: says which.
+    """
+    if schedule not in SCHEDULES:
+        raise SamplesError(f"{method}: schedule '{schedule}' is none of {', '.join(SCHEDULES)}")
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            raise SamplesError(f"{method}: {name}={count} must be at least 1")
+
+
+def is_paper(schedule: str, request: SynthesisRequest) -> bool:
+    """True for the paper's schedule; ``auto`` is that on a GPU, and the short one elsewhere."""
+    return schedule == "paper" or (schedule == "auto" and request.device.startswith("cuda"))
+
+
+def is_large(request: SynthesisRequest) -> bool:
+    """True for images from 64 pixels on: they get the settings of the papers' ImageNet runs, others of CIFAR-10's."""
+    return len(request.shape) == 3 and min(request.shape[-2:]) >= 64
 
 
 def has_statistics(teacher: Twin) -> bool:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 
 from dfq_deploy.contracts import Synthesizer
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.batches import Part, collect, descend_all, parts_of, spread_targets
-from dfq_deploy.synthesis.choosing import only_first, refuse_bare
+from dfq_deploy.synthesis.choosing import check_options, is_large, is_paper, only_first, refuse_bare
 from dfq_deploy.synthesis.descent import Cosine, Pixels, noise, pixel_bounds
 from dfq_deploy.synthesis.inversion import Inversion, Stage
 from dfq_deploy.synthesis.matching import Matching, Rival, Weights, first_scores
@@ -71,12 +71,7 @@ class DeepInversion(Synthesizer):
     needs_statistics: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("auto", "paper", "short"):
-            raise SamplesError(f"deepinversion: schedule '{self.schedule}' is none of auto, paper, short")
-        for name in ("iterations", "batch"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SamplesError(f"deepinversion: {name}={value} must be at least 1")
+        check_options("deepinversion", self.schedule, iterations=self.iterations, batch=self.batch)
 
     def synthesize(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
         """Invert ``request.count`` images in batches of equal size, classes spread evenly.
@@ -128,29 +123,20 @@ class DeepInversion(Synthesizer):
     def stages(self, request: SynthesisRequest) -> list[Stage]:
         """The stages of one batch, coarse to fine."""
         jitter: int = self._known(request)["jitter"]
-        paper = self._schedule(request) == "paper"
-        total = self.iterations or (3000 if _is_large(request) else 2000) // (1 if paper else 10)
-        if not _is_large(request) or total < 2:
+        paper = is_paper(self.schedule, request)
+        total = self.iterations or (3000 if is_large(request) else 2000) // (1 if paper else 10)
+        if not is_large(request) or total < 2:
             return [Stage(total, 1, jitter, self.flip)]
         coarse = total * 2 // 3
         return [Stage(coarse, 2, jitter // 2, self.flip), Stage(total - coarse, 1, jitter, self.flip)]
 
-    def _schedule(self, request: SynthesisRequest) -> str:
-        if self.schedule != "auto":
-            return self.schedule
-        return "paper" if request.device.startswith("cuda") else "short"
-
     def _known(self, request: SynthesisRequest) -> dict[str, Any]:
         """Every field by name; those that are None as the paper has them."""
-        paper: dict[str, Any] = dict(_PAPER_LARGE if _is_large(request) else _PAPER_SMALL)
-        if self._schedule(request) == "short" and not _is_large(request):
+        paper: dict[str, Any] = dict(_PAPER_LARGE if is_large(request) else _PAPER_SMALL)
+        if not is_paper(self.schedule, request) and not is_large(request):
             paper["feature_weight"] = 1.0
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: paper[name] if value is None and name in paper else value for name, value in given.items()}
-
-
-def _is_large(request: SynthesisRequest) -> bool:
-    return len(request.shape) == 3 and min(request.shape[-2:]) >= 64
 
 
 BETAS = (0.5, 0.9)

@@ -154,6 +154,8 @@ class Pixels(Canvas):
         rate: makes the learning rate of a stage of so many iterations.
         betas: Adam's.
         bounds: least and greatest value, broadcast over the images; None leaves them free.
+        space: mean and standard deviation of images where they are not 0 and 1: ``start`` and the steps are in units of
+            them, and so is what descends.
     """
 
     def __init__(
@@ -162,14 +164,18 @@ class Pixels(Canvas):
         rate: Callable[[int], Rate],
         betas: tuple[float, float],
         bounds: tuple[Tensor, Tensor] | None,
+        space: tuple[Tensor, Tensor] | None = None,
     ) -> None:
         self.pixels = start.requires_grad_()
-        self.rate, self.betas, self.bounds = rate, betas, bounds
+        self.rate, self.betas, self.space = rate, betas, space
+        self.bounds = bounds
+        if bounds is not None and space is not None:
+            self.bounds = ((bounds[0] - space[0]) / space[1], (bounds[1] - space[0]) / space[1])
         self.descent: Descent | None = None
 
     def images(self) -> Tensor:
-        """The pixels."""
-        return self.pixels
+        """The pixels, in the input space."""
+        return self.pixels if self.space is None else torch.addcmul(self.space[0], self.pixels, self.space[1])
 
     def begin(self, iterations: int) -> None:
         """Start a stage with a fresh Adam."""

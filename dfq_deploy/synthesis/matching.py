@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.synthesis.inversion import Loss, Objective
+from dfq_deploy.synthesis.judging import judged
 from dfq_deploy.synthesis.losses import class_loss, competition, image_norm, total_variation
 from dfq_deploy.synthesis.mixing import mix
 from dfq_deploy.synthesis.precision import autocast
@@ -58,7 +59,7 @@ class Matching(Objective):
     def __init__(
         self, weights: Weights, teachers: Sequence[Twin], targets: Tensor | None, rival: Rival | None = None
     ) -> None:
-        self.weights, self.targets, self.rival = weights, targets, rival
+        self.weights, self.teachers, self.targets, self.rival = weights, teachers, targets, rival
         self.statistics = [FeatureStatistics(teacher) for teacher in teachers]
 
     def loss(self, seen: Tensor, generator: torch.Generator) -> Loss:
@@ -85,13 +86,9 @@ class Matching(Objective):
 
         return Loss(total, figures)
 
-    @torch.no_grad()
     def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
         """The teachers' mean softmax, and the distance of their statistics."""
-        found = self._run(images)
-        soft = None if self.targets is None else _mean([torch.softmax(scores, 1) for scores, _ in found])
-        distance = sum(relative_distance(layers) for _, layers in found) / len(found)
-        return soft, {"statistics_distance": distance}
+        return judged(self.teachers, images, self.targets is not None)
 
     def _run(self, seen: Tensor) -> list[tuple[Tensor, list[LayerStatistics]]]:
         with autocast(seen.device):

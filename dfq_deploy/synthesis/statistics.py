@@ -1,7 +1,8 @@
 """What every BatchNormalization of a teacher remembers of its training data, and how far a batch is from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -9,7 +10,18 @@ from torch.autograd.function import FunctionCtx
 
 from dfq_deploy.twin import Hook, Twin
 
-__all__ = ["FeatureStatistics", "LayerStatistics", "feature_distance", "relative_distance"]
+__all__ = [
+    "FeatureStatistics",
+    "LayerStatistics",
+    "Moments",
+    "batch_moments",
+    "feature_distance",
+    "mean_squares",
+    "relative_distance",
+]
+
+Moments: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""Features (N, C, ...) to the same, and their mean and biased variance with gradients."""
 
 
 class _Measure(torch.autograd.Function):
@@ -49,6 +61,12 @@ def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
     return mean, var
 
 
+def batch_moments(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The features (N, C, ...) themselves, and float32 (C,) mean and biased variance over the batch with gradients."""
+    passed, mean, var = _Measure.apply(features)  # type: ignore[no-untyped-call]
+    return passed, mean, var
+
+
 @dataclass(frozen=True, eq=False)
 class LayerStatistics:
     """One BatchNormalization: what it remembers, and what the batch at hand has.
@@ -56,7 +74,8 @@ class LayerStatistics:
     Args:
         name: of the node.
         running_mean, running_var: float32 (C,), from training.
-        mean, var: float32 (C,), of its input over (N, H, W), biased; they carry gradients.
+        mean, var: float32 (C,), of its input over (N, H, W), biased; they carry gradients. (N, C) where each image is
+            measured by itself.
     """
 
     name: str
@@ -71,13 +90,14 @@ class FeatureStatistics:
 
     Args:
         twin: in inference form.
+        moments: how features are measured; over the batch, or image by image.
 
     Attributes:
         names: of the BatchNormalization nodes, in order.
     """
 
-    def __init__(self, twin: Twin) -> None:
-        self._twin = twin
+    def __init__(self, twin: Twin, moments: Moments | None = None) -> None:
+        self._twin, self._moments = twin, moments or batch_moments
         self._layers = [step for step in twin.steps if step.op_type == "BatchNormalization"]
         self.names = tuple(step.name for step in self._layers)
 
@@ -87,8 +107,7 @@ class FeatureStatistics:
 
         def measuring(name: str) -> Hook:
             def measure(features: Tensor) -> Tensor:
-                passed: Tensor
-                passed, mean, var = _Measure.apply(features)  # type: ignore[no-untyped-call]
+                passed, mean, var = self._moments(features)
                 measured[name] = (mean, var)
                 return passed
 
@@ -122,6 +141,13 @@ def feature_distance(layers: Sequence[LayerStatistics], first_multiplier: float)
     )
     total: Tensor = norms.sum() + (first_multiplier - 1) * norms[0]
     return total
+
+
+def mean_squares(layers: Sequence[LayerStatistics]) -> Tensor:
+    """The mean over the layers of the mean squared errors of mean and variance (HAST, GDFQ)."""
+    errors = [(layer.mean - layer.running_mean).square().mean() for layer in layers]
+    errors += [(layer.var - layer.running_var).square().mean() for layer in layers]
+    return torch.stack(errors).sum() / len(layers)
 
 
 @torch.no_grad()
