@@ -1,0 +1,168 @@
+"""Qualcomm's NPU through QNN: the QDQ file, and the context binary that loads without compiling.
+
+The package ``onnxruntime-qnn`` carries QNN with a simulator of the HTP (the NPU) for x86, so that a machine without one
+compiles the file, finds out whether the whole graph runs there, and runs it.
+"""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, ClassVar
+
+import onnx_ir as ir
+
+from dfq_deploy.contracts import Exporter
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import PluginError, TargetError
+from dfq_deploy.files import replacing
+from dfq_deploy.shapes import fix_batch
+
+from .qdq import Qdq, quantized_model
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+__all__ = ["Qnn", "has_simulator", "open_session"]
+
+PROVIDER = "QNN"
+"""The name under which this package registers the execution provider."""
+
+ALONE = ("session.disable_cpu_ep_fallback", "1")
+"""Nothing may be left to ONNX Runtime's CPU kernels: the session is refused instead."""
+
+
+@dataclass(frozen=True)
+class Qnn(Exporter):
+    """Writes a QDQ file of static shapes and, where ``onnxruntime-qnn`` is installed, its context ``model_ctx.onnx``.
+
+    Args:
+        batch: of inputs that leave it open.
+        htp_arch: version of the HTP that the context is compiled for, e.g. ``75``; empty for the simulator's.
+        soc_model: number of the chip, as QNN's documentation lists them; empty for any.
+    """
+
+    summary: ClassVar[str] = "QDQ and a context binary for Qualcomm's NPU"
+    suffix: ClassVar[str] = ".qnn.onnx"
+
+    batch: int = 1
+    htp_arch: str = ""
+    soc_model: str = ""
+
+    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
+        """Write the QDQ file to ``path`` and the context beside it; where QNN does not take the whole graph there is no
+        context, and :meth:`notes` says why.
+
+        Raises:
+            ModelError: the model does not fit the encodings, or its shapes cannot be fixed.
+            OutputError: a file cannot be written.
+        """
+        written = Qdq().export(self._closed(model, encodings), {}, path)
+        if not has_simulator():
+            return written
+        stem = path.name.removesuffix(path.suffix).removesuffix(".qdq").removesuffix(".qnn")
+        with TemporaryDirectory() as folder:
+            compiled = Path(folder) / "context.onnx"
+            try:
+                self._compile(path, compiled)
+            except TargetError:
+                return written
+            context = path.with_name(f"{stem}_ctx.onnx")
+            with replacing(context) as partial:
+                partial.write_bytes(compiled.read_bytes())
+        return (*written, context)
+
+    def notes(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
+        """Why there is no context, where there is none."""
+        if not has_simulator():
+            return (
+                "onnxruntime-qnn is not installed, so the file was not tried and no context was compiled: "
+                "pip install 'dfq-deploy[qnn]', on x86 with Linux or Windows",
+            )
+        with TemporaryDirectory() as folder:
+            source = Path(folder) / "model.onnx"
+            Qdq().export(self._closed(model, encodings), {}, source)
+            try:
+                self._compile(source, Path(folder) / "context.onnx")
+            except TargetError as problem:
+                return (f"no context was compiled: {problem}",)
+        return ()
+
+    def _closed(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
+        quantized = quantized_model(model, encodings)
+        fix_batch(quantized, self.batch)
+        return quantized
+
+    def _compile(self, source: Path, context: Path) -> None:
+        options = {"htp_arch": self.htp_arch, "soc_model": self.soc_model}
+        entries = {"ep.context_enable": "1", "ep.context_embed_mode": "1", "ep.context_file_path": str(context)}
+        open_session(source, entries, {name: value for name, value in options.items() if value})
+
+
+def has_simulator() -> bool:
+    """True if QNN can be used here."""
+    return find_spec("onnxruntime_qnn") is not None
+
+
+def open_session(
+    model: Path, entries: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+) -> "ort.InferenceSession":
+    """A session whose whole graph runs on the HTP, or on its simulator.
+
+    Args:
+        model: a QDQ file of static shapes, or a context.
+        entries: further entries of the session's configuration.
+        options: further options of the provider.
+
+    Raises:
+        PluginError: ``onnxruntime-qnn`` is not installed.
+        TargetError: QNN does not take the whole graph.
+    """
+    if not has_simulator():
+        raise PluginError("onnxruntime-qnn is not installed; pip install 'dfq-deploy[qnn]'")
+    import onnxruntime as ort
+    import onnxruntime_qnn as qnn
+
+    session_options = ort.SessionOptions()
+    session_options.log_severity_level = 4
+    for name, value in (ALONE, *(entries or {}).items()):
+        session_options.add_session_config_entry(name, value)
+    with _silenced():
+        if not any(device.ep_name == PROVIDER for device in ort.get_ep_devices()):
+            ort.register_execution_provider_library(PROVIDER, qnn.get_library_path())
+        devices = [device for device in ort.get_ep_devices() if device.ep_name == PROVIDER]
+        backend = {"backend_path": qnn.get_qnn_htp_path(), **(options or {})}
+        session_options.add_provider_for_devices(devices, backend)
+        try:
+            return ort.InferenceSession(model, sess_options=session_options)
+        except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own
+            raise TargetError(f"{model.name}: QNN refuses it: {_reason(problem)}") from None
+
+
+def _reason(problem: Exception) -> str:
+    text = " ".join(str(problem).split())
+    if "fallback to CPU EP" in text:
+        return "some nodes would be left to the CPU; dfq-deploy check --target qnn says which"
+    return text.split(" : ", maxsplit=2)[-1].rstrip(".")[:300]
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Send what QNN's libraries print to nowhere: they write to the process's own streams."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    copies = {number: os.dup(number) for number in (1, 2)}
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for number in copies:
+            os.dup2(nowhere, number)
+        yield
+    finally:
+        for number, copy in copies.items():
+            os.dup2(copy, number)
+            os.close(copy)
+        os.close(nowhere)
