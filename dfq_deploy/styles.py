@@ -8,7 +8,7 @@ from dfq_deploy.graph import constant_of
 from dfq_deploy.rules import activation_inputs, landing, quantized_values
 from dfq_deploy.targets import Target
 
-__all__ = ["residual_branch", "values_of_style"]
+__all__ = ["residual_branch", "values_of_style", "weighted_before"]
 
 
 def values_of_style(
@@ -40,7 +40,7 @@ def residual_branch(node: ir.Node, heads: Collection[ir.Node]) -> ir.Value | Non
         return None
     folding = [value for value in sides if _is_written_for(value, heads)]
     if len(folding) == 2:
-        depths = [_depth(value, heads) for value in sides]
+        depths = [weighted_before(value.producer(), heads) for value in sides]
         return sides[0] if depths[0] < depths[1] else sides[1]
     return next((value for value in sides if folding and value not in folding), None)
 
@@ -50,10 +50,10 @@ def _is_written_for(value: ir.Value, heads: Collection[ir.Node]) -> bool:
     return value.producer() in heads and len(value.uses()) == 1 and not value.is_graph_output()
 
 
-def _depth(value: ir.Value, heads: Collection[ir.Node]) -> int:
-    """How many weighted nodes stand before ``value``."""
+def weighted_before(node: ir.Node | None, heads: Collection[ir.Node]) -> int:
+    """How many of ``heads`` stand before ``node``, itself included."""
     seen: set[ir.Node] = set()
-    waiting = [value.producer()]
+    waiting = [node]
     while waiting:
         node = waiting.pop()
         if node is not None and node not in seen:

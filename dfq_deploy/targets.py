@@ -81,8 +81,8 @@ MOVING = frozenset(
 )
 
 GENERAL_RULES = (
-    *("constant-parameters", "positive-scale", "activation-type", "weight-type", "per-tensor-activation"),
-    *("per-channel-weight", "channel-axis", "float-weighted", "opset"),
+    *("float-weighted", "activation-type", "weight-type", "type-pair", "constant-parameters", "positive-scale"),
+    *("per-tensor-activation", "per-channel-weight", "channel-axis", "symmetric-channels", "opset"),
 )
 """What holds for every runtime, with the types and operators of its own."""
 
@@ -102,7 +102,7 @@ CPU = Target(
     # QGemm and MatMulIntegerToFloat; QLinearConv writes integers only.
     float_output_ops=frozenset({"Gemm", "MatMul"}),
     exporter="qdq",
-    rules=(*GENERAL_RULES, "symmetric-weight", "integer-bias", "shared-int8"),
+    rules=(*GENERAL_RULES, "integer-bias", "shared-int8"),
     pairs=(("u8", "s8"), ("s8", "s8"), ("u8", "u8")),
     channel_ops=frozenset({"Conv", "Gemm", "MatMul"}),
 )
@@ -112,7 +112,7 @@ OPENVINO = replace(
     name="openvino",
     runtime="OpenVINO on Intel CPUs, GPUs and NPUs",
     # It reads Q and DQ as FakeQuantize and finds its own integer kernels from these.
-    rules=(*GENERAL_RULES, "symmetric-weight", "integer-bias"),
+    rules=GENERAL_RULES,
 )
 
 TENSORRT = Target(
@@ -144,7 +144,7 @@ XNNPACK = replace(
     runtime="ONNX Runtime with XNNPACK on phones",
     activation=S8,
     # What XNNPACK has no kernel for runs on ONNX Runtime's own.
-    rules=(*GENERAL_RULES, "symmetric-weight", "integer-bias", "u8s8", "static-shape", "two-dimensional"),
+    rules=(*GENERAL_RULES, "integer-bias", "static-sample", "two-dimensional", "constant-weight"),
     pairs=(("s8", "s8"), ("u8", "u8")),
     channel_ops=frozenset({"Conv"}),
     static_shapes=True,
@@ -161,10 +161,7 @@ NNAPI = replace(
     passing_ops=frozenset({"Concat", "MaxPool", "Reshape", "Resize", "Transpose"}),
     # A Gemm is taken as a quantized one only if it writes integers.
     float_output_ops=frozenset(),
-    rules=(
-        *GENERAL_RULES,
-        *("integer-bias", "int8-qlinear", "static-shape", "two-dimensional", "constant-weight"),
-    ),
+    rules=(*GENERAL_RULES, "integer-bias", "static-shape", "two-dimensional", "constant-weight"),
     pairs=(("u8", "u8"), ("u8", "s8")),
     channel_ops=frozenset({"Conv"}),
     static_shapes=True,
@@ -176,7 +173,6 @@ NNAPI_CHANNELS = replace(
     runtime="ONNX Runtime with NNAPI on Android 10 and newer",
     weight=S8_SYMMETRIC,
     per_channel=True,
-    rules=(*NNAPI.rules, "symmetric-weight"),
 )
 
 QNN_OPS = frozenset(
@@ -202,7 +198,7 @@ QNN = replace(
     quantized_ops=QNN_OPS - MOVING - CLIPPING,
     passing_ops=MOVING & QNN_OPS,
     float_output_ops=frozenset(),
-    rules=(*GENERAL_RULES, "symmetric-weight", "integer-bias", "static-shape", "operator", "float-tensor"),
+    rules=(*GENERAL_RULES, "integer-bias", "static-shape", "operator", "float-tensor"),
     pairs=tuple((activation, weight) for activation in ("u8", "u16") for weight in ("s8", "u8", "s4")),
     channel_ops=frozenset({"Conv", "ConvTranspose"}),
     style="everything",

@@ -75,7 +75,7 @@ def test_help_answers_at_once() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert re.findall(r"^  ([a-z]+) ", done.stdout, re.MULTILINE) == [
-        "calibrate", "evaluate", "export", "inspect", "methods", "synthesize", "targets",
+        "calibrate", "check", "evaluate", "export", "inspect", "methods", "synthesize", "targets",
     ]  # fmt: skip
     # The processor's time, which other work on the machine does not stretch as it does the clock's. Measured: 0.06 s.
     assert min(seconds) < 0.3
@@ -414,12 +414,16 @@ def pictures(folder: Path) -> Path:
 
 def test_targets() -> None:
     lines = run("targets").stdout.splitlines()
-    assert lines[0].split() == ["target", "activations", "weights", "runtime"]
-    assert lines[1] == "cpu      u8            s8 per channel   ONNX Runtime on x86 and Arm CPUs"
+    assert lines[0].split() == ["target", "activations", "weights", "Q", "and", "DQ", "on", "shapes", "runtime"]
+    rows = {line.split()[0]: " ".join(line.split()) for line in lines[1:] if line}
+    assert rows["cpu"] == "cpu u8 s8 per channel kernels' ends ONNX Runtime on x86 and Arm CPUs"
+    assert rows["nnapi"] == "nnapi u8 u8 per tensor kernels' ends static ONNX Runtime with NNAPI on Android"
+    assert rows["tensorrt"].startswith("tensorrt s8 s8 per channel layers' inputs TensorRT")
     assert any(line.startswith("  coreml  ONNX Runtime's Core ML provider has no QuantizeLinear") for line in lines)
     document = json.loads(run("targets", "--json").stdout)
-    assert [target["name"] for target in document["targets"]] == ["cpu"]
-    assert document["targets"][0]["problem"] == ""
+    names = ["cpu", "openvino", "tensorrt", "xnnpack", "nnapi", "nnapi-per-channel", "qnn"]
+    assert [target["name"] for target in document["targets"]] == names
+    assert all(target["problem"] == "" for target in document["targets"])
 
 
 def test_methods() -> None:

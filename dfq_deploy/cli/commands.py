@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfq_deploy.cli.check import check
 from dfq_deploy.cli.export import export
 from dfq_deploy.cli.guard import Guarded, Shell
 from dfq_deploy.cli.options import (
@@ -180,6 +181,7 @@ def calibrate(
         show_calibration(result, shell.verbose)
 
 
+main.add_command(check)
 main.add_command(export)
 
 

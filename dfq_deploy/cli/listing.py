@@ -10,9 +10,13 @@ from dfq_deploy import plugins
 from dfq_deploy.cli.options import default_of, method_fields
 from dfq_deploy.cli.show import facts, indented, page, table, title, warnings
 from dfq_deploy.pipeline import DEFAULT_METHOD, DEFAULT_REFINE, REFINERS
-from dfq_deploy.targets import REFUSED, TARGETS
+from dfq_deploy.targets import REFUSED, TARGETS, Style
 
 __all__ = ["methods_document", "show_methods", "show_targets", "targets_document"]
+
+
+STYLES: dict[Style, str] = {"kernels": "kernels' ends", "inputs": "layers' inputs", "everything": "everything"}
+"""Where Q and DQ stand, in a column's width."""
 
 
 def targets_document() -> dict[str, Any]:
@@ -26,6 +30,10 @@ def targets_document() -> dict[str, Any]:
                 "activations": str(target.activation),
                 "weights": str(target.weight),
                 "per_channel": target.per_channel,
+                "placement": target.style,
+                "bias": "float" if target.float_bias else "s32",
+                "static_shapes": target.static_shapes,
+                "rules": list(target.rules),
                 "exporter": target.exporter,
                 "problem": problems.get(target.exporter, f"the exporter '{target.exporter}' is not installed"),
             }
@@ -43,13 +51,15 @@ def show_targets() -> None:
             entry["name"],
             entry["activations"],
             f"{entry['weights']} {'per channel' if entry['per_channel'] else 'per tensor'}",
+            STYLES[entry["placement"]],
+            "static" if entry["static_shapes"] else "",
             entry["runtime"],
         )
         for entry in document["targets"]
     ]
     refused = facts(document["refused"].items())
     page(
-        table(("target", "activations", "weights", "runtime"), rows),
+        table(("target", "activations", "weights", "Q and DQ on", "shapes", "runtime"), rows),
         Group("", title("refused"), refused) if document["refused"] else None,
         warnings(f"{entry['name']}: {entry['problem']}" for entry in document["targets"] if entry["problem"]),
     )

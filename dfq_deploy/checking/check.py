@@ -1,0 +1,29 @@
+"""One file against one target."""
+
+# The rules register themselves where they are defined.
+from dfq_deploy.checking import placing, scales, shapes, types  # noqa: F401
+from dfq_deploy.checking.registry import RULES
+from dfq_deploy.checking.view import look
+from dfq_deploy.checking.violation import Report
+from dfq_deploy.reading import ModelSource, place_of
+from dfq_deploy.targets import find_target
+
+__all__ = ["check"]
+
+
+def check(model: ModelSource, target: str = "cpu") -> Report:
+    """Every place where ``model``, of this tool or any other, breaks a rule of ``target``.
+
+    Raises:
+        ModelError: there is no such file, or it is no ONNX model.
+        TargetError: the target is unknown, or refused.
+    """
+    chosen = find_target(target)
+    view = look(model)
+    rules = [RULES[name] for name in chosen.rules]
+    return Report(
+        model=place_of(model),
+        target=chosen.name,
+        rules={rule.name: rule.asks for rule in rules},
+        violations=tuple(violation for rule in rules for violation in rule.violations(view, chosen)),
+    )
