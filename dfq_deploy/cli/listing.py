@@ -104,7 +104,7 @@ def show_methods(verbose: bool) -> None:
     for kind, flag in flags.items():
         parts += [title(kind, flag)]
         for entry in document[kind]:
-            parts += [facts([(f"{entry['name']:<14}", entry["summary"] or entry["problem"])])]
+            parts += [facts([(f"{entry['name']:<16}", entry["summary"] or entry["problem"])])]
             if verbose and entry["options"]:
                 listed = ", ".join(f"{name}={value}" for name, value in entry["options"].items())
                 parts += [indented(indented(Text(listed, "dim")))]
