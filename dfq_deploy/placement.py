@@ -37,6 +37,7 @@ from dfq_deploy.rules import (
     shared_groups,
     weight_axis,
 )
+from dfq_deploy.saturation import saturations
 from dfq_deploy.styles import values_of_style
 from dfq_deploy.targets import Target
 from dfq_deploy.weights import Bounds, encoding_of_weight, extremes, room_for_bias
@@ -51,8 +52,9 @@ class Placement:
     Args:
         activations: name of each tensor that gets Q and DQ -> its integer type, always per tensor.
         shared: groups of those tensors that must have one encoding.
-        limits: least and greatest value that a tensor can take, where the operator before it (Relu, Clip) says so;
-            its encoding must not reach beyond, or the runtime cannot fold that operator away.
+        limits: least and greatest value that a tensor can take, where the operator before it (Relu, Clip) says so:
+            its encoding must not reach beyond, or the runtime cannot fold that operator away; or that matters to the
+            operators behind it (:mod:`dfq_deploy.saturation`).
         weights: name of each initializer that is quantized -> its type and channel axis, None for per tensor.
         biases: name of each bias initializer that is stored as int32 -> the activation and the weight whose scales'
             product is its scale; where several nodes read one bias, those of the first. Empty where biases stay float.
@@ -84,6 +86,10 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
     quantized = values_of_style(list(graph), heads, target, apart)
     limits = known_limits(graph, quantized)
     shared = shared_groups(graph, quantized, limits, target, apart)
+    moved = frozenset[str]().union(*shared)
+    alone = [value for value in quantized if value not in limits and name_of(value) not in moved]
+    saturated = saturations(alone)
+    limits |= {value: saturated[name_of(value)] for value in alone if name_of(value) in saturated}
     in_order = [*graph.inputs, *(value for node in graph for value in node.outputs)]
     return Placement(
         activations={name_of(value): target.activation for value in in_order if value in quantized},
