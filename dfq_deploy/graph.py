@@ -40,6 +40,7 @@ __all__ = [
     "shown_shape",
     "to_bytes",
     "weighted",
+    "weighted_after",
 ]
 
 InputShapes: TypeAlias = Mapping[str, Sequence[int]]
@@ -245,6 +246,20 @@ def weighted(model: ir.Model) -> list[ir.Node]:
         for node in model.graph
         if node.op_type in WEIGHTED_OPS and len(node.inputs) > 1 and constant_of(node.inputs[1]) is not None
     ]
+
+
+def weighted_after(node: ir.Node) -> bool:
+    """True if a convolution or matrix product reads ``node``'s output, however far down."""
+    seen: set[ir.Node] = set()
+    waiting = [node]
+    while waiting:
+        for reader in waiting.pop().successors():
+            if reader.op_type in WEIGHTED_OPS:
+                return True
+            if reader not in seen:
+                seen.add(reader)
+                waiting.append(reader)
+    return False
 
 
 def parameter_count(values: Iterable[ir.Value]) -> int:

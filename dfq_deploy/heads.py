@@ -33,8 +33,8 @@ def keep_apart(
 
     Rules: (1) a Concat that shares one scale with inputs whose measured magnitudes differ by more than 8 times stays
     float, where its output is taken apart again before it is quantized next (else one scale rules behind it anyway);
-    (2) a convolution that no quantized operator follows writes float, where the magnitudes of its channels differ by
-    more than 8 times.
+    (2) a convolution that no weighted node follows writes float, where the magnitudes of its channels differ by more
+    than 8 times: it costs its integer kernel, which a last one can afford and an inner one cannot.
     """
     said: dict[str, str] = {}
     apart: list[str] = []
@@ -89,7 +89,9 @@ def _channels(
     ends = {}
     for node in model.graph:
         rank = None if node.outputs[0].shape is None else len(node.outputs[0].shape)
-        if node.op_type == "Conv" and rank is not None and node.outputs[0].name in placement.activations:
+        if node.op_type != "Conv" or rank is None or graph.weighted_after(node):
+            continue
+        if node.outputs[0].name in placement.activations:
             without = place(model, target, [str(node.name)])
             if node.outputs[0].name not in without.activations:
                 ends[str(node.name)] = node.outputs[0]

@@ -5,7 +5,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.folding import drop_unused_initializers
-from dfq_deploy.graph import WEIGHTED_OPS, batch_normalizations, constant_of
+from dfq_deploy.graph import batch_normalizations, constant_of, weighted_after
 from dfq_deploy.names import Names
 from dfq_deploy.targets import Target
 
@@ -91,7 +91,7 @@ def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
     if shape is None or shape[2:] != [1, 1] or weight is None or weight.dtype != ir.DataType.FLOAT:
         return False
     groups, pads = node.attributes.get_int("group", 1), node.attributes.get_ints("pads", ())
-    if groups != 1 or any(pads or ()) or weight.shape.numpy()[2:] != (1, 1) or _weighted_after(node):
+    if groups != 1 or any(pads or ()) or weight.shape.numpy()[2:] != (1, 1) or weighted_after(node):
         return False
     bias = [value for value in node.inputs[2:3] if value is not None]
     if any(constant_of(value) is None for value in bias):
@@ -102,20 +102,6 @@ def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
     gemm = ir.node("Gemm", [flatten.outputs[0], matrix, *bias], {"transB": 1})
     _replace(graph, node, [flatten, gemm, ir.node("Unsqueeze", [gemm.outputs[0], axes])], names)
     return True
-
-
-def _weighted_after(node: ir.Node) -> bool:
-    """True if a weighted node reads ``node``'s output, however far down."""
-    seen: set[ir.Node] = set()
-    waiting = [node]
-    while waiting:
-        for reader in waiting.pop().successors():
-            if reader.op_type in WEIGHTED_OPS:
-                return True
-            if reader not in seen:
-                seen.add(reader)
-                waiting.append(reader)
-    return False
 
 
 def _initializer(graph: ir.Graph, name: str, array: NDArray, dtype: type = np.float32) -> ir.Value:  # type: ignore[type-arg]
