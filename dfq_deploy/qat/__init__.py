@@ -1,0 +1,1 @@
+"""Quantization-aware training without data: a fake-quantized student, taught by the float teacher."""
