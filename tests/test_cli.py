@@ -428,8 +428,10 @@ def test_targets() -> None:
 
 def test_methods() -> None:
     text = run("methods", "-v").stdout
-    for words in ("deepinversion   descent on the pixels", "distribution=uniform", "--method mse --refine bias"):
+    for words in ("deepinversion     descent on the pixels", "distribution=uniform", "--method mse --refine bias"):
         assert words in text
     document = json.loads(run("methods", "--json").stdout)
-    assert [entry["name"] for entry in document["calibrators"]] == ["entropy", "minmax", "mse", "percentile"]
+    assert [entry["name"] for entry in document["calibrators"]] == [
+        *("entropy", "minmax", "mse", "percentile", "tensorrt-entropy", "tensorrt-minmax"),
+    ]
     assert all(entry["problem"] == "" for kind in ("synthesizers", "exporters") for entry in document[kind])
