@@ -13,12 +13,12 @@ from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, S
 from dfq_deploy import graph, plugins
 from dfq_deploy.contracts import Exporter
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import ModelError, OutputError
+from dfq_deploy.errors import ModelError, OutputError, TargetError
 from dfq_deploy.graph import InputShapes, ModelSource
 from dfq_deploy.quantize import prepare
 from dfq_deploy.reading import place_of, read_checked
-from dfq_deploy.shapes import fix_inputs
-from dfq_deploy.targets import TARGETS, find_target
+from dfq_deploy.shapes import fix_batch, fix_inputs
+from dfq_deploy.targets import TARGETS, Target, find_target
 
 __all__ = ["Exported", "export", "read_encodings"]
 
@@ -59,23 +59,26 @@ def export(
         to: an exporter's name, or the exporter itself with its options.
         encodings: by tensor name, or the ``encodings.json`` that ``calibrate`` wrote, for a float model.
         target: the runtime that the float model is quantized for; None is the one that ``to`` is named like, or the
-            CPU. Its rules hold for a quantized one too.
+            CPU. A quantized one must obey its rules, where it is named.
         input_shapes: input name -> shape with the batch, where more than the batch is open.
         output: the file to write; None writes one named like the model into the working folder.
 
     Raises:
         ModelError: the model cannot be read, or does not fit the encodings.
-        TargetError: the runtime refuses it.
+        TargetError: the runtime refuses it, or the quantized model breaks its rules.
         PluginError: there is no such exporter.
         OutputError: the file cannot be written.
     """
     exporter: Exporter = plugins.find("exporters", to)() if isinstance(to, str) else to
-    runtime = find_target(target or (to if isinstance(to, str) and to in TARGETS else DEFAULT_TARGET))
+    named = target or (to if isinstance(to, str) and to in TARGETS else None)
+    runtime = find_target(named or DEFAULT_TARGET)
     path = _path(model, exporter, output)
     given: Mapping[str, Encoding] = {}
     notes: tuple[str, ...] = ()
     if encodings is None:
         source = _quantized(model, input_shapes)
+        if named is not None:
+            _refuse(source, runtime, place_of(model))
     else:
         loaded = graph.load(model, input_shapes=input_shapes)
         source = prepare(loaded, runtime).model
@@ -110,6 +113,23 @@ def _quantized(source: ModelSource, input_shapes: InputShapes | None) -> ir.Mode
         fix_inputs(model, input_shapes, place_of(source))
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
     return model
+
+
+def _refuse(model: ir.Model, target: Target, place: str) -> None:
+    """Refuse a quantized model that breaks a rule of ``target``; an open batch is closed by the exporter.
+
+    Raises:
+        TargetError: it breaks one.
+    """
+    from dfq_deploy.checking import check
+
+    closed = model.clone()
+    if target.static_shapes:
+        fix_batch(closed, 1)
+    broken = check(closed, target.name).violations
+    if broken:
+        more = f", and {len(broken) - 1} more: dfq-deploy check --target {target.name} lists them" if broken[1:] else ""
+        raise TargetError(f"{place} breaks the rules of '{target.name}': {broken[0]}{more}")
 
 
 def _path(source: ModelSource, exporter: Exporter, output: Path | None) -> Path:

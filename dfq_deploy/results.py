@@ -29,6 +29,9 @@ SHOWN_SAMPLES = 32
 
 FILES = {
     "model.qdq.onnx": "the quantized model, for ONNX Runtime",
+    "model.ort": "the same in ONNX Runtime's own format, for phones",
+    "required_operators_and_types.config": "what a build of ONNX Runtime needs for it: --include_ops_by_config",
+    "model_ctx.onnx": "the same compiled for Qualcomm's NPU",
     "encodings.json": "scale and zero point of every quantized tensor",
     "samples.npz": "the samples that it was calibrated with; --data takes them again",
     "samples.png": "what they look like",
@@ -126,6 +129,7 @@ def _write(
     path = folder / "model.qdq.onnx"
     outcome = replace(outcome, prepared=_closed(outcome))
     exporter.export(outcome.prepared, outcome.encodings, path)
+    outcome = replace(outcome, warnings=(*outcome.warnings, *exporter.notes(outcome.prepared, outcome.encodings)))
     outcome.samples.save(folder / "samples.npz")
     contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
     entries = {name: encoding.to_json() for name, encoding in outcome.encodings.items()}

@@ -144,6 +144,7 @@ XNNPACK = replace(
     runtime="ONNX Runtime with XNNPACK on phones",
     activation=S8,
     # What XNNPACK has no kernel for runs on ONNX Runtime's own.
+    exporter="ort",
     rules=(*GENERAL_RULES, "integer-bias", "static-sample", "two-dimensional", "constant-weight"),
     pairs=(("s8", "s8"), ("u8", "u8")),
     channel_ops=frozenset({"Conv"}),
@@ -161,6 +162,7 @@ NNAPI = replace(
     passing_ops=frozenset({"Concat", "MaxPool", "Reshape", "Resize", "Transpose"}),
     # A Gemm is taken as a quantized one only if it writes integers.
     float_output_ops=frozenset(),
+    exporter="ort-runtime",
     rules=(*GENERAL_RULES, "integer-bias", "static-shape", "two-dimensional", "constant-weight"),
     pairs=(("u8", "u8"), ("u8", "s8")),
     channel_ops=frozenset({"Conv"}),
@@ -198,6 +200,7 @@ QNN = replace(
     quantized_ops=QNN_OPS - MOVING - CLIPPING,
     passing_ops=MOVING & QNN_OPS,
     float_output_ops=frozenset(),
+    exporter="qnn",
     rules=(*GENERAL_RULES, "integer-bias", "static-shape", "operator", "float-tensor"),
     pairs=tuple((activation, weight) for activation in ("u8", "u16") for weight in ("s8", "u8", "s4")),
     channel_ops=frozenset({"Conv", "ConvTranspose"}),

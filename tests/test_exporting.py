@@ -134,3 +134,25 @@ def strange(calibrated: Path) -> Path:
     entries = json.loads(path.read_text())
     path.write_text(json.dumps({**entries, "ghost": entries["image"]}))
     return path
+
+
+def test_a_file_that_breaks_the_rules_of_the_runtime_is_refused(calibrated: Path, tmp_path: Path) -> None:
+    source = calibrated / "model.qdq.onnx"
+    with pytest.raises(TargetError, match=r"model\.qdq\.onnx breaks the rules of 'tensorrt': .*lists them$") as caught:
+        export(source, to="qdq", target="tensorrt", output=tmp_path / "trt.onnx")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "trt.onnx").exists()
+    # Open batches are no obstacle to runtimes of static shapes: the exporter closes them.
+    calibrate(tmp_path / "net.onnx", data=Samples(IMAGES), target="xnnpack", refine=(), output=tmp_path / "phone")
+    found = export(tmp_path / "phone/model.qdq.onnx", to="qdq", target="xnnpack", output=tmp_path / "fine.onnx")
+    assert found.files == (tmp_path / "fine.onnx",)
+
+
+def test_calibrating_for_a_phone_writes_what_it_loads(calibrated: Path, tmp_path: Path) -> None:
+    del calibrated
+    result = calibrate(tmp_path / "net.onnx", data=Samples(IMAGES), target="nnapi", output=tmp_path / "phone")
+    assert {"model.qdq.onnx", "model.ort", "required_operators_and_types.config"} <= {f.name for f in result.files}
+    assert set(result.report["files"]) == {file.name for file in result.files}
+    assert any(text.startswith("usability check: NNAPI can take") for text in result.report["warnings"])
+    phone = tmp_path / "phone"
+    np.testing.assert_allclose(logits(phone / "model.ort"), logits(phone / "model.qdq.onnx"), atol=1e-5)
