@@ -125,7 +125,10 @@ def _wrong_bias(kernel: Kernel) -> str | None:
 
 @rule("float-bias", "leave the bias in float")
 def float_bias(view: View, _: Target) -> Iterator[Place]:
-    """A bias is not quantized: TensorRT adds it in float ("never quantize bias", docs on Q/DQ placement)."""
+    """A bias stays float.
+
+    TensorRT adds it in float; "never quantize bias" (docs, Q/DQ placement; ModelOpt leaves it too).
+    """
     for kernel in view.kernels:
         if kernel.bias is not None:
             yield kernel.node.op_type, name(kernel.node), f"its bias is {kernel.bias.kind}"

@@ -1,0 +1,107 @@
+"""The command, and files of other tools."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from click.testing import CliRunner, Result
+
+from benchmarks.peers import quantize_with_onnxruntime
+from dfq_deploy.checking import RULES, check
+from dfq_deploy.checking.registry import rule
+from dfq_deploy.cli import main
+from dfq_deploy.errors import ModelError, TargetError
+
+TinyModel = Callable[..., onnx.ModelProto]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["check", *(str(argument) for argument in arguments)])
+
+
+@pytest.fixture
+def theirs(tiny: TinyModel, tmp_path: Path) -> Path:
+    """A file that ONNX Runtime's own quantizer has written: u8 with s8 per channel."""
+    source, path = tmp_path / "float.onnx", tmp_path / "theirs.onnx"
+    onnx.save(tiny(normalized=False), source)
+    images = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
+    quantize_with_onnxruntime(source, images, path)
+    return path
+
+
+def test_a_clean_file_of_another_tool(theirs: Path) -> None:
+    result = run(theirs)
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == ["theirs.onnx for cpu  clean, 13 rules"]
+
+
+def test_violations_are_listed_by_rule_with_the_way_out(theirs: Path) -> None:
+    result = run(theirs, "--target", "tensorrt")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("theirs.onnx for tensorrt  ")
+    start = lines.index("float-bias  A bias stays float")
+    assert lines[start : start + 3] == [
+        "float-bias  A bias stays float",
+        "  Gemm 'fc': its bias is s32",
+        "  -> leave the bias in float",
+    ]
+
+
+def test_json_has_every_violation(theirs: Path) -> None:
+    result = run(theirs, "--target", "nnapi", "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert (document["target"], document["clean"]) == ("nnapi", False)
+    assert set(document["rules"]) <= set(RULES)
+    (violation,) = (entry for entry in document["violations"] if entry["rule"] == "static-shape")
+    assert violation == {
+        "rule": "static-shape",
+        "node": "image",
+        "operator": "input",
+        "found": "its shape is (batch, 3, 8, 8) (--input-shape image:1,3,8,8)",
+        "way_out": "fix the size, e.g. dfq-deploy calibrate --input-shape NAME:1,3,224,224",
+    }
+
+
+def test_a_float_model_has_float_layers(tiny: TinyModel) -> None:
+    report = check(tiny(normalized=False))
+    assert [(entry.rule, entry.node) for entry in report.violations] == [
+        ("float-weighted", "conv"),
+        ("float-weighted", "fc"),
+    ]
+
+
+def test_what_is_handed_over_in_memory_stays_as_it_is(tiny: TinyModel) -> None:
+    proto = tiny()
+    before = proto.SerializeToString()
+    check(proto)
+    assert proto.SerializeToString() == before
+    model = ir.from_proto(proto)
+    check(model)
+    assert [node.op_type for node in model.graph] == [node.op_type for node in proto.graph.node]
+
+
+def test_core_ml_is_refused(theirs: Path) -> None:
+    with pytest.raises(TargetError, match=r"^target 'coreml' is refused: .*coremltools"):
+        check(theirs, "coreml")
+    assert run(theirs, "--target", "coreml").exit_code == 1
+
+
+def test_no_model(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such file"):
+        check(tmp_path / "none.onnx")
+    (tmp_path / "text.onnx").write_text("no model")
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        check(tmp_path / "text.onnx")
+    with pytest.raises(ModelError, match="no graph"):
+        check(onnx.ModelProto())
+
+
+def test_a_rule_has_one_name() -> None:
+    with pytest.raises(ValueError, match="'opset' is registered already"):
+        rule("opset", "")(lambda view, target: iter(()))
