@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dfq_deploy.preprocess import PREPROCESSES, Preprocess
     from dfq_deploy.samples import Samples
     from dfq_deploy.targets import TARGETS, find_target
+    from dfq_deploy.teachers import Teacher
     from dfq_deploy.torch_export import from_torch
 
     __version__: str
@@ -55,6 +56,7 @@ __all__ = [  # noqa: RUF022 - in groups
     "Samples",
     "Preprocess",
     "PREPROCESSES",
+    "Teacher",
     "Encoding",
     "QuantType",
     "Range",
@@ -90,6 +92,7 @@ _MODULES = {
     "preprocess": ("PREPROCESSES", "Preprocess"),
     "samples": ("Samples",),
     "targets": ("TARGETS", "find_target"),
+    "teachers": ("Teacher",),
     "torch_export": ("from_torch",),
 }
 

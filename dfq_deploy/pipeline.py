@@ -21,6 +21,7 @@ from dfq_deploy.quantize import encode, headroom_of, prepare, student_maker
 from dfq_deploy.results import Calibration, Clock, Outcome, finish
 from dfq_deploy.samples import Samples
 from dfq_deploy.targets import find_target
+from dfq_deploy.teachers import TeacherSource, read_teacher
 from dfq_deploy.torch_export import exported
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def synthesize(
     model: "ModelSource | Module",
     *,
     synth: str | Synthesizer = "deepinversion",
-    teachers: "Sequence[ModelSource | Module]" = (),
+    teachers: "Sequence[TeacherSource]" = (),
     count: int | None = None,
     preprocess: Preprocess | None = None,
     target: str = "cpu",
@@ -57,7 +58,8 @@ def synthesize(
 
     Args:
         synth: a method's name, or the method itself with its options.
-        teachers: the same network with its BatchNormalization kept, where ``model`` has lost it.
+        teachers: the same network with its BatchNormalization kept, where ``model`` has lost it; for ``lis`` several
+            networks, each as a :class:`Teacher` where its input is normalised otherwise than the model's.
         count: number of samples; None leaves it to the size of the input.
         preprocess: what turns pixels into the input; it bounds the samples.
         target, bits: what the quantized network is made for that some methods search against.
@@ -78,7 +80,7 @@ def synthesize(
     return synthesize_from(
         source,
         synth,
-        [graph.load(exported(teacher, input_shape), input_shapes=input_shapes) for teacher in teachers],
+        [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers],
         count=count,
         preprocess=preprocess,
         seed=seed,
@@ -99,7 +101,7 @@ def calibrate(
     edge_bits: int | None = None,
     method: str | Calibrator | None = None,
     refine: Sequence[str] | None = None,
-    teachers: "Sequence[ModelSource | Module]" = (),
+    teachers: "Sequence[TeacherSource]" = (),
     count: int | None = None,
     preprocess: Preprocess | None = None,
     seed: int = 0,
@@ -148,7 +150,7 @@ def calibrate(
     samples = data or synthesize_from(
         source,
         synth or "",
-        [graph.load(exported(teacher, input_shape), input_shapes=input_shapes) for teacher in teachers],
+        [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers],
         count=count,
         preprocess=preprocess,
         seed=seed,

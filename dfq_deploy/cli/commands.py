@@ -24,6 +24,7 @@ from dfq_deploy.cli.options import (
 if TYPE_CHECKING:
     from dfq_deploy.preprocess import Preprocess
     from dfq_deploy.samples import Samples
+    from dfq_deploy.teachers import TeacherSource
 
 __all__ = ["main"]
 
@@ -74,7 +75,7 @@ def synthesize(
     model: Path,
     method: str,
     samples: int | None,
-    teachers: tuple[Path, ...],
+    teachers: "tuple[TeacherSource, ...]",
     output: Path | None,
     **options: Any,
 ) -> None:

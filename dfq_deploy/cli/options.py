@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from dfq_deploy.contracts import Exporter, Synthesizer
     from dfq_deploy.preprocess import Preprocess
+    from dfq_deploy.teachers import Teacher
 
 __all__ = [
     "FILE",
@@ -76,6 +77,19 @@ class _Range(click.ParamType[tuple[str, tuple[float, float]]]):
         if not name:
             self.fail(f"'{value}' is not of the form NAME:LO,HI, e.g. ids:0,30521", param, ctx)
         return name, (low, high)
+
+
+class _Teacher(click.ParamType["Teacher | Path"]):
+    name = "FILE[:PREPROCESS]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Teacher | Path":
+        from dfq_deploy.errors import SamplesError
+        from dfq_deploy.teachers import teacher_named
+
+        try:
+            return teacher_named(str(value))
+        except SamplesError as problem:
+            self.fail(f"{problem}", param, ctx)
 
 
 def shape_option(command: Decorated) -> Decorated:
@@ -171,9 +185,10 @@ def synthesis_options(command: Decorated) -> Decorated:
             "--teacher",
             "teachers",
             multiple=True,
-            type=FILE,
-            metavar="FILE",
-            help="The same network exported with its BatchNormalization; repeatable.",
+            type=_Teacher(),
+            metavar="FILE[:PREPROCESS]",
+            help="The same network exported with its BatchNormalization, or for lis several networks, each with its "
+            "own preprocess where that is not the model's; repeatable.",
         ),
     ):
         command = option(command)
@@ -181,15 +196,28 @@ def synthesis_options(command: Decorated) -> Decorated:
 
 
 def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -> "str | Synthesizer":
-    """The method by name, or the method itself where it is given options.
+    """The method by name, or the method itself where it is given options; ``lowpass=RADIUS`` is one of every method.
 
     Raises:
         PluginError: it is not installed.
         click.UsageError: an option is unknown, or its value is no such thing.
     """
+    from dfq_deploy.errors import SamplesError
+
     given = () if iterations is None else (f"iterations={iterations}",)
-    method: str | Synthesizer = _plugin_of("synthesizers", name, (*settings, *given))
-    return method
+    kept = [setting for setting in settings if _pair(setting)[0] != "lowpass"]
+    radius = [_pair(setting)[1] for setting in settings if _pair(setting)[0] == "lowpass"]
+    method: str | Synthesizer = _plugin_of("synthesizers", name, (*kept, *given))
+    if not radius:
+        return method
+    from dfq_deploy.plugins import find
+    from dfq_deploy.synthesis.lowpass import low_passed
+
+    whole: Synthesizer = find("synthesizers", method)() if isinstance(method, str) else method
+    try:
+        return low_passed(whole, _converted("lowpass", radius[-1], float))
+    except SamplesError as problem:
+        raise click.UsageError(f"--option {problem}.") from None
 
 
 def exporter_of(name: str, settings: Sequence[str]) -> "str | Exporter":

@@ -19,7 +19,7 @@ from dfq_deploy.synthesis.matching import Matching, Rival, Weights, first_scores
 from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.twin import Twin
 
-__all__ = ["DeepInversion"]
+__all__ = ["BETAS", "DeepInversion", "usable"]
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,10 @@ class DeepInversion(Synthesizer):
         teacher = teachers[0]
         refuse_bare("deepinversion", [teacher])
         rival = self._rival(teachers, request)
-        weights, known = self.weights(request), self._known(request)
+        weights, known = self.weights(request), self.settings(request)
         generator = torch.Generator().manual_seed(request.seed)
         parts = parts_of(request.count, known["batch"], spread_targets(request, generator))
-        stages = _usable(self.stages(request), teacher, request)
+        stages = usable(self.stages(request), [teacher], request)
         bounds = pixel_bounds(request)
 
         def start(part: Part) -> Inversion:
@@ -117,12 +117,12 @@ class DeepInversion(Synthesizer):
 
     def weights(self, request: SynthesisRequest) -> Weights:
         """What one batch minimises: every None replaced by the value for the size of the image."""
-        known = self._known(request)
+        known = self.settings(request)
         return Weights(**{field.name: known[field.name] for field in fields(Weights) if field.name in known})
 
     def stages(self, request: SynthesisRequest) -> list[Stage]:
         """The stages of one batch, coarse to fine."""
-        jitter: int = self._known(request)["jitter"]
+        jitter: int = self.settings(request)["jitter"]
         paper = is_paper(self.schedule, request)
         total = self.iterations or (3000 if is_large(request) else 2000) // (1 if paper else 10)
         if not is_large(request) or total < 2:
@@ -130,8 +130,8 @@ class DeepInversion(Synthesizer):
         coarse = total * 2 // 3
         return [Stage(coarse, 2, jitter // 2, self.flip), Stage(total - coarse, 1, jitter, self.flip)]
 
-    def _known(self, request: SynthesisRequest) -> dict[str, Any]:
-        """Every field by name; those that are None as the paper has them."""
+    def settings(self, request: SynthesisRequest) -> dict[str, Any]:
+        """Every field by name; those that are None with the value for the size of the image."""
         paper: dict[str, Any] = dict(_PAPER_LARGE if is_large(request) else _PAPER_SMALL)
         if not is_paper(self.schedule, request) and not is_large(request):
             paper["feature_weight"] = 1.0
@@ -147,14 +147,15 @@ _PAPER_SMALL = {"batch": 256, "learning_rate": 0.1, "feature_weight": 10.0, "tv_
 
 
 @torch.no_grad()
-def _usable(stages: list[Stage], teacher: Twin, request: SynthesisRequest) -> list[Stage]:
-    """The stages, at full resolution where the graph refuses a shrunk image (a fixed Reshape, say)."""
+def usable(stages: list[Stage], teachers: Sequence[Twin], request: SynthesisRequest) -> list[Stage]:
+    """The stages, at full resolution where a teacher refuses a shrunk image (a fixed Reshape, say)."""
     if all(stage.shrink == 1 for stage in stages):
         return stages
     channels, height, width = request.shape
     shrink = max(stage.shrink for stage in stages)
     try:
-        teacher(torch.zeros(1, channels, height // shrink, width // shrink, device=request.device))
+        for teacher in teachers:
+            teacher(torch.zeros(1, channels, height // shrink, width // shrink, device=request.device))
     except torch.OutOfMemoryError:  # says nothing of the graph
         raise
     except RuntimeError:

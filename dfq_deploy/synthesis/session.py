@@ -56,7 +56,7 @@ def synthesize_from(
     """
     for teacher in teachers:
         _refuse_misfit(model, teacher)
-    name = synth if isinstance(synth, str) else type(synth).__name__.lower()
+    name = synth if isinstance(synth, str) else getattr(synth, "name", type(synth).__name__.lower())
     method: Synthesizer = plugins.find("synthesizers", synth)() if isinstance(synth, str) else synth
     sources = list(teachers) or [model]
     ports = graph.ports(model)
@@ -140,5 +140,5 @@ def _refuse_misfit(model: ir.Model, teacher: ir.Model) -> None:
         if expected != found:
             raise ModelError(
                 f"--teacher does not fit the model: its {fact} is {found}, the model's {expected}; give the same "
-                "network exported with its BatchNormalization"
+                "network exported with its BatchNormalization, or others of its input and classes"
             )
