@@ -6,7 +6,7 @@ A plug-in is a frozen dataclass whose fields are its options, found through the 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import Generator, Tensor
 
+    from dfq_deploy.preprocess import Preprocess
     from dfq_deploy.samples import Samples
     from dfq_deploy.synthesis.request import SynthesisRequest
     from dfq_deploy.twin import Twin
 
-__all__ = ["Calibrator", "Exporter", "Feeds", "Generative", "Source", "Student", "Synthesizer"]
+__all__ = ["Calibrator", "Exporter", "Feeds", "Generative", "RangeSource", "Source", "Student", "Synthesizer"]
 
 Feeds = Mapping[str, NDArray[Any]]
 """One batch: input name -> array, as ONNX Runtime takes it."""
@@ -78,6 +79,29 @@ class Generative(Synthesizer, Protocol):
 
     def source(self, teachers: "Sequence[Twin]", request: "SynthesisRequest") -> Source:
         """The same source untrained, for :meth:`Source.restore`."""
+        ...
+
+
+@runtime_checkable
+class RangeSource(Synthesizer, Protocol):
+    """A synthesizer that knows ranges without samples; its samples serve what it does not know."""
+
+    def known_ranges(
+        self,
+        source: "ir.Model",
+        teachers: "Sequence[ir.Model]",
+        prepared: "ir.Model",
+        tensors: Mapping[str, QuantType],
+        preprocess: "Preprocess | None" = None,
+    ) -> dict[str, Range]:
+        """The ranges of those of ``tensors`` that it knows; none where the model tells nothing.
+
+        Args:
+            source, teachers: as they were given, with whatever BatchNormalization they have.
+            prepared: ``source``, folded and lowered for a target.
+            tensors: names in ``prepared``.
+            preprocess: what turns pixels into the main input.
+        """
         ...
 
 

@@ -1,6 +1,6 @@
 """From a float model and samples to a prepared graph with encodings: what calibration and fine-tuning share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -85,13 +85,17 @@ def encode(
     samples: Samples,
     preprocess: Preprocess | None = None,
     progress: Progress = SILENT,
+    known: Mapping[str, Range] | None = None,
 ) -> Quantized:
     """Measure ranges on ``samples`` and turn them and the weights into encodings.
 
     Heads that one scale would break are kept apart (:mod:`dfq_deploy.heads`), so the placement may change.
+
+    Args:
+        known: ranges by tensor name that need no measuring.
     """
     model, bits = prepared.model, prepared.bits
-    measured = _ranges(prepared, calibrator, samples, preprocess, progress)
+    measured = _ranges(prepared, calibrator, samples, preprocess, progress, known or {})
     placement, kept_apart = keep_apart(model, prepared.target, prepared.placement, measured, samples)
     if kept_apart:
         placement = with_bits(placement, model, bits)
@@ -112,18 +116,20 @@ def _ranges(
     samples: Samples,
     preprocess: Preprocess | None,
     progress: Progress,
+    known: Mapping[str, Range],
 ) -> dict[str, Range]:
-    """Measured ranges with headroom, but for the input, whose range is known where the preprocessing is."""
+    """Measured ranges with headroom, but for known ones: the input's is, where the preprocessing is."""
     model, types = prepared.model, prepared.placement.activations
-    measured = calibrator.ranges(model, types, Batches(model, samples), progress)
-    found = {}
+    unknown = {name: qtype for name, qtype in types.items() if name not in known}
+    measured = calibrator.ranges(model, unknown, Batches(model, samples), progress) if unknown else {}
+    found = {name: known[name] for name in types if name in known}
     for tensor, span in measured.items():
         headroom = headroom_of(types[tensor].bits, samples)
         found[tensor] = Range(span.low * headroom, span.high * headroom)
     if preprocess is not None:
         shape = samples.images.shape[1:]
-        known = preprocess.range(shape[-1] if graph.is_channels_last(model) else shape[0])
-        found.update((name, known) for name in known_tensors(model) & found.keys())
+        pixels = preprocess.range(shape[-1] if graph.is_channels_last(model) else shape[0])
+        found.update((name, pixels) for name in known_tensors(model) & found.keys())
     return found
 
 
