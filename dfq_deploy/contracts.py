@@ -22,7 +22,18 @@ if TYPE_CHECKING:
     from dfq_deploy.synthesis.request import SynthesisRequest
     from dfq_deploy.twin import Twin
 
-__all__ = ["Calibrator", "Exporter", "Feeds", "Generative", "RangeSource", "Source", "Student", "Synthesizer"]
+__all__ = [
+    "BuildingExporter",
+    "Calibrator",
+    "Exporter",
+    "Feeds",
+    "Generative",
+    "ImplicitExporter",
+    "RangeSource",
+    "Source",
+    "Student",
+    "Synthesizer",
+]
 
 Feeds = Mapping[str, NDArray[Any]]
 """One batch: input name -> array, as ONNX Runtime takes it."""
@@ -147,3 +158,36 @@ class Exporter(Protocol):
     def notes(self, model: "ir.Model", encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
         """What a user should know before the file goes to the device, in sentences, for the same arguments."""
         return ()
+
+
+@runtime_checkable
+class ImplicitExporter(Exporter, Protocol):
+    """An exporter whose runtime also quantizes by itself, given the range of every tensor of the float model."""
+
+    def write_ranges(self, ranges: Mapping[str, Range], folder: Path) -> tuple[Path, ...]:
+        """Write the ranges of the float model's tensors into ``folder`` as the runtime reads them.
+
+        Returns:
+            the files written; each appears whole or not at all.
+        """
+        ...
+
+    def read_ranges(self, path: Path) -> dict[str, Range]:
+        """The ranges by tensor name of a file that the runtime, or :meth:`write_ranges`, wrote."""
+        ...
+
+
+@runtime_checkable
+class BuildingExporter(Exporter, Protocol):
+    """An exporter that compiles its file on a machine that has the runtime."""
+
+    def build(
+        self, path: Path, samples: "Samples | None" = None, progress: Progress = SILENT
+    ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        """Compile what :meth:`export` wrote to ``path``, and compare it with ONNX Runtime on ``samples``.
+
+        Returns:
+            the files written beside ``path``; and sentences: how the two compare, or why nothing was built and how to
+            build it on the device.
+        """
+        ...
