@@ -48,8 +48,7 @@ def float_weighted(view: View, target: Target) -> Iterator[Place]:
 def concat_scale(view: View, _: Target) -> Iterator[Place]:
     """What a quantized Concat joins has one scale.
 
-    TensorRT moves Q before the Concat, and joins integers without rescaling them (docs, Q/DQ placement; TensorRT#4366
-    and #3861).
+    TensorRT moves Q before the Concat, and joins integers without rescaling them (TensorRT#4366, #3861).
     """
     for node in view.nodes:
         after = [entry for entry in view.quantizations if entry.node.inputs[0] is node.outputs[0]]
@@ -78,7 +77,7 @@ def residual(view: View, _: Target) -> Iterator[Place]:
 def quantized_output(view: View, _: Target) -> Iterator[Place]:
     """The output of a weighted operator is quantized only if a weighted operator or the branch of an Add reads it.
 
-    TensorRT: "by default, do not quantize the outputs of weighted operators" (docs, Q/DQ placement).
+    TensorRT's guide on Q/DQ placement: quantize the inputs of weighted operators, and not their outputs.
     """
     for kernel in view.kernels:
         if kernel.node.op_type in QLINEAR:
@@ -103,7 +102,7 @@ def _is_branch(node: ir.Node, add: ir.Node, view: View) -> bool:
 
 @rule("split-activation", "put Q and DQ behind the activation")
 def split_activation(view: View, _: Target) -> Iterator[Place]:
-    """No Q and DQ stand between a weighted operator and its activation: TensorRT runs both as one kernel (docs)."""
+    """No Q and DQ stand between a weighted operator and its activation: TensorRT runs both as one kernel."""
     for kernel in view.kernels:
         for dequantize in view.behind(kernel.node.outputs[0]):
             for reader in (use.node for use in dequantize.outputs[0].uses()):

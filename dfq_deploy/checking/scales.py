@@ -95,8 +95,8 @@ def channel_axis(view: View, target: Target) -> Iterator[Place]:
 def integer_bias(view: View, _: Target) -> Iterator[Place]:
     """A bias is int32, of the scale that the integer products have.
 
-    ONNX QLinearConv: "scale x_scale * w_scale and zero_point of 0"; XNNPACK: TryGetConvBiasDtype in
-    xnnpack/nn/conv_base.cc; NNAPI (neuralnetworks: bias scale equals input scale times filter scale); QNN the same.
+    ONNX QLinearConv: scale x_scale * w_scale, zero point 0; XNNPACK: TryGetConvBiasDtype in
+    xnnpack/nn/conv_base.cc; NNAPI (CONV_2D: bias scale equals input scale times filter scale); QNN the same.
     """
     for kernel in view.kernels:
         found = _wrong_bias(kernel)
@@ -127,7 +127,7 @@ def _wrong_bias(kernel: Kernel) -> str | None:
 def float_bias(view: View, _: Target) -> Iterator[Place]:
     """A bias stays float.
 
-    TensorRT adds it in float; "never quantize bias" (docs, Q/DQ placement; ModelOpt leaves it too).
+    TensorRT adds it in float (its guide on Q/DQ placement; ModelOpt quantizes none either).
     """
     for kernel in view.kernels:
         if kernel.bias is not None:
