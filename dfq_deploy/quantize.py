@@ -9,7 +9,7 @@ import onnx_ir as ir
 from dfq_deploy import graph, plugins
 from dfq_deploy.bits import Bits, with_bits
 from dfq_deploy.contracts import Calibrator, Student
-from dfq_deploy.encodings import Encoding, Range
+from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.feeding import Batches, known_tensors
 from dfq_deploy.folding import fold_batch_normalization
 from dfq_deploy.heads import keep_apart
@@ -25,7 +25,7 @@ from dfq_deploy.weights import best_bounds
 if TYPE_CHECKING:
     from dfq_deploy.synthesis.request import SynthesisRequest
 
-__all__ = ["HEADROOM", "Prepared", "Quantized", "encode", "headroom_of", "prepare", "student_maker"]
+__all__ = ["HEADROOM", "Prepared", "Quantized", "encode", "headroom_of", "measure", "prepare", "student_maker"]
 
 HEADROOM = 1.2
 """How much wider than measured the ranges of synthesized samples are made.
@@ -95,7 +95,8 @@ def encode(
         known: ranges by tensor name that need no measuring.
     """
     model, bits = prepared.model, prepared.bits
-    measured = _ranges(prepared, calibrator, samples, preprocess, progress, known or {})
+    types = prepared.placement.activations
+    measured = measure(model, types, calibrator, samples, preprocess, progress, known)
     placement, kept_apart = keep_apart(model, prepared.target, prepared.placement, measured, samples)
     if kept_apart:
         placement = with_bits(placement, model, bits)
@@ -110,16 +111,22 @@ def headroom_of(bits: int, samples: Samples) -> float:
     return HEADROOM if samples.method and bits >= 8 else 1.0
 
 
-def _ranges(
-    prepared: Prepared,
+def measure(
+    model: ir.Model,
+    types: Mapping[str, QuantType],
     calibrator: Calibrator,
     samples: Samples,
-    preprocess: Preprocess | None,
-    progress: Progress,
-    known: Mapping[str, Range],
+    preprocess: Preprocess | None = None,
+    progress: Progress = SILENT,
+    known: Mapping[str, Range] | None = None,
 ) -> dict[str, Range]:
-    """Measured ranges with headroom, but for known ones: the input's is, where the preprocessing is."""
-    model, types = prepared.model, prepared.placement.activations
+    """Measured ranges with headroom, but for known ones: the input's is, where the preprocessing is.
+
+    Args:
+        types: by name, the tensors of ``model`` to measure.
+        known: ranges by tensor name that need no measuring.
+    """
+    known = known or {}
     unknown = {name: qtype for name, qtype in types.items() if name not in known}
     measured = calibrator.ranges(model, unknown, Batches(model, samples), progress) if unknown else {}
     found = {name: known[name] for name in types if name in known}
