@@ -67,8 +67,19 @@ class Samples:
 
     def save(self, path: Path) -> None:
         """Write ``images``, and where there are any ``labels``, ``method`` and ``input:NAME`` for each other input of
-        the model, as an uncompressed .npz.
+        the model, as an uncompressed .npz; or ``images`` alone, where ``path`` ends in .npy, as ModelOpt's
+        ``--calibration_data_path`` takes them.
+
+        Raises:
+            SamplesError: an .npy cannot hold the other inputs.
+            OutputError: the file cannot be written.
         """
+        if path.suffix == ".npy":
+            for name in self.extra:
+                raise SamplesError(f"{path}: an .npy holds one array, and there is input '{name}'; write an .npz")
+            with replacing(path) as partial, partial.open("wb") as stream:
+                np.save(stream, self.images, allow_pickle=False)
+            return
         arrays: dict[str, NDArray[Any]] = {"images": self.images}
         if self.labels is not None:
             arrays["labels"] = self.labels
