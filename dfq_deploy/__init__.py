@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from dfq_deploy.exporting import export
     from dfq_deploy.graph import load
     from dfq_deploy.inspection import inspect
+    from dfq_deploy.interop import OnnxRuntimeReader, PolygraphyLoader
     from dfq_deploy.pipeline import calibrate, synthesize
     from dfq_deploy.preprocess import PREPROCESSES, Preprocess
     from dfq_deploy.samples import Samples
@@ -62,6 +63,9 @@ __all__ = [  # noqa: RUF022 - in groups
     "Range",
     "TARGETS",
     "find_target",
+    # our samples for other tools
+    "OnnxRuntimeReader",
+    "PolygraphyLoader",
     # what can go wrong
     "DfqError",
     "ModelError",
@@ -88,6 +92,7 @@ _MODULES = {
     "exporting": ("export",),
     "graph": ("load",),
     "inspection": ("inspect",),
+    "interop": ("OnnxRuntimeReader", "PolygraphyLoader"),
     "pipeline": ("calibrate", "synthesize"),
     "preprocess": ("PREPROCESSES", "Preprocess"),
     "samples": ("Samples",),
