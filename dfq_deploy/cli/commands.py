@@ -66,7 +66,13 @@ def inspect(
 @input_options
 @preprocess_options
 @synthesis_options
-@click.option("-o", "--output", type=FILE, metavar="FILE", help="The .npz to write.  [default: MODEL-samples.npz]")
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    metavar="FILE",
+    help="The .npz to write; an .npy holds the images alone.  [default: MODEL-samples.npz]",
+)
 @click.pass_obj
 def synthesize(
     shell: Shell,
