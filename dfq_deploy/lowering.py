@@ -5,7 +5,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.folding import drop_unused_initializers
-from dfq_deploy.graph import batch_normalizations, constant_of, weighted_after
+from dfq_deploy.graph import WEIGHTED_OPS, batch_normalizations, constant_of, weighted_after
 from dfq_deploy.names import Names
 from dfq_deploy.targets import Target
 
@@ -22,7 +22,10 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
     float and back, and one scale for each channel holds its factors exactly (not where activations stay float between
     weighted operators, as for TensorRT); (2) ReduceMean over height and width
     becomes GlobalAveragePool; (3) a 1x1 Conv of one pixel that no weighted node follows (a classifier's last layer)
-    becomes Gemm, whose kernel writes float: logits then need no range. The result of a rewritten node keeps its name.
+    becomes Gemm, whose kernel writes float: logits then need no range; (4) where only the inputs of weighted operators
+    are quantized, an output that both an activation and a weighted operator or Add read goes to the latter through an
+    Identity, so that no Q and DQ come between the activation and what it is folded into. The result of a rewritten node
+    keeps its name.
 
     Returns:
         the names of the nodes that were rewritten, rule by rule.
@@ -35,6 +38,8 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
         done += [node.name] if _to_pool(model.graph, node, names) else []
     for node in list(model.graph) if "Gemm" in target.quantized_ops & target.float_output_ops else []:
         done += [node.name] if _to_gemm(model.graph, node, names) else []
+    for node in list(model.graph) if target.style == "inputs" else []:
+        done += [node.name] if _fork(model.graph, node, target, names) else []
     drop_unused_initializers(model.graph)
     return tuple(name or "" for name in done)
 
@@ -101,6 +106,22 @@ def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
     flatten = ir.node("Flatten", [node.inputs[0]], {"axis": 1})
     gemm = ir.node("Gemm", [flatten.outputs[0], matrix, *bias], {"transB": 1})
     _replace(graph, node, [flatten, gemm, ir.node("Unsqueeze", [gemm.outputs[0], axes])], names)
+    return True
+
+
+def _fork(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
+    if node.op_type not in WEIGHTED_OPS:
+        return False
+    value = node.outputs[0]
+    uses = [use for use in value.uses() if use.node.op_type in WEIGHTED_OPS or use.node.op_type == "Add"]
+    if not uses or all(use.node.op_type not in target.fused_activations for use in value.uses()):
+        return False
+    identity = ir.node("Identity", [value], name=names.fresh(f"{node.name}_Identity"))
+    branch = identity.outputs[0]
+    branch.name, branch.type, branch.shape = names.fresh(f"{value.name}_branch"), value.type, value.shape
+    graph.insert_after(node, [identity])
+    for use in uses:
+        use.node.replace_input_with(use.idx, branch)
     return True
 
 

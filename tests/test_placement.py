@@ -51,10 +51,12 @@ WEIGHTS: Weights = {
 def placed(model_of: ModelOf) -> Callable[..., Placement]:
     """Places Q and DQ in a graph of ONNX text; only the weights that it names are kept."""
 
-    def place_text(nodes: str, *, inputs: str = IMAGE, outputs: str = "float y", **more: NDArray[Any]) -> Placement:
+    def place_text(
+        nodes: str, *, target: str = "cpu", inputs: str = IMAGE, outputs: str = "float y", **more: NDArray[Any]
+    ) -> Placement:
         words = set(nodes.replace(",", " ").replace("(", " ").replace(")", " ").split())
         weights = {name: array for name, array in {**WEIGHTS, **more}.items() if name in words}
-        return place(load(model_of(inputs, outputs, nodes, weights)), CPU)
+        return place(load(model_of(inputs, outputs, nodes, weights)), find_target(target))
 
     return place_text
 
