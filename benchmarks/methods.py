@@ -3,9 +3,9 @@
 usage: python -m benchmarks.methods [--zoo FOLDER] [--models NAME...] [--methods NAME...] [--seeds N...] [--bits WA...]
        [--samples N] [--limit N] [--datasets NAME...] [--device DEVICE] [--cache FOLDER]
 
-Every set calibrates the same pipeline, ``dfq_deploy.calibrate`` with its defaults (mse ranges, bias correction), at
-each bit width; all layers have the stated widths, but for the network's input, which has 8 bits at least. The images
-that are measured on are used for nothing else (benchmarks/accuracy.py says which the real calibration images are).
+Every set calibrates the same pipeline, ``dfq_deploy.calibrate`` with mse ranges and bias correction, at each bit width;
+all layers have the stated widths, but for the network's input, which has 8 bits at least. The images that are measured
+on are used for nothing else (benchmarks/accuracy.py says which the real calibration images are).
 FOLDER keeps the samples of each method, model and seed, and results.jsonl, which each result is appended to as it
 comes: a later call goes on from there. Seconds are those of the synthesis alone, on --device.
 """
@@ -27,6 +27,8 @@ from dfq_deploy import Samples, calibrate, synthesize
 from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.errors import DfqError
 from dfq_deploy.plugins import find
+from dfq_deploy.synthesis.lowpass import low_passed
+from dfq_deploy.teachers import Teacher
 
 MODELS = ["resnet20_kd", "resnet20", "wrn16_1_kd", "mobilenet_v1"]
 BITS = ["w8a8", "w4a8", "w4a4"]
@@ -45,6 +47,7 @@ class Recipe:
         student: it searches for samples on which the quantized network differs, so each bit width has its own set.
         teachers: zoo models that are inverted in place of the model itself (those of them that are not the model).
         ranges: the method gives ranges and no samples.
+        lowpass: radius of the filter on the finished samples.
         seeded: False where one run says all.
     """
 
@@ -54,12 +57,13 @@ class Recipe:
     student: bool = False
     teachers: tuple[str, ...] = ()
     ranges: bool = False
+    lowpass: float | None = None
     seeded: bool = True
 
     def method(self) -> Synthesizer:
         """The method with its options."""
         made: Synthesizer = find("synthesizers", self.synth)(**self.options)
-        return made
+        return made if self.lowpass is None else low_passed(made, self.lowpass)
 
 
 CIFAR_TEACHERS = ("resnet20", "resnet56", "wrn16_1_kd")
@@ -72,7 +76,7 @@ RECIPES = {
     "analytic": Recipe("analytic", ranges=True, seeded=False),
     "deepinversion": Recipe("deepinversion"),
     "deepinversion, competition": Recipe("deepinversion", {"competition": 0.2}, student=True),
-    "deepinversion, low-pass": Recipe("deepinversion", {"lowpass": True}),
+    "deepinversion, low-pass": Recipe("deepinversion", lowpass=80),
     "zeroq": Recipe("zeroq"),
     "genie": Recipe("genie"),
     "hast": Recipe("hast"),
@@ -135,12 +139,12 @@ class Bench:
         path, facts = self.cache / f"{stem}.npz", self.cache / f"{stem}.json"
         if not (path.exists() and facts.exists()):
             # Loaded before the clock starts: what a method imports is no part of its work.
-            method, teachers = recipe.method(), list(self._teachers(model, recipe))
+            method, teachers = recipe.method(), self._teachers(model, recipe)
             started = time.perf_counter()
             samples = synthesize(
                 model.bn,
                 synth=method,
-                teachers=[teacher.bn for teacher in teachers],
+                teachers=[Teacher(teacher.bn, teacher.preprocess) for teacher in teachers],
                 count=recipe.count or self.samples,
                 preprocess=model.preprocess,
                 bits=bits if recipe.student else None,
@@ -153,12 +157,13 @@ class Bench:
         known = json.loads(facts.read_text())
         return Samples.load(path), known["seconds"], known["figures"]
 
-    def _teachers(self, model: ZooModel, recipe: Recipe) -> Iterator[ZooModel]:
-        for teacher in models(self.zoo, list(recipe.teachers)) if recipe.teachers else ():
-            if teacher.name != model.name:
-                if teacher.shape != model.shape:
-                    raise DfqError(f"{teacher.name} takes other images than {model.name}")
-                yield teacher
+    def _teachers(self, model: ZooModel, recipe: Recipe) -> list[ZooModel]:
+        if not recipe.teachers:
+            return []
+        found = [teacher for teacher in models(self.zoo, list(recipe.teachers)) if teacher.name != model.name]
+        if not found or any(teacher.shape != model.shape for teacher in found):
+            raise DfqError(f"no teacher for {model.name} among {', '.join(recipe.teachers)}: one of its kind is needed")
+        return found
 
     def writer(self, model: ZooModel, name: str, bits: str, samples: Samples | None, seed: int) -> Writer:
         """What makes the quantized file of one row at one width."""
@@ -167,7 +172,7 @@ class Bench:
             given: dict[str, Any] = {"data": real if samples is None else samples}
             if RECIPES[name].ranges:
                 given = {"synth": RECIPES[name].method(), "seed": seed}
-            calibrate(model.bn, preprocess=model.preprocess, bits=bits, output=path.parent, **given)
+            calibrate(model.bn, preprocess=model.preprocess, bits=bits, refine=("bias",), output=path.parent, **given)
 
         return write
 
@@ -238,6 +243,8 @@ def _cells(rows: list[Result]) -> str:
 
 
 def _seconds(value: float) -> str:
+    if value == 0:
+        return ""
     return f"{value:.1f}" if value < 10 else f"{value:.0f}"
 
 
