@@ -171,8 +171,14 @@ def data_option(meaning: str) -> Callable[[Decorated], Decorated]:
 
 
 def synthesis_options(command: Decorated) -> Decorated:
-    """Add ``--teacher``, ``--iterations`` and ``--option``; :func:`synthesizer_of` reads the last two."""
+    """Add ``--teacher``, ``--verifier``, ``--iterations`` and ``--option`` (:func:`synthesizer_of` reads these two)."""
     for option in (
+        click.option(
+            "--verifier",
+            type=_Teacher(),
+            metavar="FILE[:PREPROCESS]",
+            help="A second network with the same classes: say what it takes the samples for.",
+        ),
         click.option(
             "--option",
             "settings",

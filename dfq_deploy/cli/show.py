@@ -91,7 +91,9 @@ def size(count: int) -> str:
 
 def show_samples(samples: "Samples", files: Sequence[Path]) -> None:
     """What ``synthesize`` prints."""
-    rows = [(name.replace("_", " "), f"{value:.4g}") for name, value in samples.figures.items()]
+    from dfq_deploy.synthesis.figures import readable
+
+    rows = readable(samples.figures)
     shape = " x ".join(str(dim) for dim in samples.images.shape[1:])
     page(
         title(f"{len(samples)} samples", f"{shape}, {samples.method}"),
@@ -171,6 +173,8 @@ def _latency(found: "Evaluation") -> Group | None:
 
 def show_calibration(result: "Calibration", verbose: bool) -> None:
     """What ``calibrate`` prints; the figures are the report's (its keys: :mod:`dfq_deploy.evaluation.report`)."""
+    from dfq_deploy.synthesis.figures import readable
+
     report = result.report
     samples, calibration, comparison = (report.get(key, {}) for key in ("samples", "calibration", "comparison"))
     sizes = [report.get(key, {}).get("file_bytes") for key in ("model", "quantized")]
@@ -186,6 +190,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
                     "samples",
                     f"{len(result.samples)} by {samples.get('method') or 'unknown'}, seed {samples.get('seed')}",
                 ),
+                *readable(samples.get("figures", {})),
                 ("calibrated", ranges),
                 (
                     "size",
