@@ -1,23 +1,24 @@
 """The steps in order: samples, ranges, encodings, refinement, export, check."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
 from dfq_deploy.bits import Bits
-from dfq_deploy.contracts import Calibrator, Synthesizer
-from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import ModelError, PluginError, SamplesError
+from dfq_deploy.contracts import Calibrator, RangeSource, Synthesizer
+from dfq_deploy.encodings import Range
+from dfq_deploy.errors import SamplesError
 from dfq_deploy.feeding import refuse_misfit, split
 from dfq_deploy.files import probe
 from dfq_deploy.graph import InputShapes, ModelSource
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.quantize import encode, headroom_of, prepare, student_maker
+from dfq_deploy.quantize import Prepared, encode, headroom_of, prepare, student_maker
+from dfq_deploy.refinement import default_refinements, in_order, refine_encodings, refine_weights
 from dfq_deploy.results import Calibration, Clock, Outcome, finish
 from dfq_deploy.samples import Samples
 from dfq_deploy.targets import find_target
@@ -27,15 +28,12 @@ from dfq_deploy.torch_export import exported
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from dfq_deploy.evaluation.runner import Runner
     from dfq_deploy.synthesis.drawing import InputRanges
 
-__all__ = ["DEFAULT_METHOD", "DEFAULT_REFINE", "REFINERS", "Calibration", "calibrate", "synthesize"]
+__all__ = ["DEFAULT_METHOD", "Calibration", "calibrate", "synthesize"]
 
 DEFAULT_METHOD = "mse"
-DEFAULT_REFINE = ("bias",)
-
-Refiner: TypeAlias = Callable[[ir.Model, dict[str, Encoding], Samples, Progress], dict[str, Encoding]]
-"""Changes the model's weights and biases in place, and returns the encodings that belong to them."""
 
 
 def synthesize(
@@ -52,6 +50,7 @@ def synthesize(
     input_shape: tuple[int, ...] | None = None,
     input_shapes: InputShapes | None = None,
     input_ranges: "InputRanges | None" = None,
+    verifier: "TeacherSource | None" = None,
     progress: Progress = SILENT,
 ) -> Samples:
     """Make samples for ``model`` from the model alone.
@@ -68,19 +67,26 @@ def synthesize(
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
         input_shapes: input name -> shape with the batch, where a file leaves more open than the batch.
         input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
+        verifier: a second network with the same classes, which is asked what it takes the samples for.
+
+    Returns:
+        the samples; their figures are those of the method and of :func:`dfq_deploy.synthesis.quality.quality`.
 
     Raises:
-        ModelError: the model or a teacher cannot be used.
+        ModelError: the model, a teacher or the verifier cannot be used.
         PluginError: no method of that name is installed.
     """
+    from dfq_deploy.synthesis.quality import assessed
     from dfq_deploy.synthesis.session import synthesize_from
 
     source = graph.load(exported(model, input_shape), input_shapes=input_shapes)
     widths = Bits.parse(bits) if isinstance(bits, str) else bits
-    return synthesize_from(
+    second = _second(verifier, source, preprocess, input_shape)
+    loaded = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
+    made = synthesize_from(
         source,
         synth,
-        [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers],
+        loaded,
         count=count,
         preprocess=preprocess,
         seed=seed,
@@ -89,6 +95,7 @@ def synthesize(
         student=student_maker(source, find_target(target), widths),
         progress=progress,
     )
+    return assessed(made, source, loaded, second)
 
 
 def calibrate(
@@ -110,6 +117,7 @@ def calibrate(
     input_shape: tuple[int, ...] | None = None,
     input_shapes: InputShapes | None = None,
     input_ranges: "InputRanges | None" = None,
+    verifier: "TeacherSource | None" = None,
     progress: Progress = SILENT,
 ) -> Calibration:
     """Quantize ``model`` for ``target`` with samples that are synthesized, or given as ``data``.
@@ -120,25 +128,23 @@ def calibrate(
         bits: widths of weights and activations, e.g. ``w4a8``; None is 8 of both.
         edge_bits: widths of the first and the last layer, where they are to be larger.
         method: a calibrator's name, or the calibrator itself; None is the one that measures best.
-        refine: refinements in order, of :data:`REFINERS`; None is what measures best.
+        refine: names of refinements (:mod:`dfq_deploy.refinement`); None is what measures best.
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
-        input_shapes, input_ranges: as :func:`synthesize` takes them.
+        input_shapes, input_ranges, verifier: as :func:`synthesize` takes them.
 
     Raises:
         DfqError: one of its kinds, in one line.
     """
+    from dfq_deploy.synthesis.quality import assessed
     from dfq_deploy.synthesis.session import synthesize_from
 
     if (synth is None) == (data is None):
         raise SamplesError("calibrate needs either a synthesis method or data, and not both")
-    refiners = DEFAULT_REFINE if refine is None else tuple(refine)
-    for name in refiners:
-        if name not in REFINERS:
-            raise PluginError(f"no refinement '{name}'; installed: {', '.join(REFINERS)}")
     chosen = find_target(target)
     widths = Bits.parse(bits, edge_bits) if isinstance(bits, str) else bits or Bits(edge=edge_bits)
+    refiners = default_refinements(widths) if refine is None else in_order(refine)
     calibrator: Calibrator = (
         plugins.find("calibrators", method or DEFAULT_METHOD)() if method is None or isinstance(method, str) else method
     )
@@ -147,10 +153,12 @@ def calibrate(
     clock = Clock()
     model = exported(model, input_shape)
     source = graph.load(model, input_shapes=input_shapes)
+    second = _second(verifier, source, preprocess, input_shape)
+    loaded = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
     samples = data or synthesize_from(
         source,
         synth or "",
-        [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers],
+        loaded,
         count=count,
         preprocess=preprocess,
         seed=seed,
@@ -160,19 +168,24 @@ def calibrate(
         progress=progress,
     )
     refuse_misfit(source, samples)
+    samples = assessed(samples, source, loaded, second)
     clock.lap("samples")
     used, held = split(samples)
-    quantized = encode(prepare(source, chosen, widths), calibrator, used, preprocess, progress)
-    prepared = quantized.prepared
+    ready = prepare(source, chosen, widths)
+    optional = refiners if refine is None else ()
+    skipped = refine_weights(ready, refiners, used, optional=optional, progress=progress)
+    known, unknown = _known(synth, source, loaded, ready, preprocess, refiners)
+    quantized = encode(ready, calibrator, used, preprocess, progress, known)
     clock.lap("ranges")
-    encodings, left_out = _refined(prepared.model, quantized.encodings, refine, used, progress)
+    quantized, left_out = refine_encodings(quantized, refiners, used, optional=optional, seed=seed, progress=progress)
+    prepared = quantized.prepared
     clock.lap("refinement")
     outcome = Outcome(
         source=source,
         prepared=prepared.model,
         target=chosen,
         placement=prepared.placement,
-        encodings=encodings,
+        encodings=quantized.encodings,
         samples=samples,
         held_out=held,
         choices={
@@ -183,42 +196,60 @@ def calibrate(
             else type(method).__name__,
             "refine": list(refiners),
             "headroom": headroom_of(widths.activations, samples),
+            "known_ranges": len(known),
             "bits": str(widths),
         },
         seed=seed,
         preprocess=preprocess,
-        warnings=(*graph.notes(source), *samples.notes, *quantized.warnings, *left_out),
+        calibrator=calibrator,
+        warnings=(*graph.notes(source), *samples.notes, *unknown, *quantized.warnings, *skipped, *left_out),
     )
     return finish(outcome, _name(model), output, clock, progress)
 
 
+def _second(
+    verifier: "TeacherSource | None",
+    source: ir.Model,
+    preprocess: Preprocess | None,
+    input_shape: tuple[int, ...] | None,
+) -> "Runner | None":
+    """The verifier, known to take the model's samples before any are made."""
+    from dfq_deploy.evaluation.runner import Runner
+
+    if verifier is None:
+        return None
+    runner = Runner(graph.to_bytes(read_teacher(verifier, preprocess, input_shape)), name="the verifier")
+    runner.check(graph.sample_shape(source))
+    return runner
+
+
+def _known(
+    synth: str | Synthesizer | None,
+    source: ir.Model,
+    teachers: Sequence[ir.Model],
+    ready: Prepared,
+    preprocess: Preprocess | None,
+    refiners: Sequence[str],
+) -> tuple[Mapping[str, Range], tuple[str, ...]]:
+    """The ranges that the method knows without samples, and a note on those that it does not."""
+    method = plugins.find("synthesizers", synth)() if isinstance(synth, str) else synth
+    if not isinstance(method, RangeSource):
+        return {}, ()
+    if "equalize" in refiners:
+        return {}, ("ranges in closed form end where equalize moves scales between layers, so all were measured",)
+    tensors = ready.placement.activations
+    known = method.known_ranges(source, teachers, ready.model, tensors, preprocess)
+    if not known:
+        return {}, (
+            "the model tells no range without samples: no BatchNormalization is left (exporters fold it), so the "
+            "ranges were measured on procedural samples; better give the same network with it kept as --teacher",
+        )
+    missing = [name for name in tensors if name not in known]
+    if not missing:
+        return known, ()
+    shown = f"'{missing[0]}'" if len(missing) == 1 else f"'{missing[0]}' and {len(missing) - 1} more"
+    return known, (f"no range in closed form for {shown} of {len(tensors)} tensors: measured on samples",)
+
+
 def _name(model: ModelSource) -> str:
     return Path(model).name if isinstance(model, str | PathLike) else model.graph.name or "model"
-
-
-def _correct_biases(
-    model: ir.Model, encodings: dict[str, Encoding], samples: Samples, progress: Progress
-) -> dict[str, Encoding]:
-    from dfq_deploy.refine.bias import correct_biases
-
-    correct_biases(model, encodings, samples.images, extra=samples.extra, progress=progress)
-    return encodings
-
-
-REFINERS: Mapping[str, Refiner] = {"bias": _correct_biases}
-
-
-def _refined(
-    model: ir.Model, encodings: dict[str, Encoding], names: Sequence[str] | None, samples: Samples, progress: Progress
-) -> tuple[dict[str, Encoding], tuple[str, ...]]:
-    """The encodings after the refinements, and a warning for each default one that the graph does not let run."""
-    warnings = []
-    for name in DEFAULT_REFINE if names is None else names:
-        try:
-            encodings = REFINERS[name](model, encodings, samples, progress)
-        except (ModelError, RuntimeError, IndexError) as problem:
-            reason = str(problem).splitlines()[0].rstrip(".")
-            if names is not None:
-                raise ModelError(f"refinement '{name}' cannot run: {reason}; leave it out with --refine none") from None
-            warnings.append(f"refinement '{name}' was left out, since the twin cannot run the model ({reason})")
-    return encodings, tuple(warnings)

@@ -7,9 +7,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dfq_deploy import plugins
+from dfq_deploy.bits import Bits
 from dfq_deploy.cli.options import default_of, method_fields
 from dfq_deploy.cli.show import facts, indented, page, table, title, warnings
-from dfq_deploy.pipeline import DEFAULT_METHOD, DEFAULT_REFINE, REFINERS
+from dfq_deploy.pipeline import DEFAULT_METHOD
+from dfq_deploy.refinement import REFINEMENTS, default_refinements
 from dfq_deploy.targets import REFUSED, TARGETS, Style
 
 __all__ = ["methods_document", "show_methods", "show_targets", "targets_document"]
@@ -79,8 +81,12 @@ def methods_document() -> dict[str, Any]:
         )
     return {
         **document,
-        "refinements": list(REFINERS),
-        "defaults": {"method": DEFAULT_METHOD, "refine": [*DEFAULT_REFINE]},
+        "refinements": [{"name": name, "summary": step.summary} for name, step in REFINEMENTS.items()],
+        "defaults": {
+            "method": DEFAULT_METHOD,
+            "refine": list(default_refinements(Bits())),
+            "refine_below_8_bits": list(default_refinements(Bits(4, 4))),
+        },
     }
 
 
@@ -109,8 +115,14 @@ def show_methods(verbose: bool) -> None:
                 listed = ", ".join(f"{name}={value}" for name, value in entry["options"].items())
                 parts += [indented(indented(Text(listed, "dim")))]
         parts += [""]
-    parts += [title("refinements", "--refine"), Text(f"  {', '.join(document['refinements'])}")]
+    parts += [title("refinements", "--refine")]
+    parts += [facts((f"{entry['name']:<16}", entry["summary"]) for entry in document["refinements"])]
+    defaults = document["defaults"]
     parts += [
-        Text(f"\nDefaults: --method {DEFAULT_METHOD} --refine {' --refine '.join(DEFAULT_REFINE) or 'none'}", "dim")
+        Text(
+            f"\nDefaults: --method {defaults['method']} --refine {' --refine '.join(defaults['refine'])}; "
+            f"below 8 bits --refine {' --refine '.join(defaults['refine_below_8_bits'])}",
+            "dim",
+        )
     ]
     page(*parts)

@@ -4,14 +4,16 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from dfq_deploy import graph
 from dfq_deploy.names import Names
 from dfq_deploy.ports import Extra
+from dfq_deploy.samples import Samples
 from dfq_deploy.shapes import open_batch
 from dfq_deploy.twin import Twin
 
-__all__ = ["takes_batches", "teacher_of"]
+__all__ = ["pictures", "takes_batches", "teacher_of"]
 
 
 def teacher_of(model: ir.Model, extra: Extra, device: str) -> Twin:
@@ -34,6 +36,13 @@ def teacher_of(model: ir.Model, extra: Extra, device: str) -> Twin:
             _turn(model.graph, main)
     twin = Twin.from_model(model).to(device)
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def pictures(model: ir.Model, samples: Samples) -> Tensor:
+    """Samples as the twin of :func:`teacher_of` takes them: pictures are (N, C, H, W), channels last in memory."""
+    images = samples.images.transpose(0, 3, 1, 2) if graph.is_channels_last(model) else samples.images
+    tensor = torch.from_numpy(images)
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """The twin: an ONNX graph as a torch module, tensor names kept."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace as changed
 
 import onnx_ir as ir
@@ -64,6 +64,14 @@ class Twin(nn.Module):
             self.register_parameter(attribute, nn.Parameter(tensor, requires_grad=False))
         else:
             self.register_buffer(attribute, tensor)
+
+    def part(self, steps: Sequence[Step], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> "Twin":
+        """The twin of some consecutive steps, that takes tensors by name and returns others; weights are shared.
+
+        Args:
+            steps: in order; all that they read is among ``inputs``, initializers, and what they write themselves.
+        """
+        return Twin(Program(inputs, outputs, tuple(steps), self._program.constants), (), inputs)
 
     @property
     def steps(self) -> tuple[Step, ...]:
