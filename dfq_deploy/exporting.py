@@ -11,11 +11,13 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.contracts import Exporter
+from dfq_deploy.contracts import BuildingExporter, Exporter, ImplicitExporter
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError, OutputError, TargetError
 from dfq_deploy.graph import InputShapes, ModelSource
-from dfq_deploy.quantize import prepare
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.quantize import Prepared, prepare
+from dfq_deploy.ranges import encodings_of_ranges
 from dfq_deploy.reading import place_of, read_checked
 from dfq_deploy.shapes import fix_batch, fix_inputs
 from dfq_deploy.targets import TARGETS, Target, find_target
@@ -50,6 +52,7 @@ def export(
     target: str | None = None,
     input_shapes: InputShapes | None = None,
     output: Path | None = None,
+    progress: Progress = SILENT,
 ) -> Exported:
     """Write what a runtime loads.
 
@@ -57,7 +60,8 @@ def export(
         model: a quantized ONNX model, this package's or any other tool's, whose Q and DQ stay as they are; or a float
             one with its ``encodings``.
         to: an exporter's name, or the exporter itself with its options.
-        encodings: by tensor name, or the ``encodings.json`` that ``calibrate`` wrote, for a float model.
+        encodings: for a float model: by tensor name, or the ``encodings.json`` that ``calibrate`` wrote, or a file of
+            ranges that the runtime's own calibration left (TensorRT's calibration cache).
         target: the runtime that the float model is quantized for; None is the one that ``to`` is named like, or the
             CPU. A quantized one must obey its rules, where it is named.
         input_shapes: input name -> shape with the batch, where more than the batch is open.
@@ -81,11 +85,27 @@ def export(
             _refuse(source, runtime, place_of(model))
     else:
         loaded = graph.load(model, input_shapes=input_shapes)
-        source = prepare(loaded, runtime).model
-        given = encodings if isinstance(encodings, Mapping) else read_encodings(encodings)
-        notes = graph.notes(loaded)
+        prepared = prepare(loaded, runtime)
+        source = prepared.model
+        given, said = _given(prepared, exporter, encodings)
+        notes = (*graph.notes(loaded), *said)
     files = exporter.export(source, given, path)
-    return Exported(files, (*notes, *exporter.notes(source, given)))
+    notes = (*notes, *exporter.notes(source, given))
+    if isinstance(exporter, BuildingExporter):
+        built, said = exporter.build(path, None, progress)
+        files, notes = (*files, *built), (*notes, *said)
+    return Exported(files, notes)
+
+
+def _given(
+    prepared: Prepared, exporter: Exporter, encodings: Path | Mapping[str, Encoding]
+) -> tuple[Mapping[str, Encoding], tuple[str, ...]]:
+    """The encodings, and sentences on how they were found."""
+    if isinstance(encodings, Mapping):
+        return encodings, ()
+    if isinstance(exporter, ImplicitExporter) and encodings.suffix != ".json":
+        return encodings_of_ranges(prepared, exporter.read_ranges(encodings), encodings.name)
+    return read_encodings(encodings), ()
 
 
 def read_encodings(path: Path) -> dict[str, Encoding]:

@@ -32,7 +32,7 @@ def float_tensors(model: ir.Model) -> tuple[str, ...]:
     """Names of all float32 tensors of the main graph that are fed or computed, in order."""
     values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
     named = (value for value in values if value.name and constant_of(value) is None)
-    return tuple(dict.fromkeys(name_of(value) for value in named if value.dtype == ir.DataType.FLOAT))
+    return tuple(dict.fromkeys(name_of(value) for value in named if value.type == ir.TensorType(ir.DataType.FLOAT)))
 
 
 def derived(model: ir.Model, known: Mapping[str, Range], wanted: Collection[str]) -> tuple[dict[str, Range], list[str]]:

@@ -12,12 +12,16 @@ import onnx
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.contracts import Exporter
+from dfq_deploy.contracts import BuildingExporter, Calibrator, Exporter, ImplicitExporter
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import DfqError
+from dfq_deploy.feeding import split
 from dfq_deploy.files import staging
 from dfq_deploy.placement import Placement
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.quantize import measure
+from dfq_deploy.ranges import float_tensors
 from dfq_deploy.samples import Samples
 from dfq_deploy.shapes import fix_batch
 from dfq_deploy.targets import Target
@@ -32,6 +36,8 @@ FILES = {
     "model.ort": "the same in ONNX Runtime's own format, for phones",
     "required_operators_and_types.config": "what a build of ONNX Runtime needs for it: --include_ops_by_config",
     "model_ctx.onnx": "the same compiled for Qualcomm's NPU",
+    "model.engine": "the same built by TensorRT for this kind of GPU",
+    "calibration.cache": "the scale of every tensor of the float model, for TensorRT 10: trtexec --int8 --calib",
     "encodings.json": "scale and zero point of every quantized tensor",
     "samples.npz": "the samples that it was calibrated with; --data takes them again",
     "samples.png": "what they look like",
@@ -69,6 +75,8 @@ class Outcome:
         choices: calibrator and refinements, for the report.
         warnings: sentences for the user.
         batch: of the file where the target takes no open one.
+        calibrator: what measured the ranges; it measures those of all tensors of ``source`` where a runtime takes
+            them. None where the float model is no longer what is exported.
     """
 
     source: ir.Model
@@ -83,6 +91,7 @@ class Outcome:
     preprocess: Preprocess | None
     warnings: tuple[str, ...]
     batch: int = 1
+    calibrator: Calibrator | None = None
 
 
 class Clock:
@@ -129,7 +138,10 @@ def _write(
     path = folder / "model.qdq.onnx"
     outcome = replace(outcome, prepared=_closed(outcome))
     exporter.export(outcome.prepared, outcome.encodings, path)
-    outcome = replace(outcome, warnings=(*outcome.warnings, *exporter.notes(outcome.prepared, outcome.encodings)))
+    said = [*exporter.notes(outcome.prepared, outcome.encodings), *_hand_on_ranges(outcome, exporter, folder, progress)]
+    if isinstance(exporter, BuildingExporter):
+        said += exporter.build(path, replace(outcome.held_out, labels=None), progress)[1]
+    outcome = replace(outcome, warnings=(*outcome.warnings, *said))
     outcome.samples.save(folder / "samples.npz")
     contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
     entries = {name: encoding.to_json() for name, encoding in outcome.encodings.items()}
@@ -141,6 +153,24 @@ def _write(
     report["files"] = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
     write_report(report, folder)
     return report, tuple(sorted(file.name for file in folder.iterdir()))
+
+
+def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress: Progress) -> tuple[str, ...]:
+    """Write the range of every tensor of the float model, where the exporter has a file for them.
+
+    Returns:
+        why that cannot be done (a mask of infinities among the tensors, say): nothing else depends on it.
+    """
+    if not isinstance(exporter, ImplicitExporter) or outcome.calibrator is None:
+        return ()
+    types = dict.fromkeys(float_tensors(outcome.source), outcome.target.activation)
+    used, _ = split(outcome.samples)
+    try:
+        ranges = measure(outcome.source, types, outcome.calibrator, used, outcome.preprocess, progress)
+        exporter.write_ranges(ranges, folder)
+    except DfqError as problem:
+        return (f"the ranges of the float model were not written: {problem}",)
+    return ()
 
 
 def _closed(outcome: Outcome) -> ir.Model:

@@ -125,7 +125,7 @@ TENSORRT = Target(
     passing_ops=MOVING,
     fused_activations=CLIPPING,
     float_output_ops=frozenset(),
-    exporter="qdq",
+    exporter="tensorrt",
     rules=(
         *GENERAL_RULES,
         *("zero-point", "float-bias", "qdq-format", "concat-scale", "residual-branch", "quantized-output"),

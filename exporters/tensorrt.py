@@ -1,0 +1,164 @@
+"""TensorRT: the QDQ file, the engine where TensorRT is at hand, and the calibration cache for version 10."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import onnx_ir as ir
+from dfq_deploy.calibrators.tensorrt_cache import JETPACK, CalibrationCache, version_number
+from dfq_deploy.calibrators.tensorrt_network import gpu_obstacle, tensorrt_package
+
+from dfq_deploy.contracts import BuildingExporter, ImplicitExporter
+from dfq_deploy.encodings import Encoding, Range
+from dfq_deploy.errors import DfqError, PluginError, TargetError
+from dfq_deploy.files import replacing
+from dfq_deploy.graph import closed_shape, inputs
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.samples import Samples
+
+from .qdq import Qdq
+from .tensorrt_engine import EngineOptions, build_engine
+from .tensorrt_run import Engine, try_engine
+
+__all__ = ["CACHE", "TensorRT"]
+
+CACHE = "calibration.cache"
+"""The name of the calibration cache beside the QDQ file."""
+
+
+@dataclass(frozen=True)
+class TensorRT(BuildingExporter, ImplicitExporter):
+    """Writes Q and DQ as TensorRT 10 and 11 take them, biases in float, and builds the engine where TensorRT is.
+
+    For version 10 (all that Jetson has) there is the calibration cache as well: with it TensorRT quantizes the float
+    file wherever it likes.
+
+    Args:
+        engine: build one where TensorRT's package and a GPU are there.
+        batch, max_batch, workspace_mib, timing_cache, level: as :class:`.tensorrt_engine.EngineOptions` has them.
+        version: of the TensorRT that is to read the cache. It may skip a cache of another version.
+    """
+
+    summary: ClassVar[str] = "QDQ for TensorRT 10 and 11, the engine where TensorRT is, a calibration cache for 10"
+    suffix: ClassVar[str] = ".tensorrt.onnx"
+
+    engine: bool = True
+    batch: int = 1
+    max_batch: int = 0
+    workspace_mib: int = 0
+    timing_cache: str = ""
+    level: int = 3
+    version: str = JETPACK
+
+    def __post_init__(self) -> None:
+        self._options()
+        try:
+            version_number(self.version)
+        except ValueError:
+            raise TargetError(
+                f"tensorrt: version={self.version} is none of TensorRT; give one such as {JETPACK}"
+            ) from None
+
+    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
+        """Write the QDQ file.
+
+        Raises:
+            ModelError: the model does not fit the encodings.
+            OutputError: the file cannot be written.
+        """
+        return Qdq(integer_bias=False).export(model, encodings, path)
+
+    def build(
+        self, path: Path, samples: Samples | None = None, progress: Progress = SILENT
+    ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+        """Build the engine of the QDQ file at ``path``, and try it on ``samples``.
+
+        Returns:
+            the engine, where it could be built; and what came of the trial, or how to build it on the device.
+
+        Raises:
+            OutputError: the engine cannot be written.
+        """
+        target = path.with_name(f"{_stem(path)}.engine")
+        obstacle = self._obstacle()
+        if obstacle:
+            return (), (f"no engine was built ({obstacle})", *self._commands(path, target))
+        try:
+            plan = build_engine(path, self._options(), progress)
+        except DfqError as problem:
+            return (), (f"no engine was built: {problem}",)
+        with replacing(target) as partial:
+            partial.write_bytes(plan)
+        if samples is None:
+            return (target,), ()
+        try:
+            return (target,), try_engine(Engine(plan), path, samples, progress).sentences()
+        except DfqError as problem:
+            return (target,), (f"the engine was built, but cannot be tried: {problem}",)
+
+    def write_ranges(self, ranges: Mapping[str, Range], folder: Path) -> tuple[Path, ...]:
+        """Write ``calibration.cache``.
+
+        Raises:
+            ModelError: a name cannot stand in it.
+            OutputError: it cannot be written.
+        """
+        CalibrationCache.of_ranges(ranges, version_number(self.version)).write(folder / CACHE)
+        return (folder / CACHE,)
+
+    def read_ranges(self, path: Path) -> dict[str, Range]:
+        """The ranges of a calibration cache.
+
+        Raises:
+            ModelError: it cannot be read.
+        """
+        cache = CalibrationCache.read(path)
+        return {name: cache.range_of(name) for name in cache.scales}
+
+    def _options(self) -> EngineOptions:
+        return EngineOptions(self.batch, self.max_batch, self.workspace_mib, self.timing_cache, self.level)
+
+    def _obstacle(self) -> str:
+        """Why no engine can be built here; empty where one can."""
+        if not self.engine:
+            return "engine=false"
+        try:
+            tensorrt_package()
+        except PluginError as problem:
+            return str(problem).partition(";")[0]
+        return str(gpu_obstacle())
+
+    def _commands(self, path: Path, target: Path) -> tuple[str, ...]:
+        """The lines that build it on the device."""
+        options = [f"--onnx={path.name}", "--stronglyTyped", *self._shapes(path), f"--saveEngine={target.name}"]
+        if self.workspace_mib:
+            options.append(f"--memPoolSize=workspace:{self.workspace_mib}")
+        said = [f"on the device, TensorRT 10 or 11: trtexec {' '.join(options)}"]
+        if (path.parent / CACHE).exists():
+            options = ["--onnx=FLOAT.onnx", "--int8", "--fp16", f"--calib={CACHE}", *self._shapes(path)]
+            said.append(
+                "or without Q and DQ, TensorRT 10 only, from the float model: trtexec "
+                f"{' '.join(options)} --saveEngine={target.name}"
+            )
+        return tuple(said)
+
+    def _shapes(self, path: Path) -> list[str]:
+        opened = [value for value in inputs(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)]
+        if not opened:
+            return []
+        shapes = {
+            str(value.name): self._options().profile((-1, *closed_shape(value)), str(value.name)) for value in opened
+        }
+        return [
+            f"--{which}Shapes={','.join(f'{name}:{_times(given[index])}' for name, given in shapes.items())}"
+            for index, which in enumerate(("min", "opt", "max"))
+        ]
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _stem(path: Path) -> str:
+    return path.name.removesuffix(path.suffix).removesuffix(".tensorrt").removesuffix(".qdq")

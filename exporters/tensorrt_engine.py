@@ -1,0 +1,132 @@
+"""Building a TensorRT engine of a QDQ file, with TensorRT's Python package on a machine with an NVIDIA GPU."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dfq_deploy.calibrators.tensorrt_network import Draft, add_profile, open_inputs, read_network, tensorrt_package
+
+from dfq_deploy.errors import TargetError
+from dfq_deploy.files import replacing
+from dfq_deploy.progress import SILENT, Progress
+
+__all__ = ["EngineOptions", "build_engine", "monitor_of"]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What an engine is built for.
+
+    Args:
+        batch: the batch that it is made fast for, where the file leaves it open.
+        max_batch: the largest that it takes; 0 is ``batch``. The smallest is 1.
+        workspace_mib: device memory that a layer may use for a while, in MiB; 0 is all that there is.
+        timing_cache: a file of what TensorRT has measured; read where it is there, written in any case. Empty for none.
+        level: how long TensorRT searches, 0 to 5; 3 is its default.
+    """
+
+    batch: int = 1
+    max_batch: int = 0
+    workspace_mib: int = 0
+    timing_cache: str = ""
+    level: int = 3
+
+    def __post_init__(self) -> None:
+        if self.batch < 1 or (self.max_batch and self.max_batch < self.batch):
+            raise TargetError(
+                f"tensorrt: batch={self.batch} with max_batch={self.max_batch}; give a batch of 1 or more, and 0 or "
+                "nothing smaller as the largest"
+            )
+        if not 0 <= self.level <= 5 or self.workspace_mib < 0:
+            raise TargetError(
+                f"tensorrt: level={self.level} with workspace_mib={self.workspace_mib}; give a level of 0 to 5, and 0 "
+                "or more MiB"
+            )
+
+    def profile(self, dims: tuple[int, ...], name: str) -> tuple[tuple[int, ...], ...]:
+        """Smallest, usual and largest shape of an input whose open dimensions are -1.
+
+        Raises:
+            TargetError: more than the batch is open.
+        """
+        if any(dim < 0 for dim in dims[1:]):
+            shown = ", ".join("?" if dim < 0 else str(dim) for dim in dims)
+            raise TargetError(f"input '{name}' of shape ({shown}) is open beyond the batch; fix it with --input-shape")
+        return tuple((batch, *dims[1:]) for batch in (1, self.batch, self.max_batch or self.batch))
+
+
+def build_engine(source: Path, options: EngineOptions, progress: Progress = SILENT) -> bytes:
+    """A serialized engine of the QDQ file ``source``: strongly typed, so that Q and DQ say what runs in integers.
+
+    Raises:
+        PluginError: TensorRT's package does not load.
+        ModelError: TensorRT cannot read the file.
+        TargetError: it cannot build the engine.
+        OutputError: the timing cache cannot be written.
+    """
+    trt = tensorrt_package()
+    draft = read_network(trt, source.read_bytes(), strongly_typed=True, path=source)
+    config = draft.config
+    shapes = {value.name: options.profile(tuple(value.shape), value.name) for value in open_inputs(draft.network)}
+    add_profile(draft, shapes)
+    if options.workspace_mib:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, options.workspace_mib << 20)
+    config.builder_optimization_level = options.level
+    if options.timing_cache:
+        _attach_timing_cache(draft, Path(options.timing_cache))
+    monitor = monitor_of(trt, progress)
+    config.progress_monitor = monitor
+    try:
+        plan: bytes = draft.build()
+    except TargetError:
+        if monitor.problem is None:
+            raise
+    if monitor.problem is not None:
+        raise monitor.problem
+    if options.timing_cache:
+        with replacing(Path(options.timing_cache)) as partial:
+            partial.write_bytes(bytes(config.get_timing_cache().serialize()))
+    return plan
+
+
+def _attach_timing_cache(draft: Draft, path: Path) -> None:
+    config = draft.config
+    content = path.read_bytes() if path.exists() else b""
+    # False: what was measured on another GPU is refused, and measured anew.
+    if not config.set_timing_cache(config.create_timing_cache(content), False):
+        config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def monitor_of(trt: Any, progress: Progress) -> Any:
+    """An ``IProgressMonitor`` that shows TensorRT's outermost phases, and stops the build where showing them fails.
+
+    TensorRT swallows what its callbacks raise (an interrupt, say): ``problem`` keeps it.
+    """
+
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the package has no types
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.problem: BaseException | None = None
+            self._shown = ""
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None and self.problem is None:
+                self._shown = phase_name
+                self._guard(lambda: progress.start(f"TensorRT: {phase_name}", num_steps))
+
+        def step_complete(self, phase_name: str, _: int) -> bool:
+            if phase_name == self._shown and self.problem is None:
+                self._guard(progress.advance)
+            return self.problem is None
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name == self._shown:
+                self._shown = ""
+
+        def _guard(self, show: Any) -> None:
+            try:
+                show()
+            except BaseException as problem:
+                self.problem = problem
+
+    return Monitor()
