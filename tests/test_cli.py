@@ -182,12 +182,12 @@ def test_wrong_usage_ends_with_2(here: Path, net: Path, words: str, options: lis
     [
         ("unknown target 'abacus'; installed: cpu", ["--synth", "noise", "--target", "abacus"]),
         ("target 'coreml' is refused: ", ["--synth", "noise", "--target", "coreml"]),
-        ("no synthesizer 'dreams'; installed: deepinversion, noise, procedural", ["--synth", "dreams"]),
+        ("no synthesizer 'dreams'; installed: analytic", ["--synth", "dreams"]),
         (
             "no calibrator 'guess'; installed: entropy, minmax, mse, percentile",
             ["--synth", "noise", "--method", "guess"],
         ),
-        ("no refinement 'polish'; installed: bias", ["--synth", "noise", "--refine", "polish"]),
+        ("no refinement 'polish'; installed: equalize, reconstruct, bias", ["--synth", "noise", "--refine", "polish"]),
         (
             "noise: distribution 'flat' is neither uniform nor gaussian",
             ["--synth", "noise", "--option", "distribution=flat"],
