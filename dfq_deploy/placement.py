@@ -12,7 +12,8 @@ The rules, applied to the main graph (what stands inside If, Loop or Scan stays 
 4. An operator that only moves values (MaxPool, Reshape, Concat...) is quantized where a quantized operator follows; its
    inputs and outputs share one encoding. A Concat of tensors that are bounded differently (one after a Relu, one not)
    shares none: one zero point would keep the runtime from folding the Relu.
-5. Everything else (BatchNormalization that is left, Softmax, ReduceMean...) stays float. Only float32 tensors are
+5. What makes a spectrum of a wave stays float (:mod:`dfq_deploy.fronts`).
+6. Everything else (BatchNormalization that is left, Softmax, ReduceMean...) stays float. Only float32 tensors are
    touched, so what computes shapes never is.
 
 For ``inputs`` rule 1 holds, and instead of the others: the branch of an Add that is not a convolution's output is
@@ -27,6 +28,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.fronts import spectral_nodes
 from dfq_deploy.graph import WEIGHTED_OPS, constant_of
 from dfq_deploy.rules import (
     UNBOUNDED,
@@ -82,6 +84,7 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
         for node in graph.all_nodes()
         if node.op_type in WEIGHTED_OPS
     }
+    obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles[node] is None}
     heads = {node for node, reason in obstacles.items() if reason is None}
     quantized = values_of_style(list(graph), heads, target, apart)
     limits = known_limits(graph, quantized)
