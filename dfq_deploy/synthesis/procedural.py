@@ -11,6 +11,7 @@ from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.request import SynthesisRequest
+from dfq_deploy.synthesis.signals import SHORTEST, signal
 
 if TYPE_CHECKING:
     from dfq_deploy.twin import Twin
@@ -45,7 +46,8 @@ class Procedural(Synthesizer):
     def synthesize(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
         """Draw ``request.count`` pictures; without a preprocess they have mean 0 and standard deviation 1.
 
-        An input that is no image (rank other than 3) gets Gaussian values smoothed along its last axis.
+        An input that is no image (rank other than 3) gets signals (:mod:`dfq_deploy.synthesis.signals`), within the
+        bounds where the preprocess has one channel, or Gaussian values where no axis is long enough for one.
         """
         generator = np.random.default_rng(request.seed)
         progress.start("procedural", request.count)
@@ -53,7 +55,7 @@ class Procedural(Synthesizer):
         for index in range(request.count):
             samples[index] = self._sample(request, generator)
             progress.advance()
-        if request.preprocess is None or len(request.shape) != 3:
+        if not _is_bounded(request):
             samples -= samples.mean()
             samples /= samples.std() + np.float32(1e-6)
         return Samples(samples)
@@ -62,7 +64,7 @@ class Procedural(Synthesizer):
         if not request.shape:
             return np.asarray(generator.standard_normal(dtype=np.float32))
         if len(request.shape) != 3:
-            return generator.standard_normal(request.shape, dtype=np.float32).cumsum(axis=-1, dtype=np.float32)
+            return _series(request, generator)
         picture = self.picture(*request.shape, generator)
         if request.preprocess is None:
             return picture
@@ -101,3 +103,24 @@ class Procedural(Synthesizer):
         brightness, contrast = generator.uniform(0.3, 0.7), generator.uniform(0.4, 1.2)
         exposed: Pixels = (picture - picture.mean()) * np.float32(contrast) + np.float32(brightness)
         return exposed.clip(0, 1)
+
+
+def _is_bounded(request: SynthesisRequest) -> bool:
+    """True where the preprocess says what samples may reach: that of a picture, or one range for all of a signal."""
+    known = request.preprocess
+    return known is not None and (len(request.shape) == 3 or (len(known.mean) == 1 and _is_signal(request.shape)))
+
+
+def _is_signal(shape: tuple[int, ...]) -> bool:
+    return max(shape, default=0) >= SHORTEST
+
+
+def _series(request: SynthesisRequest, generator: np.random.Generator) -> Pixels:
+    if not _is_signal(request.shape):
+        return generator.standard_normal(request.shape, dtype=np.float32).cumsum(axis=-1, dtype=np.float32)
+    drawn = signal(request.shape, generator)
+    if not _is_bounded(request) or request.preprocess is None:
+        return drawn
+    (low,), (high,) = request.preprocess.bounds(1)
+    scaled: Pixels = low + (drawn + 1) / 2 * (high - low)
+    return scaled
