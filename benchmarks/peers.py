@@ -24,14 +24,14 @@ class Reader(CalibrationDataReader):  # type: ignore[misc]
         return next(self._feeds, None)
 
 
-def quantize_with_onnxruntime(float_file: Path, images: Images, path: Path) -> None:
+def quantize_with_onnxruntime(float_file: Path, images: Images | CalibrationDataReader, path: Path) -> None:
     """Write ``path``: QDQ, unsigned activations, signed weights per channel, min-max, all else as it comes."""
     logging.getLogger().setLevel(logging.ERROR)  # quantize_static advises on every call
     name = onnx.load(float_file, load_external_data=False).graph.input[0].name
     quantize_static(
         str(float_file),
         str(path),
-        Reader(name, images),
+        Reader(name, images) if isinstance(images, np.ndarray) else images,
         quant_format=QuantFormat.QDQ,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
