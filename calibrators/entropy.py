@@ -14,7 +14,7 @@ from .streaming import HistogramCalibrator
 __all__ = ["Entropy", "best_length", "divergences"]
 
 SIDES = 4
-"""Sweeps over a range with two free ends: high, low, and both once more."""
+"""Sweeps over a range with two free ends at most: high, low, and both once more."""
 
 MOST_CLIPPED = 0.001
 """Largest share of the values other than zero that a candidate may clip at one end. Where most values are clipped into
@@ -74,6 +74,7 @@ class Entropy(HistogramCalibrator):
         """First bin and end of the bins to keep; ``zero`` is the edge at the value zero, which stays inside."""
         start, stop = 0, len(counts)
         for side in range(SIDES):
+            before = start, stop
             if side % 2 == 0:
                 # What the other end clips stands in the bin at that end, as in P.
                 row = _clipped(counts, start)
@@ -81,6 +82,8 @@ class Entropy(HistogramCalibrator):
             else:
                 row = _clipped(counts[::-1], len(counts) - stop)
                 start = stop - best_length(row, levels, self.candidates, max(stop - zero, 1))
+            if side and (start, stop) == before:
+                break  # the next sweep would find what the one before this found
         return start, stop
 
 
