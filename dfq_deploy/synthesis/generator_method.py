@@ -109,8 +109,8 @@ class GeneratorMethod(Generative):
         """What each of them minimises."""
 
     def structure(self, plan: Plan) -> dict[str, Any]:
-        """The options that decide the sizes of the networks: what a generator's file has to say."""
-        return {"latent": self.latent, "channels": plan.channels}
+        """The options that decide the sizes of the networks and of what is drawn: they stand in a generator's file."""
+        return {"latent": self.latent, "channels": plan.channels, "batch": plan.batch}
 
     def plan(self, request: SynthesisRequest) -> Plan:
         """The schedule with what overrides it; other iterations keep the share of the warm-up."""

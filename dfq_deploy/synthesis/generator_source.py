@@ -4,6 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -164,9 +165,9 @@ class GeneratorSource(Source):
         return scores.flatten(1).float(), layers
 
     def state(self) -> dict[str, Any]:
-        """Weights, optimizer and number of steps."""
-        weights = {name: tensor.detach().clone() for name, tensor in self.samplers.state_dict().items()}
-        return {"weights": weights, "optimizer": self.optimizer.state_dict(), "steps": self.steps}
+        """Weights, optimizer and number of steps, as they are now: further steps do not change them."""
+        now = {"weights": self.samplers.state_dict(), "optimizer": self.optimizer.state_dict(), "steps": self.steps}
+        return deepcopy(now)
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take the state back; without ``optimizer`` in it, Adam starts anew.
@@ -177,7 +178,7 @@ class GeneratorSource(Source):
         try:
             self.samplers.load_state_dict(state["weights"])
             if "optimizer" in state:
-                self.optimizer.load_state_dict(state["optimizer"])
+                self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
             self.steps = int(state["steps"])
         except (KeyError, RuntimeError, ValueError) as problem:
             reason = " ".join(str(problem).split())[:200]
