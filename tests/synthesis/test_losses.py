@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dfq_deploy.synthesis.losses import competition, image_norm, total_variation
+from dfq_deploy.synthesis.losses import class_loss, competition, image_norm, total_variation
 
 PICTURE = torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])
 
@@ -46,3 +46,30 @@ def test_competition_is_lost_where_both_agree_and_never_leaves_its_bounds() -> N
     assert competition(scores, scores).item() == pytest.approx(1, abs=1e-3)
     far = 1e4 * scores
     assert 0 <= competition(far, far.flip(1)).item() <= 1
+
+
+def scores_of(*probabilities: list[float]) -> torch.Tensor:
+    return torch.tensor(probabilities).log() + 5
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("hard", [0.0, 0.5, 2.0])
+def test_hard_samples_count_more(hard: float, soft: bool) -> None:
+    scores = scores_of([0.9, 0.1], [0.2, 0.8])
+    targets = torch.eye(2)[[0, 0]] if soft else torch.tensor([0, 0])
+    # The first image reaches its class with 0.9, the second with 0.2.
+    wanted = (0.1**hard * -math.log(0.9) + 0.8**hard * -math.log(0.2)) / 2
+    assert class_loss(scores, targets, hard).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_mixed_target_is_reached_as_far_as_its_classes_are() -> None:
+    # p = 0.75 * 0.6 + 0.25 * 0.4.
+    wanted = (1 - 0.55) ** 2 * -(0.75 * math.log(0.6) + 0.25 * math.log(0.4))
+    assert class_loss(scores_of([0.6, 0.4]), torch.tensor([[0.75, 0.25]]), 2).item() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_sure_image_has_a_slope_without_end_nowhere() -> None:
+    scores = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    class_loss(scores, torch.tensor([0]), 0.5).backward()  # type: ignore[no-untyped-call]
+    assert scores.grad is not None
+    assert torch.isfinite(scores.grad).all()

@@ -10,7 +10,13 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from dfq_deploy import graph
-from dfq_deploy.synthesis.statistics import FeatureStatistics, LayerStatistics, feature_distance, relative_distance
+from dfq_deploy.synthesis.statistics import (
+    FeatureStatistics,
+    LayerStatistics,
+    feature_distance,
+    mean_squares,
+    relative_distance,
+)
 from dfq_deploy.twin import Twin
 
 Model = Callable[..., onnx.ModelProto]
@@ -122,3 +128,9 @@ def test_relative_distance_by_hand() -> None:
     second = layer([0], [4], [0], [1])  # twice as wide
     assert relative_distance([first]) == pytest.approx((4 / 2 + 0.5 + 0) / 2)
     assert relative_distance([first, second]) == pytest.approx((1.25 + 1) / 2)
+
+
+def test_mean_squares_by_hand() -> None:
+    first = layer([3, 4], [1, 1], [0, 0], [1, 3])  # 25 / 2 and 4 / 2
+    second = layer([1], [6], [2], [2])  # 1 and 16
+    assert mean_squares([first, second]).item() == pytest.approx((12.5 + 2 + 1 + 16) / 2)
