@@ -87,7 +87,7 @@ def export(
         loaded = graph.load(model, input_shapes=input_shapes)
         prepared = prepare(loaded, runtime)
         source = prepared.model
-        given, said = _given(prepared, exporter, encodings)
+        given, said = _given(loaded, prepared, exporter, encodings)
         notes = (*graph.notes(loaded), *said)
     files = exporter.export(source, given, path)
     notes = (*notes, *exporter.notes(source, given))
@@ -98,13 +98,13 @@ def export(
 
 
 def _given(
-    prepared: Prepared, exporter: Exporter, encodings: Path | Mapping[str, Encoding]
+    source: ir.Model, prepared: Prepared, exporter: Exporter, encodings: Path | Mapping[str, Encoding]
 ) -> tuple[Mapping[str, Encoding], tuple[str, ...]]:
     """The encodings, and sentences on how they were found."""
     if isinstance(encodings, Mapping):
         return encodings, ()
     if isinstance(exporter, ImplicitExporter) and encodings.suffix != ".json":
-        return encodings_of_ranges(prepared, exporter.read_ranges(encodings), encodings.name)
+        return encodings_of_ranges(source, prepared, exporter.read_ranges(encodings), encodings.name)
     return read_encodings(encodings), ()
 
 

@@ -86,9 +86,9 @@ def _is_within_input(node: ir.Node) -> bool:
 
 
 def encodings_of_ranges(
-    prepared: Prepared, known: Mapping[str, Range], place: str
+    source: ir.Model, prepared: Prepared, known: Mapping[str, Range], place: str
 ) -> tuple[dict[str, Encoding], tuple[str, ...]]:
-    """Encodings for all that ``prepared`` quantizes, from ranges of the float model by tensor name.
+    """Encodings for all that ``prepared`` quantizes, from ranges of the float model ``source`` by tensor name.
 
     Args:
         place: where the ranges come from, for messages.
@@ -101,7 +101,8 @@ def encodings_of_ranges(
     """
     model, placement = prepared.model, prepared.placement
     wanted = placement.activations
-    unknown = [name for name in known if name not in set(float_tensors(model))]
+    named = set(float_tensors(source))
+    unknown = [name for name in known if name not in named]
     if known and len(unknown) == len(known):
         raise ModelError(f"{place}: none of its {len(known)} tensors is in the model; it belongs to another one")
     found, said = derived(model, known, wanted)

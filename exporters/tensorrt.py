@@ -1,5 +1,6 @@
 """TensorRT: the QDQ file, the engine where TensorRT is at hand, and the calibration cache for version 10."""
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         target = path.with_name(f"{_stem(path)}.engine")
         obstacle = self._obstacle()
         if obstacle:
-            return (), (f"no engine was built ({obstacle})", *self._commands(path, target))
+            return (), (f"no engine was built: {obstacle}", *self._commands(path, target))
         try:
             plan = build_engine(path, self._options(), progress)
         except DfqError as problem:
@@ -126,38 +127,39 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         try:
             tensorrt_package()
         except PluginError as problem:
-            return str(problem).partition(";")[0]
+            return str(problem).rpartition("; ")[0]
         return str(gpu_obstacle())
 
     def _commands(self, path: Path, target: Path) -> tuple[str, ...]:
         """The lines that build it on the device."""
-        options = [f"--onnx={path.name}", "--stronglyTyped", *self._shapes(path), f"--saveEngine={target.name}"]
+        common = [*self._shapes(path), f"--saveEngine={target.name}"]
         if self.workspace_mib:
-            options.append(f"--memPoolSize=workspace:{self.workspace_mib}")
-        said = [f"on the device, TensorRT 10 or 11: trtexec {' '.join(options)}"]
+            common.append(f"--memPoolSize=workspace:{self.workspace_mib}")
+        said = [f"on the device: {shlex.join(['trtexec', f'--onnx={path.name}', '--stronglyTyped', *common])}"]
         if (path.parent / CACHE).exists():
-            options = ["--onnx=FLOAT.onnx", "--int8", "--fp16", f"--calib={CACHE}", *self._shapes(path)]
+            options = ["--onnx=FLOAT.onnx", "--int8", "--fp16", f"--calib={CACHE}", *common]
             said.append(
-                "or without Q and DQ, TensorRT 10 only, from the float model: trtexec "
-                f"{' '.join(options)} --saveEngine={target.name}"
+                f"or, TensorRT 10 only, of the float model without Q and DQ: {shlex.join(['trtexec', *options])}"
             )
         return tuple(said)
 
     def _shapes(self, path: Path) -> list[str]:
+        """What trtexec is told of open inputs."""
         opened = [value for value in inputs(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)]
-        if not opened:
-            return []
-        shapes = {
+        profiles = {
             str(value.name): self._options().profile((-1, *closed_shape(value)), str(value.name)) for value in opened
         }
-        return [
-            f"--{which}Shapes={','.join(f'{name}:{_times(given[index])}' for name, given in shapes.items())}"
-            for index, which in enumerate(("min", "opt", "max"))
-        ]
+        if not profiles:
+            return []
+        if self._options().is_fixed:
+            return [f"--shapes={_listed(profiles, 0)}"]
+        return [f"--{which}Shapes={_listed(profiles, index)}" for index, which in enumerate(("min", "opt", "max"))]
 
 
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
+def _listed(profiles: Mapping[str, tuple[tuple[int, ...], ...]], index: int) -> str:
+    # A name that holds what trtexec divides by stands in quotes.
+    quoted = {name: f"'{name}'" if set(name) & set(":,") else name for name in profiles}
+    return ",".join(f"{quoted[name]}:{'x'.join(map(str, shapes[index]))}" for name, shapes in profiles.items())
 
 
 def _stem(path: Path) -> str:

@@ -43,6 +43,11 @@ class EngineOptions:
                 "or more MiB"
             )
 
+    @property
+    def is_fixed(self) -> bool:
+        """True if an open batch is closed to 1."""
+        return self.batch == 1 and self.max_batch in (0, 1)
+
     def profile(self, dims: tuple[int, ...], name: str) -> tuple[tuple[int, ...], ...]:
         """Smallest, usual and largest shape of an input whose open dimensions are -1.
 

@@ -86,7 +86,7 @@ def test_a_clip_that_lifts_values_says_nothing(model_of: ModelOf, low: float, kn
 
 def test_encodings_come_from_ranges_and_weights_from_themselves(prepared: Prepared) -> None:
     known = {"x": Range(-1, 1), "b": Range(-12.7, 12.7), "f": Range(-2, 2), "gone": Range(0, 1)}
-    encodings, notes = encodings_of_ranges(prepared, known, "old.cache")
+    encodings, notes = encodings_of_ranges(prepared.model, prepared, known, "old.cache")
     assert set(encodings) == {"x", "c", "f", "w", "v", "g"}
     scales = {name: encodings[name].scale for name in ("x", "c", "f")}
     assert scales == {"x": np.float32(1 / 127), "c": np.float32(0.1), "f": np.float32(2 / 127)}
@@ -100,7 +100,7 @@ def test_encodings_come_from_ranges_and_weights_from_themselves(prepared: Prepar
 
 def test_what_has_no_range_is_one_line(prepared: Prepared) -> None:
     with pytest.raises(ModelError) as caught:
-        encodings_of_ranges(prepared, {"x": Range(-1, 1)}, "old.cache")
+        encodings_of_ranges(prepared.model, prepared, {"x": Range(-1, 1)}, "old.cache")
     assert str(caught.value) == (
         "old.cache: no range for 2 of the 3 tensors that tensorrt quantizes (c; f), and none follows from their "
         "neighbors; calibrate the model: dfq-deploy calibrate"
@@ -109,4 +109,4 @@ def test_what_has_no_range_is_one_line(prepared: Prepared) -> None:
 
 def test_ranges_of_another_model_are_refused(prepared: Prepared) -> None:
     with pytest.raises(ModelError, match=r"^old.cache: none of its 2 tensors is in the model; it belongs to another"):
-        encodings_of_ranges(prepared, {"p": Range(0, 1), "q": Range(0, 1)}, "old.cache")
+        encodings_of_ranges(prepared.model, prepared, {"p": Range(0, 1), "q": Range(0, 1)}, "old.cache")
