@@ -44,7 +44,10 @@ class UnsupportedOperators(ModelError):  # noqa: N818 - the plural says that it 
     def __init__(self, nodes: Iterable[tuple[str, str]]) -> None:
         self.nodes = tuple(nodes)
         listed = ", ".join(f"{operator} ({name})" for name, operator in self.nodes)
-        super().__init__(f"the twin does not know {len(self.nodes)} node(s) of this graph: {listed}")
+        super().__init__(
+            f"the twin does not know {len(self.nodes)} node(s) of this graph: {listed}; a method that needs no "
+            "gradient (--synth procedural) or real images (--data) do without it"
+        )
 
 
 class SamplesError(DfqError):

@@ -25,7 +25,12 @@ QUANTIZED_OPS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
 )
 
-_PROBLEMS = (RuntimeError, ValueError, onnx.version_converter.ConvertError)
+_PROBLEMS = (
+    RuntimeError,
+    ValueError,
+    onnx.version_converter.ConvertError,
+    onnx.shape_inference.InferenceError,
+)
 
 
 def place_of(source: ModelSource) -> str:
@@ -146,7 +151,8 @@ def _upgraded(proto: onnx.ModelProto, place: str) -> onnx.ModelProto:
 
 
 def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
+    """What went wrong, without the place in onnx's own sources that its assertions name first."""
+    lines = str(problem).rpartition("` failed: ")[2].replace("$", "").strip().splitlines()
     return lines[0].rstrip(".") if lines else type(problem).__name__
 
 
