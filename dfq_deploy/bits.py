@@ -13,7 +13,7 @@ from dfq_deploy.feeding import known_tensors
 from dfq_deploy.graph import constant_of
 from dfq_deploy.placement import Placement
 
-__all__ = ["Bits", "with_bits"]
+__all__ = ["Bits", "Budget", "bits_of", "with_bits"]
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
@@ -65,6 +65,12 @@ class Bits:
         mixed = f", {len(self.layers)} layers of their own" if self.layers else ""
         return f"w{self.weights}a{self.activations}{edge}{mixed}"
 
+    @property
+    def fewest(self) -> int:
+        """The fewest bits that any layer has."""
+        own = [bits for pair in (self.layers or {}).values() for bits in pair]
+        return min(self.weights, self.activations, *own)
+
     def of_layer(self, node: ir.Node, edges: set[ir.Node]) -> tuple[int, int]:
         """Bits of the weight and of the input of one weighted node."""
         name = node.name or ""
@@ -72,6 +78,44 @@ class Bits:
             return self.layers[name]
         raised = self.edge if self.edge is not None and node in edges else 0
         return max(self.weights, raised), max(self.activations, raised)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What weights of different widths may cost together: exactly one of the two.
+
+    Args:
+        size: largest size of the weights, as a part of what they take in float32 (8 bits are 0.25).
+        drop: largest percentage of the samples whose class may change.
+    """
+
+    size: float | None = None
+    drop: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.size is None) == (self.drop is None):
+            raise TargetError("bits: auto needs either a size (e.g. 18%) or a drop (e.g. 1.0), and not both")
+        if self.size is not None and not 0 < self.size <= 1:
+            raise TargetError(f"bits: a size of {self.size:g} is no part of the whole; give 0.18 or 18%, say")
+        if self.drop is not None and not 0 <= self.drop <= 100:
+            raise TargetError(f"bits: a drop of {self.drop:g} is no percentage")
+
+
+def bits_of(
+    bits: "str | Bits | None", edge: int | None = None, size: float | None = None, drop: float | None = None
+) -> "Bits | Budget":
+    """What the options of a calibration say: widths, or a budget for widths that are still to be found.
+
+    Raises:
+        TargetError: they contradict each other, or are not to be had.
+    """
+    if bits == "auto" or (bits is None and (size, drop) != (None, None)):
+        if edge is not None:
+            raise TargetError("bits: auto finds the widths of the first and the last layer too; leave edge bits out")
+        return Budget(size, drop)
+    if (size, drop) != (None, None):
+        raise TargetError(f"bits: {bits} leaves no choice that a size or a drop could limit; give auto")
+    return Bits.parse(bits, edge) if isinstance(bits, str) else bits or Bits(edge=edge)
 
 
 def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:

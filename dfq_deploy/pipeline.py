@@ -1,5 +1,6 @@
 """The steps in order: samples, ranges, encodings, refinement, export, check."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.bits import Bits
+from dfq_deploy.bits import Bits, Budget, bits_of
 from dfq_deploy.contracts import Calibrator, RangeSource, Synthesizer
 from dfq_deploy.encodings import Range
 from dfq_deploy.errors import SamplesError
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from dfq_deploy.evaluation.runner import Runner
+    from dfq_deploy.mixed import Allocation
     from dfq_deploy.synthesis.drawing import InputRanges
+    from dfq_deploy.synthesis.session import Kept
 
 __all__ = ["DEFAULT_METHOD", "Calibration", "calibrate", "synthesize"]
 
@@ -51,6 +54,9 @@ def synthesize(
     input_shapes: InputShapes | None = None,
     input_ranges: "InputRanges | None" = None,
     verifier: "TeacherSource | None" = None,
+    tolerance: float | None = None,
+    unfinished: Path | None = None,
+    resume: bool = False,
     progress: Progress = SILENT,
 ) -> Samples:
     """Make samples for ``model`` from the model alone.
@@ -68,6 +74,11 @@ def synthesize(
         input_shapes: input name -> shape with the batch, where a file leaves more open than the batch.
         input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
         verifier: a second network with the same classes, which is asked what it takes the samples for.
+        tolerance: end a descent when the ranges that it is made for move by less, in parts of their span
+            (:mod:`dfq_deploy.synthesis.settling`); None lets it run to its end.
+        unfinished: a folder for finished batches and the state of the running one; it stays, and whoever has the
+            samples safe removes it. None keeps nothing.
+        resume: go on from what ``unfinished`` holds: the samples are those of a run that was not interrupted.
 
     Returns:
         the samples; their figures are those of the method and of :func:`dfq_deploy.synthesis.quality.quality`.
@@ -93,6 +104,8 @@ def synthesize(
         device=device,
         ranges=input_ranges,
         student=student_maker(source, find_target(target), widths),
+        kept=_kept(unfinished, resume, target, widths),
+        tolerance=tolerance,
         progress=progress,
     )
     return assessed(made, source, loaded, second)
@@ -106,6 +119,8 @@ def calibrate(
     target: str = "cpu",
     bits: str | Bits | None = None,
     edge_bits: int | None = None,
+    size: float | None = None,
+    drop: float | None = None,
     method: str | Calibrator | None = None,
     refine: Sequence[str] | None = None,
     teachers: "Sequence[TeacherSource]" = (),
@@ -118,6 +133,9 @@ def calibrate(
     input_shapes: InputShapes | None = None,
     input_ranges: "InputRanges | None" = None,
     verifier: "TeacherSource | None" = None,
+    tolerance: float | None = None,
+    unfinished: Path | None = None,
+    resume: bool = False,
     progress: Progress = SILENT,
 ) -> Calibration:
     """Quantize ``model`` for ``target`` with samples that are synthesized, or given as ``data``.
@@ -125,32 +143,37 @@ def calibrate(
     An eighth of the samples is held out of everything and only used to compare float and INT8.
 
     Args:
-        bits: widths of weights and activations, e.g. ``w4a8``; None is 8 of both.
+        bits: widths of weights and activations, e.g. ``w4a8``; None is 8 of both; ``auto`` finds widths for each
+            weight (:mod:`dfq_deploy.mixed`) within a budget.
         edge_bits: widths of the first and the last layer, where they are to be larger.
+        size: the budget: largest part of what the weights take in float32.
+        drop: or this: largest percentage of the samples whose class may change.
         method: a calibrator's name, or the calibrator itself; None is the one that measures best.
         refine: names of refinements (:mod:`dfq_deploy.refinement`); None is what measures best.
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
-        input_shapes, input_ranges, verifier: as :func:`synthesize` takes them.
+        input_shapes, input_ranges, verifier, tolerance, unfinished, resume: as :func:`synthesize` takes them; the
+            folder is removed at the end.
 
     Raises:
         DfqError: one of its kinds, in one line.
     """
     from dfq_deploy.synthesis.quality import assessed
-    from dfq_deploy.synthesis.session import synthesize_from
+    from dfq_deploy.synthesis.session import pick_device, synthesize_from
 
     if (synth is None) == (data is None):
         raise SamplesError("calibrate needs either a synthesis method or data, and not both")
     chosen = find_target(target)
-    widths = Bits.parse(bits, edge_bits) if isinstance(bits, str) else bits or Bits(edge=edge_bits)
-    refiners = default_refinements(widths) if refine is None else in_order(refine)
+    asked = bits_of(bits, edge_bits, size, drop)
+    widths = Bits() if isinstance(asked, Budget) else asked
+    in_order(refine or ())  # refused before any work
     calibrator: Calibrator = (
         plugins.find("calibrators", method or DEFAULT_METHOD)() if method is None or isinstance(method, str) else method
     )
     if output is not None:
         probe(output)
-    clock = Clock()
+    clock, where = Clock(), pick_device(device)
     model = exported(model, input_shape)
     source = graph.load(model, input_shapes=input_shapes)
     second = _second(verifier, source, preprocess, input_shape)
@@ -165,19 +188,31 @@ def calibrate(
         device=device,
         ranges=input_ranges,
         student=student_maker(source, chosen, widths),
+        kept=_kept(unfinished, resume, target, widths),
+        tolerance=tolerance,
         progress=progress,
     )
     refuse_misfit(source, samples)
     samples = assessed(samples, source, loaded, second)
     clock.lap("samples")
     used, held = split(samples)
+    found: Allocation | None = None
+    if isinstance(asked, Budget):
+        from dfq_deploy.mixed import allocate
+
+        first = encode(prepare(source, chosen, widths), calibrator, used, preprocess, progress)
+        found = allocate(first, used, budget=asked, device=where, progress=progress)
+        widths = found.bits
+    refiners = in_order((*chosen.refine, *default_refinements(widths)) if refine is None else refine)
     ready = prepare(source, chosen, widths)
     optional = refiners if refine is None else ()
-    skipped = refine_weights(ready, refiners, used, optional=optional, progress=progress)
+    skipped = refine_weights(ready, refiners, used, optional=optional, device=where, progress=progress)
     known, unknown = _known(synth, source, loaded, ready, preprocess, refiners)
     quantized = encode(ready, calibrator, used, preprocess, progress, known)
     clock.lap("ranges")
-    quantized, left_out = refine_encodings(quantized, refiners, used, optional=optional, seed=seed, progress=progress)
+    quantized, left_out = refine_encodings(
+        quantized, refiners, used, optional=optional, seed=seed, device=where, progress=progress
+    )
     prepared = quantized.prepared
     clock.lap("refinement")
     outcome = Outcome(
@@ -198,13 +233,31 @@ def calibrate(
             "headroom": headroom_of(widths.activations, samples),
             "known_ranges": len(known),
             "bits": str(widths),
+            **({} if found is None else found.to_json()),
         },
         seed=seed,
         preprocess=preprocess,
         calibrator=calibrator,
         warnings=(*graph.notes(source), *samples.notes, *unknown, *quantized.warnings, *skipped, *left_out),
+        batch=_batch(source, input_shapes or {}),
     )
-    return finish(outcome, _name(model), output, clock, progress)
+    result = finish(outcome, _name(model), output, clock, progress)
+    if unfinished is not None and unfinished.exists():
+        shutil.rmtree(unfinished)
+    return result
+
+
+def _batch(source: ir.Model, shapes: InputShapes) -> int:
+    """The batch that is stated for the main input, where one is."""
+    stated = shapes.get(str(graph.image_input(source).name), ())
+    return stated[0] if stated else 1
+
+
+def _kept(unfinished: Path | None, resume: bool, target: str, bits: Bits | None) -> "Kept | None":
+    from dfq_deploy.synthesis.session import Kept
+
+    # The target and the widths decide the student that some methods search against.
+    return None if unfinished is None else Kept(unfinished, resume, {"the target": target, "the bits": bits or Bits()})
 
 
 def _second(

@@ -72,7 +72,7 @@ REFINEMENTS = {
 
 def default_refinements(bits: Bits) -> tuple[str, ...]:
     """What measures best: ``bias`` at 8 bits and more, where roundings have little to learn; else ``reconstruct``."""
-    return ("bias",) if bits.weights >= 8 and bits.activations >= 8 else ("reconstruct",)
+    return ("bias",) if bits.fewest >= 8 else ("reconstruct",)
 
 
 def in_order(names: Sequence[str]) -> tuple[str, ...]:
