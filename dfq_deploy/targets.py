@@ -147,7 +147,6 @@ XNNPACK = replace(
     exporter="ort",
     rules=(*GENERAL_RULES, "integer-bias", "static-sample", "two-dimensional", "constant-weight"),
     pairs=(("s8", "s8"), ("u8", "u8")),
-    channel_ops=frozenset({"Conv"}),
     static_shapes=True,
 )
 
@@ -167,6 +166,8 @@ NNAPI = replace(
     pairs=(("u8", "u8"), ("u8", "s8")),
     channel_ops=frozenset({"Conv"}),
     static_shapes=True,
+    # One scale for all channels loses a depthwise network whole if they are not made alike first.
+    refine=("equalize",),
 )
 
 NNAPI_CHANNELS = replace(
@@ -175,6 +176,7 @@ NNAPI_CHANNELS = replace(
     runtime="ONNX Runtime with NNAPI on Android 10 and newer",
     weight=S8_SYMMETRIC,
     per_channel=True,
+    refine=(),
 )
 
 QNN_OPS = frozenset(

@@ -143,8 +143,7 @@ def test_xnnpack_has_signed_activations_where_cpu_has_unsigned_ones(placed: Plac
     assert {str(kind) for kind in ours.activations.values()} == {"s8"}
     assert not any(kind.symmetric for kind in ours.activations.values())
     assert tensors(ours) == tensors(cpu) == ["x", "r", "p", "f"]
-    assert ours.weights["w"] == (find_target("cpu").weight, 0)
-    assert ours.weights["g"] == (find_target("cpu").weight, None)
+    assert ours.weights == cpu.weights
 
 
 def test_nnapi_has_one_unsigned_scale_for_each_weight_and_integer_outputs(placed: Placed) -> None:

@@ -59,7 +59,8 @@ def per_channel_weight(view: View, target: Target) -> Iterator[Place]:
     """A weight has several scales only where the kernel takes them.
 
     QNN: Conv and ConvTranspose (quantization/execution_providers/qnn); NNAPI: Conv with s8, from Android 10 on
-    (HasValidQuantizationScales in the provider); XNNPACK: Conv with s8 (IsValidQuantConv in xnnpack/nn/conv_base.cc).
+    (HasValidQuantizationScales in the provider). XNNPACK: Conv with s8 (IsValidQuantConv in xnnpack/nn/conv_base.cc);
+    what it leaves to ONNX Runtime's own kernels may have more.
     """
     for kernel in view.kernels:
         weight = kernel.weight
