@@ -62,6 +62,7 @@ class Draft:
         trt: the package.
         log: as :func:`log_of` makes it.
         builder, network, config: TensorRT's own; the builder must outlive the others.
+        parser: holds weights that the network only points to.
     """
 
     trt: Any
@@ -69,6 +70,7 @@ class Draft:
     builder: Any
     network: Any
     config: Any
+    parser: Any
 
     def build(self) -> bytes:
         """The serialized engine.
@@ -101,7 +103,7 @@ def read_network(trt: Any, model: bytes, *, strongly_typed: bool, path: Path | N
     if not parser.parse(model, None if path is None else str(path)):
         errors = [_parser_error(parser.get_error(index)) for index in range(parser.num_errors)]
         raise ModelError(f"TensorRT {trt.__version__} cannot read the model: {'; '.join(errors) or 'no reason given'}")
-    return Draft(trt, log, builder, network, builder.create_builder_config())
+    return Draft(trt, log, builder, network, builder.create_builder_config(), parser)
 
 
 def open_inputs(network: Any) -> Iterator[Any]:
