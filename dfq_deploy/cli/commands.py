@@ -85,8 +85,9 @@ def synthesize(
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Make calibration samples from MODEL itself; write them, and a picture of them beside."""
+    """Make calibration samples from MODEL itself; write them, and a picture and the generator, if any, beside."""
     from dfq_deploy.cli.display import display
+    from dfq_deploy.cli.generators import keeping
     from dfq_deploy.cli.show import show_samples
     from dfq_deploy.files import replacing
     from dfq_deploy.pictures import contact_sheet
@@ -96,6 +97,7 @@ def synthesize(
     path = output or Path(f"{model.stem}-samples.npz")
     path = path / "samples.npz" if path.is_dir() else path
     picture = path.with_suffix(".png")
+    synthesizer, generator = keeping(synthesizer, path)
     # Opened before the work, so that a place that cannot be written is known at once.
     with replacing(path) as partial:
         with display(shell) as progress:
@@ -113,6 +115,8 @@ def synthesize(
         made.save(partial)
         drawn = contact_sheet(made, preprocess, picture)
     files = (path, picture) if drawn else (path,)
+    if generator is not None and made.method == method:
+        files = (*files, generator)
     if shell.as_json:
         shell.emit({
             "samples": len(made),
