@@ -1,0 +1,27 @@
+"""Where `dfq-deploy synthesize` keeps what was trained to make the samples."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dfq_deploy import plugins
+from dfq_deploy.cli.options import method_fields
+
+if TYPE_CHECKING:
+    from dfq_deploy.contracts import Synthesizer
+
+__all__ = ["keeping"]
+
+
+def keeping(synth: "str | Synthesizer", samples: Path) -> "tuple[str | Synthesizer, Path | None]":
+    """The method with its option ``save`` set to the samples' path with ``.pt``, and the file it will write.
+
+    A method without that option stays as it is, as does one that draws from a generator that it is given.
+    """
+    kind = plugins.find("synthesizers", synth) if isinstance(synth, str) else type(synth)
+    if not {"save", "generator"} <= {field.name for field, _ in method_fields(kind)}:
+        return synth, None
+    method: Any = kind() if isinstance(synth, str) else synth
+    if method.generator is None and method.save is None:
+        method = replace(method, save=str(samples.with_suffix(".pt")))
+    return method, None if method.save is None else Path(method.save)
