@@ -1,6 +1,7 @@
 """Results for people, on stdout: one screen each."""
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,6 +174,7 @@ def _latency(found: "Evaluation") -> Group | None:
 
 def show_calibration(result: "Calibration", verbose: bool) -> None:
     """What ``calibrate`` prints; the figures are the report's (its keys: :mod:`dfq_deploy.evaluation.report`)."""
+    from dfq_deploy.evaluation.widths import in_words
     from dfq_deploy.synthesis.figures import readable
 
     report = result.report
@@ -182,7 +184,8 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
     seconds = report.get("seconds", {})
     page(
         title(
-            f"{report.get('model', {}).get('name', 'model')} in INT8", str(report.get("target", {}).get("runtime", ""))
+            f"{report.get('model', {}).get('name', 'model')} in {in_words(calibration)}",
+            str(report.get("target", {}).get("runtime", "")),
         ),
         facts(
             [
@@ -192,6 +195,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
                 ),
                 *readable(samples.get("figures", {})),
                 ("calibrated", ranges),
+                ("bits", _mixture(calibration)),
                 (
                     "size",
                     f"{size(sizes[0])} to {size(sizes[1])}, {sizes[0] / sizes[1]:.1f} times smaller"
@@ -206,6 +210,13 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
         warnings(str(warning) for warning in report.get("warnings", ())),
         _written(result, report.get("files", {})),
     )
+
+
+def _mixture(calibration: Mapping[str, Any]) -> str:
+    """How many layers have how many bits, where they differ."""
+    counts = Counter(calibration.get("layers", {}).values())
+    listed = ", ".join(f"{count} layers at {bits}" for bits, count in sorted(counts.items(), reverse=True))
+    return f"{listed}, the others at 8" if listed else ""
 
 
 def _checked(comparison: Mapping[str, Any]) -> Group | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from dfq_deploy.evaluation.widths import curve, in_words
 from dfq_deploy.pictures import MAXIMUM
 
 __all__ = ["page"]
@@ -35,6 +36,9 @@ td.name { overflow-wrap: anywhere; min-width: 16rem; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .92em; }
 .facts td:first-child { color: var(--soft); width: 11rem; }
 svg { vertical-align: middle; } .track { fill: var(--track); }
+.curve { max-width: 42rem; width: 100%; font-size: 12px; } .curve text { fill: var(--soft); }
+.curve polyline { fill: none; stroke: var(--good); stroke-width: 2; } .curve .axis { stroke: var(--line); }
+.curve circle { fill: var(--fair); }
 .good { fill: var(--good); } .fair { fill: var(--fair); } .poor { fill: var(--poor); }
 """
 
@@ -54,8 +58,13 @@ def page(report: Mapping[str, Any], picture: str = "") -> str:
         "".join(f'<div class="warning">{escape(str(warning))}</div>' for warning in report.get("warnings", ())),
         _samples(report, picture),
         _settings(report),
+        _section(
+            "Size against error",
+            "each step to the left takes bits from the layer whose bytes are cheapest; the error is the predicted one",
+            curve(report.get("calibration", {})),
+        ),
         _tensors(
-            report, "activation", "Activations", "in the graph's order, float against INT8; errors add up along it"
+            report, "activation", "Activations", "in the graph's order, float against quantized; errors add up along it"
         ),
         _left_float(report),
         _tensors(report, "weight", "Weights", "one scale for each output channel where smallest and largest differ"),
@@ -64,7 +73,8 @@ def page(report: Mapping[str, Any], picture: str = "") -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(str(name))} in INT8</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
+        f"<title>{escape(str(name))} in {in_words(report.get('calibration', {}))}</title>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n"
         + "\n".join(filter(None, parts))
         + "\n</body>\n</html>\n"
     )
@@ -75,7 +85,8 @@ def _header(report: Mapping[str, Any], name: str) -> str:
     for_target = f" for {escape(str(target['runtime']))}" if "runtime" in target else ""
     made = f"{escape(str(samples['method']))} samples" if "method" in samples else "samples"
     version = f" by dfq-deploy {escape(str(report['version']))}" if "version" in report else ""
-    return f'<h1>{escape(str(name))} in INT8</h1>\n<p class="soft">Quantized{for_target}, with {made}{version}.</p>'
+    widths = in_words(report.get("calibration", {}))
+    return f'<h1>{escape(str(name))} in {widths}</h1>\n<p class="soft">Quantized{for_target}, with {made}{version}.</p>'
 
 
 def _tiles(report: Mapping[str, Any]) -> str:
@@ -118,6 +129,7 @@ def _settings(report: Mapping[str, Any]) -> str:
         ("preprocess", _preprocess(samples.get("preprocess"))),
         ("seed", samples.get("seed")),
         ("calibrator", calibration.get("method")),
+        ("bits", calibration.get("bits")),
         ("refinement", ", ".join(calibration.get("refine", ())) or None),
         *((name.replace("_", " "), f"{value:.4g}") for name, value in samples.get("figures", {}).items()),
         *((f"time: {step}", _duration(value)) for step, value in report.get("seconds", {}).items()),

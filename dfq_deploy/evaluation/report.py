@@ -9,7 +9,8 @@ quantized        ``name``, ``file_bytes``
 target           ``name``, ``runtime``
 samples          ``method``, ``count``, ``held_out``, ``seed``, ``figures``: {name: number},
                  ``preprocess``: {mean: [...], std: [...]}
-calibration      ``method``, ``refine``: [name]
+calibration      ``method``, ``refine``: [name], ``bits``; where they are mixed ``layers``: {node: bits}, ``tradeoff``:
+                 [{``layer``, ``bits``, ``size``, ``error``}], ``chosen``: index
 comparison       on held-out samples: ``samples``, ``agreement``, ``kl_nats``, ``outputs``: [{``name``, ``snr_db``}]
 tensors          [{``name``, ``kind``: activation or weight, ``type``, ``low``, ``high``, ``scale``: number or
                  [smallest, largest] over channels, ``clipped``: share, ``snr_db``}]
