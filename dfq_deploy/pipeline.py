@@ -257,7 +257,7 @@ def _kept(unfinished: Path | None, resume: bool, target: str, bits: Bits | None)
     from dfq_deploy.synthesis.session import Kept
 
     # The target and the widths decide the student that some methods search against.
-    return None if unfinished is None else Kept(unfinished, resume, {"the target": target, "the bits": bits or Bits()})
+    return None if unfinished is None else Kept(unfinished, resume, {"--target": target, "--bits": bits or Bits()})
 
 
 def _second(

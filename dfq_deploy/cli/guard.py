@@ -82,7 +82,7 @@ def _worded(problem: BaseException) -> str:
     if isinstance(problem, DfqError):
         return text
     if isinstance(problem, KeyboardInterrupt):
-        return "interrupted: nothing was written"
+        return text or "interrupted: nothing was written"
     if isinstance(problem, MemoryError) or "out of memory" in text or "not enough memory" in text:
         return "not enough memory; use fewer samples (--samples) or a machine with more"
     if isinstance(problem, OSError):

@@ -14,6 +14,7 @@ from dfq_deploy.progress import Progress
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.inversion import Inversion
 from dfq_deploy.synthesis.request import SynthesisRequest
+from dfq_deploy.synthesis.settling import Watch
 
 __all__ = ["Batch", "Part", "batch_sizes", "collect", "descend_all", "parts_of", "spread_targets"]
 
@@ -73,16 +74,65 @@ def parts_of(count: int, largest: int, targets: Tensor | None) -> list[Part]:
     return [Part(index, size, chosen) for index, (size, chosen) in enumerate(zip(sizes, dealt, strict=True))]
 
 
-def descend_all(parts: Iterable[Part], start: Callable[[Part], Inversion], progress: Progress) -> Iterator[Batch]:
+def descend_all(
+    parts: Iterable[Part], start: Callable[[Part], Inversion], progress: Progress, request: SynthesisRequest
+) -> Iterator[Batch]:
     """Make batch after batch, each handed on before the next is begun.
+
+    Where the request has a journal, finished batches are taken from it, and the running one goes on where it stood.
 
     Args:
         start: a new descent for a part; it draws from the method's generator, so parts are started in order.
     """
+    journal = request.journal
+    drawn: Tensor | None = None
     for part in parts:
+        known = None if journal is None else journal.batch(part.index)
+        if known is not None:
+            drawn = known["generator"]
+            progress.advance(known["iterations"])
+            if request.settling is not None:
+                request.settling.said.extend(known["said"])
+            yield Batch(known["images"].numpy(), _array(known["labels"]), known["figures"])
+            continue
         run = start(part)
-        run.run(progress)
-        yield _finished(run, part)
+        if drawn is not None:
+            # The batches before were not started here: what they drew is made up for, and this one drawn again.
+            run.generator.set_state(drawn)
+            run, drawn = start(part), None
+        _descend(run, part, progress, request)
+        batch = _finished(run, part)
+        if journal is not None:
+            said = [] if request.settling is None else request.settling.said[-1:] if run.step < run.iterations else []
+            kept = {"generator": run.generator.get_state(), "iterations": run.iterations, "said": said}
+            journal.keep(part.index, kept | {name: getattr(batch, name) for name in ("images", "labels", "figures")})
+        yield batch
+
+
+def _descend(run: Inversion, part: Part, progress: Progress, request: SynthesisRequest) -> None:
+    """To the end of the schedule, or until the request's ranges have settled; noted in its journal now and then."""
+    journal = request.journal
+    watch = None if request.settling is None else Watch(request.settling, run, part.index)
+    noted = None if journal is None else journal.noted()
+    if noted is not None:
+        run.restore(noted["run"])
+        progress.advance(run.step)
+        if watch is not None:
+            watch.restore(noted["watch"])
+
+    def after(step: int, images: Tensor) -> bool:
+        ends = watch is not None and watch(step, images)
+        if journal is not None and not ends and step < run.iterations and journal.due():
+            journal.note({"run": run.state(), "watch": {} if watch is None else watch.state()})
+        return ends
+
+    run.run(progress, after)
+    if run.step < run.iterations:
+        progress.advance(run.iterations - run.step)
+
+
+def _array(labels: Tensor | None) -> NDArray[np.float32] | None:
+    return None if labels is None else labels.numpy()
 
 
 def _finished(run: Inversion, part: Part) -> Batch:
@@ -111,7 +161,8 @@ def collect(request: SynthesisRequest, batches: Iterable[Batch], notes: tuple[st
         labels += [] if batch.labels is None else [batch.labels]
         for name, value in batch.figures.items():
             figures[name] = figures.get(name, 0.0) + value * size / request.count
-    return Samples(images, np.concatenate(labels) if labels else None, figures=figures, notes=notes)
+    said = () if request.settling is None else tuple(request.settling.said)
+    return Samples(images, np.concatenate(labels) if labels else None, figures=figures, notes=(*notes, *said))
 
 
 def _room(shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -101,7 +101,7 @@ class DeepInversion(Synthesizer):
 
         progress.start("deepinversion", len(parts) * sum(stage.iterations for stage in stages))
         notes = only_first("deepinversion", teachers[:1] if self.competition else teachers)
-        return collect(request, descend_all(parts, start, progress), notes)
+        return collect(request, descend_all(parts, start, progress, request), notes)
 
     def _rival(self, teachers: Sequence[Twin], request: SynthesisRequest) -> Rival | None:
         if not self.competition:

@@ -166,8 +166,9 @@ class GeneratorMethod(Generative):
         if self.generator is None:
             plan = self.plan(request)
             students = [request.student()] if self.needs_student and request.student is not None else []
-            progress.start(self.name, plan.iterations - plan.warmup)
-            source.train(plan.iterations - plan.warmup, students, generator, progress)
+            left = plan.iterations - source.steps
+            progress.start(self.name, left)
+            source.train(left, students, generator, progress, request.journal)
         if self.save is not None:
             state = {name: value for name, value in source.state().items() if name != "optimizer"}
             structure = self.structure(self.plan(request))
@@ -190,8 +191,13 @@ class GeneratorMethod(Generative):
                 raise SamplesError(f"{path}: {problem}; train one on this model") from None
             return source, generator
         source, plan = self.source(teachers, request), self.plan(request)
-        progress.start(f"{self.name} warm-up", plan.warmup)
-        source.train(plan.warmup, (), generator, progress)
+        noted = None if request.journal is None else request.journal.noted()
+        if noted is not None:
+            source.restore(noted["source"])
+            generator.set_state(noted["generator"])
+        left = max(0, plan.warmup - source.steps)
+        progress.start(f"{self.name} warm-up", left)
+        source.train(left, (), generator, progress, request.journal)
         return source, generator
 
     def _refuse(self, teacher: Twin, request: SynthesisRequest) -> None:

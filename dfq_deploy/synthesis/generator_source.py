@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,9 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.synthesis.precision import autocast
 from dfq_deploy.synthesis.statistics import FeatureStatistics, LayerStatistics
 from dfq_deploy.twin import Twin
+
+if TYPE_CHECKING:
+    from dfq_deploy.synthesis.journal import Journal
 
 __all__ = ["GeneratorSource", "Loss", "Sampler", "Seen", "Training", "normal", "shares", "some_classes"]
 
@@ -135,8 +138,9 @@ class GeneratorSource(Source):
         students: Sequence[Student],
         generator: torch.Generator,
         progress: Progress = SILENT,
+        journal: "Journal | None" = None,
     ) -> None:
-        """``iterations`` steps.
+        """``iterations`` steps; ``journal`` is told now and then where they stand.
 
         Raises:
             SamplesError: a loss became NaN or infinite.
@@ -153,6 +157,8 @@ class GeneratorSource(Source):
                     "lower --option learning_rate"
                 )
             progress.advance(size, **figures)
+            if journal is not None and journal.due():
+                journal.note({"source": self.state(), "generator": generator.get_state()})
 
     def look(self, images: Tensor, *, exact: bool = False) -> tuple[Tensor, list[LayerStatistics]]:
         """The teacher's logits (N, K), float32, and the statistics of its features.

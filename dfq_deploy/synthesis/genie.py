@@ -79,7 +79,7 @@ class Genie(Synthesizer):
 
         parts = parts_of(request.count, self.batch or (128 if paper or not is_large(request) else 32), None)
         progress.start("genie", len(parts) * iterations)
-        return collect(request, descend_all(parts, start, progress), only_first("genie", teachers))
+        return collect(request, descend_all(parts, start, progress, request), only_first("genie", teachers))
 
     def canvas(self, size: int, request: SynthesisRequest, generator: torch.Generator) -> Latents:
         """Fresh latents and a fresh generator, drawn from ``generator``."""

@@ -85,7 +85,7 @@ class Hast(Synthesizer):
         batch = self.batch or (256 if paper or not is_large(request) else 64)
         parts = parts_of(request.count, batch, spread_targets(request, generator))
         progress.start("hast", len(parts) * iterations)
-        return collect(request, descend_all(parts, start, progress), only_first("hast", teachers))
+        return collect(request, descend_all(parts, start, progress, request), only_first("hast", teachers))
 
     def objective(self, teacher: Twin, request: SynthesisRequest, targets: Tensor | None) -> "Hard":
         """What one batch minimises: every None replaced by the paper's value for the size of the image."""

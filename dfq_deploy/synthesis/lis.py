@@ -94,7 +94,7 @@ class Lis(Synthesizer):
             return Inversion("lis", pixels, Matching(weights, drawn, targets), stages, generator)
 
         progress.start("lis", len(parts) * sum(stage.iterations for stage in stages))
-        return collect(request, descend_all(parts, start, progress))
+        return collect(request, descend_all(parts, start, progress, request))
 
     def _base(self, request: SynthesisRequest) -> DeepInversion:
         """The descent that this is one of, with its options."""

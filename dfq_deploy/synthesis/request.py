@@ -2,10 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dfq_deploy.contracts import Student
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from dfq_deploy.synthesis.journal import Journal
+    from dfq_deploy.synthesis.settling import Settling
 
 __all__ = ["SynthesisRequest"]
 
@@ -23,6 +28,8 @@ class SynthesisRequest:
         device: a torch device, e.g. ``cpu`` or ``cuda:0``.
         student: makes the quantized network for methods that search for samples on which it differs from the
             teacher; called once, and only by those. None where there is none.
+        journal: keeps finished batches and the state of the running one; None keeps nothing.
+        settling: says when a descent has done enough; None lets it run to its end.
     """
 
     count: int
@@ -32,6 +39,8 @@ class SynthesisRequest:
     seed: int = 0
     device: str = "cpu"
     student: Callable[[], Student] | None = field(default=None, compare=False)
+    journal: "Journal | None" = field(default=None, compare=False)
+    settling: "Settling | None" = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.count < 1:

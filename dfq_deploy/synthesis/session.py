@@ -1,9 +1,11 @@
 """From a model and a method's name to samples: picks the teacher, the sizes and the fallback."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from typing import TypeAlias
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -17,16 +19,34 @@ from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.drawing import InputRanges, is_drawn, refuse_unknown, rule_of
+from dfq_deploy.synthesis.journal import Journal
 from dfq_deploy.synthesis.request import SynthesisRequest
+from dfq_deploy.synthesis.settling import Settling, meter_of
 from dfq_deploy.synthesis.teacher import takes_batches, teacher_of
 
-__all__ = ["FALLBACK", "StudentMaker", "default_count", "pick_device", "synthesize_from"]
+__all__ = ["FALLBACK", "Kept", "StudentMaker", "default_count", "pick_device", "synthesize_from"]
 
 FALLBACK = "procedural"
 """What serves where a method needs statistics and no BatchNormalization is left."""
 
 StudentMaker: TypeAlias = Callable[[SynthesisRequest, Extra], Student]
 """Makes the quantized network for a request, the model's other inputs fixed to their first rows."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Where unfinished work is kept.
+
+    Args:
+        folder: the journal's; whoever asked for the samples removes it once they are safe.
+        resume: go on from what it holds.
+        facts: what decides the samples beside what :func:`synthesize_from` is given.
+    """
+
+    folder: Path
+    resume: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
 
 RULE = "rule"
 """The method's name where a model takes integers alone, and all of them are drawn."""
@@ -43,12 +63,16 @@ def synthesize_from(
     device: str,
     ranges: InputRanges | None = None,
     student: StudentMaker | None = None,
+    kept: Kept | None = None,
+    tolerance: float | None = None,
     progress: Progress = SILENT,
 ) -> Samples:
     """Samples for ``model``, from ``teachers`` (or from the model itself where there are none).
 
     Args:
         student: called by methods that search for samples on which the quantized network differs.
+        kept: where unfinished work is kept; None keeps none.
+        tolerance: of :class:`dfq_deploy.synthesis.settling.Settling`; None lets every descent run to its end.
 
     Raises:
         ModelError: a teacher does not fit the model, or the graph cannot be inverted.
@@ -98,10 +122,33 @@ def synthesize_from(
             "for better ones export the model with an open batch",
         )
         name, method, twins = FALLBACK, plugins.find("synthesizers", FALLBACK)(), []
+    if kept is not None:
+        facts = _facts(name, method, sources, request, tolerance)
+        request = replace(request, journal=Journal(kept.folder, {**facts, **kept.facts}, resume=kept.resume))
+    if tolerance is not None and twins:
+        request = replace(request, settling=Settling(meter_of(twins[0]), tolerance))
     samples = method.synthesize(twins, request, progress)
     images = samples.images.transpose(0, 2, 3, 1) if turned else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     return replace(samples, images=images, method=name, notes=(*samples.notes, *notes), extra=extra)
+
+
+def _facts(
+    name: str, method: Synthesizer, sources: Sequence[ir.Model], request: SynthesisRequest, tolerance: float | None
+) -> dict[str, Any]:
+    """All that decides the samples, by the name that a user knows it by."""
+    digest = sha256(b"".join(graph.to_bytes(source) for source in sources)).hexdigest()[:16]
+    options = {f"--option {part.name}": getattr(method, part.name) for part in fields(method)}  # type: ignore[arg-type]
+    return {
+        "the method": name,
+        **options,
+        "the model or a teacher (its fingerprint)": digest,
+        "--samples": request.count,
+        "--preprocess": request.preprocess,
+        "--seed": request.seed,
+        "--device": request.device.partition(":")[0],
+        "--tolerance": tolerance,
+    }
 
 
 def _known_range(main: Port, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:

@@ -82,7 +82,7 @@ class ZeroQ(Synthesizer):
 
         parts = parts_of(request.count, self.batch, None)
         progress.start("zeroq", len(parts) * iterations)
-        return collect(request, descend_all(parts, start, progress), only_first("zeroq", teachers))
+        return collect(request, descend_all(parts, start, progress, request), only_first("zeroq", teachers))
 
 
 class PerImage(Objective):

@@ -1,0 +1,113 @@
+"""Enough is enough: a descent ends when the ranges that calibration would measure have stopped moving."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+
+from dfq_deploy.errors import SamplesError
+from dfq_deploy.graph import WEIGHTED_OPS
+from dfq_deploy.synthesis.inversion import Inversion
+from dfq_deploy.synthesis.precision import autocast
+from dfq_deploy.twin import Hook, Twin
+
+__all__ = ["CHECKS", "Meter", "Settling", "Watch", "meter_of"]
+
+CHECKS = 20
+"""In the last stage of a descent, evenly spread: each costs a run forward."""
+
+PATIENCE = 2
+"""Checks in a row with little change that end a descent."""
+
+Meter: TypeAlias = Callable[[Tensor], Tensor]
+"""Images (N, ...) -> lower and upper ends of tensors, float32 (T, 2)."""
+
+
+def meter_of(teacher: Twin) -> Meter:
+    """Measures smallest and largest value of all that convolutions and matrix products of ``teacher`` read, and of its
+    first output.
+    """
+    produced = {name for step in teacher.steps for name in step.outputs}
+    read = {step.inputs[0] for step in teacher.steps if step.op_type in WEIGHTED_OPS} & produced
+    names = [*sorted(read), teacher.output_names[0]]
+
+    @torch.no_grad()
+    def measure(images: Tensor) -> Tensor:
+        found: dict[str, Tensor] = {}
+
+        def noting(name: str) -> Hook:
+            def note(values: Tensor) -> Tensor:
+                found[name] = torch.stack(torch.aminmax(values)).float()
+                return values
+
+            return note
+
+        with autocast(images.device):
+            teacher.run({teacher.input_names[0]: images}, hooks={name: noting(name) for name in names})
+        return torch.stack([found[name] for name in names])
+
+    return measure
+
+
+@dataclass(frozen=True, eq=False)
+class Settling:
+    """When a descent has done enough.
+
+    Args:
+        meter: measures the ranges of a batch.
+        tolerance: largest movement of a range's ends between two checks, in parts of its span and as a mean over all
+            tensors, that counts as none.
+        said: sentences on the descents that ended early.
+    """
+
+    meter: Meter
+    tolerance: float
+    said: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.tolerance < 1:
+            raise SamplesError(f"tolerance={self.tolerance:g} must lie between 0 and 1, e.g. 0.01")
+
+
+class Watch:
+    """Looks at one descent after each iteration (it is an :data:`~dfq_deploy.synthesis.inversion.After`)."""
+
+    def __init__(self, settling: Settling, run: Inversion, index: int) -> None:
+        self.settling, self.index, self.total = settling, index, run.iterations
+        # Earlier stages see shrunk images, whose ranges say nothing.
+        self.start = run.iterations - run.stages[-1].iterations
+        self.every = max(1, run.stages[-1].iterations // CHECKS)
+        self.before: Tensor | None = None
+        self.calm = 0
+
+    def __call__(self, step: int, images: Tensor) -> bool:
+        """True when the ranges have hardly moved for two checks."""
+        if step <= self.start or (step - self.start) % self.every or step == self.total:
+            return False
+        ranges = self.settling.meter(images)
+        moved = 1.0 if self.before is None else _movement(self.before, ranges)
+        self.before = ranges
+        self.calm = self.calm + 1 if moved < self.settling.tolerance else 0
+        if self.calm < PATIENCE:
+            return False
+        self.settling.said.append(
+            f"batch {self.index + 1} stopped after {step} of {self.total} iterations: the ranges of {len(ranges)} "
+            f"tensors moved by less than {100 * self.settling.tolerance:g} % of their span in {PATIENCE} checks in a "
+            f"row, {self.every} iterations apart"
+        )
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """What the next check compares with."""
+        return {"before": self.before, "calm": self.calm}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take the state that :meth:`state` gave back."""
+        self.before, self.calm = state["before"], state["calm"]
+
+
+def _movement(before: Tensor, after: Tensor) -> float:
+    span = (after[:, 1] - after[:, 0]).clamp_min(1e-12)
+    return float(((after - before).abs().amax(1) / span).mean())
