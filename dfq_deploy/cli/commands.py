@@ -11,6 +11,7 @@ from dfq_deploy.cli.guard import Guarded, Shell
 from dfq_deploy.cli.options import (
     FILE,
     bits_options,
+    budget_options,
     data_option,
     input_options,
     preprocess_of,
@@ -20,6 +21,7 @@ from dfq_deploy.cli.options import (
     synthesis_options,
     synthesizer_of,
 )
+from dfq_deploy.cli.resuming import forget, resumable
 
 if TYPE_CHECKING:
     from dfq_deploy.preprocess import Preprocess
@@ -99,8 +101,9 @@ def synthesize(
     picture = path.with_suffix(".png")
     synthesizer, generator = keeping(synthesizer, path)
     # Opened before the work, so that a place that cannot be written is known at once.
+    unfinished = path.with_name(f"{path.name}.unfinished")
     with replacing(path) as partial:
-        with display(shell) as progress:
+        with display(shell) as progress, resumable(unfinished):
             made = make(
                 model,
                 synth=synthesizer,
@@ -110,10 +113,12 @@ def synthesize(
                 seed=shell.seed,
                 device=shell.device,
                 **_inputs(options),
+                **_going_on(options, unfinished),
                 progress=progress,
             )
         made.save(partial)
         drawn = contact_sheet(made, preprocess, picture)
+    forget(unfinished)
     files = (path, picture) if drawn else (path,)
     if generator is not None and made.method == method:
         files = (*files, generator)
@@ -138,6 +143,7 @@ def synthesize(
 @click.option("--method", metavar="NAME", help="The calibrator; by default the one that measures best.")
 @click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
 @bits_options
+@budget_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
 @preprocess_options
@@ -159,6 +165,8 @@ def calibrate(
     """Quantize MODEL to INT8 for a target, with samples made from the model itself."""
     if (synth is None) == (data is None):
         raise click.UsageError("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.")
+    if data is not None and options["resume"]:
+        raise click.UsageError("--resume goes on with a synthesis, and --data takes images as they are.")
     from dfq_deploy.cli.display import display
     from dfq_deploy.cli.show import show_calibration
     from dfq_deploy.pipeline import calibrate as quantize
@@ -167,7 +175,9 @@ def calibrate(
     preprocess, refine = _preprocess(options), options["refine"]
     find_target(target)
     made_by = None if synth is None else _synthesizer(synth, options)
-    with display(shell) as progress:
+    folder = output or Path(f"{model.stem}-{target}")
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    with display(shell) as progress, resumable(unfinished):
         result = quantize(
             model,
             synth=made_by,
@@ -175,6 +185,8 @@ def calibrate(
             target=target,
             bits=options["bits"],
             edge_bits=options["edge_bits"],
+            size=options["size"],
+            drop=options["drop"],
             method=options["method"],
             refine=None if not refine else [name for name in refine if name != "none"],
             teachers=options["teachers"],
@@ -183,7 +195,8 @@ def calibrate(
             seed=shell.seed,
             device=shell.device,
             **_inputs(options),
-            output=output or Path(f"{model.stem}-{target}"),
+            **_going_on(options, unfinished),
+            output=folder,
             progress=progress,
         )
     if shell.as_json:
@@ -271,6 +284,13 @@ def _preprocess(options: dict[str, Any]) -> "Preprocess | None":
 
 def _synthesizer(name: str, options: dict[str, Any]) -> Any:
     return synthesizer_of(name, options["iterations"], options["settings"])
+
+
+def _going_on(options: dict[str, Any], unfinished: Path) -> dict[str, Any]:
+    """What of synthesis is no option of a method; ``--iterations`` is a fixed number, so no tolerance ends it."""
+    if options["iterations"] is not None and options["tolerance"] is not None:
+        raise click.UsageError("--iterations fixes their number, and --tolerance ends them earlier: give one of them.")
+    return {"unfinished": unfinished, **{name: options[name] for name in ("verifier", "tolerance", "resume")}}
 
 
 def _inputs(options: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FILE",
     "bits_options",
+    "budget_options",
     "data_option",
     "default_of",
     "exporter_of",
@@ -45,6 +46,17 @@ class _Numbers(click.ParamType[tuple[float, ...]]):
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"'{value}' is no list of numbers; write them with commas, e.g. 0.485,0.456,0.406", param, ctx)
+
+
+class _Part(click.ParamType[float]):
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"'{value}' is no part of the whole; write 18% or 0.18", param, ctx)
 
 
 class _Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
@@ -159,7 +171,27 @@ def bits_options(command: Decorated) -> Decorated:
     """``--bits`` and ``--edge-bits``."""
     for option in (
         click.option("--edge-bits", type=int, metavar="N", help="Bits of the first and the last layer."),
-        click.option("--bits", metavar="w8a8", help="Bits of weights and activations, of every layer."),
+        click.option(
+            "--bits",
+            metavar="w8a8",
+            help="Bits of weights and activations, of every layer; 'auto' finds them within --size or --drop.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def budget_options(command: Decorated) -> Decorated:
+    """``--size`` and ``--drop``: what ``--bits auto`` may cost."""
+    for option in (
+        click.option(
+            "--drop", type=float, metavar="POINTS", help="With --bits auto: percentage of classes that may change."
+        ),
+        click.option(
+            "--size",
+            type=_Part(),
+            help="With --bits auto: largest part of what the weights take in float32 (8 bits: 25%).",
+        ),
     ):
         command = option(command)
     return command
@@ -171,8 +203,16 @@ def data_option(meaning: str) -> Callable[[Decorated], Decorated]:
 
 
 def synthesis_options(command: Decorated) -> Decorated:
-    """Add ``--teacher``, ``--verifier``, ``--iterations`` and ``--option`` (:func:`synthesizer_of` reads these two)."""
+    """What synthesis takes; :func:`synthesizer_of` reads ``--iterations`` and ``--option``."""
     for option in (
+        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
+        click.option(
+            "--tolerance",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            metavar="T",
+            help="Stop when the ranges move by less than this part of their span, e.g. 0.01, instead of at the "
+            "schedule's end.",
+        ),
         click.option(
             "--verifier",
             type=_Teacher(),
