@@ -98,15 +98,24 @@ class TensorRT(Calibrator):
     """Builds an INT8 engine of the model with one of TensorRT's calibrators, and keeps the ranges that it found.
 
     Calibration comes before fusion, so that TensorRT measures every tensor of the model. The engine itself is thrown
-    away: what it does with Q and DQ is another one. It needs TensorRT 10 and an NVIDIA GPU.
+    away: what it does with Q and DQ is another one.
 
     Args:
         cache: a calibration cache that is used where it is there, and written where it is not.
+
+    Raises:
+        PluginError: TensorRT 10 or an NVIDIA GPU is missing; said here, before samples are made.
     """
 
     interface: ClassVar[str]
 
     cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        interface_of(tensorrt_package(), self.interface)
+        obstacle = gpu_obstacle()
+        if obstacle:
+            raise PluginError(f"{self.interface} measures on the GPU, but {obstacle}; take --method entropy or minmax")
 
     def ranges(
         self,
@@ -118,15 +127,10 @@ class TensorRT(Calibrator):
         """See :class:`~dfq_deploy.contracts.Calibrator`. Ranges are symmetric, whatever the type.
 
         Raises:
-            PluginError: TensorRT 10 or a GPU is missing.
             ModelError: TensorRT cannot read the model, or has measured less than is asked for.
             TargetError: it cannot build the engine.
         """
         trt = tensorrt_package()
-        interface_of(trt, self.interface)
-        obstacle = gpu_obstacle()
-        if obstacle:
-            raise PluginError(f"{self.interface} measures on the GPU, but {obstacle}; take --method entropy or minmax")
         draft = read_network(trt, to_bytes(model), strongly_typed=False)
         fed = _fed(model, batches, progress)
         calibrator = calibrator_of(trt, self.interface, fed, self.cache)
