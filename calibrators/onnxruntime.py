@@ -17,7 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from dfq_deploy.contracts import Feeds
 from dfq_deploy.errors import ModelError, SamplesError
-from dfq_deploy.graph import image_input, inputs
+from dfq_deploy.graph import image_input, inputs, to_proto
 from dfq_deploy.progress import SILENT, Progress
 
 __all__ = ["activations"]
@@ -132,7 +132,7 @@ def _session(model: ir.Model, names: Collection[str]) -> ort.InferenceSession:
             + ("an initializer: its range is read from its values" if constant else "not in the model's main graph")
             + "; leave it out"
         )
-    proto = ir.to_proto(model)
+    proto = to_proto(model)
     # Only what is asked for: what nothing asked for needs is not computed.
     del proto.graph.output[:]
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)

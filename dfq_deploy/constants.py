@@ -125,7 +125,7 @@ def _results(model: ir.Model, node: ir.Node) -> list[NDArray[Any]]:
             [onnx.ValueInfoProto(name=value.name) for value in node.outputs],
             [ir.to_proto(_named(tensor, name)) for name, tensor in values.items() if tensor is not None],
         ),
-        opset_imports=[onnx.helper.make_opsetid("", model.opset_imports.get("", 13))],
+        opset_imports=[onnx.helper.make_opsetid("", _evaluated(node, model.opset_imports.get("", 13)))],
     )
     try:
         with np.errstate(all="ignore"):
@@ -135,6 +135,12 @@ def _results(model: ir.Model, node: ir.Node) -> list[NDArray[Any]]:
             f"{node.op_type} '{node.name}': its constants cannot be computed ({type(problem).__name__}: {problem}); "
             "export the model with its constants folded"
         ) from None
+
+
+def _evaluated(node: ir.Node, opset: int) -> int:
+    """The opset to compute it by: onnx's reference implementation knows DequantizeLinear from 19 on, which does the
+    same with all that older ones had."""
+    return max(opset, 19) if node.op_type in ("QuantizeLinear", "DequantizeLinear") else opset
 
 
 def _named(tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:

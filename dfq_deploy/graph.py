@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
@@ -39,6 +40,7 @@ __all__ = [
     "score_count",
     "shown_shape",
     "to_bytes",
+    "to_proto",
     "weighted",
     "weighted_after",
 ]
@@ -268,5 +270,23 @@ def parameter_count(values: Iterable[ir.Value]) -> int:
 
 
 def to_bytes(model: ir.Model) -> bytes:
-    """The serialized model, as ONNX Runtime takes it."""
-    return bytes(ir.to_proto(model).SerializeToString())
+    """The serialized model, as ONNX Runtime takes it.
+
+    Raises:
+        ModelError: it is larger than 2 GB with its external data, more than a message can hold.
+    """
+    return bytes(to_proto(model).SerializeToString())
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """The model as a message that holds all of its weights.
+
+    Raises:
+        ModelError: it is larger than 2 GB with its external data, more than a message can hold.
+    """
+    if any(isinstance(value.const_value, ir.ExternalTensor) for value in model.graph.initializers.values()):
+        raise ModelError(
+            f"the model '{model.graph.name}' is over 2 GB, more than ONNX Runtime takes from memory; it can be "
+            "inspected, but only its parts can be quantized: split it, e.g. with onnx.utils.extract_model"
+        )
+    return ir.to_proto(model)
