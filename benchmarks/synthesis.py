@@ -1,130 +1,175 @@
-"""Speed of DeepInversion: images x iterations a second, ours against the plain loop, as a Markdown table.
+"""Speed of the methods of descent: images x iterations a second, ours against the plain loop, as a Markdown table.
 
-usage: python -m benchmarks.synthesis [--zoo FOLDER] [--models NAME...] [--rounds N] [--device DEVICE]
+usage: python -m benchmarks.synthesis [--zoo FOLDER] [--models NAME...] [--methods NAME...] [--batch N]
+       [--rounds N] [--device DEVICE]
 
-Both sides invert the same model with the same losses, jitter, flip and Adam. The plain loop is what one writes first:
-float32, contiguous, torch.var_mean at the input of each BatchNormalization, torch's own operators. The two run in turn,
-a few iterations each; the ratio is the median over the rounds.
+Both sides descend the same loss with the same jitter, flip and Adam (benchmarks/plain_loop.py has the plain one). The
+two run in turn, a few iterations each; the ratio is the median over the rounds. ``lis`` has two teachers, the model
+twice. ``genie`` descends on a generator, which has no plain counterpart. The last column is the share of our time that
+passes outside the forward and the backward pass (shifts, Adam, clipping, figures), by the clock; on a GPU it waits at
+each of their ends, and the speeds do not.
 """
 
 import argparse
 import time
-from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
+from benchmarks import plain_loop
+from benchmarks.plain_loop import PlainLoop, PlainLoss
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import load
 from dfq_deploy.graph import score_count
-from dfq_deploy.synthesis.deepinversion import DeepInversion
-from dfq_deploy.synthesis.descent import Cosine, Pixels, noise
-from dfq_deploy.synthesis.inversion import Inversion, Stage
-from dfq_deploy.synthesis.losses import image_norm, total_variation
-from dfq_deploy.synthesis.matching import Matching, Weights
+from dfq_deploy.synthesis.deepinversion import BETAS, DeepInversion
+from dfq_deploy.synthesis.descent import Cosine, Pixels, Rate, noise
+from dfq_deploy.synthesis.genie import Genie, Spread
+from dfq_deploy.synthesis.hast import Hast
+from dfq_deploy.synthesis.inversion import Canvas, Inversion, Objective, Stage
+from dfq_deploy.synthesis.matching import Matching
 from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.twin import Hook, Twin
-
-RATE = 0.1
-"""Adam's; it changes nothing of the speed."""
+from dfq_deploy.synthesis.zeroq import PerImage
+from dfq_deploy.twin import Twin
 
 ITERATIONS = 4
 """Of one turn."""
 
-SMALL_BATCH, LARGE_BATCH = 256, 32
+BATCHES = {"deepinversion": 256, "lis": 64, "zeroq": 64, "hast": 256, "genie": 128}
+LARGE_BATCH = 32
+
+METHODS = tuple(BATCHES)
 
 
-class PlainLoop:
-    """DeepInversion without any of what makes ours fast."""
+@dataclass(frozen=True)
+class Sides:
+    """One method on one model: each side runs so many iterations.
 
-    def __init__(self, twin: Twin, objective: Weights, request: SynthesisRequest, stage: Stage) -> None:
-        self.twin, self.objective, self.stage = twin, objective, stage
-        self.norms = [step for step in twin.steps if step.op_type == "BatchNormalization"]
-        for step in self.norms:
-            twin.replace(step.name, torch_batch_norm)
-        for step in twin.steps:
-            if step.op_type == "Clip":
-                twin.replace(step.name, torch.clamp)
-        self.generator = torch.Generator().manual_seed(0)
-        start = torch.randn(request.count, *request.shape, generator=self.generator)
-        self.images = start.to(request.device).requires_grad_()
-        self.targets = torch.arange(request.count, device=request.device) % (request.classes or 1)
-        self.optimizer = torch.optim.Adam([self.images], lr=RATE, betas=(0.5, 0.9))
+    Args:
+        batch: images in one iteration.
+        plain: None where there is no plain counterpart.
+        forward: class and method of what makes our forward pass.
+    """
 
-    def iterate(self, count: int) -> None:
-        """Run ``count`` iterations."""
-        for _ in range(count):
-            self.optimizer.zero_grad()
-            self.loss().backward()  # type: ignore[no-untyped-call]
-            self.optimizer.step()
-
-    def loss(self) -> Tensor:
-        """The paper's loss on one augmented batch."""
-        down, right = torch.randint(-self.stage.jitter, self.stage.jitter + 1, (2,), generator=self.generator).tolist()
-        seen = torch.roll(self.images, (down, right), dims=(2, 3))
-        if torch.rand((), generator=self.generator) < 0.5:
-            seen = seen.flip(3)
-        found: dict[str, tuple[Tensor, Tensor]] = {}
-        hooks: dict[str, Hook] = {step.inputs[0]: measuring(step.inputs[0], found) for step in self.norms}
-        scores = self.twin.run({self.twin.input_names[0]: seen}, hooks=hooks)[self.twin.output_names[0]]
-        feature = torch.zeros((), device=seen.device)
-        for index, step in enumerate(self.norms):
-            var, mean = found[step.inputs[0]]
-            distance = torch.linalg.vector_norm(mean - self.twin.initializer(step.inputs[3]))
-            distance = distance + torch.linalg.vector_norm(var - self.twin.initializer(step.inputs[4]))
-            feature = feature + (self.objective.first_multiplier if index == 0 else 1.0) * distance
-        loss = torch.nn.functional.cross_entropy(scores.flatten(1), self.targets)
-        loss = loss + self.objective.feature_weight * feature + self.objective.l2 * image_norm(seen)
-        return loss + self.objective.tv_l2 * total_variation(seen)[1]
+    batch: int
+    ours: Callable[[int], None]
+    plain: Callable[[int], None] | None
+    forward: tuple[tuple[type, str], ...]
 
 
-def torch_batch_norm(x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    """BatchNormalization as torch has it."""
-    return torch.nn.functional.batch_norm(x, mean, var, scale, bias)
-
-
-def measuring(name: str, found: dict[str, tuple[Tensor, Tensor]]) -> Hook:
-    """A hook that notes variance and mean."""
-
-    def measure(features: Tensor) -> Tensor:
-        found[name] = torch.var_mean(features, (0, 2, 3), correction=0)
-        return features
-
-    return measure
-
-
-def sides(model: ZooModel, device: str) -> tuple[int, Callable[[int], None], Callable[[int], None]]:
-    """Batch size, ours and the plain loop: each runs so many iterations at full resolution."""
+def sides(model: ZooModel, method: str, batch: int | None, device: str) -> Sides:
+    """Both sides of one method at full resolution, as its short schedule has it."""
     graph = load(model.bn)
-    batch = SMALL_BATCH if model.shape[1] < 64 else LARGE_BATCH
+    batch = batch or (LARGE_BATCH if model.shape[1] >= 64 else BATCHES[method])
     request = SynthesisRequest(batch, model.shape, score_count(graph), model.preprocess, device=device)
-    method = DeepInversion(schedule="short")
-    objective = method.weights(request)
     fast = Twin.from_model(graph).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    targets = torch.arange(batch) % (request.classes or 1)
-    stage = method.stages(request)[-1]
+    targets = (torch.arange(batch) % (request.classes or 1)).to(device)
+    generator = torch.Generator().manual_seed(0)
+    inversion = DeepInversion(schedule="short")
+    objective: Objective
+    loss: PlainLoss | None = None
+    axes: tuple[int, ...] = (0, 2, 3)
+    stage, teachers = Stage(ITERATIONS), 1
+    if method in ("deepinversion", "lis"):
+        weights = inversion.weights(request)
+        teachers = 2 if method == "lis" else 1
+        objective = Matching(weights, [fast] * teachers, targets)
+        stage, loss = inversion.stages(request)[-1], plain_loop.deepinversion(weights)
+    elif method == "zeroq":
+        objective, loss, axes = PerImage(fast, request), plain_loop.zeroq, (2, 3)
+    elif method == "hast":
+        objective, loss = Hast(crop=1.0).objective(fast, request, targets), plain_loop.hast
+    else:
+        objective = Spread(fast, request, 1, generator)
+
+    kept: Canvas = (
+        Genie(schedule="short").canvas(batch, request, generator)
+        if method == "genie"
+        else Pixels(noise(batch, request, generator), cosine, BETAS, None)
+    )
 
     def ours(count: int) -> None:
-        generator = torch.Generator().manual_seed(0)
-        canvas = Pixels(noise(batch, request, generator), partial(Cosine, RATE), (0.5, 0.9), None)
-        stages = [replace(stage, iterations=count)]
-        Inversion("deepinversion", canvas, Matching(objective, [fast], targets), stages, generator).run()
+        Inversion(method, kept, objective, [replace(stage, iterations=count)], generator).run()
 
-    plain = PlainLoop(Twin.from_model(graph).to(device), objective, request, stage)
-    return batch, ours, plain.iterate
+    forward = ((type(objective), "loss"), (type(kept), "images"))
+    return Sides(batch, ours, None if loss is None else plain(graph, loss, request, stage, axes, teachers), forward)
+
+
+def cosine(iterations: int) -> Rate:
+    """A learning rate; which changes nothing of the speed."""
+    return Cosine(0.1, iterations)
+
+
+def plain(
+    graph: Any, loss: PlainLoss, request: SynthesisRequest, stage: Stage, axes: tuple[int, ...], teachers: int
+) -> Callable[[int], None]:
+    """The plain side."""
+    twins = [Twin.from_model(graph).to(request.device) for _ in range(teachers)]
+    return PlainLoop(twins, loss, request, stage, axes).iterate
 
 
 def seconds(run: Callable[[int], None], device: str) -> float:
     """Of one iteration."""
+    wait(device)
     started = time.perf_counter()
     run(ITERATIONS)
+    wait(device)
+    return (time.perf_counter() - started) / ITERATIONS
+
+
+def wait(device: str) -> None:
+    """Until a GPU has done what it was told."""
     if device.startswith("cuda"):
         torch.cuda.synchronize()
-    return (time.perf_counter() - started) / ITERATIONS
+
+
+def share_outside(method: Sides, device: str) -> float:
+    """The part of our time that is neither in the objective, nor in the canvas' images, nor in the backward pass."""
+    inside: list[float] = []
+    with ExitStack() as stack:
+        for owner, name in (*method.forward, (torch.Tensor, "backward")):
+            stack.enter_context(timed(owner, name, inside, device))
+        whole = seconds(method.ours, device) * ITERATIONS
+    return 1 - sum(inside) / whole
+
+
+@contextmanager
+def timed(owner: type, name: str, spent: list[float], device: str) -> Iterator[None]:
+    """Note how long each call of a class's method takes."""
+    original = getattr(owner, name)
+
+    def call(*args: Any, **more: Any) -> Any:
+        wait(device)
+        started = time.perf_counter()
+        result = original(*args, **more)
+        wait(device)
+        spent.append(time.perf_counter() - started)
+        return result
+
+    setattr(owner, name, call)
+    try:
+        yield
+    finally:
+        setattr(owner, name, original)
+
+
+def row(model: ZooModel, method: str, batch: int | None, rounds: int, device: str) -> str:
+    """One line of the table."""
+    both = sides(model, method, batch, device)
+    runs = [run for run in (both.plain, both.ours) if run is not None]
+    for run in runs:
+        seconds(run, device)
+    times = np.array([[seconds(run, device) for run in runs] for _ in range(rounds)])
+    rates = both.batch / np.median(times, axis=0)
+    outside = np.median([share_outside(both, device) for _ in range(rounds)])
+    slow = ("", "") if both.plain is None else (f"{rates[0]:.0f}", f"{np.median(times[:, 0] / times[:, 1]):.1f}")
+    return (
+        f"| {model.name} | {method} | {both.batch} | {slow[0]} | {rates[-1]:.0f} | {slow[1]} | {100 * outside:.1f} % |"
+    )
 
 
 def main() -> None:
@@ -132,19 +177,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
     parser.add_argument("--models", nargs="*", default=["resnet20_kd", "wrn16_1_kd", "mobilenet_v1"])
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=METHODS)
+    parser.add_argument("--batch", type=int, help="images in one iteration, instead of each method's own number")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
     print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads, {args.rounds} rounds\n")
-    print("| model | batch | plain, images x iterations/s | ours | ratio |\n|---|---|---|---|---|")
+    print("| model | method | batch | plain, images x iterations/s | ours | ratio | outside |")
+    print("|---|---|---|---|---|---|---|")
     for model in models(args.zoo, args.models):
-        batch, ours, plain = sides(model, args.device)
-        for run in (ours, plain):
-            seconds(run, args.device)
-        times = np.array([(seconds(plain, args.device), seconds(ours, args.device)) for _ in range(args.rounds)])
-        rates = batch / np.median(times, axis=0)
-        ratio = np.median(times[:, 0] / times[:, 1])
-        print(f"| {model.name} | {batch} | {rates[0]:.0f} | {rates[1]:.0f} | {ratio:.1f} |", flush=True)
+        for method in args.methods:
+            print(row(model, method, args.batch, args.rounds, args.device), flush=True)
 
 
 if __name__ == "__main__":
