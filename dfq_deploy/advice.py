@@ -11,7 +11,7 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.placement import Placement
 from dfq_deploy.targets import Target
 
-__all__ = ["EXPORTS", "Advice", "input_advice", "note_advice", "statistics_advice", "target_advice", "twin_advice"]
+__all__ = ["EXPORTS", "Advice", "input_advice", "statistics_advice", "target_advice", "twin_advice"]
 
 EXPORTS = (
     'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=True, optimize=False)',
@@ -27,13 +27,6 @@ class Advice:
     problem: str
     way_out: str
     lines: tuple[str, ...] = ()
-
-
-def note_advice(model: ir.Model) -> Iterable[Advice]:
-    """What loading has changed."""
-    for note in graph.notes(model):
-        sentence, _, rest = note.partition(": ")
-        yield Advice(sentence, rest or "nothing to do")
 
 
 def input_advice(model: ir.Model) -> Iterable[Advice]:

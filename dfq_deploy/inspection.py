@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.advice import Advice, input_advice, note_advice, statistics_advice, target_advice, twin_advice
+from dfq_deploy.advice import Advice, input_advice, statistics_advice, target_advice, twin_advice
 from dfq_deploy.errors import ModelError, UnsupportedOperators
 from dfq_deploy.evaluation.onnxfile import stored_bytes
 from dfq_deploy.folding import fold_batch_normalization
@@ -74,6 +74,7 @@ class Inspection:
         unknown: name and operator of each node that the twin does not know.
         methods: the synthesis methods that are installed.
         advice: what will hurt.
+        notes: what loading has changed; nothing needs to be done about it.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Inspection:
     unknown: tuple[tuple[str, str], ...]
     methods: tuple[MethodFit, ...]
     advice: tuple[Advice, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
@@ -156,12 +158,12 @@ def inspect(
         unknown=unknown,
         methods=_methods(bns > 0, drawn),
         advice=(
-            *note_advice(loaded),
             *input_advice(loaded),
             *(() if drawn else statistics_advice(bns)),
             *twin_advice(unknown, refusal),
             *target_advice(left, placement, chosen),
         ),
+        notes=graph.notes(loaded),
     )
 
 

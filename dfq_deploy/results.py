@@ -73,7 +73,7 @@ class Outcome:
         source: the model as it was given; ``prepared``: folded, lowered and refined.
         held_out: samples that no step has used.
         choices: calibrator and refinements, for the report.
-        warnings: sentences for the user.
+        warnings: sentences for the user; what loading says (:func:`dfq_deploy.graph.notes`) is shown apart from them.
         batch: of the file where the target takes no open one.
         calibrator: what measured the ranges; it measures those of all tensors of ``source`` where a runtime takes
             them. None where the float model is no longer what is exported.
@@ -194,6 +194,7 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
     )
     per_tensor = {entry.name: entry.to_json() for entry in distances}
     comparison = compare(reference.SerializeToString(), quantized.SerializeToString(), held, progress)
+    notes = graph.notes(outcome.source)
     return {
         "version": __version__,
         "model": {
@@ -223,7 +224,8 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
             {"name": node, "operator": operator, "reason": reason}
             for node, operator, reason in outcome.placement.left_float
         ],
-        "warnings": [*outcome.warnings, *comparison.warnings],
+        "notes": list(notes),
+        "warnings": [*(said for said in outcome.warnings if said not in notes), *comparison.warnings],
     }
 
 

@@ -92,7 +92,8 @@ def test_open_sizes_are_fixed_by_the_caller(tiny: TinyModel, tmp_path: Path) -> 
     assert found.samples.images.shape == (8, 3, 12, 12)
     dims = quantized.graph.input[0].type.tensor_type.shape.dim
     assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3, 12, 12]
-    assert found.report["warnings"][0].startswith("input 'image' is fixed to (batch, 3, 12, 12), as --input-shape says")
+    assert found.report["warnings"] == []
+    assert found.report["notes"][0].startswith("input 'image' is fixed to (batch, 3, 12, 12), as --input-shape says")
     refusals: list[tuple[dict[str, tuple[int, ...]], str]] = [
         ({"picture": (1, 3, 8, 8)}, "no input 'picture' to give a shape to; its inputs: image"),
         ({"image": (1, 4, 8, 8)}, r"has shape \(batch, 3, side, side\), which \(1, 4, 8, 8\) contradicts"),
@@ -166,7 +167,7 @@ def test_other_floats_are_computed_in_float32(model_of: ModelOf, tmp_path: Path,
     assert computed.dtype == expected.dtype == dtype
     np.testing.assert_allclose(computed, expected, atol=0.02)
     assert quantized.graph.output[0].type.tensor_type.elem_type == helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
-    assert found.report["warnings"][0].startswith(f"the model is {text}: computed and quantized as float32")
+    assert found.report["notes"][0].startswith(f"the model is {text}: computed and quantized as float32")
     assert min(snr(found)) > 20
 
 

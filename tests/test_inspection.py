@@ -33,11 +33,8 @@ def test_a_model_with_its_normalization(tmp_path: Path, tiny: Model) -> None:
     assert found.operators["BatchNormalization"] == 1
     assert (found.batch_normalizations, found.foldable) == (1, 1)
     assert (found.weighted, found.left_float, found.unknown) == (2, (), ())
-    assert {fit.name: fit.applies for fit in found.methods} == {
-        "deepinversion": True,
-        "noise": True,
-        "procedural": True,
-    }
+    applies = {fit.name for fit in found.methods if fit.applies}
+    assert {"deepinversion", "noise", "procedural"} <= applies
     assert found.advice == ()
 
 
@@ -74,9 +71,10 @@ def test_an_open_size(tiny: Model) -> None:
     assert advice.way_out.startswith("fix it, e.g. --input-shape image:1,3,224,224")
     fixed = inspect(model, input_shapes={"image": (1, 3, 16, 16)})
     assert fixed.inputs == (Port("image", "float", ("batch", 3, 16, 16)),)
-    assert problems(fixed) == [
-        "input 'image' is fixed to (batch, 3, 16, 16), as --input-shape says; the quantized model takes nothing else"
-    ]
+    assert problems(fixed) == []
+    assert fixed.notes == (
+        "input 'image' is fixed to (batch, 3, 16, 16), as --input-shape says; the quantized model takes nothing else",
+    )
 
 
 def test_several_open_sizes_are_fixed_in_one_line(tiny: Model) -> None:

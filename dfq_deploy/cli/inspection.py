@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from dfq_deploy.cli.show import facts, indented, page, size, title
+from dfq_deploy.cli.show import facts, indented, notes, page, size, title
 
 if TYPE_CHECKING:
     from dfq_deploy.inspection import Inspection, Port
@@ -38,6 +38,7 @@ def show_inspection(found: "Inspection", verbose: bool) -> None:
                 ("size", f"{size(found.file_bytes)}, about {size(found.quantized_bytes)} in INT8"),
             ]
         ),
+        notes(found.notes),
         _advice(found),
         _details(found) if verbose else None,
     )

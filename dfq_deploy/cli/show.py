@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "facts",
     "indented",
+    "notes",
     "page",
     "show_calibration",
     "show_evaluation",
@@ -80,6 +81,14 @@ def warnings(sentences: Iterable[str]) -> Group | None:
     grid = Table.grid(padding=(0, 1))
     for sentence in sentences:
         grid.add_row(Text("!", "bold yellow"), Text(sentence))
+    return Group("", grid) if grid.row_count else None
+
+
+def notes(sentences: Iterable[str]) -> Group | None:
+    """One paragraph each, dim: they call for nothing; None where there are none."""
+    grid = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        grid.add_row(Text("note:", "dim"), Text(sentence, "dim"))
     return Group("", grid) if grid.row_count else None
 
 
@@ -207,6 +216,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
         ),
         _checked(comparison),
         _worst(report.get("tensors", ())) if verbose else None,
+        notes(str(note) for note in report.get("notes", ())),
         warnings(str(warning) for warning in report.get("warnings", ())),
         _written(result, report.get("files", {})),
     )

@@ -56,6 +56,7 @@ def page(report: Mapping[str, Any], picture: str = "") -> str:
         _header(report, name),
         _tiles(report),
         "".join(f'<div class="warning">{escape(str(warning))}</div>' for warning in report.get("warnings", ())),
+        "".join(f'<p class="soft">Note: {escape(str(note))}.</p>' for note in report.get("notes", ())),
         _samples(report, picture),
         _settings(report),
         _section(
@@ -74,9 +75,7 @@ def page(report: Mapping[str, Any], picture: str = "") -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{escape(str(name))} in {in_words(report.get('calibration', {}))}</title>\n"
-        f"<style>{STYLE}</style>\n</head>\n<body>\n"
-        + "\n".join(filter(None, parts))
-        + "\n</body>\n</html>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(filter(None, parts)) + "\n</body>\n</html>\n"
     )
 
 

@@ -16,6 +16,7 @@ tensors          [{``name``, ``kind``: activation or weight, ``type``, ``low``, 
                  [smallest, largest] over channels, ``clipped``: share, ``snr_db``}]
 left_float       [{``name``, ``operator``, ``reason``}]
 files            {name: what it is}
+notes            [sentence], that call for nothing
 warnings         [sentence]
 seconds          {step: number}
 ===============  =============================================================================================

@@ -35,6 +35,7 @@ REPORT: dict[str, Any] = {
     "left_float": [{"name": "conv_7", "operator": "Conv", "reason": "its weight is computed"}],
     "files": {"model.qdq.onnx": "the INT8 model"},
     "warnings": ["mind <this>"],
+    "notes": ["fixed to <that>"],
     "seconds": {"synthesis": 90.0, "calibration": 30.0},
 }  # fmt: skip
 
@@ -85,6 +86,7 @@ def test_the_page_says_it_all() -> None:
         "smaller: 2.00 MB to 500 kB",
         "2.0 min",
         "mind <this>",
+        "Note: fixed to <that>.",
         "statistics distance",
         "mean 0.5; std 0.25",
         "a<b",
