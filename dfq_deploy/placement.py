@@ -23,7 +23,7 @@ before the Relu or Clip.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
@@ -40,7 +40,7 @@ from dfq_deploy.rules import (
     weight_axis,
 )
 from dfq_deploy.saturation import saturations
-from dfq_deploy.styles import values_of_style
+from dfq_deploy.styles import constant_operands, values_of_style
 from dfq_deploy.targets import Target
 from dfq_deploy.weights import Bounds, encoding_of_weight, extremes, room_for_bias
 
@@ -61,6 +61,7 @@ class Placement:
         biases: name of each bias initializer that is stored as int32 -> the activation and the weight whose scales'
             product is its scale; where several nodes read one bias, those of the first. Empty where biases stay float.
         left_float: name, operator and reason of each weighted node that stays float.
+        constants: name of each other initializer that is quantized, an Add's or Mul's operand -> its type, per tensor.
     """
 
     activations: Mapping[str, QuantType]
@@ -69,6 +70,7 @@ class Placement:
     weights: Mapping[str, tuple[QuantType, int | None]]
     biases: Mapping[str, tuple[str, str]]
     left_float: tuple[tuple[str, str, str], ...]
+    constants: Mapping[str, QuantType] = field(default_factory=dict)
 
 
 def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Placement:
@@ -103,6 +105,7 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
         left_float=tuple(
             (node.name or "", node.op_type, reason) for node, reason in obstacles.items() if reason is not None
         ),
+        constants=constant_operands(graph, target),
     )
 
 
@@ -129,7 +132,7 @@ def encodings_of_weights(
     bounds: Bounds = extremes,
     activations: Mapping[str, Encoding] | None = None,
 ) -> dict[str, Encoding]:
-    """The encoding of each weight that ``placement`` quantizes.
+    """The encoding of each weight and other constant that ``placement`` quantizes.
 
     Args:
         model: holds the weights.
@@ -145,6 +148,8 @@ def encodings_of_weights(
         name: encoding_of_weight(constants[name], qtype, axis, bounds)
         for name, (qtype, axis) in placement.weights.items()
     }
+    for name, qtype in placement.constants.items():
+        found[name] = encoding_of_weight(constants[name], qtype, None)
     if activations is not None:
         for bias, (activation, weight) in placement.biases.items():
             found[weight] = room_for_bias(found[weight], constants[bias], activations[activation])

@@ -103,7 +103,8 @@ def fix_batch(model: ir.Model, batch: int) -> None:
             value.shape = None
     infer = ShapeInferencePass(check_type=False, strict_mode=False)
     infer(model)
-    if [node for node in list(model.graph) if _fold_shape(model.graph, node)]:
+    # Again until nothing is left: a Reshape to a shape that is known now makes the next one static.
+    while [node for node in list(model.graph) if _fold_shape(model.graph, node)]:
         fold_constants(model, leave=("QuantizeLinear", "DequantizeLinear"))
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         infer(model)

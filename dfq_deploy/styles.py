@@ -4,11 +4,18 @@ from collections.abc import Collection, Sequence
 
 import onnx_ir as ir
 
+from dfq_deploy.encodings import QuantType
 from dfq_deploy.graph import constant_of
-from dfq_deploy.rules import activation_inputs, landing, quantized_values
+from dfq_deploy.rules import activation_inputs, landing, name_of, quantized_values
 from dfq_deploy.targets import Target
 
-__all__ = ["residual_branch", "values_of_style", "weighted_before"]
+__all__ = ["constant_operands", "residual_branch", "values_of_style", "weighted_before"]
+
+OPERANDS = frozenset(
+    {"Add", "Concat", "Div", "Gather", "InstanceNormalization", "LayerNormalization", "Max", "Mean", "Min", "Mul"}
+    | {"PRelu", "Pow", "Sub", "Sum", "Where"}
+)
+"""Operators that compute with constants as with activations, where everything is quantized."""
 
 
 def values_of_style(
@@ -60,6 +67,18 @@ def weighted_before(node: ir.Node | None, heads: Collection[ir.Node]) -> int:
             seen.add(node)
             waiting += node.predecessors()
     return sum(node in heads for node in seen)
+
+
+def constant_operands(graph: ir.Graph, target: Target) -> dict[str, QuantType]:
+    """The constants besides weights and biases that are quantized, and their type: where everything is."""
+    kind = target.weight_per_tensor or target.weight
+    return {
+        name_of(value): kind
+        for node in (graph if target.style == "everything" else ())
+        if node.op_type in OPERANDS
+        for value in node.inputs
+        if (constant := constant_of(value)) is not None and constant.dtype == ir.DataType.FLOAT and constant.size
+    }
 
 
 def _inputs(nodes: Sequence[ir.Node], heads: set[ir.Node]) -> set[ir.Value]:

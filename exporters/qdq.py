@@ -64,7 +64,8 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
 
     Rules: (1) an activation is followed by Q and DQ, and all its readers read the DQ; a quantized graph output keeps
     its name, and what produces it is renamed; (2) a weighted node whose activation and weight have encodings reads its
-    weight from an integer initializer through a DQ; other readers of the weight keep the float one; (3) its constant
+    weight from an integer initializer through a DQ, as does whatever reads another constant that has an encoding; other
+    readers of the weight keep the float one; (3) its constant
     bias becomes int32 of scale s_x * s_w, through a DQ, one for each node; where that would overflow, the channel's
     weight scale is raised; it stays float where ``integer_bias`` is false; (4) initializers are no longer listed as
     graph inputs, since a runtime takes those for variable; (5) 4 and 16 bits have types of their own in opset 21, to
@@ -108,8 +109,20 @@ class _Writer:
             if weight not in stored:
                 stored[weight] = self._store_weight(weight, node)
             node.replace_input_with(1, stored[weight])
+        self._store_operands(stored)
         for name, value in activations.items():
             self._quantize(value, self.encodings[name])
+
+    def _store_operands(self, stored: dict[ir.Value, ir.Value]) -> None:
+        """Quantize the constants with an encoding that are no weights, for all that read them."""
+        weights = set(stored)
+        for node in list(self.graph):
+            for index, value in enumerate(node.inputs):
+                if value is None or value in weights or value.name not in self.encodings or constant_of(value) is None:
+                    continue
+                if value not in stored:
+                    stored[value] = self._store_weight(value, node)
+                node.replace_input_with(index, stored[value])
 
     def _is_quantized(self, node: ir.Node) -> bool:
         if node.op_type not in WEIGHTED_OPS or node.inputs[0] is None or constant_of(node.inputs[1]) is None:

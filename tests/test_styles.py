@@ -177,6 +177,14 @@ def test_qnn_quantizes_before_and_after_an_activation_that_is_no_end(placed: Pla
     assert "c" not in placement.limits
 
 
+def test_qnn_quantizes_constant_operands(placed: Placed) -> None:
+    nodes = "a = Mul(x, b4) c = Conv(a, w, b) d = Clip(c, zero, six) y = Add(d, one)"
+    more = {"b4": ones(4, 1, 1), "one": np.full((), 1, np.float32)}
+    placement = placed("qnn", nodes, **more)
+    assert {name: str(kind) for name, kind in placement.constants.items()} == {"b4": "u8", "one": "u8"}
+    assert placed("cpu", nodes, **more).constants == {}
+
+
 def test_qnn_touches_no_shapes(placed: Placed) -> None:
     nodes = """c = Conv(x, w) s = Shape(x) n = Gather(s, first) k = Concat <axis = 0> (n, rest) f = Reshape(c, k)
                y = Gemm(f, h)"""
