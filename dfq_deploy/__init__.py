@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dfq_deploy.interop import OnnxRuntimeReader, PolygraphyLoader
     from dfq_deploy.pipeline import calibrate, synthesize
     from dfq_deploy.preprocess import PREPROCESSES, Preprocess
+    from dfq_deploy.qat.recipe import Recipe
+    from dfq_deploy.qat.session import finetune
     from dfq_deploy.samples import Samples
     from dfq_deploy.targets import TARGETS, find_target
     from dfq_deploy.teachers import Teacher
@@ -51,6 +53,7 @@ __all__ = [  # noqa: RUF022 - in groups
     "inspect",
     "synthesize",
     "calibrate",
+    "finetune",
     "export",
     "evaluate",
     # what they take and give
@@ -58,6 +61,7 @@ __all__ = [  # noqa: RUF022 - in groups
     "Preprocess",
     "PREPROCESSES",
     "Teacher",
+    "Recipe",
     "Encoding",
     "QuantType",
     "Range",
@@ -95,6 +99,8 @@ _MODULES = {
     "interop": ("OnnxRuntimeReader", "PolygraphyLoader"),
     "pipeline": ("calibrate", "synthesize"),
     "preprocess": ("PREPROCESSES", "Preprocess"),
+    "qat.recipe": ("Recipe",),
+    "qat.session": ("finetune",),
     "samples": ("Samples",),
     "targets": ("TARGETS", "find_target"),
     "teachers": ("Teacher",),

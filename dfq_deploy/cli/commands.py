@@ -7,6 +7,7 @@ import click
 
 from dfq_deploy.cli.check import check
 from dfq_deploy.cli.export import export
+from dfq_deploy.cli.finetune import finetune
 from dfq_deploy.cli.guard import Guarded, Shell
 from dfq_deploy.cli.options import (
     FILE,
@@ -207,6 +208,7 @@ def calibrate(
 
 main.add_command(check)
 main.add_command(export)
+main.add_command(finetune)
 
 
 @main.command(cls=Guarded, short_help="Compare a quantized model with the float one.")

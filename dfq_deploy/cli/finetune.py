@@ -1,0 +1,128 @@
+"""``dfq-deploy finetune``."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dfq_deploy.cli.guard import Guarded, Shell
+from dfq_deploy.cli.options import (
+    FILE,
+    data_option,
+    input_options,
+    preprocess_of,
+    preprocess_options,
+    samples_option,
+    synthesis_options,
+    synthesizer_of,
+)
+from dfq_deploy.errors import DfqError, TargetError
+
+if TYPE_CHECKING:
+    from dfq_deploy.bits import Bits
+    from dfq_deploy.preprocess import Preprocess
+    from dfq_deploy.samples import Samples
+
+__all__ = ["finetune"]
+
+
+@click.command(cls=Guarded, short_help="Train the quantized model, for fewer bits.")
+@click.argument("model", type=FILE)
+@click.option("--synth", metavar="NAME", help="Synthesize the samples by this method.")
+@data_option("Or take samples: a folder or zip of images, an .npz (such as samples.npz) or .npy.")
+@click.option("--bits", required=True, metavar="w4a4", help="Bits of weights and activations, of every layer.")
+@click.option("--edge-bits", type=int, metavar="N", help="Bits of the first and the last layer.")
+@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
+@click.option("--method", metavar="NAME", help="The calibrator that training starts from.")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
+@click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
+@samples_option("How many samples to synthesize, or to take from --data.")
+@input_options
+@preprocess_options
+@synthesis_options
+@click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET-BITS]")
+@click.pass_obj
+def finetune(
+    shell: Shell,
+    /,
+    *,
+    model: Path,
+    synth: str | None,
+    data: Path | None,
+    bits: str,
+    edge_bits: int | None,
+    target: str,
+    resume: bool,
+    samples: int | None,
+    output: Path | None,
+    **options: Any,
+) -> None:
+    """Train the quantized MODEL to agree with the float one, on samples that are made from the model itself.
+
+    \b
+    Every layer gets --bits, the first and the last too; the input has 8 bits, the outputs are float.
+    On several GPUs: torchrun --nproc-per-node 4 $(which dfq-deploy) finetune ...
+    """
+    if (synth is None) == (data is None):
+        raise click.UsageError("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.")
+    widths = _bits(bits, edge_bits)
+    from dfq_deploy.cli.display import display
+    from dfq_deploy.cli.show import show_calibration
+    from dfq_deploy.qat.session import finetune as train
+    from dfq_deploy.targets import find_target
+
+    find_target(target)
+    preprocess = preprocess_of(options["preprocess"], options["mean"], options["std"])
+    made_by = None if synth is None else synthesizer_of(synth, options["iterations"], options["settings"])
+    shapes = dict(options["input_shapes"])
+    folder = output or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
+    with display(shell) as progress:
+        try:
+            result = train(
+                model,
+                synth=made_by,
+                data=None if data is None else _read(model, data, preprocess, samples, shapes),
+                bits=widths,
+                target=target,
+                method=options["method"],
+                teachers=options["teachers"],
+                count=samples,
+                epochs=options["epochs"],
+                preprocess=preprocess,
+                seed=shell.seed,
+                device=shell.device,
+                output=folder,
+                resume=resume,
+                input_shapes=shapes,
+                input_ranges=dict(options["input_ranges"]),
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            if (folder / "checkpoint.json").exists():
+                raise DfqError("interrupted; the same command with --resume goes on") from None
+            raise
+    if shell.as_json and first:
+        shell.emit({**result.report, "paths": [str(file) for file in result.files]})
+    elif not shell.quiet and first:
+        show_calibration(result, shell.verbose)
+
+
+def _read(
+    model: Path, data: Path, preprocess: "Preprocess | None", limit: int | None, shapes: dict[str, tuple[int, ...]]
+) -> "Samples":
+    from dfq_deploy import graph
+    from dfq_deploy.data import read
+
+    loaded = graph.load(model, input_shapes=shapes)
+    return read(data, preprocess, graph.sample_shape(loaded), limit, turned=graph.is_channels_last(loaded))
+
+
+def _bits(text: str, edge: int | None) -> "Bits":
+    from dfq_deploy.bits import Bits
+
+    try:
+        return Bits.parse(text, edge)
+    except TargetError as problem:
+        raise click.UsageError(f"--{problem}.") from None

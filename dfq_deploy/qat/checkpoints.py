@@ -1,0 +1,96 @@
+"""Where training stands, in files that appear whole or not at all.
+
+============================  =====================================================================
+``checkpoint.json``           what the training was called with; ``--resume`` refuses another call
+``checkpoint-samples.npz``    the samples, written once
+``checkpoint.pt``             weights, optimizer, step and source; replaced as training goes on
+============================  =====================================================================
+
+They lie in the folder of the results, and are removed when the results are there.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dfq_deploy.errors import OutputError, SamplesError
+from dfq_deploy.files import replacing
+from dfq_deploy.samples import Samples
+
+__all__ = ["Checkpoints"]
+
+
+@dataclass(frozen=True)
+class Checkpoints:
+    """The checkpoint files of one folder.
+
+    Args:
+        folder: of the results.
+        call: everything that decides the result, as plain JSON.
+    """
+
+    folder: Path
+    call: Mapping[str, Any]
+
+    @property
+    def paths(self) -> tuple[Path, Path, Path]:
+        """Of the call, the samples and the state."""
+        return tuple(self.folder / f"checkpoint{end}" for end in (".json", "-samples.npz", ".pt"))  # type: ignore[return-value]
+
+    def begin(self, samples: Samples) -> None:
+        """Keep the call and the samples; whatever an earlier training has left is replaced."""
+        call, kept, state = self.paths
+        state.unlink(missing_ok=True)
+        with replacing(kept) as partial:
+            samples.save(partial)
+        with replacing(call) as partial:
+            partial.write_text(json.dumps(self.call, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace the state."""
+        with replacing(self.paths[2]) as partial:
+            torch.save(dict(state), partial)
+
+    def samples(self) -> Samples:
+        """The samples of the training that is to go on.
+
+        Raises:
+            SamplesError: there is none in the folder, or it was called otherwise.
+        """
+        call, kept, _ = self.paths
+        if not (call.exists() and kept.exists()):
+            raise SamplesError(f"nothing to resume in {self.folder}: no checkpoint is there; leave --resume out")
+        before = json.loads(call.read_text(encoding="utf-8"))
+        now = json.loads(json.dumps(self.call))
+        for name in sorted({*before, *now}):
+            if before.get(name) != now.get(name):
+                raise SamplesError(
+                    f"{self.folder} holds a training with {name}={before.get(name)}, and this call has "
+                    f"{name}={now.get(name)}; call it as before, or leave --resume out to start anew"
+                )
+        return Samples.load(kept)
+
+    def state(self) -> dict[str, Any] | None:
+        """The last state; None where the training stopped before the first one.
+
+        Raises:
+            OutputError: the file cannot be read.
+        """
+        path = self.paths[2]
+        if not path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError) as problem:
+            reason = " ".join(str(problem).split())[:120]
+            raise OutputError(f"{path}: the checkpoint cannot be read ({reason}); leave --resume out") from None
+        return state
+
+    def clear(self) -> None:
+        """Remove all of them."""
+        for path in self.paths:
+            path.unlink(missing_ok=True)

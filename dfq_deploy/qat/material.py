@@ -1,0 +1,137 @@
+"""Where a student's samples come from: a method or a file, or a source that goes on drawing them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+
+from dfq_deploy import graph, plugins
+from dfq_deploy.contracts import Generative, Source, Synthesizer
+from dfq_deploy.errors import ModelError
+from dfq_deploy.ports import main_port, others
+from dfq_deploy.preprocess import Preprocess
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.quantize import student_maker
+from dfq_deploy.samples import Samples
+from dfq_deploy.synthesis.request import SynthesisRequest
+from dfq_deploy.synthesis.session import pick_device, synthesize_from
+from dfq_deploy.synthesis.teacher import teacher_of
+from dfq_deploy.targets import Target
+
+if TYPE_CHECKING:
+    from dfq_deploy.bits import Bits
+    from dfq_deploy.synthesis.drawing import InputRanges
+
+__all__ = ["Material", "as_fed", "default_count", "generative"]
+
+DRAWN = 256
+"""Samples that are drawn from a source at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What samples are made of.
+
+    Args:
+        model: the float model.
+        teachers: the same network with its BatchNormalization; none where the model has it.
+        synth: a method's name, or the method itself; empty where there are data.
+        data: samples that are given.
+        count: number of samples; None leaves it to the size of the input.
+        target, bits: what the student of methods that need one is made for.
+    """
+
+    model: ir.Model
+    teachers: Sequence[ir.Model]
+    synth: str | Synthesizer
+    data: Samples | None
+    count: int | None
+    preprocess: Preprocess | None
+    seed: int
+    device: str
+    ranges: "InputRanges | None"
+    target: Target
+    bits: "Bits"
+
+    def synthesize(self, progress: Progress = SILENT) -> Samples:
+        """A fixed set."""
+        return synthesize_from(
+            self.model,
+            self.synth,
+            self.teachers,
+            count=self.count or default_count(graph.sample_shape(self.model)),
+            preprocess=self.preprocess,
+            seed=self.seed,
+            device=self.device,
+            ranges=self.ranges,
+            student=student_maker(self.model, self.target, self.bits),
+            progress=progress,
+        )
+
+    def source(self, rank: int, *, trained: bool, progress: Progress = SILENT) -> Source:
+        """A source of the method's own, up to where a student joins, or untrained; each process has one.
+
+        Raises:
+            ModelError: the model takes more than pictures, or the method does not fit it.
+        """
+        method = generative(self.synth)
+        if method is None:
+            raise ModelError(f"{self.synth} makes a fixed set of samples, and is no source")
+        if others(graph.ports(self.model)):
+            raise ModelError(
+                "a generator draws the main input alone, and the model takes others; fine-tune it on a fixed set: "
+                "dfq-deploy synthesize, then finetune --data"
+            )
+        models = list(self.teachers) or [self.model]
+        request = replace(self._request(), seed=self.seed + rank)
+        twins = [teacher_of(model, {}, request.device) for model in models]
+        return method.prepare(twins, request, progress) if trained else method.source(twins, request)
+
+    @torch.no_grad()
+    def drawn(self, source: Source) -> Samples:
+        """A fixed set out of a source."""
+        name = self.synth if isinstance(self.synth, str) else type(self.synth).__name__.lower()
+        request, images, labels = self._request(), [], []
+        generator = torch.Generator().manual_seed(self.seed)
+        for start in range(0, request.count, DRAWN):
+            batch, soft = source.draw(min(DRAWN, request.count - start), generator)
+            images.append(batch.float().cpu().numpy())
+            labels.append(None if soft is None else soft.float().cpu().numpy())
+        known = [label for label in labels if label is not None]
+        together = np.concatenate(images)
+        if graph.is_channels_last(self.model):
+            together = np.ascontiguousarray(together.transpose(0, 2, 3, 1))
+        return Samples(together, np.concatenate(known) if len(known) == len(labels) else None, method=name)
+
+    def _request(self) -> SynthesisRequest:
+        shape = graph.sample_shape(self.model)
+        return SynthesisRequest(
+            count=self.count or default_count(shape),
+            shape=(shape[2], *shape[:2]) if graph.is_channels_last(self.model) else shape,
+            classes=graph.score_count(self.model),
+            preprocess=self.preprocess,
+            seed=self.seed,
+            device=pick_device(self.device),
+        )
+
+
+def generative(synth: str | Synthesizer) -> Generative | None:
+    """The method where it is one that goes on drawing, else None."""
+    method = plugins.find("synthesizers", synth)() if isinstance(synth, str) else synth
+    return cast(Generative, method) if hasattr(method, "prepare") and hasattr(method, "source") else None
+
+
+def default_count(shape: tuple[int, ...]) -> int:
+    """2,048 small images, or 256 where they are large: what a CPU makes in the time that training takes."""
+    return 2048 if len(shape) != 3 or shape[1] * shape[2] <= 64 * 64 else 256
+
+
+def as_fed(model: ir.Model, samples: Samples) -> NDArray[np.generic]:
+    """The samples as the twin takes them: in the main input's type, pictures as (N, C, H, W)."""
+    main = main_port(graph.ports(model))
+    array = graph.feeds(model, samples.images, samples.extra)[main.name]
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if graph.is_channels_last(model) else array

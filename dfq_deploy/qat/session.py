@@ -1,0 +1,214 @@
+"""Fine-tuning from end to end: samples, encodings, training, export, check."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfq_deploy import graph, plugins
+from dfq_deploy.bits import Bits
+from dfq_deploy.contracts import Calibrator, Source, Synthesizer
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import SamplesError
+from dfq_deploy.feeding import refuse_misfit, split
+from dfq_deploy.files import probe
+from dfq_deploy.graph import InputShapes, ModelSource, constant_of
+from dfq_deploy.pipeline import DEFAULT_METHOD
+from dfq_deploy.preprocess import Preprocess
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.qat.assembly import training_of
+from dfq_deploy.qat.checkpoints import Checkpoints
+from dfq_deploy.qat.material import Material, generative
+from dfq_deploy.qat.recipe import Recipe
+from dfq_deploy.qat.together import Processes, joined, own_device
+from dfq_deploy.quantize import Quantized, encode, headroom_of, prepare
+from dfq_deploy.results import Calibration, Clock, Outcome, finish
+from dfq_deploy.samples import Samples
+from dfq_deploy.synthesis.session import pick_device
+from dfq_deploy.targets import find_target
+from dfq_deploy.teachers import TeacherSource, read_teacher
+from dfq_deploy.torch_export import exported
+from dfq_deploy.weights import room_for_bias
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from dfq_deploy.synthesis.drawing import InputRanges
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    model: "ModelSource | Module",
+    *,
+    synth: str | Synthesizer | None = None,
+    data: Samples | None = None,
+    bits: str | Bits = "w4a4",
+    edge_bits: int | None = None,
+    target: str = "cpu",
+    method: str | None = None,
+    teachers: "Sequence[TeacherSource]" = (),
+    count: int | None = None,
+    epochs: int | None = None,
+    recipe: Recipe | None = None,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    output: Path | None = None,
+    resume: bool = False,
+    input_shape: tuple[int, ...] | None = None,
+    input_shapes: InputShapes | None = None,
+    input_ranges: "InputRanges | None" = None,
+    progress: Progress = SILENT,
+) -> Calibration:
+    """Train the quantized network to say what ``model`` says, on samples that are synthesized, or given as ``data``.
+
+    A method that is a generator is drawn from anew in each step, and adapts to the student in turn. An eighth of the
+    samples is held out of the training. Under ``torchrun`` all processes train one student; the first one writes.
+
+    Args:
+        bits: widths of weights and activations; every layer has them, the first and the last too. The network's input
+            has 8 bits, its outputs are float.
+        edge_bits: widths of the first and the last layer, where they are to be larger.
+        method: the calibrator whose ranges training starts from; None is the one that measures best.
+        epochs: passes over the samples, instead of the recipe's.
+        recipe: schedule, rates and losses; None is what measures best.
+        output: the folder for the results, and for checkpoints until they are there.
+        resume: go on from the checkpoint in ``output``; the result is the same, bit for bit, as without the break.
+        teachers, count, preprocess, seed, device, input_shape, input_shapes, input_ranges: as
+            :func:`dfq_deploy.calibrate` takes them.
+
+    Raises:
+        DfqError: one of its kinds, in one line.
+    """
+    if (synth is None) == (data is None):
+        raise SamplesError("finetune needs either a synthesis method or data, and not both")
+    if resume and output is None:
+        raise SamplesError("finetune: resume needs the output folder that holds the checkpoint")
+    chosen, recipe = find_target(target), recipe or Recipe()
+    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
+    widths = Bits.parse(bits, edge_bits) if isinstance(bits, str) else bits
+    method = method or DEFAULT_METHOD
+    calibrator: Calibrator = plugins.find("calibrators", method)()
+    if output is not None:
+        probe(output)
+    device = own_device(pick_device(device))
+    named = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
+    model = exported(model, input_shape)
+    source = graph.load(model, input_shapes=input_shapes)
+    material = Material(source, named, synth or "", data, count, preprocess, seed, device, input_ranges, chosen, widths)
+    with joined(device) as processes:
+        first, clock = processes.rank == 0, Clock()
+        shown = progress if first else SILENT
+        call = _call(material, recipe, method, processes)
+        gathered = _gathered(material, processes, None if output is None else Checkpoints(output, call), resume, shown)
+        clock.lap("samples")
+        used, held = split(gathered.samples)
+        quantized = encode(prepare(source, chosen, widths), calibrator, used, preprocess, shown)
+        clock.lap("ranges")
+        training = training_of(quantized, used, held, recipe, gathered.source, processes, seed, device, shown)
+        if gathered.state is not None:
+            training.restore(gathered.state)
+        agreement = training.run(None if gathered.kept_by is None else gathered.kept_by.save, shown)
+        clock.lap("training")
+        encodings = training.student.encodings()
+        training.student.write_back(quantized.prepared.model)
+        _make_room(quantized, encodings)
+        outcome = Outcome(
+            source=source,
+            prepared=quantized.prepared.model,
+            target=chosen,
+            placement=quantized.prepared.placement,
+            encodings=encodings,
+            samples=gathered.samples,
+            held_out=held,
+            choices={
+                "method": method,
+                "refine": ["bias", "finetune"],
+                "headroom": headroom_of(widths.activations, gathered.samples),
+                "bits": str(widths),
+                "steps": training.total,
+                "held_out_agreement": agreement,
+                "recipe": asdict(recipe),
+            },
+            seed=seed,
+            preprocess=preprocess,
+            warnings=(*graph.notes(source), *gathered.samples.notes, *quantized.warnings),
+        )
+        result = finish(outcome, _name(model), output if first else None, clock, shown)
+        if gathered.kept_by is not None:
+            gathered.kept_by.clear()
+        return result
+
+
+def _name(model: ModelSource) -> str:
+    return Path(model).name if isinstance(model, str | PathLike) else model.graph.name or "model"
+
+
+def _call(material: Material, recipe: Recipe, method: str, processes: Processes) -> dict[str, Any]:
+    """Everything that decides the result, as plain JSON."""
+    data = material.data
+    return {
+        "model": sha256(graph.to_bytes(material.model)).hexdigest()[:16],
+        "synth": str(material.synth),
+        "data": None if data is None else sha256(np.ascontiguousarray(data.images).data).hexdigest()[:16],
+        "samples": material.count,
+        "bits": str(material.bits),
+        "target": material.target.name,
+        "method": method,
+        "preprocess": str(material.preprocess),
+        "seed": material.seed,
+        "recipe": asdict(recipe),
+        "processes": processes.count,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _Gathered:
+    """What training begins with.
+
+    Args:
+        source: what goes on drawing, where the samples come from one.
+        state: of the training that goes on; None where it begins.
+        kept_by: the checkpoints, in the process that writes them.
+    """
+
+    samples: Samples
+    source: Source | None
+    state: dict[str, Any] | None
+    kept_by: Checkpoints | None
+
+
+def _gathered(
+    material: Material, processes: Processes, checkpoints: Checkpoints | None, resume: bool, progress: Progress
+) -> _Gathered:
+    before = checkpoints.samples() if resume and checkpoints is not None else None
+    state = checkpoints.state() if resume and checkpoints is not None else None
+    source = None
+    if material.data is None and generative(material.synth) is not None:
+        source = material.source(processes.rank, trained=state is None, progress=progress)
+
+    def make() -> Samples:
+        return material.synthesize(progress) if source is None else material.drawn(source)
+
+    samples = before or material.data or processes.made_once(make)
+    refuse_misfit(material.model, samples)
+    kept_by = checkpoints if processes.rank == 0 else None
+    if kept_by is not None and not resume:
+        kept_by.begin(samples)
+    return _Gathered(samples, source, state, kept_by)
+
+
+def _make_room(quantized: Quantized, encodings: dict[str, Encoding]) -> None:
+    """Raise weight scales, as the exporter does, where a learned int32 bias would overflow."""
+    prepared = quantized.prepared
+    if prepared.target.float_bias:
+        return
+    for bias, (activation, weight) in prepared.placement.biases.items():
+        values = constant_of(prepared.model.graph.initializers[bias])
+        if values is not None:
+            encodings[weight] = room_for_bias(encodings[weight], values.numpy(), encodings[activation])

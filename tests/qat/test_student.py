@@ -1,0 +1,95 @@
+"""The student against the file that ONNX Runtime runs, and against the plain fake-quantized twin."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from dfq_deploy.exporters.qdq import Qdq
+
+from dfq_deploy import Samples, graph, plugins
+from dfq_deploy.bits import Bits
+from dfq_deploy.qat.fake_quant import FakeQuantizer
+from dfq_deploy.qat.student import QuantizedStudent
+from dfq_deploy.quantize import Quantized, encode, prepare
+from dfq_deploy.refine.student import student_of
+from dfq_deploy.targets import find_target
+
+
+def quantized(path: Path, samples: Samples, bits: str, target: str = "cpu") -> Quantized:
+    prepared = prepare(graph.load(path), find_target(target), Bits.parse(bits))
+    return encode(prepared, plugins.find("calibrators", "minmax")(), samples)
+
+
+def student_from(start: Quantized) -> QuantizedStudent:
+    prepared = start.prepared
+    integer = not prepared.target.float_bias
+    return QuantizedStudent(prepared.model, prepared.placement, start.encodings, integer_bias=integer)
+
+
+@pytest.mark.parametrize("bits", ["w8a8", "w4a4", "w3a5"])
+def test_it_starts_as_the_quantized_twin(digits_bn: Path, digits: Samples, bits: str) -> None:
+    start = quantized(digits_bn, digits, bits)
+    images = torch.from_numpy(digits.images[:64])
+    with torch.no_grad():
+        ours = student_from(start)(images)
+        plain = student_of(start.prepared.model, start.encodings, {}, "cpu")(images)
+    # Both round to the same grids; one divides by the step and the other multiplies by its inverse.
+    assert float((ours - plain).abs().mean()) < 0.02 * float(plain.abs().mean())
+
+
+@pytest.mark.parametrize(("bits", "target"), [("w4a4", "cpu"), ("w3a3", "cpu"), ("w8a8", "cpu"), ("w4a8", "tensorrt")])
+def test_the_file_computes_what_the_student_does(
+    digits_bn: Path, digits: Samples, held_out: Samples, tmp_path: Path, bits: str, target: str
+) -> None:
+    start = quantized(digits_bn, digits, bits, target)
+    student = student_from(start)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # as if it had learned something
+        for name, parameter in student.learned().items():
+            size = {"log_step": 0.1, "zero_point": 0.7}.get(name.rpartition(".")[2], 0.3)
+            parameter.add_(size * torch.randn(parameter.shape, generator=noise))
+        student.constrain()
+        found = student(torch.from_numpy(held_out.images)).numpy()
+    encodings = student.encodings()
+    assert encodings.keys() == start.encodings.keys()
+    student.write_back(start.prepared.model)
+    path = tmp_path / "model.qdq.onnx"
+    Qdq(integer_bias=not start.prepared.target.float_bias).export(start.prepared.model, encodings, path)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    expected = session.run(None, {"image": held_out.images})[0]
+    assert float((found.argmax(1) == expected.argmax(1)).mean()) >= 0.995
+    assert float(np.abs(found - expected).mean()) < 0.02 * float(np.abs(expected).mean())
+
+
+def test_what_is_learned(digits_bn: Path, digits: Samples) -> None:
+    student = student_from(quantized(digits_bn, digits, "w4a4"))
+    names = student.learned()
+    assert not any("image" in name for name in names)  # the input's range is known
+    assert {name.partition(".")[0] for name in names} == {"activations", "weights", "biases"}
+    assert any(name.endswith("zero_point") for name in names)  # before an Add values have both signs
+    student(torch.from_numpy(digits.images[:8])).square().sum().backward()
+    unused = [name for name, parameter in names.items() if parameter.grad is None]
+    assert not unused
+
+
+def test_moved_tensors_and_relus_are_not_quantized_twice(digits_bn: Path, digits: Samples) -> None:
+    start = quantized(digits_bn, digits, "w4a4")
+    student = student_from(start)
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    for module in student.modules():
+        if isinstance(module, FakeQuantizer):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        student(torch.from_numpy(digits.images[:4]))
+    moved = sum(len(group) - 1 for group in start.prepared.placement.shared)
+    assert moved > 0
+    assert calls == len(start.encodings) - moved
