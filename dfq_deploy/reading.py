@@ -25,6 +25,9 @@ QUANTIZED_OPS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
 )
 
+LFS_POINTER = b"version https://git-lfs"
+"""What a file starts with that was cloned without Git LFS."""
+
 _PROBLEMS = (
     RuntimeError,
     ValueError,
@@ -82,6 +85,11 @@ def _proto(source: ModelSource) -> onnx.ModelProto:
     try:
         proto = onnx.load(path, load_external_data=False)
     except (google.protobuf.message.DecodeError, ValueError, OSError) as problem:
+        with path.open("rb") as stream:
+            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ModelError(
+                    f"{path}: a Git LFS pointer, not the model itself; fetch it with git lfs pull"
+                ) from None
         raise ModelError(f"{path}: not an ONNX model, or cut short ({problem}); export it again") from None
     if not proto.graph.node:
         raise ModelError(f"{path}: not an ONNX model (it holds no graph); export it again")

@@ -117,6 +117,11 @@ REFUSALS: dict[str, tuple[type[DfqError], str, Attempt]] = {
         "FOLDER/net.onnx: not an ONNX model, or cut short (*); export it again",
         lambda tiny, folder: drawn(written(tiny().SerializeToString()[:-700], folder)),
     ),
+    "2 a pointer to the model": (
+        ModelError,
+        "FOLDER/net.onnx: a Git LFS pointer, not the model itself; fetch it with git lfs pull",
+        lambda tiny, folder: drawn(written(b"version https://git-lfs.github.com/spec/v1\noid sha256:4a\n", folder)),
+    ),
     "3 external data is missing": (
         ModelError,
         "FOLDER/net.onnx: its external data cannot be read (*); keep the data file beside the model",

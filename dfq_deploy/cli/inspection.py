@@ -79,7 +79,10 @@ def _synthesis(found: "Inspection") -> str:
             reasons.setdefault(fit.reason, []).append(fit.name)
     if not applies and len(reasons) == 1:
         return next(iter(reasons)).partition(": ")[2] or next(iter(reasons))
-    others = "; ".join(f"{', '.join(names)} {reason}" for reason, names in reasons.items())
+    others = "; ".join(
+        f"{', '.join(names)} {reason if len(names) == 1 else reason.replace('needs ', 'need ', 1)}"
+        for reason, names in reasons.items()
+    )
     return applies + (f"  ({others})" if others else "")
 
 
