@@ -174,7 +174,7 @@ def _taken_branch(graph: ir.Graph, node: ir.Node, condition: bool, names: Names)
             new.shape, new.type = result.shape, result.type
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         old.name = None
-        if new is not result:
+        if new is not result or result.producer() in nodes:
             new.name = kept
     graph.remove(node, safe=True)
     return nodes

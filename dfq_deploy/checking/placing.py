@@ -7,7 +7,8 @@ import onnx_ir as ir
 
 from dfq_deploy.checking.registry import Place, rule
 from dfq_deploy.checking.view import QLINEAR, Quantization, View, name
-from dfq_deploy.graph import constant_of
+from dfq_deploy.fronts import spectral_nodes
+from dfq_deploy.graph import constant_of, inputs
 from dfq_deploy.rules import obstacle
 from dfq_deploy.styles import residual_branch, weighted_before
 from dfq_deploy.targets import Target
@@ -35,9 +36,15 @@ PARAMETERS = {"Clip": (1, 2), "Resize": (1, 2), "Pad": (2,)}
 
 @rule("float-weighted", "quantize it, or take it for what it is: a layer that runs in float")
 def float_weighted(view: View, target: Target) -> Iterator[Place]:
-    """A weighted operator that the runtime has in integers reads a quantized activation and a quantized weight."""
+    """A weighted operator that the runtime has in integers reads a quantized activation and a quantized weight.
+
+    But for one that had better stay float: a spectral front end (:mod:`dfq_deploy.fronts`), TensorRT's matrix-vector
+    products (ModelOpt leaves them out too), and what no integer kernel takes (:func:`dfq_deploy.rules.obstacle`).
+    """
+    fed_with_floats = any(value.dtype == ir.DataType.FLOAT for value in inputs(view.model))
+    fronts = spectral_nodes(view.model) if fed_with_floats else {}
     for kernel in view.kernels:
-        if kernel.node.op_type in QLINEAR or not kernel.has_weight:
+        if kernel.node.op_type in QLINEAR or not kernel.has_weight or kernel.node in fronts:
             continue
         missing = [what for what, found in (("input", kernel.activation), ("weight", kernel.weight)) if found is None]
         if missing and obstacle(kernel.node, target) is None:
