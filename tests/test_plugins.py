@@ -7,9 +7,10 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
-from dfq_deploy import plugins
+from dfq_deploy import plugins, synthesize
 from dfq_deploy.errors import PluginError
 from dfq_deploy.plugins import Plugin
 
@@ -112,3 +113,23 @@ def test_our_own_methods_are_those_of_pyproject_and_load(checkout: Path) -> None
         module, _, attribute = value.partition(":")
         method = plugins.find(kind, name)
         assert (method.__module__, method.__name__) == (module, attribute)
+
+
+def test_the_example_of_a_third_party_method_works(
+    checkout: Path, digits_bn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = checkout / "examples/plugin"
+    declared = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["entry-points"]
+    ((group, methods),) = declared.items()
+    ((name, value),) = methods.items()
+    assert len((folder / "stripes.py").read_text().splitlines()) < 40
+    monkeypatch.syspath_prepend(folder)
+    found = [EntryPoint(name, value, group)]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [entry for entry in found if entry.group == group])
+    assert plugins.installed() == [
+        Plugin("synthesizers", "stripes", "plane waves, as an example of a third-party method", "")
+    ]
+    made = synthesize(digits_bn, synth="stripes", count=3)
+    assert (made.method, made.images.shape) == ("stripes", (3, 1, 16, 16))
+    assert 0.9 < np.abs(made.images).max() <= 1
+    np.testing.assert_array_equal(made.images, synthesize(digits_bn, synth="stripes", count=3).images)
