@@ -14,6 +14,7 @@ from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.batches import Part, collect, descend_all, parts_of, spread_targets
 from dfq_deploy.synthesis.choosing import check_options, is_large, is_paper, only_first, refuse_bare
 from dfq_deploy.synthesis.descent import Cosine, Pixels, noise, pixel_bounds
+from dfq_deploy.synthesis.image_statistics import wide_space
 from dfq_deploy.synthesis.inversion import Inversion, Stage
 from dfq_deploy.synthesis.matching import Matching, Rival, Weights, first_scores
 from dfq_deploy.synthesis.request import SynthesisRequest
@@ -90,14 +91,15 @@ class DeepInversion(Synthesizer):
         generator = torch.Generator().manual_seed(request.seed)
         parts = parts_of(request.count, known["batch"], spread_targets(request, generator))
         stages = usable(self.stages(request), [teacher], request)
-        bounds = pixel_bounds(request)
+        bounds, space = pixel_bounds(request), wide_space(request)
 
         def start(part: Part) -> Inversion:
-            pixels = Pixels(
-                noise(part.size, request, generator), partial(Cosine, known["learning_rate"]), BETAS, bounds
-            )
+            first = noise(part.size, request, generator)
+            pixels = Pixels(first, partial(Cosine, known["learning_rate"]), BETAS, bounds, space)
             targets = None if part.targets is None else part.targets.to(request.device)
-            return Inversion("deepinversion", pixels, Matching(weights, [teacher], targets, rival), stages, generator)
+            return Inversion(
+                "deepinversion", pixels, Matching(weights, [teacher], targets, rival, space), stages, generator
+            )
 
         progress.start("deepinversion", len(parts) * sum(stage.iterations for stage in stages))
         notes = only_first("deepinversion", teachers[:1] if self.competition else teachers)

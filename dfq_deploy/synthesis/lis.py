@@ -16,6 +16,7 @@ from dfq_deploy.synthesis.choosing import check_options, is_large, refuse_bare
 from dfq_deploy.synthesis.courses import draw, hierarchy, profile
 from dfq_deploy.synthesis.deepinversion import BETAS, DeepInversion, usable
 from dfq_deploy.synthesis.descent import Cosine, Pixels, noise, pixel_bounds
+from dfq_deploy.synthesis.image_statistics import wide_space
 from dfq_deploy.synthesis.inversion import Inversion
 from dfq_deploy.synthesis.matching import Matching
 from dfq_deploy.synthesis.request import SynthesisRequest
@@ -82,16 +83,16 @@ class Lis(Synthesizer):
         parts = parts_of(request.count, base.settings(request)["batch"], spread_targets(request, generator))
         stages = usable(base.stages(request), teachers, request)
         levels = hierarchy([profile(teacher) for teacher in teachers])
-        bounds = pixel_bounds(request)
+        bounds, space = pixel_bounds(request), wide_space(request)
 
         def start(part: Part) -> Inversion:
             drawn = [teachers[index] for index in draw(levels, part.index, len(parts), self.together, generator)]
-            pixels = Pixels(noise(part.size, request, generator), partial(Cosine, peak), BETAS, bounds)
+            pixels = Pixels(noise(part.size, request, generator), partial(Cosine, peak), BETAS, bounds, space)
             targets = None
             if part.targets is not None and request.classes is not None:
                 whole = torch.nn.functional.one_hot(part.targets, request.classes) if self.mixing else part.targets
                 targets = (whole.float() if self.mixing else whole).to(request.device)
-            return Inversion("lis", pixels, Matching(weights, drawn, targets), stages, generator)
+            return Inversion("lis", pixels, Matching(weights, drawn, targets, None, space), stages, generator)
 
         progress.start("lis", len(parts) * sum(stage.iterations for stage in stages))
         return collect(request, descend_all(parts, start, progress, request))

@@ -7,6 +7,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from dfq_deploy.synthesis.image_statistics import Space
 from dfq_deploy.synthesis.inversion import Loss, Objective
 from dfq_deploy.synthesis.judging import judged
 from dfq_deploy.synthesis.losses import class_loss, competition, image_norm, total_variation
@@ -54,11 +55,18 @@ class Matching(Objective):
         targets: classes int64 (N,), or float (N, K) where images are mixed, on the device; None where the teachers do
             not classify.
         rival: what competes with the first teacher.
+        space: mean and standard deviation of images where the priors are to see them in units of those.
     """
 
     def __init__(
-        self, weights: Weights, teachers: Sequence[Twin], targets: Tensor | None, rival: Rival | None = None
+        self,
+        weights: Weights,
+        teachers: Sequence[Twin],
+        targets: Tensor | None,
+        rival: Rival | None = None,
+        space: Space | None = None,
     ) -> None:
+        self.space = space
         self.weights, self.teachers, self.targets, self.rival = weights, teachers, targets, rival
         self.statistics = [FeatureStatistics(teacher) for teacher in teachers]
 
@@ -69,11 +77,12 @@ class Matching(Objective):
             seen, targets = mix(seen, targets, generator)
         found = self._run(seen)
         feature = _mean([feature_distance(layers, weights.first_multiplier) for _, layers in found])
-        l1, l2 = total_variation(seen)
+        plain = seen if self.space is None else (seen - self.space[0]) / self.space[1]
+        l1, l2 = total_variation(plain)
         total = weights.feature_weight * feature + weights.tv_l2 * l2 + weights.tv_l1 * l1
         terms = {"feature": feature}
         if weights.l2:
-            total = total + weights.l2 * image_norm(seen)
+            total = total + weights.l2 * image_norm(plain)
         if targets is not None:
             terms["class"] = _mean([class_loss(scores, targets, weights.hard) for scores, _ in found])
             total = total + weights.class_weight * terms["class"]

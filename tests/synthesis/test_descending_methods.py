@@ -13,6 +13,7 @@ from dfq_deploy import graph
 from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.synthesis.deepinversion import DeepInversion
 from dfq_deploy.synthesis.genie import Genie
 from dfq_deploy.synthesis.hast import Hast
 from dfq_deploy.synthesis.lis import Lis
@@ -82,10 +83,10 @@ def test_without_classes_there_are_no_labels(teacher: Twin, name: str) -> None:
     assert set(samples.figures) == {"statistics_distance"}
 
 
-@pytest.mark.parametrize("name", ["zeroq", "hast", "genie"])
+@pytest.mark.parametrize("name", ["deepinversion", "zeroq", "hast", "genie", "lis"])
 def test_raw_pixels_start_in_their_own_range(teacher: Twin, name: str) -> None:
     request = request_of(8, preprocess=PREPROCESSES["raw"])
-    images = METHODS[name](iterations=2).synthesize([teacher], request).images
+    images = {**METHODS, "deepinversion": DeepInversion}[name](iterations=2).synthesize([teacher], request).images
     assert 60 < images.mean() < 170
     assert images.std() > 20
     assert images.min() >= 0
