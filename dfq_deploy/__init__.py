@@ -20,6 +20,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dfq_deploy.checking import check
     from dfq_deploy.encodings import Encoding, QuantType, Range
     from dfq_deploy.errors import (
         DfqError,
@@ -55,6 +56,7 @@ __all__ = [  # noqa: RUF022 - in groups
     "calibrate",
     "finetune",
     "export",
+    "check",
     "evaluate",
     # what they take and give
     "Samples",
@@ -82,6 +84,7 @@ __all__ = [  # noqa: RUF022 - in groups
 ]
 
 _MODULES = {
+    "checking": ("check",),
     "encodings": ("Encoding", "QuantType", "Range"),
     "errors": (
         "DfqError",

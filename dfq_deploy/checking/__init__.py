@@ -4,7 +4,7 @@ A rule is a small function with a name and its source in its docstring; the targ
 theirs.
 """
 
-from dfq_deploy.checking.check import check
+from dfq_deploy.checking.run import check
 from dfq_deploy.checking.registry import RULES, Rule
 from dfq_deploy.checking.violation import Report, Violation
 
