@@ -12,12 +12,14 @@ from dfq_deploy.errors import ModelError, PluginError, TargetError
 
 __all__ = ["Draft", "add_profile", "gpu_obstacle", "log_of", "open_inputs", "read_network", "tensorrt_package"]
 
+OLDEST = 10
+
 
 def tensorrt_package() -> Any:
     """The package ``tensorrt``.
 
     Raises:
-        PluginError: it is not installed, or its libraries cannot be loaded.
+        PluginError: it is not installed, its libraries cannot be loaded, or it is older than version 10.
     """
     try:
         import tensorrt
@@ -26,6 +28,11 @@ def tensorrt_package() -> Any:
             f"TensorRT's Python package does not load ({_first_line(problem)}); install TensorRT on a machine with an "
             "NVIDIA GPU, or build there from the files that --target tensorrt writes"
         ) from None
+    if int(tensorrt.__version__.partition(".")[0]) < OLDEST:
+        raise PluginError(
+            f"TensorRT {tensorrt.__version__} is too old: {OLDEST} or newer is needed here; build with its trtexec "
+            "from the calibration.cache that --target tensorrt writes"
+        )
     return tensorrt
 
 

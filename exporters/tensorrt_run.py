@@ -12,13 +12,16 @@ from dfq_deploy.contracts import Feeds
 from dfq_deploy.errors import SamplesError, TargetError
 from dfq_deploy.evaluation.metrics import OutputTally, ScoreTally
 from dfq_deploy.evaluation.runner import Runner
-from dfq_deploy.ports import feeds_of
+from dfq_deploy.ports import feeds_of, main_port
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
 
 __all__ = ["Engine", "Trial", "try_engine"]
 
 WARM_UP, RUNS = 10, 100
+
+DEVICE = "cuda"
+"""Where an engine looks for its tensors, as torch names it: the current device."""
 
 
 class Engine:
@@ -47,6 +50,9 @@ class Engine:
 
     def batches(self, name: str) -> tuple[int, int]:
         """The smallest and the largest batch that input ``name`` takes."""
+        fixed = self._engine.get_tensor_shape(name)[0]
+        if fixed >= 0:
+            return int(fixed), int(fixed)
         smallest, _, largest = self._engine.get_tensor_profile_shape(name, 0)
         return int(smallest[0]), int(largest[0])
 
@@ -84,11 +90,13 @@ class Engine:
             array = np.require(feeds[name], requirements=["C", "W"])
             if not self._context.set_input_shape(name, array.shape):
                 raise SamplesError(f"samples: the engine takes no input '{name}' of shape {array.shape}")
-            held[name] = torch.from_numpy(array).cuda()
+            held[name] = torch.from_numpy(array).to(DEVICE)
         for name in self.outputs:
             shape = tuple(self._context.get_tensor_shape(name))
+            if any(dim < 0 for dim in shape):
+                raise TargetError(f"output '{name}': its shape depends on values, so the engine cannot be tried here")
             dtype = getattr(torch, self._dtype(name))
-            held[name] = torch.empty(shape, dtype=dtype, device="cuda")
+            held[name] = torch.empty(shape, dtype=dtype, device=DEVICE)
         for name, tensor in held.items():
             self._context.set_tensor_address(name, tensor.data_ptr())
         return held
@@ -154,7 +162,7 @@ def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progres
         SamplesError, TargetError, ModelError: one of both cannot run.
     """
     runner = Runner(source)
-    smallest, largest = engine.batches(runner.ports[0].name)
+    smallest, largest = engine.batches(main_port(runner.ports).name)
     tallies = {name: OutputTally() for name in engine.outputs}
     scores = ScoreTally()
     progress.start("try the engine", len(samples))

@@ -115,6 +115,16 @@ def test_parser_errors_are_one_line(tensorrt_bindings: ModuleType, monkeypatch: 
     )
 
 
+def test_a_version_without_strong_types_is_refused(tensorrt11: ModuleType) -> None:
+    tensorrt11.__dict__["__version__"] = "8.6.1"
+    with pytest.raises(PluginError) as caught:
+        tensorrt_package()
+    assert str(caught.value) == (
+        "TensorRT 8.6.1 is too old: 10 or newer is needed here; build with its trtexec from the calibration.cache that "
+        "--target tensorrt writes"
+    )
+
+
 @pytest.mark.usefixtures("no_tensorrt")
 def test_a_missing_package_is_one_line() -> None:
     with pytest.raises(PluginError, match=r"^TensorRT's Python package does not load \(.*\); install TensorRT on a ma"):
