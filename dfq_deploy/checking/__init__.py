@@ -4,8 +4,8 @@ A rule is a small function with a name and its source in its docstring; the targ
 theirs.
 """
 
-from dfq_deploy.checking.run import check
 from dfq_deploy.checking.registry import RULES, Rule
+from dfq_deploy.checking.run import check
 from dfq_deploy.checking.violation import Report, Violation
 
 __all__ = ["RULES", "Report", "Rule", "Violation", "check"]
