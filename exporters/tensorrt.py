@@ -27,6 +27,9 @@ __all__ = ["CACHE", "TensorRT"]
 CACHE = "calibration.cache"
 """The name of the calibration cache beside the QDQ file."""
 
+ADDED = ("(Unnamed Layer*", "ONNXTRT_")
+"""How TensorRT names tensors that no ONNX file has."""
+
 
 @dataclass(frozen=True)
 class TensorRT(BuildingExporter, ImplicitExporter):
@@ -109,13 +112,13 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         return (folder / CACHE,)
 
     def read_ranges(self, path: Path) -> dict[str, Range]:
-        """The ranges of a calibration cache.
+        """The ranges of a calibration cache, without the tensors that TensorRT's own ONNX parser has added.
 
         Raises:
             ModelError: it cannot be read.
         """
         cache = CalibrationCache.read(path)
-        return {name: cache.range_of(name) for name in cache.scales}
+        return {name: cache.range_of(name) for name in cache.scales if not name.startswith(ADDED)}
 
     def _options(self) -> EngineOptions:
         return EngineOptions(self.batch, self.max_batch, self.workspace_mib, self.timing_cache, self.level)

@@ -108,10 +108,8 @@ def test_a_cache_of_tensorrt_lacks_what_it_fused_and_has_names_of_its_own(calibr
     )
     found = export(calibrated / "float.onnx", to="tensorrt", encodings=old, output=tmp_path / "new.onnx")
     assert scales(tmp_path / "new.onnx") == {"image": float(np.float32(2 / 127)), "flat": 2.0**-5}
-    assert found.notes[:2] == (
-        "old.cache lacks 1 tensor(s) that are quantized; their ranges follow: flat from pool",
-        "old.cache: 1 of its 5 tensors are not in the model ((Unnamed Layer* 5) [Constant]_output)",
-    )
+    assert found.notes[0] == "old.cache lacks 1 tensor(s) that are quantized; their ranges follow: flat from pool"
+    assert found.notes[1].startswith("no engine was built: "), "what TensorRT's parser adds is in no model"
 
 
 def test_a_cache_that_lacks_too_much_is_one_line(calibrated: Path, tmp_path: Path) -> None:
