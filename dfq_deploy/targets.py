@@ -26,7 +26,6 @@ class Target:
         runtime: what runs the file, for people.
         activation: type of activations, always per tensor.
         weight: type of weights.
-        weight_per_tensor: type of weights that have one scale for all channels; None is the same.
         per_channel: one weight scale per output channel, for the operators of ``channel_ops``.
         quantized_ops: operators whose inputs and outputs are quantized.
         passing_ops: operators that move values without changing them: input and output share one
@@ -43,7 +42,8 @@ class Target:
         static_shapes: no dimension of the file may be open; an open batch is fixed to 1.
         skips_gemv: a matrix-vector product stays float.
         whole_ops: all operators that the runtime has, where none may be left to another one; None where others may.
-        refine: refinements that the target needs before the default ones.
+        refine: refinements that the target needs besides the default ones.
+        weight_per_tensor: type of weights that have one scale for all channels; None is the same.
     """
 
     name: str
@@ -143,8 +143,8 @@ XNNPACK = replace(
     name="xnnpack",
     runtime="ONNX Runtime with XNNPACK on phones",
     activation=S8,
-    # What XNNPACK has no kernel for runs on ONNX Runtime's own.
     exporter="ort",
+    # What XNNPACK has no kernel for runs on ONNX Runtime's own, so that more than its operators are quantized.
     rules=(*GENERAL_RULES, "integer-bias", "static-sample", "two-dimensional", "constant-weight"),
     pairs=(("s8", "s8"), ("u8", "u8")),
     static_shapes=True,

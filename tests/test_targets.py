@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 
 from dfq_deploy import plugins
+from dfq_deploy.checking import RULES
 from dfq_deploy.errors import TargetError
+from dfq_deploy.refinement import REFINEMENTS
 from dfq_deploy.targets import REFUSED, TARGETS, find_target
 
 
@@ -15,6 +17,35 @@ def test_cpu_is_what_onnx_runtime_fuses_everywhere() -> None:
     assert (str(cpu.weight), cpu.weight.symmetric) == ("s8", True)
     assert cpu.per_channel
     assert {"Conv", "Gemm", "MatMul"} <= cpu.quantized_ops
+
+
+@pytest.mark.parametrize(
+    ("name", "activation", "weight", "per_channel", "static", "bias"),
+    [
+        ("cpu", "u8", "s8", True, False, "s32"),
+        ("openvino", "u8", "s8", True, False, "s32"),
+        ("tensorrt", "s8", "s8", True, False, "float"),
+        ("xnnpack", "s8", "s8", True, True, "s32"),
+        ("nnapi", "u8", "u8", False, True, "s32"),
+        ("nnapi-per-channel", "u8", "s8", True, True, "s32"),
+        ("qnn", "u8", "s8", True, True, "s32"),
+    ],
+)
+def test_the_table(name: str, activation: str, weight: str, per_channel: bool, static: bool, bias: str) -> None:
+    target = find_target(name)
+    assert (str(target.activation), str(target.weight), target.per_channel) == (activation, weight, per_channel)
+    assert (activation, weight) in target.pairs
+    assert (target.static_shapes, "float" if target.float_bias else "s32") == (static, bias)
+    # Only TensorRT cannot do with a zero point; only signed weights are symmetric.
+    assert target.activation.symmetric == (name == "tensorrt")
+    assert target.weight.symmetric == (weight == "s8")
+
+
+def test_what_a_target_names_is_there() -> None:
+    for target in TARGETS.values():
+        assert set(target.rules) <= set(RULES)
+        assert set(target.refine) <= set(REFINEMENTS)
+        assert target.whole_ops is None or target.quantized_ops <= target.whole_ops
 
 
 def test_every_target_stands_under_its_own_name_and_cannot_be_changed() -> None:
