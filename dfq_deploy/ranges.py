@@ -120,8 +120,8 @@ def encodings_of_ranges(
         notes.append(f"{place} lacks {len(said)} tensor(s) that are quantized; their ranges follow: {_shown(said)}")
     if unknown:
         notes.append(
-            f"{place}: {len(unknown)} of its {len(known)} tensors are not in the model ({_shown(unknown)}); was it calibrated "
-            "on this file?"
+            f"{place}: {len(unknown)} of its {len(known)} tensors are not in the model ({_shown(unknown)}); was it "
+            "calibrated on this file?"
         )
     return encodings, tuple(notes)
 

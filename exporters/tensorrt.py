@@ -134,8 +134,11 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         return str(gpu_obstacle())
 
     def _commands(self, path: Path, target: Path) -> tuple[str, ...]:
-        """The lines that build it on the device."""
-        common = [*self._shapes(path), f"--saveEngine={target.name}"]
+        """The lines that build it on the device, or what must be known first."""
+        try:
+            common = [*self._shapes(path), f"--saveEngine={target.name}"]
+        except DfqError as problem:
+            return (str(problem),)
         if self.workspace_mib:
             common.append(f"--memPoolSize=workspace:{self.workspace_mib}")
         said = [f"on the device: {shlex.join(['trtexec', f'--onnx={path.name}', '--stronglyTyped', *common])}"]

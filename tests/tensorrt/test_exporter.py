@@ -150,6 +150,15 @@ def test_a_fixed_batch_needs_no_shapes(tiny: TinyModel, tmp_path: Path) -> None:
     assert said[1] == "on the device: trtexec --onnx=m.onnx --stronglyTyped --saveEngine=m.engine"
 
 
+def test_more_than_an_open_batch_is_said_instead_of_a_command(tiny: TinyModel, tmp_path: Path) -> None:
+    onnx.save(tiny(size="side"), tmp_path / "m.onnx")
+    _, said = TensorRT().build(tmp_path / "m.onnx")
+    assert said[1:] == (
+        "input 'image': shape (batch, 3, side, side) is open beyond the batch; fix it, e.g. --input-shape "
+        "image:1,3,224,224, or export the model with a fixed size",
+    )
+
+
 def test_the_engine_can_be_left_out(tiny: TinyModel, tmp_path: Path) -> None:
     onnx.save(tiny(), tmp_path / "m.onnx")
     assert TensorRT(engine=False).build(tmp_path / "m.onnx")[1][0] == "no engine was built: engine=false"
