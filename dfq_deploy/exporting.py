@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx_ir as ir
@@ -15,6 +16,8 @@ from dfq_deploy.contracts import BuildingExporter, Exporter, ImplicitExporter
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError, OutputError, TargetError
 from dfq_deploy.graph import InputShapes, ModelSource
+from dfq_deploy.integerio import integer_io as take_integers
+from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantize import Prepared, prepare
 from dfq_deploy.ranges import encodings_of_ranges
@@ -22,7 +25,7 @@ from dfq_deploy.reading import place_of, read_checked
 from dfq_deploy.shapes import fix_batch, fix_inputs
 from dfq_deploy.targets import TARGETS, Target, find_target
 
-__all__ = ["Exported", "export", "read_encodings"]
+__all__ = ["Exported", "export", "load_quantized", "read_encodings"]
 
 DEFAULT_TARGET = "cpu"
 
@@ -51,6 +54,8 @@ def export(
     encodings: Path | Mapping[str, Encoding] | None = None,
     target: str | None = None,
     input_shapes: InputShapes | None = None,
+    integer_io: bool = False,
+    preprocess: Preprocess | None = None,
     output: Path | None = None,
     progress: Progress = SILENT,
 ) -> Exported:
@@ -65,6 +70,8 @@ def export(
         target: the runtime that the float model is quantized for; None is the one that ``to`` is named like, or the
             CPU. A quantized one must obey its rules, where it is named.
         input_shapes: input name -> shape with the batch, where more than the batch is open.
+        integer_io: pixels go in as bytes, quantized outputs come out as integers (:mod:`dfq_deploy.integerio`).
+        preprocess: what turns those pixels into the input; None leaves the input in the scale of its QuantizeLinear.
         output: the file to write; None writes one named like the model into the working folder.
 
     Raises:
@@ -80,7 +87,7 @@ def export(
     given: Mapping[str, Encoding] = {}
     notes: tuple[str, ...] = ()
     if encodings is None:
-        source = _quantized(model, input_shapes)
+        source = load_quantized(model, input_shapes)
         if named is not None:
             _refuse(source, runtime, place_of(model))
     else:
@@ -89,6 +96,9 @@ def export(
         source = prepared.model
         given, said = _given(loaded, prepared, exporter, encodings)
         notes = (*graph.notes(loaded), *said)
+    if integer_io:
+        source, given = _as_qdq(source, given), {}
+        notes = (*notes, *take_integers(source, preprocess))
     files = exporter.export(source, given, path)
     notes = (*notes, *exporter.notes(source, given))
     if isinstance(exporter, BuildingExporter):
@@ -124,8 +134,22 @@ def read_encodings(path: Path) -> dict[str, Encoding]:
         ) from None
 
 
-def _quantized(source: ModelSource, input_shapes: InputShapes | None) -> ir.Model:
-    """A quantized model, its Q and DQ as they are, with what was written by constants as initializers."""
+def _as_qdq(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
+    """``model`` with Q and DQ in it; one without encodings has them already."""
+    if not encodings:
+        return model
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.qdq.onnx"
+        plugins.find("exporters", "qdq")().export(model, encodings, path)
+        return load_quantized(path)
+
+
+def load_quantized(source: ModelSource, input_shapes: InputShapes | None = None) -> ir.Model:
+    """A quantized model, its Q and DQ as they are, with constants as initializers and shapes inferred.
+
+    Raises:
+        ModelError: it cannot be read, or is a float model.
+    """
     model = read_checked(source, quantized=True)
     InlinePass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)

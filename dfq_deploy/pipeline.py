@@ -126,6 +126,7 @@ def calibrate(
     teachers: "Sequence[TeacherSource]" = (),
     count: int | None = None,
     preprocess: Preprocess | None = None,
+    integer_io: bool = False,
     seed: int = 0,
     device: str = "auto",
     output: Path | None = None,
@@ -150,6 +151,7 @@ def calibrate(
         drop: or this: largest percentage of the samples whose class may change.
         method: a calibrator's name, or the calibrator itself; None is the one that measures best.
         refine: names of refinements (:mod:`dfq_deploy.refinement`); None is what measures best.
+        integer_io: also write the model that takes pixels as bytes (:mod:`dfq_deploy.integerio`).
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
@@ -237,6 +239,7 @@ def calibrate(
         },
         seed=seed,
         preprocess=preprocess,
+        integer_io=integer_io,
         calibrator=calibrator,
         warnings=(*graph.notes(source), *samples.notes, *unknown, *quantized.warnings, *skipped, *left_out),
         batch=_batch(source, input_shapes or {}),

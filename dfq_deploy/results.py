@@ -33,9 +33,13 @@ SHOWN_SAMPLES = 32
 
 FILES = {
     "model.qdq.onnx": "the quantized model, for ONNX Runtime",
+    "model.integer.onnx": "the same for bytes: pixels from 0 to 255 in, integers out where the runtime writes them",
     "model.ort": "the same in ONNX Runtime's own format, for phones",
     "required_operators_and_types.config": "what a build of ONNX Runtime needs for it: --include_ops_by_config",
+    "model.integer.ort": "the one for bytes in ONNX Runtime's own format",
+    "model.integer.required_operators_and_types.config": "what a build of ONNX Runtime needs for that",
     "model_ctx.onnx": "the same compiled for Qualcomm's NPU",
+    "model.integer_ctx.onnx": "the one for bytes compiled for Qualcomm's NPU",
     "model.engine": "the same built by TensorRT for this kind of GPU",
     "calibration.cache": "the scale of every tensor of the float model, for TensorRT 10: trtexec --int8 --calib",
     "encodings.json": "scale and zero point of every quantized tensor",
@@ -75,6 +79,7 @@ class Outcome:
         choices: calibrator and refinements, for the report.
         warnings: sentences for the user; what loading says (:func:`dfq_deploy.graph.notes`) is shown apart from them.
         batch: of the file where the target takes no open one.
+        integer_io: write the model that takes bytes too.
         calibrator: what measured the ranges; it measures those of all tensors of ``source`` where a runtime takes
             them. None where the float model is no longer what is exported.
     """
@@ -92,6 +97,7 @@ class Outcome:
     warnings: tuple[str, ...]
     batch: int = 1
     calibrator: Calibrator | None = None
+    integer_io: bool = False
 
 
 class Clock:
@@ -139,6 +145,8 @@ def _write(
     outcome = replace(outcome, prepared=_closed(outcome))
     exporter.export(outcome.prepared, outcome.encodings, path)
     said = [*exporter.notes(outcome.prepared, outcome.encodings), *_hand_on_ranges(outcome, exporter, folder, progress)]
+    if outcome.integer_io:
+        said += _write_integers(outcome, exporter, path)
     if isinstance(exporter, BuildingExporter):
         said += exporter.build(path, replace(outcome.held_out, labels=None), progress)[1]
     outcome = replace(outcome, warnings=(*outcome.warnings, *said))
@@ -153,6 +161,17 @@ def _write(
     report["files"] = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
     write_report(report, folder)
     return report, tuple(sorted(file.name for file in folder.iterdir()))
+
+
+def _write_integers(outcome: Outcome, exporter: Exporter, path: Path) -> tuple[str, ...]:
+    """Write the QDQ file at ``path`` once more, for bytes in and integers out; what stays float."""
+    from dfq_deploy.exporting import load_quantized
+    from dfq_deploy.integerio import integer_io
+
+    model = load_quantized(path)
+    said = integer_io(model, outcome.preprocess)
+    exporter.export(model, {}, path.with_name("model.integer.onnx"))
+    return said
 
 
 def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress: Progress) -> tuple[str, ...]:

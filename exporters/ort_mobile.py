@@ -77,7 +77,9 @@ class OrtMobile(Exporter):
         ort, configuration = path, path.with_name(f"{stem}.{CONFIGURATION}")
         with self._source(model, encodings) as source:
             if path.suffix == ".onnx":
-                ort, configuration = path.with_name(f"{stem}.ort"), path.with_name(CONFIGURATION)
+                ort = path.with_name(f"{stem}.ort")
+                # In the folder of a calibration there is one model; elsewhere each has a configuration of its own.
+                configuration = path.with_name(CONFIGURATION) if stem == "model" else configuration
                 written = Qdq().export(ir.load(source), {}, path)
             _convert(source, *self._options())
             with replacing(ort) as partial:

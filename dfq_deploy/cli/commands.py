@@ -15,6 +15,7 @@ from dfq_deploy.cli.options import (
     budget_options,
     data_option,
     input_options,
+    integer_option,
     preprocess_of,
     preprocess_options,
     samples_option,
@@ -150,6 +151,7 @@ def synthesize(
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")
+@integer_option
 @click.pass_obj
 def calibrate(
     shell: Shell,
@@ -193,6 +195,7 @@ def calibrate(
             teachers=options["teachers"],
             count=samples,
             preprocess=preprocess,
+            integer_io=options["integer_io"],
             seed=shell.seed,
             device=shell.device,
             **_inputs(options),

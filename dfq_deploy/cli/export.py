@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from dfq_deploy.cli.guard import Guarded, Shell
-from dfq_deploy.cli.options import FILE, exporter_of, shape_option
+from dfq_deploy.cli.options import FILE, exporter_of, integer_option, preprocess_of, preprocess_options, shape_option
 
 __all__ = ["export"]
 
@@ -28,6 +28,8 @@ __all__ = ["export"]
     metavar="KEY=VALUE",
     help="An option of the exporter; repeatable. `dfq-deploy methods -v` lists them.",
 )
+@integer_option
+@preprocess_options
 @click.option("-o", "--output", type=FILE, metavar="PATH", help="The file to write.  [default: named like the model]")
 @click.pass_obj
 def export(
@@ -40,6 +42,10 @@ def export(
     target: str | None,
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...],
     settings: tuple[str, ...],
+    integer_io: bool,
+    preprocess: str | None,
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
     output: Path | None,
 ) -> None:
     """Write what a runtime loads, from a QUANTIZED file of any tool, or from a float one with its --encodings."""
@@ -53,6 +59,8 @@ def export(
         encodings=encodings,
         target=target or (to if to in TARGETS else None),
         input_shapes=dict(input_shapes),
+        integer_io=integer_io,
+        preprocess=preprocess_of(preprocess, mean, std),
         output=output,
     )
     if shell.as_json:

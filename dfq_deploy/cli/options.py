@@ -20,6 +20,7 @@ __all__ = [
     "default_of",
     "exporter_of",
     "input_options",
+    "integer_option",
     "method_fields",
     "preprocess_of",
     "preprocess_options",
@@ -112,6 +113,15 @@ def shape_option(command: Decorated) -> Decorated:
         multiple=True,
         type=_Shape(),
         help="The size of an input that the model leaves open, with the batch (which stays open); repeatable.",
+    )(command)
+
+
+def integer_option(command: Decorated) -> Decorated:
+    """``--integer-io``."""
+    return click.option(
+        "--integer-io",
+        is_flag=True,
+        help="Bytes in, integers out: pixels (N, C, H, W) from 0 to 255, with --preprocess folded into the model.",
     )(command)
 
 
