@@ -20,6 +20,9 @@ __all__ = ["INPUT", "Samples"]
 INPUT = "input:"
 """How the names of arrays begin in the file that belong to inputs beside the main one."""
 
+BLOCK = 256
+"""Samples that are looked at together."""
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -45,7 +48,8 @@ class Samples:
     def __post_init__(self) -> None:
         if self.images.ndim < 1 or len(self.images) == 0:
             raise SamplesError(f"samples: the set is empty (shape {self.images.shape}); at least one is needed")
-        if not np.isfinite(self.images).all():
+        blocks = range(0, len(self.images), BLOCK)  # a set may be larger than memory
+        if not all(np.isfinite(self.images[first : first + BLOCK]).all() for first in blocks):
             raise SamplesError("samples: NaN or infinity among the values; lower the learning rate or check the model")
         if self.labels is not None and len(self.labels) != len(self.images):
             raise SamplesError(f"samples: {len(self.labels)} labels for {len(self.images)} images")

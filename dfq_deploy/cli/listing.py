@@ -93,7 +93,8 @@ def methods_document() -> dict[str, Any]:
 def _options(plugin: plugins.Plugin) -> dict[str, Any]:
     """Options that text can set, with their defaults."""
     known = method_fields(plugins.find(plugin.kind, plugin.name))
-    return {field.name: _plain(default_of(field)) for field, _ in known}
+    options = {field.name: _plain(default_of(field)) for field, _ in known}
+    return options | {"lowpass": None} if plugin.kind == "synthesizers" else options
 
 
 def _plain(value: Any) -> Any:
