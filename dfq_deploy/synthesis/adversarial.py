@@ -94,8 +94,8 @@ class Adversarial(GeneratorMethod):
     plans: ClassVar[dict[tuple[str, str], Plan]] = {
         ("paper", "small"): Plan(20_000, 4_000, 256),
         ("paper", "large"): Plan(20_000, 4_000, 16),
-        ("short", "small"): Plan(200, 150, 64, 64, 3e-3, (0.8,)),
-        ("short", "large"): Plan(200, 150, 16, 64, 3e-3, (0.8,)),
+        ("short", "small"): Plan(200, 150, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): Plan(200, 150, 16, 32, 5e-3, (0.8,)),
     }
 
     def __post_init__(self) -> None:

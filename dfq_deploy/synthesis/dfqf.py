@@ -101,8 +101,8 @@ class Dfqf(GeneratorMethod):
     plans: ClassVar[dict[tuple[str, str], Plan]] = {
         ("paper", "small"): Plan(20_000, 4_000, 256),
         ("paper", "large"): Plan(20_000, 4_000, 16),
-        ("short", "small"): Plan(400, 300, 64, 64, 3e-3, (0.8,)),
-        ("short", "large"): Plan(400, 300, 16, 64, 3e-3, (0.8,)),
+        ("short", "small"): Plan(400, 300, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): Plan(400, 300, 16, 32, 5e-3, (0.8,)),
     }
 
     def samplers(self, teacher: Twin, request: SynthesisRequest, plan: Plan) -> list[Sampler]:

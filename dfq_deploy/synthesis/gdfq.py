@@ -76,8 +76,8 @@ class Gdfq(GeneratorMethod):
     plans: ClassVar[dict[tuple[str, str], Plan]] = {
         ("paper", "small"): Plan(80_000, 800, 200),
         ("paper", "large"): Plan(80_000, 10_000, 16),
-        ("short", "small"): Plan(400, 100, 64, 64, 3e-3, (0.8,)),
-        ("short", "large"): Plan(400, 100, 16, 64, 3e-3, (0.8,)),
+        ("short", "small"): Plan(400, 100, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): Plan(400, 100, 16, 32, 5e-3, (0.8,)),
     }
 
     def samplers(self, teacher: Twin, request: SynthesisRequest, plan: Plan) -> list[Sampler]:

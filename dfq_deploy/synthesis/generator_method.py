@@ -162,10 +162,12 @@ class GeneratorMethod(Generative):
                 "dfq_deploy.synthesize, calibrate or finetune make one, give SynthesisRequest a student, or take a "
                 "trained generator with --option generator=FILE"
             )
+        students = []
+        if self.needs_student and self.generator is None and request.student is not None:
+            students.append(request.student())
         source, generator = self._warm(teachers, request, progress)
         if self.generator is None:
             plan = self.plan(request)
-            students = [request.student()] if self.needs_student and request.student is not None else []
             left = plan.iterations - source.steps
             progress.start(self.name, left)
             source.train(left, students, generator, progress, request.journal)
