@@ -136,7 +136,8 @@ class GeneratorMethod(Generative):
             torch.default_generator.manual_seed(request.seed)
             samplers = [_placed(sampler, request.device) for sampler in self.samplers(teacher, request, plan)]
         milestones = tuple(int(plan.iterations * share) for share in plan.milestones)
-        return GeneratorSource(samplers, teacher, self.loss(), Training(plan.batch, plan.learning_rate, milestones))
+        training = Training(plan.batch, plan.learning_rate, milestones)
+        return GeneratorSource(samplers, teacher, self.loss(), training, meets_students=self.needs_student)
 
     def prepare(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Source:
         """The generators after their warm-up, or those of the file ``generator``."""

@@ -83,12 +83,22 @@ class GeneratorSource(Source):
         teacher: in inference form.
         loss: what each generator minimises.
         training: batch size and learning rate.
+        meets_students: False where no student changes the loss: none is run then.
     """
 
-    def __init__(self, samplers: Sequence[Sampler], teacher: Twin, loss: Loss, training: Training) -> None:
+    def __init__(
+        self,
+        samplers: Sequence[Sampler],
+        teacher: Twin,
+        loss: Loss,
+        training: Training,
+        *,
+        meets_students: bool = True,
+    ) -> None:
         self.samplers = nn.ModuleList(samplers)
         self.statistics = FeatureStatistics(teacher)
         self.loss, self.training, self.steps = loss, training, 0
+        self.meets_students = meets_students
         self._parameters = [parameter for parameter in self.samplers.parameters() if parameter.requires_grad]
         self.device = self._parameters[0].device
         self.optimizer = torch.optim.Adam(self._parameters, lr=training.learning_rate, betas=(0.5, 0.999), fused=True)
@@ -113,7 +123,7 @@ class GeneratorSource(Source):
 
     def adapt(self, students: Sequence[Student], generator: torch.Generator) -> dict[str, float]:
         """One step of every generator; the terms of its loss, averaged over the generators."""
-        return _read(self.step(students, generator))
+        return _read(self.step(students if self.meets_students else (), generator))
 
     def step(self, students: Sequence[Student], generator: torch.Generator) -> dict[str, Tensor]:
         """As :meth:`adapt`, without waiting for the figures."""

@@ -227,6 +227,15 @@ def test_the_student_s_weights_get_no_gradient(digits: Digits) -> None:
     assert weight.grad is None
 
 
+@pytest.mark.parametrize("name", ["gdfq", "qimera"])
+def test_what_no_student_changes_runs_none(digits: Digits, name: str) -> None:
+    def student(images: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("the student was run")
+
+    source = METHODS[name].source([digits.teacher], digits.request)
+    assert set(source.adapt([student], torch.Generator().manual_seed(0))) == {"class", "statistics"}
+
+
 @every_method
 def test_a_model_without_class_scores_is_refused(digits: Digits, name: str) -> None:
     with pytest.raises(ModelError, match=f"{name} needs class scores .* use --synth procedural"):
