@@ -162,7 +162,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
             ["--synth", "noise", "--preprocess", "raw", "--mean", "0", "--std", "1"],
         ),
         (
-            "The method 'noise' has no option 'depth'; it has: distribution.",
+            "The method 'noise' has no option 'depth'; it has: distribution, lowpass.",
             ["--synth", "noise", "--option", "depth=1"],
         ),
         ("The method 'noise' has no option 'iterations'", ["--synth", "noise", "--iterations", "5"]),

@@ -297,7 +297,7 @@ def _plugin_of(plural: str, name: str, settings: Sequence[str]) -> Any:
     known = {field.name: hint for field, hint in method_fields(kind)}
     for key in given:
         if key not in known:
-            listed = ", ".join(sorted(known)) or "none"
+            listed = ", ".join(sorted({*known, "lowpass"} if plural == "synthesizers" else known)) or "none"
             noun = "method" if plural == "synthesizers" else plural[:-1]
             raise click.UsageError(f"The {noun} '{name}' has no option '{key}'; it has: {listed}.")
     return kind(**{key: _converted(key, text, known[key]) for key, text in given.items()})
