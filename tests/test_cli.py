@@ -182,7 +182,7 @@ def test_wrong_usage_ends_with_2(here: Path, net: Path, words: str, options: lis
     [
         ("unknown target 'abacus'; installed: cpu", ["--synth", "noise", "--target", "abacus"]),
         ("target 'coreml' is refused: ", ["--synth", "noise", "--target", "coreml"]),
-        ("no synthesizer 'dreams'; installed: analytic", ["--synth", "dreams"]),
+        ("no synthesizer 'dreams'; installed: adversarial", ["--synth", "dreams"]),
         (
             "no calibrator 'guess'; installed: entropy, minmax, mse, percentile",
             ["--synth", "noise", "--method", "guess"],
