@@ -21,14 +21,14 @@ SMALL = 4096
 """Bytes up to which growth does not matter."""
 
 LEFT_ALONE = frozenset({"Expand", "Tile", "ConstantOfShape", "Range", "Pad", "Resize", "Upsample", "EyeLike", "OneHot"})
-"""Operators that make much of little."""
+"""Operators that make much of little; some are computed nevertheless where that is known to fit."""
 
 DRAWN = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 
 
-def fold_constants(model: ir.Model, leave: Collection[str] = ()) -> tuple[str, ...]:
+def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMALL) -> tuple[str, ...]:
     """Replace, in place, nodes of the main graph that read nothing but constants by what they compute.
 
     Rules: (1) an If whose condition is a constant becomes the branch that it takes; (2) an Identity of an initializer
@@ -38,6 +38,7 @@ def fold_constants(model: ir.Model, leave: Collection[str] = ()) -> tuple[str, .
 
     Args:
         leave: operators that are not computed, such as the DequantizeLinear of a weight that is to stay quantized.
+        room: bytes up to which growth does not matter.
 
     Returns:
         the names of the outputs of the nodes that were replaced, in order.
@@ -55,8 +56,8 @@ def fold_constants(model: ir.Model, leave: Collection[str] = ()) -> tuple[str, .
         if node.op_type == "If" and node.domain in ("", "ai.onnx") and constants is not None:
             waiting = [*_taken_branch(graph, node, bool(constants[0].numpy().reshape(-1)[0]), names), *waiting]
             folded.append(node.outputs[0].name or node.op_type)
-        elif constants and node.op_type not in leave and _is_foldable(node):
-            done = _alias(graph, node) if node.op_type == "Identity" else _compute(model, node, constants)
+        elif constants and node.op_type not in leave and _is_foldable(node, room):
+            done = _alias(graph, node) if node.op_type == "Identity" else _compute(model, node, constants, room)
             folded += [value.name or node.op_type for value in node.outputs] if done else []
     return tuple(folded)
 
@@ -73,20 +74,27 @@ def _constants(node: ir.Node) -> list[ir.TensorProtocol] | None:
     return found
 
 
-def _is_foldable(node: ir.Node) -> bool:
+def _is_foldable(node: ir.Node, room: int) -> bool:
     if node.domain not in ("", "ai.onnx") or node.op_type in DRAWN:
         return False
-    if node.op_type in LEFT_ALONE and not _is_short_fill(node):
+    if node.op_type in LEFT_ALONE and not _is_short_fill(node, room):
         return False
     if any(value.is_graph_output() for value in node.outputs):
         return False
     return not any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
 
 
-def _is_short_fill(node: ir.Node) -> bool:
-    """True for a ConstantOfShape of a few numbers: the zeros that exporters put the sizes of a Pad together from."""
-    shape = node.inputs[0].const_value if node.op_type == "ConstantOfShape" and node.inputs[0] is not None else None
-    return shape is not None and int(np.prod(shape.numpy())) * 8 <= SMALL
+def _is_short_fill(node: ir.Node, room: int) -> bool:
+    """True for fills of a few numbers: the zeros that a Pad's sizes are put together from, a detector's grid."""
+    numbers = [None if value is None or value.const_value is None else value.const_value for value in node.inputs]
+    if node.op_type == "Range" and len(numbers) == 3:
+        start, limit, delta = (0.0 if number is None else float(number.numpy()) for number in numbers)
+        return delta != 0 and (limit - start) / delta * 8 <= room
+    if node.op_type == "ConstantOfShape" and numbers[0] is not None:
+        return int(np.prod(numbers[0].numpy())) * 8 <= room
+    if node.op_type in ("Expand", "Tile") and len(numbers) == 2 and numbers[0] is not None and numbers[1] is not None:
+        return int(np.prod(numbers[1].numpy())) * numbers[0].nbytes <= room
+    return False
 
 
 def _alias(graph: ir.Graph, node: ir.Node) -> bool:
@@ -98,8 +106,8 @@ def _alias(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
-def _compute(model: ir.Model, node: ir.Node, constants: Sequence[ir.TensorProtocol]) -> bool:
-    allowed = max(SMALL, GROWTH * sum(tensor.nbytes for tensor in constants))
+def _compute(model: ir.Model, node: ir.Node, constants: Sequence[ir.TensorProtocol], room: int) -> bool:
+    allowed = max(room, GROWTH * sum(tensor.nbytes for tensor in constants))
     results = _results(model, node)
     if sum(array.nbytes for array in results) > allowed:
         return False

@@ -31,9 +31,11 @@ __all__ = ["Calibration", "Clock", "Outcome", "finish"]
 SHOWN_SAMPLES = 32
 """How many held-out samples the per-tensor table looks at."""
 
+INTEGER_FILE = "model.integer.onnx"
+
 FILES = {
     "model.qdq.onnx": "the quantized model, for ONNX Runtime",
-    "model.integer.onnx": "the same for bytes: pixels from 0 to 255 in, integers out where the runtime writes them",
+    INTEGER_FILE: "the same for bytes: pixels from 0 to 255 in, integers out where the runtime writes them",
     "model.ort": "the same in ONNX Runtime's own format, for phones",
     "required_operators_and_types.config": "what a build of ONNX Runtime needs for it: --include_ops_by_config",
     "model.integer.ort": "the one for bytes in ONNX Runtime's own format",
@@ -142,7 +144,7 @@ def _write(
 
     exporter: Exporter = plugins.find("exporters", outcome.target.exporter)()
     path = folder / "model.qdq.onnx"
-    outcome = replace(outcome, prepared=_closed(outcome))
+    outcome = _closed(outcome)
     exporter.export(outcome.prepared, outcome.encodings, path)
     said = [*exporter.notes(outcome.prepared, outcome.encodings), *_hand_on_ranges(outcome, exporter, folder, progress)]
     if outcome.integer_io:
@@ -156,6 +158,8 @@ def _write(
     (folder / "encodings.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
     clock.lap("export")
     report = _figures(outcome, name, path, progress)
+    if outcome.integer_io:
+        report["integer_io"] = _compared(outcome, path.with_name(INTEGER_FILE), progress)
     clock.lap("check")
     report["seconds"] = clock.seconds
     report["files"] = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
@@ -170,8 +174,16 @@ def _write_integers(outcome: Outcome, exporter: Exporter, path: Path) -> tuple[s
 
     model = load_quantized(path)
     said = integer_io(model, outcome.preprocess)
-    exporter.export(model, {}, path.with_name("model.integer.onnx"))
+    exporter.export(model, {}, path.with_name(INTEGER_FILE))
     return said
+
+
+def _compared(outcome: Outcome, path: Path, progress: Progress) -> dict[str, Any]:
+    """The file for bytes against the float model."""
+    from dfq_deploy.evaluation.compare import compare
+
+    reference = ir.to_proto(outcome.source).SerializeToString()
+    return compare(reference, path, replace(outcome.held_out, labels=None), progress).to_json()
 
 
 def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress: Progress) -> tuple[str, ...]:
@@ -192,13 +204,19 @@ def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress
     return ()
 
 
-def _closed(outcome: Outcome) -> ir.Model:
-    """The model as the target takes it: after calibration, which wants large batches, and before any exporter."""
+def _closed(outcome: Outcome) -> Outcome:
+    """The model as the target takes it: after calibration, which wants large batches, and before any exporter.
+
+    What is computed from sizes is constant then, and some of its tensors are gone with their encodings.
+    """
     if not outcome.target.static_shapes:
-        return outcome.prepared
+        return outcome
     model = outcome.prepared.clone()
     fix_batch(model, outcome.batch)
-    return model
+    left = {value.name for node in model.graph for value in node.outputs}
+    left |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+    encodings = {name: encoding for name, encoding in outcome.encodings.items() if name in left}
+    return replace(outcome, prepared=model, encodings=encodings)
 
 
 def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dict[str, Any]:

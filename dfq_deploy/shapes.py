@@ -12,6 +12,9 @@ from dfq_deploy.names import Names
 
 __all__ = ["fix_batch", "fix_inputs", "open_batch"]
 
+GRID = 2**20
+"""Bytes that a constant made of sizes may have where these are fixed: the anchors of a detector."""
+
 
 def fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]], place: str) -> tuple[str, ...]:
     """Give inputs of ``model``, in place, the shapes that a caller states.
@@ -105,7 +108,7 @@ def fix_batch(model: ir.Model, batch: int) -> None:
     infer(model)
     # Again until nothing is left: a Reshape to a shape that is known now makes the next one static.
     while [node for node in list(model.graph) if _fold_shape(model.graph, node)]:
-        fold_constants(model, leave=("QuantizeLinear", "DequantizeLinear"))
+        fold_constants(model, leave=("QuantizeLinear", "DequantizeLinear"), room=GRID)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         infer(model)
 

@@ -74,3 +74,25 @@ def test_constants_are_quantized_where_everything_is(model_of: ModelOf, tmp_path
     assert "three" not in stored
     (output,) = compare(model.SerializeToString(), result.model_path, samples).outputs
     assert output.snr > 25
+
+
+def test_a_grid_made_of_sizes_is_a_constant_where_sizes_are_fixed(model_of: ModelOf, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    weights = {
+        "w": random.normal(size=(4, 3, 1, 1)).astype(np.float32),
+        "three": np.array(3),
+        "zero": np.array(0, np.float32),
+        "one": np.array(1, np.float32),
+        "half": np.array(0.5, np.float32),
+    }
+    nodes = """c = Conv(x, w) s = Shape(x) i = Gather(s, three) e = Cast <to = 1> (i) r = Range(zero, e, one)
+               g = Add(r, half) y = Add(c, g)"""
+    model = model_of("float[n,3,8,8] x", "float y", nodes, weights)
+    samples = Samples(random.normal(size=(16, 3, 8, 8)).astype(np.float32))
+    result = calibrate(model, data=samples, target="qnn", refine=(), output=tmp_path / "out")
+    assert result.model_path is not None
+    assert check(result.model_path, "qnn").clean
+    operators = [node.op_type for node in onnx.load(result.model_path).graph.node if "Linear" not in node.op_type]
+    assert operators == ["Conv", "Add"]
+    (output,) = compare(model.SerializeToString(), result.model_path, samples).outputs
+    assert output.snr > 25
