@@ -27,7 +27,11 @@ from dfq_deploy.weights import encoding_of_weight, room_for_bias
 __all__ = ["METADATA", "integer_io"]
 
 METADATA = "dfq_deploy.integer_io"
-"""Key of the model's metadata under which scales and zero points stand, as JSON by input and output name."""
+"""Key of the model's metadata whose JSON says what the integers mean: ``{"inputs": {NAME: ...}, "outputs": ...}``.
+
+Each entry has its ``type`` (``uint8``...) and ``scale`` and ``zero_point``; or, for pixels, ``mean`` and ``std`` for each
+channel of ``axis``, in units of pixel / 255.
+"""
 
 Floats = NDArray[np.float64]
 
@@ -94,7 +98,7 @@ def integer_io(model: ir.Model, preprocess: Preprocess | None = None) -> tuple[s
             surgeon.dequantize(pixels, axis)
         else:
             surgeon.fold(pixels, quantizers[0], convolutions)
-        described = {"type": "uint8", "pixels": [0, 255], "mean": preprocess.mean, "std": preprocess.std}
+        described = {"type": "uint8", "axis": axis, "mean": preprocess.mean, "std": preprocess.std}
     outputs, kept = _integer_outputs(model.graph)
     drop_unused_initializers(model.graph)
     model.metadata_props[METADATA] = json.dumps({"inputs": {value.name: described}, "outputs": outputs})

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from dfq_deploy import PREPROCESSES, Preprocess, Samples, calibrate, export
+from dfq_deploy import PREPROCESSES, Preprocess, Samples, calibrate, evaluate, export
 from dfq_deploy.errors import ModelError
 from dfq_deploy.exporting import load_quantized
 from dfq_deploy.graph import to_bytes
@@ -75,6 +75,8 @@ def test_the_integer_convolution_reads_the_bytes_themselves(tiny: Tiny, tmp_path
     result = calibrate(tiny(), data=samples, preprocess=preprocess, refine=(), integer_io=True, output=tmp_path / "out")
     path = tmp_path / "out/model.integer.onnx"
     assert path in result.files
+    # The report feeds the file with bytes, and reads it in its own scales.
+    assert result.report["integer_io"]["outputs"][0]["snr_db"] > 25
     assert set(result.report["files"]) == {file.name for file in result.files}
     onnx.checker.check_model(onnx.load(path), full_check=True)
     options = ort.SessionOptions()
@@ -147,6 +149,21 @@ def test_a_phone_gets_the_file_for_bytes_in_its_own_format(tiny: Tiny, tmp_path:
     found = export(source, to="ort", integer_io=True, preprocess=preprocess, output=tmp_path / "net.ort")
     plain = run(source.read_bytes(), floats)
     assert noise(run(found.files[0].read_bytes(), BYTES), plain) < 0.02
+
+
+@pytest.mark.parametrize("target", ["cpu", "nnapi"])
+def test_evaluate_feeds_and_reads_integers(tiny: Tiny, tmp_path: Path, target: str) -> None:
+    preprocess = PREPROCESSES["minus-one-one"]
+    samples = Samples(preprocess.apply(PICTURES))
+    onnx.save(tiny(), tmp_path / "net.onnx")
+    out = tmp_path / "out"
+    calibrate(tmp_path / "net.onnx", data=samples, target=target, preprocess=preprocess, output=out, integer_io=True)
+    plain, integer = (
+        evaluate(tmp_path / "net.onnx", out / name, samples).comparison.outputs[0].snr
+        for name in ("model.qdq.onnx", "model.integer.onnx")
+    )
+    assert integer == pytest.approx(plain, abs=2)
+    assert integer > 20
 
 
 def test_an_input_that_is_not_quantized_is_refused(model_of: Tiny) -> None:

@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.evaluation.translation import Translation
 from dfq_deploy.ports import Port, feeds_of, main_port
 from dfq_deploy.samples import Samples
 
@@ -72,7 +73,15 @@ class Runner:
         if not inputs or any(entry.type not in DTYPES for entry in inputs):
             listed = ", ".join(f"{entry.name}: {entry.type}" for entry in inputs) or "none"
             raise ModelError(f"{self.name}: a model whose inputs are numbers is needed (inputs: {listed})")
-        self.ports = [Port(entry.name, DTYPES[entry.type], _dimensions(entry.shape)) for entry in inputs]
+        self._translation = Translation.of(self.session.get_modelmeta().custom_metadata_map)
+        self.ports = [
+            Port(
+                entry.name,
+                "float32" if entry.name in self._translation.inputs else DTYPES[entry.type],
+                _dimensions(entry.shape),
+            )
+            for entry in inputs
+        ]
         main = main_port(self.ports)
         self.output_names: tuple[str, ...] = tuple(entry.name for entry in self.session.get_outputs())
         self.open_outputs = {
@@ -125,18 +134,18 @@ class Runner:
             yield samples.part(np.minimum(index, len(samples) - 1)), count
 
     def feed(self, batch: Samples) -> list[NDArray[Any]]:
-        """The outputs for one batch, as ONNX Runtime gives them.
+        """The outputs for one batch, as ONNX Runtime gives them; a file of integers is fed and read in its own scales.
 
         Raises:
             ModelError: ONNX Runtime fails on it.
             SamplesError: there is nothing for an input.
         """
-        feeds = feeds_of(self.ports, batch.images, batch.extra)
+        feeds = self._translation.to_integers(feeds_of(self.ports, batch.images, batch.extra))
         try:
             outputs: list[NDArray[Any]] = self.session.run(None, feeds)
         except Exception as problem:  # as above
             raise ModelError(f"{self.name}: ONNX Runtime fails on it ({_reason(problem)})") from None
-        return outputs
+        return self._translation.to_floats(self.output_names, outputs)
 
     def _refuse(self, name: str, output: NDArray[Any]) -> None:
         if output.dtype.kind in "fiub" and not np.isfinite(output).all():
