@@ -2,22 +2,25 @@
 
 Every file is public and none is part of this repository; ``--sources`` prints how to get each into FOLDER/NAME.onnx.
 For each: the twin's largest difference from ONNX Runtime, over the largest output; ``calibrate`` with synthesized
-samples (its refusal where there is one), loaded and run by ONNX Runtime; the share of weighted operators in integer
-kernels; and what ``evaluate`` says of each output, signal to noise in dB, on inputs that calibration never saw
-(:mod:`benchmarks.inputs`) and, in brackets, on the synthesized samples that were held out. Prints Markdown.
+samples (its refusal where there is one), loaded and run by ONNX Runtime; how many of the convolutions and matrix
+products ONNX Runtime computes in integers, counted in the graph that it has optimized; and what ``evaluate`` says of
+each output, signal to noise in dB, on inputs that calibration never saw (:mod:`benchmarks.inputs`) and, in brackets, on
+the synthesized samples that were held out. Prints Markdown.
 
-usage: python -m benchmarks.models --folder FOLDER [--only NAME ...] [--synth procedural] [--samples 24] [--held 6]
+usage: python -m benchmarks.models --folder FOLDER [--only NAME ...] [--synth procedural] [--samples 16] [--held 6]
        python -m benchmarks.models --sources
 """
 
 import argparse
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import torch
 
@@ -63,6 +66,8 @@ class Case:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
+INTEGERS = ("QLinearConv", "QGemm", "QLinearMatMul", "MatMulIntegerToFloat", "ConvInteger", "MatMulInteger")
+FLOATS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul")
 PIP = "pip download --no-deps"
 GIT = "git clone https://github.com"
 RAPIDOCR = f"{PIP} rapidocr-onnxruntime==1.4.4"
@@ -104,12 +109,24 @@ MODELS = (
         "outputs/unet.onnx", "bands", Preprocess((0.0,) * 4, (1.0,) * 4),
     ),
     Case(
+        "hand_landmark", "keypoints of a hand (0BSD repository)", f"{GIT}/placrosse/Zaru",
+        "3rdparty/onnx/hand_landmark_lite.onnx", "photographs", ZERO_ONE,
+    ),
+    Case(
+        "face_landmark", "keypoints of a face, PRelu (0BSD repository)", f"{GIT}/placrosse/Zaru",
+        "3rdparty/onnx/face_landmark.onnx", "photographs", ZERO_ONE,
+    ),
+    Case(
         "basic_pitch", "audio to notes (Apache-2.0)", f"{PIP} basic-pitch==0.4.0",
         "basic_pitch/saved_models/icassp_2022/nmp.onnx", "tones", ranges={"serving_default_input_2:0": (-1, 1)},
     ),
     Case(
         "silero_vad", "speech detector, LSTM (MIT)", SILERO, "silero_vad/data/silero_vad_16k_sequence.onnx", "tones",
         shapes={"input": (16, 576)}, ranges={"input": (-1, 1)},
+    ),
+    Case(
+        "akiki_vad", "speech detector, GRU (Apache-2.0)", f"{PIP} akiki==0.0.6", "akiki/models/akiki-vad.onnx",
+        "tones", ranges={"audio_with_context": (-1, 1)},
     ),
     Case(
         "magika", "file types from bytes (Apache-2.0)", f"{PIP} magika==1.0.3",
@@ -130,7 +147,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="holds NAME.onnx for each model")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--synth", default="procedural", help="the synthesis method")
-    parser.add_argument("--samples", type=int, default=24, help="how many are synthesized")
+    parser.add_argument("--samples", type=int, default=16, help="how many are synthesized")
     parser.add_argument("--held", type=int, default=6, help="how many inputs to measure on")
     parser.add_argument("--sources", action="store_true", help="only print where each file is from")
     args = parser.parse_args()
@@ -177,7 +194,9 @@ def _twin_error(path: Path, case: Case, held: Samples) -> float:
     size = rows[0] if rows is not None and len(rows) and isinstance(rows[0], int) else 1
     some = held.part(slice(0, size))
     feeds = feeds_of(graph.ports(loaded), some.images, some.extra)
-    wanted = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    wanted = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, feeds)
     twin = Twin.from_model(loaded)
     with torch.no_grad():
         given = twin.run({name: torch.from_numpy(array) for name, array in feeds.items()})
@@ -201,15 +220,26 @@ def _quantized(path: Path, case: Case, held: Samples, args: argparse.Namespace) 
         if result.model_path is None:
             raise DfqError("calibrate wrote no model")
         found = evaluate(path, result.model_path, held)
-        kept = len(result.report["left_float"])
-    weighted = inspect(path, input_shapes=case.shapes or None).weighted
+        kernels = _kernels(result.model_path, Path(folder) / "optimized.onnx")
     synthesized = {entry["name"]: entry["snr_db"] for entry in result.report["comparison"]["outputs"]}
     noise = [
         f"{entry['name']}: {_decibel(entry['snr_db'])} ({_decibel(synthesized.get(entry['name']))})"
         for entry in found.comparison.to_json()["outputs"]
     ]
     sizes = f"{found.float_bytes / 1e6:.1f} to {found.quantized_bytes / 1e6:.1f}"
-    return [f"ok, {result.report['samples']['method']}", f"{weighted - kept}/{weighted}", sizes, "<br>".join(noise)]
+    return [f"ok, {result.report['samples']['method']}", kernels, sizes, "<br>".join(noise)]
+
+
+def _kernels(path: Path, optimized: Path) -> str:
+    """Convolutions and matrix products in integer kernels, of all."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(optimized)
+    ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    names = Counter(node.op_type for node in onnx.load(optimized).graph.node)
+    integers = sum(names[name] for name in INTEGERS)
+    return f"{integers}/{integers + sum(names[name] for name in FLOATS)}"
 
 
 def _decibel(value: float | None) -> str:

@@ -13,6 +13,9 @@ from dfq_deploy.rules import UNBOUNDED, Limits, name_of
 
 __all__ = ["saturations"]
 
+MARGIN = 1 / 16
+"""Of the distance from zero, which every encoding holds exactly: half a step of a range up to 30 times as wide."""
+
 DEPTH = 8
 """Operators that are followed: a hard swish of any exporter, with a scale and a shift before it, has fewer."""
 
@@ -25,9 +28,16 @@ def saturations(values: Collection[ir.Value]) -> dict[str, Limits]:
     HardSigmoid, which is zero below some point, however it is scaled after) is zero below that point: a hard swish as
     exporters write it; (4) what several nodes read matters wherever it matters to one of them, and what leaves the
     graph matters everywhere.
+
+    A margin is left, since an encoding moves by up to half a step when its zero point is rounded: where it ended inside
+    of -3, a hard swish would turn all that is clipped into the same small number instead of zero.
     """
     found = {name_of(value): _matters(value, DEPTH) for value in values}
-    return {name: limits for name, limits in found.items() if limits != UNBOUNDED}
+    return {
+        name: (low - MARGIN * abs(low), high + MARGIN * abs(high))
+        for name, (low, high) in found.items()
+        if (low, high) != UNBOUNDED
+    }
 
 
 def _matters(value: ir.Value, depth: int) -> Limits:
