@@ -48,7 +48,10 @@ class Synthesizer(Protocol):
     summary: ClassVar[str]
     """One line for ``dfq-deploy methods``, with the source."""
     needs_statistics: ClassVar[bool]
-    """True if at least one BatchNormalization must be left in the teacher."""
+    """True if at least one BatchNormalization must be left in the teacher.
+
+    A method without this is handed no teachers, unless it has ``needs_twin = True`` besides.
+    """
 
     def synthesize(
         self, teachers: "Sequence[Twin]", request: "SynthesisRequest", progress: Progress = SILENT

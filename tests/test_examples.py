@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dfq_deploy.cli import main as dfq_deploy
 from examples.digits import data, demo, train
 from examples.digits.network import DigitNet
+from examples.digits_vit import train as train_vit
 
 
 def _scores(path: Path, images: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -102,3 +103,25 @@ def test_demo_from_end_to_end(tmp_path: Path) -> None:
     assert {"model.qdq.onnx", "encodings.json", "samples.npz", "samples.png", "report.json", "report.html"} <= {
         path.name for path in tmp_path.iterdir()
     }
+
+
+def test_the_transformer_is_small_and_reads_digits(checkout: Path) -> None:
+    path = checkout / "examples/digits_vit/digits_vit.onnx"
+    assert path.stat().st_size < 400_000
+    operators = _operators(path)
+    assert operators.count("Softmax") == 3
+    assert operators.count("BatchNormalization") == 0
+    pictures = data.held_out()
+    scores = _scores(path, data.PREPROCESS.apply(pictures.images))
+    assert 100 * (scores.argmax(1) == pictures.labels).mean() == pytest.approx(99.2)
+
+
+def test_the_transformer_learns_and_is_exported(tmp_path: Path) -> None:
+    few = data.Pictures(data.training().images[:128], data.training().labels[:128])
+    network, losses = train_vit.train(few, epochs=12)
+    assert losses[-1] < 0.9 * losses[0]
+    train_vit.export(network, tmp_path / "vit.onnx")
+    images = data.PREPROCESS.apply(few.images[:5])
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    np.testing.assert_allclose(_scores(tmp_path / "vit.onnx", images), expected, atol=1e-4)

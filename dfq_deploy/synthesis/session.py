@@ -114,7 +114,8 @@ def synthesize_from(
     )
     if student is not None:
         request = replace(request, student=partial(student, request, extra))
-    twins = [teacher_of(source, extra, request.device) for source in sources] if method.needs_statistics else []
+    needs_twins = method.needs_statistics or getattr(method, "needs_twin", False)
+    twins = [teacher_of(source, extra, request.device) for source in sources] if needs_twins else []
     if twins and (main.shape or (None,))[0] is not None and not takes_batches(twins[0], request.shape, request.device):
         notes = (
             *notes,

@@ -17,7 +17,7 @@ from dfq_deploy.files import replacing
 from examples.digits import data
 from examples.digits.network import DigitNet
 
-__all__ = ["accuracy", "export", "main", "train"]
+__all__ = ["accuracy", "batches", "export", "main", "train"]
 
 EPOCHS = 40
 BATCH = 64
@@ -30,7 +30,7 @@ def _inputs(pictures: data.Pictures) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(data.PREPROCESS.apply(pictures.images)), torch.from_numpy(pictures.labels)
 
 
-def _batches(pictures: data.Pictures, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def batches(pictures: data.Pictures, generator: torch.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Shuffled batches, each moved by up to SHIFT pixels; what comes in from the side is black."""
     images, labels = _inputs(pictures)
     black = float(data.PREPROCESS.bounds(1)[0][0])
@@ -59,7 +59,7 @@ def train(pictures: data.Pictures, epochs: int = EPOCHS, seed: int = 0) -> tuple
     means = []
     for _ in range(epochs):
         losses = []
-        for images, labels in _batches(pictures, generator):
+        for images, labels in batches(pictures, generator):
             loss = functional.cross_entropy(network(images), labels)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
