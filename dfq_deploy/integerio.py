@@ -29,8 +29,8 @@ __all__ = ["METADATA", "integer_io"]
 METADATA = "dfq_deploy.integer_io"
 """Key of the model's metadata whose JSON says what the integers mean: ``{"inputs": {NAME: ...}, "outputs": ...}``.
 
-Each entry has its ``type`` (``uint8``...) with ``scale`` and ``zero_point``; or, for pixels, with ``mean`` and ``std`` for
-each channel of ``axis``, in units of pixel / 255.
+Each entry has its ``type`` (``uint8``...) with ``scale`` and ``zero_point``; or, for pixels, with ``mean`` and ``std``
+for each channel of ``axis``, in units of pixel / 255.
 """
 
 Floats = NDArray[np.float64]
