@@ -36,7 +36,6 @@ __all__ = ["finetune"]
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
 @click.option("--method", metavar="NAME", help="The calibrator that training starts from.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
-@click.option("--resume", is_flag=True, help="Go on where the same command was interrupted.")
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
 @preprocess_options
@@ -68,6 +67,7 @@ def finetune(
         raise click.UsageError("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.")
     widths = _bits(bits, edge_bits)
     from dfq_deploy.cli.display import display
+    from dfq_deploy.cli.resuming import resumable
     from dfq_deploy.cli.show import show_calibration
     from dfq_deploy.qat.session import finetune as train
     from dfq_deploy.targets import find_target
@@ -78,7 +78,7 @@ def finetune(
     shapes = dict(options["input_shapes"])
     folder = output or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
-    with display(shell) as progress:
+    with display(shell) as progress, resumable(folder.with_name(f"{folder.name}.unfinished")):
         try:
             result = train(
                 model,
@@ -97,6 +97,8 @@ def finetune(
                 resume=resume,
                 input_shapes=shapes,
                 input_ranges=dict(options["input_ranges"]),
+                verifier=options["verifier"],
+                tolerance=options["tolerance"],
                 progress=progress,
             )
         except KeyboardInterrupt:

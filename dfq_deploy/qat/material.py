@@ -1,7 +1,9 @@
 """Where a student's samples come from: a method or a file, or a source that goes on drawing them."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -12,19 +14,20 @@ from numpy.typing import NDArray
 from dfq_deploy import graph, plugins
 from dfq_deploy.contracts import Generative, Source, Synthesizer
 from dfq_deploy.errors import ModelError
+from dfq_deploy.pipeline import synthesize
 from dfq_deploy.ports import main_port, others
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.quantize import student_maker
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.synthesis.session import pick_device, synthesize_from
+from dfq_deploy.synthesis.session import pick_device
 from dfq_deploy.synthesis.teacher import teacher_of
 from dfq_deploy.targets import Target
 
 if TYPE_CHECKING:
     from dfq_deploy.bits import Bits
     from dfq_deploy.synthesis.drawing import InputRanges
+    from dfq_deploy.teachers import TeacherSource
 
 __all__ = ["Material", "as_fed", "default_count", "generative"]
 
@@ -43,6 +46,7 @@ class Material:
         data: samples that are given.
         count: number of samples; None leaves it to the size of the input.
         target, bits: what the student of methods that need one is made for.
+        verifier, tolerance, unfinished: as :func:`dfq_deploy.synthesize` takes them.
     """
 
     model: ir.Model
@@ -56,21 +60,34 @@ class Material:
     ranges: "InputRanges | None"
     target: Target
     bits: "Bits"
+    verifier: "TeacherSource | None" = None
+    tolerance: float | None = None
+    unfinished: Path | None = None
 
-    def synthesize(self, progress: Progress = SILENT) -> Samples:
-        """A fixed set."""
-        return synthesize_from(
+    def synthesize(self, resume: bool = False, progress: Progress = SILENT) -> Samples:
+        """A fixed set; ``resume`` goes on from what ``unfinished`` holds."""
+        return synthesize(
             self.model,
-            self.synth,
-            self.teachers,
+            synth=self.synth,
+            teachers=self.teachers,
             count=self.count or default_count(graph.sample_shape(self.model)),
             preprocess=self.preprocess,
+            target=self.target.name,
+            bits=self.bits,
             seed=self.seed,
             device=self.device,
-            ranges=self.ranges,
-            student=student_maker(self.model, self.target, self.bits),
+            input_ranges=self.ranges,
+            verifier=self.verifier,
+            tolerance=self.tolerance,
+            unfinished=self.unfinished,
+            resume=resume,
             progress=progress,
         )
+
+    def forget(self) -> None:
+        """The samples are safe: remove what an interrupted synthesis would go on from."""
+        if self.unfinished is not None and self.unfinished.exists():
+            shutil.rmtree(self.unfinished)
 
     def source(self, rank: int, *, trained: bool, progress: Progress = SILENT) -> Source:
         """A source of the method's own, up to where a student joins, or untrained; each process has one.

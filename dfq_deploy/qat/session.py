@@ -63,6 +63,8 @@ def finetune(
     input_shape: tuple[int, ...] | None = None,
     input_shapes: InputShapes | None = None,
     input_ranges: "InputRanges | None" = None,
+    verifier: "TeacherSource | None" = None,
+    tolerance: float | None = None,
     progress: Progress = SILENT,
 ) -> Calibration:
     """Train the quantized network to say what ``model`` says, on samples that are synthesized, or given as ``data``.
@@ -79,7 +81,7 @@ def finetune(
         recipe: schedule, rates and losses; None is what measures best.
         output: the folder for the results, and for checkpoints until they are there.
         resume: go on from the checkpoint in ``output``; the result is the same, bit for bit, as without the break.
-        teachers, count, preprocess, seed, device, input_shape, input_shapes, input_ranges: as
+        teachers, count, preprocess, seed, device, input_shape, input_shapes, input_ranges, verifier, tolerance: as
             :func:`dfq_deploy.calibrate` takes them.
 
     Raises:
@@ -100,7 +102,10 @@ def finetune(
     named = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
     model = exported(model, input_shape)
     source = graph.load(model, input_shapes=input_shapes)
-    material = Material(source, named, synth or "", data, count, preprocess, seed, device, input_ranges, chosen, widths)
+    material = Material(
+        source, named, synth or "", data, count, preprocess, seed, device, input_ranges, chosen, widths,
+        verifier, tolerance, None if output is None else output.with_name(f"{output.name}.unfinished"),
+    )  # fmt: skip
     with joined(device) as processes:
         first, clock = processes.rank == 0, Clock()
         shown = progress if first else SILENT
@@ -157,6 +162,7 @@ def _call(material: Material, recipe: Recipe, method: str, processes: Processes)
         "synth": str(material.synth),
         "data": None if data is None else sha256(np.ascontiguousarray(data.images).data).hexdigest()[:16],
         "samples": material.count,
+        "tolerance": material.tolerance,
         "bits": str(material.bits),
         "target": material.target.name,
         "method": method,
@@ -186,20 +192,22 @@ class _Gathered:
 def _gathered(
     material: Material, processes: Processes, checkpoints: Checkpoints | None, resume: bool, progress: Progress
 ) -> _Gathered:
-    before = checkpoints.samples() if resume and checkpoints is not None else None
+    unfinished = material.unfinished is not None and material.unfinished.exists()
+    before = checkpoints.samples() if resume and checkpoints is not None and not unfinished else None
     state = checkpoints.state() if resume and checkpoints is not None else None
     source = None
     if material.data is None and generative(material.synth) is not None:
         source = material.source(processes.rank, trained=state is None, progress=progress)
 
     def make() -> Samples:
-        return material.synthesize(progress) if source is None else material.drawn(source)
+        return material.synthesize(resume, progress) if source is None else material.drawn(source)
 
     samples = before or material.data or processes.made_once(make)
     refuse_misfit(material.model, samples)
     kept_by = checkpoints if processes.rank == 0 else None
-    if kept_by is not None and not resume:
+    if kept_by is not None and before is None:
         kept_by.begin(samples)
+        material.forget()
     return _Gathered(samples, source, state, kept_by)
 
 

@@ -1,0 +1,207 @@
+"""Top-1 below eight bits, as a Markdown table: fine-tuned without data, fine-tuned on real data, and not fine-tuned.
+
+usage: python -m benchmarks.lowbit [--zoo FOLDER] [--models NAME...] [--bits w5a5...] [--seeds N...] [--rows NAME...]
+                                   [--synth NAME] [--samples N] [--steps N] [--cache FOLDER] [--device NAME]
+
+Every layer has the bits of its column, the first and the last too; the input has 8, the outputs are float. The
+schedule is fixed, the last student is measured, and the images that are measured on decide nothing.
+
+=============  ====================================================================================
+row            what it is
+=============  ====================================================================================
+data-free      ``dfq_deploy.finetune`` on samples made from the model alone
+real           the ceiling: the same schedule on 3,044 CIFAR-10 training images (CIFAR-10 models only)
+ptq            the floor: ranges by mse on the same samples as data-free, no refinement
+=============  ====================================================================================
+
+With --cache each result is kept in FOLDER/results.jsonl at once, samples and unfinished trainings beside it, and a
+later call goes on from there. A drop is the mean over the model's data sets.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from tempfile import TemporaryDirectory
+
+from benchmarks.published import PUBLISHED
+from benchmarks.scoring import keep, kept, score
+from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
+from dfq_deploy import Recipe, Samples, calibrate, finetune
+from dfq_deploy.pipeline import synthesize
+
+MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd"]
+BITS = ["w5a5", "w4a4", "w3a3"]
+ROWS = ["ptq", "data-free", "real"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One quantized file on one data set.
+
+    Args:
+        row: of the table in the module's docstring.
+        synth: the method that made the samples; empty for real images.
+        steps: of fine-tuning; 0 for ptq.
+        float_top1, top1, agreement: percent.
+        size: bytes of the quantized file, as a part of the float one's.
+        seconds: that fine-tuning or calibration took, without synthesis.
+    """
+
+    model: str
+    bits: str
+    row: str
+    synth: str
+    seed: int
+    steps: int
+    dataset: str
+    images: int
+    float_top1: float
+    top1: float
+    agreement: float
+    size: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Args:
+        cache: the folder that results, samples and unfinished trainings are kept in.
+        samples: number of synthesized ones.
+    """
+
+    bits: list[str]
+    seeds: list[int]
+    rows: list[str]
+    synth: str
+    samples: int
+    recipe: Recipe
+    cache: Path
+    device: str
+
+    def cases(self, model: ZooModel) -> Iterator[tuple[str, str, int]]:
+        """Bits, row and seed of every file; all seeds at w4a4, the first one elsewhere."""
+        for row in self.rows:
+            if row == "real" and not model.evaluation[0].startswith("cifar10"):
+                continue
+            for bits in self.bits:
+                for seed in self.seeds if bits == "w4a4" and row == "data-free" else self.seeds[:1]:
+                    yield bits, row, seed
+
+
+def samples_of(model: ZooModel, plan: Plan, seed: int) -> Samples:
+    """Synthesized samples, made once for all bit widths."""
+    path = plan.cache / f"{model.name}-{plan.synth}-{plan.samples}-{seed}.npz"
+    if path.exists():
+        return Samples.load(path)
+    made = synthesize(
+        model.bn, synth=plan.synth, count=plan.samples, preprocess=model.preprocess, seed=seed, device=plan.device
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.save(path)
+    return made
+
+
+def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Path) -> float:
+    """Write the file of one case into ``folder``; the seconds that it took."""
+    samples = Samples(model.images("cifar10_train").images) if row == "real" else samples_of(model, plan, seed)
+    started = time.perf_counter()
+    if row == "ptq":
+        calibrate(model.bn, data=samples, bits=bits, refine=(), preprocess=model.preprocess, output=folder)
+    else:
+        finetune(
+            model.bn,
+            data=samples,
+            bits=bits,
+            recipe=plan.recipe,
+            preprocess=model.preprocess,
+            seed=seed,
+            device=plan.device,
+            output=folder,
+            resume=(folder / "checkpoint.json").exists(),
+        )
+    return time.perf_counter() - started
+
+
+def measured(model: ZooModel, plan: Plan, done: list[Result]) -> Iterator[Result]:
+    """The cases that are not yet done, on every data set of the model."""
+    known = {(r.model, r.bits, r.row, r.synth, r.seed, r.steps, r.dataset) for r in done}
+    for bits, row, seed in plan.cases(model):
+        synth, steps = "" if row == "real" else plan.synth, 0 if row == "ptq" else plan.recipe.steps
+        left = [name for name in model.evaluation if (model.name, bits, row, synth, seed, steps, name) not in known]
+        if not left:
+            continue
+        folder = plan.cache / f"{model.name}-{bits}-{row}-{plan.synth}-{seed}-{steps}"
+        seconds = made(model, plan, bits, row, seed, folder)
+        path = folder / "model.qdq.onnx"
+        size = path.stat().st_size / model.bn.stat().st_size
+        for dataset in left:
+            found = score(model, dataset, _nothing, path, real=False)
+            yield Result(
+                model.name, bits, row, synth, seed, steps, dataset, found.images,
+                found.float_top1, found.top1, found.agreement, size, seconds,
+            )  # fmt: skip
+
+
+def _nothing(_: Samples, path: Path) -> None:
+    raise FileNotFoundError(path)
+
+
+def table(results: list[Result], bits: list[str]) -> str:
+    """Markdown: drops of top-1 in points, by model and row; several seeds as smallest to largest."""
+    lines = ["| model | row | " + " | ".join(bits) + " |", "|---|---|" + "---|" * len(bits)]
+    for model, row in dict.fromkeys((r.model, r.row) for r in results):
+        cells = [_cell([r for r in results if (r.model, r.row, r.bits) == (model, row, width)]) for width in bits]
+        lines.append(f"| {model} | {row} | " + " | ".join(cells) + " |")
+    for entry in PUBLISHED:
+        drops = [entry.drop(width) for width in bits]
+        cells = ["" if drop is None else f"{drop:.2f}" for drop in drops]
+        lines.append(f"| {entry.network}, published | {entry.method} | " + " | ".join(cells) + " |")
+    note = "Drops of top-1 in points. Published figures are on other test images, and from other float models."
+    return "\n".join([*lines, "", note])
+
+
+def _cell(results: list[Result]) -> str:
+    seeds = sorted({r.seed for r in results})
+    drops = [mean(r.float_top1 - r.top1 for r in results if r.seed == seed) for seed in seeds]
+    if not drops:
+        return ""
+    least, most = f"{min(drops):.2f}", f"{max(drops):.2f}"
+    return least if len(drops) == 1 else f"{least} to {most} (mean {mean(drops):.2f}, {len(drops)} seeds)"
+
+
+def main() -> None:
+    """Measure what is not yet measured, then print the whole table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--bits", nargs="*", default=BITS)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--rows", nargs="*", default=ROWS, choices=ROWS)
+    parser.add_argument("--synth", default="deepinversion")
+    parser.add_argument("--samples", type=int, default=2048)
+    parser.add_argument("--steps", type=int, default=Recipe().steps)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--device", default="auto")
+    args = parser.parse_args()
+    with TemporaryDirectory() as temporary:
+        cache = args.cache or Path(temporary)
+        recipe = Recipe(steps=args.steps)
+        plan = Plan(args.bits, args.seeds, args.rows, args.synth, args.samples, recipe, cache, args.device)
+        results = kept(cache / "results.jsonl", Result)
+        for model in models(args.zoo, args.models):
+            for result in measured(model, plan, results):
+                print(result, file=sys.stderr, flush=True)
+                results.append(result)
+                keep(cache / "results.jsonl", result)
+    steps = {args.steps, 0}
+    print(table([r for r in results if r.model in args.models and r.steps in steps], args.bits))
+
+
+if __name__ == "__main__":
+    main()
