@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.scoring import keep, kept, score
+from benchmarks.scoring import REAL, keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Samples, calibrate
 from dfq_deploy.checking import check
@@ -119,17 +119,22 @@ def in_openvino(
         return None, None
     from dfq_deploy.evaluation.runner import Runner
 
-    images = model.images(dataset)
-    step = 1 if args.limit is None else max(1, len(images) // args.limit)
-    images = images.part(slice(None, None if args.limit is None else step * args.limit, step))
+    right, same, total = 0, 0, 0
     compiled = openvino.Core().compile_model(str(path), "CPU")
-    theirs: NDArray[np.int64] = np.concatenate([
-        np.asarray(compiled(images.images[start : start + 64])[0]).argmax(1) for start in range(0, len(images), 64)
-    ])  # fmt: skip
-    (scores,) = Runner(path).run(images)
-    assert isinstance(scores, np.ndarray)
-    assert images.labels is not None
-    return 100 * float((theirs == images.labels).mean()), 100 * float((theirs == scores.argmax(1)).mean())
+    runner = Runner(path)
+    for _, images in model.folds(dataset, REAL):  # as score() takes them
+        step = 1 if args.limit is None else max(1, len(images) // args.limit)
+        measured_on = images.part(slice(None, None if args.limit is None else step * args.limit, step))
+        inputs = measured_on.images
+        theirs: NDArray[np.int64] = np.concatenate([
+            np.asarray(compiled(inputs[start : start + 64])[0]).argmax(1) for start in range(0, len(inputs), 64)
+        ])  # fmt: skip
+        (scores,) = runner.run(measured_on)
+        assert isinstance(scores, np.ndarray)
+        right += int((theirs == measured_on.labels).sum())
+        same += int((theirs == scores.argmax(1)).sum())
+        total += len(measured_on)
+    return 100 * right / total, 100 * same / total
 
 
 def table(rows: list[Row]) -> str:
