@@ -11,7 +11,7 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.placement import Placement
 from dfq_deploy.targets import Target
 
-__all__ = ["EXPORTS", "Advice", "input_advice", "statistics_advice", "target_advice", "twin_advice"]
+__all__ = ["EXPORTS", "Advice", "input_advice", "statistics_advice", "target_advice", "target_notes", "twin_advice"]
 
 EXPORTS = (
     'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=True, optimize=False)',
@@ -73,13 +73,17 @@ def twin_advice(unknown: tuple[tuple[str, str], ...], refusal: str) -> Iterable[
         yield Advice(f"the twin cannot be built: {refusal}", "use --synth procedural, or real images with --data")
 
 
-def target_advice(left: int, placement: Placement, target: Target) -> Iterable[Advice]:
-    """What stays float on the target; ``left`` BatchNormalization nodes are left after folding."""
+def target_notes(left: int) -> Iterable[str]:
+    """What costs little on the target; ``left`` BatchNormalization nodes are left after folding."""
     if left:
-        yield Advice(
-            f"{left} BatchNormalization node(s) neither fold into a convolution nor run in integers, and stay float",
-            "it costs some speed, not accuracy",
+        yield (
+            f"{left} BatchNormalization node(s) neither fold into a convolution nor run in integers, and stay float: "
+            "it costs some speed, not accuracy"
         )
+
+
+def target_advice(placement: Placement, target: Target) -> Iterable[Advice]:
+    """What stays float on the target."""
     if not placement.weights:
         yield Advice(
             f"nothing in it can be quantized for {target.runtime}: no weighted operator has a kernel for integers",

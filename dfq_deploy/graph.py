@@ -3,6 +3,7 @@
 The model is an :class:`onnx_ir.Model` everywhere after :func:`load`.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -38,6 +39,7 @@ __all__ = [
     "ports",
     "sample_shape",
     "score_count",
+    "shown_dimension",
     "shown_shape",
     "to_bytes",
     "to_proto",
@@ -47,6 +49,9 @@ __all__ = [
 
 InputShapes: TypeAlias = Mapping[str, Sequence[int]]
 """Input name -> shape with the batch, e.g. ``{"image": (1, 3, 224, 224)}``."""
+
+MADE_UP = re.compile(r"unk__\d+|p2o\.DynamicDimension\.\d+|\w+_dynamic_axes_\d+|None|s\d+")
+"""Names that tf2onnx, Paddle2ONNX and torch give to dimensions that have none."""
 
 NOTES = "dfq_deploy.notes"
 
@@ -194,7 +199,12 @@ def closed_shape(value: ir.Value) -> tuple[int, ...]:
 
 def shown_shape(value: ir.Value) -> str:
     """The shape for people, ``(batch, 3, side, side)``."""
-    return "unknown" if value.shape is None else f"({', '.join(str(dim) for dim in value.shape)})"
+    return "unknown" if value.shape is None else f"({', '.join(shown_dimension(str(dim)) for dim in value.shape)})"
+
+
+def shown_dimension(dim: str) -> str:
+    """A dimension for people: ``?`` where a converter has made its name up."""
+    return "?" if MADE_UP.fullmatch(dim) else dim
 
 
 def example_shape(value: ir.Value) -> str:

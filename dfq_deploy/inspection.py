@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.advice import Advice, input_advice, statistics_advice, target_advice, twin_advice
+from dfq_deploy.advice import Advice, input_advice, statistics_advice, target_advice, target_notes, twin_advice
 from dfq_deploy.errors import ModelError, UnsupportedOperators
 from dfq_deploy.evaluation.onnxfile import stored_bytes
 from dfq_deploy.folding import fold_batch_normalization
@@ -161,9 +161,9 @@ def inspect(
             *input_advice(loaded),
             *(() if drawn else statistics_advice(bns)),
             *twin_advice(unknown, refusal),
-            *target_advice(left, placement, chosen),
+            *target_advice(placement, chosen),
         ),
-        notes=graph.notes(loaded),
+        notes=(*graph.notes(loaded), *target_notes(left)),
     )
 
 
@@ -192,7 +192,7 @@ def _ports(values: Iterable[ir.Value]) -> tuple[Port, ...]:
             "unknown" if value.dtype is None else value.dtype.name.lower(),
             None
             if value.shape is None
-            else tuple(d if isinstance(d, int) else str(d.value or "?") for d in value.shape),
+            else tuple(d if isinstance(d, int) else graph.shown_dimension(str(d.value)) for d in value.shape),
         )
         for value in values
     )

@@ -148,3 +148,12 @@ def test_what_cannot_be_inspected(tiny: Model) -> None:
     )
     with pytest.raises(ModelError, match="holds NaN or infinity"):
         inspect(model)
+
+
+def test_names_that_a_converter_made_up_are_not_shown(tiny: Model) -> None:
+    for made_up in ("unk__749", "p2o.DynamicDimension.0", "image_dynamic_axes_1", "s26"):
+        assert inspect(tiny(batch=made_up)).inputs[0].shape == ("?", 3, 8, 8)
+    for given in ("batch", "N", "sequence_length"):
+        assert inspect(tiny(batch=given)).inputs[0].shape == (given, 3, 8, 8)
+    (advice,) = inspect(tiny(batch="unk__1", size="unk__2")).advice
+    assert advice.problem == "input 'image': shape (?, 3, ?, ?) is open beyond the batch"

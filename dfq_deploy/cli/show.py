@@ -41,7 +41,8 @@ def page(*parts: RenderableType | None) -> None:
     """Print the parts, without the blanks that tables leave at the ends of lines."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     with console.capture() as captured:
-        console.print(*(part for part in parts if part is not None), sep="\n")
+        # Not cropped: lines to be copied are longer than some terminals, which wrap them.
+        console.print(*(part for part in parts if part is not None), sep="\n", crop=False)
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
 
