@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.files import replacing
 from dfq_deploy.ports import Extra
+from dfq_deploy.room import room
 
 __all__ = ["INPUT", "Samples"]
 
@@ -67,7 +68,7 @@ class Samples:
         """Some of them: a slice, indices or a mask."""
         labels = None if self.labels is None else self.labels[index]
         extra = {name: rows[index] for name, rows in self.extra.items()}
-        return replace(self, images=self.images[index], labels=labels, extra=extra)
+        return replace(self, images=_taken(self.images, index), labels=labels, extra=extra)
 
     def save(self, path: Path) -> None:
         """Write ``images``, and where there are any ``labels``, ``method`` and ``input:NAME`` for each other input of
@@ -114,3 +115,14 @@ class Samples:
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
             raise SamplesError(f"{path}: not a samples file ({problem}); make one with dfq-deploy synthesize") from None
         return cls(images, labels, method, extra=extra)
+
+
+def _taken(images: NDArray[np.float32], index: slice | NDArray[Any]) -> NDArray[np.float32]:
+    """``images[index]``; what is copied goes, block by block, to where there is room for it."""
+    if isinstance(index, slice):
+        return images[index]
+    chosen = np.flatnonzero(index) if index.dtype == np.bool_ else index
+    taken = room((len(chosen), *images.shape[1:]))
+    for first in range(0, len(chosen), BLOCK):
+        taken[first : first + BLOCK] = images[chosen[first : first + BLOCK]]
+    return taken

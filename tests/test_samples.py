@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dfq_deploy import room
 from dfq_deploy.errors import OutputError, SamplesError
 from dfq_deploy.samples import Samples
 
@@ -42,6 +43,21 @@ def test_same_samples_same_file(tmp_path: Path) -> None:
     Samples(IMAGES).save(tmp_path / "one.npz")
     Samples(IMAGES.copy()).save(tmp_path / "two.npz")
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 28])
+def test_a_part_of_a_large_set_finds_room(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    monkeypatch.setattr(room, "IN_MEMORY", limit)
+    images = np.arange(2000, dtype=np.float32).reshape(1000, 2)
+    whole = Samples(images, np.arange(1000))
+    kept = np.arange(1000) % 8 != 7
+    for index in (kept, np.flatnonzero(kept)):
+        part = whole.part(index)
+        np.testing.assert_array_equal(part.images, images[index])
+        assert isinstance(part.images, np.memmap) == (limit == 0)
+        assert part.labels is not None
+        assert part.labels.tolist() == np.arange(1000)[index].tolist()
+    assert np.shares_memory(whole.part(slice(3, 9)).images, images)
 
 
 def test_length() -> None:

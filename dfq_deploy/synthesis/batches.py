@@ -1,7 +1,6 @@
 """Batches of images: how many, with which classes, one after the other, and the set that they make."""
 
 import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,15 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfq_deploy.progress import Progress
+from dfq_deploy.room import room
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.inversion import Inversion
 from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.synthesis.settling import Watch
 
 __all__ = ["Batch", "Part", "batch_sizes", "collect", "descend_all", "parts_of", "spread_targets"]
-
-IN_MEMORY = 1 << 28
-"""Bytes of images above which a set lies in an unnamed temporary file instead of in memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,10 +144,10 @@ def _finished(run: Inversion, part: Part) -> Batch:
 def collect(request: SynthesisRequest, batches: Iterable[Batch], notes: tuple[str, ...] = ()) -> Samples:
     """The set that the batches make; the figures are means over the images.
 
-    Memory does not grow with the number of samples beyond :data:`IN_MEMORY`: a larger set lies in a temporary file
-    that goes when the set does.
+    Memory does not grow with the number of samples beyond :data:`dfq_deploy.room.IN_MEMORY`: a larger set lies in a
+    temporary file that goes when the set does.
     """
-    images = _room((request.count, *request.shape))
+    images = room((request.count, *request.shape))
     labels: list[NDArray[np.float32]] = []
     figures: dict[str, float] = {}
     filled = 0
@@ -163,10 +160,3 @@ def collect(request: SynthesisRequest, batches: Iterable[Batch], notes: tuple[st
             figures[name] = figures.get(name, 0.0) + value * size / request.count
     said = () if request.settling is None else tuple(request.settling.said)
     return Samples(images, np.concatenate(labels) if labels else None, figures=figures, notes=(*notes, *said))
-
-
-def _room(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    if math.prod(shape) * 4 <= IN_MEMORY:
-        return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile() as stream:
-        return np.memmap(stream, np.float32, "w+", shape=shape)

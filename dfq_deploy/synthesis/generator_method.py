@@ -15,6 +15,7 @@ from torch import Tensor
 from dfq_deploy.contracts import Generative, Source
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.room import room
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.generator_file import GeneratorFile
 from dfq_deploy.synthesis.generator_source import GeneratorSource, Loss, Sampler, Training, shares
@@ -228,7 +229,7 @@ def collected(source: GeneratorSource, request: SynthesisRequest, progress: Prog
     """
     generator = torch.Generator().manual_seed(request.seed)
     sizes = shares(request.count, math.ceil(request.count / source.training.batch))
-    images = np.empty((request.count, *request.shape), np.float32)
+    images = room((request.count, *request.shape))
     labels: list[NDArray[np.float32]] = []
     distances: list[float] = []
     hits: list[Tensor] = []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfq_deploy.synthesis import batches
+from dfq_deploy import room
 from dfq_deploy.synthesis.batches import Batch, batch_sizes, collect, parts_of, spread_targets
 from dfq_deploy.synthesis.request import SynthesisRequest
 
@@ -44,7 +44,7 @@ def made(count: int, size: int, side: int) -> Iterator[Batch]:
 
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_set_holds_its_batches_in_order(monkeypatch: pytest.MonkeyPatch, in_memory: bool) -> None:
-    monkeypatch.setattr(batches, "IN_MEMORY", 1 << 28 if in_memory else 0)
+    monkeypatch.setattr(room, "IN_MEMORY", 1 << 28 if in_memory else 0)
     samples = collect(SynthesisRequest(6, (1, 3, 3)), made(3, 2, 3), ("a note",))
     assert samples.images[:, 0, 0, 0].tolist() == [0, 0, 1, 1, 2, 2]
     assert isinstance(samples.images, np.memmap) != in_memory
@@ -60,7 +60,7 @@ def test_figures_are_means_over_the_images() -> None:
 
 
 def test_memory_does_not_grow_with_the_number_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "IN_MEMORY", 0)
+    monkeypatch.setattr(room, "IN_MEMORY", 0)
     peaks = []
     for count in (4, 32):
         tracemalloc.start()
