@@ -65,7 +65,7 @@ class Inspection:
         parameters: number of elements in float initializers.
         inputs, outputs: what is fed and what comes out.
         drawn: a sentence for each input that is drawn by rule instead of synthesized.
-        classes: number of class scores; None where the first output is none.
+        classes: number of class scores; None where there are none, or other outputs beside them.
         operators: how many nodes of each operator, most frequent first.
         batch_normalizations, foldable: how many are left in the graph, and how many of those fold into weights.
         target: the runtime that the next two are about.
@@ -148,7 +148,7 @@ def inspect(
         inputs=_ports(graph.inputs(loaded)),
         outputs=_ports(loaded.graph.outputs),
         drawn=_drawn(loaded),
-        classes=graph.score_count(loaded),
+        classes=graph.score_count(loaded) if len(loaded.graph.outputs) == 1 else None,
         operators=dict(Counter(_operator(node) for node in loaded.graph.all_nodes()).most_common()),
         batch_normalizations=bns,
         foldable=foldable,

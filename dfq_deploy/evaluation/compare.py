@@ -23,7 +23,8 @@ class Comparison:
     Args:
         count: number of samples.
         outputs: one entry for each output, in order.
-        scores: of the first output, where it is one row of class scores for each sample; else None.
+        scores: of the first output, where it is one row of class scores for each sample; else None. A row beside
+            other outputs is taken for coordinates or features, unless the samples have labels.
         left_out: outputs that are not compared, since their size depends on the sample.
     """
 
@@ -75,6 +76,7 @@ def compare(
     whole: dict[str, tuple[int, ...]] = {}
     scores = ScoreTally()
     classes = _classes(samples)
+    classifies = classes is not None or len(first.output_names) == 1
     progress.start("float against quantized", len(samples))
     for part in slices(samples.images):
         chosen = samples.part(part)
@@ -85,7 +87,7 @@ def compare(
                 tallies[name].add(*pair)
             if pairs is None:
                 del tallies[name]
-        if first.output_names[0] in tallies:
+        if classifies and first.output_names[0] in tallies:
             _add_scores(scores, expected[0], found[0], None if classes is None else classes[part])
         progress.advance(len(chosen))
     return Comparison(

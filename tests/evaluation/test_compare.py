@@ -200,6 +200,11 @@ def test_an_output_without_a_batch_is_compared_as_a_whole() -> None:
     # Half of the sum is missing, whatever the sum is: 20 log10(2) dB.
     assert found.outputs[1].snr == pytest.approx(6.0206, abs=1e-3)
     assert found.left_out == ()
+    # Three numbers beside another output may be a point in space, unless there are labels.
+    assert found.scores is None
+    labelled = compare(first.SerializeToString(), second.SerializeToString(), samples(5, labels=True))
+    assert labelled.scores is not None
+    assert labelled.scores.float_top1 == 100
 
 
 @pytest.mark.parametrize("count", [1, 3])
