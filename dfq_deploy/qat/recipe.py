@@ -18,7 +18,8 @@ class Recipe:
 
     Rates are in the parameters' own units, so that the same ones suit all networks: for weights steps of their first
     encoding, for steps their logarithm, for biases what one step of the layer's input moves (in quadrature), for zero
-    points integers. All of them rise in the first ``warmup`` of the schedule and fall along a cosine to zero.
+    points integers. The defaults were chosen on CIFAR-10 training images with resnet20, in runs of 300 steps of 64.
+    All of them rise in the first ``warmup`` of the schedule and fall along a cosine to zero.
 
     Args:
         epochs: passes over the samples; None takes as many as make ``steps``.
@@ -37,8 +38,8 @@ class Recipe:
     epochs: int | None = None
     steps: int = 4000
     batch: int = 128
-    weight_rate: float = 0.01
-    step_rate: float = 1e-3
+    weight_rate: float = 0.02
+    step_rate: float = 2e-3
     bias_rate: float = 0.01
     zero_point_rate: float = 0.01
     optimizer: str = "adam"

@@ -117,7 +117,7 @@ class QuantizedStudent(nn.Module):
             if name not in moved:
                 hooks[name] = shared[leader]
         for name in placement.weights:
-            weight = _Weight(self.twin.initializer(name).detach().clone(), encodings[name])
+            weight = _Weight(self.twin.initializer(name).detach().cpu().clone(), encodings[name])
             self.weights[_key(name)], hooks[name] = weight, weight
             self._names[name] = _key(name)
         for name, (activation, weight_name) in placement.biases.items():
@@ -132,7 +132,7 @@ class QuantizedStudent(nn.Module):
         self.to(device)
 
     def _bias(self, name: str, activation: str, weight: str, integer: bool) -> _Bias:
-        values = self.twin.initializer(name).detach().clone()
+        values = self.twin.initializer(name).detach().cpu().clone()
         of_activation, of_weight = self._members[activation], self.weights[_key(weight)]
         assert isinstance(of_weight, _Weight)
         rows = of_weight.values().detach()
@@ -194,8 +194,8 @@ class QuantizedStudent(nn.Module):
 
 
 def _key(name: str) -> str:
-    """A name for a module: those of torch hold no dots."""
-    return name.replace(".", "\u00b7") or "_"
+    """A name for a module: those of torch hold no dots, and are no attributes of a ModuleDict (``values``)."""
+    return "tensor " + name.replace(".", "\u00b7")
 
 
 def _of_activation(encoding: Encoding, limits: tuple[float, float]) -> FakeQuantizer:

@@ -77,7 +77,7 @@ class Training:
         pause = max(1, self.total // LOOKS)
         shown = {"agreement": self.agreement()}
         while self.step < self.total:
-            loss = self._learn()
+            loss = self.learn()
             self.step += 1
             last = self.step == self.total
             if self.step % pause == 0 or last:
@@ -89,8 +89,8 @@ class Training:
             progress.advance(1, **shown)
         return shown["agreement"]
 
-    def _learn(self) -> Tensor:
-        """One step; the loss, detached."""
+    def learn(self) -> Tensor:
+        """One step of the optimizer, which :meth:`run` counts; the loss, detached."""
         share = self.recipe.share(self.step, self.total)
         for group, rate in zip(self.optimizer.param_groups, self.groups.values(), strict=True):
             group["lr"] = rate.peak * share
