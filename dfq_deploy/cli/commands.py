@@ -293,9 +293,11 @@ def _synthesizer(name: str, options: dict[str, Any]) -> Any:
 
 def _going_on(options: dict[str, Any], unfinished: Path) -> dict[str, Any]:
     """What of synthesis is no option of a method; ``--iterations`` is a fixed number, so no tolerance ends it."""
-    if options["iterations"] is not None and options["tolerance"] is not None:
+    tolerance = options["tolerance"]
+    if options["iterations"] is not None and tolerance:
         raise click.UsageError("--iterations fixes their number, and --tolerance ends them earlier: give one of them.")
-    return {"unfinished": unfinished, **{name: options[name] for name in ("verifier", "tolerance", "resume")}}
+    known = {"tolerance": "auto" if tolerance is None else tolerance or None, "unfinished": unfinished}
+    return {**known, "verifier": options["verifier"], "resume": options["resume"]}
 
 
 def _inputs(options: dict[str, Any]) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from dfq_deploy.ports import Extra, Port, main_port, others
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
+from dfq_deploy.synthesis.choosing import is_paper
 from dfq_deploy.synthesis.drawing import InputRanges, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.synthesis.journal import Journal
 from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.synthesis.settling import Settling, meter_of
+from dfq_deploy.synthesis.settling import AUTO, DEFAULT, Settling, meter_of
 from dfq_deploy.synthesis.teacher import takes_batches, teacher_of
 
 __all__ = ["FALLBACK", "Kept", "StudentMaker", "default_count", "pick_device", "synthesize_from"]
@@ -64,7 +65,7 @@ def synthesize_from(
     ranges: InputRanges | None = None,
     student: StudentMaker | None = None,
     kept: Kept | None = None,
-    tolerance: float | None = None,
+    tolerance: float | str | None = None,
     progress: Progress = SILENT,
 ) -> Samples:
     """Samples for ``model``, from ``teachers`` (or from the model itself where there are none).
@@ -72,7 +73,8 @@ def synthesize_from(
     Args:
         student: called by methods that search for samples on which the quantized network differs.
         kept: where unfinished work is kept; None keeps none.
-        tolerance: of :class:`dfq_deploy.synthesis.settling.Settling`; None lets every descent run to its end.
+        tolerance: of :class:`dfq_deploy.synthesis.settling.Settling`, or ``auto``; None lets every descent run to its
+            end.
 
     Raises:
         ModelError: a teacher does not fit the model, or the graph cannot be inverted.
@@ -123,6 +125,7 @@ def synthesize_from(
             "for better ones export the model with an open batch",
         )
         name, method, twins = FALLBACK, plugins.find("synthesizers", FALLBACK)(), []
+    tolerance = _tolerance(tolerance, method, request)
     if kept is not None:
         facts = _facts(name, method, sources, request, tolerance)
         request = replace(request, journal=Journal(kept.folder, {**facts, **kept.facts}, resume=kept.resume))
@@ -132,6 +135,13 @@ def synthesize_from(
     images = samples.images.transpose(0, 2, 3, 1) if turned else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     return replace(samples, images=images, method=name, notes=(*samples.notes, *notes), extra=extra)
+
+
+def _tolerance(given: float | str | None, method: Synthesizer, request: SynthesisRequest) -> float | None:
+    if given != AUTO:
+        return None if given is None else float(given)
+    fixed = getattr(method, "iterations", None) is not None
+    return None if fixed or not is_paper(getattr(method, "schedule", "short"), request) else DEFAULT
 
 
 def _facts(

@@ -13,10 +13,18 @@ from dfq_deploy.synthesis.inversion import Inversion
 from dfq_deploy.synthesis.precision import autocast
 from dfq_deploy.twin import Hook, Twin
 
-__all__ = ["CHECKS", "Meter", "Settling", "Watch", "meter_of"]
+__all__ = ["AUTO", "CHECKS", "DEFAULT", "Meter", "Settling", "Watch", "meter_of"]
 
 CHECKS = 20
 """In the last stage of a descent, evenly spread: each costs a run forward."""
+
+AUTO = "auto"
+"""The tolerance that suits the schedule: :data:`DEFAULT` on a paper's, none on a short one or a given number."""
+
+DEFAULT = 0.02
+"""Chosen on the digits example (128 images, training digits): with 0.02 to 0.1 the scores' signal to noise at W8A8
+and W4A4 is that of the whole schedule, to 0.8 dB, for 70 to 20 % of its iterations; the statistics come less near.
+"""
 
 PATIENCE = 2
 """Checks in a row with little change that end a descent."""

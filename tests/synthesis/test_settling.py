@@ -12,9 +12,12 @@ from torch import Tensor
 
 from dfq_deploy import graph, synthesize
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.deepinversion import DeepInversion
 from dfq_deploy.synthesis.inversion import Inversion, Stage
-from dfq_deploy.synthesis.settling import Settling, Watch, meter_of
+from dfq_deploy.synthesis.noise import Noise
+from dfq_deploy.synthesis.request import SynthesisRequest
+from dfq_deploy.synthesis.settling import DEFAULT, Settling, Watch, meter_of
 from dfq_deploy.twin import Twin
 
 Model = Callable[..., onnx.ModelProto]
@@ -100,3 +103,26 @@ def test_a_tolerance_beyond_its_limits_is_refused(tolerance: float) -> None:
     meter: Any = None
     with pytest.raises(SamplesError, match=r"^tolerance=.* must lie between 0 and 1, e\.g\. 0\.01$"):
         Settling(meter, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        (DeepInversion(schedule="paper"), DEFAULT),
+        (DeepInversion(schedule="short"), None),
+        (DeepInversion(schedule="paper", iterations=9), None),
+        (Noise(), None),
+    ],
+)
+def test_auto_suits_the_schedule(
+    digits_bn: Path, monkeypatch: pytest.MonkeyPatch, method: Any, expected: float | None
+) -> None:
+    seen: list[float | None] = []
+
+    def synthesize_nothing(self: Any, teachers: Any, request: SynthesisRequest, progress: Any) -> Samples:
+        seen.append(None if request.settling is None else request.settling.tolerance)
+        return Samples(np.zeros((1, 1, 16, 16), np.float32))
+
+    monkeypatch.setattr(type(method), "synthesize", synthesize_nothing)
+    synthesize(digits_bn, synth=method, count=1, tolerance="auto")
+    assert seen == [expected]
