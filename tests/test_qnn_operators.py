@@ -27,7 +27,7 @@ CASES = {
     "classifier": "c = Conv(x, w) r = Relu(c) f = Flatten(r) l = Gemm(f, g, b) y = Softmax(l)",
     "product": "c = Conv(x, w) y = MatMul(c, h)",
     "transposed": "c = Conv(x, w) y = ConvTranspose(c, t)",
-    "residual": "c = Conv <pads = [1,1,1,1]> (x, w) r = Relu(c) d = Sigmoid(c) a = Add(r, d) e = Relu(a) y = Concat <axis = 1> (e, c)",
+    "residual": "c = Conv(x, w) r = Relu(c) d = Sigmoid(c) a = Add(r, d) e = Relu(a) y = Concat <axis = 1> (e, c)",
     "normalized": "c = Conv(x, w) y = LayerNormalization(c, ls, lb)",
 }
 
