@@ -10,6 +10,7 @@ They lie in the folder of the results, and are removed when the results are ther
 """
 
 import json
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,8 +86,8 @@ class Checkpoints:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError) as problem:
-            reason = " ".join(str(problem).split())[:120]
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as problem:
+            reason = str(problem).split(".")[0]
             raise OutputError(f"{path}: the checkpoint cannot be read ({reason}); leave --resume out") from None
         return state
 
