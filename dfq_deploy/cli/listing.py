@@ -106,7 +106,7 @@ def _plain(value: Any) -> Any:
 def show_methods(verbose: bool) -> None:
     """The methods by kind; with ``verbose`` their options too."""
     document = methods_document()
-    flags = {"synthesizers": "--synth", "calibrators": "--method", "exporters": "chosen by --target"}
+    flags = {"synthesizers": "--synth", "calibrators": "--method", "exporters": "export --to, or chosen by --target"}
     parts: list[RenderableType] = []
     for kind, flag in flags.items():
         parts += [title(kind, flag)]
