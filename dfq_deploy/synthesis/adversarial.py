@@ -74,8 +74,8 @@ class Adversarial(GeneratorMethod):
 
     The paper's numbers are not known to this project, nor what its generators look like: these are GDFQ's without
     classes; batch, Adam and the length of ``paper`` are of the order of other generators in the field, and the
-    weights and ``short`` were chosen on the digits of the examples and on CIFAR-10 training images. The statistics are
-    averaged over layers and channels, where the paper adds them up.
+    weights and ``short`` were chosen on the digits of the examples. The statistics are averaged over layers and
+    channels, where the paper adds them up.
 
     Other options: :class:`GeneratorMethod`.
 

@@ -84,7 +84,7 @@ class Dfqf(GeneratorMethod):
     The three losses and the fixed set are the paper's; their weights, their exact form, the generator and the schedule
     are not known to this project. Here the statistics are GDFQ's, the adversarial loss is minus KL(teacher || student)
     against the quantized network as it stands, which joins after a warm-up, the generator is GDFQ's without classes;
-    the numbers were chosen on the digits of the examples and on CIFAR-10 training images.
+    the numbers were chosen on the digits of the examples.
 
     Other options: :class:`GeneratorMethod`.
 
