@@ -7,8 +7,10 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 
 from dfq_deploy import graph
+from dfq_deploy.cli import main
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.teachers import Teacher, read_teacher, renormalized, teacher_named
@@ -78,3 +80,9 @@ def test_what_is_no_preprocess_is_refused(tail: str) -> None:
         SamplesError, match=f"^--teacher 'a.onnx:{tail}': '{tail}' is no preprocess; write imagenet, cif"
     ):
         teacher_named(f"a.onnx:{tail}")
+
+
+def test_a_wrong_preprocess_is_wrong_usage() -> None:
+    result = CliRunner().invoke(main, ["synthesize", "a.onnx", "--method", "lis", "--teacher", "b.onnx:imagnet"])
+    assert result.exit_code == 2
+    assert "Error: --teacher 'b.onnx:imagnet': 'imagnet' is no preprocess; write imagenet" in result.stderr

@@ -102,7 +102,7 @@ class _Teacher(click.ParamType["Teacher | Path"]):
         try:
             return teacher_named(str(value))
         except SamplesError as problem:
-            self.fail(f"{problem}", param, ctx)
+            raise click.UsageError(f"{problem}.") from None
 
 
 def shape_option(command: Decorated) -> Decorated:

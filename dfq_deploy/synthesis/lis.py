@@ -36,13 +36,17 @@ class Lis(Synthesizer):
     is not said below to be chosen otherwise is DeepInversion's, for the size of the image. With one teacher it is
     DeepInversion with mixed data.
 
+    Tried with 96 images and 100 iterations of ResNet-20, ResNet-56 and WRN-16-1 for another ResNet-20, W4A4, one seed,
+    on CIFAR-10 training images: 8.2 dB signal to noise and 93.7 % of the float classes with two teachers a batch and
+    mixing, 8.4 dB and 93.3 % without mixing; each teacher's own set 7.9, 7.1 and 8.0 dB, 91.8, 89.2 and 92.3 %.
+
     Args:
         schedule, iterations, learning_rate, class_weight, feature_weight, first_multiplier, tv_l2, l2, jitter, flip,
             hard: as ``deepinversion`` has them; ``paper`` and ``short`` are its schedules.
         batch: largest number of images that are inverted together: 64, or 32 large ones, so that a small set draws
-            teachers several times (chosen here).
-        together: largest number of teachers of a batch (chosen here).
-        mixing: share of the iterations that mix (chosen here).
+            teachers several times (chosen for that, not by experiment).
+        together: largest number of teachers of a batch; 2 takes twice the time of one.
+        mixing: share of the iterations that mix; no clear gain was seen, and it is in MixMix.
     """
 
     schedule: str = "auto"
