@@ -209,17 +209,25 @@ def test_what_is_not_there_ends_with_1(here: Path, net: Path, tiny: Model, words
 def test_synthesize_writes_samples_and_picture(here: Path, net: Path) -> None:
     result = run("synthesize", net.name, "--method", "noise", "--option", "distribution=gaussian", "--samples", "50")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == [
-        "50 samples  3 x 8 x 8, noise",
-        "  wrote  net-samples.npz",
-        "  wrote  net-samples.png",
-    ]
+    head, *figures = result.stdout.splitlines()
+    assert head == "50 samples  3 x 8 x 8, noise"
+    assert [line.split()[0] for line in figures] == [
+        "statistics", "classes", "confidence", "diversity", "wrote", "wrote",
+    ]  # fmt: skip
+    assert figures[-2:] == ["  wrote       net-samples.npz", "  wrote       net-samples.png"]
     assert re.fullmatch(r"noise: \d+ in 0\.\d s\n", result.stderr)
     images = Samples.load(here / "net-samples.npz").images
     assert images.shape == (50, 3, 8, 8)
     assert abs(images.mean()) < 0.05
     assert abs(images.std() - 1) < 0.05
     assert (here / "net-samples.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_verifier_is_asked(here: Path, net: Path) -> None:
+    arguments = ("synthesize", net.name, "--method", "noise", "--samples", "4", "--verifier", net.name)
+    found = json.loads(run(*arguments, "--json", "-q").stdout)
+    assert found["figures"]["verifier_agreement"] == 1
+    assert "verifier    100 % get the same class from the second network" in run(*arguments).stdout
 
 
 def test_synthesize_json_and_the_same_seed(here: Path, net: Path) -> None:
