@@ -9,6 +9,9 @@ from dfq_deploy.qat.distillation import Distillation
 
 __all__ = ["Recipe"]
 
+SMALL = 64
+"""Sides up to here count as small."""
+
 OPTIMIZERS = ("adam", "sgd")
 
 
@@ -61,6 +64,16 @@ class Recipe:
             raise ModelError(f"finetune: warmup={self.warmup:g} and fresh={self.fresh:g} are parts, from 0 to 1")
         if self.optimizer not in OPTIMIZERS:
             raise ModelError(f"finetune: optimizer '{self.optimizer}' is none of {', '.join(OPTIMIZERS)}")
+
+    @classmethod
+    def suited_to(cls, shape: tuple[int, ...], device: str) -> "Recipe":
+        """The defaults for samples of ``shape``; where they are large, what a CPU does in a quarter of an hour."""
+        if len(shape) != 3 or sorted(shape)[1] <= SMALL:
+            return cls()
+        augmentation = Augmentation(shift=16)
+        return (
+            cls(steps=500, batch=32, augmentation=augmentation) if device == "cpu" else cls(augmentation=augmentation)
+        )
 
     def total(self, samples: int, processes: int = 1) -> int:
         """Steps of the whole schedule for so many samples."""

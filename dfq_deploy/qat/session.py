@@ -78,7 +78,7 @@ def finetune(
         edge_bits: widths of the first and the last layer, where they are to be larger.
         method: the calibrator whose ranges training starts from; None is the one that measures best.
         epochs: passes over the samples, instead of the recipe's.
-        recipe: schedule, rates and losses; None is what measures best.
+        recipe: schedule, rates and losses; None is what suits the size of the input.
         output: the folder for the results, and for checkpoints until they are there.
         resume: go on from the checkpoint in ``output``; the result is the same, bit for bit, as without the break.
         teachers, count, preprocess, seed, device, input_shape, input_shapes, input_ranges, verifier, tolerance: as
@@ -91,8 +91,7 @@ def finetune(
         raise SamplesError("finetune needs either a synthesis method or data, and not both")
     if resume and output is None:
         raise SamplesError("finetune: resume needs the output folder that holds the checkpoint")
-    chosen, recipe = find_target(target), recipe or Recipe()
-    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
+    chosen = find_target(target)
     widths = Bits.parse(bits, edge_bits) if isinstance(bits, str) else bits
     method = method or DEFAULT_METHOD
     calibrator: Calibrator = plugins.find("calibrators", method)()
@@ -102,6 +101,8 @@ def finetune(
     named = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
     model = exported(model, input_shape)
     source = graph.load(model, input_shapes=input_shapes)
+    recipe = recipe or Recipe.suited_to(graph.sample_shape(source), device)
+    recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
     material = Material(
         source, named, synth or "", data, count, preprocess, seed, device, input_ranges, chosen, widths,
         verifier, tolerance, None if output is None else output.with_name(f"{output.name}.unfinished"),

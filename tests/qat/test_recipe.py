@@ -24,6 +24,13 @@ def test_rates_rise_and_fall() -> None:
     assert Recipe(warmup=0.0).share(0, 100) == 1
 
 
+def test_large_pictures_take_fewer_steps_on_a_cpu() -> None:
+    assert Recipe.suited_to((3, 32, 32), "cpu") == Recipe() == Recipe.suited_to((7,), "cpu")
+    large = [Recipe.suited_to((3, 224, 224), device) for device in ("cpu", "cuda:0")]
+    assert [(recipe.steps, recipe.batch) for recipe in large] == [(500, 32), (4000, 128)]
+    assert large[0] == Recipe.suited_to((224, 224, 3), "cpu")
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
