@@ -107,7 +107,8 @@ class Qimera(GeneratorMethod):
     the rows of the teacher's classifier (brought to mean 0 and variance 1: chosen here, the classes are told apart
     sooner) and are trained; a linear layer (disentanglement mapping) takes the latent to the generator. Losses, batches
     and the schedule ``paper`` are those of :class:`Gdfq`, as in the paper. Where classes have gains of their own (large
-    images), a soft label takes their weighted mean; the authors' code divides it by the number of classes once more. Other options: :class:`GeneratorMethod`; ``latent`` is the length behind the mapping.
+    images), a soft label takes their weighted mean; the authors' code divides it by the number of classes once more.
+    Other options: :class:`GeneratorMethod`; ``latent`` is the length behind the mapping.
 
     Samples near the boundaries are meant for fine-tuning. The teacher is less sure of them, so the ranges of its last
     layers come out narrower than on real images: to calibrate, the same network trained with ``superposed=0`` measures
