@@ -15,14 +15,15 @@ ptq            the floor: ranges by mse on the same samples as data-free, no ref
 =============  ====================================================================================
 
 With --cache each result is kept in FOLDER/results.jsonl at once, samples and unfinished trainings beside it, and a
-later call goes on from there. A drop is the mean over the model's data sets.
+later call goes on from there; a cache is for one --samples and one --steps. A drop is the mean over the model's data
+sets.
 """
 
 import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -32,6 +33,8 @@ from benchmarks.scoring import keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Recipe, Samples, calibrate, finetune
 from dfq_deploy.pipeline import synthesize
+from dfq_deploy.qat.material import default_count
+from dfq_deploy.synthesis.session import pick_device
 
 MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd"]
 BITS = ["w5a5", "w4a4", "w3a3"]
@@ -72,17 +75,26 @@ class Plan:
 
     Args:
         cache: the folder that results, samples and unfinished trainings are kept in.
-        samples: number of synthesized ones.
+        samples, steps: None leaves them to the size of the model's input.
     """
 
     bits: list[str]
     seeds: list[int]
     rows: list[str]
     synth: str
-    samples: int
-    recipe: Recipe
+    samples: int | None
+    steps: int | None
     cache: Path
     device: str
+
+    def count(self, model: ZooModel) -> int:
+        """Number of synthesized samples."""
+        return self.samples or default_count(model.shape)
+
+    def recipe(self, model: ZooModel) -> Recipe:
+        """The schedule of one model."""
+        suited = Recipe.suited_to(model.shape, pick_device(self.device))
+        return suited if self.steps is None else replace(suited, steps=self.steps)
 
     def cases(self, model: ZooModel) -> Iterator[tuple[str, str, int]]:
         """Bits, row and seed of every file; all seeds at w4a4, the first one elsewhere."""
@@ -96,11 +108,11 @@ class Plan:
 
 def samples_of(model: ZooModel, plan: Plan, seed: int) -> Samples:
     """Synthesized samples, made once for all bit widths."""
-    path = plan.cache / f"{model.name}-{plan.synth}-{plan.samples}-{seed}.npz"
+    path = plan.cache / f"{model.name}-{plan.synth}-{plan.count(model)}-{seed}.npz"
     if path.exists():
         return Samples.load(path)
     made = synthesize(
-        model.bn, synth=plan.synth, count=plan.samples, preprocess=model.preprocess, seed=seed, device=plan.device
+        model.bn, synth=plan.synth, count=plan.count(model), preprocess=model.preprocess, seed=seed, device=plan.device
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     made.save(path)
@@ -118,7 +130,7 @@ def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Pa
             model.bn,
             data=samples,
             bits=bits,
-            recipe=plan.recipe,
+            recipe=plan.recipe(model),
             preprocess=model.preprocess,
             seed=seed,
             device=plan.device,
@@ -132,7 +144,7 @@ def measured(model: ZooModel, plan: Plan, done: list[Result]) -> Iterator[Result
     """The cases that are not yet done, on every data set of the model."""
     known = {(r.model, r.bits, r.row, r.synth, r.seed, r.steps, r.dataset) for r in done}
     for bits, row, seed in plan.cases(model):
-        synth, steps = "" if row == "real" else plan.synth, 0 if row == "ptq" else plan.recipe.steps
+        synth, steps = "" if row == "real" else plan.synth, 0 if row == "ptq" else plan.recipe(model).steps
         left = [name for name in model.evaluation if (model.name, bits, row, synth, seed, steps, name) not in known]
         if not left:
             continue
@@ -184,23 +196,21 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--rows", nargs="*", default=ROWS, choices=ROWS)
     parser.add_argument("--synth", default="deepinversion")
-    parser.add_argument("--samples", type=int, default=2048)
-    parser.add_argument("--steps", type=int, default=Recipe().steps)
+    parser.add_argument("--samples", type=int)
+    parser.add_argument("--steps", type=int)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     with TemporaryDirectory() as temporary:
         cache = args.cache or Path(temporary)
-        recipe = Recipe(steps=args.steps)
-        plan = Plan(args.bits, args.seeds, args.rows, args.synth, args.samples, recipe, cache, args.device)
+        plan = Plan(args.bits, args.seeds, args.rows, args.synth, args.samples, args.steps, cache, args.device)
         results = kept(cache / "results.jsonl", Result)
         for model in models(args.zoo, args.models):
             for result in measured(model, plan, results):
                 print(result, file=sys.stderr, flush=True)
                 results.append(result)
                 keep(cache / "results.jsonl", result)
-    steps = {args.steps, 0}
-    print(table([r for r in results if r.model in args.models and r.steps in steps], args.bits))
+    print(table([r for r in results if r.model in args.models and r.bits in args.bits], args.bits))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class Recipe:
     bias_rate: float = 0.01
     zero_point_rate: float = 0.01
     optimizer: str = "adam"
-    warmup: float = 0.02
+    warmup: float = 0.05
     augmentation: Augmentation = field(default_factory=Augmentation)
     distillation: Distillation = field(default_factory=Distillation)
     fresh: float = 0.5
