@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from dfq_deploy import Samples, calibrate, evaluate, graph, synthesize
+from dfq_deploy import PREPROCESSES, Samples, calibrate, evaluate, graph, synthesize
 from dfq_deploy.bits import Bits
 from dfq_deploy.encodings import QuantType, Range
 from dfq_deploy.errors import SamplesError
@@ -28,10 +29,12 @@ def prepared_of(source: Path | onnx.ModelProto, bits: str = "w8a8") -> Prepared:
     return prepare(graph.load(source), find_target("cpu"), Bits.parse(bits))
 
 
-def known(source: Path | onnx.ModelProto, *teachers: Path, bits: str = "w8a8") -> Mapping[str, Range]:
+def known(
+    source: Path | onnx.ModelProto, *teachers: Path, bits: str = "w8a8", reach: float | None = None
+) -> Mapping[str, Range]:
     ready = prepared_of(source, bits)
     loaded = [graph.load(teacher) for teacher in teachers]
-    return Analytic().known_ranges(
+    return Analytic(reach).known_ranges(
         graph.load(source), loaded, ready.model, ready.placement.activations, data.PREPROCESS
     )
 
@@ -39,7 +42,7 @@ def known(source: Path | onnx.ModelProto, *teachers: Path, bits: str = "w8a8") -
 def named(model: onnx.ModelProto, *names: str) -> list[Range]:
     """The ranges of tensors of a model that is not prepared at all."""
     loaded = graph.load(model)
-    found = Analytic().known_ranges(loaded, [], loaded, dict.fromkeys(names, TYPE))
+    found = Analytic(6.0).known_ranges(loaded, [], loaded, dict.fromkeys(names, TYPE))
     return [found[name] for name in names]
 
 
@@ -61,6 +64,14 @@ def test_a_normalization_speaks_for_its_input_and_output(model_of: Model) -> Non
     assert (clipped.low, clipped.high) == (0, 3.5)
 
 
+def test_the_input_is_normalised_or_bounded(tiny: Model) -> None:
+    loaded = graph.load(tiny())
+    find_input = partial(Analytic().known_ranges, loaded, [], loaded, {"image": TYPE})
+    assert (find_input()["image"].low, find_input()["image"].high) == (-3, 3)
+    bounded = find_input(PREPROCESSES["minus-one-one"])["image"]
+    assert (bounded.low, bounded.high) == (-1, 1)
+
+
 @pytest.mark.parametrize("bits", ["w8a8", "w4a4"])
 def test_every_tensor_of_the_digits_network_is_known(digits_bn: Path, bits: str) -> None:
     ready = prepared_of(digits_bn, bits)
@@ -77,7 +88,7 @@ def test_ranges_are_about_what_real_digits_take(digits_bn: Path) -> None:
     runner = Runner(graph.to_bytes(watched))
     pictures = data.PREPROCESS.apply(data.training().images[:128])
     measured = dict(zip(runner.output_names, runner.run(Samples(pictures)), strict=True))
-    found = known(digits_bn)
+    found = known(digits_bn, reach=6)
     for name, array in measured.items():
         assert isinstance(array, np.ndarray)
         size = max(abs(found[name].low), abs(found[name].high))
