@@ -47,7 +47,7 @@ def test_a_teacher_of_another_network_is_refused(tiny: Model, words: str, option
 
 
 def test_unknown_methods_are_refused_with_what_there_is(tiny: Model) -> None:
-    with pytest.raises(PluginError, match=r"^no synthesizer 'dreams'; installed: .*deepinversion, .*noise, .*procedural"):
+    with pytest.raises(PluginError, match=r"^no synthesizer 'dreams'; installed: .*deepinversion, .*noise, .*proced"):
         synthesize(tiny(), synth="dreams")
 
 
