@@ -153,9 +153,8 @@ XNNPACK = replace(
 NNAPI = replace(
     CPU,
     name="nnapi",
-    runtime="ONNX Runtime with NNAPI on Android",
-    weight=U8,
-    per_channel=False,
+    runtime="ONNX Runtime with NNAPI, Android 10+",
+    weight=S8_SYMMETRIC,
     quantized_ops=frozenset({"Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "Sigmoid"}),
     # Flatten, Squeeze and the like have no quantized form there, but a float one.
     passing_ops=frozenset({"Concat", "MaxPool", "Reshape", "Resize", "Transpose"}),
@@ -166,17 +165,16 @@ NNAPI = replace(
     pairs=(("u8", "u8"), ("u8", "s8")),
     channel_ops=frozenset({"Conv"}),
     static_shapes=True,
-    # One scale for all channels loses a depthwise network whole if they are not made alike first.
-    refine=("equalize",),
 )
 
-NNAPI_CHANNELS = replace(
+NNAPI_TENSORS = replace(
     NNAPI,
-    name="nnapi-per-channel",
-    runtime="ONNX Runtime with NNAPI on Android 10 and newer",
-    weight=S8_SYMMETRIC,
-    per_channel=True,
-    refine=(),
+    name="nnapi-per-tensor",
+    runtime="ONNX Runtime with NNAPI, before 10",
+    weight=U8,
+    per_channel=False,
+    # One scale for all channels loses a depthwise network whole if they are not made alike first.
+    refine=("equalize",),
 )
 
 QNN_OPS = frozenset(
@@ -212,7 +210,7 @@ QNN = replace(
 )
 
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (CPU, OPENVINO, TENSORRT, XNNPACK, NNAPI, NNAPI_CHANNELS, QNN)
+    target.name: target for target in (CPU, OPENVINO, TENSORRT, XNNPACK, NNAPI, NNAPI_TENSORS, QNN)
 }
 
 REFUSED: dict[str, str] = {

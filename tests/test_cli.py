@@ -94,7 +94,8 @@ def test_inspect_on_one_screen(net: Path) -> None:
         "  operators   6, all known to the twin: "
         "Conv 1, BatchNormalization 1, Relu 1, GlobalAveragePool 1, Flatten 1, Gemm 1",
         "  BatchNorm   1, all of which fold into weights",
-        "  synthesis   deepinversion, noise, procedural",
+        "  synthesis   adversarial, analytic, deepinversion, dfqf, gdfq, genie, hast, lis, noise, procedural, psaq, "
+        "qimera, zeroq",
         "  on cpu      2 of 2 convolutions and matrix products in INT8",
         f"  size        {net.stat().st_size / 1e3:.1f} kB, about {lines[9].split('about ')[1]}",
     ]
@@ -264,11 +265,12 @@ def test_calibrate_writes_its_files_and_a_summary(here: Path, net: Path) -> None
     result = run("calibrate", net.name, "--synth", "procedural", "--preprocess", "zero-one", "--samples", "24")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert lines[:3] == [
+    assert lines[:2] == [
         "net.onnx in INT8  ONNX Runtime on x86 and Arm CPUs",
         "  samples     24 by procedural, seed 0",
-        "  calibrated  ranges by mse, refined by bias",
     ]
+    assert [line.split()[0] for line in lines[2:6]] == ["statistics", "classes", "confidence", "diversity"]
+    assert lines[6] == "  calibrated  ranges by mse, refined by bias"
     assert "against float  on 3 samples that were held out" in lines
     wrote = lines.index("wrote  net-cpu/")
     assert [line.split()[0] for line in lines[wrote + 1 :]] == FILES
@@ -279,26 +281,15 @@ def test_calibrate_writes_its_files_and_a_summary(here: Path, net: Path) -> None
 
 def test_calibrate_json_takes_samples_again(here: Path, net: Path) -> None:
     run("synthesize", net.name, "--method", "procedural", "--samples", "16", "-o", "s.npz")
-    arguments = [
-        "--data",
-        "s.npz",
-        "--samples",
-        "8",
-        "--method",
-        "minmax",
-        "--refine",
-        "none",
-        "-o",
-        "out",
-        "--json",
-        "-q",
-    ]
-    result = run("calibrate", net.name, *arguments)
+    arguments = "--data s.npz --samples 8 --method minmax --refine none -o out --json -q"
+    result = run("calibrate", net.name, *arguments.split())
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     document = json.loads(result.stdout)
     assert document["samples"]["count"] == 8
-    assert document["calibration"] == {"method": "minmax", "refine": [], "headroom": 1.2}
+    assert document["calibration"] == {
+        "method": "minmax", "bits": "w8a8", "refine": [], "headroom": 1.2, "known_ranges": 0,
+    }  # fmt: skip
     assert sorted(document["paths"]) == sorted(f"out/{name}" for name in FILES)
     assert json.loads((here / "out/report.json").read_text())["samples"] == document["samples"]
 
@@ -425,11 +416,11 @@ def test_targets() -> None:
     assert lines[0].split() == ["target", "activations", "weights", "Q", "and", "DQ", "on", "shapes", "runtime"]
     rows = {line.split()[0]: " ".join(line.split()) for line in lines[1:] if line}
     assert rows["cpu"] == "cpu u8 s8 per channel kernels' ends ONNX Runtime on x86 and Arm CPUs"
-    assert rows["nnapi"] == "nnapi u8 u8 per tensor kernels' ends static ONNX Runtime with NNAPI on Android"
+    assert rows["nnapi"] == "nnapi u8 s8 per channel kernels' ends static ONNX Runtime with NNAPI, Android 10+"
     assert rows["tensorrt"].startswith("tensorrt s8 s8 per channel layers' inputs TensorRT")
     assert any(line.startswith("  coreml  ONNX Runtime's Core ML provider has no QuantizeLinear") for line in lines)
     document = json.loads(run("targets", "--json").stdout)
-    names = ["cpu", "openvino", "tensorrt", "xnnpack", "nnapi", "nnapi-per-channel", "qnn"]
+    names = ["cpu", "openvino", "tensorrt", "xnnpack", "nnapi", "nnapi-per-tensor", "qnn"]
     assert [target["name"] for target in document["targets"]] == names
     assert all(target["problem"] == "" for target in document["targets"])
 

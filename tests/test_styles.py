@@ -146,16 +146,16 @@ def test_xnnpack_has_signed_activations_where_cpu_has_unsigned_ones(placed: Plac
     assert ours.weights == cpu.weights
 
 
-def test_nnapi_has_one_unsigned_scale_for_each_weight_and_integer_outputs(placed: Placed) -> None:
+def test_nnapi_per_tensor_has_one_unsigned_scale_for_each_weight_and_integer_outputs(placed: Placed) -> None:
     nodes = "c = Conv(x, w, b) r = Relu(c) m = MaxPool <kernel_shape = [6, 6]> (r) f = Flatten(m) y = Gemm(f, g)"
-    placement = placed("nnapi", nodes)
+    placement = placed("nnapi-per-tensor", nodes)
     assert tensors(placement) == ["x", "r", "f", "y"]
     assert {(str(kind), axis) for kind, axis in placement.weights.values()} == {("u8", None)}
     assert placement.biases == {"b": ("x", "w")}
 
 
-def test_nnapi_per_channel_is_for_convolutions_alone(placed: Placed) -> None:
-    weights = placed("nnapi-per-channel", "c = Conv(x, w) f = Flatten(c) y = Gemm(f, h)", h=ones(144, 5)).weights
+def test_nnapi_has_scales_per_channel_for_convolutions_alone(placed: Placed) -> None:
+    weights = placed("nnapi", "c = Conv(x, w) f = Flatten(c) y = Gemm(f, h)", h=ones(144, 5)).weights
     assert {name: (str(kind), axis) for name, (kind, axis) in weights.items()} == {"w": ("s8", 0), "h": ("s8", None)}
 
 

@@ -23,7 +23,7 @@ from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.synthesis.statistics import FeatureStatistics, relative_distance
 from dfq_deploy.twin import Twin
 
-__all__ = ["GeneratorMethod", "Plan", "collected"]
+__all__ = ["LARGE", "GeneratorMethod", "Plan", "collected"]
 
 LARGE = 64
 """Sides from here on count as large, as those of ImageNet."""

@@ -165,7 +165,7 @@ CASES = {
     ),
     "unsigned-channels": plain(
         "symmetric-channels",
-        "nnapi-per-channel",
+        "nnapi",
         ("c", "u8 with one scale per channel"),
         U8,
         {"w": np.ones((4, 4, 1, 1), np.uint8), "o": np.zeros(4, np.uint8)},
