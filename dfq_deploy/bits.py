@@ -25,7 +25,8 @@ WIDE = (*WIDTHS, 16)
 class Bits:
     """Bit widths of all layers, the first and the last one included.
 
-    The network's input has at least 8 bits (a camera delivers bytes), and its outputs stay as the target has them.
+    The network's input has at least 8 bits (a camera delivers bytes), and so has what no layer multiplies, such as the
+    branches of a residual sum: their few integers cost no product. Outputs stay in float where the target has them so.
 
     Args:
         weights: 2 to 8.
@@ -121,13 +122,13 @@ def bits_of(
 def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
     """``placement`` with the types of ``bits``: the target's signs and symmetries, other widths.
 
+    Weights and what a convolution or a matrix product reads have the widths of ``bits``; the rest has at least 8.
     Where layers of different widths read one tensor, or several tensors share one encoding, the largest rules.
     """
-    weighted = [node for node in graph.weighted(model) if node.graph is model.graph]
-    edges = _edges(weighted)
+    edges = _edges([node for node in graph.weighted(model) if node.graph is model.graph])
     weights: dict[str, int] = {}
     activations: dict[str, int] = {}
-    for node in weighted:
+    for node in (node for node in model.graph if node.op_type in graph.WEIGHTED_OPS):
         wide, deep = bits.of_layer(node, edges)
         for value in node.inputs[:2]:
             name = None if value is None else value.name
@@ -137,16 +138,16 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
                 weights[name] = max(wide, weights.get(name, 0))
             elif name in placement.activations:
                 activations[name] = max(deep, activations.get(name, 0))
+    rest = max(8, bits.activations)
     for name in known_tensors(model) & placement.activations.keys():
-        activations[name] = max(8, bits.activations)
+        activations[name] = rest
     for group in placement.shared:
-        largest = max(activations.get(name, bits.activations) for name in group)
-        activations.update(dict.fromkeys(group, largest))
+        largest = max(activations.get(name, 0) for name in group)
+        activations.update(dict.fromkeys(group, largest or rest))
     return replace(
         placement,
         activations={
-            name: _resized(qtype, activations.get(name, bits.activations))
-            for name, qtype in placement.activations.items()
+            name: _resized(qtype, activations.get(name, rest)) for name, qtype in placement.activations.items()
         },
         weights={
             name: (_resized(qtype, weights.get(name, bits.weights)), axis)

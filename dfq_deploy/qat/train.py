@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.graph import WEIGHTED_OPS
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.qat.batches import Batches
 from dfq_deploy.qat.distillation import Lesson
@@ -26,8 +27,8 @@ REPORT_EVERY = 10
 """Steps between two readings of the loss: each makes a GPU wait."""
 
 COARSE_BITS = 6
-"""Up to so many bits bfloat16 does: its eight significant bits shift a value of the grid by an eighth of a step at
-most."""
+"""Layers of up to so many bits are trained in bfloat16: its eight significant bits shift a value of the grid by an
+eighth of a step at most."""
 
 
 class Training:
@@ -175,9 +176,10 @@ def _optimizer(groups: Mapping[str, _Group], recipe: Recipe) -> torch.optim.Opti
 
 
 def _largest_width(student: QuantizedStudent) -> int:
-    """Bits of the finest encoding behind the network's input."""
-    fed = set(student.twin.input_names)
-    return max((encoding.qtype.bits for name, encoding in student.encodings().items() if name not in fed), default=32)
+    """Bits of the finest encoding that a layer multiplies, behind the network's input."""
+    found = student.encodings()
+    read = {name for step in student.twin.steps if step.op_type in WEIGHTED_OPS for name in step.inputs[:2]}
+    return max((found[name].qtype.bits for name in read & found.keys() - set(student.twin.input_names)), default=32)
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -47,14 +47,16 @@ def top1(model: Path, quantized: Path | None, truth: Samples) -> float:
 
 
 def test_training_beats_calibration(digits_bn: Path, digits: Samples, held_out: Samples, tmp_path: Path) -> None:
-    # Two bits of everything: calibration leaves three digits of four, training nine of ten.
-    plain = calibrate(digits_bn, data=digits, bits="w2a2", preprocess=data.PREPROCESS, output=tmp_path / "ptq")
+    # Two bits in every layer: ranges alone leave one digit of five, training nine of ten.
+    plain = calibrate(
+        digits_bn, data=digits, bits="w2a2", refine=(), preprocess=data.PREPROCESS, output=tmp_path / "ptq"
+    )
     recipe = Recipe(steps=100, batch=32, step_rate=3e-3, augmentation=Augmentation(flip=False, shift=1, blend=0, cut=0))
     learned = finetune(
         digits_bn, data=digits, bits="w2a2", preprocess=data.PREPROCESS, recipe=recipe, output=tmp_path / "qat"
     )
     before, after = (top1(digits_bn, result.model_path, held_out) for result in (plain, learned))
-    assert after > before + 5
+    assert after > before + 50
     report = json.loads((tmp_path / "qat/report.json").read_text())
     assert report["calibration"]["refine"] == ["bias", "finetune"]
     assert report["calibration"]["steps"] == 100
