@@ -1,7 +1,7 @@
 """The steps in order: samples, ranges, encodings, refinement, export, check."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +10,16 @@ import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
 from dfq_deploy.bits import Bits, Budget, bits_of
-from dfq_deploy.contracts import Calibrator, RangeSource, Synthesizer
-from dfq_deploy.encodings import Range
+from dfq_deploy.contracts import Calibrator, Synthesizer
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.feeding import refuse_misfit, split
 from dfq_deploy.files import probe
+from dfq_deploy.fitting import Plan, fit
 from dfq_deploy.graph import InputShapes, ModelSource
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.quantize import Prepared, encode, headroom_of, prepare, student_maker
-from dfq_deploy.refinement import default_refinements, in_order, refine_encodings, refine_weights
+from dfq_deploy.quantize import student_maker
+from dfq_deploy.refinement import in_order
 from dfq_deploy.results import Calibration, Clock, Outcome, finish
 from dfq_deploy.samples import Samples
 from dfq_deploy.targets import find_target
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
     from dfq_deploy.evaluation.runner import Runner
-    from dfq_deploy.mixed import Allocation
     from dfq_deploy.synthesis.drawing import InputRanges
     from dfq_deploy.synthesis.session import Kept
 
@@ -170,9 +169,7 @@ def calibrate(
     asked = bits_of(bits, edge_bits, size, drop)
     widths = Bits() if isinstance(asked, Budget) else asked
     in_order(refine or ())  # refused before any work
-    calibrator: Calibrator = (
-        plugins.find("calibrators", method or DEFAULT_METHOD)() if method is None or isinstance(method, str) else method
-    )
+    name, calibrator = _calibrator(method)
     if output is not None:
         probe(output)
     clock, where = Clock(), pick_device(device)
@@ -198,50 +195,23 @@ def calibrate(
     samples = assessed(samples, source, loaded, second)
     clock.lap("samples")
     used, held = split(samples)
-    found: Allocation | None = None
-    if isinstance(asked, Budget):
-        from dfq_deploy.mixed import allocate
-
-        first = encode(prepare(source, chosen, widths), calibrator, used, preprocess, progress)
-        found = allocate(first, used, budget=asked, device=where, progress=progress)
-        widths = found.bits
-    refiners = in_order((*chosen.refine, *default_refinements(widths)) if refine is None else refine)
-    ready = prepare(source, chosen, widths)
-    optional = refiners if refine is None else ()
-    skipped = refine_weights(ready, refiners, used, optional=optional, device=where, progress=progress)
-    known, unknown = _known(synth, source, loaded, ready, preprocess, refiners)
-    quantized = encode(ready, calibrator, used, preprocess, progress, known)
-    clock.lap("ranges")
-    quantized, left_out = refine_encodings(
-        quantized, refiners, used, optional=optional, seed=seed, device=where, progress=progress
-    )
-    prepared = quantized.prepared
-    clock.lap("refinement")
+    plan = Plan(chosen, asked, calibrator, refine, preprocess, seed, where)
+    fitted = fit(source, used, plan, synth, loaded, clock, progress)
+    prepared = fitted.quantized.prepared
     outcome = Outcome(
         source=source,
         prepared=prepared.model,
         target=chosen,
         placement=prepared.placement,
-        encodings=quantized.encodings,
+        encodings=fitted.quantized.encodings,
         samples=samples,
         held_out=held,
-        choices={
-            "method": method
-            if isinstance(method, str)
-            else DEFAULT_METHOD
-            if method is None
-            else type(method).__name__,
-            "refine": list(refiners),
-            "headroom": headroom_of(widths.activations, samples),
-            "known_ranges": len(known),
-            "bits": str(widths),
-            **({} if found is None else found.to_json()),
-        },
+        choices={"method": name, **fitted.choices},
         seed=seed,
         preprocess=preprocess,
         integer_io=integer_io,
         calibrator=calibrator,
-        warnings=(*graph.notes(source), *samples.notes, *unknown, *quantized.warnings, *skipped, *left_out),
+        warnings=(*graph.notes(source), *samples.notes, *fitted.warnings),
         batch=_batch(source, input_shapes or {}),
     )
     result = finish(outcome, _name(model), output, clock, progress)
@@ -279,32 +249,12 @@ def _second(
     return runner
 
 
-def _known(
-    synth: str | Synthesizer | None,
-    source: ir.Model,
-    teachers: Sequence[ir.Model],
-    ready: Prepared,
-    preprocess: Preprocess | None,
-    refiners: Sequence[str],
-) -> tuple[Mapping[str, Range], tuple[str, ...]]:
-    """The ranges that the method knows without samples, and a note on those that it does not."""
-    method = plugins.find("synthesizers", synth)() if isinstance(synth, str) else synth
-    if not isinstance(method, RangeSource):
-        return {}, ()
-    if "equalize" in refiners:
-        return {}, ("ranges in closed form end where equalize moves scales between layers, so all were measured",)
-    tensors = ready.placement.activations
-    known = method.known_ranges(source, teachers, ready.model, tensors, preprocess)
-    if not known:
-        return {}, (
-            "the model tells no range without samples: no BatchNormalization is left (exporters fold it), so the "
-            "ranges were measured on procedural samples; better give the same network with it kept as --teacher",
-        )
-    missing = [name for name in tensors if name not in known]
-    if not missing:
-        return known, ()
-    shown = f"'{missing[0]}'" if len(missing) == 1 else f"'{missing[0]}' and {len(missing) - 1} more"
-    return known, (f"no range in closed form for {shown} of {len(tensors)} tensors: measured on samples",)
+def _calibrator(method: str | Calibrator | None) -> tuple[str, Calibrator]:
+    """Its name for the report, and the calibrator."""
+    if method is None or isinstance(method, str):
+        name = method or DEFAULT_METHOD
+        return name, plugins.find("calibrators", name)()
+    return type(method).__name__, method
 
 
 def _name(model: ModelSource) -> str:
