@@ -143,8 +143,8 @@ def generative(synth: str | Synthesizer) -> Generative | None:
 
 
 def default_count(shape: tuple[int, ...]) -> int:
-    """2,048 small images, or 256 where they are large: what a CPU makes in the time that training takes."""
-    return 2048 if len(shape) != 3 or shape[1] * shape[2] <= 64 * 64 else 256
+    """1,024 small images, or 256 where they are large: what a CPU makes in the time that training takes."""
+    return 1024 if len(shape) != 3 or shape[1] * shape[2] <= 64 * 64 else 256
 
 
 def as_fed(model: ir.Model, samples: Samples) -> NDArray[np.generic]:
