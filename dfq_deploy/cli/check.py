@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfq_deploy.cli.guard import Guarded, Shell
-from dfq_deploy.cli.options import FILE
+from dfq_deploy.cli.types import FILE
 
 if TYPE_CHECKING:
     from dfq_deploy.checking import Report

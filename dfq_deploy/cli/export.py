@@ -1,11 +1,15 @@
 """``dfq-deploy export``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from dfq_deploy.cli import given
 from dfq_deploy.cli.guard import Guarded, Shell
-from dfq_deploy.cli.options import FILE, exporter_of, integer_option, preprocess_of, preprocess_options, shape_option
+from dfq_deploy.cli.options import integer_option, preprocess_options, shape_option
+from dfq_deploy.cli.plugin_options import exporter_of
+from dfq_deploy.cli.types import FILE
 
 __all__ = ["export"]
 
@@ -43,10 +47,8 @@ def export(
     input_shapes: tuple[tuple[str, tuple[int, ...]], ...],
     settings: tuple[str, ...],
     integer_io: bool,
-    preprocess: str | None,
-    mean: tuple[float, ...] | None,
-    std: tuple[float, ...] | None,
     output: Path | None,
+    **options: Any,
 ) -> None:
     """Write what a runtime loads, from a QUANTIZED file of any tool, or from a float one with its --encodings."""
     from dfq_deploy.cli.show import show_exported
@@ -60,7 +62,7 @@ def export(
         target=target or (to if to in TARGETS else None),
         input_shapes=dict(input_shapes),
         integer_io=integer_io,
-        preprocess=preprocess_of(preprocess, mean, std),
+        preprocess=given.preprocess(options),
         output=output,
     )
     if shell.as_json:

@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfq_deploy.cli import given
 from dfq_deploy.cli.guard import Guarded, Shell
-from dfq_deploy.cli.options import (
-    FILE,
-    data_option,
-    input_options,
-    preprocess_of,
-    preprocess_options,
-    samples_option,
-    synthesis_options,
-    synthesizer_of,
-)
+from dfq_deploy.cli.options import data_option, input_options, preprocess_options, samples_option, synthesis_options
+from dfq_deploy.cli.types import FILE
 from dfq_deploy.errors import DfqError, TargetError
 
 if TYPE_CHECKING:
     from dfq_deploy.bits import Bits
-    from dfq_deploy.preprocess import Preprocess
-    from dfq_deploy.samples import Samples
 
 __all__ = ["finetune"]
 
@@ -47,13 +38,10 @@ def finetune(
     /,
     *,
     model: Path,
-    synth: str | None,
-    data: Path | None,
     bits: str,
     edge_bits: int | None,
     target: str,
     resume: bool,
-    samples: int | None,
     output: Path | None,
     **options: Any,
 ) -> None:
@@ -63,8 +51,7 @@ def finetune(
     Every layer gets --bits, the first and the last too; the input has 8 bits, the outputs are float.
     On several GPUs: torchrun --nproc-per-node 4 $(which dfq-deploy) finetune ...
     """
-    if (synth is None) == (data is None):
-        raise click.UsageError("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.")
+    given.one_of_synth_and_data(options)
     widths = _bits(bits, edge_bits)
     from dfq_deploy.cli.display import display
     from dfq_deploy.cli.resuming import resumable
@@ -73,30 +60,28 @@ def finetune(
     from dfq_deploy.targets import find_target
 
     find_target(target)
-    preprocess = preprocess_of(options["preprocess"], options["mean"], options["std"])
-    made_by = None if synth is None else synthesizer_of(synth, options["iterations"], options["settings"])
-    shapes = dict(options["input_shapes"])
+    preprocess = given.preprocess(options)
+    synthesizer = None if options["synth"] is None else given.synthesizer(options, options["synth"])
     folder = output or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
     with display(shell) as progress, resumable(folder.with_name(f"{folder.name}.unfinished")):
         try:
             result = train(
                 model,
-                synth=made_by,
-                data=None if data is None else _read(model, data, preprocess, samples, shapes),
+                synth=synthesizer,
+                data=given.images(options, model, preprocess),
                 bits=widths,
                 target=target,
                 method=options["method"],
                 teachers=options["teachers"],
-                count=samples,
+                count=options["samples"],
                 epochs=options["epochs"],
                 preprocess=preprocess,
                 seed=shell.seed,
                 device=shell.device,
                 output=folder,
                 resume=resume,
-                input_shapes=shapes,
-                input_ranges=dict(options["input_ranges"]),
+                **given.inputs(options),
                 verifier=options["verifier"],
                 tolerance=options["tolerance"],
                 progress=progress,
@@ -109,16 +94,6 @@ def finetune(
         shell.emit({**result.report, "paths": [str(file) for file in result.files]})
     elif not shell.quiet and first:
         show_calibration(result, shell.verbose)
-
-
-def _read(
-    model: Path, data: Path, preprocess: "Preprocess | None", limit: int | None, shapes: dict[str, tuple[int, ...]]
-) -> "Samples":
-    from dfq_deploy import graph
-    from dfq_deploy.data import read
-
-    loaded = graph.load(model, input_shapes=shapes)
-    return read(data, preprocess, graph.sample_shape(loaded), limit, turned=graph.is_channels_last(loaded))
 
 
 def _bits(text: str, edge: int | None) -> "Bits":

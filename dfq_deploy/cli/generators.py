@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfq_deploy import plugins
-from dfq_deploy.cli.options import method_fields
+from dfq_deploy.cli.plugin_options import method_fields
 
 if TYPE_CHECKING:
     from dfq_deploy.contracts import Synthesizer

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from dfq_deploy import plugins
 from dfq_deploy.bits import Bits
-from dfq_deploy.cli.options import default_of, method_fields
+from dfq_deploy.cli.plugin_options import default_of, method_fields
 from dfq_deploy.cli.show import facts, indented, page, table, title, warnings
 from dfq_deploy.pipeline import DEFAULT_METHOD
 from dfq_deploy.refinement import REFINEMENTS, default_refinements

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from dfq_deploy.cli import main
-from dfq_deploy.cli.options import synthesizer_of
+from dfq_deploy.cli.plugin_options import synthesizer_of
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.preprocess import PREPROCESSES
 from dfq_deploy.synthesis.lowpass import LowPass, low_pass, low_passed

@@ -1,0 +1,83 @@
+"""``dfq-deploy calibrate``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dfq_deploy.cli import given
+from dfq_deploy.cli.guard import Guarded, Shell
+from dfq_deploy.cli.options import (
+    bits_options,
+    budget_options,
+    data_option,
+    input_options,
+    integer_option,
+    preprocess_options,
+    samples_option,
+    synthesis_options,
+)
+from dfq_deploy.cli.resuming import resumable
+from dfq_deploy.cli.types import FILE
+
+__all__ = ["calibrate"]
+
+
+@click.command(cls=Guarded, short_help="Quantize a model to INT8.")
+@click.argument("model", type=FILE)
+@click.option("--synth", metavar="NAME", help="Synthesize the samples by this method.")
+@data_option("Or take real ones: a folder or zip of images, an .npz or .npy.")
+@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
+@click.option("--method", metavar="NAME", help="The calibrator; by default the one that measures best.")
+@click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
+@bits_options
+@budget_options
+@samples_option("How many samples to synthesize, or to take from --data.")
+@input_options
+@preprocess_options
+@synthesis_options
+@click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")
+@integer_option
+@click.pass_obj
+def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None, **options: Any) -> None:
+    """Quantize MODEL to INT8 for a target, with samples made from the model itself."""
+    given.one_of_synth_and_data(options)
+    if options["data"] is not None and options["resume"]:
+        raise click.UsageError("--resume goes on with a synthesis, and --data takes images as they are.")
+    from dfq_deploy.cli.display import display
+    from dfq_deploy.cli.show import show_calibration
+    from dfq_deploy.pipeline import calibrate as quantize
+    from dfq_deploy.targets import find_target
+
+    preprocess, refine = given.preprocess(options), options["refine"]
+    find_target(target)
+    synthesizer = None if options["synth"] is None else given.synthesizer(options, options["synth"])
+    folder = output or Path(f"{model.stem}-{target}")
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    with display(shell) as progress, resumable(unfinished):
+        result = quantize(
+            model,
+            synth=synthesizer,
+            data=given.images(options, model, preprocess),
+            target=target,
+            bits=options["bits"],
+            edge_bits=options["edge_bits"],
+            size=options["size"],
+            drop=options["drop"],
+            method=options["method"],
+            refine=None if not refine else [name for name in refine if name != "none"],
+            teachers=options["teachers"],
+            count=options["samples"],
+            preprocess=preprocess,
+            integer_io=options["integer_io"],
+            seed=shell.seed,
+            device=shell.device,
+            **given.inputs(options),
+            **given.resumption(options, unfinished),
+            output=folder,
+            progress=progress,
+        )
+    if shell.as_json:
+        shell.emit({**result.report, "paths": [str(file) for file in result.files]})
+    elif not shell.quiet:
+        show_calibration(result, shell.verbose)

@@ -1,0 +1,100 @@
+"""``--option KEY=VALUE``: what a plug-in takes, read from its dataclass fields."""
+
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, fields
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+
+import click
+
+if TYPE_CHECKING:
+    from dfq_deploy.contracts import Exporter, Synthesizer
+
+__all__ = ["default_of", "exporter_of", "method_fields", "synthesizer_of"]
+
+SCALARS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -> "str | Synthesizer":
+    """The method by name, or the method itself where it is given options; ``lowpass=RADIUS`` is one of every method.
+
+    Raises:
+        PluginError: it is not installed.
+        click.UsageError: an option is unknown, or its value is no such thing.
+    """
+    from dfq_deploy.errors import SamplesError
+
+    given = () if iterations is None else (f"iterations={iterations}",)
+    kept = [setting for setting in settings if _pair(setting)[0] != "lowpass"]
+    radius = [_pair(setting)[1] for setting in settings if _pair(setting)[0] == "lowpass"]
+    method: str | Synthesizer = _plugin_of("synthesizers", name, (*kept, *given))
+    if not radius:
+        return method
+    from dfq_deploy.plugins import find
+    from dfq_deploy.synthesis.lowpass import low_passed
+
+    whole: Synthesizer = find("synthesizers", method)() if isinstance(method, str) else method
+    try:
+        return low_passed(whole, _converted("lowpass", radius[-1], float))
+    except SamplesError as problem:
+        raise click.UsageError(f"--option {problem}.") from None
+
+
+def exporter_of(name: str, settings: Sequence[str]) -> "str | Exporter":
+    """The exporter by name, or the exporter itself where it is given options.
+
+    Raises:
+        PluginError: it is not installed.
+        click.UsageError: an option is unknown, or its value is no such thing.
+    """
+    exporter: str | Exporter = _plugin_of("exporters", name, settings)
+    return exporter
+
+
+def _plugin_of(plural: str, name: str, settings: Sequence[str]) -> Any:
+    from dfq_deploy.plugins import find
+
+    kind = find(plural, name)
+    given = dict(_pair(setting) for setting in settings)
+    if not given:
+        return name
+    known = {field.name: hint for field, hint in method_fields(kind)}
+    for key in given:
+        if key not in known:
+            listed = ", ".join(sorted({*known, "lowpass"} if plural == "synthesizers" else known)) or "none"
+            noun = "method" if plural == "synthesizers" else plural[:-1]
+            raise click.UsageError(f"The {noun} '{name}' has no option '{key}'; it has: {listed}.")
+    return kind(**{key: _converted(key, text, known[key]) for key, text in given.items()})
+
+
+def method_fields(kind: type) -> "list[tuple[Field[Any], Any]]":
+    """The options of a method: its dataclass fields with their types."""
+    hints = get_type_hints(kind)
+    return [(field, hints[field.name]) for field in fields(kind) if field.init]
+
+
+def default_of(field: "Field[Any]") -> Any:
+    """The default of an option; None where it has none."""
+    return None if field.default is MISSING else field.default
+
+
+def _pair(setting: str) -> tuple[str, str]:
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise click.UsageError(f"--option '{setting}' is not of the form KEY=VALUE.")
+    return key.strip().replace("-", "_"), value.strip()
+
+
+def _converted(key: str, text: str, hint: Any) -> Any:
+    options = get_args(hint) if get_origin(hint) in (Union, type(int | None)) else (hint,)
+    if type(None) in options and text.lower() == "none":
+        return None
+    for option in options:
+        if option is bool and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if option in (int, float, str):
+            try:
+                return option(text)
+            except ValueError:
+                continue
+    wanted = " or ".join(SCALARS.get(option, str(option)) for option in options if option is not type(None))
+    raise click.UsageError(f"--option {key}: '{text}' is not {wanted}.")
