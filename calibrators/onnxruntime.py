@@ -9,7 +9,6 @@ from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -17,8 +16,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from dfq_deploy.contracts import Feeds
 from dfq_deploy.errors import ModelError, SamplesError
-from dfq_deploy.graph import image_input, inputs, to_proto
+from dfq_deploy.graph import image_input, inputs
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.sessions import Session, exposing
 
 __all__ = ["activations"]
 
@@ -122,7 +122,7 @@ class _Runner:
             )
 
 
-def _session(model: ir.Model, names: Collection[str]) -> ort.InferenceSession:
+def _session(model: ir.Model, names: Collection[str]) -> Session:
     values = {value.name for node in model.graph for value in node.outputs}
     missing = [name for name in names if name not in values]
     if missing:
@@ -132,16 +132,13 @@ def _session(model: ir.Model, names: Collection[str]) -> ort.InferenceSession:
             + ("an initializer: its range is read from its values" if constant else "not in the model's main graph")
             + "; leave it out"
         )
-    proto = to_proto(model)
-    # Only what is asked for: what nothing asked for needs is not computed.
-    del proto.graph.output[:]
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # A thread that spins between runs takes the core from those that count.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
-        return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        # Only what is asked for: what nothing asked for needs is not computed.
+        return Session(exposing(model, names), options, ["CPUExecutionProvider"])
     except _RUNTIME_ERRORS as problem:
         raise ModelError(f"ONNX Runtime cannot load the model ({_first_line(problem)}); export it again") from None
 

@@ -8,13 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.constants import fold_constants
 from dfq_deploy.errors import ModelError
+from dfq_deploy.messages import fits, weight_bytes
 from dfq_deploy.ports import Extra, Port, channels_last, feeds_of, main_port
 from dfq_deploy.reading import MINIMUM_OPSET, ModelSource, place_of, read_checked
 from dfq_deploy.shapes import fix_inputs
@@ -42,7 +42,6 @@ __all__ = [
     "shown_dimension",
     "shown_shape",
     "to_bytes",
-    "to_proto",
     "weighted",
     "weighted_after",
 ]
@@ -280,23 +279,14 @@ def parameter_count(values: Iterable[ir.Value]) -> int:
 
 
 def to_bytes(model: ir.Model) -> bytes:
-    """The serialized model, as ONNX Runtime takes it.
+    """The serialized model with its weights, for what takes nothing else.
 
     Raises:
-        ModelError: it is larger than 2 GB with its external data, more than a message can hold.
+        ModelError: they take more than 2 GB, which no message holds.
     """
-    return bytes(to_proto(model).SerializeToString())
-
-
-def to_proto(model: ir.Model) -> onnx.ModelProto:
-    """The model as a message that holds all of its weights.
-
-    Raises:
-        ModelError: it is larger than 2 GB with its external data, more than a message can hold.
-    """
-    if any(isinstance(value.const_value, ir.ExternalTensor) for value in model.graph.initializers.values()):
+    if not fits(model):
         raise ModelError(
-            f"the model '{model.graph.name}' is over 2 GB, more than ONNX Runtime takes from memory; it can be "
-            "inspected, but only its parts can be quantized: split it, e.g. with onnx.utils.extract_model"
+            f"the model '{model.graph.name}' has {weight_bytes(model) / 1e9:.1f} GB of weights, and this step takes it "
+            "in one message of at most 2 GB; calibrate it for --target cpu, or its parts (onnx.utils.extract_model)"
         )
-    return ir.to_proto(model)
+    return bytes(ir.to_proto(model).SerializeToString())

@@ -85,6 +85,7 @@ def _channels(
 ) -> dict[str, tuple[float, float]]:
     """Largest and smallest magnitude among the channels of each last convolution that would be quantized."""
     from dfq_deploy.evaluation.runner import Runner
+    from dfq_deploy.sessions import exposing
 
     ends = {}
     for node in model.graph:
@@ -97,11 +98,8 @@ def _channels(
                 ends[str(node.name)] = node.outputs[0]
     if not ends:
         return {}
-    copy = model.clone()
-    made = {value.name: value for node in copy.graph for value in node.outputs}
-    copy.graph.outputs.clear()
-    copy.graph.outputs.extend(made[value.name] for value in ends.values())
-    arrays = Runner(graph.to_bytes(copy), name="the float model").run(samples.part(slice(LOOKED_AT)))
+    shown = exposing(model, [name_of(value) for value in ends.values()])
+    arrays = Runner(shown, name="the float model").run(samples.part(slice(LOOKED_AT)))
     found = {}
     for name, array in zip(ends, arrays, strict=True):
         if not isinstance(array, tuple):

@@ -17,6 +17,7 @@ from dfq_deploy.evaluation.onnxfile import stored_bytes
 from dfq_deploy.folding import fold_batch_normalization
 from dfq_deploy.graph import InputShapes, ModelSource
 from dfq_deploy.lowering import lower
+from dfq_deploy.messages import message_bytes, skeleton
 from dfq_deploy.placement import Placement, place
 from dfq_deploy.ports import main_port
 from dfq_deploy.synthesis.drawing import is_drawn, rule_of
@@ -200,7 +201,7 @@ def _ports(values: Iterable[ir.Value]) -> tuple[Port, ...]:
 
 def _proto(model: ModelSource) -> onnx.ModelProto:
     if isinstance(model, ir.Model):
-        return ir.to_proto(model)
+        return skeleton(model)[0]
     return model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)
 
 
@@ -209,7 +210,9 @@ def _opset(model: ModelSource) -> int:
 
 
 def _stored(model: ModelSource) -> int:
-    return stored_bytes(Path(model)) if isinstance(model, str | PathLike) else int(_proto(model).ByteSize())
+    if isinstance(model, str | PathLike):
+        return stored_bytes(Path(model))
+    return message_bytes(model if isinstance(model, ir.Model) else ir.from_proto(model))
 
 
 def _estimate(model: ir.Model, placement: Placement, size: int) -> int:

@@ -244,7 +244,7 @@ def _second(
 
     if verifier is None:
         return None
-    runner = Runner(graph.to_bytes(read_teacher(verifier, preprocess, input_shape)), name="the verifier")
+    runner = Runner(read_teacher(verifier, preprocess, input_shape), name="the verifier")
     runner.check(graph.sample_shape(source))
     return runner
 

@@ -9,6 +9,7 @@ import google.protobuf.message
 import onnx
 import onnx_ir as ir
 
+from dfq_deploy import messages
 from dfq_deploy.errors import ModelError
 
 __all__ = ["MINIMUM_OPSET", "ModelSource", "place_of", "read_checked"]
@@ -17,9 +18,6 @@ ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
 
 MINIMUM_OPSET = 13
 """QuantizeLinear and DequantizeLinear have a channel axis from here on."""
-
-LARGEST_PROTOBUF = 2**31 - 2**20
-"""What is larger with its external data cannot be checked in memory, only by its path."""
 
 QUANTIZED_OPS = frozenset(
     {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
@@ -44,8 +42,7 @@ def place_of(source: ModelSource) -> str:
 def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
     """Read ``source``, refuse what is no float ONNX model, and convert an opset below 13.
 
-    A file that is larger than 2 GB with its external data is checked by its path, and its weights stay on the disk
-    until they are asked for.
+    Weights of more than 2 GB in external data are mapped, not read: they stay on the disk until they are asked for.
 
     Args:
         quantized: a quantized model is wanted, and a float one refused.
@@ -55,7 +52,7 @@ def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
             not, where it should be), or is of an old opset that cannot be converted.
     """
     place = place_of(source)
-    proto = _proto(source)
+    proto, large = _parted(source)
     found = _quantized_node(proto)
     if found is None and quantized:
         raise ModelError(f"{place}: a float model; quantize it with dfq-deploy calibrate, or give its --encodings")
@@ -63,23 +60,32 @@ def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
         raise ModelError(
             f"{place}: already quantized ({found.op_type} '{found.name}'); give the float model that it was made from"
         )
+    if large is not None:
+        return _checked_large(large, place)
     if isinstance(source, str | PathLike):
-        path = Path(source)
-        if _total_bytes(proto, path) > LARGEST_PROTOBUF:
-            return _giant(proto, path)
-        _load_external(proto, path)
+        _load_external(proto, Path(source))
     _check(proto, place)
     return ir.from_proto(_upgraded(proto, place))
 
 
-def _proto(source: ModelSource) -> onnx.ModelProto:
-    if isinstance(source, ir.Model):
-        return ir.to_proto(source)
+def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
+    """The message, and where it cannot hold all weights the model with these, shared or mapped."""
+    if isinstance(source, str | PathLike):
+        path = Path(source)
+        proto = _read(path)
+        return proto, _mapped(path) if _total_bytes(proto, path) > messages.LARGEST_MESSAGE else None
     if isinstance(source, onnx.ModelProto):
+        if sum(tensor.ByteSize() for tensor in source.graph.initializer) > messages.LARGEST_MESSAGE:
+            model = messages.in_memory(ir.from_proto(source))
+            return messages.skeleton(model)[0], model
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
-        return copy
-    path = Path(source)
+        return copy, None
+    model = messages.in_memory(source.clone())
+    return (ir.to_proto(model), None) if messages.fits(model) else (messages.skeleton(model)[0], model)
+
+
+def _read(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise ModelError(f"{path}: no such file; give the path of an .onnx file")
     try:
@@ -100,9 +106,20 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> None:
     try:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as problem:
-        raise ModelError(
-            f"{path}: its external data cannot be read ({_first_line(problem)}); keep the data file beside the model"
-        ) from None
+        raise _unreadable(path, problem) from None
+
+
+def _mapped(path: Path) -> ir.Model:
+    try:
+        return messages.in_memory(ir.load(path))
+    except (OSError, ValueError) as problem:
+        raise _unreadable(path, problem) from None
+
+
+def _unreadable(path: Path, problem: Exception) -> ModelError:
+    return ModelError(
+        f"{path}: its external data cannot be read ({_first_line(problem)}); keep the data file beside the model"
+    )
 
 
 def _total_bytes(proto: onnx.ModelProto, path: Path) -> int:
@@ -113,18 +130,12 @@ def _total_bytes(proto: onnx.ModelProto, path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def _giant(proto: onnx.ModelProto, path: Path) -> ir.Model:
-    opset = _opset(proto)
-    if opset is not None and opset < MINIMUM_OPSET:
-        raise ModelError(
-            f"{path}: opset {opset} of a model over 2 GB cannot be converted; export it with opset {MINIMUM_OPSET} "
-            "or newer"
-        )
-    try:
-        onnx.checker.check_model(str(path), check_custom_domain=False)
-    except onnx.checker.ValidationError as problem:
-        raise ModelError(f"{path}: the ONNX checker refuses it: {_first_line(problem)}; export it again") from None
-    return ir.load(path)
+def _checked_large(model: ir.Model, place: str) -> ir.Model:
+    """``model`` checked and upgraded without its large initializers, which no opset change concerns."""
+    _check(messages.weightless(model)[0], place)
+    if model.opset_imports.get("", MINIMUM_OPSET) >= MINIMUM_OPSET:
+        return model
+    return messages.through_message(model, lambda proto: _upgraded(proto, place))
 
 
 def _check(proto: onnx.ModelProto, place: str) -> None:

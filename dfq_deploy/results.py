@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import onnx
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
@@ -17,6 +16,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError
 from dfq_deploy.feeding import split
 from dfq_deploy.files import staging
+from dfq_deploy.messages import message_bytes
 from dfq_deploy.placement import Placement
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
@@ -35,7 +35,9 @@ INTEGER_FILE = "model.integer.onnx"
 
 FILES = {
     "model.qdq.onnx": "the quantized model, for ONNX Runtime",
+    "model.qdq.onnx.data": "its weights, which one file cannot hold: keep it beside the model",
     INTEGER_FILE: "the same for bytes: pixels from 0 to 255 in, integers out where the runtime writes them",
+    f"{INTEGER_FILE}.data": "the weights of the one for bytes",
     "model.ort": "the same in ONNX Runtime's own format, for phones",
     "required_operators_and_types.config": "what a build of ONNX Runtime needs for it: --include_ops_by_config",
     "model.integer.ort": "the one for bytes in ONNX Runtime's own format",
@@ -182,8 +184,7 @@ def _compared(outcome: Outcome, path: Path, progress: Progress) -> dict[str, Any
     """The file for bytes against the float model."""
     from dfq_deploy.evaluation.compare import compare
 
-    reference = ir.to_proto(outcome.source).SerializeToString()
-    return compare(reference, path, replace(outcome.held_out, labels=None), progress).to_json()
+    return compare(outcome.source, path, replace(outcome.held_out, labels=None), progress).to_json()
 
 
 def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress: Progress) -> tuple[str, ...]:
@@ -223,23 +224,22 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
     from dfq_deploy import __version__
     from dfq_deploy.evaluation.compare import compare
     from dfq_deploy.evaluation.layers import tensor_distances
+    from dfq_deploy.evaluation.onnxfile import stored_bytes
+    from dfq_deploy.evaluation.runner import Runner
 
     samples, held = outcome.samples, replace(outcome.held_out, labels=None)
-    reference, quantized = ir.to_proto(outcome.source), onnx.load(path)
-    distances = tensor_distances(
-        ir.to_proto(outcome.prepared), quantized, outcome.encodings, held.part(slice(SHOWN_SAMPLES))
-    )
+    distances = tensor_distances(outcome.prepared, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
     per_tensor = {entry.name: entry.to_json() for entry in distances}
-    comparison = compare(reference.SerializeToString(), quantized.SerializeToString(), held, progress)
+    comparison = compare(outcome.source, Runner(path, name="the quantized model"), held, progress)
     notes = graph.notes(outcome.source)
     return {
         "version": __version__,
         "model": {
             "name": name,
-            "file_bytes": reference.ByteSize(),
+            "file_bytes": message_bytes(outcome.source),
             "parameters": graph.parameter_count(outcome.source.graph.initializers.values()),
         },
-        "quantized": {"name": path.name, "file_bytes": path.stat().st_size},
+        "quantized": {"name": path.name, "file_bytes": stored_bytes(path)},
         "target": {"name": outcome.target.name, "runtime": outcome.target.runtime},
         "samples": {
             "method": samples.method or "data",

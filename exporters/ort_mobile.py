@@ -21,6 +21,7 @@ from dfq_deploy.contracts import Exporter
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import TargetError
 from dfq_deploy.files import replacing
+from dfq_deploy.messages import fits, weight_bytes
 from dfq_deploy.names import Names
 from dfq_deploy.shapes import fix_batch
 
@@ -106,6 +107,11 @@ class OrtMobile(Exporter):
         quantized = quantized_model(model, encodings)
         fix_batch(quantized, self.batch)
         _write_zero_points(quantized.graph)
+        if not fits(quantized):
+            raise TargetError(
+                f"ort: the quantized model still has {weight_bytes(quantized) / 1e9:.1f} GB of weights, and an .ort "
+                "file holds 2 GB; take --target cpu, whose file may have its weights beside it"
+            )
         with TemporaryDirectory() as folder:
             source = Path(folder) / "model.onnx"
             ir.save(quantized, source, format="protobuf")

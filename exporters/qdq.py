@@ -13,11 +13,11 @@ from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 from dfq_deploy.contracts import Exporter
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError
-from dfq_deploy.files import replacing
 from dfq_deploy.folding import clone, drop_unused_initializers
 from dfq_deploy.graph import WEIGHTED_OPS, constant_of
 from dfq_deploy.names import Names
 from dfq_deploy.weights import room_for_bias
+from dfq_deploy.writing import write
 
 from .storage import element_type, is_clipped, packed, with_room_for
 
@@ -32,15 +32,15 @@ class Qdq(Exporter):
     """Writes one ONNX file whose quantized tensors go through QuantizeLinear and DequantizeLinear.
 
     Args:
-        external_data_above: bytes of initializers from which they are written to ``PATH.data`` beside the model;
-            one protobuf file ends at 2 GiB.
+        external_data_above: bytes of initializers from which they are written to ``PATH.data`` beside the model; None
+            is what one protobuf file holds, which ends at 2 GiB.
         integer_bias: store biases as int32; false for runtimes that want them in float. (ONNX Runtime rounds float ones
             of quantized layers itself.)
     """
 
     summary: ClassVar[str] = "ONNX with QuantizeLinear and DequantizeLinear, for ONNX Runtime on CPUs"
 
-    external_data_above: int = 2**31 - 2**24
+    external_data_above: int | None = None
     integer_bias: bool = True
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
@@ -51,12 +51,7 @@ class Qdq(Exporter):
             OutputError: the file cannot be written.
         """
         quantized = quantized_model(model, encodings, integer_bias=self.integer_bias)
-        tensors = [value.const_value for value in quantized.graph.initializers.values()]
-        external = sum(tensor.nbytes for tensor in tensors if tensor is not None) > self.external_data_above
-        data = path.with_name(f"{path.name}.data")
-        with replacing(path) as partial:
-            ir.save(quantized, partial, format="protobuf", external_data=data.name if external else None)
-        return (path, data) if external else (path,)
+        return write(quantized, path, self.external_data_above)
 
 
 def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integer_bias: bool = True) -> ir.Model:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.errors import ModelError
+from dfq_deploy.messages import fits, through_message
 
 __all__ = ["element_type", "is_clipped", "packed", "upgraded", "with_room_for"]
 
@@ -61,13 +62,15 @@ def upgraded(model: ir.Model, opset: int) -> ir.Model:
         ModelError: onnx cannot convert it.
     """
     try:
-        proto = onnx.version_converter.convert_version(ir.to_proto(model), opset)
+        if fits(model):
+            converted = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), opset))
+        else:
+            converted = through_message(model, lambda proto: onnx.version_converter.convert_version(proto, opset))
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as problem:
         reason = str(problem).strip().splitlines()[0].rstrip(".")
         raise ModelError(
             f"the model's opset {model.opset_imports['']} cannot be converted to {opset}, which 4 and 16 bits need "
             f"({reason}); export it with opset {opset} or newer, or take other bits"
         ) from None
-    converted = ir.from_proto(proto)
     converted.metadata_props.update(model.metadata_props)
     return converted

@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from dfq_deploy import graph, reading
-from dfq_deploy.errors import ModelError
+from dfq_deploy import graph
 from dfq_deploy.folding import fold_batch_normalization
-from dfq_deploy.inspection import inspect
 from dfq_deploy.pipeline import calibrate
 from dfq_deploy.samples import Samples
 from dfq_deploy.twin import Twin
@@ -76,38 +74,6 @@ def test_old_opsets_compute_the_same(model_of: ModelOf, opset: int) -> None:
     model = model_of("float[1,3,8,8] x", "float y", text, weights, opset=opset)
     loaded = agree(model, {"x": normal(1, 3, 8, 8, seed=1)})
     assert loaded.opset_imports[""] == 13
-
-
-# Files over 2 GB
-
-
-def test_a_model_over_the_limit_of_protobuf_is_read_by_its_path(
-    model_of: ModelOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The limit is lowered, so that a small file is taken for a large one."""
-    monkeypatch.setattr(reading, "LARGEST_PROTOBUF", 10_000)
-    weights = {"w": normal(16, 3, 3, 3), "g": normal(16, 1000)}
-    text = "c = Conv <pads = [1,1,1,1]> (x, w) r = Relu(c) p = GlobalAveragePool(r) f = Flatten(p) y = MatMul(f, g)"
-    model = model_of("float[n,3,8,8] x", "float[n,1000] y", text, weights)
-    images = normal(2, 3, 8, 8, seed=1)
-    (expected,) = ran(model, {"x": images})
-    path = tmp_path / "net.onnx"
-    onnx.save(model, path, save_as_external_data=True, location="net.data", size_threshold=0)
-    loaded = graph.load(path)
-    assert isinstance(loaded.graph.initializers["g"].const_value, ir.ExternalTensor)
-    computed = Twin.from_model(loaded)(torch.from_numpy(images))
-    assert isinstance(computed, torch.Tensor)
-    np.testing.assert_allclose(computed.numpy(), expected, atol=1e-5)
-    found = inspect(path)
-    assert found.parameters == 16 * 27 + 16 * 1000
-    assert found.file_bytes == path.stat().st_size + (tmp_path / "net.data").stat().st_size
-    with pytest.raises(ModelError, match=r"is over 2 GB, .*; it can be inspected, but only its parts can be"):
-        calibrate(path, synth="procedural", count=8)
-    old = model_of("float[n,3,8,8] x", "float[n,1000] y", text, weights, opset=12)
-    onnx.save(old, path, save_as_external_data=True, location="old.data", size_threshold=0)
-    words = r"net\.onnx: opset 12 of a model over 2 GB cannot be converted; export it with opset 13 or newer$"
-    with pytest.raises(ModelError, match=words):
-        graph.load(path)
 
 
 # Weights

@@ -170,7 +170,9 @@ def _read(source: ModelSource) -> ir.Model:
         except (google.protobuf.message.DecodeError, ValueError, OSError, RuntimeError) as problem:
             raise ModelError(f"{source}: not an ONNX model, or cut short ({problem}); export it again") from None
     else:
-        model = ir.from_proto(onnx.ModelProto.FromString(source.SerializeToString()))
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        model = ir.from_proto(copy)
     if not len(model.graph):
         raise ModelError(f"{place_of(source)}: not an ONNX model (it holds no graph); export it again")
     return model

@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.metrics import OutputTally, finite
 from dfq_deploy.evaluation.runner import Runnable, Runner, slices
+from dfq_deploy.messages import in_memory
+from dfq_deploy.rules import name_of
 from dfq_deploy.samples import Samples
+from dfq_deploy.sessions import exposing
 
 __all__ = ["TensorDistance", "tensor_distances"]
 
@@ -38,7 +42,7 @@ class TensorDistance:
 
 
 def tensor_distances(
-    reference: onnx.ModelProto,
+    reference: onnx.ModelProto | ir.Model,
     quantized: onnx.ModelProto | Runnable,
     encodings: Mapping[str, Encoding],
     samples: Samples,
@@ -54,17 +58,14 @@ def tensor_distances(
     Returns:
         one entry for each tensor, in the graph's order.
     """
-    if isinstance(quantized, bytes):
-        quantized = onnx.load_from_string(quantized)
-    elif not isinstance(quantized, onnx.ModelProto):
-        quantized = onnx.load(quantized)
+    reference, quantized = _model(reference), _model(quantized)
     rounded = _dequantized(quantized)
-    made = [*(value.name for value in reference.graph.input), *(o for n in reference.graph.node for o in n.output)]
-    names = [name for name in made if name in encodings and name in rounded]
+    values = [*reference.graph.inputs, *(value for node in reference.graph for value in node.outputs)]
+    names = [name for name in map(name_of, values) if name in encodings and name in rounded]
     if not names:
         return ()
-    first = Runner(_exposing(reference, names), name="the float model")
-    second = Runner(_exposing(quantized, [rounded[name] for name in names]), name="the quantized model")
+    first = Runner(exposing(reference, names), name="the float model")
+    second = Runner(exposing(quantized, [rounded[name] for name in names]), name="the quantized model")
     tallies = [OutputTally() for _ in names]
     outside, counted = np.zeros(len(names)), np.zeros(len(names))
     for part in slices(samples.images, SLICE_BYTES):
@@ -82,28 +83,23 @@ def tensor_distances(
     )
 
 
-def _dequantized(model: onnx.ModelProto) -> dict[str, str]:
+def _model(source: onnx.ModelProto | Runnable) -> ir.Model:
+    if isinstance(source, ir.Model):
+        return source
+    if isinstance(source, bytes):
+        source = onnx.load_from_string(source)
+    return ir.from_proto(source) if isinstance(source, onnx.ModelProto) else in_memory(ir.load(source))
+
+
+def _dequantized(model: ir.Model) -> dict[str, str]:
     """Float tensor -> the tensor that its readers get after Q and DQ."""
-    sources = {node.output[0]: node.input[0] for node in model.graph.node if node.op_type == "QuantizeLinear"}
-    outputs = {value.name for value in model.graph.output}
     found = {}
-    for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in sources:
-            # A quantized graph output keeps its name behind the DQ; the tensor before the Q has a new one.
-            name = node.output[0] if node.output[0] in outputs else sources[node.input[0]]
-            found[name] = node.output[0]
+    for node in model.graph:
+        source = node.inputs[0] if node.op_type == "DequantizeLinear" else None
+        quantizer = None if source is None else source.producer()
+        if quantizer is None or quantizer.op_type != "QuantizeLinear":
+            continue
+        # A quantized graph output keeps its name behind the DQ; the tensor before the Q has a new one.
+        output = node.outputs[0]
+        found[name_of(output if output.is_graph_output() else quantizer.inputs[0])] = name_of(output)
     return found
-
-
-def _exposing(model: onnx.ModelProto, names: list[str]) -> bytes:
-    """The model with exactly ``names`` as outputs; an input among them goes through an Identity."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    del copy.graph.output[:]
-    fed = {value.name for value in copy.graph.input}
-    for name in names:
-        shown = f"{name}_shown" if name in fed else name
-        if name in fed:
-            copy.graph.node.append(onnx.helper.make_node("Identity", [name], [shown]))
-        copy.graph.output.append(onnx.ValueInfoProto(name=shown))
-    return bytes(copy.SerializeToString())

@@ -11,12 +11,13 @@ from dfq_deploy.evaluation.compare import Comparison, compare
 from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.onnxfile import is_quantized, stored_bytes
 from dfq_deploy.evaluation.runner import Runner
-from dfq_deploy.graph import load, to_bytes
+from dfq_deploy.graph import load
 from dfq_deploy.ports import channels_last
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples import Samples
 from dfq_deploy.torch_export import exported
+from dfq_deploy.writing import write
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -100,7 +101,7 @@ def evaluate(
         name = type(float_model).__name__
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.onnx"
-            path.write_bytes(to_bytes(load(exported(float_model, input_shape))))
+            write(load(exported(float_model, input_shape)), path)
             found = evaluate(
                 path, quantized_model, data, source=source, preprocess=preprocess, latency=latency, seed=seed,
                 device=device, progress=progress,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
@@ -13,11 +14,12 @@ from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.evaluation.translation import Translation
 from dfq_deploy.ports import Port, feeds_of, main_port
 from dfq_deploy.samples import Samples
+from dfq_deploy.sessions import Session
 
 __all__ = ["Output", "Runnable", "Runner", "slices"]
 
-Runnable: TypeAlias = str | PathLike[str] | bytes
-"""A model file, or a serialized model."""
+Runnable: TypeAlias = str | PathLike[str] | bytes | ir.Model
+"""A model file, a serialized model, or one in memory of any size."""
 
 Output: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
 """An array (N, ...), a row for each sample; where the first axis is not the batch, what each run gave, as a whole."""
@@ -39,7 +41,7 @@ class Runner:
     """One model in ONNX Runtime, fed with float32 samples in slices of whatever batch it takes.
 
     Args:
-        model: file or bytes.
+        model: file, bytes, or a model in memory.
         name: what errors call it; the file's path where not given.
         device: ``cpu``, or ``cuda[:N]`` where ONNX Runtime has its provider; ``auto`` is ``cpu``.
         quiet_threads: let idle threads sleep instead of spin; latencies of two sessions in one process
@@ -52,17 +54,17 @@ class Runner:
     def __init__(
         self, model: Runnable, *, name: str | None = None, device: str = "auto", quiet_threads: bool = False
     ) -> None:
-        self.name = name or ("the model" if isinstance(model, bytes) else str(model))
+        self.name = name or ("the model" if isinstance(model, bytes | ir.Model) else str(model))
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if quiet_threads:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if not isinstance(model, bytes) and not Path(model).is_file():
-            raise ModelError(f"{self.name}: no such file; give the path of an .onnx file")
+        if not isinstance(model, bytes | ir.Model):
+            model = str(model)
+            if not Path(model).is_file():
+                raise ModelError(f"{self.name}: no such file; give the path of an .onnx file")
         try:
-            self.session = ort.InferenceSession(
-                model if isinstance(model, bytes) else str(model), options, providers=_providers(device)
-            )
+            self.session = Session(model, options, _providers(device))
         except ModelError:
             raise
         except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own

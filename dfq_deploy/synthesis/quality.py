@@ -75,7 +75,7 @@ def quality(samples: Samples, reference: ir.Model, verifier: "Runner | None" = N
 
     samples = samples.part(np.arange(ASSESSED) * len(samples) // ASSESSED) if len(samples) > ASSESSED else samples
     watched = _watched(reference)
-    runner = Runner(graph.to_bytes(watched.model), name="the model")
+    runner = Runner(watched.model, name="the model")
     moments = [_Moments() for _ in watched.layers]
     scores, features, checked = [], [], []
     classes = graph.score_count(reference)

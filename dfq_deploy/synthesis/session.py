@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -14,6 +13,7 @@ import torch
 from dfq_deploy import graph, plugins
 from dfq_deploy.contracts import Student, Synthesizer
 from dfq_deploy.errors import DfqError, ModelError
+from dfq_deploy.messages import fingerprint
 from dfq_deploy.ports import Extra, Port, main_port, others
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.progress import SILENT, Progress
@@ -148,12 +148,11 @@ def _facts(
     name: str, method: Synthesizer, sources: Sequence[ir.Model], request: SynthesisRequest, tolerance: float | None
 ) -> dict[str, Any]:
     """All that decides the samples, by the name that a user knows it by."""
-    digest = sha256(b"".join(graph.to_bytes(source) for source in sources)).hexdigest()[:16]
     options = {f"--option {part.name}": getattr(method, part.name) for part in fields(method)}  # type: ignore[arg-type]
     return {
         "the method": name,
         **options,
-        "the model or a teacher (its fingerprint)": digest,
+        "the model or a teacher (its fingerprint)": fingerprint(sources),
         "--samples": request.count,
         "--preprocess": request.preprocess,
         "--seed": request.seed,
