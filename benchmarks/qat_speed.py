@@ -39,8 +39,9 @@ def training(path: Path, bits: str, batch: int) -> tuple[Training, Twin]:
         plugins.find("calibrators", "minmax")(),
         samples,
     )
-    made = training_of(start, samples, samples, Recipe(batch=batch, steps=10**6), None, Processes(), 0, "cpu")
-    twin = teacher_of(start.prepared.model, {}, "cpu")
+    teacher, twin = (teacher_of(start.prepared.model, {}, "cpu") for _ in range(2))
+    recipe = Recipe(batch=batch, steps=10**6)
+    made = training_of(start, teacher, samples, samples, recipe, None, Processes(), 0, "cpu")
     for parameter in twin.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return made, twin

@@ -49,7 +49,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
     from dfq_deploy.pipeline import calibrate as quantize
     from dfq_deploy.targets import find_target
 
-    preprocess, refine = given.preprocess(options), options["refine"]
+    preprocess = given.preprocess(options)
     find_target(target)
     synthesizer = None if options["synth"] is None else given.synthesizer(options, options["synth"])
     folder = output or Path(f"{model.stem}-{target}")
@@ -65,7 +65,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             size=options["size"],
             drop=options["drop"],
             method=options["method"],
-            refine=None if not refine else [name for name in refine if name != "none"],
+            refine=given.refinements(options),
             teachers=options["teachers"],
             count=options["samples"],
             preprocess=preprocess,

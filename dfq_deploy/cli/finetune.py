@@ -26,6 +26,7 @@ __all__ = ["finetune"]
 @click.option("--edge-bits", type=int, metavar="N", help="Bits of the first and the last layer.")
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
 @click.option("--method", metavar="NAME", help="The calibrator that training starts from.")
+@click.option("--refine", multiple=True, metavar="NAME", help="What comes before it, repeatable; 'none' for none.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
@@ -73,6 +74,7 @@ def finetune(
                 bits=widths,
                 target=target,
                 method=options["method"],
+                refine=given.refinements(options),
                 teachers=options["teachers"],
                 count=options["samples"],
                 epochs=options["epochs"],

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dfq_deploy.preprocess import Preprocess
     from dfq_deploy.samples import Samples
 
-__all__ = ["images", "inputs", "one_of_synth_and_data", "preprocess", "resumption", "synthesizer"]
+__all__ = ["images", "inputs", "one_of_synth_and_data", "preprocess", "refinements", "resumption", "synthesizer"]
 
 Options = Mapping[str, Any]
 """The parameters of a command, by name."""
@@ -56,6 +56,11 @@ def resumption(options: Options, unfinished: Path) -> dict[str, Any]:
         raise click.UsageError("--iterations fixes their number, and --tolerance ends them earlier: give one of them.")
     known = {"tolerance": "auto" if tolerance is None else tolerance or None, "unfinished": unfinished}
     return {**known, "verifier": options["verifier"], "resume": options["resume"]}
+
+
+def refinements(options: Options) -> list[str] | None:
+    """``--refine``: names, none of them for ``none``; None where nothing is said."""
+    return [name for name in options["refine"] if name != "none"] if options["refine"] else None
 
 
 def inputs(options: Options) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from torch import Tensor
 
 from dfq_deploy import graph
 from dfq_deploy.contracts import Source
-from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.qat.batches import Batches, DrawnBatches, FixedBatches
 from dfq_deploy.qat.distillation import Lesson
 from dfq_deploy.qat.material import as_fed
@@ -15,15 +14,15 @@ from dfq_deploy.qat.student import QuantizedStudent
 from dfq_deploy.qat.together import Processes
 from dfq_deploy.qat.train import Training
 from dfq_deploy.quantize import Quantized
-from dfq_deploy.refine.bias import correct_biases
 from dfq_deploy.samples import Samples
-from dfq_deploy.synthesis.teacher import teacher_of
+from dfq_deploy.twin import Twin
 
 __all__ = ["lesson_of", "training_of"]
 
 
 def training_of(
     quantized: Quantized,
+    teacher: Twin,
     used: Samples,
     held: Samples,
     recipe: Recipe,
@@ -31,21 +30,18 @@ def training_of(
     processes: Processes,
     seed: int,
     device: str,
-    progress: Progress = SILENT,
 ) -> Training:
-    """A training that has not begun; the biases of the prepared model are corrected in place.
+    """A training that has not begun.
 
     Args:
         quantized: where the student starts.
+        teacher: the float network.
         used, held: samples to train on, and to look at.
         source: draws a part of each batch anew; None where the samples are all there is.
         processes: that train together.
     """
     prepared = quantized.prepared
     model = prepared.model
-    # The teacher is made of the float biases, before they are corrected; the student starts from the corrected ones.
-    teacher = teacher_of(model, used.extra, device)
-    correct_biases(model, quantized.encodings, used.images, extra=used.extra, device=device, progress=progress)
     student = QuantizedStudent(
         model,
         prepared.placement,
@@ -54,6 +50,7 @@ def training_of(
         extra=used.extra,
         device=device,
     )
+    processes.level(student)
     fixed = FixedBatches(
         torch.from_numpy(as_fed(model, used)),
         _soft(used, graph.score_count(model)),

@@ -27,9 +27,11 @@ from dfq_deploy.qat.material import Material, generative
 from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.qat.together import Processes, joined, own_device
 from dfq_deploy.quantize import Quantized, encode, headroom_of, prepare
+from dfq_deploy.refinement import default_refinements, in_order, refine_encodings, refine_weights
 from dfq_deploy.results import Calibration, Clock, Outcome, finish
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.session import pick_device
+from dfq_deploy.synthesis.teacher import teacher_of
 from dfq_deploy.targets import find_target
 from dfq_deploy.teachers import TeacherSource, read_teacher
 from dfq_deploy.torch_export import exported
@@ -52,6 +54,7 @@ def finetune(
     edge_bits: int | None = None,
     target: str = "cpu",
     method: str | None = None,
+    refine: Sequence[str] | None = None,
     teachers: "Sequence[TeacherSource]" = (),
     count: int | None = None,
     epochs: int | None = None,
@@ -78,6 +81,7 @@ def finetune(
             has 8 bits, its outputs are float.
         edge_bits: widths of the first and the last layer, where they are to be larger.
         method: the calibrator whose ranges training starts from; None is the one that measures best.
+        refine: names of refinements that come before the training; None is what measures best.
         epochs: passes over the samples, instead of the recipe's.
         recipe: schedule, rates and losses; None is what suits the size of the input.
         output: the folder for the results, and for checkpoints until they are there.
@@ -96,6 +100,8 @@ def finetune(
     widths = Bits.parse(bits, edge_bits) if isinstance(bits, str) else bits
     method = method or DEFAULT_METHOD
     calibrator: Calibrator = plugins.find("calibrators", method)()
+    refiners = in_order((*chosen.refine, *default_refinements(widths)) if refine is None else refine)
+    optional = refiners if refine is None else ()
     if output is not None:
         probe(output)
     device = own_device(pick_device(device))
@@ -111,13 +117,21 @@ def finetune(
     with joined(device) as processes:
         first, clock = processes.rank == 0, Clock()
         shown = progress if first else SILENT
-        call = _call(material, recipe, method, processes)
+        call = _call(material, recipe, method, refiners, processes)
         gathered = _gathered(material, processes, None if output is None else Checkpoints(output, call), resume, shown)
         clock.lap("samples")
         used, held = split(gathered.samples)
-        quantized = encode(prepare(source, chosen, widths), calibrator, used, preprocess, shown)
+        ready = prepare(source, chosen, widths)
+        skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=shown)
+        quantized = encode(ready, calibrator, used, preprocess, shown)
         clock.lap("ranges")
-        training = training_of(quantized, used, held, recipe, gathered.source, processes, seed, device, shown)
+        # The teacher is made of the float weights, before the student's start changes them.
+        teacher = teacher_of(ready.model, used.extra, device)
+        quantized, left_out = refine_encodings(
+            quantized, refiners, used, optional=optional, seed=seed, device=device, progress=shown
+        )
+        clock.lap("refinement")
+        training = training_of(quantized, teacher, used, held, recipe, gathered.source, processes, seed, device)
         if gathered.state is not None:
             training.restore(gathered.state)
         agreement = training.run(None if gathered.kept_by is None else gathered.kept_by.save, shown)
@@ -135,7 +149,7 @@ def finetune(
             held_out=held,
             choices={
                 "method": method,
-                "refine": ["bias", "finetune"],
+                "refine": [*refiners, "finetune"],
                 "headroom": headroom_of(widths.activations, gathered.samples),
                 "bits": str(widths),
                 "steps": training.total,
@@ -144,7 +158,7 @@ def finetune(
             },
             seed=seed,
             preprocess=preprocess,
-            warnings=(*graph.notes(source), *gathered.samples.notes, *quantized.warnings),
+            warnings=(*graph.notes(source), *gathered.samples.notes, *quantized.warnings, *skipped, *left_out),
         )
         result = finish(outcome, _name(model), output if first else None, clock, shown)
         if gathered.kept_by is not None:
@@ -156,7 +170,9 @@ def _name(model: ModelSource) -> str:
     return Path(model).name if isinstance(model, str | PathLike) else model.graph.name or "model"
 
 
-def _call(material: Material, recipe: Recipe, method: str, processes: Processes) -> dict[str, Any]:
+def _call(
+    material: Material, recipe: Recipe, method: str, refiners: Sequence[str], processes: Processes
+) -> dict[str, Any]:
     """Everything that decides the result, as plain JSON."""
     data = material.data
     return {
@@ -168,6 +184,7 @@ def _call(material: Material, recipe: Recipe, method: str, processes: Processes)
         "bits": str(material.bits),
         "target": material.target.name,
         "method": method,
+        "refine": list(refiners),
         "preprocess": str(material.preprocess),
         "seed": material.seed,
         "recipe": asdict(recipe),

@@ -41,6 +41,12 @@ class Processes:
         assert result is not None
         return result
 
+    def level(self, module: nn.Module) -> None:
+        """Give every process the parameters and buffers of the first, whose refinement may have ended elsewhere."""
+        if self.count > 1:
+            state = self.made_once(lambda: {name: value.cpu() for name, value in module.state_dict().items()})
+            module.load_state_dict(state)
+
     @torch.no_grad()
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
         """Replace the gradients by their means over all processes, in one message."""

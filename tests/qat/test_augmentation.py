@@ -7,7 +7,7 @@ from torch import Tensor
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.qat.augmentation import Augmentation
 
-PLAIN = {"flip": False, "shift": 0, "blend": 0.0, "cut": 0.0}
+PLAIN = {"flip": False, "shift": 0, "soften": 0.0, "blend": 0.0, "cut": 0.0}
 
 
 def pictures(count: int = 64, size: int = 6) -> Tensor:
@@ -49,11 +49,22 @@ def test_shifts_move_the_inside_and_mirror_the_edge() -> None:
     assert len(moved) > 15  # of 25
 
 
+def test_softening_takes_detail_and_nothing_else() -> None:
+    # At half the resolution a checkerboard is gray: what is left of it is 1 less the weight, and the mean stays.
+    board = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4).expand(64, 2, 8, 8)
+    images, _ = Augmentation(**{**PLAIN, "soften": 0.5})(board + 3, None, seeded())  # type: ignore[arg-type]
+    left = (images[:, 0, 0, 0] - 3).reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(images, 3 + left * board)
+    assert 16 < int((left == 1).sum()) < 48
+    assert len(set(left.flatten().tolist())) > 16
+    assert left.min() >= 0
+
+
 def test_cuts_and_blends_mix_labels_as_they_mix_pictures() -> None:
     # Constant pictures: the mean of a mixed one says how much of each is in it.
     values = torch.arange(64.0)
     whole = values.reshape(-1, 1, 1, 1).expand(-1, 2, 8, 8)
-    images, labels = Augmentation(flip=False, shift=0, blend=0.5, cut=0.5)(whole, torch.eye(64), seeded())
+    images, labels = Augmentation(flip=False, shift=0, soften=0.0, blend=0.5, cut=0.5)(whole, torch.eye(64), seeded())
     assert labels is not None
     torch.testing.assert_close(labels.sum(1), torch.ones(64))
     torch.testing.assert_close(labels @ values, images.mean((1, 2, 3)), rtol=1e-4, atol=1e-4)
@@ -73,7 +84,7 @@ def test_what_is_no_picture_is_left_alone() -> None:
     assert Augmentation()(values, None, seeded())[0] is values
 
 
-@pytest.mark.parametrize("wrong", [{"shift": -1}, {"blend": 0.7, "cut": 0.4}, {"cut": -0.1}])
+@pytest.mark.parametrize("wrong", [{"shift": -1}, {"blend": 0.7, "cut": 0.4}, {"cut": -0.1}, {"soften": 1.5}])
 def test_values_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(SamplesError, match="together at most 1"):
         Augmentation(**wrong)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from dfq_deploy.contracts import Source, Student
 from dfq_deploy.qat.augmentation import Augmentation
 from dfq_deploy.qat.batches import DrawnBatches, FixedBatches, seeded
 
-PLAIN = Augmentation(flip=False, shift=0, blend=0.0, cut=0.0)
+PLAIN = Augmentation(flip=False, shift=0, soften=0.0, blend=0.0, cut=0.0)
 
 
 def numbered(count: int) -> Tensor:

@@ -18,8 +18,10 @@ from dfq_deploy.qat.augmentation import Augmentation
 from dfq_deploy.synthesis.gdfq import Gdfq
 from examples.digits import data
 
-PLAIN = Augmentation(flip=False, shift=0, blend=0.0, cut=0.0)
+PLAIN = Augmentation(flip=False, shift=0, soften=0.0, blend=0.0, cut=0.0)
 SHORT = Recipe(steps=6, batch=32, augmentation=Augmentation(flip=False, shift=1))
+START = ("bias",)
+"""A quick start, where the training itself is not what is looked at."""
 
 
 class Interrupting(Progress):
@@ -51,14 +53,16 @@ def test_training_beats_calibration(digits_bn: Path, digits: Samples, held_out: 
     plain = calibrate(
         digits_bn, data=digits, bits="w2a2", refine=(), preprocess=data.PREPROCESS, output=tmp_path / "ptq"
     )
-    recipe = Recipe(steps=100, batch=32, step_rate=3e-3, augmentation=Augmentation(flip=False, shift=1, blend=0, cut=0))
+    recipe = Recipe(
+        steps=100, batch=32, step_rate=3e-3, augmentation=Augmentation(flip=False, shift=1, soften=0, blend=0, cut=0)
+    )
     learned = finetune(
         digits_bn, data=digits, bits="w2a2", preprocess=data.PREPROCESS, recipe=recipe, output=tmp_path / "qat"
     )
     before, after = (top1(digits_bn, result.model_path, held_out) for result in (plain, learned))
     assert after > before + 50
     report = json.loads((tmp_path / "qat/report.json").read_text())
-    assert report["calibration"]["refine"] == ["bias", "finetune"]
+    assert report["calibration"]["refine"] == ["reconstruct", "finetune"]
     assert report["calibration"]["steps"] == 100
     assert sorted(path.name for path in (tmp_path / "qat").iterdir()) == sorted(path.name for path in plain.files)
 
@@ -68,7 +72,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(digits_bn: Path, digits: Sa
 
     def train(folder: Path, *, resume: bool = False, progress: Progress | None = None) -> None:
         given = {} if progress is None else {"progress": progress}
-        finetune(digits_bn, data=digits, bits="w4a4", recipe=SHORT, output=folder, resume=resume, **given)  # type: ignore[arg-type]
+        finetune(digits_bn, data=digits, bits="w4a4", recipe=SHORT, refine=START, output=folder, resume=resume, **given)  # type: ignore[arg-type]
 
     train(whole)
     with pytest.raises(KeyboardInterrupt):
@@ -87,7 +91,14 @@ def test_an_interrupted_training_goes_on_bit_for_bit(digits_bn: Path, digits: Sa
 def test_a_generator_is_drawn_from_and_adapts(digits_bn: Path, tmp_path: Path) -> None:
     method = Gdfq(iterations=4, warmup=2, batch=32, channels=8)
     recipe = Recipe(steps=4, batch=32, fresh=0.5)
-    given = {"synth": method, "bits": "w4a4", "count": 64, "recipe": recipe, "preprocess": data.PREPROCESS}
+    given = {
+        "synth": method,
+        "bits": "w4a4",
+        "count": 64,
+        "recipe": recipe,
+        "refine": START,
+        "preprocess": data.PREPROCESS,
+    }
     results = []
     for name in ("whole", "broken"):
         if name == "broken":
@@ -105,7 +116,7 @@ import torch
 from dfq_deploy import Recipe, Samples, finetune
 from dfq_deploy.qat.augmentation import Augmentation
 torch.set_num_threads(1)
-plain = Augmentation(flip=False, shift=0, blend=0.0, cut=0.0)
+plain = Augmentation(flip=False, shift=0, soften=0.0, blend=0.0, cut=0.0)
 finetune(sys.argv[1], data=Samples.load(Path(sys.argv[2])), bits="w8a8", output=Path(sys.argv[3]),
          recipe=Recipe(steps=3, batch=16, augmentation=plain, weight_rate=0.001, step_rate=20.0, optimizer="sgd"))
 """
