@@ -69,7 +69,7 @@ class Recipe:
 
     @classmethod
     def suited_to(cls, shape: tuple[int, ...], device: str) -> "Recipe":
-        """The defaults for samples of ``shape``; on a CPU what takes minutes, a quarter of an hour where they are large."""
+        """The defaults for samples of ``shape``; on a CPU what takes minutes, or a quarter of an hour."""
         small, slow = len(shape) != 3 or sorted(shape)[1] <= SMALL, device == "cpu"
         augmentation = Augmentation() if small else Augmentation(shift=16)
         if not slow:
