@@ -12,7 +12,7 @@ import onnx_ir as ir
 from dfq_deploy import messages
 from dfq_deploy.errors import ModelError
 
-__all__ = ["MINIMUM_OPSET", "ModelSource", "place_of", "read_checked"]
+__all__ = ["MINIMUM_OPSET", "ModelSource", "mapped", "place_of", "read_checked"]
 
 ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
 
@@ -73,7 +73,7 @@ def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
     if isinstance(source, str | PathLike):
         path = Path(source)
         proto = _read(path)
-        return proto, _mapped(path) if _total_bytes(proto, path) > messages.LARGEST_MESSAGE else None
+        return proto, mapped(ir.load(path), path) if _total_bytes(proto, path) > messages.LARGEST_MESSAGE else None
     if isinstance(source, onnx.ModelProto):
         if sum(tensor.ByteSize() for tensor in source.graph.initializer) > messages.LARGEST_MESSAGE:
             model = messages.in_memory(ir.from_proto(source))
@@ -109,9 +109,14 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> None:
         raise _unreadable(path, problem) from None
 
 
-def _mapped(path: Path) -> ir.Model:
+def mapped(model: ir.Model, path: Path) -> ir.Model:
+    """``model``, as it was read from ``path``, with its external data mapped.
+
+    Raises:
+        ModelError: that is missing, cut short, or not beside the model.
+    """
     try:
-        return messages.in_memory(ir.load(path))
+        return messages.in_memory(model)
     except (OSError, ValueError) as problem:
         raise _unreadable(path, problem) from None
 

@@ -16,7 +16,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferenc
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph import WEIGHTED_OPS, constant_of
-from dfq_deploy.reading import ModelSource, place_of
+from dfq_deploy.reading import ModelSource, mapped, place_of
 
 __all__ = ["QLINEAR", "Kernel", "Quantization", "View", "kind_of", "look", "name"]
 
@@ -169,6 +169,7 @@ def _read(source: ModelSource) -> ir.Model:
             model = ir.load(Path(source))
         except (google.protobuf.message.DecodeError, ValueError, OSError, RuntimeError) as problem:
             raise ModelError(f"{source}: not an ONNX model, or cut short ({problem}); export it again") from None
+        mapped(model, Path(source))
     else:
         copy = onnx.ModelProto()
         copy.CopyFrom(source)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx_ir as ir
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.metrics import OutputTally, finite
 from dfq_deploy.evaluation.runner import Runnable, Runner, slices
-from dfq_deploy.messages import in_memory
+from dfq_deploy.reading import mapped
 from dfq_deploy.rules import name_of
 from dfq_deploy.samples import Samples
 from dfq_deploy.sessions import exposing
@@ -88,7 +89,7 @@ def _model(source: onnx.ModelProto | Runnable) -> ir.Model:
         return source
     if isinstance(source, bytes):
         source = onnx.load_from_string(source)
-    return ir.from_proto(source) if isinstance(source, onnx.ModelProto) else in_memory(ir.load(source))
+    return ir.from_proto(source) if isinstance(source, onnx.ModelProto) else mapped(ir.load(source), Path(source))
 
 
 def _dequantized(model: ir.Model) -> dict[str, str]:

@@ -86,6 +86,15 @@ def test_what_is_handed_over_in_memory_stays_as_it_is(tiny: TinyModel) -> None:
     assert [node.op_type for node in model.graph] == [node.op_type for node in proto.graph.node]
 
 
+def test_external_data_that_is_missing(tiny: TinyModel, tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    onnx.save(tiny(), path, save_as_external_data=True, location="net.data", size_threshold=0)
+    assert check(path).violations == check(tiny()).violations
+    (tmp_path / "net.data").unlink()
+    with pytest.raises(ModelError, match=r"net\.onnx: its external data cannot be read .*; keep the data file beside"):
+        check(path)
+
+
 def test_core_ml_is_refused(theirs: Path) -> None:
     with pytest.raises(TargetError, match=r"^target 'coreml' is refused: .*coremltools"):
         check(theirs, "coreml")
