@@ -12,6 +12,7 @@ row            what it is
 data-free      ``dfq_deploy.finetune`` on samples made from the model alone
 real           the ceiling: the same schedule on 3,044 CIFAR-10 training images (CIFAR-10 models only)
 ptq            the floor: ranges by mse on the same samples as data-free, no refinement
+reconstruct    ``dfq_deploy.calibrate`` as it comes below 8 bits, with learned rounding, on the same samples
 =============  ====================================================================================
 
 With --cache each result is kept in FOLDER/results.jsonl at once, samples and unfinished trainings beside it, and a
@@ -38,7 +39,9 @@ from dfq_deploy.synthesis.session import pick_device
 
 MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd"]
 BITS = ["w5a5", "w4a4", "w3a3"]
-ROWS = ["ptq", "data-free", "real"]
+ROWS = ["ptq", "reconstruct", "data-free", "real"]
+CALIBRATED = {"ptq": (), "reconstruct": ("reconstruct",)}
+"""Rows without fine-tuning, and their refinements."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Result:
     Args:
         row: of the table in the module's docstring.
         synth: the method that made the samples; empty for real images.
-        steps: of fine-tuning; 0 for ptq.
+        steps: of fine-tuning; 0 where there is none.
         float_top1, top1, agreement: percent.
         size: bytes of the quantized file, as a part of the float one's.
         seconds: that fine-tuning or calibration took, without synthesis.
@@ -123,8 +126,9 @@ def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Pa
     """Write the file of one case into ``folder``; the seconds that it took."""
     samples = Samples(model.images("cifar10_train").images) if row == "real" else samples_of(model, plan, seed)
     started = time.perf_counter()
-    if row == "ptq":
-        calibrate(model.bn, data=samples, bits=bits, refine=(), preprocess=model.preprocess, output=folder)
+    if row in CALIBRATED:
+        refine = CALIBRATED[row]
+        calibrate(model.bn, data=samples, bits=bits, refine=refine, preprocess=model.preprocess, output=folder)
     else:
         finetune(
             model.bn,
@@ -144,7 +148,7 @@ def measured(model: ZooModel, plan: Plan, done: list[Result]) -> Iterator[Result
     """The cases that are not yet done, on every data set of the model."""
     known = {(r.model, r.bits, r.row, r.synth, r.seed, r.steps, r.dataset) for r in done}
     for bits, row, seed in plan.cases(model):
-        synth, steps = "" if row == "real" else plan.synth, 0 if row == "ptq" else plan.recipe(model).steps
+        synth, steps = "" if row == "real" else plan.synth, 0 if row in CALIBRATED else plan.recipe(model).steps
         left = [name for name in model.evaluation if (model.name, bits, row, synth, seed, steps, name) not in known]
         if not left:
             continue
