@@ -39,6 +39,19 @@ class Plan:
     seed: int = 0
     device: str = "cpu"
 
+    def refiners(self, widths: Bits) -> tuple[str, ...]:
+        """The refinements at these widths, in their order.
+
+        Raises:
+            PluginError: there is none of a name.
+        """
+        names = (*self.target.refine, *default_refinements(widths)) if self.refine is None else self.refine
+        return in_order(names)
+
+    def optional(self, refiners: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of them that are left out where the graph does not let them run: all that nobody asked for."""
+        return refiners if self.refine is None else ()
+
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
@@ -70,8 +83,8 @@ def fit(
         clock: gets the laps ``ranges`` and ``refinement``.
     """
     widths, allocation = _widths(source, samples, plan, progress)
-    refiners = in_order((*plan.target.refine, *default_refinements(widths)) if plan.refine is None else plan.refine)
-    optional = refiners if plan.refine is None else ()
+    refiners = plan.refiners(widths)
+    optional = plan.optional(refiners)
     ready = prepare(source, plan.target, widths)
     skipped = refine_weights(ready, refiners, samples, optional=optional, device=plan.device, progress=progress)
     known, unknown = _known(synth, source, teachers, ready, plan.preprocess, refiners)

@@ -1,6 +1,6 @@
 """Fine-tuning from end to end: samples, encodings, training, export, check."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from os import PathLike
@@ -12,30 +12,27 @@ import numpy as np
 from dfq_deploy import graph, plugins
 from dfq_deploy.bits import Bits
 from dfq_deploy.contracts import Calibrator, Source, Synthesizer
-from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.feeding import refuse_misfit, split
 from dfq_deploy.files import probe
-from dfq_deploy.graph import InputShapes, ModelSource, constant_of
+from dfq_deploy.fitting import Plan
+from dfq_deploy.graph import InputShapes, ModelSource
 from dfq_deploy.messages import fingerprint
 from dfq_deploy.pipeline import DEFAULT_METHOD
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.qat.assembly import training_of
 from dfq_deploy.qat.checkpoints import Checkpoints
+from dfq_deploy.qat.learning import Run, learn
 from dfq_deploy.qat.material import Material, generative
 from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.qat.together import Processes, joined, own_device
-from dfq_deploy.quantize import Quantized, encode, headroom_of, prepare
-from dfq_deploy.refinement import default_refinements, in_order, refine_encodings, refine_weights
+from dfq_deploy.quantize import headroom_of
 from dfq_deploy.results import Calibration, Clock, Outcome, finish
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.session import pick_device
-from dfq_deploy.synthesis.teacher import teacher_of
 from dfq_deploy.targets import find_target
 from dfq_deploy.teachers import TeacherSource, read_teacher
 from dfq_deploy.torch_export import exported
-from dfq_deploy.weights import room_for_bias
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -100,11 +97,11 @@ def finetune(
     widths = Bits.parse(bits, edge_bits) if isinstance(bits, str) else bits
     method = method or DEFAULT_METHOD
     calibrator: Calibrator = plugins.find("calibrators", method)()
-    refiners = in_order((*chosen.refine, *default_refinements(widths)) if refine is None else refine)
-    optional = refiners if refine is None else ()
     if output is not None:
         probe(output)
     device = own_device(pick_device(device))
+    plan = Plan(chosen, widths, calibrator, refine, preprocess, seed, device)
+    refiners = plan.refiners(widths)
     named = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
     model = exported(model, input_shape)
     source = graph.load(model, input_shapes=input_shapes)
@@ -121,30 +118,15 @@ def finetune(
         gathered = _gathered(material, processes, None if output is None else Checkpoints(output, call), resume, shown)
         clock.lap("samples")
         used, held = split(gathered.samples)
-        ready = prepare(source, chosen, widths)
-        skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=shown)
-        quantized = encode(ready, calibrator, used, preprocess, shown)
-        clock.lap("ranges")
-        # The teacher is made of the float weights, before the student's start changes them.
-        teacher = teacher_of(ready.model, used.extra, device)
-        quantized, left_out = refine_encodings(
-            quantized, refiners, used, optional=optional, seed=seed, device=device, progress=shown
-        )
-        clock.lap("refinement")
-        training = training_of(quantized, teacher, used, held, recipe, gathered.source, processes, seed, device)
-        if gathered.state is not None:
-            training.restore(gathered.state)
-        agreement = training.run(None if gathered.kept_by is None else gathered.kept_by.save, shown)
-        clock.lap("training")
-        encodings = training.student.encodings()
-        training.student.write_back(quantized.prepared.model)
-        _make_room(quantized, encodings)
+        run = Run(gathered.source, processes, gathered.state, gathered.keep)
+        learned = learn(source, used, held, plan, widths, recipe, run, clock, shown)
+        prepared = learned.quantized.prepared
         outcome = Outcome(
             source=source,
-            prepared=quantized.prepared.model,
+            prepared=prepared.model,
             target=chosen,
-            placement=quantized.prepared.placement,
-            encodings=encodings,
+            placement=prepared.placement,
+            encodings=learned.quantized.encodings,
             samples=gathered.samples,
             held_out=held,
             choices={
@@ -152,13 +134,13 @@ def finetune(
                 "refine": [*refiners, "finetune"],
                 "headroom": headroom_of(widths.activations, gathered.samples),
                 "bits": str(widths),
-                "steps": training.total,
-                "held_out_agreement": agreement,
+                "steps": learned.steps,
+                "held_out_agreement": learned.agreement,
                 "recipe": asdict(recipe),
             },
             seed=seed,
             preprocess=preprocess,
-            warnings=(*graph.notes(source), *gathered.samples.notes, *quantized.warnings, *skipped, *left_out),
+            warnings=(*graph.notes(source), *gathered.samples.notes, *learned.warnings),
         )
         result = finish(outcome, _name(model), output if first else None, clock, shown)
         if gathered.kept_by is not None:
@@ -207,6 +189,11 @@ class _Gathered:
     state: dict[str, Any] | None
     kept_by: Checkpoints | None
 
+    @property
+    def keep(self) -> Callable[[Mapping[str, Any]], None] | None:
+        """What is handed the state now and then."""
+        return None if self.kept_by is None else self.kept_by.save
+
 
 def _gathered(
     material: Material, processes: Processes, checkpoints: Checkpoints | None, resume: bool, progress: Progress
@@ -228,14 +215,3 @@ def _gathered(
         kept_by.begin(samples)
         material.forget()
     return _Gathered(samples, source, state, kept_by)
-
-
-def _make_room(quantized: Quantized, encodings: dict[str, Encoding]) -> None:
-    """Raise weight scales, as the exporter does, where a learned int32 bias would overflow."""
-    prepared = quantized.prepared
-    if prepared.target.float_bias:
-        return
-    for bias, (activation, weight) in prepared.placement.biases.items():
-        values = constant_of(prepared.model.graph.initializers[bias])
-        if values is not None:
-            encodings[weight] = room_for_bias(encodings[weight], values.numpy(), encodings[activation])

@@ -1,0 +1,82 @@
+"""Whether a fine-tuned file says what the student said: predictions and logits on real images, as a Markdown table.
+
+usage: python -m benchmarks.fidelity [--zoo FOLDER] [--models NAME...] [--bits w4a4...] [--steps N] [--limit N]
+
+Each student learns for a few steps on procedural pictures (how good it gets is no matter here), is exported, and the
+file runs in ONNX Runtime. The largest difference is that of a logit, over the largest logit's size.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
+from dfq_deploy import graph, plugins
+from dfq_deploy.bits import Bits
+from dfq_deploy.evaluation.runner import Runner
+from dfq_deploy.feeding import split
+from dfq_deploy.fitting import Plan
+from dfq_deploy.pipeline import synthesize
+from dfq_deploy.qat.learning import Learned, Run, learn
+from dfq_deploy.qat.recipe import Recipe
+from dfq_deploy.results import Clock
+from dfq_deploy.samples import Samples
+from dfq_deploy.targets import find_target
+
+MODELS = ["resnet20", "resnet56", "resnet20_kd", "wrn16_1_kd", "mobilenet_v1"]
+BATCH = 32
+
+
+def learned(model: ZooModel, bits: str, steps: int) -> Learned:
+    """A student of the model behind a short training."""
+    samples = synthesize(model.bn, synth="procedural", count=128, preprocess=model.preprocess)
+    used, held = split(samples)
+    widths = Bits.parse(bits)
+    calibrator = plugins.find("calibrators", "mse")()
+    plan = Plan(find_target("cpu"), widths, calibrator, ("bias",), model.preprocess)
+    recipe = Recipe(steps=steps, batch=BATCH)
+    return learn(graph.load(model.bn), used, held, plan, widths, recipe, Run(), Clock())
+
+
+@torch.no_grad()
+def compared(made: Learned, images: Samples) -> tuple[float, float, float]:
+    """Agreement of the file with the student in percent, the largest difference of a logit, and the largest logit."""
+    student = [
+        made.student(torch.from_numpy(part)).numpy()
+        for part in np.split(images.images, range(BATCH, len(images), BATCH))
+    ]
+    given = np.concatenate(student)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        exporter = plugins.find("exporters", "qdq")()
+        exporter.export(made.quantized.prepared.model, made.quantized.encodings, path)
+        (scores,) = Runner(path).run(images)
+    found = np.asarray(scores)
+    same = 100 * float((found.argmax(1) == given.argmax(1)).mean())
+    return same, float(np.abs(found - given).max()), float(np.abs(given).max())
+
+
+def main() -> None:
+    """Print the table, a row for each model and width."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--bits", nargs="*", default=["w8a8", "w5a5", "w4a4", "w3a3"])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--limit", type=int, default=1000, help="images that are compared on")
+    args = parser.parse_args()
+    print("| model | bits | images | same class | largest difference |\n|---|---|---|---|---|")
+    for model in models(args.zoo, args.models):
+        images = model.images(model.evaluation[0])
+        some = images.part(slice(None, None, max(1, len(images) // args.limit))).part(slice(args.limit))
+        for bits in args.bits:
+            same, apart, size = compared(learned(model, bits, args.steps), some)
+            shown = f"{same:.2f} % | {apart:.2g} of {size:.3g}"
+            print(f"| {model.name} | {bits} | {len(some)} | {shown} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
