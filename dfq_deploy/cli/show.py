@@ -190,7 +190,8 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
     report = result.report
     samples, calibration, comparison = (report.get(key, {}) for key in ("samples", "calibration", "comparison"))
     sizes = [report.get(key, {}).get("file_bytes") for key in ("model", "quantized")]
-    ranges = ", refined by ".join([f"ranges by {calibration.get('method', 'unknown')}", *calibration.get("refine", ())])
+    refined = ", ".join(calibration.get("refine", ()))
+    ranges = f"ranges by {calibration.get('method', 'unknown')}{refined and f', refined by {refined}'}"
     seconds = report.get("seconds", {})
     page(
         title(
