@@ -26,7 +26,9 @@ class Bits:
     """Bit widths of all layers, the first and the last one included.
 
     The network's input has at least 8 bits (a camera delivers bytes), and so has what no layer multiplies, such as the
-    branches of a residual sum: their few integers cost no product. Outputs stay in float where the target has them so.
+    branches of a residual sum: their few integers cost no product. A convolution with a single weight for each channel,
+    which a BatchNormalization that cannot be folded becomes, is no layer in this sense and has 8 bits too. Outputs stay
+    in float where the target has them so.
 
     Args:
         weights: 2 to 8.
@@ -128,8 +130,9 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
     edges = _edges([node for node in graph.weighted(model) if node.graph is model.graph])
     weights: dict[str, int] = {}
     activations: dict[str, int] = {}
+    rest = max(8, bits.activations)
     for node in (node for node in model.graph if node.op_type in graph.WEIGHTED_OPS):
-        wide, deep = bits.of_layer(node, edges)
+        wide, deep = (8, rest) if _only_scales(node) else bits.of_layer(node, edges)
         for value in node.inputs[:2]:
             name = None if value is None else value.name
             if value is None or name is None:
@@ -138,7 +141,6 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
                 weights[name] = max(wide, weights.get(name, 0))
             elif name in placement.activations:
                 activations[name] = max(deep, activations.get(name, 0))
-    rest = max(8, bits.activations)
     for name in known_tensors(model) & placement.activations.keys():
         activations[name] = rest
     for group in placement.shared:
@@ -154,6 +156,13 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
             for name, (qtype, axis) in placement.weights.items()
         },
     )
+
+
+def _only_scales(node: ir.Node) -> bool:
+    """True of a convolution that multiplies each channel by a number of its own."""
+    value = node.inputs[1]
+    weight = None if node.op_type != "Conv" or value is None else constant_of(value)
+    return weight is not None and weight.size == weight.shape.numpy()[0] == node.attributes.get_int("group", 1) > 1
 
 
 def _resized(qtype: QuantType, bits: int) -> QuantType:

@@ -58,6 +58,22 @@ def test_a_layer_may_have_its_own(model_of: ModelOf) -> None:
     assert activations == {"x": 8, "q": 6, "r": 6, "t": 4, "u": 8}  # the MaxPool shares one encoding
 
 
+def test_a_scale_for_each_channel_is_no_layer(model_of: ModelOf) -> None:
+    # What is left of a BatchNormalization behind a residual sum: it must not cost the sum its bits.
+    nodes = """
+        q = Conv(x, w1)
+        s = Conv<group=4>(q, scales)
+        t = Relu(s)
+        u = Conv(t, w3)
+    """
+    weights = {name: np.ones((4, 4, 1, 1), np.float32) for name in ("w1", "w3")}
+    weights["scales"] = np.ones((4, 1, 1, 1), np.float32)
+    model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] u", nodes, weights))
+    placement = with_bits(place(model, find_target("cpu")), model, Bits.parse("w3a3"))
+    assert {name: qtype.bits for name, (qtype, _) in placement.weights.items()} == {"w1": 3, "scales": 8, "w3": 3}
+    assert {name: placement.activations[name].bits for name in ("q", "t")} == {"q": 8, "t": 3}
+
+
 @pytest.mark.parametrize(
     ("text", "edge", "message"),
     [
