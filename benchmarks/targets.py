@@ -157,6 +157,20 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def summary(rows: list[Row]) -> str:
+    """Markdown: points of top-1 below float by target and model, the data sets behind one another."""
+    names = list(dict.fromkeys(row.model for row in rows))
+    lines = [f"| target | {' | '.join(names)} |", "|---|" + "---|" * len(names)]
+    for target in dict.fromkeys(row.target for row in rows):
+        drops = [[f"{r.float_top1 - r.top1:.2f}" for r in rows if (r.model, r.target) == (m, target)] for m in names]
+        lines += [f"| {target} | {' | '.join(' / '.join(cell) for cell in drops)} |"]
+    there = [row for row in rows if row.target == "openvino" and row.openvino_top1 is not None]
+    compiled = [[f"{r.float_top1 - (r.openvino_top1 or 0):.2f}" for r in there if r.model == name] for name in names]
+    if any(compiled):
+        lines += [f"| openvino, run in OpenVINO | {' | '.join(' / '.join(cell) for cell in compiled)} |"]
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Measure what is not yet measured, then print the whole table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -178,7 +192,8 @@ def main() -> None:
                 print(row, file=sys.stderr, flush=True)
                 rows.append(row)
                 keep(args.results, row)
-    print(table([row for row in rows if row.model in args.models and row.target in args.targets]))
+    shown = [row for row in rows if row.model in args.models and row.target in args.targets]
+    print(summary(shown), table(shown), sep="\n")
 
 
 if __name__ == "__main__":
