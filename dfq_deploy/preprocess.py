@@ -5,10 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dfq_deploy.encodings import Range
+from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.errors import SamplesError
 
 __all__ = ["PREPROCESSES", "Preprocess"]
+
+WIDENED = np.linspace(1, 1.02, 21)
+"""Factors for a range whose own integers fit the pixels badly."""
+
+WORTH = 0.5
+"""The part of the squared error that has to be left for a wider range to be taken."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,24 @@ class Preprocess:
         """The range of the model's input over all channels: known, not measured."""
         low, high = self.bounds(channels)
         return Range(float(low.min()), float(high.max()))
+
+    def range_for(self, channels: int, qtype: QuantType) -> Range:
+        """The range, widened by up to 2 % where the values of pixels lie on the borders between its integers.
+
+        They do with the frequent normalisation to [-1, 1]: zero, which has an integer, lies halfway between two pixels,
+        so all of them lie halfway between two integers of the exact range. Each is then off by half a step, three times
+        the squared error of any other range, and runtimes that round halves differently compute different outputs.
+        """
+        exact = self.range(channels)
+        low, high = self.bounds(channels)
+        values = low + np.arange(256, dtype=np.float32)[:, None] / 255 * (high - low)
+        errors = np.empty(len(WIDENED))
+        for index, factor in enumerate(WIDENED):
+            encoding = Encoding.of_range(Range(exact.low * factor, exact.high * factor), qtype)
+            errors[index] = np.square(encoding.dequantize(encoding.quantize(values)) - values).mean()
+        best = int(errors.argmin())
+        factor = WIDENED[best] if errors[best] < WORTH * errors[0] else 1.0
+        return Range(exact.low * factor, exact.high * factor)
 
     def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """uint8 (N, H, W, C) to the model's float32 (N, C, H, W)."""

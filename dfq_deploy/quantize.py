@@ -135,8 +135,8 @@ def measure(
         found[tensor] = Range(span.low * headroom, span.high * headroom)
     if preprocess is not None:
         shape = samples.images.shape[1:]
-        pixels = preprocess.range(shape[-1] if graph.is_channels_last(model) else shape[0])
-        found.update((name, pixels) for name in known_tensors(model) & found.keys())
+        channels = shape[-1] if graph.is_channels_last(model) else shape[0]
+        found |= {name: preprocess.range_for(channels, types[name]) for name in known_tensors(model) & found.keys()}
     return found
 
 

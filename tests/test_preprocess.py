@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.preprocess import PREPROCESSES, Preprocess
 
@@ -57,6 +58,25 @@ def test_every_pixel_comes_back(name: str) -> None:
 def test_what_lies_outside_is_clipped() -> None:
     inputs = np.array([-7, -1, 0, 1, 7], np.float32).reshape(1, 1, 1, 5)
     assert PREPROCESSES["minus-one-one"].pixels(inputs).ravel().tolist() == [0, 0, 128, 255, 255]
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_no_pixel_lies_between_two_integers(signed: bool) -> None:
+    # In [-1, 1] zero lies halfway between pixels 127 and 128, and so does every pixel between two integers of 2 / 255.
+    qtype = QuantType(8, signed=signed, symmetric=False)
+    pixels = PREPROCESSES["minus-one-one"].apply(np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1)).ravel()
+    exact = Encoding.of_range(PREPROCESSES["minus-one-one"].range(1), qtype)
+    fitted = Encoding.of_range(PREPROCESSES["minus-one-one"].range_for(1, qtype), qtype)
+    errors = [np.square((e.dequantize(e.quantize(pixels)) - pixels) / e.scale).mean() for e in (exact, fitted)]
+    assert errors[0] == pytest.approx(1 / 4, rel=0.01)  # half a step each
+    assert errors[1] == pytest.approx(1 / 12, rel=0.05)  # anywhere between two integers
+    assert len(set(fitted.quantize(pixels))) > len(set(exact.quantize(pixels))) + 100
+
+
+@pytest.mark.parametrize("name", ["imagenet", "cifar10", "zero-one", "raw"])
+def test_a_range_that_fits_pixels_stays(name: str) -> None:
+    qtype = QuantType(8, signed=False, symmetric=False)
+    assert PREPROCESSES[name].range_for(3, qtype) == PREPROCESSES[name].range(3)
 
 
 def test_one_value_serves_all_channels() -> None:
