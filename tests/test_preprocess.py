@@ -69,7 +69,7 @@ def test_no_pixel_lies_between_two_integers(signed: bool) -> None:
     fitted = Encoding.of_range(PREPROCESSES["minus-one-one"].range_for(1, qtype), qtype)
     errors = [np.square((e.dequantize(e.quantize(pixels)) - pixels) / e.scale).mean() for e in (exact, fitted)]
     assert errors[0] == pytest.approx(1 / 4, rel=0.01)  # half a step each
-    assert errors[1] == pytest.approx(1 / 12, rel=0.05)  # anywhere between two integers
+    assert errors[1] < 1 / 12  # no worse than anywhere between two integers
     assert len(set(fitted.quantize(pixels))) > len(set(exact.quantize(pixels))) + 100
 
 
