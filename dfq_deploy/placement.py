@@ -23,7 +23,7 @@ before the Relu or Clip.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -44,7 +44,7 @@ from dfq_deploy.styles import constant_operands, values_of_style
 from dfq_deploy.targets import Target
 from dfq_deploy.weights import Bounds, encoding_of_weight, extremes, room_for_bias
 
-__all__ = ["Placement", "encodings_of_weights", "place", "unify"]
+__all__ = ["Placement", "encodings_of_weights", "place", "unify", "with_biases"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,19 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
         ),
         constants=constant_operands(graph, target),
     )
+
+
+def with_biases(placement: Placement, model: ir.Model, target: Target) -> Placement:
+    """``placement`` with the biases that ``model`` has by now; bias correction gives some to nodes that had none."""
+    if target.float_bias:
+        return placement
+    heads = {node for node in model.graph if node.op_type in WEIGHTED_OPS and _is_quantized(node, placement)}
+    return replace(placement, biases=_biases(model.graph, heads))
+
+
+def _is_quantized(node: ir.Node, placement: Placement) -> bool:
+    activation, weight = node.inputs[:2]
+    return name_of(activation) in placement.activations and name_of(weight) in placement.weights
 
 
 def unify(ranges: Mapping[str, Range], placement: Placement) -> dict[str, Range]:

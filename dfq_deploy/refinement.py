@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from dfq_deploy.bits import Bits
 from dfq_deploy.errors import ModelError, PluginError
+from dfq_deploy.placement import with_biases
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantize import Prepared, Quantized
 from dfq_deploy.samples import Samples
@@ -48,15 +49,12 @@ def _reconstruct(quantized: Quantized, samples: Samples, seed: int, device: str,
 def _correct_biases(quantized: Quantized, samples: Samples, _: int, device: str, progress: Progress) -> Quantized:
     from dfq_deploy.refine.bias import correct_biases
 
+    prepared = quantized.prepared
     correct_biases(
-        quantized.prepared.model,
-        quantized.encodings,
-        samples.images,
-        extra=samples.extra,
-        device=device,
-        progress=progress,
+        prepared.model, quantized.encodings, samples.images, extra=samples.extra, device=device, progress=progress
     )
-    return quantized
+    placement = with_biases(prepared.placement, prepared.model, prepared.target)
+    return replace(quantized, prepared=replace(prepared, placement=placement))
 
 
 REFINEMENTS = {

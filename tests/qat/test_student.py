@@ -1,8 +1,10 @@
 """The student against the file that ONNX Runtime runs, and against the plain fake-quantized twin."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -14,7 +16,10 @@ from dfq_deploy.qat.fake_quant import FakeQuantizer
 from dfq_deploy.qat.student import QuantizedStudent
 from dfq_deploy.quantize import Quantized, encode, prepare
 from dfq_deploy.refine.student import student_of
+from dfq_deploy.refinement import refine_encodings
 from dfq_deploy.targets import find_target
+
+Model = Callable[..., onnx.ModelProto]
 
 
 def quantized(path: Path, samples: Samples, bits: str, target: str = "cpu") -> Quantized:
@@ -63,6 +68,26 @@ def test_the_file_computes_what_the_student_does(
     expected = session.run(None, {"image": held_out.images})[0]
     assert float((found.argmax(1) == expected.argmax(1)).mean()) >= 0.995
     assert float(np.abs(found - expected).mean()) < 0.02 * float(np.abs(expected).mean())
+
+
+def test_a_bias_that_correction_gives_is_rounded_as_in_the_file(model_of: Model, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((6, 3, 3, 3)).astype(np.float32)
+    nodes = "h = Conv(x, k) r = Relu(h) y = Conv(r, l)"
+    weights = {"k": kernel, "l": rng.standard_normal((4, 6, 1, 1)).astype(np.float32)}
+    source = graph.load(model_of("float[n,3,8,8] x", "float[n,4,6,6] y", nodes, weights))
+    samples = Samples(rng.standard_normal((32, 3, 8, 8)).astype(np.float32))
+    start = encode(
+        prepare(source, find_target("cpu"), Bits.parse("w3a3")), plugins.find("calibrators", "minmax")(), samples
+    )
+    start, _ = refine_encodings(start, ("bias",), samples)
+    assert start.prepared.placement.biases.keys() == {"h_bias", "y_bias"}
+    path = tmp_path / "model.onnx"
+    Qdq().export(start.prepared.model, start.encodings, path)
+    with torch.no_grad():
+        ours = student_from(start)(torch.from_numpy(samples.images)).numpy()
+    (theirs,) = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": samples.images})
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
 def test_what_is_learned(digits_bn: Path, digits: Samples) -> None:
