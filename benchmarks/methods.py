@@ -3,10 +3,10 @@
 usage: python -m benchmarks.methods [--zoo FOLDER] [--models NAME...] [--methods NAME...] [--seeds N...] [--bits WA...]
        [--samples N] [--limit N] [--datasets NAME...] [--device DEVICE] [--cache FOLDER]
 
-Every set calibrates the same pipeline, ``dfq_deploy.calibrate`` with mse ranges: at 8 bits with bias correction, as by
-default, and below without any refinement (reconstruction, the default there, would hide what a set is worth). All
-layers have the stated widths, but for the network's input, which has 8 bits at least. The images that are measured on
-are used for nothing else (benchmarks/accuracy.py says which the real calibration images are).
+Every set calibrates the same pipeline, ``dfq_deploy.calibrate`` with mse ranges and bias correction (reconstruction,
+the default below 8 bits, takes minutes for each cell). All layers have the stated widths, but for the network's input,
+which has 8 bits at least. The images that are measured on are used for nothing else (benchmarks/accuracy.py says which
+the real calibration images are).
 FOLDER keeps the samples of each method, model and seed, and results.jsonl, which each result is appended to as it
 comes: a later call goes on from there. Seconds are those of the synthesis alone, on --device.
 """
@@ -25,7 +25,6 @@ from typing import Any
 from benchmarks.scoring import REAL, Writer, keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Samples, calibrate, synthesize
-from dfq_deploy.bits import Bits
 from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.errors import DfqError
 from dfq_deploy.plugins import find
@@ -174,8 +173,7 @@ class Bench:
             given: dict[str, Any] = {"data": real if samples is None else samples}
             if RECIPES[name].ranges:
                 given = {"synth": RECIPES[name].method(), "seed": seed}
-            refine = ("bias",) if Bits.parse(bits).fewest >= 8 else ()
-            calibrate(model.bn, preprocess=model.preprocess, bits=bits, refine=refine, output=path.parent, **given)
+            calibrate(model.bn, preprocess=model.preprocess, bits=bits, refine=("bias",), output=path.parent, **given)
 
         return write
 
