@@ -15,6 +15,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
+from onnxruntime import GraphOptimizationLevel as Level
 
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import graph, plugins
@@ -27,8 +28,6 @@ from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.results import Clock
 from dfq_deploy.samples import Samples
 from dfq_deploy.targets import find_target
-
-Level = ort.GraphOptimizationLevel
 
 MODELS = ["resnet20", "resnet56", "resnet20_kd", "wrn16_1_kd", "mobilenet_v1"]
 BATCH = 32
