@@ -1,13 +1,14 @@
-"""Speed of the methods of descent: images x iterations a second, ours against the plain loop, as a Markdown table.
+"""Speed of the methods: images x iterations a second, ours against the plain loop, as a Markdown table.
 
 usage: python -m benchmarks.synthesis [--zoo FOLDER] [--models NAME...] [--methods NAME...] [--batch N]
        [--rounds N] [--device DEVICE]
 
 Both sides descend the same loss with the same jitter, flip and Adam (benchmarks/plain_loop.py has the plain one). The
 two run in turn, a few iterations each; the ratio is the median over the rounds. ``lis`` has two teachers, the model
-twice. ``genie`` descends on a generator, which has no plain counterpart. The last column is the share of our time that
-passes outside the forward and the backward pass (shifts, Adam, clipping, figures), by the clock; on a GPU it waits at
-each of their ends, and the speeds do not.
+twice. What trains a generator (``genie``, ``gdfq``, ``qimera``, ``dfqf``, ``adversarial``) has no plain counterpart;
+the last two run a quantized student on each batch. The last column is the share of our time that passes outside the
+forward and the backward pass (shifts, Adam, clipping, figures), by the clock; on a GPU it waits at each of their ends,
+and the speeds do not.
 """
 
 import argparse
@@ -24,16 +25,21 @@ import torch
 from benchmarks import plain_loop
 from benchmarks.plain_loop import PlainLoop, PlainLoss
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import load
+from dfq_deploy import load, plugins
+from dfq_deploy.bits import Bits
+from dfq_deploy.contracts import Student
 from dfq_deploy.graph import score_count
+from dfq_deploy.quantize import student_maker
 from dfq_deploy.synthesis.deepinversion import BETAS, DeepInversion
 from dfq_deploy.synthesis.descent import Cosine, Pixels, Rate, noise
+from dfq_deploy.synthesis.generator_source import GeneratorSource
 from dfq_deploy.synthesis.genie import Genie, Spread
 from dfq_deploy.synthesis.hast import Hast
 from dfq_deploy.synthesis.inversion import Canvas, Inversion, Objective, Stage
 from dfq_deploy.synthesis.matching import Matching
 from dfq_deploy.synthesis.request import SynthesisRequest
 from dfq_deploy.synthesis.zeroq import PerImage
+from dfq_deploy.targets import find_target
 from dfq_deploy.twin import Twin
 
 ITERATIONS = 4
@@ -42,7 +48,8 @@ ITERATIONS = 4
 BATCHES = {"deepinversion": 256, "lis": 64, "zeroq": 64, "hast": 256, "genie": 128}
 LARGE_BATCH = 32
 
-METHODS = tuple(BATCHES)
+GENERATORS = ("gdfq", "qimera", "dfqf", "adversarial")
+METHODS = (*BATCHES, *GENERATORS)
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class Sides:
 
 def sides(model: ZooModel, method: str, batch: int | None, device: str) -> Sides:
     """Both sides of one method at full resolution, as its short schedule has it."""
+    if method in GENERATORS:
+        return training_side(model, method, batch, device)
     graph = load(model.bn)
     batch = batch or (LARGE_BATCH if model.shape[1] >= 64 else BATCHES[method])
     request = SynthesisRequest(batch, model.shape, score_count(graph), model.preprocess, device=device)
@@ -97,6 +106,35 @@ def sides(model: ZooModel, method: str, batch: int | None, device: str) -> Sides
 
     forward = ((type(objective), "loss"), (type(kept), "images"))
     return Sides(batch, ours, None if loss is None else plain(graph, loss, request, stage, axes, teachers), forward)
+
+
+class Quantized:
+    """A student, as an object whose calls can be timed."""
+
+    def __init__(self, student: Student) -> None:
+        self.student = student
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return self.student(images)
+
+
+def training_side(model: ZooModel, method: str, batch: int | None, device: str) -> Sides:
+    """Training of generators, with a student at 4 bits where the method meets one."""
+    graph = load(model.bn)
+    request = SynthesisRequest(1, model.shape, score_count(graph), model.preprocess, device=device)
+    source: GeneratorSource = plugins.find("synthesizers", method)(schedule="short", batch=batch).source(
+        [Twin.from_model(graph).to(device).to(memory_format=torch.channels_last)],  # type: ignore[call-overload]
+        request,
+    )
+    students = []
+    if source.meets_students:
+        students.append(Quantized(student_maker(graph, find_target("cpu"), Bits.parse("w4a4"))(request, {})))
+    generator = torch.Generator().manual_seed(0)
+    forward: list[tuple[type, str]] = [(GeneratorSource, "_seen"), (type(source.loss), "__call__")]
+    if students:
+        forward.append((Quantized, "__call__"))
+    images = source.training.batch * len(source.samplers)
+    return Sides(images, lambda count: source.train(count, students, generator), None, tuple(forward))
 
 
 def cosine(iterations: int) -> Rate:
