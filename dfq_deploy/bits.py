@@ -11,9 +11,11 @@ from dfq_deploy.encodings import QuantType
 from dfq_deploy.errors import TargetError
 from dfq_deploy.feeding import known_tensors
 from dfq_deploy.graph import constant_of
+from dfq_deploy.names import Names
 from dfq_deploy.placement import Placement
+from dfq_deploy.rules import narrow
 
-__all__ = ["Bits", "Budget", "bits_of", "with_bits"]
+__all__ = ["Bits", "Budget", "bits_of", "fork", "with_bits"]
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
@@ -26,9 +28,9 @@ class Bits:
     """Bit widths of all layers, the first and the last one included.
 
     The network's input has at least 8 bits (a camera delivers bytes), and so has what no layer multiplies, such as the
-    branches of a residual sum: their few integers cost no product. A convolution with a single weight for each channel,
-    which a BatchNormalization that cannot be folded becomes, is no layer in this sense and has 8 bits too. Outputs stay
-    in float where the target has them so.
+    branches of a residual sum: their few integers cost no product. A tensor that both read is rounded again for the
+    layer (:func:`fork`). A convolution with a single weight for each channel, which a BatchNormalization that cannot be
+    folded becomes, is no layer in this sense and has 8 bits too. Outputs stay in float where the target has them so.
 
     Args:
         weights: 2 to 8.
@@ -119,6 +121,33 @@ def bits_of(
     if (size, drop) != (None, None):
         raise TargetError(f"bits: {bits} leaves no choice that a size or a drop could limit; give auto")
     return Bits.parse(bits, edge) if isinstance(bits, str) else bits or Bits(edge=edge)
+
+
+def fork(model: ir.Model, bits: Bits) -> None:
+    """Give layers with fewer than 8 bits a copy of what others read too, in place, through an Identity.
+
+    A residual sum then adds to what was rounded to 8 bits, and only the convolution reads fewer.
+    """
+    edges = _edges([node for node in graph.weighted(model) if node.graph is model.graph])
+    names = Names(model.graph)
+    rest = max(8, bits.activations)
+    layers = {node for node in model.graph if node.op_type in graph.WEIGHTED_OPS and not _only_scales(node)}
+    given = known_tensors(model)
+    for value in [value for node in model.graph for value in node.outputs]:
+        readers = [use for use in value.uses() if use.node in layers and use.idx < 2]
+        if not readers or len(readers) == len(value.uses()) or value.name in given:
+            continue
+        if max(bits.of_layer(use.node, edges)[1] for use in readers) >= rest:
+            continue
+        identity = ir.node("Identity", [value], name=names.fresh(f"{value.name}_Identity"))
+        narrow(identity)
+        copy = identity.outputs[0]
+        copy.name, copy.type, copy.shape = names.fresh(f"{value.name}_narrow"), value.type, value.shape
+        producer = value.producer()
+        assert producer is not None
+        model.graph.insert_after(producer, [identity])
+        for use in readers:
+            use.node.replace_input_with(use.idx, copy)
 
 
 def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:

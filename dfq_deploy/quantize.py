@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from dfq_deploy import graph, plugins
-from dfq_deploy.bits import Bits, with_bits
+from dfq_deploy.bits import Bits, fork, with_bits
 from dfq_deploy.contracts import Calibrator, Student
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.feeding import Batches, known_tensors
@@ -76,6 +76,7 @@ def prepare(source: ir.Model, target: Target, bits: Bits | None = None) -> Prepa
     fold_batch_normalization(model)
     lower(model, target)
     bits = bits or Bits()
+    fork(model, bits)
     return Prepared(model, target, bits, with_bits(place(model, target), model, bits))
 
 

@@ -21,6 +21,7 @@ __all__ = [
     "known_limits",
     "landing",
     "name_of",
+    "narrow",
     "obstacle",
     "quantized_values",
     "shared_groups",
@@ -43,6 +44,15 @@ def activation_inputs(node: ir.Node) -> list[ir.Value]:
     count = {"Conv": 1, "Gemm": 1, "MatMul": 2, "Add": 2, "Mul": 2, "Concat": len(node.inputs)}.get(node.op_type, 1)
     values = [value for value in node.inputs[:count] if value is not None]
     return values[:1] if node.op_type == "MatMul" and constant_of(values[1]) is not None else values
+
+
+NARROWS = "dfq_deploy.narrows"
+"""Marks an Identity in its ``meta``, which no file holds."""
+
+
+def narrow(node: ir.Node) -> None:
+    """Let the Identity ``node`` lead to layers with fewer bits: what it writes has an encoding of its own."""
+    node.meta[NARROWS] = True
 
 
 def _is_float(value: ir.Value) -> bool:
@@ -155,6 +165,8 @@ def _activation_limits(node: ir.Node) -> Limits | None:
 def _follows(node: ir.Node, target: Target) -> bool:
     """True if rule 3 or 4 can apply to ``node``: its kernel has an integer form for these inputs."""
     if node.op_type in WEIGHTED_OPS or node.op_type not in target.quantized_ops | target.passing_ops:
+        return False
+    if NARROWS in node.meta:
         return False
     inputs = activation_inputs(node)
     if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):

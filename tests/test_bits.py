@@ -10,6 +10,7 @@ from dfq_deploy.bits import Bits, with_bits
 from dfq_deploy.errors import TargetError
 from dfq_deploy.graph import load
 from dfq_deploy.placement import place
+from dfq_deploy.quantize import prepare
 from dfq_deploy.targets import find_target
 
 ModelOf = Callable[..., onnx.ModelProto]
@@ -38,6 +39,20 @@ def test_every_layer_has_the_bits_but_what_none_multiplies_has_eight(model_of: M
     weights, activations = widths(model_of, Bits.parse("w4a3"))
     assert weights == {"w1": 4, "w2": 4, "w3": 4}
     assert activations == {"x": 8, "q": 3, "r": 3, "t": 3, "u": 8}
+
+
+def test_what_a_layer_and_a_sum_read_has_two_widths(model_of: ModelOf) -> None:
+    weights = {name: np.ones((4, 4, 1, 1), np.float32) for name in "uvw"}
+    nodes = "h = Conv(x, u) r = Relu(h) c = Conv(r, v) a = Add(r, c) y = Conv(a, w)"
+    source = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", nodes, weights))
+
+    def of(bits: str) -> dict[str, int]:
+        activations = prepare(source, find_target("cpu"), Bits.parse(bits)).placement.activations
+        return {name: qtype.bits for name, qtype in activations.items()}
+
+    assert of("w4a4") == {"x": 8, "r": 8, "r_narrow": 4, "c": 8, "a": 4, "y": 8}
+    assert of("w4a8") == {"x": 8, "r": 8, "c": 8, "a": 8, "y": 8}
+    assert of("w8a16") == dict.fromkeys("xrcay", 16)
 
 
 def test_sixteen_bits_reach_the_input_too(model_of: ModelOf) -> None:
