@@ -64,7 +64,9 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
     bias becomes int32 of scale s_x * s_w, through a DQ, one for each node; where that would overflow, the channel's
     weight scale is raised; it stays float where ``integer_bias`` is false; (4) initializers are no longer listed as
     graph inputs, since a runtime takes those for variable; (5) 4 and 16 bits have types of their own in opset 21, to
-    which the copy is upgraded; other widths are kept in the next larger type, activations with a Clip between Q and DQ.
+    which the copy is upgraded; other widths are kept in the next larger type, activations with a Clip between Q and DQ,
+    and so are 4 bits behind a Clip, which ONNX Runtime's optimizer (1.31) refuses to meet them; (6) an Identity that
+    only Q reads is left out.
 
     Raises:
         ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
@@ -107,6 +109,11 @@ class _Writer:
         self._store_operands(stored)
         for name, value in activations.items():
             self._quantize(value, self.encodings[name])
+        for node in [node for node in self.graph if node.op_type == "Identity"]:
+            uses = node.outputs[0].uses()
+            if uses and all(use.node.op_type == "QuantizeLinear" for use in uses) and node.inputs[0] is not None:
+                node.outputs[0].replace_all_uses_with(node.inputs[0])
+                self.graph.remove(node, safe=True)
 
     def _store_operands(self, stored: dict[ir.Value, ir.Value]) -> None:
         """Quantize the constants with an encoding that are no weights, for all that read them."""
@@ -138,7 +145,7 @@ class _Writer:
     def _quantize(self, value: ir.Value, encoding: Encoding) -> None:
         """``value`` -> Q -> (Clip ->) DQ -> every reader of ``value``."""
         name, producer = value.name or "", value.producer()
-        clipped = is_clipped(encoding.qtype)
+        clipped = is_clipped(encoding.qtype) or (encoding.qtype.bits == 4 and _behind_clip(value))
         kind = element_type(encoding.qtype, clipped=clipped)
         parameters = self._parameters(name, encoding, kind)
         quantize = ir.node("QuantizeLinear", [value, *parameters], name=self.names.fresh(f"{name}_QuantizeLinear"))
@@ -208,6 +215,14 @@ class _Writer:
         value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
         self.graph.register_initializer(value)
         return value
+
+
+def _behind_clip(value: ir.Value) -> bool:
+    """True if a Clip writes ``value``, perhaps through an Identity."""
+    node = value.producer()
+    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node is not None and node.op_type == "Clip"
 
 
 def _array(value: ir.Value) -> NDArray[np.floating[Any]]:

@@ -82,6 +82,27 @@ def test_a_file_computes_what_its_encodings_say(
     np.testing.assert_allclose(found, y.numpy(), rtol=0, atol=2e-5)
 
 
+@pytest.mark.parametrize("bits", [3, 4, 8, 16])
+@pytest.mark.parametrize("between", ["c = Clip(h, least, most)", "d = Clip(h, least, most) c = Identity(d)"])
+def test_what_a_clip_writes_loads_at_every_width(model_of: ModelOf, tmp_path: Path, bits: int, between: str) -> None:
+    nodes = f"h = Conv(x, w, b) {between} y = Conv(c, v)"
+    ends = {"least": np.zeros((), np.float32), "most": np.full((), 6, np.float32)}
+    weights = {"w": WEIGHT, "b": BIAS, "v": WEIGHT.transpose(1, 0, 2, 3).copy()}
+    model = load(model_of("float[n,4,8,8] x", "float[n,4,4,4] y", nodes, weights | ends))
+    encodings = {"x": Encoding.of_range(Range(-2, 2), unsigned(8)), "c": Encoding.of_range(Range(0, 6), unsigned(bits))}
+    for name in "wv":  # ONNX Runtime would quantize float weights between DQ and Q by itself
+        spans = np.abs(weights[name]).reshape(len(weights[name]), -1).max(1)
+        encodings[name] = Encoding.of_bounds(-spans, spans, QuantType(8, signed=True, symmetric=True), 0)
+    (path,) = Qdq().export(model, encodings, tmp_path / "model.onnx")
+    results = []
+    for level in ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL:
+        options = ort.SessionOptions()
+        options.graph_optimization_level = level
+        results += ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, {"x": X})
+    np.testing.assert_allclose(*results, rtol=0, atol=1e-4)
+    assert not [node for node in onnx.load(path).graph.node if node.op_type == "Identity"]
+
+
 def test_weights_of_four_bits_take_half_a_byte(model_of: ModelOf, tmp_path: Path) -> None:
     weight = NORMAL(0, 0.5, (256, 256)).astype(np.float32)
     model = load(model_of("float[n,256] x", "float[n,256] y", "y = MatMul(x, w)", {"w": weight}))
