@@ -128,9 +128,11 @@ def fork(model: ir.Model, bits: Bits) -> None:
 
     A residual sum then adds to what was rounded to 8 bits, and only the convolution reads fewer.
     """
+    rest = max(8, bits.activations)
+    if min(bits.activations, *(deep for _, deep in (bits.layers or {}).values()), rest) >= rest:
+        return
     edges = _edges([node for node in graph.weighted(model) if node.graph is model.graph])
     names = Names(model.graph)
-    rest = max(8, bits.activations)
     layers = {node for node in model.graph if node.op_type in graph.WEIGHTED_OPS and not _only_scales(node)}
     given = known_tensors(model)
     for value in [value for node in model.graph for value in node.outputs]:

@@ -65,8 +65,7 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
     weight scale is raised; it stays float where ``integer_bias`` is false; (4) initializers are no longer listed as
     graph inputs, since a runtime takes those for variable; (5) 4 and 16 bits have types of their own in opset 21, to
     which the copy is upgraded; other widths are kept in the next larger type, activations with a Clip between Q and DQ,
-    and so are 4 bits behind a Clip, which ONNX Runtime's optimizer (1.31) refuses to meet them; (6) an Identity that
-    only Q reads is left out.
+    and so are 4 bits behind a Clip, which ONNX Runtime's optimizer (1.31) refuses to meet them.
 
     Raises:
         ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
@@ -109,11 +108,6 @@ class _Writer:
         self._store_operands(stored)
         for name, value in activations.items():
             self._quantize(value, self.encodings[name])
-        for node in [node for node in self.graph if node.op_type == "Identity"]:
-            uses = node.outputs[0].uses()
-            if uses and all(use.node.op_type == "QuantizeLinear" for use in uses) and node.inputs[0] is not None:
-                node.outputs[0].replace_all_uses_with(node.inputs[0])
-                self.graph.remove(node, safe=True)
 
     def _store_operands(self, stored: dict[ir.Value, ir.Value]) -> None:
         """Quantize the constants with an encoding that are no weights, for all that read them."""

@@ -93,11 +93,13 @@ def _model(source: onnx.ModelProto | Runnable) -> ir.Model:
 
 
 def _dequantized(model: ir.Model) -> dict[str, str]:
-    """Float tensor -> the tensor that its readers get after Q and DQ."""
+    """Float tensor -> the tensor that its readers get after Q, perhaps a Clip of the integers, and DQ."""
     found = {}
     for node in model.graph:
         source = node.inputs[0] if node.op_type == "DequantizeLinear" else None
         quantizer = None if source is None else source.producer()
+        if quantizer is not None and quantizer.op_type == "Clip" and quantizer.inputs[0] is not None:
+            quantizer = quantizer.inputs[0].producer()
         if quantizer is None or quantizer.op_type != "QuantizeLinear":
             continue
         # A quantized graph output keeps its name behind the DQ; the tensor before the Q has a new one.

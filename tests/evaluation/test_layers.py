@@ -65,3 +65,19 @@ def test_what_is_not_quantized_is_left_out() -> None:
     images = np.ones((3, 1), np.float32)
     assert tensor_distances(FLOAT, FLOAT, {"x": encoding(0.5)}, Samples(images)) == ()
     assert tensor_distances(FLOAT, QUANTIZED.SerializeToString(), {}, Samples(images)) == ()
+
+
+def test_integers_that_a_clip_cuts_are_followed() -> None:
+    ends = ("least", np.asarray(0, np.uint8)), ("most", np.asarray(7, np.uint8))
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "step", "zero"], ["x_q"]),
+        helper.make_node("Clip", ["x_q", "least", "most"], ["x_c"]),
+        helper.make_node("DequantizeLinear", ["x_c", "step", "zero"], ["x_dq"]),
+        helper.make_node("Mul", ["x_dq", "two"], ["y"]),
+    ]
+    three = Encoding(np.asarray(0.5, np.float32), np.asarray(0, np.int32), QuantType(3, signed=False, symmetric=False))
+    images = np.array([[1.0], [5.5]], np.float32)
+    (found,) = tensor_distances(FLOAT, doubled(nodes, TWO, ZERO, STEP, *ends), {"x": three}, Samples(images))
+    # Three bits end at 3.5.
+    assert found.snr == pytest.approx(10 * np.log10((1 + 5.5**2) / 2**2), rel=1e-6)
+    assert found.clipped == 0.5
