@@ -5,11 +5,13 @@ usage: python -m benchmarks.accuracy [--zoo FOLDER] [--models NAME...] [--seeds 
 Every row but the "real" ones is data-free. ``ours`` runs ``dfq_deploy.calibrate`` with its defaults (mse ranges and
 bias correction), or with min-max ranges and nothing else, on each set; ``quantize_static`` is ONNX Runtime's own
 quantizer, min-max, on the folded file. The images that are measured on are used for nothing else: real calibration
-images are CIFAR-10 training images, or, for ImageNet, the other half of the test images. With --results each measured
+images are CIFAR-10 training images, or, for ImageNet, the other half of the test images; they are drawn once for each
+seed, 256 that lie together in the file. With --results each measured
 row is kept in FILE at once, and a later call goes on from there.
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -55,11 +57,13 @@ class Case:
         calibration: the set, for the table.
         tool: who makes the ranges, for the table.
         write: makes the INT8 file.
+        draw: which of the real images it is handed.
     """
 
     calibration: str
     tool: str
     write: Writer
+    draw: int = 0
 
 
 def ours(model: ZooModel, file: Path, method: str | None, **given: Any) -> Writer:
@@ -96,7 +100,8 @@ def cases(model: ZooModel, seeds: list[int]) -> Iterator[Case]:
     gaussian = synthesize(model.bn, synth=noise("gaussian"), count=REAL)
     procedural = synthesize(model.bn, synth="procedural", count=REAL, preprocess=model.preprocess)
     for tool, method in (("ours", None), ("ours, min-max only", "minmax")):
-        yield Case(f"{REAL} real images", tool, ours(model, model.bn, method))
+        for draw in seeds:
+            yield Case(f"{REAL} real images, draw {draw}", tool, ours(model, model.bn, method), draw)
         for name, samples in (
             ("32 uniform", uniform),
             (f"{REAL} Gaussian", gaussian),
@@ -106,7 +111,8 @@ def cases(model: ZooModel, seeds: list[int]) -> Iterator[Case]:
     yield Case("folded file alone (falls back)", "ours", ours(model, model.folded, None, synth="deepinversion"))
     for name, images in (("32 uniform", uniform.images), (f"{REAL} Gaussian", gaussian.images)):
         yield Case(name, "quantize_static", theirs(model, images))
-    yield Case(f"{REAL} real images", "quantize_static", theirs(model, None))
+    for draw in seeds:
+        yield Case(f"{REAL} real images, draw {draw}", "quantize_static", theirs(model, None), draw)
     for seed in seeds:
         yield Case(f"deepinversion, seed {seed}", "ours", ours(model, model.bn, None, synth="deepinversion", seed=seed))
     yield Case(
@@ -123,7 +129,7 @@ def measured(model: ZooModel, case: Case, done: set[tuple[str, str, str, str]]) 
         for dataset in model.evaluation:
             if (model.name, dataset, case.calibration, case.tool) in done:
                 continue
-            found = score(model, dataset, case.write, path, real="real" in case.calibration)
+            found = score(model, dataset, case.write, path, real="real" in case.calibration, draw=case.draw)
             yield Result(
                 model.name,
                 dataset,
@@ -150,12 +156,12 @@ def table(results: list[Result]) -> str:
 
 
 def summary(results: list[Result]) -> str:
-    """Markdown, one row for each way to calibrate and one column for each data set; seeds as smallest to largest."""
+    """Markdown, a row for each way to calibrate, a column for each data set; seeds and draws as smallest to largest."""
     columns = list(dict.fromkeys((r.model, r.dataset) for r in results))
     floats = {(r.model, r.dataset): r.float_top1 for r in results}
     found: dict[tuple[str, str], dict[tuple[str, str], list[float]]] = {}
     for r in results:
-        name = "deepinversion" if "seed" in r.calibration else r.calibration
+        name = re.sub(r", (seed|draw) \d+$", "", r.calibration)
         found.setdefault((name, r.tool), {}).setdefault((r.model, r.dataset), []).append(r.int8_top1)
     lines = ["| calibration set | calibrator | " + " | ".join(f"{model}, {data}" for model, data in columns) + " |"]
     lines += ["|---|---|" + "---|" * len(columns)]
@@ -177,7 +183,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
     parser.add_argument("--models", nargs="*", default=MODELS)
-    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds", nargs="*", type=int, default=[0, 1, 2], help="of synthesis, and draws of real images"
+    )
     parser.add_argument("--results", type=Path)
     args = parser.parse_args()
     results = kept(args.results, Result)

@@ -8,7 +8,7 @@ the default below 8 bits, takes minutes for each cell). All layers have the stat
 which has 8 bits at least. The images that are measured on are used for nothing else (benchmarks/accuracy.py says which
 the real calibration images are).
 FOLDER keeps the samples of each method, model and seed, and results.jsonl, which each result is appended to as it
-comes: a later call goes on from there. Seconds are those of the synthesis alone, on --device.
+comes: a later call goes on from there. Seconds are those of the synthesis alone, on --device, of the fastest seed.
 """
 
 import argparse
@@ -211,7 +211,10 @@ class Bench:
 
 
 def table(results: list[Result]) -> str:
-    """Markdown, a block for each model and data set; several seeds as their mean and, in brackets, their ends."""
+    """Markdown, a block for each model and data set; several seeds as their mean and, in brackets, their ends.
+
+    Seconds are those of the fastest: what else the machine does can only add to them.
+    """
     lines = []
     for model, dataset in dict.fromkeys((result.model, result.dataset) for result in results):
         rows = [result for result in results if (result.model, result.dataset) == (model, dataset)]
@@ -225,7 +228,7 @@ def table(results: list[Result]) -> str:
         lines += ["|---|" + "---:|" * (1 + 3 * len(widths)) + "---|"]
         for name in sorted(cells, key=lambda name: -_top1(cells[name].get(widths[-1], []))):
             entry = [_cells(cells[name].get(bits, [])) for bits in widths]
-            seconds = mean(row.seconds for found in cells[name].values() for row in found)
+            seconds = min(row.seconds for found in cells[name].values() for row in found)
             lines += [f"| {name} | {_seconds(seconds)} | {' | '.join(entry)} | {_beaten(name, cells, widths)} |"]
     return "\n".join(lines)
 

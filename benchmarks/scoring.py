@@ -36,7 +36,15 @@ class Score:
 
 
 def score(
-    model: ZooModel, dataset: str, write: Writer, path: Path, *, real: bool, limit: int | None = None, count: int = REAL
+    model: ZooModel,
+    dataset: str,
+    write: Writer,
+    path: Path,
+    *,
+    real: bool,
+    limit: int | None = None,
+    count: int = REAL,
+    draw: int = 0,
 ) -> Score:
     """Measure what ``write`` makes on a data set of the model.
 
@@ -44,10 +52,10 @@ def score(
         path: where the file is made; one that is there already is measured as it is, unless ``real`` images decide it
             (they differ from fold to fold).
         limit: measure on at most so many images of each fold, spread evenly.
-        count: real images that ``write`` is handed.
+        count, draw: how many real images ``write`` is handed, and which (``ZooModel.folds``).
     """
     right = expected = same = total = 0.0
-    for given, measured_on in model.folds(dataset, count):
+    for given, measured_on in model.folds(dataset, count, draw):
         if real or not path.exists():
             write(given, path)
         step = 1 if limit is None else max(1, len(measured_on) // limit)

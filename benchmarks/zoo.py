@@ -43,19 +43,29 @@ class ZooModel:
         spec: dict[str, Any] = json.loads((self.zoo / "zoo.json").read_text())
         return read(self.zoo / spec["datasets"][dataset]["file"], self.preprocess, self.shape)
 
-    def folds(self, dataset: str, count: int) -> Iterator[tuple[Samples, Samples]]:
+    def folds(self, dataset: str, count: int, draw: int = 0) -> Iterator[tuple[Samples, Samples]]:
         """Real images to calibrate with, and images to measure on that are not among them.
 
         CIFAR-10 models calibrate on training images. For ImageNet there are only test images: each half is
         measured with ``count`` images of the other.
+
+        Args:
+            draw: which ``count`` real images: the first, the next, and so on, round and round.
         """
         measured = self.images(dataset)
         if dataset.startswith("cifar10"):
-            yield Samples(self.images("cifar10_train").images[:count]), measured
+            yield Samples(drawn(self.images("cifar10_train").images, count, draw)), measured
             return
         odd = np.arange(len(measured)) % 2 == 1
         for own in (odd, ~odd):
-            yield Samples(measured.images[~own][:count]), subset(measured, own)
+            yield Samples(drawn(measured.images[~own], count, draw)), subset(measured, own)
+
+
+def drawn(
+    images: np.ndarray[Any, np.dtype[np.float32]], count: int, draw: int
+) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """The ``draw``-th run of ``count`` images, which goes on at the front behind the last one."""
+    return np.roll(images, -draw * count, axis=0)[:count]
 
 
 def subset(samples: Samples, chosen: np.ndarray[Any, np.dtype[np.bool_]]) -> Samples:

@@ -1,7 +1,7 @@
 """Refinements of a calibration by name, in the order in which they belong.
 
-``equalize`` changes weights before ranges are measured, ``reconstruct`` learns roundings and steps once there are
-encodings, and ``bias`` takes out what is left of the shift.
+``equalize`` changes weights before ranges are measured, ``reconstruct`` learns roundings and steps once there
+are encodings, and ``bias`` takes out what is left of the shift.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -39,9 +39,13 @@ def _equalize(prepared: Prepared, samples: Samples, device: str, progress: Progr
 
 
 def _reconstruct(quantized: Quantized, samples: Samples, seed: int, device: str, progress: Progress) -> Quantized:
+    from dfq_deploy.refine.own_biases import own_biases
     from dfq_deploy.refine.reconstruct import reconstruct
 
-    model, placement = quantized.prepared.model, quantized.prepared.placement
+    model = quantized.prepared.model
+    own_biases(model)
+    quantized = _with_biases(quantized)
+    placement = quantized.prepared.placement
     learned = reconstruct(model, placement, quantized.encodings, samples, seed=seed, device=device, progress=progress)
     return replace(quantized, encodings=learned)
 
@@ -53,6 +57,12 @@ def _correct_biases(quantized: Quantized, samples: Samples, _: int, device: str,
     correct_biases(
         prepared.model, quantized.encodings, samples.images, extra=samples.extra, device=device, progress=progress
     )
+    return _with_biases(quantized)
+
+
+def _with_biases(quantized: Quantized) -> Quantized:
+    """``quantized`` with the biases that its model has been given."""
+    prepared = quantized.prepared
     placement = with_biases(prepared.placement, prepared.model, prepared.target)
     return replace(quantized, prepared=replace(prepared, placement=placement))
 
@@ -60,7 +70,8 @@ def _correct_biases(quantized: Quantized, samples: Samples, _: int, device: str,
 REFINEMENTS = {
     "equalize": Refinement("weights of neighboring layers trade scale (Nagel et al. 2019, 4.1)", weights=_equalize),
     "reconstruct": Refinement(
-        "block by block, learned rounding and steps (AdaRound 2020, BRECQ 2021, QDrop 2022)", encodings=_reconstruct
+        "block by block, learned rounding and steps (AdaRound 2020, BRECQ 2021, QDrop 2022)",
+        encodings=_reconstruct,
     ),
     "bias": Refinement(
         "biases take the mean shift of each channel back (Nagel et al. 2019, 4.2)", encodings=_correct_biases

@@ -11,7 +11,15 @@ from torch.nn import functional
 
 from dfq_deploy.errors import SamplesError
 
-__all__ = ["Augmentation"]
+__all__ = ["Augmentation", "is_small"]
+
+SMALL = 64
+"""Sides up to here count as small."""
+
+
+def is_small(shape: tuple[int, ...]) -> bool:
+    """True for samples that are no pictures, or small ones; whether channels come first or last."""
+    return len(shape) != 3 or sorted(shape)[1] <= SMALL
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,11 @@ class Augmentation:
     soften: float = 0.5
     blend: float = 0.15
     cut: float = 0.15
+
+    @classmethod
+    def suited_to(cls, shape: tuple[int, ...]) -> "Augmentation":
+        """The defaults for samples of ``shape``: larger pictures are moved farther."""
+        return cls() if is_small(shape) else cls(shift=16)
 
     def __post_init__(self) -> None:
         mixed = self.blend + self.cut

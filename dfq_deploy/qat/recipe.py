@@ -4,13 +4,10 @@ from dataclasses import dataclass, field
 from math import cos, pi
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.qat.augmentation import Augmentation
+from dfq_deploy.qat.augmentation import Augmentation, is_small
 from dfq_deploy.qat.distillation import Distillation
 
 __all__ = ["Recipe"]
-
-SMALL = 64
-"""Sides up to here count as small."""
 
 OPTIMIZERS = ("adam", "sgd")
 
@@ -70,9 +67,8 @@ class Recipe:
     @classmethod
     def suited_to(cls, shape: tuple[int, ...], device: str) -> "Recipe":
         """The defaults for samples of ``shape``; on a CPU what takes minutes, or a quarter of an hour."""
-        small, slow = len(shape) != 3 or sorted(shape)[1] <= SMALL, device == "cpu"
-        augmentation = Augmentation() if small else Augmentation(shift=16)
-        if not slow:
+        small, augmentation = is_small(shape), Augmentation.suited_to(shape)
+        if device != "cpu":
             return cls(augmentation=augmentation)
         return cls(steps=1000 if small else 500, batch=64 if small else 32, augmentation=augmentation)
 

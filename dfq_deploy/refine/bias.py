@@ -5,7 +5,7 @@ Nagel et al. 2019, "Data-free quantization through weight equalization and bias 
 measured with all earlier ones in place, in one run of the student.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +17,7 @@ from dfq_deploy import graph
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.ports import Extra
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.refine.own_biases import CHANNEL_AXIS, own_biases
 from dfq_deploy.refine.student import fake_quantizers
 from dfq_deploy.shapes import open_batch
 from dfq_deploy.twin import Hook, Twin
@@ -25,8 +26,6 @@ __all__ = ["correct_biases"]
 
 MEMORY = 2**31
 """Bytes that a run may take, where a layer's features are up to 64 times as large as the image."""
-
-CHANNEL_AXIS = {"Conv": 1, "ConvTranspose": 1, "Gemm": -1}
 
 
 @torch.no_grad()
@@ -53,7 +52,7 @@ def correct_biases(
     Returns:
         for each corrected output tensor, the largest shift in units of that tensor's standard deviation.
     """
-    corrected = _with_biases(model)
+    corrected = own_biases(model)
     count = max(1, MEMORY // (images[0].nbytes * 64))
     rows = {name: array[:count] for name, array in (extra or {}).items()}
     progress.start("bias correction", 2)
@@ -88,48 +87,6 @@ def _with_open_batch(model: ir.Model) -> ir.Model:
     copy = model.clone()
     open_batch(copy, batch)
     return copy
-
-
-def _with_biases(model: ir.Model) -> dict[str, ir.Node]:
-    """The weighted nodes whose bias can be shifted, by output name; each gets a bias of its own."""
-    found = {}
-    for node in graph.weighted(model):
-        if node.op_type not in CHANNEL_AXIS or node.outputs[0].name is None:
-            continue
-        bias = node.inputs[2] if len(node.inputs) > 2 else None
-        if bias is not None and graph.constant_of(bias) is None:
-            continue
-        if bias is None or len(bias.uses()) > 1:
-            _give_bias(model, node, bias)
-        found[node.outputs[0].name] = node
-    return found
-
-
-def _give_bias(model: ir.Model, node: ir.Node, shared: ir.Value | None) -> None:
-    weight = graph.constant_of(node.inputs[1])
-    assert weight is not None
-    if shared is not None:
-        tensor = graph.constant_of(shared)
-        assert tensor is not None
-        values = tensor.numpy().copy()
-    else:
-        values = np.zeros(_channels(node, weight.shape.numpy()), weight.dtype.numpy())
-    name = f"{node.outputs[0].name}_bias"
-    bias = ir.Value(name=name, type=ir.TensorType(weight.dtype), shape=ir.Shape(values.shape))
-    bias.const_value = ir.tensor(values, name=name)
-    model.graph.register_initializer(bias)
-    if len(node.inputs) < 3:
-        node.resize_inputs(3)
-    node.replace_input_with(2, bias)
-
-
-def _channels(node: ir.Node, weight: Sequence[int]) -> int:
-    """Number of output channels of a weighted node."""
-    group = node.attributes.get_int("group", 1)
-    transposed = node.attributes.get_int("transB", 0)
-    if node.op_type == "Conv" or (node.op_type == "Gemm" and transposed):
-        return weight[0]
-    return weight[1] * (group if node.op_type == "ConvTranspose" else 1)
 
 
 def _axes(node: ir.Node, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -5,12 +5,15 @@ from pathlib import Path
 import numpy as np
 import onnxruntime as ort
 import pytest
+import torch
 
 from dfq_deploy import Samples, calibrate, graph, plugins, synthesize
 from dfq_deploy.bits import Bits
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.quantize import encode, prepare
-from dfq_deploy.refine.reconstruct import Reconstruction, reconstruct
+from dfq_deploy.refine.reconstruct import Reconstruction, _enough, reconstruct
+from dfq_deploy.refine.student import bias_encodings, fake_quantizers
+from dfq_deploy.synthesis.teacher import teacher_of
 from dfq_deploy.targets import find_target
 
 PIXELS = Preprocess(mean=(0.305,), std=(0.319,))
@@ -47,7 +50,7 @@ def test_weights_lie_on_their_grids_and_nothing_moves_farther_than_a_step(digits
         for name in prepared.placement.weights
     }
     learned = reconstruct(
-        prepared.model, prepared.placement, quantized.encodings, samples, how=Reconstruction(iterations=5)
+        prepared.model, prepared.placement, quantized.encodings, samples, how=Reconstruction(iterations=5, samples=16)
     )
     moved = 0
     for name, old in before.items():
@@ -66,7 +69,7 @@ def test_the_same_seed_learns_the_same(digits_bn: Path) -> None:
         prepared = prepare(graph.load(digits_bn), find_target("cpu"), Bits(4, 4))
         samples = samples_of(digits_bn, 0, 16)
         encodings = encode(prepared, plugins.find("calibrators", "minmax")(), samples, PIXELS).encodings
-        how = Reconstruction(iterations=20)
+        how = Reconstruction(iterations=20, samples=16)
         reconstruct(prepared.model, prepared.placement, encodings, samples, how=how, seed=seed)
         return b"".join(
             value.const_value.tobytes() for value in prepared.model.graph.initializers.values() if value.const_value
@@ -81,3 +84,50 @@ def test_the_regularization_sharpens_after_the_warm_up() -> None:
     assert how.beta(20) == 20
     assert how.beta(60) == pytest.approx(11)
     assert how.beta(99) == pytest.approx(2, abs=0.01)
+
+
+def test_few_pictures_become_many_and_stay_within_their_range() -> None:
+    few = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 4 - 3
+    many = _enough(few, 20, torch.Generator().manual_seed(1))
+    assert many.shape == (20, 3, 16, 16)
+    torch.testing.assert_close(many[:6], few)
+    assert many.min() >= few.min()
+    assert many.max() <= few.max() + 1e-5
+    assert len({picture.numpy().tobytes() for picture in many}) == 20
+    torch.testing.assert_close(_enough(few, 4, torch.Generator()), few)
+    rows = torch.rand(6, 10)  # no pictures: there is no more of them
+    torch.testing.assert_close(_enough(rows, 20, torch.Generator()), rows)
+
+
+def test_layers_keep_their_means(digits_bn: Path) -> None:
+    prepared = prepare(graph.load(digits_bn), find_target("cpu"), Bits(3, 8))
+    samples = samples_of(digits_bn, 0)
+    encodings = encode(prepared, plugins.find("calibrators", "mse")(), samples, PIXELS).encodings
+    exact = prepared.model.clone()
+    learned = reconstruct(
+        prepared.model, prepared.placement, encodings, samples, how=Reconstruction(iterations=20, samples=64)
+    )
+    layers = [str(node.outputs[0].name) for node in graph.weighted(exact)]
+    images = torch.from_numpy(samples.images)
+    wanted = teacher_of(exact, {}, "cpu").run({"image": images}, keep=layers)
+    hooks = fake_quantizers(learned | bias_encodings(prepared.model, learned))
+    given = teacher_of(prepared.model, {}, "cpu").run({"image": images}, keep=layers, hooks=hooks)
+    for name in layers:
+        axes = [axis for axis in range(wanted[name].ndim) if axis != 1]
+        shift = (given[name].mean(axes) - wanted[name].mean(axes)).abs() / wanted[name].std(axes)
+        assert shift.max() < 0.02, name
+
+
+def test_wide_activations_are_never_left_out(digits_bn: Path) -> None:
+    def weights(drop: float, bits: Bits) -> bytes:
+        prepared = prepare(graph.load(digits_bn), find_target("cpu"), bits)
+        samples = samples_of(digits_bn, 0, 16)
+        encodings = encode(prepared, plugins.find("calibrators", "minmax")(), samples, PIXELS).encodings
+        how = Reconstruction(iterations=20, samples=16, drop=drop)
+        reconstruct(prepared.model, prepared.placement, encodings, samples, how=how)
+        return b"".join(
+            value.const_value.tobytes() for value in prepared.model.graph.initializers.values() if value.const_value
+        )
+
+    assert weights(0.5, Bits(4, 8)) == weights(0, Bits(4, 8))
+    assert weights(0.5, Bits(4, 4)) != weights(0, Bits(4, 4))
