@@ -233,6 +233,23 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
+def overview(results: list[Result]) -> str:
+    """Markdown: drops of top-1, the mean over data sets and seeds, best mean of a row's cells first."""
+    columns = sorted({(r.model, r.bits) for r in results}, key=lambda c: (MODELS.index(c[0]), BITS.index(c[1])))
+    drops: dict[str, dict[tuple[str, str], list[float]]] = {}
+    for row in results:
+        drops.setdefault(row.method, {}).setdefault((row.model, row.bits), []).append(row.float_top1 - row.top1)
+    shown = {name: {column: mean(found) for column, found in cells.items()} for name, cells in drops.items()}
+    lines = ["| samples | seconds | " + " | ".join(f"{model} {bits.upper()}" for model, bits in columns) + " |"]
+    lines += ["|---|" + "---:|" * (1 + len(columns))]
+    for name, cells in sorted(shown.items(), key=lambda item: mean(item[1].values())):
+        seconds = [min(r.seconds for r in results if (r.method, r.model) == (name, model)) for model, _ in cells]
+        times = ", ".join(dict.fromkeys(_seconds(value) for value in seconds))
+        entry = [f"{cells[column]:.2f}" if column in cells else "" for column in columns]
+        lines += [f"| {name} | {times} | {' | '.join(entry)} |"]
+    return "\n".join(lines)
+
+
 def _top1(rows: list[Result]) -> float:
     return mean(row.top1 for row in rows) if rows else 0.0
 
@@ -301,7 +318,7 @@ def main() -> None:
                     print(f"{model.name}, {name}: left out: {problem}", file=sys.stderr, flush=True)
                     break
     wanted = [r for r in results if r.model in args.models and r.method in args.methods and r.bits in args.bits]
-    print(table(wanted))
+    print(overview(wanted) + "\n" + table(wanted))
 
 
 if __name__ == "__main__":
