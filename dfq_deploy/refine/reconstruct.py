@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor
@@ -18,15 +17,14 @@ from torch import Tensor
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.placement import Placement
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.qat.augmentation import Augmentation
 from dfq_deploy.qat.fake_quant import FakeQuantizer
 from dfq_deploy.refine.blocks import Block, blocks_of
 from dfq_deploy.refine.centring import Rows, centred
+from dfq_deploy.refine.enough import enough
 from dfq_deploy.refine.own_biases import CHANNEL_AXIS
 from dfq_deploy.refine.rounding import LearnedRounding
 from dfq_deploy.refine.student import bias_encodings, fake_quantizers
 from dfq_deploy.samples import Samples
-from dfq_deploy.synthesis.procedural import Procedural
 from dfq_deploy.synthesis.teacher import pictures, teacher_of
 from dfq_deploy.twin import Hook, Step, Twin
 
@@ -115,7 +113,7 @@ def reconstruct(
     blocks = blocks_of(twin, placement.weights)
     generator = torch.Generator().manual_seed(seed)
     room = max(1, MEMORY // (samples.images[0].nbytes * LARGEST_EXPANSION))
-    images = _enough(pictures(model, samples)[:room], min(how.samples, room), generator)
+    images = enough(pictures(model, samples)[:room], min(how.samples, room), generator)
     learner = _Learner(model, placement, dict(encodings), how, generator, device)
     progress.start("reconstruction", sum(how.iterations for block in blocks if block.weights))
     exact, quantized = images, learner.quantized_input(twin.input_names[0], images)
@@ -313,26 +311,6 @@ class _Learner:
         for rows in torch.split(values, self.how.batch):
             results.append(part.run({name: rows.to(self.device)}, hooks=hooks)[output].cpu())
         return torch.cat(results)
-
-
-def _enough(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """At least ``count`` samples: the given ones, and where they are pictures as many more as are missing.
-
-    Half of those are the given ones, augmented; the others are made by rule, as bright as the given ones.
-    """
-    missing = count - len(images)
-    if images.ndim != 4 or missing <= 0:
-        return images
-    augmented = Augmentation.suited_to(tuple(images.shape[1:]))
-    parts = [images]
-    while sum(map(len, parts)) < count - missing // 2:
-        parts.append(augmented(images, None, generator)[0][: count - missing // 2 - sum(map(len, parts))])
-    low, high = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
-    rng, rule = np.random.default_rng(int(torch.randint(2**31, (), generator=generator))), Procedural()
-    channels, height, width = images.shape[1:]
-    for _ in range(missing // 2):
-        parts.append(torch.from_numpy(rule.picture(channels, height, width, rng)) * (high - low) + low)
-    return torch.cat(parts).contiguous(memory_format=torch.channels_last)
 
 
 def _learned(encoding: Encoding, limits: tuple[float, float]) -> FakeQuantizer:

@@ -11,7 +11,7 @@ from dfq_deploy import Samples, calibrate, graph, plugins, synthesize
 from dfq_deploy.bits import Bits
 from dfq_deploy.preprocess import Preprocess
 from dfq_deploy.quantize import encode, prepare
-from dfq_deploy.refine.reconstruct import Reconstruction, _enough, reconstruct
+from dfq_deploy.refine.reconstruct import Reconstruction, reconstruct
 from dfq_deploy.refine.student import bias_encodings, fake_quantizers
 from dfq_deploy.synthesis.teacher import teacher_of
 from dfq_deploy.targets import find_target
@@ -84,19 +84,6 @@ def test_the_regularization_sharpens_after_the_warm_up() -> None:
     assert how.beta(20) == 20
     assert how.beta(60) == pytest.approx(11)
     assert how.beta(99) == pytest.approx(2, abs=0.01)
-
-
-def test_few_pictures_become_many_and_stay_within_their_range() -> None:
-    few = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 4 - 3
-    many = _enough(few, 20, torch.Generator().manual_seed(1))
-    assert many.shape == (20, 3, 16, 16)
-    torch.testing.assert_close(many[:6], few)
-    assert many.min() >= few.min()
-    assert many.max() <= few.max() + 1e-5
-    assert len({picture.numpy().tobytes() for picture in many}) == 20
-    torch.testing.assert_close(_enough(few, 4, torch.Generator()), few)
-    rows = torch.rand(6, 10)  # no pictures: there is no more of them
-    torch.testing.assert_close(_enough(rows, 20, torch.Generator()), rows)
 
 
 def test_layers_keep_their_means(digits_bn: Path) -> None:
