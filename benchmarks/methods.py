@@ -235,7 +235,8 @@ def table(results: list[Result]) -> str:
 
 def overview(results: list[Result]) -> str:
     """Markdown: drops of top-1, the mean over data sets and seeds, best mean of a row's cells first."""
-    columns = sorted({(r.model, r.bits) for r in results}, key=lambda c: (MODELS.index(c[0]), BITS.index(c[1])))
+    names, widths = (list(dict.fromkeys(getattr(r, key) for r in results)) for key in ("model", "bits"))
+    columns = [(m, w) for m in names for w in widths if any((r.model, r.bits) == (m, w) for r in results)]
     drops: dict[str, dict[tuple[str, str], list[float]]] = {}
     for row in results:
         drops.setdefault(row.method, {}).setdefault((row.model, row.bits), []).append(row.float_top1 - row.top1)
