@@ -20,6 +20,7 @@ __all__ = [
     "is_gemv",
     "known_limits",
     "landing",
+    "limits_behind",
     "name_of",
     "narrow",
     "obstacle",
@@ -134,11 +135,11 @@ def landing(value: ir.Value, target: Target) -> ir.Value:
     node: ir.Node = next(iter(value.uses())).node
     if node.op_type not in target.fused_activations or node.inputs[0] is not value:
         return value
-    limits = _activation_limits(node)
+    limits = limits_behind(node)
     return value if limits is None else node.outputs[0]
 
 
-def _activation_limits(node: ir.Node) -> Limits | None:
+def limits_behind(node: ir.Node) -> Limits | None:
     """What the encoding after a Relu or Clip may span; None where nothing is known, or zero is clipped away.
 
     Where a Clip cuts on both sides of zero, half a step is left on each side, so that rounding the zero point never
@@ -236,7 +237,7 @@ def known_limits(nodes: Iterable[ir.Node], quantized: set[ir.Value]) -> dict[ir.
     """The limits of those that a Relu or Clip writes."""
     found = {}
     for node in nodes:
-        limits = _activation_limits(node)
+        limits = limits_behind(node)
         if limits is not None and node.outputs[0] in quantized:
             found[node.outputs[0]] = limits
     return found

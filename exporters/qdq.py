@@ -16,6 +16,7 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.folding import clone, drop_unused_initializers
 from dfq_deploy.graph import WEIGHTED_OPS, constant_of
 from dfq_deploy.names import Names
+from dfq_deploy.rules import limits_behind
 from dfq_deploy.weights import room_for_bias
 from dfq_deploy.writing import write
 
@@ -65,7 +66,9 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
     weight scale is raised; it stays float where ``integer_bias`` is false; (4) initializers are no longer listed as
     graph inputs, since a runtime takes those for variable; (5) 4 and 16 bits have types of their own in opset 21, to
     which the copy is upgraded; other widths are kept in the next larger type, activations with a Clip between Q and DQ,
-    and so are 4 bits behind a Clip, which ONNX Runtime's optimizer (1.31) refuses to meet them.
+    and so are 4 bits behind a Clip, which ONNX Runtime's optimizer (1.31) refuses to meet them; (6) a Relu or Clip is
+    left out where the integers of such a width end where it cuts off: ONNX Runtime, which looks at the type that they
+    are stored in, would keep it, and run the layer before it in a float kernel.
 
     Raises:
         ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
@@ -139,10 +142,11 @@ class _Writer:
     def _quantize(self, value: ir.Value, encoding: Encoding) -> None:
         """``value`` -> Q -> (Clip ->) DQ -> every reader of ``value``."""
         name, producer = value.name or "", value.producer()
-        clipped = is_clipped(encoding.qtype) or (encoding.qtype.bits == 4 and _behind_clip(value))
+        source = _before_cut(value, encoding)
+        clipped = is_clipped(encoding.qtype) or (encoding.qtype.bits == 4 and source is value and _behind_clip(value))
         kind = element_type(encoding.qtype, clipped=clipped)
         parameters = self._parameters(name, encoding, kind)
-        quantize = ir.node("QuantizeLinear", [value, *parameters], name=self.names.fresh(f"{name}_QuantizeLinear"))
+        quantize = ir.node("QuantizeLinear", [source, *parameters], name=self.names.fresh(f"{name}_QuantizeLinear"))
         steps = [quantize]
         if clipped:
             ends = [
@@ -170,6 +174,8 @@ class _Writer:
             floats.name = self.names.fresh(f"{name}_dequantized")
         if producer is not None:
             self.graph.insert_after(producer, [*steps, dequantize])
+            if source is not value:
+                self.graph.remove(producer, safe=True)
         elif self.start is not None:
             self.graph.insert_before(self.start, [*steps, dequantize])
 
@@ -209,6 +215,19 @@ class _Writer:
         value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
         self.graph.register_initializer(value)
         return value
+
+
+def _before_cut(value: ir.Value, encoding: Encoding) -> ir.Value:
+    """What the Relu or Clip that writes ``value`` reads, where ``encoding`` cuts off all that it does; else ``value``.
+
+    At 8 and 16 bits the runtime sees that itself.
+    """
+    node, kind = value.producer(), encoding.qtype
+    limits = None if node is None or kind.bits in (8, 16) else limits_behind(node)
+    if node is None or limits is None or node.inputs[0] is None:
+        return value
+    low, high = ((end - int(encoding.zero_point)) * float(encoding.scale) for end in (kind.qmin, kind.qmax))
+    return node.inputs[0] if limits[0] <= low and high <= limits[1] * (1 + 1e-6) else value
 
 
 def _behind_clip(value: ir.Value) -> bool:

@@ -1,6 +1,7 @@
 """Files of other widths than 8: their types, and that they compute what the encodings say."""
 
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -126,3 +127,41 @@ def test_biases_stay_float_where_the_runtime_wants_them_so(model_of: ModelOf, tm
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
     np.testing.assert_array_equal(stored["b"], BIAS)
     np.testing.assert_array_equal(stored["w_scale"], weight.scale)
+
+
+@pytest.mark.parametrize(
+    ("cut", "bits", "high", "left"),
+    [
+        ("c = Relu(h)", 5, 6.0, False),
+        ("c = Clip(h, least, most)", 5, 6.0, False),
+        ("c = Clip(h, least, most)", 4, 5.9, False),
+        ("c = Clip(h, least, most)", 5, 6.5, True),  # the integers go on beyond the Clip
+        ("c = Relu(h)", 8, 6.0, True),  # ONNX Runtime leaves it out by itself
+    ],
+)
+def test_what_the_integers_cut_off_needs_no_operator(
+    model_of: ModelOf, tmp_path: Path, cut: str, bits: int, high: float, left: bool
+) -> None:
+    ends = {"least": np.zeros((), np.float32), "most": np.full((), 6, np.float32)}
+    weights = {"w": WEIGHT, "b": BIAS, "v": WEIGHT.transpose(1, 0, 2, 3).copy()}
+    nodes = f"h = Conv(x, w, b) {cut} y = Conv(c, v)"
+    model = load(model_of("float[n,4,8,8] x", "float[n,4,4,4] y", nodes, weights | ends))
+    encodings = {
+        "x": Encoding.of_range(Range(-2, 2), unsigned(8)),
+        "c": Encoding.of_range(Range(0, high), unsigned(bits)),
+    }
+    for name in "wv":
+        spans = np.abs(weights[name]).reshape(len(weights[name]), -1).max(1)
+        encodings[name] = Encoding.of_bounds(-spans, spans, QuantType(8, signed=True, symmetric=True), 0)
+    (path,) = Qdq().export(model, encodings, tmp_path / "model.onnx")
+    nodes_left = [node for node in onnx.load(path).graph.node if node.output[0] == "c"]
+    assert [node.op_type for node in nodes_left] == ([cut.split()[2].partition("(")[0]] if left else [])
+    (found,) = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": X})
+    x, w, v = (
+        torch.from_numpy(encodings[name].fake_quantize(array))
+        for name, array in (("x", X), ("w", weights["w"]), ("v", weights["v"]))
+    )
+    hidden = torch.nn.functional.conv2d(x, w, torch.from_numpy(BIAS)).clamp(0, inf if "Relu" in cut else 6)
+    middle = torch.from_numpy(encodings["c"].fake_quantize(hidden.numpy()))
+    expected = torch.nn.functional.conv2d(middle, v).numpy()
+    assert np.abs(found - expected).mean() < 0.01 * np.abs(expected).mean()
