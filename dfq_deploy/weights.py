@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
 
-__all__ = ["Bounds", "best_bounds", "encoding_of_weight", "extremes", "least_squares", "room_for_bias"]
+__all__ = [
+    "LARGEST_BIAS",
+    "Bounds",
+    "best_bounds",
+    "encoding_of_weight",
+    "extremes",
+    "least_squares",
+    "room_for_bias",
+]
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 

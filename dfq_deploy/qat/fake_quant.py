@@ -98,9 +98,12 @@ def fake_quantize(
 
 
 def round_through(values: Tensor, step: Tensor) -> Tensor:
-    """``values`` rounded to multiples of ``step``; the gradient passes to ``values`` alone, unchanged."""
-    step = step.detach()
-    return values + (torch.round(values.detach() / step) * step - values.detach())
+    """``values`` rounded to multiples of ``step``; the gradient passes to ``values`` alone, unchanged.
+
+    Large multiples are told apart, as by the exporter, in float64: a float32 quotient of 100,000 is off by 0.01.
+    """
+    size, given = step.detach().double(), values.detach()
+    return values + ((torch.round(given.double() / size) * size).float() - given)
 
 
 def _is_plain(values: Tensor, axis: int | None) -> bool:
@@ -180,6 +183,11 @@ class FakeQuantizer(nn.Module):
             self.log_step.clamp_(max=torch.log(self.largest_step / self.initial))
         if isinstance(self.zero_point, nn.Parameter):
             self.zero_point.clamp_(*self.limits)
+
+    @torch.no_grad()
+    def raise_step(self, least: Tensor) -> None:
+        """Bring the step up to ``least``, of its shape, and a hair above, so that rounding never falls short."""
+        self.log_step.clamp_(min=torch.log(least * (1 + 1e-5) / self.initial))
 
     @torch.no_grad()
     def encoding(self) -> Encoding:

@@ -8,20 +8,17 @@ import onnx_ir as ir
 
 from dfq_deploy.bits import Bits
 from dfq_deploy.contracts import Source
-from dfq_deploy.encodings import Encoding
 from dfq_deploy.fitting import Plan
-from dfq_deploy.graph import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.qat.assembly import training_of
 from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.qat.student import QuantizedStudent
 from dfq_deploy.qat.together import Processes
-from dfq_deploy.quantize import Prepared, Quantized, encode, prepare
+from dfq_deploy.quantize import Quantized, encode, prepare
 from dfq_deploy.refinement import refine_encodings, refine_weights
 from dfq_deploy.results import Clock
 from dfq_deploy.samples import Samples
 from dfq_deploy.synthesis.teacher import teacher_of
-from dfq_deploy.weights import room_for_bias
 
 __all__ = ["Learned", "Run", "learn"]
 
@@ -97,18 +94,7 @@ def learn(
         training.restore(run.state)
     agreement = training.run(run.keep, progress)
     clock.lap("training")
-    encodings = training.student.encodings()
     training.student.write_back(start.prepared.model)
-    _make_room(start.prepared, encodings)
     warnings = (*start.warnings, *skipped, *left_out)
-    return Learned(replace(start, encodings=encodings), training.student, training.total, agreement, warnings)
-
-
-def _make_room(prepared: Prepared, encodings: dict[str, Encoding]) -> None:
-    """Raise weight scales, as the exporter does, where a learned int32 bias would overflow."""
-    if prepared.target.float_bias:
-        return
-    for bias, (activation, weight) in prepared.placement.biases.items():
-        values = constant_of(prepared.model.graph.initializers[bias])
-        if values is not None:
-            encodings[weight] = room_for_bias(encodings[weight], values.numpy(), encodings[activation])
+    quantized = replace(start, encodings=training.student.encodings())
+    return Learned(quantized, training.student, training.total, agreement, warnings)

@@ -14,7 +14,8 @@ from dfq_deploy.graph import constant_of
 from dfq_deploy.placement import Placement
 from dfq_deploy.qat.fake_quant import FakeQuantizer, round_through
 from dfq_deploy.synthesis.teacher import teacher_of
-from dfq_deploy.twin import Hook, Twin
+from dfq_deploy.twin import Hook, Step, Twin
+from dfq_deploy.weights import LARGEST_BIAS
 
 __all__ = ["QuantizedStudent"]
 
@@ -70,6 +71,13 @@ class _Bias(nn.Module):
         """The bias that the file will hold, in place of the twin's own."""
         values = self.values()
         return round_through(values, self.steps[0].step() * self.steps[1].step()) if self.steps else values
+
+    def make_room(self) -> None:
+        """Raise the weight's step where the integers of the bias would not fit."""
+        if self.steps:
+            activation, weight = self.steps
+            needed = self.values().abs().reshape(-1) / (activation.step() * LARGEST_BIAS)
+            weight.raise_step(needed if weight.axis is not None else needed.max())
 
 
 class QuantizedStudent(nn.Module):
@@ -130,6 +138,7 @@ class QuantizedStudent(nn.Module):
         _leave_out_relus(self.twin, {name: q for name, q in self._members.items() if name in hooks})
         self._hooks = hooks
         self.to(device)
+        self.constrain()
 
     def _bias(self, name: str, activation: str, weight: str, integer: bool) -> _Bias:
         values = self.twin.initializer(name).detach().cpu().clone()
@@ -150,6 +159,17 @@ class QuantizedStudent(nn.Module):
         """All outputs and the tensors named in ``keep``, by name."""
         return self.twin.run({self.twin.input_names[0]: images}, keep=tuple(keep), hooks=self._hooks)
 
+    def quantizer(self, name: str) -> FakeQuantizer | None:
+        """What quantizes an activation or a weight; None where nothing does."""
+        if name in self._members:
+            return self._members[name]
+        weight = self.weights[self._names[name]] if self._names.get(name, "") in self.weights else None
+        return weight.quantizer if isinstance(weight, _Weight) else None
+
+    def is_left_out(self, step: Step) -> bool:
+        """True for a Relu that is left to the quantizer behind it."""
+        return step.operator is _same
+
     def learned(self) -> dict[str, nn.Parameter]:
         """What an optimizer changes, by name: weights and biases in their units, logarithms of steps, zero points."""
         return {
@@ -164,11 +184,15 @@ class QuantizedStudent(nn.Module):
         names = [name for name in self._members if name not in self.twin.input_names]
         return tuple(name for name in names if readers[name] > 1) or tuple(names)
 
+    @torch.no_grad()
     def constrain(self) -> None:
         """Bring steps and zero points back to what an encoding can be; call it after each step of an optimizer."""
-        for module in self.activations.values():
-            assert isinstance(module, FakeQuantizer)
-            module.constrain()
+        for quantizer in self.activations.values():
+            assert isinstance(quantizer, FakeQuantizer)
+            quantizer.constrain()
+        for bias in self.biases.values():
+            assert isinstance(bias, _Bias)
+            bias.make_room()
 
     def encodings(self) -> dict[str, Encoding]:
         """What has been learned, by tensor name, moved tensors included."""

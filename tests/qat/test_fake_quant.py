@@ -155,3 +155,13 @@ def test_rounding_through() -> None:
     (rounded * torch.tensor([2.0, 3.0])).sum().backward()  # type: ignore[no-untyped-call]
     assert values.grad is not None
     assert values.grad.tolist() == [2, 3]
+
+
+def test_large_multiples_are_rounded_as_in_float64() -> None:
+    step = torch.tensor(0.1)
+    multiples = np.arange(2_000_000, 2_002_000) + 0.45
+    values = torch.from_numpy((multiples * float(step)).astype(np.float32))
+    exact = np.rint(values.double().numpy() / float(step))
+    found = np.rint(round_through(values, step).double().numpy() / float(step))
+    assert (torch.round(values / step).double().numpy() != exact).any()  # a float32 quotient errs
+    np.testing.assert_array_equal(found, exact)

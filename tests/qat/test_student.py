@@ -18,6 +18,7 @@ from dfq_deploy.quantize import Quantized, encode, prepare
 from dfq_deploy.refine.student import student_of
 from dfq_deploy.refinement import refine_encodings
 from dfq_deploy.targets import find_target
+from dfq_deploy.weights import room_for_bias
 
 Model = Callable[..., onnx.ModelProto]
 
@@ -118,3 +119,25 @@ def test_moved_tensors_and_relus_are_not_quantized_twice(digits_bn: Path, digits
     moved = sum(len(group) - 1 for group in start.prepared.placement.shared)
     assert moved > 0
     assert calls == len(start.encodings) - moved
+
+
+def test_steps_leave_room_for_integer_biases(model_of: Model) -> None:
+    """A channel that folding has all but switched off: its bias would overflow in steps of its own."""
+    rng = np.random.default_rng(0)
+    kernel = rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
+    kernel[1] *= 1e-9
+    weights = {"k": kernel, "b": np.asarray([0.5, 2.0, -1.0, 0.0], np.float32)}
+    source = graph.load(model_of("float[n,3,8,8] x", "float[n,4,6,6] y", "h = Conv(x, k, b) y = Relu(h)", weights))
+    samples = Samples(rng.standard_normal((32, 3, 8, 8)).astype(np.float32))
+    start = encode(prepare(source, find_target("cpu")), plugins.find("calibrators", "minmax")(), samples)
+    student = student_from(start)
+    with torch.no_grad():
+        student.learned()["biases.tensor b.units"][1] *= 3  # it learns a larger one
+        student.constrain()
+    encodings = student.encodings()
+    student.write_back(start.prepared.model)
+    bias = start.prepared.model.graph.initializers["b"].const_value
+    assert bias is not None
+    room = room_for_bias(encodings["k"], bias.numpy(), encodings["x"])
+    assert room is encodings["k"]
+    assert float(encodings["k"].scale[1]) > 2.9 * float(start.encodings["k"].scale[1])
