@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from benchmarks.digits import digits_models
 from benchmarks.scoring import REAL, Writer, keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Samples, calibrate, synthesize
@@ -31,7 +32,8 @@ from dfq_deploy.plugins import find
 from dfq_deploy.synthesis.lowpass import low_passed
 from dfq_deploy.teachers import Teacher
 
-MODELS = ["resnet20_kd", "resnet20", "wrn16_1_kd", "mobilenet_v1"]
+MODELS = ["resnet20_kd", "resnet20", "wrn16_1_kd", "mobilenet_v1", "digits_vit"]
+"""Of the zoo, and one of the examples: a transformer, for what is made for attention."""
 BITS = ["w8a8", "w4a8", "w4a4"]
 BASELINES = ("256 Gaussian", "256 procedural")
 """What a method has to beat to be worth its time."""
@@ -306,7 +308,7 @@ def main() -> None:
     results = kept(kept_in, Result)
     done: set[tuple[Any, ...]] = {(r.model, r.dataset, r.method, r.seed, r.bits, r.samples) for r in results}
     bench = Bench(args.zoo, args.cache, args.device, args.samples, args.limit, tuple(args.bits))
-    for model in models(args.zoo, args.models):
+    for model in (*models(args.zoo, args.models), *digits_models(args.models)):
         datasets = [name for name in model.evaluation if args.datasets is None or name in args.datasets]
         for name in args.methods:
             for seed in args.seeds if RECIPES[name].seeded else [0]:

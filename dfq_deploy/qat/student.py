@@ -12,72 +12,12 @@ from torch import Tensor, nn
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.graph import constant_of
 from dfq_deploy.placement import Placement
-from dfq_deploy.qat.fake_quant import FakeQuantizer, round_through
+from dfq_deploy.qat.fake_quant import FakeQuantizer
+from dfq_deploy.qat.parameters import Bias, Weight
 from dfq_deploy.synthesis.teacher import teacher_of
 from dfq_deploy.twin import Hook, Step, Twin
-from dfq_deploy.weights import LARGEST_BIAS
 
 __all__ = ["QuantizedStudent"]
-
-
-class _Weight(nn.Module):
-    """A weight and its encoding, learned; what an optimizer sees is the weight in units of its first step.
-
-    Folded BatchNormalization leaves channels of very different size; in these units one learning rate suits all.
-    """
-
-    unit: Tensor
-
-    def __init__(self, values: Tensor, encoding: Encoding) -> None:
-        super().__init__()
-        self.quantizer = FakeQuantizer(encoding)
-        shape = [1] * values.ndim
-        if encoding.axis is not None:
-            shape[encoding.axis] = -1
-        self.register_buffer("unit", self.quantizer.initial.reshape(shape))
-        self.units = nn.Parameter(values / self.unit)
-
-    def values(self) -> Tensor:
-        """Before quantization."""
-        return self.units * self.unit
-
-    def forward(self, _: Tensor) -> Tensor:
-        """The quantized weight, in place of the twin's own."""
-        result: Tensor = self.quantizer(self.values())
-        return result
-
-
-class _Bias(nn.Module):
-    """A bias, learned in a unit of its own; an int32 bias is rounded to the product of the two steps before it.
-
-    Args:
-        unit: of the shape of the bias.
-        steps: the quantizers of the activation and of the weight; None where the bias stays float.
-    """
-
-    unit: Tensor
-
-    def __init__(self, values: Tensor, unit: Tensor, steps: tuple[FakeQuantizer, FakeQuantizer] | None) -> None:
-        super().__init__()
-        self.register_buffer("unit", unit)
-        self.units = nn.Parameter(values / unit)
-        self.steps = () if steps is None else steps  # a tuple, so that they are not registered twice
-
-    def values(self) -> Tensor:
-        """Before quantization."""
-        return self.units * self.unit
-
-    def forward(self, _: Tensor) -> Tensor:
-        """The bias that the file will hold, in place of the twin's own."""
-        values = self.values()
-        return round_through(values, self.steps[0].step() * self.steps[1].step()) if self.steps else values
-
-    def make_room(self) -> None:
-        """Raise the weight's step where the integers of the bias would not fit."""
-        if self.steps:
-            activation, weight = self.steps
-            needed = self.values().abs().reshape(-1) / (activation.step() * LARGEST_BIAS)
-            weight.raise_step(needed if weight.axis is not None else needed.max())
 
 
 class QuantizedStudent(nn.Module):
@@ -125,7 +65,7 @@ class QuantizedStudent(nn.Module):
             if name not in moved:
                 hooks[name] = shared[leader]
         for name in placement.weights:
-            weight = _Weight(self.twin.initializer(name).detach().cpu().clone(), encodings[name])
+            weight = Weight(self.twin.initializer(name).detach().cpu().clone(), encodings[name])
             self.weights[_key(name)], hooks[name] = weight, weight
             self._names[name] = _key(name)
         for name, (activation, weight_name) in placement.biases.items():
@@ -140,16 +80,16 @@ class QuantizedStudent(nn.Module):
         self.to(device)
         self.constrain()
 
-    def _bias(self, name: str, activation: str, weight: str, integer: bool) -> _Bias:
+    def _bias(self, name: str, activation: str, weight: str, integer: bool) -> Bias:
         values = self.twin.initializer(name).detach().cpu().clone()
         of_activation, of_weight = self._members[activation], self.weights[_key(weight)]
-        assert isinstance(of_weight, _Weight)
+        assert isinstance(of_weight, Weight)
         rows = of_weight.values().detach()
         axis = of_weight.quantizer.axis
         norms = rows.square().sum([other for other in range(rows.ndim) if other != axis]).sqrt()
         sizes = norms if axis is not None else norms / values.numel() ** 0.5
         unit = (sizes * of_activation.initial).clamp_min(1e-12).expand(values.shape[-1]).reshape(values.shape)
-        return _Bias(values, unit.clone(), (of_activation, of_weight.quantizer) if integer else None)
+        return Bias(values, unit.clone(), (of_activation, of_weight.quantizer) if integer else None)
 
     def forward(self, images: Tensor) -> Tensor:
         """The first output, for the main input (N, ...), pictures as (N, C, H, W)."""
@@ -164,7 +104,7 @@ class QuantizedStudent(nn.Module):
         if name in self._members:
             return self._members[name]
         weight = self.weights[self._names[name]] if self._names.get(name, "") in self.weights else None
-        return weight.quantizer if isinstance(weight, _Weight) else None
+        return weight.quantizer if isinstance(weight, Weight) else None
 
     def is_left_out(self, step: Step) -> bool:
         """True for a Relu that is left to the quantizer behind it."""
@@ -191,7 +131,7 @@ class QuantizedStudent(nn.Module):
             assert isinstance(quantizer, FakeQuantizer)
             quantizer.constrain()
         for bias in self.biases.values():
-            assert isinstance(bias, _Bias)
+            assert isinstance(bias, Bias)
             bias.make_room()
 
     def encodings(self) -> dict[str, Encoding]:
@@ -200,7 +140,7 @@ class QuantizedStudent(nn.Module):
         for name, key in self._names.items():
             if key in self.weights:
                 weight = self.weights[key]
-                assert isinstance(weight, _Weight)
+                assert isinstance(weight, Weight)
                 found[name] = weight.quantizer.encoding()
         return found
 
@@ -209,7 +149,7 @@ class QuantizedStudent(nn.Module):
         """Put the learned weights and biases into ``model``, the one that the student was made of."""
         for name, key in self._names.items():
             module = self.weights[key] if key in self.weights else self.biases[key]
-            assert isinstance(module, _Weight | _Bias)
+            assert isinstance(module, Weight | Bias)
             value = model.graph.initializers[name]
             old = constant_of(value)
             assert old is not None
