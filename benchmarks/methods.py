@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks.digits import digits_models
 from benchmarks.scoring import REAL, Writer, keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import Samples, calibrate, synthesize
+from dfq_deploy import Samples, calibrate, graph, synthesize
 from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.errors import DfqError
 from dfq_deploy.plugins import find
@@ -155,6 +155,8 @@ class Bench:
                 device=self.device,
             )
             seconds = time.perf_counter() - started
+            if samples.method != recipe.synth:
+                raise DfqError(f"the model does not suit it, and it fell back on {samples.method}")
             samples.save(path)
             facts.write_text(json.dumps({"seconds": seconds, "figures": dict(samples.figures)}))
         known = json.loads(facts.read_text())
@@ -189,6 +191,8 @@ class Bench:
             if not wanted:
                 continue
             samples, seconds, figures = None, 0.0, dict[str, float]()
+            if recipe.ranges and "BatchNormalization" not in {node.op_type for node in graph.load(model.bn).graph}:
+                raise DfqError("the model has no BatchNormalization that would tell ranges")
             if recipe.synth and not recipe.ranges:
                 samples, seconds, figures = self.made(model, name, seed, bits)
             with tempfile.TemporaryDirectory() as folder:
