@@ -37,11 +37,11 @@ class _ImageMoments(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, grad: Tensor, grad_mean: Tensor, grad_var: Tensor) -> Tensor:
         features, mean = ctx.saved_tensors  # type: ignore[attr-defined]
-        rows = _rows(features).to(torch.float32, copy=True)
+        rows = _rows(features).float()
         # d mean / d x = 1 / n and d var / d x = 2 (x - mean) / n, image by image and channel by channel.
         slope = 2 * grad_var / rows.shape[1]
         offset = grad_mean / rows.shape[1] - slope * mean
-        result = rows.mul_(slope[:, None]).add_(offset[:, None]).add_(_rows(grad))
+        result = torch.addcmul(offset[:, None], rows, slope[:, None]).add_(_rows(grad))
         shape = (features.shape[0], *features.shape[2:], features.shape[1])
         return result.reshape(shape).movedim(-1, 1).to(features.dtype)
 
