@@ -54,7 +54,7 @@ class Result:
         steps: of fine-tuning; 0 where there is none.
         float_top1, top1, agreement: percent.
         size: bytes of the quantized file, as a part of the float one's.
-        seconds: that fine-tuning or calibration took, without synthesis.
+        seconds: that fine-tuning or calibration took, without synthesis; 0 where that is not known.
     """
 
     model: str
@@ -123,7 +123,8 @@ def samples_of(model: ZooModel, plan: Plan, seed: int) -> Samples:
 
 
 def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Path) -> float:
-    """Write the file of one case into ``folder``; the seconds that it took."""
+    """Write the file of one case into ``folder``; the seconds that it took, 0 where it went on from a checkpoint."""
+    resumed = (folder / "checkpoint.json").exists()
     samples = Samples(model.images("cifar10_train").images) if row == "real" else samples_of(model, plan, seed)
     started = time.perf_counter()
     if row in CALIBRATED:
@@ -139,9 +140,9 @@ def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Pa
             seed=seed,
             device=plan.device,
             output=folder,
-            resume=(folder / "checkpoint.json").exists(),
+            resume=resumed,
         )
-    return time.perf_counter() - started
+    return 0.0 if resumed else time.perf_counter() - started
 
 
 def measured(model: ZooModel, plan: Plan, done: list[Result]) -> Iterator[Result]:
@@ -170,16 +171,28 @@ def _nothing(_: Samples, path: Path) -> None:
 
 def table(results: list[Result], bits: list[str]) -> str:
     """Markdown: drops of top-1 in points, by model and row; several seeds as smallest to largest."""
-    lines = ["| model | row | " + " | ".join(bits) + " |", "|---|---|" + "---|" * len(bits)]
-    for model, row in dict.fromkeys((r.model, r.row) for r in results):
-        cells = [_cell([r for r in results if (r.model, r.row, r.bits) == (model, row, width)]) for width in bits]
-        lines.append(f"| {model} | {row} | " + " | ".join(cells) + " |")
+    lines = ["| model | row | minutes | " + " | ".join(bits) + " |", "|---|---|---|" + "---|" * len(bits)]
+    names = list(dict.fromkeys(r.model for r in results))
+    for model, row in ((model, row) for model in names for row in ROWS):
+        found = [r for r in results if (r.model, r.row) == (model, row)]
+        if found:
+            cells = [_cell([r for r in found if r.bits == width]) for width in bits]
+            lines.append(f"| {model} | {row} | {_minutes(found)} | " + " | ".join(cells) + " |")
     for entry in PUBLISHED:
         drops = [entry.drop(width) for width in bits]
         cells = ["" if drop is None else f"{drop:.2f}" for drop in drops]
-        lines.append(f"| {entry.network}, published | {entry.method} | " + " | ".join(cells) + " |")
+        lines.append(f"| {entry.network}, published | {entry.method} | | " + " | ".join(cells) + " |")
     note = "Drops of top-1 in points. Published figures are on other test images, and from other float models."
     return "\n".join([*lines, "", note])
+
+
+def _minutes(results: list[Result]) -> str:
+    """What one case took, from the fastest to the slowest, synthesis aside."""
+    known = [r.seconds for r in results if r.seconds]
+    if not known:
+        return ""
+    least, most = (f"{end(known) / 60:.1f}" for end in (min, max))
+    return least if least == most else f"{least} to {most}"
 
 
 def _cell(results: list[Result]) -> str:
