@@ -67,8 +67,8 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
     graph inputs, since a runtime takes those for variable; (5) 4 and 16 bits have types of their own in opset 21, to
     which the copy is upgraded; other widths are kept in the next larger type, activations with a Clip between Q and DQ,
     and so are 4 bits behind a Clip, which ONNX Runtime's optimizer (1.31) refuses to meet them; (6) a Relu or Clip is
-    left out where the integers of such a width end where it cuts off: ONNX Runtime, which looks at the type that they
-    are stored in, would keep it, and run the layer before it in a float kernel.
+    left out where the integers of such a width end where it cuts off, and what it read takes its name: ONNX Runtime,
+    which looks at the type that they are stored in, would keep it, and run the layer before it in a float kernel.
 
     Raises:
         ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
@@ -142,7 +142,7 @@ class _Writer:
     def _quantize(self, value: ir.Value, encoding: Encoding) -> None:
         """``value`` -> Q -> (Clip ->) DQ -> every reader of ``value``."""
         name, producer = value.name or "", value.producer()
-        source = _before_cut(value, encoding)
+        source = self._before_cut(value, encoding)
         clipped = is_clipped(encoding.qtype) or (encoding.qtype.bits == 4 and source is value and _behind_clip(value))
         kind = element_type(encoding.qtype, clipped=clipped)
         parameters = self._parameters(name, encoding, kind)
@@ -172,12 +172,29 @@ class _Writer:
             value.name, floats.name = self.names.fresh(f"{name}_unquantized"), name
         else:
             floats.name = self.names.fresh(f"{name}_dequantized")
+            source.name = name
         if producer is not None:
             self.graph.insert_after(producer, [*steps, dequantize])
             if source is not value:
                 self.graph.remove(producer, safe=True)
         elif self.start is not None:
             self.graph.insert_before(self.start, [*steps, dequantize])
+
+    def _before_cut(self, value: ir.Value, encoding: Encoding) -> ir.Value:
+        """What the Relu or Clip that writes ``value`` reads, where ``encoding`` cuts off all that it does; else
+        ``value``.
+
+        At 8 and 16 bits the runtime sees that itself. What others read too, or is quantized itself, is left alone.
+        """
+        node, kind = value.producer(), encoding.qtype
+        limits = None if node is None or kind.bits in (8, 16) else limits_behind(node)
+        source = None if node is None or limits is None else node.inputs[0]
+        if limits is None or source is None or source.producer() is None or source.name in self.encodings:
+            return value
+        if len(source.uses()) > 1 or source.is_graph_output():
+            return value
+        low, high = ((end - int(encoding.zero_point)) * float(encoding.scale) for end in (kind.qmin, kind.qmax))
+        return source if limits[0] <= low and high <= limits[1] * (1 + 1e-6) else value
 
     def _store_weight(self, value: ir.Value, before: ir.Node) -> ir.Value:
         name = value.name or ""
@@ -215,19 +232,6 @@ class _Writer:
         value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
         self.graph.register_initializer(value)
         return value
-
-
-def _before_cut(value: ir.Value, encoding: Encoding) -> ir.Value:
-    """What the Relu or Clip that writes ``value`` reads, where ``encoding`` cuts off all that it does; else ``value``.
-
-    At 8 and 16 bits the runtime sees that itself.
-    """
-    node, kind = value.producer(), encoding.qtype
-    limits = None if node is None or kind.bits in (8, 16) else limits_behind(node)
-    if node is None or limits is None or node.inputs[0] is None:
-        return value
-    low, high = ((end - int(encoding.zero_point)) * float(encoding.scale) for end in (kind.qmin, kind.qmax))
-    return node.inputs[0] if limits[0] <= low and high <= limits[1] * (1 + 1e-6) else value
 
 
 def _behind_clip(value: ir.Value) -> bool:

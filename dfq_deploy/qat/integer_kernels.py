@@ -141,16 +141,19 @@ class _Sum:
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         step, zero = self.output.step(), torch.round(self.output.zero_point)
-        zeros = [torch.round(one.zero_point) for one in (self.left, self.right)]
-        factors = [one.step() / step for one in (self.left, self.right)]
-        fixed = zero - (factors[0] * zeros[0] + factors[1] * zeros[1])
-        found = fixed.double()
-        for values, quantizer, its_zero, factor in reversed(
-            list(zip((x, y), (self.left, self.right), zeros, factors, strict=True))
-        ):
-            found = ((_integers(values, quantizer) + its_zero).double() * factor + found).float().double()
+        (x_factor, x_zero), (y_factor, y_zero) = (
+            (one.step() / step, torch.round(one.zero_point)) for one in (self.left, self.right)
+        )
+        fixed = zero - (x_factor * x_zero + y_factor * y_zero)
+        found = _fused(_integers(y, self.right) + y_zero, y_factor, fixed)
+        found = _fused(_integers(x, self.left) + x_zero, x_factor, found)
         low, high = self.output.limits
-        return (torch.round(found.float()).clamp_(low, high) - zero) * step
+        return (torch.round(found).clamp_(low, high) - zero) * step
+
+
+def _fused(values: Tensor, factor: Tensor, addend: Tensor) -> Tensor:
+    """``values * factor + addend`` in float32, rounded once."""
+    return (values.double() * factor + addend).float()
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,9 @@ import torch
 from dfq_deploy.exporters.qdq import Qdq
 from onnx import TensorProto
 
+from dfq_deploy import Samples
 from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.evaluation.layers import tensor_distances
 from dfq_deploy.graph import load
 
 ModelOf = Callable[..., onnx.ModelProto]
@@ -154,8 +156,10 @@ def test_what_the_integers_cut_off_needs_no_operator(
         spans = np.abs(weights[name]).reshape(len(weights[name]), -1).max(1)
         encodings[name] = Encoding.of_bounds(-spans, spans, QuantType(8, signed=True, symmetric=True), 0)
     (path,) = Qdq().export(model, encodings, tmp_path / "model.onnx")
-    nodes_left = [node for node in onnx.load(path).graph.node if node.output[0] == "c"]
-    assert [node.op_type for node in nodes_left] == ([cut.split()[2].partition("(")[0]] if left else [])
+    (writer,) = (node.op_type for node in onnx.load(path).graph.node if node.output[0] == "c")
+    assert writer == (cut.split()[2].partition("(")[0] if left else "Conv")
+    distances = tensor_distances(model, onnx.load(path), encodings, Samples(X))
+    assert [distance.name for distance in distances] == ["x", "c"]
     (found,) = ort.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, {"x": X})
     x, w, v = (
         torch.from_numpy(encodings[name].fake_quantize(array))
