@@ -1,12 +1,12 @@
 """Top-1 by synthesis method and bit width, beside noise, pictures made by rule and real images, as Markdown tables.
 
 usage: python -m benchmarks.methods [--zoo FOLDER] [--models NAME...] [--methods NAME...] [--seeds N...] [--bits WA...]
-       [--samples N] [--limit N] [--datasets NAME...] [--device DEVICE] [--cache FOLDER]
+       [--refine NAME...] [--samples N] [--limit N] [--datasets NAME...] [--device DEVICE] [--cache FOLDER]
 
-Every set calibrates the same pipeline, ``dfq_deploy.calibrate`` with mse ranges and bias correction (reconstruction,
-the default below 8 bits, takes minutes for each cell). All layers have the stated widths, but for the network's input,
-which has 8 bits at least. The images that are measured on are used for nothing else (benchmarks/accuracy.py says which
-the real calibration images are).
+Every set calibrates the same pipeline, ``dfq_deploy.calibrate`` with mse ranges and bias correction (``--refine
+reconstruct``, the default below 8 bits, takes minutes for each cell). All layers have the stated widths, but for the
+network's input, which has 8 bits at least. The images that are measured on are used for nothing else
+(benchmarks/accuracy.py says which the real calibration images are).
 FOLDER keeps the samples of each method, model and seed, and results.jsonl, which each result is appended to as it
 comes: a later call goes on from there. Seconds are those of the synthesis alone, on --device, of the fastest seed.
 """
@@ -101,6 +101,7 @@ class Bench:
     samples: int | None
     limit: int | None
     bits: tuple[str, ...]
+    refine: tuple[str, ...]
 
     def made(self, model: ZooModel, name: str, seed: int, bits: str) -> tuple[Samples, float, dict[str, float]]:
         """Samples, the seconds that they took and their figures, from the cache where they are there.
@@ -151,7 +152,7 @@ class Bench:
             given: dict[str, Any] = {"data": real if samples is None else samples}
             if RECIPES[name].ranges:
                 given = {"synth": RECIPES[name].method(), "seed": seed}
-            calibrate(model.bn, preprocess=model.preprocess, bits=bits, refine=("bias",), output=path.parent, **given)
+            calibrate(model.bn, preprocess=model.preprocess, bits=bits, refine=self.refine, output=path.parent, **given)
 
         return write
 
@@ -159,9 +160,10 @@ class Bench:
         self, model: ZooModel, name: str, seed: int, datasets: Iterable[str], done: set[tuple[Any, ...]]
     ) -> Iterator[Result]:
         """Every width and data set of one row, but for those that are ``done``."""
-        recipe = RECIPES[name]
+        recipe, refine = RECIPES[name], ",".join(self.refine)
         for bits in self.bits:
-            wanted = [data for data in datasets if (model.name, data, name, seed, bits, self.samples or 0) not in done]
+            row = (name, seed, bits, self.samples or 0, refine)
+            wanted = [data for data in datasets if (model.name, data, *row) not in done]
             if not wanted:
                 continue
             samples, seconds, figures = None, 0.0, dict[str, float]()
@@ -187,6 +189,7 @@ class Bench:
                         found.top1,
                         found.agreement,
                         figures,
+                        refine,
                     )
 
 
@@ -197,6 +200,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--methods", nargs="*", default=list(RECIPES), choices=list(RECIPES), metavar="NAME")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--bits", nargs="*", default=BITS)
+    parser.add_argument("--refine", nargs="*", default=["bias"], metavar="NAME", help="refinements, in order")
     parser.add_argument("--samples", type=int, help="of each synthesized set; by default what calibrate takes")
     parser.add_argument("--limit", type=int, help="measure on at most so many images")
     parser.add_argument("--datasets", nargs="*", help="by default all that a model is measured on")
@@ -211,8 +215,8 @@ def main() -> None:
     args.cache.mkdir(parents=True, exist_ok=True)
     kept_in = args.cache / "results.jsonl"
     results = kept(kept_in, Result)
-    done: set[tuple[Any, ...]] = {(r.model, r.dataset, r.method, r.seed, r.bits, r.samples) for r in results}
-    bench = Bench(args.zoo, args.cache, args.device, args.samples, args.limit, tuple(args.bits))
+    done: set[tuple[Any, ...]] = {(r.model, r.dataset, r.method, r.seed, r.bits, r.samples, r.refine) for r in results}
+    bench = Bench(args.zoo, args.cache, args.device, args.samples, args.limit, tuple(args.bits), tuple(args.refine))
     for model in (*models(args.zoo, args.models), *digits_models(args.models)):
         datasets = [name for name in model.evaluation if args.datasets is None or name in args.datasets]
         for name in args.methods:
@@ -225,7 +229,12 @@ def main() -> None:
                 except DfqError as problem:
                     print(f"{model.name}, {name}: left out: {problem}", file=sys.stderr, flush=True)
                     break
-    wanted = [r for r in results if r.model in args.models and r.method in args.methods and r.bits in args.bits]
+    refine = ",".join(args.refine)
+    wanted = [
+        r
+        for r in results
+        if r.model in args.models and r.method in args.methods and r.bits in args.bits and r.refine == refine
+    ]
     print(overview(wanted) + "\n" + table(wanted))
 
 

@@ -18,6 +18,7 @@ class Result:
         seconds: that making the samples took.
         float_top1, top1, agreement: percent.
         figures: what the method says of its samples.
+        refine: names of the refinements, with commas.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Result:
     top1: float
     agreement: float
     figures: dict[str, float] = field(default_factory=dict)
+    refine: str = "bias"
 
 
 def table(results: list[Result]) -> str:
