@@ -45,8 +45,8 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
     synthesizer, generator = keeping(synthesizer, path)
     # Opened before the work, so that a place that cannot be written is known at once.
     unfinished = path.with_name(f"{path.name}.unfinished")
-    with replacing(path) as partial:
-        with display(shell) as progress, resumable(unfinished):
+    with resumable(unfinished), replacing(path) as partial:
+        with display(shell) as progress:
             made = make(
                 model,
                 synth=synthesizer,

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from dfq_deploy import synthesize
+from dfq_deploy import pictures, synthesize
 from dfq_deploy.cli import main
 from dfq_deploy.errors import OutputError, SamplesError
 from dfq_deploy.synthesis import journal
@@ -69,6 +69,22 @@ def test_a_killed_run_goes_on_to_the_same_file(digits_bn: Path, tmp_path: Path) 
     assert CliRunner().invoke(main, [*command, "-o", str(part), "--resume"]).exit_code == 0
     assert part.read_bytes() == whole.read_bytes()
     assert not unfinished.exists()
+
+
+def test_an_interrupt_while_the_picture_is_drawn(
+    digits_bn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupting(*_: Any) -> bool:
+        raise KeyboardInterrupt
+
+    command = ["synthesize", str(digits_bn), *COMMAND, "-o", str(tmp_path / "s.npz")]
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "contact_sheet", interrupting)
+        killed = CliRunner().invoke(main, command)
+    said = f"interrupted: the same command with --resume goes on from {tmp_path / 's.npz.unfinished'}\n"
+    assert (killed.exit_code, killed.stderr) == (1, said)
+    assert CliRunner().invoke(main, [*command, "--resume"]).exit_code == 0
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["s.npz", "s.png"]
 
 
 def test_a_failure_before_anything_is_done_leaves_nothing(digits_bn: Path, tmp_path: Path) -> None:
