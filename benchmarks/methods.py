@@ -229,13 +229,16 @@ def main() -> None:
                 except DfqError as problem:
                     print(f"{model.name}, {name}: left out: {problem}", file=sys.stderr, flush=True)
                     break
-    refine = ",".join(args.refine)
+    asked = (",".join(args.refine), args.samples or 0)
     wanted = [
         r
         for r in results
-        if r.model in args.models and r.method in args.methods and r.bits in args.bits and r.refine == refine
+        if r.model in args.models
+        and r.method in args.methods
+        and r.bits in args.bits
+        and (r.refine, r.samples) == asked
     ]
-    print(overview(wanted) + "\n" + table(wanted))
+    print("\n\n".join([overview(wanted), overview(wanted, "agreement"), table(wanted)]))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,11 @@ class Result:
     figures: dict[str, float] = field(default_factory=dict)
     refine: str = "bias"
 
+    @property
+    def drop(self) -> float:
+        """Points of top-1 that are lost."""
+        return self.float_top1 - self.top1
+
 
 def table(results: list[Result]) -> str:
     """Markdown, a block for each model and data set; several seeds as their mean and, in brackets, their ends.
@@ -59,17 +64,18 @@ def table(results: list[Result]) -> str:
     return "\n".join(lines)
 
 
-def overview(results: list[Result]) -> str:
-    """Markdown: drops of top-1, the mean over data sets and seeds, best mean of a row's cells first."""
+def overview(results: list[Result], figure: str = "drop") -> str:
+    """Markdown: ``drop`` or ``agreement``, the mean over data sets and seeds, best mean of a row's cells first."""
     names, widths = (list(dict.fromkeys(getattr(r, key) for r in results)) for key in ("model", "bits"))
     columns = [(m, w) for m in names for w in widths if any((r.model, r.bits) == (m, w) for r in results)]
-    drops: dict[str, dict[tuple[str, str], list[float]]] = {}
+    found: dict[str, dict[tuple[str, str], list[float]]] = {}
     for row in results:
-        drops.setdefault(row.method, {}).setdefault((row.model, row.bits), []).append(row.float_top1 - row.top1)
-    shown = {name: {column: mean(found) for column, found in cells.items()} for name, cells in drops.items()}
-    lines = ["| samples | seconds | " + " | ".join(f"{model} {bits.upper()}" for model, bits in columns) + " |"]
+        found.setdefault(row.method, {}).setdefault((row.model, row.bits), []).append(getattr(row, figure))
+    shown = {name: {column: mean(values) for column, values in cells.items()} for name, cells in found.items()}
+    lines = [f"| {figure} | seconds | " + " | ".join(f"{model} {bits.upper()}" for model, bits in columns) + " |"]
     lines += ["|---|" + "---:|" * (1 + len(columns))]
-    for name, cells in sorted(shown.items(), key=lambda item: mean(item[1].values())):
+    ranked = sorted(shown.items(), key=lambda item: mean(item[1].values()), reverse=figure != "drop")
+    for name, cells in ranked:
         seconds = [min(r.seconds for r in results if (r.method, r.model) == (name, model)) for model, _ in cells]
         times = ", ".join(dict.fromkeys(_seconds(value) for value in seconds))
         entry = [f"{cells[column]:.2f}" if column in cells else "" for column in columns]
@@ -86,7 +92,7 @@ def _cells(rows: list[Result]) -> str:
         return "| |"
     found = sorted(row.top1 for row in rows)
     span = f" ({found[0]:.2f} to {found[-1]:.2f})" if len(found) > 1 else ""
-    drop, same = mean(row.float_top1 - row.top1 for row in rows), mean(row.agreement for row in rows)
+    drop, same = mean(row.drop for row in rows), mean(row.agreement for row in rows)
     return f"{mean(found):.2f}{span} | {drop:.2f} | {same:.2f}"
 
 
