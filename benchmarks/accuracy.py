@@ -25,8 +25,8 @@ from benchmarks.peers import quantize_with_onnxruntime
 from benchmarks.scoring import REAL, Writer, keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Samples, calibrate
-from dfq_deploy.pipeline import synthesize
-from dfq_deploy.plugins import find
+from dfq_deploy.pipeline.synthesize import synthesize
+from dfq_deploy.plugins.registry import find_plugin
 
 MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd", "mobilenet_v1"]
 
@@ -95,7 +95,7 @@ def theirs(model: ZooModel, images: np.ndarray | None) -> Writer:
 
 def cases(model: ZooModel, seeds: list[int]) -> Iterator[Case]:
     """Every row of a model, quick ones first."""
-    noise = find("synthesizers", "noise")
+    noise = find_plugin("synthesizers", "noise")
     uniform = synthesize(model.bn, synth=noise("uniform"), count=32)
     gaussian = synthesize(model.bn, synth=noise("gaussian"), count=REAL)
     procedural = synthesize(model.bn, synth="procedural", count=REAL, preprocess=model.preprocess)

@@ -21,6 +21,9 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dfq_deploy.graph.loading import load
+from dfq_deploy.plugins.registry import find_plugin
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -150,28 +153,26 @@ def _theirs(method: str, count: int, model: Path, folder: Path) -> None:
 
 
 def _load(model: Path) -> Any:
-    from dfq_deploy import graph
 
-    return graph.load(model)
+    return load(model)
 
 
 def _placed(model: Any) -> dict[str, Any]:
-    from dfq_deploy.placement import place
-    from dfq_deploy.targets import find_target
+    from dfq_deploy.quantization.placement.place import place
+    from dfq_deploy.targets.catalog import find_target
 
     return dict(place(model, find_target("cpu")).activations)
 
 
 def _ours(method: str, count: int, path: Path, folder: Path, *, everything: bool) -> None:
-    from dfq_deploy import plugins
-    from dfq_deploy.targets import find_target
+    from dfq_deploy.targets.catalog import find_target
 
     model = _load(path)
     tensors = _placed(model)
     if everything:
         names = json.loads((folder / "theirs.json").read_text())
         tensors = dict.fromkeys(names, find_target("cpu").activation)
-    plugins.find("calibrators", method)().ranges(model, tensors, _batches(count, folder))
+    find_plugin("calibrators", method)().ranges(model, tensors, _batches(count, folder))
 
 
 if __name__ == "__main__":

@@ -20,18 +20,19 @@ from numpy.typing import NDArray
 from onnxruntime import GraphOptimizationLevel as Level
 
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import graph, plugins
-from dfq_deploy.bits import Bits
-from dfq_deploy.feeding import split
-from dfq_deploy.fitting import Plan
-from dfq_deploy.pipeline import synthesize
+from dfq_deploy.graph.loading import load
+from dfq_deploy.pipeline.fit import CalibrationPlan
+from dfq_deploy.pipeline.synthesize import synthesize
+from dfq_deploy.pipeline.train import Learned, Run, train
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.progress import Clock
 from dfq_deploy.qat.integer_kernels import with_integer_kernels
-from dfq_deploy.qat.learning import Learned, Run, learn
 from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.qat.student import QuantizedStudent
-from dfq_deploy.results import Clock
-from dfq_deploy.samples import Samples
-from dfq_deploy.targets import find_target
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.samples.batches import split_held_out
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.targets.catalog import find_target
 
 MODELS = ["resnet20", "resnet56", "resnet20_kd", "wrn16_1_kd", "mobilenet_v1"]
 BATCH = 32
@@ -40,12 +41,12 @@ BATCH = 32
 def learned(model: ZooModel, bits: str, steps: int) -> Learned:
     """A student of the model behind a short training."""
     samples = synthesize(model.bn, synth="procedural", count=128, preprocess=model.preprocess)
-    used, held = split(samples)
+    used, held = split_held_out(samples)
     widths = Bits.parse(bits)
-    calibrator = plugins.find("calibrators", "mse")()
-    plan = Plan(find_target("cpu"), widths, calibrator, ("bias",), model.preprocess)
+    calibrator = find_plugin("calibrators", "mse")()
+    plan = CalibrationPlan(find_target("cpu"), widths, calibrator, ("bias",), model.preprocess)
     recipe = Recipe(steps=steps, batch=BATCH)
-    return learn(graph.load(model.bn), used, held, plan, widths, recipe, Run(), Clock())
+    return train(load(model.bn), used, held, plan, widths, recipe, Run(), Clock())
 
 
 def compared(made: Learned, images: Samples) -> str:
@@ -53,7 +54,7 @@ def compared(made: Learned, images: Samples) -> str:
     exact, floats = (_said(student, images) for student in (with_integer_kernels(made.student), made.student))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        exporter = plugins.find("exporters", "qdq")()
+        exporter = find_plugin("exporters", "qdq")()
         exporter.export(made.quantized.prepared.model, made.quantized.encodings, path)
         optimized, plain = (_scores(path, images, level) for level in (Level.ORT_ENABLE_ALL, Level.ORT_DISABLE_ALL))
     right = [f"{100 * (scores.argmax(1) == images.labels).mean():.2f}" for scores in (exact, optimized)]

@@ -2,8 +2,8 @@
 
 usage: python -m benchmarks.headroom [--zoo FOLDER] [--models NAME...] [--headroom F...]
 
-The choice of ``dfq_deploy.quantize.HEADROOM`` stands on this table. The images that it measures on are CIFAR-10
-training images; no image of an evaluation set is touched.
+The choice of ``dfq_deploy.quantization.encode.HEADROOM`` stands on this table. The images that it measures on are
+CIFAR-10 training images; no image of an evaluation set is touched.
 """
 
 import argparse
@@ -12,8 +12,9 @@ from pathlib import Path
 from unittest import mock
 
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import Samples, calibrate, quantize, synthesize
+from dfq_deploy import Samples, calibrate, synthesize
 from dfq_deploy.evaluation.compare import compare
+from dfq_deploy.quantization import encode
 
 CALIBRATION_IMAGES = 256
 
@@ -22,7 +23,7 @@ def row(model: ZooModel, name: str, samples: Samples, measured_on: Samples, fact
     """One line of the table."""
     cells = []
     for factor in factors:
-        with tempfile.TemporaryDirectory() as folder, mock.patch.object(quantize, "HEADROOM", factor):
+        with tempfile.TemporaryDirectory() as folder, mock.patch.object(encode, "HEADROOM", factor):
             made = calibrate(model.bn, data=samples, preprocess=model.preprocess, output=Path(folder) / "out")
             assert made.model_path is not None
             cells.append(f"{compare(model.folded, made.model_path, measured_on).outputs[0].snr:.1f}")

@@ -12,9 +12,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dfq_deploy import Samples, graph
-from dfq_deploy.ports import has_rows, main_port, others
-from dfq_deploy.preprocess import Preprocess
+from dfq_deploy import Samples
+from dfq_deploy.graph.inputs import has_batch_axis, main_input, model_inputs, other_inputs, sample_shape
+from dfq_deploy.samples.preprocess import Preprocess
 
 if TYPE_CHECKING:
     from benchmarks.models import Case
@@ -28,10 +28,10 @@ SEED = 20_000
 
 def make(kind: str, model: ir.Model, case: "Case", count: int) -> Samples:
     """``count`` samples of a kind: photographs, texts, lines, greys, bands, tones, bytes_of_files or integers."""
-    shape = graph.sample_shape(model)
+    shape = sample_shape(model)
     rng = np.random.default_rng(SEED)
-    ports = graph.ports(model)
-    main = main_port(ports)
+    ports = model_inputs(model)
+    main = main_input(ports)
     if kind == "tones":
         count = max(count, (main.shape or (None,))[0] or 1)
         images = np.stack([_tone(rng, shape) for _ in range(count)])
@@ -43,9 +43,9 @@ def make(kind: str, model: ir.Model, case: "Case", count: int) -> Samples:
     else:
         images = _pictures(kind, shape, case.preprocess or Preprocess((0.0,) * shape[0], (1.0,) * shape[0]), count)
     extra = {}
-    for port in others(ports):
+    for port in other_inputs(ports):
         low, high = case.ranges.get(port.name, (0, 0))
-        dims = port.sample if has_rows(port, main) else port.shape or ()
+        dims = port.sample if has_batch_axis(port, main) else port.shape or ()
         size = (count, *(dim or 1 for dim in dims))
         extra[port.name] = rng.integers(int(low), int(high) + 1, size).astype(port.dtype)
     return Samples(images, extra=extra)

@@ -24,13 +24,14 @@ from numpy.typing import NDArray
 
 from benchmarks.peers import quantize_with_onnxruntime
 from benchmarks.zoo import DEFAULT_ZOO, models
-from dfq_deploy import plugins
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.folding import fold_batch_normalization
-from dfq_deploy.graph import image_input, load
-from dfq_deploy.lowering import lower
-from dfq_deploy.placement import encodings_of_weights, place, unify
-from dfq_deploy.targets import find_target
+from dfq_deploy.graph.inputs import main_input_value
+from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.quantization.lowering import lower
+from dfq_deploy.quantization.placement.place import encodings_of_weights, place, unify
+from dfq_deploy.targets.catalog import find_target
 
 Images = NDArray[np.float32]
 
@@ -58,7 +59,7 @@ def entries(zoo: Path, wanted: list[str]) -> Iterator[Entry]:
     """The models of the zoo by name; all of them where none is named."""
     for model in models(zoo, wanted):
         images = model.images(model.evaluation[0]).images[:CALIBRATION_IMAGES]
-        yield Entry(model.name, model.folded, model.bn, images, str(image_input(load(model.bn)).name))
+        yield Entry(model.name, model.folded, model.bn, images, str(main_input_value(load(model.bn)).name))
 
 
 def write_ours(entry: Entry, path: Path) -> None:
@@ -68,11 +69,11 @@ def write_ours(entry: Entry, path: Path) -> None:
     fold_batch_normalization(model)
     lower(model, target)
     placement = place(model, target)
-    calibrator = plugins.find("calibrators", "minmax")()
+    calibrator = find_plugin("calibrators", "minmax")()
     ranges = unify(calibrator.ranges(model, placement.activations, [{entry.input: entry.images}]), placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
     encodings |= encodings_of_weights(model, placement, activations=encodings)
-    plugins.find("exporters", target.exporter)().export(model, encodings, path)
+    find_plugin("exporters", target.exporter)().export(model, encodings, path)
 
 
 def options(threads: int) -> ort.SessionOptions:

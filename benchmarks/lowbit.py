@@ -33,8 +33,8 @@ from benchmarks.published import PUBLISHED
 from benchmarks.scoring import keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Recipe, Samples, calibrate, finetune
-from dfq_deploy.pipeline import synthesize
-from dfq_deploy.qat.material import default_count
+from dfq_deploy.pipeline.synthesize import synthesize
+from dfq_deploy.pipeline.training_data import default_count
 from dfq_deploy.synthesis.session import pick_device
 
 MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd"]

@@ -25,12 +25,13 @@ from benchmarks.digits import digits_models
 from benchmarks.methods_table import Result, overview, table
 from benchmarks.scoring import REAL, Writer, keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import Samples, calibrate, graph, synthesize
-from dfq_deploy.contracts import Synthesizer
+from dfq_deploy import Samples, calibrate, synthesize
 from dfq_deploy.errors import DfqError
-from dfq_deploy.plugins import find
-from dfq_deploy.synthesis.lowpass import low_passed
-from dfq_deploy.teachers import Teacher
+from dfq_deploy.graph.loading import load
+from dfq_deploy.plugins.contracts import Synthesizer
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.synthesis.methods.lowpass import low_passed
+from dfq_deploy.synthesis.teachers import Teacher
 
 MODELS = ["resnet20_kd", "resnet20", "wrn16_1_kd", "mobilenet_v1", "digits_vit"]
 """Of the zoo, and one of the examples: a transformer, for what is made for attention."""
@@ -63,7 +64,7 @@ class Recipe:
 
     def method(self) -> Synthesizer:
         """The method with its options."""
-        made: Synthesizer = find("synthesizers", self.synth)(**self.options)
+        made: Synthesizer = find_plugin("synthesizers", self.synth)(**self.options)
         return made if self.lowpass is None else low_passed(made, self.lowpass)
 
 
@@ -167,7 +168,7 @@ class Bench:
             if not wanted:
                 continue
             samples, seconds, figures = None, 0.0, dict[str, float]()
-            if recipe.ranges and "BatchNormalization" not in {node.op_type for node in graph.load(model.bn).graph}:
+            if recipe.ranges and "BatchNormalization" not in {node.op_type for node in load(model.bn).graph}:
                 raise DfqError("the model has no BatchNormalization that would tell ranges")
             if recipe.synth and not recipe.ranges:
                 samples, seconds, figures = self.made(model, name, seed, bits)

@@ -25,13 +25,14 @@ import onnxruntime as ort
 import torch
 
 from benchmarks import inputs
-from dfq_deploy import Samples, graph
+from dfq_deploy import Samples
 from dfq_deploy.errors import DfqError
-from dfq_deploy.evaluation.models import evaluate
-from dfq_deploy.inspection import inspect
-from dfq_deploy.pipeline import calibrate
-from dfq_deploy.ports import feeds_of
-from dfq_deploy.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.evaluation.evaluate import evaluate
+from dfq_deploy.graph.inputs import make_feeds, model_inputs
+from dfq_deploy.graph.loading import load
+from dfq_deploy.inspection.inspect import inspect
+from dfq_deploy.pipeline.calibrate import calibrate
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.twin import Twin
 
 __all__ = ["MODELS", "Case"]
@@ -171,7 +172,7 @@ def _row(case: Case, path: Path, args: argparse.Namespace) -> str:
         exporter = found.producer if not case.exporter else case.exporter
         cells += [f"{exporter}, {found.opset}"]
         cells += ["<br>".join(f"{port.dtype} {_dims(port.shape)}" for port in found.inputs)]
-        held = inputs.make(case.inputs, graph.load(path, input_shapes=case.shapes or None), case, args.held)
+        held = inputs.make(case.inputs, load(path, input_shapes=case.shapes or None), case, args.held)
         cells += [f"{_twin_error(path, case, held):.1e}"]
         cells += _quantized(path, case, held, args)
     except DfqError as problem:
@@ -189,11 +190,11 @@ def _dims(shape: tuple[int | str, ...] | None) -> str:
 
 def _twin_error(path: Path, case: Case, held: Samples) -> float:
     """Largest difference of any output from ONNX Runtime on the original file, over the output's largest value."""
-    loaded = graph.load(path, input_shapes=case.shapes or None)
+    loaded = load(path, input_shapes=case.shapes or None)
     rows = loaded.graph.inputs[0].shape
     size = rows[0] if rows is not None and len(rows) and isinstance(rows[0], int) else 1
     some = held.part(slice(0, size))
-    feeds = feeds_of(graph.ports(loaded), some.images, some.extra)
+    feeds = make_feeds(model_inputs(loaded), some.images, some.extra)
     options = ort.SessionOptions()
     options.log_severity_level = 3
     wanted = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, feeds)

@@ -7,10 +7,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from dfq_deploy.synthesis.inversion import Stage
-from dfq_deploy.synthesis.losses import image_norm, total_variation
-from dfq_deploy.synthesis.matching import Weights
-from dfq_deploy.synthesis.request import SynthesisRequest
+from dfq_deploy.plugins.contracts import SynthesisRequest
+from dfq_deploy.synthesis.inversion.loop import Stage
+from dfq_deploy.synthesis.inversion.objective import Weights
+from dfq_deploy.synthesis.losses.image_priors import image_norm, total_variation
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["Measured", "PlainLoop", "Seen", "deepinversion", "hast", "zeroq"]

@@ -16,38 +16,39 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dfq_deploy import graph, plugins
-from dfq_deploy.bits import Bits
-from dfq_deploy.pipeline import synthesize
-from dfq_deploy.qat.assembly import training_of
+from dfq_deploy.graph.loading import load
+from dfq_deploy.pipeline.synthesize import synthesize
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.qat.distributed import Processes
 from dfq_deploy.qat.recipe import Recipe
-from dfq_deploy.qat.together import Processes
-from dfq_deploy.qat.train import Training
-from dfq_deploy.quantize import encode, prepare
-from dfq_deploy.synthesis.teacher import teacher_of
-from dfq_deploy.targets import find_target
+from dfq_deploy.qat.setup import make_trainer
+from dfq_deploy.qat.trainer import Trainer
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import encode, prepare
+from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.twin import Twin
+from dfq_deploy.twin.teacher import teacher_of
 
 DIGITS = Path(__file__).parents[1] / "examples/digits/digits_bn.onnx"
 
 
-def training(path: Path, bits: str, batch: int) -> tuple[Training, Twin]:
+def training(path: Path, bits: str, batch: int) -> tuple[Trainer, Twin]:
     """A training on procedural pictures that has not begun, and the float twin of the same prepared graph."""
     samples = synthesize(path, synth="procedural", count=batch)
     start = encode(
-        prepare(graph.load(path), find_target("cpu"), Bits.parse(bits)),
-        plugins.find("calibrators", "minmax")(),
+        prepare(load(path), find_target("cpu"), Bits.parse(bits)),
+        find_plugin("calibrators", "minmax")(),
         samples,
     )
     teacher, twin = (teacher_of(start.prepared.model, {}, "cpu") for _ in range(2))
     recipe = Recipe(batch=batch, steps=10**6)
-    made = training_of(start, teacher, samples, samples, recipe, None, Processes(), 0, "cpu")
+    made = make_trainer(start, teacher, samples, samples, recipe, None, Processes(), 0, "cpu")
     for parameter in twin.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return made, twin
 
 
-def steps(made: Training, twin: Twin) -> dict[str, Callable[[], None]]:
+def steps(made: Trainer, twin: Twin) -> dict[str, Callable[[], None]]:
     """What is timed, by name."""
     images, _ = made.batches.batch(0, made.student)
     float_optimizer = torch.optim.Adam([p for p in twin.parameters() if p.requires_grad], lr=1e-9, fused=True)

@@ -25,21 +25,21 @@ import torch
 from benchmarks import plain_loop
 from benchmarks.plain_loop import PlainLoop, PlainLoss
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import load, plugins
-from dfq_deploy.bits import Bits
-from dfq_deploy.contracts import Student
-from dfq_deploy.graph import score_count
-from dfq_deploy.quantize import student_maker
-from dfq_deploy.synthesis.deepinversion import BETAS, DeepInversion
-from dfq_deploy.synthesis.descent import Cosine, Pixels, Rate, noise
-from dfq_deploy.synthesis.generator_source import GeneratorSource
-from dfq_deploy.synthesis.genie import Genie, Spread
-from dfq_deploy.synthesis.hast import Hast
-from dfq_deploy.synthesis.inversion import Canvas, Inversion, Objective, Stage
-from dfq_deploy.synthesis.matching import Matching
-from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.synthesis.zeroq import PerImage
-from dfq_deploy.targets import find_target
+from dfq_deploy import load
+from dfq_deploy.graph.query import score_count
+from dfq_deploy.plugins.contracts import Student, SynthesisRequest
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import student_maker
+from dfq_deploy.synthesis.generators.training import GeneratorSource
+from dfq_deploy.synthesis.inversion.loop import ImageParameters, Inversion, Objective, Stage
+from dfq_deploy.synthesis.inversion.objective import Matching
+from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, Rate, noise
+from dfq_deploy.synthesis.methods.deepinversion import BETAS, DeepInversion
+from dfq_deploy.synthesis.methods.genie import Genie, Spread
+from dfq_deploy.synthesis.methods.hast import Hast
+from dfq_deploy.synthesis.methods.zeroq import PerImage
+from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.twin import Twin
 
 ITERATIONS = 4
@@ -95,7 +95,7 @@ def sides(model: ZooModel, method: str, batch: int | None, device: str) -> Sides
     else:
         objective = Spread(fast, request, 1, generator)
 
-    kept: Canvas = (
+    kept: ImageParameters = (
         Genie(schedule="short").canvas(batch, request, generator)
         if method == "genie"
         else Pixels(noise(batch, request, generator), cosine, BETAS, None)
@@ -122,7 +122,7 @@ def training_side(model: ZooModel, method: str, batch: int | None, device: str) 
     """Training of generators, with a student at 4 bits where the method meets one."""
     graph = load(model.bn)
     request = SynthesisRequest(1, model.shape, score_count(graph), model.preprocess, device=device)
-    source: GeneratorSource = plugins.find("synthesizers", method)(schedule="short", batch=batch).source(
+    source: GeneratorSource = find_plugin("synthesizers", method)(schedule="short", batch=batch).source(
         [Twin.from_model(graph).to(device).to(memory_format=torch.channels_last)],  # type: ignore[call-overload]
         request,
     )

@@ -23,10 +23,10 @@ from benchmarks.scoring import REAL, keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Samples, calibrate
 from dfq_deploy.checking import check
-from dfq_deploy.data import read
-from dfq_deploy.files import replacing
-from dfq_deploy.pipeline import synthesize
-from dfq_deploy.targets import TARGETS
+from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.pipeline.synthesize import synthesize
+from dfq_deploy.samples.image_folder import read_samples
+from dfq_deploy.targets.catalog import TARGETS
 
 MODELS = ["resnet20", "resnet56", "resnet20_kd", "wrn16_1_kd", "mobilenet_v1"]
 EXACT = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -63,9 +63,9 @@ def samples_of(model: ZooModel, count: int | None, cache: Path) -> Samples:
     path = cache / f"{model.name}-{count or 'default'}.npz"
     if not path.exists():
         made = synthesize(model.bn, synth="deepinversion", count=count, preprocess=model.preprocess)
-        with replacing(path) as partial:
+        with atomic_file(path) as partial:
             made.save(partial)
-    return read(path, model.preprocess, model.shape)
+    return read_samples(path, model.preprocess, model.shape)
 
 
 def measured(
@@ -117,7 +117,7 @@ def in_openvino(
         import openvino
     except ImportError:
         return None, None
-    from dfq_deploy.evaluation.runner import Runner
+    from dfq_deploy.runtime.runner import Runner
 
     right, same, total = 0, 0, 0
     compiled = openvino.Core().compile_model(str(path), "CPU", EXACT)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dfq_deploy import Preprocess, Samples
-from dfq_deploy.data import read
+from dfq_deploy.samples.image_folder import read_samples
 
 __all__ = ["DEFAULT_ZOO", "ZooModel", "models"]
 
@@ -41,7 +41,7 @@ class ZooModel:
     def images(self, dataset: str) -> Samples:
         """A data set as this model takes it, with labels where the set has them."""
         spec: dict[str, Any] = json.loads((self.zoo / "zoo.json").read_text())
-        return read(self.zoo / spec["datasets"][dataset]["file"], self.preprocess, self.shape)
+        return read_samples(self.zoo / spec["datasets"][dataset]["file"], self.preprocess, self.shape)
 
     def folds(self, dataset: str, count: int, draw: int = 0) -> Iterator[tuple[Samples, Samples]]:
         """Real images to calibrate with, and images to measure on that are not among them.

@@ -7,13 +7,14 @@ from typing import ClassVar
 
 import onnx_ir as ir
 
-from dfq_deploy.contracts import Calibrator, Feeds
 from dfq_deploy.encodings import QuantType, Range
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.graph.inputs import Feeds
+from dfq_deploy.plugins.contracts import Calibrator
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.activations import activations
 
 from .histogram import Histogram, bounds_of
-from .onnxruntime import activations
 
 __all__ = ["MinMax"]
 
@@ -35,7 +36,7 @@ class MinMax(Calibrator):
         batches: Iterable[Feeds],
         progress: Progress = SILENT,
     ) -> dict[str, Range]:
-        """See :class:`~dfq_deploy.contracts.Calibrator`."""
+        """See :class:`~dfq_deploy.plugins.contracts.Calibrator`."""
         found: dict[str, Range] = {}
         with closing(activations(model, tensors, batches, progress)) as slices:
             for arrays in slices:

@@ -7,12 +7,13 @@ from contextlib import closing
 
 import onnx_ir as ir
 
-from dfq_deploy.contracts import Calibrator, Feeds
 from dfq_deploy.encodings import QuantType, Range
+from dfq_deploy.graph.inputs import Feeds
+from dfq_deploy.plugins.contracts import Calibrator
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.activations import activations
 
 from .histogram import Histogram, HistogramBuilder
-from .onnxruntime import activations
 
 __all__ = ["HistogramCalibrator", "histograms"]
 
@@ -46,7 +47,7 @@ class HistogramCalibrator(Calibrator):
         batches: Iterable[Feeds],
         progress: Progress = SILENT,
     ) -> dict[str, Range]:
-        """See :class:`~dfq_deploy.contracts.Calibrator`."""
+        """See :class:`~dfq_deploy.plugins.contracts.Calibrator`."""
         found = histograms(model, tensors, batches, progress)
         return {name: self.range_of(histogram, tensors[name]) for name, histogram in found.items()}
 

@@ -8,17 +8,18 @@ from typing import Any, ClassVar
 
 import onnx_ir as ir
 
-from dfq_deploy.contracts import Calibrator, Feeds
 from dfq_deploy.encodings import QuantType, Range
 from dfq_deploy.errors import ModelError, PluginError, TargetError
-from dfq_deploy.files import replacing
-from dfq_deploy.graph import image_input, to_bytes
+from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.graph.inputs import Feeds, main_input_value
+from dfq_deploy.graph.writing import to_bytes
+from dfq_deploy.plugins.contracts import Calibrator
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.ranges import derived
+from dfq_deploy.quantization.ranges import derive_ranges
+from dfq_deploy.runtime.tensorrt.cache import CalibrationCache
+from dfq_deploy.runtime.tensorrt.package import add_profile, gpu_obstacle, read_network, tensorrt_package
 
 from .tensorrt_batches import DeviceBatches, equal_batches
-from .tensorrt_cache import CalibrationCache
-from .tensorrt_network import add_profile, gpu_obstacle, read_network, tensorrt_package
 
 __all__ = ["TensorRT", "TensorRTEntropy", "TensorRTMinMax", "calibrator_of", "interface_of"]
 
@@ -85,7 +86,7 @@ def calibrator_of(trt: Any, interface: str, batches: DeviceBatches, cache: Path 
                 self.written = bytes(content)
                 # What was calibrated on a part of the samples must not be found by the next build.
                 if cache is not None and self.problem is None:
-                    with replacing(cache) as partial:
+                    with atomic_file(cache) as partial:
                         partial.write_bytes(self.written)
             except BaseException as problem:
                 self.problem = problem
@@ -124,7 +125,7 @@ class TensorRT(Calibrator):
         batches: Iterable[Feeds],
         progress: Progress = SILENT,
     ) -> dict[str, Range]:
-        """See :class:`~dfq_deploy.contracts.Calibrator`. Ranges are symmetric, whatever the type.
+        """See :class:`~dfq_deploy.plugins.contracts.Calibrator`. Ranges are symmetric, whatever the type.
 
         Raises:
             ModelError: TensorRT cannot read the model, or has measured less than is asked for.
@@ -156,7 +157,7 @@ class TensorRT(Calibrator):
         else:
             cache = CalibrationCache.parse(written or b"", f"{self.interface}'s cache")
         known = {name: cache.range_of(name) for name in cache.scales}
-        found, _ = derived(model, known, tensors)
+        found, _ = derive_ranges(model, known, tensors)
         missing = [name for name in tensors if name not in found]
         if missing:
             raise ModelError(
@@ -167,7 +168,7 @@ class TensorRT(Calibrator):
 
 
 def _fed(model: ir.Model, batches: Iterable[Feeds], progress: Progress) -> DeviceBatches:
-    image = image_input(model)
+    image = main_input_value(model)
     name = str(image.name)
     batch = image.shape[0] if image.shape is not None and len(image.shape) else None
     rest = iter(batches)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dfq_deploy.contracts import Feeds
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.graph.inputs import Feeds
 from dfq_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:

@@ -16,110 +16,31 @@ Wherever a model is, a torch.nn.Module can be, with ``input_shape=(3, 224, 224)`
 Nothing heavy is imported until it is used.
 """
 
+import ast
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from dfq_deploy.checking import check
-    from dfq_deploy.encodings import Encoding, QuantType, Range
-    from dfq_deploy.errors import (
-        DfqError,
-        ModelError,
-        OutputError,
-        PluginError,
-        SamplesError,
-        TargetError,
-        UnsupportedOperators,
-    )
-    from dfq_deploy.evaluation import evaluate
-    from dfq_deploy.exporting import export
-    from dfq_deploy.graph import load
-    from dfq_deploy.inspection import inspect
-    from dfq_deploy.interop import OnnxRuntimeReader, PolygraphyLoader
-    from dfq_deploy.pipeline import calibrate, synthesize
-    from dfq_deploy.preprocess import PREPROCESSES, Preprocess
-    from dfq_deploy.qat.recipe import Recipe
-    from dfq_deploy.qat.session import finetune
-    from dfq_deploy.samples import Samples
-    from dfq_deploy.targets import TARGETS, find_target
-    from dfq_deploy.teachers import Teacher
-    from dfq_deploy.torch_export import from_torch
-
-    __version__: str
-
-__all__ = [  # noqa: RUF022 - in groups
-    # the steps
-    "load",
-    "from_torch",
-    "inspect",
-    "synthesize",
-    "calibrate",
-    "finetune",
-    "export",
-    "check",
-    "evaluate",
-    # what they take and give
-    "Samples",
-    "Preprocess",
-    "PREPROCESSES",
-    "Teacher",
-    "Recipe",
-    "Encoding",
-    "QuantType",
-    "Range",
-    "TARGETS",
-    "find_target",
-    # our samples for other tools
-    "OnnxRuntimeReader",
-    "PolygraphyLoader",
-    # what can go wrong
-    "DfqError",
-    "ModelError",
-    "UnsupportedOperators",
-    "SamplesError",
-    "TargetError",
-    "PluginError",
-    "OutputError",
-    "__version__",
-]
-
-_MODULES = {
-    "checking": ("check",),
-    "encodings": ("Encoding", "QuantType", "Range"),
-    "errors": (
-        "DfqError",
-        "ModelError",
-        "OutputError",
-        "PluginError",
-        "SamplesError",
-        "TargetError",
-        "UnsupportedOperators",
-    ),
-    "evaluation": ("evaluate",),
-    "exporting": ("export",),
-    "graph": ("load",),
-    "inspection": ("inspect",),
-    "interop": ("OnnxRuntimeReader", "PolygraphyLoader"),
-    "pipeline": ("calibrate", "synthesize"),
-    "preprocess": ("PREPROCESSES", "Preprocess"),
-    "qat.recipe": ("Recipe",),
-    "qat.session": ("finetune",),
-    "samples": ("Samples",),
-    "targets": ("TARGETS", "find_target"),
-    "teachers": ("Teacher",),
-    "torch_export": ("from_torch",),
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+_MODULE_OF = {
+    alias.name: node.module
+    for node in _STUB.body
+    if isinstance(node, ast.ImportFrom) and node.module
+    for alias in node.names
 }
+"""Public name -> the module that defines it, as the stub beside this file lists them."""
 
-if not TYPE_CHECKING:  # type checkers read the imports above, and so find misspelt names
+__all__ = [*_MODULE_OF, "__version__"]  # noqa: PLE0604 - all of them are strings
 
-    def __getattr__(name: str) -> Any:
-        """Import what is asked for when it is asked for (PEP 562)."""
-        if name == "__version__":
-            return import_module("importlib.metadata").version("dfq-deploy")
-        for module, names in _MODULES.items():
-            if name in names:
-                return getattr(import_module(f"dfq_deploy.{module}"), name)
-        raise AttributeError(f"module 'dfq_deploy' has no attribute '{name}'")
 
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used (PEP 562)."""
+    if name == "__version__":
+        return import_module("importlib.metadata").version("dfq-deploy")
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
+    raise AttributeError(f"module 'dfq_deploy' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

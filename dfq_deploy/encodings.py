@@ -1,4 +1,4 @@
-"""Scale and zero-point arithmetic: how real numbers become integers. NumPy only.
+"""Scale and zero-point arithmetic: QuantType, Range, Encoding. NumPy only.
 
 ``q = clip(round_half_even(x / scale) + zero_point, qmin, qmax)`` and ``x ~ (q - zero_point) * scale``,
 as ONNX's QuantizeLinear and DequantizeLinear define them.

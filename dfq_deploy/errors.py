@@ -1,4 +1,4 @@
-"""Everything that can go wrong because of the input or the machine.
+"""Exceptions for problems with the input or the machine.
 
 ::
 

@@ -1,8 +1,9 @@
-"""How long work tells where it stands. The library is silent unless it is handed a display."""
+"""Progress reporting for long operations."""
 
+import time
 from typing import Protocol
 
-__all__ = ["SILENT", "Progress", "Silent"]
+__all__ = ["SILENT", "Clock", "Progress", "Silent"]
 
 
 class Progress(Protocol):
@@ -28,3 +29,17 @@ class Silent(Progress):
 
 
 SILENT = Silent()
+
+
+class Clock:
+    """Seconds that each step took."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    def lap(self, step: str) -> None:
+        """``step`` ends now; the next one begins."""
+        now = time.perf_counter()
+        self.seconds[step] = round(now - self._last, 3)
+        self._last = now

@@ -17,13 +17,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from dfq_deploy.contracts import Exporter
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import TargetError
-from dfq_deploy.files import replacing
-from dfq_deploy.messages import fits, weight_bytes
-from dfq_deploy.names import Names
-from dfq_deploy.shapes import fix_batch
+from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.large_models import fits_in_message, weight_bytes
+from dfq_deploy.graph.passes.static_shapes import fix_batch
+from dfq_deploy.plugins.contracts import Exporter
 
 from .qdq import Qdq, quantized_model
 
@@ -83,10 +83,10 @@ class OrtMobile(Exporter):
                 configuration = path.with_name(CONFIGURATION) if stem == "model" else configuration
                 written = Qdq().export(ir.load(source), {}, path)
             _convert(source, *self._options())
-            with replacing(ort) as partial:
+            with atomic_file(ort) as partial:
                 (converted,) = source.parent.glob("*.ort")
                 partial.write_bytes(converted.read_bytes())
-            with replacing(configuration) as partial:
+            with atomic_file(configuration) as partial:
                 (listed,) = source.parent.glob("*.config")
                 partial.write_text(_configuration(listed.read_text(encoding="utf-8"), ort.name), encoding="utf-8")
         return (*written, ort, configuration)
@@ -107,7 +107,7 @@ class OrtMobile(Exporter):
         quantized = quantized_model(model, encodings)
         fix_batch(quantized, self.batch)
         _write_zero_points(quantized.graph)
-        if not fits(quantized):
+        if not fits_in_message(quantized):
             raise TargetError(
                 f"ort: the quantized model still has {weight_bytes(quantized) / 1e9:.1f} GB of weights, and an .ort "
                 "file holds 2 GB; take --target cpu, whose file may have its weights beside it"

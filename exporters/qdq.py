@@ -10,15 +10,16 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
-from dfq_deploy.contracts import Exporter
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError
-from dfq_deploy.folding import clone, drop_unused_initializers
-from dfq_deploy.graph import WEIGHTED_OPS, constant_of
-from dfq_deploy.names import Names
-from dfq_deploy.rules import limits_behind
-from dfq_deploy.weights import room_for_bias
-from dfq_deploy.writing import write
+from dfq_deploy.graph.editing import Names, drop_unused_initializers
+from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.passes.fold_batch_norm import clone
+from dfq_deploy.graph.query import constant_of
+from dfq_deploy.graph.writing import write_model
+from dfq_deploy.plugins.contracts import Exporter
+from dfq_deploy.quantization.placement.limits import limits_behind
+from dfq_deploy.quantization.weights import room_for_bias
 
 from .storage import element_type, is_clipped, packed, with_room_for
 
@@ -52,7 +53,7 @@ class Qdq(Exporter):
             OutputError: the file cannot be written.
         """
         quantized = quantized_model(model, encodings, integer_bias=self.integer_bias)
-        return write(quantized, path, self.external_data_above)
+        return write_model(quantized, path, self.external_data_above)
 
 
 def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integer_bias: bool = True) -> ir.Model:

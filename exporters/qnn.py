@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 import onnx_ir as ir
 
-from dfq_deploy.contracts import Exporter
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import PluginError, TargetError
-from dfq_deploy.files import replacing
-from dfq_deploy.shapes import fix_batch
+from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.graph.passes.static_shapes import fix_batch
+from dfq_deploy.plugins.contracts import Exporter
 
 from .qdq import Qdq, quantized_model
 
@@ -72,7 +72,7 @@ class Qnn(Exporter):
             except TargetError:
                 return written
             context = path.with_name(f"{stem}_ctx.onnx")
-            with replacing(context) as partial:
+            with atomic_file(context) as partial:
                 partial.write_bytes(compiled.read_bytes())
         return (*written, context)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.errors import ModelError
-from dfq_deploy.messages import fits, through_message
+from dfq_deploy.graph.large_models import fits_in_message, through_message
 
 __all__ = ["element_type", "is_clipped", "packed", "upgraded", "with_room_for"]
 
@@ -62,7 +62,7 @@ def upgraded(model: ir.Model, opset: int) -> ir.Model:
         ModelError: onnx cannot convert it.
     """
     try:
-        if fits(model):
+        if fits_in_message(model):
             converted = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), opset))
         else:
             converted = through_message(model, lambda proto: onnx.version_converter.convert_version(proto, opset))

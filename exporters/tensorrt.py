@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import onnx_ir as ir
-from dfq_deploy.calibrators.tensorrt_cache import JETPACK, CalibrationCache, version_number
-from dfq_deploy.calibrators.tensorrt_network import gpu_obstacle, tensorrt_package
 
-from dfq_deploy.contracts import BuildingExporter, ImplicitExporter
 from dfq_deploy.encodings import Encoding, Range
 from dfq_deploy.errors import DfqError, PluginError, TargetError
-from dfq_deploy.files import replacing
-from dfq_deploy.graph import closed_shape, inputs
+from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.graph.inputs import closed_shape, input_values
+from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.samples import Samples
+from dfq_deploy.runtime.tensorrt.cache import JETPACK, CalibrationCache, version_number
+from dfq_deploy.runtime.tensorrt.package import gpu_obstacle, tensorrt_package
+from dfq_deploy.samples.samples import Samples
 
 from .qdq import Qdq
 from .tensorrt_engine import EngineOptions, build_engine
@@ -92,7 +92,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
             plan = build_engine(path, self._options(), progress)
         except DfqError as problem:
             return (), (f"no engine was built: {problem}",)
-        with replacing(target) as partial:
+        with atomic_file(target) as partial:
             partial.write_bytes(plan)
         if samples is None:
             return (target,), ()
@@ -151,7 +151,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
 
     def _shapes(self, path: Path) -> list[str]:
         """What trtexec is told of open inputs."""
-        opened = [value for value in inputs(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)]
+        opened = [value for value in input_values(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)]
         profiles = {
             str(value.name): self._options().profile((-1, *closed_shape(value)), str(value.name)) for value in opened
         }

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfq_deploy.calibrators.tensorrt_network import Draft, add_profile, open_inputs, read_network, tensorrt_package
-
 from dfq_deploy.errors import TargetError
-from dfq_deploy.files import replacing
+from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.tensorrt.package import Draft, add_profile, open_inputs, read_network, tensorrt_package
 
 __all__ = ["EngineOptions", "build_engine", "monitor_of"]
 
@@ -89,7 +88,7 @@ def build_engine(source: Path, options: EngineOptions, progress: Progress = SILE
     if monitor.problem is not None:
         raise monitor.problem
     if options.timing_cache:
-        with replacing(Path(options.timing_cache)) as partial:
+        with atomic_file(Path(options.timing_cache)) as partial:
             partial.write_bytes(bytes(config.get_timing_cache().serialize()))
     return plan
 

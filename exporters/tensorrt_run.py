@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from dfq_deploy.calibrators.tensorrt_network import log_of, tensorrt_package
 from numpy.typing import NDArray
 
-from dfq_deploy.contracts import Feeds
 from dfq_deploy.errors import SamplesError, TargetError
 from dfq_deploy.evaluation.metrics import OutputTally, ScoreTally
-from dfq_deploy.evaluation.runner import Runner
-from dfq_deploy.ports import feeds_of, main_port
+from dfq_deploy.graph.inputs import Feeds, main_input, make_feeds
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.samples import Samples
+from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.tensorrt.package import log_of, tensorrt_package
+from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Engine", "Trial", "try_engine"]
 
@@ -162,7 +161,7 @@ def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progres
         SamplesError, TargetError, ModelError: one of both cannot run.
     """
     runner = Runner(source)
-    smallest, largest = engine.batches(main_port(runner.ports).name)
+    smallest, largest = engine.batches(main_input(runner.ports).name)
     tallies = {name: OutputTally() for name in engine.outputs}
     scores = ScoreTally()
     progress.start("try the engine", len(samples))
@@ -170,7 +169,7 @@ def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progres
         rows = min(largest, len(samples) - start)
         # A fixed batch is filled up; what belongs to the filling is left out.
         part = samples.part(np.arange(start, start + max(rows, smallest)) % len(samples))
-        feeds = feeds_of(runner.ports, part.images, part.extra)
+        feeds = make_feeds(runner.ports, part.images, part.extra)
         expected = dict(zip(runner.output_names, runner.session.run(None, feeds), strict=True))
         found = engine.run(feeds)
         for name, tally in tallies.items():
@@ -185,5 +184,5 @@ def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progres
         len(samples),
         {name: tally.distance(name).snr for name, tally in tallies.items()},
         scores.scores().agreement if scores.same else None,
-        {batch: engine.milliseconds(feeds_of(runner.ports, part.images, part.extra)) for batch, part in fed.items()},
+        {batch: engine.milliseconds(make_feeds(runner.ports, part.images, part.extra)) for batch, part in fed.items()},
     )

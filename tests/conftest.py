@@ -10,6 +10,10 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from dfq_deploy import Samples, synthesize
+from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
+from examples.digits import data
+
 CHECKOUT = Path(__file__).parents[1]
 
 TinyModel = Callable[..., onnx.ModelProto]
@@ -123,3 +127,16 @@ def _tiny(
         [numpy_helper.from_array(array, name) for name, array in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+@pytest.fixture(scope="session")
+def digits(digits_bn: Path) -> Samples:
+    """192 samples that are made from the network alone."""
+    return synthesize(digits_bn, synth=DeepInversion(iterations=60), count=192, preprocess=data.PREPROCESS)
+
+
+@pytest.fixture(scope="session")
+def held_out() -> Samples:
+    """Real digits that nothing is trained on."""
+    pictures = data.held_out()
+    return Samples(data.PREPROCESS.apply(pictures.images), pictures.labels)

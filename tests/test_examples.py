@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dfq_deploy.cli import main as dfq_deploy
+from dfq_deploy.cli.main import main as dfq_deploy
 from examples.digits import data, demo, train
 from examples.digits.network import DigitNet
 from examples.digits_vit import train as train_vit

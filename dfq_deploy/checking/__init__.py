@@ -1,7 +1,12 @@
-"""Read any ONNX file against the rules of a target: ``dfq-deploy check``.
+"""Check any quantized ONNX file against the rules of a runtime: ``dfq-deploy check``.
 
-A rule is a small function with a name and its source in its docstring; the targets (:mod:`dfq_deploy.targets`) name
-theirs.
+============= ==============================================================================================
+``registry``  Registry of checker rules.
+``run``       Check one quantized file against one target.
+``view``      The quantized graph as the rules read it: integer kernels and how their tensors are quantized.
+``violation`` Violations, and the report that lists them.
+``rules``     The rules that a quantized file must obey, by subject; each runtime names those that it has.
+============= ==============================================================================================
 """
 
 from dfq_deploy.checking.registry import RULES, Rule

@@ -1,4 +1,4 @@
-"""The rules by name."""
+"""Registry of checker rules."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from dfq_deploy.checking.view import View
 from dfq_deploy.checking.violation import Violation
-from dfq_deploy.targets import Target
+from dfq_deploy.targets.target import Target
 
 __all__ = ["RULES", "Check", "Place", "Rule", "rule"]
 

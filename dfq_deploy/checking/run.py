@@ -1,12 +1,12 @@
-"""One file against one target."""
+"""Check one quantized file against one target."""
 
 # The rules register themselves where they are defined.
-from dfq_deploy.checking import placing, scales, shapes, types  # noqa: F401
 from dfq_deploy.checking.registry import RULES
-from dfq_deploy.checking.view import look
+from dfq_deploy.checking.rules import placement, scales, shapes, types  # noqa: F401
+from dfq_deploy.checking.view import view_of
 from dfq_deploy.checking.violation import Report
-from dfq_deploy.reading import ModelSource, place_of
-from dfq_deploy.targets import find_target
+from dfq_deploy.graph.reading import ModelSource, source_name
+from dfq_deploy.targets.catalog import find_target
 
 __all__ = ["check"]
 
@@ -19,10 +19,10 @@ def check(model: ModelSource, target: str = "cpu") -> Report:
         TargetError: the target is unknown, or refused.
     """
     chosen = find_target(target)
-    view = look(model)
+    view = view_of(model)
     rules = [RULES[name] for name in chosen.rules]
     return Report(
-        model=place_of(model),
+        model=source_name(model),
         target=chosen.name,
         rules={rule.name: rule.asks for rule in rules},
         violations=tuple(violation for rule in rules for violation in rule.violations(view, chosen)),

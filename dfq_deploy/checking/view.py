@@ -1,4 +1,4 @@
-"""A quantized file as the rules look at it: which kernels it has, and how their tensors are quantized."""
+"""The quantized graph as the rules read it: integer kernels and how their tensors are quantized."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph import WEIGHTED_OPS, constant_of
-from dfq_deploy.reading import ModelSource, mapped, place_of
+from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.query import constant_of
+from dfq_deploy.graph.reading import ModelSource, read_mapped, source_name
 
-__all__ = ["QLINEAR", "Kernel", "Quantization", "View", "kind_of", "look", "name"]
+__all__ = ["QLINEAR", "Kernel", "Quantization", "View", "kind_of", "name", "view_of"]
 
 KINDS = {
     **{ir.DataType.UINT8: "u8", ir.DataType.INT8: "s8", ir.DataType.UINT16: "u16", ir.DataType.INT16: "s16"},
@@ -147,7 +148,7 @@ class View:
                 yield kernel.activation
 
 
-def look(source: ModelSource) -> View:
+def view_of(source: ModelSource) -> View:
     """Read any ONNX file, float or quantized; nothing of it is changed but that constants become initializers.
 
     Raises:
@@ -156,7 +157,7 @@ def look(source: ModelSource) -> View:
     model = _read(source)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
-    return View(model, place_of(source))
+    return View(model, source_name(source))
 
 
 def _read(source: ModelSource) -> ir.Model:
@@ -169,13 +170,13 @@ def _read(source: ModelSource) -> ir.Model:
             model = ir.load(Path(source))
         except (google.protobuf.message.DecodeError, ValueError, OSError, RuntimeError) as problem:
             raise ModelError(f"{source}: not an ONNX model, or cut short ({problem}); export it again") from None
-        mapped(model, Path(source))
+        read_mapped(model, Path(source))
     else:
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
         model = ir.from_proto(copy)
     if not len(model.graph):
-        raise ModelError(f"{place_of(source)}: not an ONNX model (it holds no graph); export it again")
+        raise ModelError(f"{source_name(source)}: not an ONNX model (it holds no graph); export it again")
     return model
 
 

@@ -1,4 +1,4 @@
-"""What a check finds."""
+"""Violations, and the report that lists them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

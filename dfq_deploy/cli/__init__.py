@@ -1,8 +1,24 @@
-"""The command line: a thin shell. Each command parses, calls one public function, and prints.
+"""The command line. Nothing heavy is imported before a command runs.
 
-Nothing heavy is imported before a command runs, so that ``dfq-deploy --help`` answers at once.
+================== ======================================================================
+``arguments``      Turn command-line options into the objects that the library takes.
+``calibrate``      ``dfq-deploy calibrate``.
+``check``          ``dfq-deploy check``.
+``evaluate``       ``dfq-deploy evaluate``.
+``export``         ``dfq-deploy export``.
+``finetune``       ``dfq-deploy finetune``.
+``generators``     Keep the generator that ``dfq-deploy synthesize`` trained.
+``main``           The command group, and the commands inspect, targets and methods.
+``option_types``   Click parameter types: numbers, shapes, ranges, teachers.
+``options``        Options that several commands share.
+``plugin_options`` ``--option KEY=VALUE``: read from the fields of a plug-in's dataclass.
+``resuming``       Keep or remove the folder of an unfinished synthesis.
+``shell``          Common options of all commands, error lines and exit codes.
+``synthesize``     ``dfq-deploy synthesize``.
+``views``          What the commands print: progress, results, lists.
+================== ======================================================================
 """
 
-from dfq_deploy.cli.commands import main
+from dfq_deploy.cli.main import main
 
 __all__ = ["main"]

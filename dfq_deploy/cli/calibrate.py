@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from dfq_deploy.cli import given
-from dfq_deploy.cli.guard import Guarded, Shell
+from dfq_deploy.cli import arguments
+from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import (
     bits_options,
     budget_options,
@@ -18,7 +18,7 @@ from dfq_deploy.cli.options import (
     synthesis_options,
 )
 from dfq_deploy.cli.resuming import resumable
-from dfq_deploy.cli.types import FILE
+from dfq_deploy.cli.shell import Guarded, Shell
 
 __all__ = ["calibrate"]
 
@@ -41,39 +41,39 @@ __all__ = ["calibrate"]
 @click.pass_obj
 def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None, **options: Any) -> None:
     """Quantize MODEL to INT8 for a target, with samples made from the model itself."""
-    given.one_of_synth_and_data(options)
+    arguments.one_of_synth_and_data(options)
     if options["data"] is not None and options["resume"]:
         raise click.UsageError("--resume goes on with a synthesis, and --data takes images as they are.")
-    from dfq_deploy.cli.display import display
-    from dfq_deploy.cli.show import show_calibration
-    from dfq_deploy.pipeline import calibrate as quantize
-    from dfq_deploy.targets import find_target
+    from dfq_deploy.cli.views.progress import display
+    from dfq_deploy.cli.views.results import show_calibration
+    from dfq_deploy.pipeline.calibrate import calibrate as quantize
+    from dfq_deploy.targets.catalog import find_target
 
-    preprocess = given.preprocess(options)
+    preprocess = arguments.preprocess(options)
     find_target(target)
-    synthesizer = None if options["synth"] is None else given.synthesizer(options, options["synth"])
+    synthesizer = None if options["synth"] is None else arguments.synthesizer(options, options["synth"])
     folder = output or Path(f"{model.stem}-{target}")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     with display(shell) as progress, resumable(unfinished):
         result = quantize(
             model,
             synth=synthesizer,
-            data=given.images(options, model, preprocess),
+            data=arguments.images(options, model, preprocess),
             target=target,
             bits=options["bits"],
             edge_bits=options["edge_bits"],
             size=options["size"],
             drop=options["drop"],
             method=options["method"],
-            refine=given.refinements(options),
+            refine=arguments.refinements(options),
             teachers=options["teachers"],
             count=options["samples"],
             preprocess=preprocess,
             integer_io=options["integer_io"],
             seed=shell.seed,
             device=shell.device,
-            **given.inputs(options),
-            **given.resumption(options, unfinished),
+            **arguments.inputs(options),
+            **arguments.resumption(options, unfinished),
             output=folder,
             progress=progress,
         )

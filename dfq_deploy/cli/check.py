@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dfq_deploy.cli.guard import Guarded, Shell
-from dfq_deploy.cli.types import FILE
+from dfq_deploy.cli.option_types import FILE
+from dfq_deploy.cli.shell import Guarded, Shell
 
 if TYPE_CHECKING:
     from dfq_deploy.checking import Report
@@ -38,7 +38,7 @@ def _show(found: "Report", verbose: bool) -> None:
     from rich.console import Group, RenderableType
     from rich.text import Text
 
-    from dfq_deploy.cli.show import facts, indented, page, title
+    from dfq_deploy.cli.views.results import facts, indented, page, title
 
     count = len(found.violations)
     verdict = "clean" if found.clean else f"{count} violation{'s' if count > 1 else ''}"

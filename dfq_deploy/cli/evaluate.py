@@ -5,10 +5,10 @@ from typing import Any
 
 import click
 
-from dfq_deploy.cli import given
-from dfq_deploy.cli.guard import Guarded, Shell
+from dfq_deploy.cli import arguments
+from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import data_option, input_options, preprocess_options, samples_option
-from dfq_deploy.cli.types import FILE
+from dfq_deploy.cli.shell import Guarded, Shell
 
 __all__ = ["evaluate"]
 
@@ -26,22 +26,22 @@ def evaluate(
     shell: Shell, /, *, float_model: Path, quantized_model: Path, data: Path | None, latency: bool, **options: Any
 ) -> None:
     """Compare QUANTIZED (any tool's) with the FLOAT model that it was made from."""
-    from dfq_deploy.cli.display import display
-    from dfq_deploy.cli.show import show_evaluation
-    from dfq_deploy.evaluation.models import evaluate as compare
+    from dfq_deploy.cli.views.progress import display
+    from dfq_deploy.cli.views.results import show_evaluation
+    from dfq_deploy.evaluation.evaluate import evaluate as compare
 
-    preprocess = given.preprocess(options)
+    preprocess = arguments.preprocess(options)
     with display(shell) as progress:
         found = compare(
             float_model,
             quantized_model,
-            given.images({**options, "data": data}, float_model, preprocess),
+            arguments.images({**options, "data": data}, float_model, preprocess),
             source="" if data is None else str(data),
             preprocess=preprocess,
             latency=latency,
             seed=shell.seed,
             device=shell.device,
-            **given.inputs(options),
+            **arguments.inputs(options),
             progress=progress,
         )
     if shell.as_json:

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from dfq_deploy.cli import given
-from dfq_deploy.cli.guard import Guarded, Shell
+from dfq_deploy.cli import arguments
+from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import integer_option, preprocess_options, shape_option
 from dfq_deploy.cli.plugin_options import exporter_of
-from dfq_deploy.cli.types import FILE
+from dfq_deploy.cli.shell import Guarded, Shell
 
 __all__ = ["export"]
 
@@ -51,9 +51,9 @@ def export(
     **options: Any,
 ) -> None:
     """Write what a runtime loads, from a QUANTIZED file of any tool, or from a float one with its --encodings."""
-    from dfq_deploy.cli.show import show_exported
-    from dfq_deploy.exporting import export as write
-    from dfq_deploy.targets import TARGETS
+    from dfq_deploy.cli.views.results import show_exported
+    from dfq_deploy.pipeline.export import export as write
+    from dfq_deploy.targets.catalog import TARGETS
 
     found = write(
         model,
@@ -62,7 +62,7 @@ def export(
         target=target or (to if to in TARGETS else None),
         input_shapes=dict(input_shapes),
         integer_io=integer_io,
-        preprocess=given.preprocess(options),
+        preprocess=arguments.preprocess(options),
         output=output,
     )
     if shell.as_json:

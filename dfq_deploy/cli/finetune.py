@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dfq_deploy.cli import given
-from dfq_deploy.cli.guard import Guarded, Shell
+from dfq_deploy.cli import arguments
+from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import data_option, input_options, preprocess_options, samples_option, synthesis_options
-from dfq_deploy.cli.types import FILE
+from dfq_deploy.cli.shell import Guarded, Shell
 from dfq_deploy.errors import DfqError, TargetError
 
 if TYPE_CHECKING:
-    from dfq_deploy.bits import Bits
+    from dfq_deploy.quantization.bit_widths import Bits
 
 __all__ = ["finetune"]
 
@@ -52,17 +52,17 @@ def finetune(
     Every layer gets --bits, the first and the last too; the input has 8 bits, the outputs are float.
     On several GPUs: torchrun --nproc-per-node 4 $(which dfq-deploy) finetune ...
     """
-    given.one_of_synth_and_data(options)
+    arguments.one_of_synth_and_data(options)
     widths = _bits(bits, edge_bits)
-    from dfq_deploy.cli.display import display
     from dfq_deploy.cli.resuming import resumable
-    from dfq_deploy.cli.show import show_calibration
-    from dfq_deploy.qat.session import finetune as train
-    from dfq_deploy.targets import find_target
+    from dfq_deploy.cli.views.progress import display
+    from dfq_deploy.cli.views.results import show_calibration
+    from dfq_deploy.pipeline.finetune import finetune as train
+    from dfq_deploy.targets.catalog import find_target
 
     find_target(target)
-    preprocess = given.preprocess(options)
-    synthesizer = None if options["synth"] is None else given.synthesizer(options, options["synth"])
+    preprocess = arguments.preprocess(options)
+    synthesizer = None if options["synth"] is None else arguments.synthesizer(options, options["synth"])
     folder = output or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
     with display(shell) as progress, resumable(folder.with_name(f"{folder.name}.unfinished")):
@@ -70,11 +70,11 @@ def finetune(
             result = train(
                 model,
                 synth=synthesizer,
-                data=given.images(options, model, preprocess),
+                data=arguments.images(options, model, preprocess),
                 bits=widths,
                 target=target,
                 method=options["method"],
-                refine=given.refinements(options),
+                refine=arguments.refinements(options),
                 teachers=options["teachers"],
                 count=options["samples"],
                 epochs=options["epochs"],
@@ -83,7 +83,7 @@ def finetune(
                 device=shell.device,
                 output=folder,
                 resume=resume,
-                **given.inputs(options),
+                **arguments.inputs(options),
                 verifier=options["verifier"],
                 tolerance=options["tolerance"],
                 progress=progress,
@@ -99,7 +99,7 @@ def finetune(
 
 
 def _bits(text: str, edge: int | None) -> "Bits":
-    from dfq_deploy.bits import Bits
+    from dfq_deploy.quantization.bit_widths import Bits
 
     try:
         return Bits.parse(text, edge)

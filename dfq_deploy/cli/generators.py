@@ -1,14 +1,14 @@
-"""Where `dfq-deploy synthesize` keeps what was trained to make the samples."""
+"""Keep the generator that ``dfq-deploy synthesize`` trained."""
 
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dfq_deploy import plugins
 from dfq_deploy.cli.plugin_options import method_fields
+from dfq_deploy.plugins.registry import find_plugin
 
 if TYPE_CHECKING:
-    from dfq_deploy.contracts import Synthesizer
+    from dfq_deploy.plugins.contracts import Synthesizer
 
 __all__ = ["keeping"]
 
@@ -18,7 +18,7 @@ def keeping(synth: "str | Synthesizer", samples: Path) -> "tuple[str | Synthesiz
 
     A method without that option stays as it is, as does one that draws from a generator that it is given.
     """
-    kind = plugins.find("synthesizers", synth) if isinstance(synth, str) else type(synth)
+    kind = find_plugin("synthesizers", synth) if isinstance(synth, str) else type(synth)
     if not {"save", "generator"} <= {field.name for field, _ in method_fields(kind)}:
         return synth, None
     method: Any = kind() if isinstance(synth, str) else synth

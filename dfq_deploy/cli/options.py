@@ -1,11 +1,11 @@
-"""Options that several commands take."""
+"""Options that several commands share."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-from dfq_deploy.cli.types import FILE, NumbersType, PartType, RangeType, ShapeType, TeacherType
+from dfq_deploy.cli.option_types import FILE, NumbersType, PartType, RangeType, ShapeType, TeacherType
 
 __all__ = [
     "bits_options",
@@ -55,7 +55,7 @@ def input_options(command: Decorated) -> Decorated:
 
 
 def preprocess_options(command: Decorated) -> Decorated:
-    """Add ``--preprocess``, ``--mean`` and ``--std``; :func:`dfq_deploy.cli.given.preprocess` reads them."""
+    """Add ``--preprocess``, ``--mean`` and ``--std``; :func:`dfq_deploy.cli.arguments.preprocess` reads them."""
     for option in (
         click.option("--std", type=NumbersType(), help="Divides what --mean leaves."),
         click.option("--mean", type=NumbersType(), help="Subtracted from pixel / 255; with --std, instead of a name."),
@@ -110,7 +110,7 @@ def data_option(meaning: str) -> Callable[[Decorated], Decorated]:
 
 
 def synthesis_options(command: Decorated) -> Decorated:
-    """What synthesis takes; :func:`dfq_deploy.cli.given.synthesizer` reads ``--iterations`` and ``--option``."""
+    """What synthesis takes; :func:`dfq_deploy.cli.arguments.synthesizer` reads ``--iterations`` and ``--option``."""
     for option in (
         click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
         click.option(

@@ -1,4 +1,4 @@
-"""``--option KEY=VALUE``: what a plug-in takes, read from its dataclass fields."""
+"""``--option KEY=VALUE``: read from the fields of a plug-in's dataclass."""
 
 from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 import click
 
 if TYPE_CHECKING:
-    from dfq_deploy.contracts import Exporter, Synthesizer
+    from dfq_deploy.plugins.contracts import Exporter, Synthesizer
 
 __all__ = ["default_of", "exporter_of", "method_fields", "synthesizer_of"]
 
@@ -29,10 +29,10 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
     method: str | Synthesizer = _plugin_of("synthesizers", name, (*kept, *given))
     if not radius:
         return method
-    from dfq_deploy.plugins import find
-    from dfq_deploy.synthesis.lowpass import low_passed
+    from dfq_deploy.plugins.registry import find_plugin
+    from dfq_deploy.synthesis.methods.lowpass import low_passed
 
-    whole: Synthesizer = find("synthesizers", method)() if isinstance(method, str) else method
+    whole: Synthesizer = find_plugin("synthesizers", method)() if isinstance(method, str) else method
     try:
         return low_passed(whole, _converted("lowpass", radius[-1], float))
     except SamplesError as problem:
@@ -51,9 +51,9 @@ def exporter_of(name: str, settings: Sequence[str]) -> "str | Exporter":
 
 
 def _plugin_of(plural: str, name: str, settings: Sequence[str]) -> Any:
-    from dfq_deploy.plugins import find
+    from dfq_deploy.plugins.registry import find_plugin
 
-    kind = find(plural, name)
+    kind = find_plugin(plural, name)
     given = dict(_pair(setting) for setting in settings)
     if not given:
         return name

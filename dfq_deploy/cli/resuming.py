@@ -1,4 +1,4 @@
-"""What an interrupted synthesis leaves behind, and what is said of it."""
+"""Keep or remove the folder of an unfinished synthesis."""
 
 import shutil
 from collections.abc import Iterator

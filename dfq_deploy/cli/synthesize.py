@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from dfq_deploy.cli import given
-from dfq_deploy.cli.guard import Guarded, Shell
+from dfq_deploy.cli import arguments
+from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import input_options, preprocess_options, samples_option, synthesis_options
 from dfq_deploy.cli.resuming import forget, resumable
-from dfq_deploy.cli.types import FILE
+from dfq_deploy.cli.shell import Guarded, Shell
 
 __all__ = ["synthesize"]
 
@@ -31,21 +31,21 @@ __all__ = ["synthesize"]
 @click.pass_obj
 def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None, **options: Any) -> None:
     """Make calibration samples from MODEL itself; write them, and a picture and the generator, if any, beside."""
-    from dfq_deploy.cli.display import display
     from dfq_deploy.cli.generators import keeping
-    from dfq_deploy.cli.show import show_samples
-    from dfq_deploy.files import replacing
-    from dfq_deploy.pictures import contact_sheet
-    from dfq_deploy.pipeline import synthesize as make
+    from dfq_deploy.cli.views.progress import display
+    from dfq_deploy.cli.views.results import show_samples
+    from dfq_deploy.files.atomic import atomic_file
+    from dfq_deploy.pipeline.synthesize import synthesize as make
+    from dfq_deploy.samples.contact_sheet import contact_sheet
 
-    preprocess, synthesizer = given.preprocess(options), given.synthesizer(options, method)
+    preprocess, synthesizer = arguments.preprocess(options), arguments.synthesizer(options, method)
     path = output or Path(f"{model.stem}-samples.npz")
     path = path / "samples.npz" if path.is_dir() else path
     picture = path.with_suffix(".png")
     synthesizer, generator = keeping(synthesizer, path)
     # Opened before the work, so that a place that cannot be written is known at once.
     unfinished = path.with_name(f"{path.name}.unfinished")
-    with resumable(unfinished), replacing(path) as partial:
+    with resumable(unfinished), atomic_file(path) as partial:
         with display(shell) as progress:
             made = make(
                 model,
@@ -55,8 +55,8 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
                 preprocess=preprocess,
                 seed=shell.seed,
                 device=shell.device,
-                **given.inputs(options),
-                **given.resumption(options, unfinished),
+                **arguments.inputs(options),
+                **arguments.resumption(options, unfinished),
                 progress=progress,
             )
         made.save(partial)

@@ -1,27 +1,11 @@
-"""Float against quantized: figures, latency, where it goes wrong, and the report."""
+"""Compare float and quantized models: outputs, tensors, latency, quality of samples.
 
-from dfq_deploy.evaluation.compare import Comparison, compare
-from dfq_deploy.evaluation.latency import Latency, latencies
-from dfq_deploy.evaluation.layers import TensorDistance, tensor_distances
-from dfq_deploy.evaluation.metrics import OutputDistance, Scores
-from dfq_deploy.evaluation.models import Evaluation, evaluate
-from dfq_deploy.evaluation.report import write_report
-from dfq_deploy.evaluation.runner import Runner
-
-__all__ = [  # noqa: RUF022 - in groups
-    # two models on the same samples
-    "evaluate",
-    "compare",
-    "Evaluation",
-    "Comparison",
-    "OutputDistance",
-    "Scores",
-    # tensor by tensor, and in time
-    "tensor_distances",
-    "TensorDistance",
-    "latencies",
-    "Latency",
-    "Runner",
-    # for people
-    "write_report",
-]
+================== =============================================================================
+``compare``        Compare the outputs of the float and the quantized model on the same samples.
+``evaluate``       Evaluate a quantized file against its float file: ``dfq_deploy.evaluate``.
+``latency``        Time two models in turn in one process.
+``metrics``        Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice.
+``sample_quality`` Quality figures of a sample set: statistics, classes, confidence, diversity.
+``tensors``        Compare float and quantized values tensor by tensor.
+================== =============================================================================
+"""

@@ -1,4 +1,4 @@
-"""Float against quantized, both in ONNX Runtime, on the same samples."""
+"""Compare the outputs of the float and the quantized model on the same samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, ScoreTally
-from dfq_deploy.evaluation.runner import Output, Runnable, Runner, slices
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.samples import Samples
+from dfq_deploy.runtime.runner import Output, Runnable, Runner, slices
+from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Comparison", "compare"]
 

@@ -1,4 +1,4 @@
-"""Float against quantized in time: alternated runs in one process, so that both meet the same machine."""
+"""Time two models in turn in one process."""
 
 import time
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from dfq_deploy.evaluation.runner import Runner
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.samples import Samples
+from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Latency", "latencies"]
 

@@ -1,4 +1,4 @@
-"""How far a quantized model's outputs are from the float model's, counted slice by slice."""
+"""Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice."""
 
 import math
 from dataclasses import dataclass, field

@@ -1,6 +1,4 @@
-"""What the student sees in each step. A batch depends on the seed, the step and the process alone, so training goes on
-from any step as if it had never stopped.
-"""
+"""Training batches: a function of seed, step and process alone."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -9,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dfq_deploy.contracts import Source, Student
-from dfq_deploy.qat.augmentation import Augmentation
+from dfq_deploy.plugins.contracts import Source, Student
+from dfq_deploy.samples.augmentation import Augmentation
 
 __all__ = ["Batches", "DrawnBatches", "FixedBatches", "seeded"]
 

@@ -1,4 +1,4 @@
-"""Where training stands, in files that appear whole or not at all.
+"""Training checkpoints.
 
 ============================  =====================================================================
 ``checkpoint.json``           what the training was called with; ``--resume`` refuses another call
@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from dfq_deploy.errors import OutputError, SamplesError
-from dfq_deploy.files import replacing
-from dfq_deploy.samples import Samples
+from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Checkpoints"]
 
@@ -46,14 +46,14 @@ class Checkpoints:
         """Keep the call and the samples; whatever an earlier training has left is replaced."""
         call, kept, state = self.paths
         state.unlink(missing_ok=True)
-        with replacing(kept) as partial:
+        with atomic_file(kept) as partial:
             samples.save(partial)
-        with replacing(call) as partial:
+        with atomic_file(call) as partial:
             partial.write_text(json.dumps(self.call, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the state."""
-        with replacing(self.paths[2]) as partial:
+        with atomic_file(self.paths[2]) as partial:
             torch.save(dict(state), partial)
 
     def samples(self) -> Samples:

@@ -1,4 +1,4 @@
-"""What the student learns from: the teacher's outputs (Hinton et al. 2015, arXiv 1503.02531), and its features."""
+"""Distillation loss: teacher outputs (Hinton et al. 2015, arXiv 1503.02531) and features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dfq_deploy.errors import ModelError
 
-__all__ = ["Distillation", "Lesson"]
+__all__ = ["Distillation", "DistillationLoss"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Distillation:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationLoss:
     """The loss of one model.
 
     Args:

@@ -1,4 +1,4 @@
-"""The student as integer kernels compute it.
+"""Compute the student exactly as integer kernels do.
 
 A student sums floats that stand for integers. Where such a sum lies on the border of two steps of its output, the order
 of the additions decides, and a step of difference at one place is amplified behind it. ONNX Runtime's kernels sum the
@@ -14,8 +14,8 @@ from math import inf
 import torch
 from torch import Tensor
 
-from dfq_deploy.qat.fake_quant import FakeQuantizer
 from dfq_deploy.qat.student import QuantizedStudent
+from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
 from dfq_deploy.twin import Operator, Step
 
 __all__ = ["with_integer_kernels"]

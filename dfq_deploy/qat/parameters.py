@@ -1,15 +1,15 @@
-"""Weights and biases of a student, as modules that take the place of the twin's own."""
+"""Learned weights and biases of the student."""
 
 from torch import Tensor, nn
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.qat.fake_quant import FakeQuantizer, round_through
-from dfq_deploy.weights import LARGEST_BIAS
+from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer, round_through
+from dfq_deploy.quantization.weights import LARGEST_BIAS
 
-__all__ = ["Bias", "Weight"]
+__all__ = ["LearnedBias", "LearnedWeight"]
 
 
-class Weight(nn.Module):
+class LearnedWeight(nn.Module):
     """A weight and its encoding, learned; what an optimizer sees is the weight in units of its first step.
 
     Folded BatchNormalization leaves channels of very different size; in these units one learning rate suits all.
@@ -36,7 +36,7 @@ class Weight(nn.Module):
         return result
 
 
-class Bias(nn.Module):
+class LearnedBias(nn.Module):
     """A bias, learned in a unit of its own; an int32 bias is rounded to the product of the two steps before it.
 
     Args:

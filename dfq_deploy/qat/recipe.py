@@ -1,11 +1,11 @@
-"""How long and how fast a student learns."""
+"""Training hyper-parameters."""
 
 from dataclasses import dataclass, field
 from math import cos, pi
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.qat.augmentation import Augmentation, is_small
 from dfq_deploy.qat.distillation import Distillation
+from dfq_deploy.samples.augmentation import Augmentation, is_small
 
 __all__ = ["Recipe"]
 

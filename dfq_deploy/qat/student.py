@@ -1,4 +1,4 @@
-"""The student: the twin of the prepared graph with every encoded tensor fake-quantized and everything learned."""
+"""The student: the fake-quantized twin with learned parameters."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.graph import constant_of
-from dfq_deploy.placement import Placement
-from dfq_deploy.qat.fake_quant import FakeQuantizer
-from dfq_deploy.qat.parameters import Bias, Weight
-from dfq_deploy.synthesis.teacher import teacher_of
+from dfq_deploy.graph.query import constant_of
+from dfq_deploy.qat.parameters import LearnedBias, LearnedWeight
+from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
+from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.twin import Hook, Step, Twin
+from dfq_deploy.twin.teacher import teacher_of
 
 __all__ = ["QuantizedStudent"]
 
@@ -32,7 +32,7 @@ class QuantizedStudent(nn.Module):
         model: prepared for the target: BatchNormalization folded, lowered.
         placement, encodings: where learning starts.
         integer_bias: biases are stored as int32, in steps of activation and weight.
-        extra: rows for the model's other inputs, as :func:`dfq_deploy.synthesis.teacher.teacher_of` takes them.
+        extra: rows for the model's other inputs, as :func:`dfq_deploy.twin.teacher.teacher_of` takes them.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class QuantizedStudent(nn.Module):
             if name not in moved:
                 hooks[name] = shared[leader]
         for name in placement.weights:
-            weight = Weight(self.twin.initializer(name).detach().cpu().clone(), encodings[name])
+            weight = LearnedWeight(self.twin.initializer(name).detach().cpu().clone(), encodings[name])
             self.weights[_key(name)], hooks[name] = weight, weight
             self._names[name] = _key(name)
         for name, (activation, weight_name) in placement.biases.items():
@@ -80,16 +80,16 @@ class QuantizedStudent(nn.Module):
         self.to(device)
         self.constrain()
 
-    def _bias(self, name: str, activation: str, weight: str, integer: bool) -> Bias:
+    def _bias(self, name: str, activation: str, weight: str, integer: bool) -> LearnedBias:
         values = self.twin.initializer(name).detach().cpu().clone()
         of_activation, of_weight = self._members[activation], self.weights[_key(weight)]
-        assert isinstance(of_weight, Weight)
+        assert isinstance(of_weight, LearnedWeight)
         rows = of_weight.values().detach()
         axis = of_weight.quantizer.axis
         norms = rows.square().sum([other for other in range(rows.ndim) if other != axis]).sqrt()
         sizes = norms if axis is not None else norms / values.numel() ** 0.5
         unit = (sizes * of_activation.initial).clamp_min(1e-12).expand(values.shape[-1]).reshape(values.shape)
-        return Bias(values, unit.clone(), (of_activation, of_weight.quantizer) if integer else None)
+        return LearnedBias(values, unit.clone(), (of_activation, of_weight.quantizer) if integer else None)
 
     def forward(self, images: Tensor) -> Tensor:
         """The first output, for the main input (N, ...), pictures as (N, C, H, W)."""
@@ -104,7 +104,7 @@ class QuantizedStudent(nn.Module):
         if name in self._members:
             return self._members[name]
         weight = self.weights[self._names[name]] if self._names.get(name, "") in self.weights else None
-        return weight.quantizer if isinstance(weight, Weight) else None
+        return weight.quantizer if isinstance(weight, LearnedWeight) else None
 
     def is_left_out(self, step: Step) -> bool:
         """True for a Relu that is left to the quantizer behind it."""
@@ -131,7 +131,7 @@ class QuantizedStudent(nn.Module):
             assert isinstance(quantizer, FakeQuantizer)
             quantizer.constrain()
         for bias in self.biases.values():
-            assert isinstance(bias, Bias)
+            assert isinstance(bias, LearnedBias)
             bias.make_room()
 
     def encodings(self) -> dict[str, Encoding]:
@@ -140,7 +140,7 @@ class QuantizedStudent(nn.Module):
         for name, key in self._names.items():
             if key in self.weights:
                 weight = self.weights[key]
-                assert isinstance(weight, Weight)
+                assert isinstance(weight, LearnedWeight)
                 found[name] = weight.quantizer.encoding()
         return found
 
@@ -149,7 +149,7 @@ class QuantizedStudent(nn.Module):
         """Put the learned weights and biases into ``model``, the one that the student was made of."""
         for name, key in self._names.items():
             module = self.weights[key] if key in self.weights else self.biases[key]
-            assert isinstance(module, Weight | Bias)
+            assert isinstance(module, LearnedWeight | LearnedBias)
             value = model.graph.initializers[name]
             old = constant_of(value)
             assert old is not None

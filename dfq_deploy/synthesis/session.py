@@ -1,4 +1,4 @@
-"""From a model and a method's name to samples: picks the teacher, the sizes and the fallback."""
+"""Choose teacher, sizes and fallback, then run a method."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -10,32 +10,40 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dfq_deploy import graph, plugins
-from dfq_deploy.contracts import Student, Synthesizer
 from dfq_deploy.errors import DfqError, ModelError
-from dfq_deploy.messages import fingerprint
-from dfq_deploy.ports import Extra, Port, main_port, others
-from dfq_deploy.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.graph.inputs import (
+    ExtraInputs,
+    ModelInput,
+    is_channels_last,
+    main_input,
+    model_inputs,
+    other_inputs,
+    sample_shape,
+)
+from dfq_deploy.graph.large_models import fingerprint
+from dfq_deploy.graph.query import batch_normalizations, score_count
+from dfq_deploy.plugins.contracts import EarlyStopping, Student, SynthesisRequest, Synthesizer
+from dfq_deploy.plugins.options import is_paper
+from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.samples import Samples
-from dfq_deploy.synthesis.choosing import is_paper
-from dfq_deploy.synthesis.drawing import InputRanges, is_drawn, refuse_unknown, rule_of
-from dfq_deploy.synthesis.journal import Journal
-from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.synthesis.settling import AUTO, DEFAULT, Settling, meter_of
-from dfq_deploy.synthesis.teacher import takes_batches, teacher_of
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_meter
+from dfq_deploy.synthesis.inversion.journal import FolderJournal
+from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn, refuse_unknown, rule_of
+from dfq_deploy.twin.teacher import takes_batches, teacher_of
 
-__all__ = ["FALLBACK", "Kept", "StudentMaker", "default_count", "pick_device", "synthesize_from"]
+__all__ = ["FALLBACK", "Checkpointing", "StudentMaker", "default_count", "pick_device", "synthesize_from"]
 
 FALLBACK = "procedural"
 """What serves where a method needs statistics and no BatchNormalization is left."""
 
-StudentMaker: TypeAlias = Callable[[SynthesisRequest, Extra], Student]
+StudentMaker: TypeAlias = Callable[[SynthesisRequest, ExtraInputs], Student]
 """Makes the quantized network for a request, the model's other inputs fixed to their first rows."""
 
 
 @dataclass(frozen=True)
-class Kept:
+class Checkpointing:
     """Where unfinished work is kept.
 
     Args:
@@ -64,7 +72,7 @@ def synthesize_from(
     device: str,
     ranges: InputRanges | None = None,
     student: StudentMaker | None = None,
-    kept: Kept | None = None,
+    kept: Checkpointing | None = None,
     tolerance: float | str | None = None,
     progress: Progress = SILENT,
 ) -> Samples:
@@ -73,8 +81,8 @@ def synthesize_from(
     Args:
         student: called by methods that search for samples on which the quantized network differs.
         kept: where unfinished work is kept; None keeps none.
-        tolerance: of :class:`dfq_deploy.synthesis.settling.Settling`, or ``auto``; None lets every descent run to its
-            end.
+        tolerance: of :class:`dfq_deploy.plugins.contracts.EarlyStopping`, or ``auto``; None lets
+            every descent run to its end.
 
     Raises:
         ModelError: a teacher does not fit the model, or the graph cannot be inverted.
@@ -83,33 +91,33 @@ def synthesize_from(
     for teacher in teachers:
         _refuse_misfit(model, teacher)
     name = synth if isinstance(synth, str) else getattr(synth, "name", type(synth).__name__.lower())
-    method: Synthesizer = plugins.find("synthesizers", synth)() if isinstance(synth, str) else synth
+    method: Synthesizer = find_plugin("synthesizers", synth)() if isinstance(synth, str) else synth
     sources = list(teachers) or [model]
-    ports = graph.ports(model)
-    main = main_port(ports)
+    ports = model_inputs(model)
+    main = main_input(ports)
     refuse_unknown(model, ranges or {})
     notes: tuple[str, ...] = ()
-    if method.needs_statistics and not any(graph.batch_normalizations(source) for source in sources):
+    if method.needs_statistics and not any(batch_normalizations(source) for source in sources):
         notes = (
             f"{name} matches BatchNormalization statistics and none are left in the model (exporters fold them), so "
             f"{FALLBACK} samples were used; for better ones give the same network exported with its BatchNormalization "
             "as --teacher",
         )
-        name, method = FALLBACK, plugins.find("synthesizers", FALLBACK)()
-    shape = graph.sample_shape(model)
+        name, method = FALLBACK, find_plugin("synthesizers", FALLBACK)()
+    shape = sample_shape(model)
     count = default_count(shape) if count is None else count
-    rules = [rule_of(model, port, ranges or {}) for port in others(ports)]
+    rules = [rule_of(model, port, ranges or {}) for port in other_inputs(ports)]
     extra = {rule.port.name: rule.draw(count, seed) for rule in rules}
     notes = (*notes, *(str(rule) for rule in rules))
     if is_drawn(main):
         rule = rule_of(model, main, ranges or {})
         images = rule.draw(count, seed).astype(np.float32)
         return Samples(images, method=RULE, notes=(str(rule), *(str(rule) for rule in rules)), extra=extra)
-    turned = graph.is_channels_last(model)
+    turned = is_channels_last(model)
     request = SynthesisRequest(
         count=count,
         shape=(shape[2], *shape[:2]) if turned else shape,
-        classes=graph.score_count(model),
+        classes=score_count(model),
         preprocess=_known_range(main, preprocess, ranges or {}),
         seed=seed,
         device=pick_device(device),
@@ -124,13 +132,13 @@ def synthesize_from(
             f"the model's batch is fixed, so {name} cannot run many samples at once and {FALLBACK} samples were used; "
             "for better ones export the model with an open batch",
         )
-        name, method, twins = FALLBACK, plugins.find("synthesizers", FALLBACK)(), []
+        name, method, twins = FALLBACK, find_plugin("synthesizers", FALLBACK)(), []
     tolerance = _tolerance(tolerance, method, request)
     if kept is not None:
         facts = _facts(name, method, sources, request, tolerance)
-        request = replace(request, journal=Journal(kept.folder, {**facts, **kept.facts}, resume=kept.resume))
+        request = replace(request, journal=FolderJournal(kept.folder, {**facts, **kept.facts}, resume=kept.resume))
     if tolerance is not None and twins:
-        request = replace(request, settling=Settling(meter_of(twins[0]), tolerance))
+        request = replace(request, early_stopping=EarlyStopping(range_meter(twins[0]), tolerance))
     samples = method.synthesize(twins, request, progress)
     images = samples.images.transpose(0, 2, 3, 1) if turned else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
@@ -161,7 +169,7 @@ def _facts(
     }
 
 
-def _known_range(main: Port, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
+def _known_range(main: ModelInput, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
     """What bounds the samples: the preprocess, or the range that is stated for the main input, or that of bytes."""
     if preprocess is None and main.name in ranges:
         low, high = ranges[main.name]
@@ -191,7 +199,7 @@ def pick_device(device: str) -> str:
 
 
 def _refuse_misfit(model: ir.Model, teacher: ir.Model) -> None:
-    facts = {"input shape": graph.sample_shape, "number of classes": graph.score_count}
+    facts = {"input shape": sample_shape, "number of classes": score_count}
     for fact, of in facts.items():
         expected, found = of(model), of(teacher)
         if expected != found:

@@ -1,6 +1,18 @@
-"""The twin: the ONNX graph as a differentiable torch module.
+"""The twin: an ONNX graph as a differentiable torch module.
 
-:class:`Twin` imports a model; :class:`Step` is one of its nodes. :func:`register` adds an operator.
+============= =====================================================================================
+``device``    Decide which tensors stay on the CPU.
+``dtypes``    Convert ONNX element types and constants to torch.
+``importer``  Import an ONNX graph as a program of torch steps.
+``module``    The Twin: an ONNX graph as a torch module.
+``node``      One ONNX node as operator builders see it.
+``precision`` Decide where bfloat16 pays.
+``program``   A graph as a list of steps, and the loop that runs it.
+``registry``  Registry of operators, keyed by domain, name and version.
+``teacher``   Build the twin that synthesis and training use: one input, channels first, any batch.
+``unsigned``  Compute unsigned 16, 32 and 64-bit integers as int64.
+``ops``       Operators, by family.
+============= =====================================================================================
 """
 
 from dfq_deploy.twin import ops as _ops  # noqa: F401  # fills the registry

@@ -1,4 +1,4 @@
-"""ONNX element types as torch dtypes, and ONNX constants as tensors."""
+"""Convert ONNX element types and constants to torch."""
 
 import numpy as np
 import onnx_ir as ir

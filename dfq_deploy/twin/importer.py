@@ -1,4 +1,4 @@
-"""From an ONNX graph to a program: look operators up, read their attributes, fold integer constants."""
+"""Import an ONNX graph as a program of torch steps."""
 
 from collections.abc import Iterator, Mapping, Set
 
@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.errors import ModelError, UnsupportedOperators
+from dfq_deploy.twin.device import is_host
 from dfq_deploy.twin.dtypes import DTYPES, tensor_of
 from dfq_deploy.twin.node import Node
 from dfq_deploy.twin.program import Program, Step
 from dfq_deploy.twin.registry import REGISTRY, Entry, Operator
-from dfq_deploy.twin.residence import is_host
 from dfq_deploy.twin.unsigned import UNSIGNED, widened
 
 __all__ = ["import_graph", "unsupported"]

@@ -1,4 +1,4 @@
-"""The twin: an ONNX graph as a torch module, tensor names kept."""
+"""The Twin: an ONNX graph as a torch module."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -40,7 +40,7 @@ class Twin(nn.Module):
 
     @classmethod
     def from_model(cls, model: ir.Model) -> "Twin":
-        """Import a model, best one that :func:`dfq_deploy.graph.load` has read.
+        """Import a model, best one that :func:`dfq_deploy.graph.loading.load` has read.
 
         Raises:
             UnsupportedOperators: names every node whose operator is not in the registry.

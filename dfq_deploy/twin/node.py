@@ -1,4 +1,4 @@
-"""What a builder sees of one ONNX node: typed attributes, constants, nested graphs."""
+"""One ONNX node as operator builders see it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

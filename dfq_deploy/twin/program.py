@@ -1,4 +1,4 @@
-"""A graph as a list of steps over numbered slots, and the loop that runs it."""
+"""A graph as a list of steps, and the loop that runs it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from copy import deepcopy

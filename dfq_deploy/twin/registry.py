@@ -1,4 +1,4 @@
-"""Which code runs which ONNX operator, keyed (domain, operator, since_version)."""
+"""Registry of operators, keyed by domain, name and version."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

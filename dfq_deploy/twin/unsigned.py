@@ -1,4 +1,4 @@
-"""Unsigned integers that torch stores and does not compute with (16, 32 and 64 bit): computed as int64."""
+"""Compute unsigned 16, 32 and 64-bit integers as int64."""
 
 import torch
 from torch import Tensor

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from dfq_deploy.preprocess import Preprocess
+from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = ["PREPROCESS", "Pictures", "held_out", "training"]
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dfq_deploy import Samples, calibrate, evaluate
-from dfq_deploy.cli import main as dfq_deploy
+from dfq_deploy.cli.main import main as dfq_deploy
 from examples.digits import data
 
 __all__ = ["Row", "command", "main", "measure", "quantize_on_noise"]

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch.onnx import TrainingMode
 
-from dfq_deploy.files import replacing
+from dfq_deploy.files.atomic import atomic_file
 from examples.digits import data
 from examples.digits.network import DigitNet
 
@@ -79,7 +79,7 @@ def accuracy(network: nn.Module, pictures: data.Pictures) -> float:
 
 def export(network: DigitNet, path: Path, keep_normalization: bool) -> None:
     """Write ``network`` as ONNX with an open batch; BatchNormalization is kept, or folded as is the default."""
-    with warnings.catch_warnings(), replacing(path) as partial:
+    with warnings.catch_warnings(), atomic_file(path) as partial:
         # The newer exporter folds BatchNormalization unless all of its clean-up is switched off too.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from dfq_deploy.files import replacing
+from dfq_deploy.files.atomic import atomic_file
 from examples.digits import data
 from examples.digits.train import accuracy, batches
 from examples.digits_vit.network import DigitTransformer
@@ -50,7 +50,7 @@ def train(pictures: data.Pictures, epochs: int = EPOCHS, seed: int = 0) -> tuple
 
 def export(network: DigitTransformer, path: Path) -> None:
     """Write ``network`` as ONNX with an open batch."""
-    with warnings.catch_warnings(), replacing(path) as partial:
+    with warnings.catch_warnings(), atomic_file(path) as partial:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             network.eval(),

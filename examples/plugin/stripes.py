@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from dfq_deploy import Samples
-from dfq_deploy.contracts import Synthesizer
+from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.progress import SILENT, Progress
 
 if TYPE_CHECKING:
-    from dfq_deploy.synthesis.request import SynthesisRequest
+    from dfq_deploy.plugins.contracts import SynthesisRequest
     from dfq_deploy.twin import Twin
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from benchmarks.peers import quantize_with_onnxruntime
 from dfq_deploy.checking import RULES, check
 from dfq_deploy.checking.registry import rule
-from dfq_deploy.cli import main
+from dfq_deploy.cli.main import main
 from dfq_deploy.errors import ModelError, TargetError
 
 TinyModel = Callable[..., onnx.ModelProto]

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from dfq_deploy.checking import RULES, check
-from dfq_deploy.targets import TARGETS
+from dfq_deploy.targets.catalog import TARGETS
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -12,10 +12,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 
 from dfq_deploy.errors import DfqError, ModelError, SamplesError
 from dfq_deploy.evaluation.compare import compare
-from dfq_deploy.evaluation.models import evaluate
-from dfq_deploy.evaluation.onnxfile import is_quantized, stored_bytes
-from dfq_deploy.evaluation.runner import Runner, slices
-from dfq_deploy.samples import Samples
+from dfq_deploy.evaluation.evaluate import evaluate
+from dfq_deploy.graph.file_info import is_quantized, stored_bytes
+from dfq_deploy.runtime.runner import Runner, slices
+from dfq_deploy.samples.samples import Samples
 
 Model = Callable[..., onnx.ModelProto]
 

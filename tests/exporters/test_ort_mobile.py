@@ -14,7 +14,7 @@ from dfq_deploy.exporters.qdq import Qdq
 from numpy.typing import NDArray
 
 from dfq_deploy import Encoding, QuantType, Range, TargetError, load
-from dfq_deploy.shapes import fix_batch
+from dfq_deploy.graph.passes.static_shapes import fix_batch
 
 Tiny = Callable[..., onnx.ModelProto]
 

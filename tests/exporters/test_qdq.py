@@ -15,15 +15,17 @@ from dfq_deploy.exporters.qdq import Qdq
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from dfq_deploy.data import read
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.errors import ModelError, OutputError
-from dfq_deploy.folding import fold_batch_normalization
-from dfq_deploy.graph import load, sample_shape, to_bytes
-from dfq_deploy.lowering import lower
-from dfq_deploy.placement import Placement, encodings_of_weights, place, unify
-from dfq_deploy.preprocess import PREPROCESSES
-from dfq_deploy.targets import find_target
+from dfq_deploy.graph.inputs import sample_shape
+from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.graph.writing import to_bytes
+from dfq_deploy.quantization.lowering import lower
+from dfq_deploy.quantization.placement.place import Placement, encodings_of_weights, place, unify
+from dfq_deploy.samples.image_folder import read_samples
+from dfq_deploy.samples.preprocess import PREPROCESSES
+from dfq_deploy.targets.catalog import find_target
 
 ModelOf = Callable[..., onnx.ModelProto]
 Arrays = Mapping[str, NDArray[Any]]
@@ -123,7 +125,7 @@ def test_real_models_run_in_integers(
 ) -> None:
     path = zoo / f"models/{name}_bn.onnx"
     data = "imagenet_1000_224.zip" if "224" in name else "cifar10_train_calibration.npz"
-    images = read(zoo / "data" / data, PREPROCESSES[preprocess], sample_shape(load(path)), limit=16).images
+    images = read_samples(zoo / "data" / data, PREPROCESSES[preprocess], sample_shape(load(path)), limit=16).images
     exported = quantize(path, {"input": images}, tmp_path)
     assert {op: count for op, count in exported.operators.items() if op in integers} == integers
     assert not FLOAT_WEIGHTED & set(exported.operators)

@@ -13,7 +13,7 @@ from dfq_deploy.exporters.qnn import Qnn, open_session
 
 from dfq_deploy import Encoding, Samples, TargetError, calibrate, find_target, load
 from dfq_deploy.errors import PluginError
-from dfq_deploy.quantize import prepare
+from dfq_deploy.quantization.encode import prepare
 
 Tiny = Callable[..., onnx.ModelProto]
 

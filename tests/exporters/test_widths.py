@@ -14,8 +14,8 @@ from onnx import TensorProto
 
 from dfq_deploy import Samples
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.evaluation.layers import tensor_distances
-from dfq_deploy.graph import load
+from dfq_deploy.evaluation.tensors import tensor_distances
+from dfq_deploy.graph.loading import load
 
 ModelOf = Callable[..., onnx.ModelProto]
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from dfq_deploy.contracts import Source, Student
-from dfq_deploy.qat.augmentation import Augmentation
+from dfq_deploy.plugins.contracts import Source, Student
 from dfq_deploy.qat.batches import DrawnBatches, FixedBatches, seeded
+from dfq_deploy.samples.augmentation import Augmentation
 
 PLAIN = Augmentation(flip=False, shift=0, soften=0.0, blend=0.0, cut=0.0)
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.qat.distillation import Distillation, Lesson
+from dfq_deploy.qat.distillation import Distillation, DistillationLoss
 
 STUDENT = np.array([[1.0, 2.0, 0.0], [0.5, -1.0, 3.0]])
 TEACHER = np.array([[2.0, 2.0, -1.0], [0.0, 0.0, 2.0]])
@@ -16,8 +16,8 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return np.asarray(shifted / shifted.sum(1, keepdims=True))
 
 
-def lesson(scores: str | None = "y", features: tuple[str, ...] = (), **terms: float) -> Lesson:
-    return Lesson(Distillation(**terms), scores, ("y",), features)
+def lesson(scores: str | None = "y", features: tuple[str, ...] = (), **terms: float) -> DistillationLoss:
+    return DistillationLoss(Distillation(**terms), scores, ("y",), features)
 
 
 def tensors(array: np.ndarray, **more: np.ndarray) -> dict[str, torch.Tensor]:

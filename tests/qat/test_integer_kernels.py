@@ -10,12 +10,14 @@ import pytest
 import torch
 from dfq_deploy.exporters.qdq import Qdq
 
-from dfq_deploy import Samples, graph, plugins
-from dfq_deploy.bits import Bits
+from dfq_deploy import Samples
+from dfq_deploy.graph.loading import load
+from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.qat.integer_kernels import with_integer_kernels
 from dfq_deploy.qat.student import QuantizedStudent
-from dfq_deploy.quantize import Quantized, encode, prepare
-from dfq_deploy.targets import find_target
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import Quantized, encode, prepare
+from dfq_deploy.targets.catalog import find_target
 
 Model = Callable[..., onnx.ModelProto]
 RNG = np.random.default_rng(0)
@@ -23,8 +25,8 @@ RNG = np.random.default_rng(0)
 
 def shaken(source: Path | onnx.ModelProto, samples: Samples, bits: str) -> tuple[QuantizedStudent, Quantized]:
     """A student that has changed as if it had learned something, and the model with what it has learned."""
-    calibrator = plugins.find("calibrators", "minmax")()
-    start = encode(prepare(graph.load(source), find_target("cpu"), Bits.parse(bits)), calibrator, samples)
+    calibrator = find_plugin("calibrators", "minmax")()
+    start = encode(prepare(load(source), find_target("cpu"), Bits.parse(bits)), calibrator, samples)
     student = QuantizedStudent(start.prepared.model, start.prepared.placement, start.encodings)
     noise = torch.Generator().manual_seed(0)
     with torch.no_grad():

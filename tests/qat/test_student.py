@@ -10,22 +10,24 @@ import pytest
 import torch
 from dfq_deploy.exporters.qdq import Qdq
 
-from dfq_deploy import Samples, graph, plugins
-from dfq_deploy.bits import Bits
-from dfq_deploy.qat.fake_quant import FakeQuantizer
+from dfq_deploy import Samples
+from dfq_deploy.graph.loading import load
+from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.qat.student import QuantizedStudent
-from dfq_deploy.quantize import Quantized, encode, prepare
-from dfq_deploy.refine.student import student_of
-from dfq_deploy.refinement import refine_encodings
-from dfq_deploy.targets import find_target
-from dfq_deploy.weights import room_for_bias
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import Quantized, encode, prepare
+from dfq_deploy.quantization.fake_quant import student_function
+from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
+from dfq_deploy.quantization.weights import room_for_bias
+from dfq_deploy.refinement.registry import refine_encodings
+from dfq_deploy.targets.catalog import find_target
 
 Model = Callable[..., onnx.ModelProto]
 
 
 def quantized(path: Path, samples: Samples, bits: str, target: str = "cpu") -> Quantized:
-    prepared = prepare(graph.load(path), find_target(target), Bits.parse(bits))
-    return encode(prepared, plugins.find("calibrators", "minmax")(), samples)
+    prepared = prepare(load(path), find_target(target), Bits.parse(bits))
+    return encode(prepared, find_plugin("calibrators", "minmax")(), samples)
 
 
 def student_from(start: Quantized) -> QuantizedStudent:
@@ -40,7 +42,7 @@ def test_it_starts_as_the_quantized_twin(digits_bn: Path, digits: Samples, bits:
     images = torch.from_numpy(digits.images[:64])
     with torch.no_grad():
         ours = student_from(start)(images)
-        plain = student_of(start.prepared.model, start.encodings, {}, "cpu")(images)
+        plain = student_function(start.prepared.model, start.encodings, {}, "cpu")(images)
     # Both round to the same grids; one divides by the step and the other multiplies by its inverse.
     assert float((ours - plain).abs().mean()) < 0.02 * float(plain.abs().mean())
 
@@ -76,10 +78,10 @@ def test_a_bias_that_correction_gives_is_rounded_as_in_the_file(model_of: Model,
     kernel = rng.standard_normal((6, 3, 3, 3)).astype(np.float32)
     nodes = "h = Conv(x, k) r = Relu(h) y = Conv(r, l)"
     weights = {"k": kernel, "l": rng.standard_normal((4, 6, 1, 1)).astype(np.float32)}
-    source = graph.load(model_of("float[n,3,8,8] x", "float[n,4,6,6] y", nodes, weights))
+    source = load(model_of("float[n,3,8,8] x", "float[n,4,6,6] y", nodes, weights))
     samples = Samples(rng.standard_normal((32, 3, 8, 8)).astype(np.float32))
     start = encode(
-        prepare(source, find_target("cpu"), Bits.parse("w3a3")), plugins.find("calibrators", "minmax")(), samples
+        prepare(source, find_target("cpu"), Bits.parse("w3a3")), find_plugin("calibrators", "minmax")(), samples
     )
     start, _ = refine_encodings(start, ("bias",), samples)
     assert start.prepared.placement.biases.keys() == {"h_bias", "y_bias"}
@@ -127,9 +129,9 @@ def test_steps_leave_room_for_integer_biases(model_of: Model) -> None:
     kernel = rng.standard_normal((4, 3, 3, 3)).astype(np.float32)
     kernel[1] *= 1e-9
     weights = {"k": kernel, "b": np.asarray([0.5, 2.0, -1.0, 0.0], np.float32)}
-    source = graph.load(model_of("float[n,3,8,8] x", "float[n,4,6,6] y", "h = Conv(x, k, b) y = Relu(h)", weights))
+    source = load(model_of("float[n,3,8,8] x", "float[n,4,6,6] y", "h = Conv(x, k, b) y = Relu(h)", weights))
     samples = Samples(rng.standard_normal((32, 3, 8, 8)).astype(np.float32))
-    start = encode(prepare(source, find_target("cpu")), plugins.find("calibrators", "minmax")(), samples)
+    start = encode(prepare(source, find_target("cpu")), find_plugin("calibrators", "minmax")(), samples)
     student = student_from(start)
     with torch.no_grad():
         student.learned()["biases.tensor b.units"][1] *= 3  # it learns a larger one

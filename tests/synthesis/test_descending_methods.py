@@ -9,18 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from dfq_deploy import graph
-from dfq_deploy.contracts import Synthesizer
 from dfq_deploy.errors import ModelError, SamplesError
-from dfq_deploy.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.synthesis.deepinversion import DeepInversion
-from dfq_deploy.synthesis.genie import Genie
-from dfq_deploy.synthesis.hast import Hast
-from dfq_deploy.synthesis.lis import Lis
-from dfq_deploy.synthesis.noise import Noise
-from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.synthesis.statistics import FeatureStatistics, relative_distance
-from dfq_deploy.synthesis.zeroq import ZeroQ
+from dfq_deploy.graph.loading import load
+from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, relative_distance
+from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
+from dfq_deploy.synthesis.methods.genie import Genie
+from dfq_deploy.synthesis.methods.hast import Hast
+from dfq_deploy.synthesis.methods.lis import Lis
+from dfq_deploy.synthesis.methods.noise import Noise
+from dfq_deploy.synthesis.methods.zeroq import ZeroQ
 from dfq_deploy.twin import Twin
 
 PIXELS = Preprocess(mean=(0.305,), std=(0.319,))
@@ -35,7 +34,7 @@ ITERATIONS = {"zeroq": 60, "hast": 150, "genie": 80, "lis": 80}
 
 @pytest.fixture(scope="module")
 def teacher(digits_bn: Path) -> Twin:
-    return Twin.from_model(graph.load(digits_bn))
+    return Twin.from_model(load(digits_bn))
 
 
 def request_of(count: int = 16, seed: int = 0, **more: Any) -> SynthesisRequest:
@@ -95,7 +94,7 @@ def test_raw_pixels_start_in_their_own_range(teacher: Twin, name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_without_normalization_the_way_out_is_said(digits_folded: Path, name: str) -> None:
-    twin = Twin.from_model(graph.load(digits_folded))
+    twin = Twin.from_model(load(digits_folded))
     with pytest.raises(ModelError, match=f"^{name} needs BatchNormalization, and none is left in the model"):
         METHODS[name]().synthesize([twin], request_of())
 

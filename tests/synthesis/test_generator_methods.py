@@ -11,25 +11,25 @@ import onnx
 import pytest
 import torch
 
-from dfq_deploy import graph, plugins
-from dfq_deploy.bits import Bits
-from dfq_deploy.contracts import Student
 from dfq_deploy.errors import ModelError, SamplesError
-from dfq_deploy.quantize import encode, prepare, student_maker
-from dfq_deploy.refine.student import student_of
-from dfq_deploy.samples import Samples
-from dfq_deploy.synthesis.adversarial import Adversarial
-from dfq_deploy.synthesis.dfqf import Dfqf
-from dfq_deploy.synthesis.gdfq import Gdfq
-from dfq_deploy.synthesis.generator_method import GeneratorMethod, collected
-from dfq_deploy.synthesis.generator_source import GeneratorSource
-from dfq_deploy.synthesis.noise import Noise
-from dfq_deploy.synthesis.qimera import Qimera
-from dfq_deploy.synthesis.request import SynthesisRequest
-from dfq_deploy.synthesis.statistics import FeatureStatistics, relative_distance
-from dfq_deploy.synthesis.teacher import teacher_of
-from dfq_deploy.targets import find_target
+from dfq_deploy.graph.loading import load
+from dfq_deploy.plugins.contracts import Student, SynthesisRequest
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import encode, prepare, student_maker
+from dfq_deploy.quantization.fake_quant import student_function
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, collected
+from dfq_deploy.synthesis.generators.training import GeneratorSource
+from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, relative_distance
+from dfq_deploy.synthesis.methods.adversarial import Adversarial
+from dfq_deploy.synthesis.methods.dfqf import Dfqf
+from dfq_deploy.synthesis.methods.gdfq import Gdfq
+from dfq_deploy.synthesis.methods.noise import Noise
+from dfq_deploy.synthesis.methods.qimera import Qimera
+from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.twin import Twin
+from dfq_deploy.twin.teacher import teacher_of
 from examples.digits.data import PREPROCESS, training
 
 Model = Callable[..., onnx.ModelProto]
@@ -49,8 +49,8 @@ class Digits:
     """The example's network, and what the methods make of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.model = graph.load(folder / "digits.onnx")
-        self.teacher = teacher_of(graph.load(folder / "digits_bn.onnx"), {}, "cpu")
+        self.model = load(folder / "digits.onnx")
+        self.teacher = teacher_of(load(folder / "digits_bn.onnx"), {}, "cpu")
         plain = SynthesisRequest(64, (1, 16, 16), 10, PREPROCESS)
         maker = student_maker(self.model, find_target("cpu"), Bits.parse("w4a4"))
         self.request = replace(plain, student=partial(maker, plain, {}))
@@ -71,12 +71,12 @@ class Digits:
         """In dB: the scores of the network that is calibrated with ``samples`` on 300 real digits."""
         found = encode(
             prepare(self.model, find_target("cpu"), Bits.parse(bits)),
-            plugins.find("calibrators", "mse")(),
+            find_plugin("calibrators", "mse")(),
             samples,
             PREPROCESS,
         )
         images = torch.from_numpy(PREPROCESS.apply(training().images[:300]))
-        quantized = student_of(found.prepared.model, found.encodings, {}, "cpu")(images)
+        quantized = student_function(found.prepared.model, found.encodings, {}, "cpu")(images)
         wanted = self.teacher(images)
         assert isinstance(wanted, torch.Tensor)
         return 10 * float(torch.log10(wanted.square().sum() / (quantized - wanted).square().sum()))
@@ -250,14 +250,14 @@ def test_a_model_of_no_images_is_refused(digits: Digits, name: str) -> None:
 
 @every_method
 def test_a_model_without_normalisation_is_refused(digits: Digits, tiny: Model, name: str) -> None:
-    folded = Twin.from_model(graph.load(tiny(normalized=False)))
+    folded = Twin.from_model(load(tiny(normalized=False)))
     with pytest.raises(ModelError, match=f"{name} needs BatchNormalization"):
         METHODS[name].synthesize([folded], replace(digits.request, shape=(3, 8, 8), classes=4))
 
 
 @every_method
 def test_odd_sizes_and_no_preprocess(tiny: Model, name: str) -> None:
-    teacher = teacher_of(graph.load(tiny(channels=2, size=7)), {}, "cpu")
+    teacher = teacher_of(load(tiny(channels=2, size=7)), {}, "cpu")
     request = SynthesisRequest(5, (2, 7, 7), 4, student=lambda: lambda images: images.flatten(1)[:, :4])
     samples = replace(METHODS[name], iterations=3, warmup=2).synthesize([teacher], request)
     assert samples.images.shape == (5, 2, 7, 7)

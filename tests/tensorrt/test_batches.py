@@ -7,8 +7,8 @@ import pytest
 from dfq_deploy.calibrators.tensorrt_batches import DeviceBatches, equal_batches
 from numpy.typing import NDArray
 
-from dfq_deploy.contracts import Feeds
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.graph.inputs import Feeds
 
 
 def rows(*numbers: int) -> Feeds:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dfq_deploy.calibrators.tensorrt_cache import MINMAX, CalibrationCache, version_number
 
 from dfq_deploy.encodings import Range
 from dfq_deploy.errors import ModelError
+from dfq_deploy.runtime.tensorrt.cache import MINMAX, CalibrationCache, version_number
 
 # 0.5 is sign 0, exponent 126, fraction 0: 0x3f000000. 1/127 rounds to 0x3c010204, which is also what caches of
 # TensorRT 10.3 hold for an input of 0 to 1. 20.8125 = 1.30078125 * 2^4: exponent 131, fraction 0x268000.

@@ -14,10 +14,10 @@ from dfq_deploy.calibrators import tensorrt as plugin
 from dfq_deploy.calibrators.tensorrt import TensorRT, TensorRTEntropy, TensorRTMinMax, calibrator_of
 from dfq_deploy.calibrators.tensorrt_batches import DeviceBatches, equal_batches
 
-from dfq_deploy.contracts import Feeds
 from dfq_deploy.encodings import QuantType, Range
 from dfq_deploy.errors import ModelError, OutputError, PluginError, SamplesError, TargetError
-from dfq_deploy.graph import load
+from dfq_deploy.graph.inputs import Feeds
+from dfq_deploy.graph.loading import load
 
 ModelOf = Callable[..., onnx.ModelProto]
 Virtual = Callable[..., Callable[..., Any]]

@@ -13,11 +13,11 @@ from onnx import numpy_helper
 
 from dfq_deploy import calibrate, export
 from dfq_deploy.checking import check
-from dfq_deploy.contracts import BuildingExporter, ImplicitExporter
 from dfq_deploy.encodings import Range
 from dfq_deploy.errors import ModelError, TargetError
-from dfq_deploy.graph import load
-from dfq_deploy.samples import Samples
+from dfq_deploy.graph.loading import load
+from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter
+from dfq_deploy.samples.samples import Samples
 
 TinyModel = Callable[..., onnx.ModelProto]
 ModelOf = Callable[..., onnx.ModelProto]

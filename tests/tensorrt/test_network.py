@@ -6,12 +6,12 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from dfq_deploy.calibrators.tensorrt_network import log_of, read_network, tensorrt_package
 
 from dfq_deploy.errors import ModelError, PluginError
+from dfq_deploy.runtime.tensorrt.package import log_of, read_network, tensorrt_package
 
 FILES = [
-    *("calibrators/tensorrt.py", "calibrators/tensorrt_network.py"),
+    *("calibrators/tensorrt.py", "dfq_deploy/runtime/tensorrt/package.py"),
     *("exporters/tensorrt_engine.py", "exporters/tensorrt_run.py"),
 ]
 

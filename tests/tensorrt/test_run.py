@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from dfq_deploy.calibrators.tensorrt_network import gpu_obstacle
 from dfq_deploy.exporters import tensorrt_run as plugin
 from dfq_deploy.exporters.tensorrt import TensorRT
 from dfq_deploy.exporters.tensorrt_run import Engine as RealEngine
@@ -17,11 +16,11 @@ from dfq_deploy.exporters.tensorrt_run import Trial, try_engine
 from numpy.typing import NDArray
 
 from dfq_deploy import calibrate
-from dfq_deploy.contracts import Feeds
 from dfq_deploy.errors import SamplesError, TargetError
-from dfq_deploy.evaluation.runner import Runner
-from dfq_deploy.ports import feeds_of
-from dfq_deploy.samples import Samples
+from dfq_deploy.graph.inputs import Feeds, make_feeds
+from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.tensorrt.package import gpu_obstacle
+from dfq_deploy.samples.samples import Samples
 
 TinyModel = Callable[..., onnx.ModelProto]
 
@@ -203,6 +202,6 @@ def test_a_real_engine_says_what_onnx_runtime_says(tiny: TinyModel, tmp_path: Pa
     assert files == (tmp_path / "out/model.engine",), said
     engine, runner = RealEngine(files[0].read_bytes()), Runner(path)
     for rows in (1, 4):
-        feeds = feeds_of(runner.ports, samples.images[:rows], {})
+        feeds = make_feeds(runner.ports, samples.images[:rows], {})
         (expected,) = runner.session.run(None, feeds)
         np.testing.assert_allclose(engine.run(feeds)["scores"], expected, atol=0.05 * np.abs(expected).max())

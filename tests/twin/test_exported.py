@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from dfq_deploy.graph import load
+from dfq_deploy.graph.loading import load
 from dfq_deploy.twin import Twin
 
 

@@ -7,7 +7,7 @@ import onnxruntime as ort
 import pytest
 import torch
 
-from dfq_deploy.graph import load
+from dfq_deploy.graph.loading import load
 from dfq_deploy.twin import Twin
 
 MODELS = sorted((Path(__file__).parents[2] / "../shared/zoo/models").glob("*.onnx"))

@@ -1,0 +1,98 @@
+"""Rules on shapes, ranks, constants and operators."""
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from dfq_deploy.checking.registry import Place, rule
+from dfq_deploy.checking.view import QLINEAR, Kernel, View, name
+from dfq_deploy.graph.inputs import example_shape, input_values, shown_shape
+from dfq_deploy.graph.query import constant_of
+from dfq_deploy.targets.target import Target
+
+__all__ = ["constant_weight", "operators", "static_sample", "static_shape", "two_dimensional"]
+
+POOLS = frozenset({"AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "QLinearAveragePool"})
+
+FIX = "fix the size, e.g. dfq-deploy calibrate --input-shape NAME:1,3,224,224"
+
+
+@rule("static-shape", FIX)
+def static_shape(view: View, _: Target) -> Iterator[Place]:
+    """No dimension is open.
+
+    QNN: "does not support models with dynamic shapes (e.g., a dynamic batch size)" (QNN-ExecutionProvider.md); NNAPI:
+    dynamic input shapes are not supported (nnapi_builtin/builders/impl/base_op_builder.cc).
+    """
+    open_inputs = [value for value in input_values(view.model) if value.shape is None or not value.shape.is_static()]
+    for value in open_inputs:
+        yield "input", str(value.name), f"its shape is {shown_shape(value)} (--input-shape {example_shape(value)})"
+    for node in [] if open_inputs else view.nodes:
+        # Behind the first one everything is open.
+        if any(value is not None and _is_open(value) for value in node.inputs):
+            continue
+        for value in node.outputs:
+            if value.name and _is_open(value):
+                yield node.op_type, name(node), f"the shape of its output '{value.name}' is {shown_shape(value)}"
+
+
+def _is_open(value: ir.Value) -> bool:
+    return value.dtype == ir.DataType.FLOAT and (value.shape is None or not value.shape.is_static())
+
+
+@rule("static-sample", FIX)
+def static_sample(view: View, _: Target) -> Iterator[Place]:
+    """No dimension but the batch is open: XNNPACK makes its kernels for fixed C, H and W (xnnpack/nn/conv_base.cc)."""
+    for value in input_values(view.model):
+        if value.shape is None or not all(isinstance(dim, int) for dim in list(value.shape)[1:]):
+            yield "input", str(value.name), f"its shape is {shown_shape(value)} (--input-shape {example_shape(value)})"
+
+
+@rule("two-dimensional", "leave it: it runs on ONNX Runtime's own kernels instead")
+def two_dimensional(view: View, _: Target) -> Iterator[Place]:
+    """Convolutions and poolings have two spatial dimensions.
+
+    NNAPI: "Only 2D Conv is supported", "Only 2D Pool is supported" (nnapi_supported_ops.md); XNNPACK: "we only support
+    2D (4 dims with batch and channel)" (xnnpack/nn/conv_base.cc).
+    """
+    for node in view.nodes:
+        if node.op_type not in POOLS and node.op_type not in ("Conv", "ConvTranspose", "QLinearConv"):
+            continue
+        value = node.inputs[0]
+        rank = None if value is None or value.shape is None else len(value.shape)
+        if rank is not None and rank != 4:
+            yield node.op_type, name(node), f"its input has {rank} dimensions, not 4"
+
+
+@rule("constant-weight", "export the model with its weights as initializers")
+def constant_weight(view: View, _: Target) -> Iterator[Place]:
+    """The weight and the bias of a convolution are constants.
+
+    NNAPI: "Weights and bias should be constant" (nnapi_supported_ops.md); XNNPACK the same (xnnpack/nn/conv_base.cc).
+    """
+    for kernel in view.kernels:
+        if kernel.operator in ("Conv", "ConvTranspose"):
+            for what in _computed(kernel):
+                yield kernel.node.op_type, name(kernel.node), f"its {what} is computed"
+
+
+def _computed(kernel: Kernel) -> Iterator[str]:
+    if not kernel.has_weight and (kernel.node.op_type not in QLINEAR or kernel.weight is None):
+        yield "weight"
+    index = 8 if kernel.node.op_type == "QLinearConv" else 2
+    bias = kernel.node.inputs[index] if len(kernel.node.inputs) > index else None
+    stored = kernel.bias is not None and kernel.bias.constant
+    if bias is not None and constant_of(bias) is None and not stored:
+        yield "bias"
+
+
+@rule("operator", "rewrite it with operators of the list, or run the file where another runtime takes the rest")
+def operators(view: View, target: Target) -> Iterator[Place]:
+    """The runtime has every operator of the file.
+
+    QNN: the list "Supported ONNX operators" of QNN-ExecutionProvider.md (onnxruntime-qnn 2.7), without control flow.
+    """
+    known = (target.whole_ops or frozenset()) | {"QuantizeLinear", "DequantizeLinear"}
+    for node in view.nodes:
+        if node.op_type not in known and target.whole_ops is not None:
+            yield node.op_type, name(node), f"{target.runtime} has no {node.op_type}"

@@ -1,0 +1,123 @@
+"""Rules on integer types, signs, zero points and opsets."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from dfq_deploy.checking.registry import Place, rule
+from dfq_deploy.checking.view import View, name
+from dfq_deploy.targets.target import Target
+
+__all__ = ["activation_type", "opset", "qdq_format", "symmetric_channels", "type_pair", "weight_type", "zero_point"]
+
+QOPERATORS = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm", "QAttention")
+"""How the names of operators begin that compute on integers themselves."""
+
+SINCE = {"s4": 21, "u4": 21, "s16": 21, "u16": 21}
+"""The opset of ai.onnx from which Q and DQ take a type; those of com.microsoft take 4 and 16 bits at any."""
+
+CHANNEL_AXIS_OPSET = 13
+
+
+@rule("activation-type", "quantize the activations to a type that the runtime takes")
+def activation_type(view: View, target: Target) -> Iterator[Place]:
+    """Activations have an integer type that the runtime's kernels take.
+
+    ONNX Runtime: QLinearConv takes u8 and s8 (docs/OperatorKernels.md); XNNPACK u8 and s8 (xnnpack/nn/conv_base.cc);
+    NNAPI u8 alone, int8 QLinearConv is refused (nnapi_builtin/builders/helper.cc, onnxruntime#18571); QNN u8 and u16
+    (QNN-ExecutionProvider.md). TensorRT: signed INT8 (docs, quantized types, schemes).
+    """
+    taken = {activation for activation, _ in target.pairs}
+    for entry in view.activations():
+        if entry.kind not in taken:
+            yield entry.node.op_type, name(entry.node), f"its activation is {entry.kind}, not {_listed(taken)}"
+
+
+@rule("weight-type", "quantize the weight to a type that the runtime takes")
+def weight_type(view: View, target: Target) -> Iterator[Place]:
+    """Weights have an integer type that the runtime's kernels take (sources as for activation-type)."""
+    taken = {weight for _, weight in target.pairs}
+    for kernel in view.kernels:
+        if kernel.weight is not None and kernel.weight.kind not in taken:
+            yield kernel.node.op_type, name(kernel.node), f"its weight is {kernel.weight.kind}, not {_listed(taken)}"
+
+
+@rule("type-pair", "quantize both to types that one kernel takes together")
+def type_pair(view: View, target: Target) -> Iterator[Place]:
+    """Activation and weight have types that one kernel takes together.
+
+    XNNPACK takes no u8 with s8 (GetConvCompType in xnnpack/nn/conv_base.cc); ONNX Runtime's CPU kernels no s8 with u8
+    (docs/performance/model-optimizations/quantization.md).
+    """
+    sides = [{pair[side] for pair in target.pairs} for side in (0, 1)]
+    for kernel in view.kernels:
+        if kernel.activation is None or kernel.weight is None:
+            continue
+        pair = (str(kernel.activation.kind), str(kernel.weight.kind))
+        if pair not in target.pairs and pair[0] in sides[0] and pair[1] in sides[1]:
+            taken = _listed("".join(entry) for entry in target.pairs)
+            yield kernel.node.op_type, name(kernel.node), f"{''.join(pair)} (activation, weight) is not {taken}"
+
+
+@rule("zero-point", "quantize symmetrically, with zero point 0")
+def zero_point(view: View, _: Target) -> Iterator[Place]:
+    """Every zero point is 0.
+
+    TensorRT: symmetric quantization only, no zero point (docs, quantized types, schemes; onnx-tensorrt
+    docs/operators.md: x_zero_point must be zero).
+    """
+    for entry in view.quantizations:
+        if entry.zero_point is not None and np.any(entry.zero_point):
+            shown = entry.zero_point.reshape(-1)[np.flatnonzero(entry.zero_point)[0]]
+            yield entry.node.op_type, name(entry.node), f"its zero point is {shown}, not 0"
+
+
+@rule("symmetric-channels", "quantize weights of one scale per channel to signed integers with zero point 0")
+def symmetric_channels(view: View, _: Target) -> Iterator[Place]:
+    """Weights with a scale per channel are signed, and their zero points are 0.
+
+    XNNPACK: per-channel u8 is not supported, and of s8 only zero point 0 (GetTensorQuantType in xnnpack/detail/
+    utils.cc); NNAPI: a type of its own, QUANT8_SYMM_PER_CHANNEL; QNN: weight_symmetric for signed weights
+    (quantization/execution_providers/qnn/quant_config.py); ONNX Runtime on CPUs: one zero point for all channels.
+    """
+    for kernel in view.kernels:
+        weight = kernel.weight
+        if weight is None or weight.axis is None:
+            continue
+        if str(weight.kind).startswith("u"):
+            yield kernel.node.op_type, name(kernel.node), f"its weight is {weight.kind} with one scale per channel"
+        elif weight.zero_point is not None and np.any(weight.zero_point):
+            yield kernel.node.op_type, name(kernel.node), "zero points of its weight's channels are not 0"
+
+
+@rule("opset", "export with a newer opset, or take another type")
+def opset(view: View, _: Target) -> Iterator[Place]:
+    """The opset has what the Q and DQ nodes use.
+
+    A channel axis from 13 on, 4 and 16 bits from 21 on (ONNX, Changelog of QuantizeLinear and DequantizeLinear).
+    """
+    for entry in view.quantizations:
+        if entry.node.domain not in ("", "ai.onnx"):
+            continue
+        if entry.axis is not None and view.opset < CHANNEL_AXIS_OPSET:
+            needed, what = CHANNEL_AXIS_OPSET, "a scale per channel"
+        else:
+            needed, what = SINCE.get(str(entry.kind), 0), str(entry.kind)
+        if view.opset < needed:
+            yield entry.node.op_type, name(entry.node), f"{what} needs opset {needed}; the file has {view.opset}"
+
+
+@rule("qdq-format", "quantize in the QDQ format: QuantizeLinear and DequantizeLinear around float operators")
+def qdq_format(view: View, _: Target) -> Iterator[Place]:
+    """No operator computes on integers by itself.
+
+    TensorRT's parser has QuantizeLinear and DequantizeLinear, and no QLinearConv and the like (onnx-tensorrt
+    docs/operators.md).
+    """
+    for node in view.nodes:
+        if node.op_type.startswith(QOPERATORS):
+            yield node.op_type, name(node), "the runtime has no such operator"
+
+
+def _listed(kinds: Iterable[str]) -> str:
+    return " or ".join(sorted(kinds))

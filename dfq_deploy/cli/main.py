@@ -1,0 +1,75 @@
+"""The command group, and the commands inspect, targets and methods."""
+
+from pathlib import Path
+
+import click
+
+from dfq_deploy.cli.calibrate import calibrate
+from dfq_deploy.cli.check import check
+from dfq_deploy.cli.evaluate import evaluate
+from dfq_deploy.cli.export import export
+from dfq_deploy.cli.finetune import finetune
+from dfq_deploy.cli.option_types import FILE
+from dfq_deploy.cli.options import shape_option
+from dfq_deploy.cli.shell import Guarded, Shell
+from dfq_deploy.cli.synthesize import synthesize
+
+__all__ = ["main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="dfq-deploy", message="dfq-deploy %(version)s")
+def main() -> None:
+    """A float ONNX model in, an accurate INT8 model out, and not one training image.
+
+    \b
+    The usual call:
+      dfq-deploy calibrate model.onnx --synth deepinversion --preprocess imagenet
+    """
+
+
+@main.command(cls=Guarded, short_help="What is in a model, and what will hurt.")
+@click.argument("model", type=FILE)
+@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to look at it for.")
+@shape_option
+@click.pass_obj
+def inspect(
+    shell: Shell, /, *, model: Path, target: str, input_shapes: tuple[tuple[str, tuple[int, ...]], ...]
+) -> None:
+    """Say what is in MODEL, what can be synthesized from it, what will hurt, and what to do."""
+    from dfq_deploy.cli.views.inspection import show_inspection
+    from dfq_deploy.inspection.inspect import inspect as look
+
+    found = look(model, target=target, input_shapes=dict(input_shapes))
+    if shell.as_json:
+        shell.emit(found.to_json())
+    else:
+        show_inspection(found, shell.verbose)
+
+
+@main.command(cls=Guarded, short_help="List the runtimes.")
+@click.pass_obj
+def targets(shell: Shell, /) -> None:
+    """List the runtimes that a model can be quantized for."""
+    from dfq_deploy.cli.views.listing import show_targets, targets_document
+
+    if shell.as_json:
+        shell.emit(targets_document())
+    else:
+        show_targets()
+
+
+@main.command(cls=Guarded, short_help="List the installed methods.")
+@click.pass_obj
+def methods(shell: Shell, /) -> None:
+    """List the methods that are installed, and why something cannot load."""
+    from dfq_deploy.cli.views.listing import methods_document, show_methods
+
+    if shell.as_json:
+        shell.emit(methods_document())
+    else:
+        show_methods(shell.verbose)
+
+
+for command in (calibrate, check, evaluate, export, finetune, synthesize):
+    main.add_command(command)

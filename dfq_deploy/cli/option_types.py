@@ -1,0 +1,81 @@
+"""Click parameter types: numbers, shapes, ranges, teachers."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from dfq_deploy.synthesis.teachers import Teacher
+
+__all__ = ["FILE", "NumbersType", "PartType", "RangeType", "ShapeType", "TeacherType"]
+
+FILE = click.Path(path_type=Path)
+
+
+class NumbersType(click.ParamType[tuple[float, ...]]):
+    name = "a,b,c"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"'{value}' is no list of numbers; write them with commas, e.g. 0.485,0.456,0.406", param, ctx)
+
+
+class PartType(click.ParamType[float]):
+    name = "PERCENT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        try:
+            return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"'{value}' is no part of the whole; write 18% or 0.18", param, ctx)
+
+
+class ShapeType(click.ParamType[tuple[str, tuple[int, ...]]]):
+    name = "NAME:1,3,224,224"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        name, _, text = str(value).rpartition(":")
+        try:
+            shape = tuple(int(part) for part in text.split(","))
+        except ValueError:
+            shape = ()
+        if not name or not shape or min(shape) < 1:
+            self.fail(f"'{value}' is not of the form NAME:1,3,224,224", param, ctx)
+        return name, shape
+
+
+class RangeType(click.ParamType[tuple[str, tuple[float, float]]]):
+    name = "NAME:LO,HI"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[float, float]]:
+        name, _, text = str(value).rpartition(":")
+        try:
+            low, high = (float(part) for part in text.split(","))
+        except ValueError:
+            name, low, high = "", 0.0, 0.0
+        if not name:
+            self.fail(f"'{value}' is not of the form NAME:LO,HI, e.g. ids:0,30521", param, ctx)
+        return name, (low, high)
+
+
+class TeacherType(click.ParamType["Teacher | Path"]):
+    name = "FILE[:PREPROCESS]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Teacher | Path":
+        from dfq_deploy.errors import SamplesError
+        from dfq_deploy.synthesis.teachers import parse_teacher
+
+        try:
+            return parse_teacher(str(value))
+        except SamplesError as problem:
+            raise click.UsageError(f"{problem}.") from None

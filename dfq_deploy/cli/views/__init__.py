@@ -1,0 +1,9 @@
+"""What the commands print: progress, results, lists.
+
+============== ==========================================================================
+``inspection`` Print the result of ``inspect``.
+``listing``    Print ``targets`` and ``methods``, as tables and as JSON.
+``progress``   Progress on stderr: bars on a terminal, lines elsewhere.
+``results``    Print the results of calibrate, finetune, export, evaluate and synthesize.
+============== ==========================================================================
+"""

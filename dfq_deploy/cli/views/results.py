@@ -1,0 +1,256 @@
+"""Print the results of calibrate, finetune, export, evaluate and synthesize."""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from dfq_deploy.evaluation.evaluate import Evaluation
+    from dfq_deploy.pipeline.export import Exported
+    from dfq_deploy.pipeline.results import Calibration
+    from dfq_deploy.samples.samples import Samples
+
+__all__ = [
+    "facts",
+    "indented",
+    "notes",
+    "page",
+    "show_calibration",
+    "show_evaluation",
+    "show_exported",
+    "show_samples",
+    "size",
+    "table",
+    "title",
+    "warnings",
+]
+
+PIPE_WIDTH = 120
+"""Of what is printed where there is no terminal."""
+
+
+def page(*parts: RenderableType | None) -> None:
+    """Print the parts, without the blanks that tables leave at the ends of lines."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+    with console.capture() as captured:
+        # Not cropped: lines to be copied are longer than some terminals, which wrap them.
+        console.print(*(part for part in parts if part is not None), sep="\n", crop=False)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def facts(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values in two columns; rows without a value are left out."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        if value:
+            grid.add_row(Text(f"  {name}"), Text(value))
+    return grid
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = False) -> Table:
+    """A table without lines; ``numbers`` puts all columns but the first to the right."""
+    grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    for index, head in enumerate(heads):
+        grid.add_column(Text(head), justify="right" if numbers and index else "left")
+    for row in rows:
+        grid.add_row(*(Text(cell) for cell in row))
+    return grid
+
+
+def indented(part: RenderableType) -> Padding:
+    """``part``, two columns to the right."""
+    return Padding(part, (0, 0, 0, 2))
+
+
+def title(text: str, rest: str = "") -> Text:
+    """A heading."""
+    return Text.assemble((text, "bold"), "  " if rest else "", (rest, "dim"))
+
+
+def warnings(sentences: Iterable[str]) -> Group | None:
+    """One paragraph each, marked; None where there are none."""
+    grid = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        grid.add_row(Text("!", "bold yellow"), Text(sentence))
+    return Group("", grid) if grid.row_count else None
+
+
+def notes(sentences: Iterable[str]) -> Group | None:
+    """One paragraph each, dim: they call for nothing; None where there are none."""
+    grid = Table.grid(padding=(0, 1))
+    for sentence in sentences:
+        grid.add_row(Text("note:", "dim"), Text(sentence, "dim"))
+    return Group("", grid) if grid.row_count else None
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    if count >= 1e6:
+        return f"{count / 1e6:.2f} MB"
+    return f"{count / 1e3:.0f} kB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+
+
+def show_samples(samples: "Samples", files: Sequence[Path]) -> None:
+    """What ``synthesize`` prints."""
+    from dfq_deploy.samples.describe import readable
+
+    rows = readable(samples.figures)
+    shape = " x ".join(str(dim) for dim in samples.images.shape[1:])
+    page(
+        title(f"{len(samples)} samples", f"{shape}, {samples.method}"),
+        facts([*rows, *_file_rows(files)]),
+        warnings(samples.notes),
+    )
+
+
+def show_exported(found: "Exported") -> None:
+    """What ``export`` prints."""
+    folder = found.files[0].parent
+    rows = [(file.name, size(file.stat().st_size)) for file in found.files]
+    page(title("wrote", f"{folder}/"), facts(rows), warnings(found.notes))
+
+
+def _file_rows(files: Iterable[Path]) -> list[tuple[str, str]]:
+    """One row for each file."""
+    return [("wrote", str(file)) for file in files]
+
+
+def show_evaluation(found: "Evaluation") -> None:
+    """What ``evaluate`` prints."""
+    smaller = found.float_bytes / max(1, found.quantized_bytes)
+    page(
+        title(f"{Path(found.float_model).name} against {Path(found.quantized_model).name}"),
+        facts(
+            [
+                ("data", f"{found.comparison.count} samples: {found.data}"),
+                ("size", f"{size(found.float_bytes)} to {size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
+                *_comparison_rows(found.comparison.to_json()),
+            ]
+        ),
+        _latency(found),
+        warnings(found.warnings),
+    )
+
+
+def _comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Rows for the figures of a comparison, as its JSON has them."""
+    rows = []
+    if comparison.get("float_top1") is not None:
+        lost = comparison["drop"]
+        change = f"{abs(lost):.2f} points {'lost' if lost >= 0 else 'gained'}"
+        rows.append(
+            (
+                "top-1",
+                f"{comparison['float_top1']:.2f} % in float, {comparison['quantized_top1']:.2f} % quantized: {change} "
+                f"(standard error {comparison['drop_standard_error']:.2f})",
+            )
+        )
+    if comparison.get("agreement") is not None:
+        rows.append(("agreement", f"{comparison['agreement']:.2f} % get the same class"))
+    if comparison.get("kl_nats") is not None:
+        rows.append(("divergence", f"{comparison['kl_nats']:.3g} nats between the class probabilities"))
+    outputs = comparison.get("outputs", ())
+    for output in outputs:
+        snr = "equal" if output["snr_db"] is None else f"{output['snr_db']:.1f} dB signal to noise"
+        name = "output" if len(outputs) == 1 else f"output {output['name']}"
+        rows.append((name, f"{snr}, largest difference {output['max_abs_difference']:.4g}"))
+    return rows
+
+
+def _latency(found: "Evaluation") -> Group | None:
+    rows = [
+        (
+            f"batch {entry.batch}",
+            f"{entry.float_ms:.3f} ms",
+            f"{entry.quantized_ms:.3f} ms",
+            f"{entry.ratio:.2f} times as fast",
+            f"{entry.low:.2f} to {entry.high:.2f}",
+        )
+        for entry in found.latency
+    ]
+    heads = ("latency (median)", "float", "quantized", "ratio", "quartiles")
+    return Group("", indented(table(heads, rows, numbers=True))) if rows else None
+
+
+def show_calibration(result: "Calibration", verbose: bool) -> None:
+    """What ``calibrate`` prints; the figures are the report's (its keys: :mod:`dfq_deploy.report.writing`)."""
+    from dfq_deploy.report.plots import in_words
+    from dfq_deploy.samples.describe import readable
+
+    report = result.report
+    samples, calibration, comparison = (report.get(key, {}) for key in ("samples", "calibration", "comparison"))
+    sizes = [report.get(key, {}).get("file_bytes") for key in ("model", "quantized")]
+    refined = ", ".join(calibration.get("refine", ()))
+    ranges = f"ranges by {calibration.get('method', 'unknown')}{refined and f', refined by {refined}'}"
+    seconds = report.get("seconds", {})
+    page(
+        title(
+            f"{report.get('model', {}).get('name', 'model')} in {in_words(calibration)}",
+            str(report.get("target", {}).get("runtime", "")),
+        ),
+        facts(
+            [
+                (
+                    "samples",
+                    f"{len(result.samples)} by {samples.get('method') or 'unknown'}, seed {samples.get('seed')}",
+                ),
+                *readable(samples.get("figures", {})),
+                ("calibrated", ranges),
+                ("bits", _mixture(calibration)),
+                (
+                    "size",
+                    f"{size(sizes[0])} to {size(sizes[1])}, {sizes[0] / sizes[1]:.1f} times smaller"
+                    if all(sizes)
+                    else "",
+                ),
+                ("time", ", ".join(f"{step} {value:.1f} s" for step, value in seconds.items())),
+            ]
+        ),
+        _checked(comparison),
+        _worst(report.get("tensors", ())) if verbose else None,
+        notes(str(note) for note in report.get("notes", ())),
+        warnings(str(warning) for warning in report.get("warnings", ())),
+        _written(result, report.get("files", {})),
+    )
+
+
+def _mixture(calibration: Mapping[str, Any]) -> str:
+    """How many layers have how many bits, where they differ."""
+    counts = Counter(calibration.get("layers", {}).values())
+    listed = ", ".join(f"{count} layers at {bits}" for bits, count in sorted(counts.items(), reverse=True))
+    return f"{listed}, the others at 8" if listed else ""
+
+
+def _checked(comparison: Mapping[str, Any]) -> Group | None:
+    rows = _comparison_rows(comparison)
+    if not rows:
+        return None
+    return Group("", title("against float", f"on {comparison.get('samples')} samples that were held out"), facts(rows))
+
+
+def _worst(tensors: Sequence[Mapping[str, Any]]) -> Group | None:
+    """The five tensors with the least signal to noise."""
+    measured = [row for row in tensors if row.get("snr_db") is not None]
+    rows = [
+        (str(row["name"]), f"{row['snr_db']:.1f} dB") for row in sorted(measured, key=lambda row: row["snr_db"])[:5]
+    ]
+    return Group("", title("noisiest tensors"), facts(rows)) if rows else None
+
+
+def _written(result: "Calibration", meanings: Mapping[str, str]) -> Group | None:
+    if not result.files:
+        return None
+    order = {name: index for index, name in enumerate(meanings)}
+    files = sorted(result.files, key=lambda path: order.get(path.name, len(order)))
+    rows = [(path.name, str(meanings.get(path.name, ""))) for path in files]
+    return Group("", title("wrote", f"{result.files[0].parent}/"), facts((name, what or " ") for name, what in rows))

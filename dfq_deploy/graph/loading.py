@@ -1,0 +1,113 @@
+"""Load a float or quantized model, check it, normalize its form.
+
+The model is an :class:`onnx_ir.Model` everywhere after :func:`load`.
+"""
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
+
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.inputs import InputShapes, input_values
+from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS
+from dfq_deploy.graph.passes.fold_constants import fold_constants
+from dfq_deploy.graph.passes.input_shapes import fix_inputs
+from dfq_deploy.graph.passes.to_float32 import to_float32
+from dfq_deploy.graph.reading import ModelSource, read_checked, source_name
+
+__all__ = ["load", "load_notes", "load_quantized"]
+
+NOTES = "dfq_deploy.notes"
+
+
+def load(source: ModelSource, *, input_shapes: InputShapes | None = None) -> ir.Model:
+    """Read, check, upgrade and shape-infer a float model.
+
+    Model-local functions are inlined, Constant nodes and what depends on constants alone become initializers
+    (:mod:`dfq_deploy.graph.passes.fold_constants`), every node has a name, an opset below 13 is converted, and other
+    widths of float become float32 (:mod:`dfq_deploy.graph.passes.to_float32`). A model that is handed over in memory
+    is copied first. :func:`notes` says what a user should know of it.
+
+    Args:
+        source: a path, or a model in memory.
+        input_shapes: input name -> its shape with the batch, for inputs whose size is open.
+
+    Raises:
+        ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is
+            quantized already, has an input that no array can feed, or holds NaN or infinite weights.
+    """
+    place = source_name(source)
+    model = read_checked(source)
+    InlinePass()(model)
+    lift = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
+    lift(model)
+    if fold_constants(model):
+        lift(model)
+    _name_nodes(model)
+    said = [
+        f"the model is {' and '.join(widths)}: computed and quantized as float32; inputs and outputs keep their type"
+        for widths in [to_float32(model)]
+        if widths
+    ]
+    if input_shapes:
+        said += fix_inputs(model, input_shapes, place)
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    _refuse_inputs(model, place)
+    _refuse_weights(model, place)
+    model.meta[NOTES] = tuple(said)
+    return model
+
+
+def load_notes(model: ir.Model) -> tuple[str, ...]:
+    """What :func:`load` has changed that a user should know, in sentences."""
+    return tuple(model.meta.get(NOTES, ()))
+
+
+def _name_nodes(model: ir.Model) -> None:
+    seen: set[str] = set()
+    for index, node in enumerate(model.graph):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+        seen.add(node.name)
+
+
+def _refuse_inputs(model: ir.Model, place: str) -> None:
+    if not input_values(model):
+        raise ModelError(f"{place}: it has no input, so there is nothing to calibrate with; export it with its input")
+    for value in input_values(model):
+        if not isinstance(value.type, ir.TensorType) or value.dtype not in NUMBERS:
+            kind = value.type if value.dtype is None else value.dtype
+            raise ModelError(
+                f"{place}: input '{value.name}' is {kind}; only numbers can be fed: cut the model behind it"
+            )
+
+
+def _refuse_weights(model: ir.Model, place: str) -> None:
+    """NaN is never meant; infinity can be (the start of a Max, the score of what is masked), but not in a weight."""
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.dtype not in FLOATS:
+            continue
+        numbers = tensor.numpy().astype(np.float32, copy=False)
+        trained = any(use.node.op_type in WEIGHTED_OPS | {"BatchNormalization"} for use in value.uses())
+        if np.isnan(numbers).any() or (trained and np.isinf(numbers).any()):
+            readers = ", ".join(f"{use.node.op_type} '{use.node.name}'" for use in value.uses()) or "no node"
+            raise ModelError(
+                f"{place}: weight '{name}' of {readers} holds NaN or infinity; training has diverged, "
+                "or the file is damaged"
+            )
+
+
+def load_quantized(source: ModelSource, input_shapes: InputShapes | None = None) -> ir.Model:
+    """A quantized model, its Q and DQ as they are, with constants as initializers and shapes inferred.
+
+    Raises:
+        ModelError: it cannot be read, or is a float model.
+    """
+    model = read_checked(source, quantized=True)
+    InlinePass()(model)
+    LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    if input_shapes:
+        fix_inputs(model, input_shapes, source_name(source))
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    return model

@@ -1,0 +1,188 @@
+"""Compute at load time what depends on constants alone."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.editing import Names
+
+__all__ = ["fold_constants"]
+
+GROWTH = 8
+"""How many times larger than its inputs a folded constant may be: a weight of 4 bits becomes one of 32."""
+
+SMALL = 4096
+"""Bytes up to which growth does not matter."""
+
+LEFT_ALONE = frozenset({"Expand", "Tile", "ConstantOfShape", "Range", "Pad", "Resize", "Upsample", "EyeLike", "OneHot"})
+"""Operators that make much of little; some are computed nevertheless where that is known to fit."""
+
+DRAWN = frozenset(
+    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+
+
+def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMALL) -> tuple[str, ...]:
+    """Replace, in place, nodes of the main graph that read nothing but constants by what they compute.
+
+    Rules: (1) an If whose condition is a constant becomes the branch that it takes; (2) an Identity of an initializer
+    is replaced by that initializer, which stays shared; (3) every other node of the standard operators whose inputs
+    are all initializers is computed by ONNX's reference implementation, unless the result would be more than eight
+    times as large as what it is made from, is drawn at random, or is an output of the graph.
+
+    Args:
+        leave: operators that are not computed, such as the DequantizeLinear of a weight that is to stay quantized.
+        room: bytes up to which growth does not matter.
+
+    Returns:
+        the names of the outputs of the nodes that were replaced, in order.
+
+    Raises:
+        ModelError: the reference implementation fails on a node's constants.
+    """
+    graph = model.graph
+    names = Names(graph)
+    folded: list[str] = []
+    waiting = list(graph)
+    while waiting:
+        node = waiting.pop(0)
+        constants = _constants(node)
+        if node.op_type == "If" and node.domain in ("", "ai.onnx") and constants is not None:
+            waiting = [*_taken_branch(graph, node, bool(constants[0].numpy().reshape(-1)[0]), names), *waiting]
+            folded.append(node.outputs[0].name or node.op_type)
+        elif constants and node.op_type not in leave and _is_foldable(node, room):
+            done = _alias(graph, node) if node.op_type == "Identity" else _compute(model, node, constants, room)
+            folded += [value.name or node.op_type for value in node.outputs] if done else []
+    return tuple(folded)
+
+
+def _constants(node: ir.Node) -> list[ir.TensorProtocol] | None:
+    """The constants that a node reads; None where it reads anything else."""
+    found = []
+    for value in node.inputs:
+        if value is None:
+            continue
+        if value.producer() is not None or not value.is_initializer() or value.const_value is None:
+            return None
+        found.append(value.const_value)
+    return found
+
+
+def _is_foldable(node: ir.Node, room: int) -> bool:
+    if node.domain not in ("", "ai.onnx") or node.op_type in DRAWN:
+        return False
+    if node.op_type in LEFT_ALONE and not _is_short_fill(node, room):
+        return False
+    if any(value.is_graph_output() for value in node.outputs):
+        return False
+    return not any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values())
+
+
+def _is_short_fill(node: ir.Node, room: int) -> bool:
+    """True for fills of a few numbers: the zeros that a Pad's sizes are put together from, a detector's grid."""
+    numbers = [None if value is None or value.const_value is None else value.const_value for value in node.inputs]
+    if node.op_type == "Range" and len(numbers) == 3:
+        start, limit, delta = (0.0 if number is None else float(number.numpy()) for number in numbers)
+        return delta != 0 and (limit - start) / delta * 8 <= room
+    if node.op_type == "ConstantOfShape" and numbers[0] is not None:
+        return int(np.prod(numbers[0].numpy())) * 8 <= room
+    if node.op_type in ("Expand", "Tile") and len(numbers) == 2 and numbers[0] is not None and numbers[1] is not None:
+        return int(np.prod(numbers[1].numpy())) * numbers[0].nbytes <= room
+    return False
+
+
+def _alias(graph: ir.Graph, node: ir.Node) -> bool:
+    source = node.inputs[0]
+    if source is None:
+        return False
+    node.outputs[0].replace_all_uses_with(source)
+    graph.remove(node, safe=True)
+    return True
+
+
+def _compute(model: ir.Model, node: ir.Node, constants: Sequence[ir.TensorProtocol], room: int) -> bool:
+    allowed = max(room, GROWTH * sum(tensor.nbytes for tensor in constants))
+    results = _results(model, node)
+    if sum(array.nbytes for array in results) > allowed:
+        return False
+    graph = model.graph
+    for old, array in zip(node.outputs, results, strict=True):
+        name, old.name = old.name, None
+        tensor = ir.tensor(array, name=name)
+        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+        new = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
+        graph.register_initializer(new)
+        old.replace_all_uses_with(new)
+    graph.remove(node, safe=True)
+    return True
+
+
+def _results(model: ir.Model, node: ir.Node) -> list[NDArray[Any]]:
+    values = {value.name: value.const_value for value in node.inputs if value is not None}
+    proto = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [ir.to_proto(node)],
+            "constants",
+            [],
+            [onnx.ValueInfoProto(name=value.name) for value in node.outputs],
+            [ir.to_proto(_named(tensor, name)) for name, tensor in values.items() if tensor is not None],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", _evaluated(node, model.opset_imports.get("", 13)))],
+    )
+    try:
+        with np.errstate(all="ignore"):
+            return [np.asarray(array) for array in ReferenceEvaluator(proto).run(None, {})]
+    except Exception as problem:  # the reference implementation raises whatever NumPy raises
+        raise ModelError(
+            f"{node.op_type} '{node.name}': its constants cannot be computed ({type(problem).__name__}: {problem}); "
+            "export the model with its constants folded"
+        ) from None
+
+
+def _evaluated(node: ir.Node, opset: int) -> int:
+    """The opset to compute it by: onnx's reference implementation knows DequantizeLinear from 19 on, which does the
+    same with all that older ones had."""
+    return max(opset, 19) if node.op_type in ("QuantizeLinear", "DequantizeLinear") else opset
+
+
+def _named(tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:
+    return tensor if tensor.name == name else ir.tensor(tensor.numpy(), name=name)
+
+
+def _taken_branch(graph: ir.Graph, node: ir.Node, condition: bool, names: Names) -> list[ir.Node]:
+    """Put the nodes of the branch where the If stands; they are returned."""
+    branch = node.attributes["then_branch" if condition else "else_branch"].as_graph()
+    for name, value in list(branch.initializers.items()):
+        del branch.initializers[name]
+        value.name = names.fresh(name)
+        graph.register_initializer(value)
+    nodes = list(branch)
+    results = list(branch.outputs)
+    taken = {value.name for other in graph for value in other.outputs}
+    for value in (value for inner in nodes for value in inner.outputs):
+        if value.name in taken:
+            value.name = names.fresh(value.name or node.op_type)
+    branch.outputs.clear()
+    branch.remove(nodes)
+    graph.insert_before(node, nodes)
+    for old, result in zip(node.outputs, results, strict=True):
+        new, kept = result, old.name
+        new.shape, new.type = new.shape or old.shape, new.type or old.type
+        if old.is_graph_output():
+            # An Identity keeps the name, whatever the branch hands out.
+            keep = ir.node("Identity", [result], name=names.fresh(f"{node.name}_output"))
+            graph.insert_before(node, [keep])
+            new = keep.outputs[0]
+            new.shape, new.type = result.shape, result.type
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        old.name = None
+        if new is not result or result.producer() in nodes:
+            new.name = kept
+    graph.remove(node, safe=True)
+    return nodes

@@ -1,0 +1,31 @@
+"""Open the batch dimension where the graph fixes it."""
+
+import onnx_ir as ir
+
+from dfq_deploy.graph.editing import Names
+
+__all__ = ["open_batch"]
+
+
+def open_batch(model: ir.Model, batch: int) -> None:
+    """Let ``model``, in place, take any batch where its graph was exported for ``batch`` samples.
+
+    Rules: (1) a constant shape of Reshape whose first entry is ``batch``, on a tensor of that first dimension, copies
+    that dimension instead; (2) one of Expand broadcasts it. What fixes the batch by other means still does.
+    """
+    for node in list(model.graph):
+        value = node.inputs[1] if node.op_type in ("Reshape", "Expand") else None
+        if value is None or value.const_value is None or value.producer() is not None:
+            continue
+        wanted = value.const_value.numpy().copy()
+        source = node.inputs[0].shape if node.inputs[0] is not None else None
+        if wanted.size == 0 or wanted[0] != batch or node.attributes.get_int("allowzero", 0):
+            continue
+        if node.op_type == "Reshape" and (source is None or not len(source) or source[0] != batch):
+            continue
+        wanted[0] = 0 if node.op_type == "Reshape" else 1
+        name = Names(model.graph).fresh(f"{node.name}_open_shape")
+        kind, shape = ir.TensorType(ir.DataType.INT64), ir.Shape(wanted.shape)
+        opened = ir.Value(name=name, shape=shape, type=kind, const_value=ir.tensor(wanted, name=name))
+        model.graph.register_initializer(opened)
+        node.replace_input_with(1, opened)

@@ -1,0 +1,64 @@
+"""Query a graph: constants, weighted nodes, BatchNormalization, class scores."""
+
+from collections.abc import Iterable
+
+import onnx_ir as ir
+
+from dfq_deploy.graph.operators import WEIGHTED_OPS
+
+__all__ = [
+    "batch_normalizations",
+    "constant_of",
+    "name_of",
+    "parameter_count",
+    "score_count",
+    "weight_axis",
+    "weighted_nodes",
+]
+
+
+def name_of(value: ir.Value | None) -> str:
+    """The name, which every value of a loaded model has."""
+    return "" if value is None else value.name or ""
+
+
+def weight_axis(node: ir.Node) -> int:
+    """The output channel's axis of a weighted node's weight; for MatMul and Gemm the columns."""
+    if node.op_type in ("Conv", "ConvTranspose"):
+        return 0 if node.op_type == "Conv" else 1
+    return 0 if node.attributes.get_int("transB", 0) else 1
+
+
+def score_count(model: ir.Model) -> int | None:
+    """Number of classes where the first output is one row of scores for each sample, else None."""
+    shape = model.graph.outputs[0].shape if model.graph.outputs else None
+    if shape is None:
+        return None
+    dims = [dim for dim in list(shape)[1:] if dim != 1]
+    return dims[0] if len(dims) == 1 and isinstance(dims[0], int) and dims[0] > 1 else None
+
+
+def batch_normalizations(model: ir.Model) -> list[ir.Node]:
+    """The BatchNormalization nodes, in order."""
+    return [node for node in model.graph if node.op_type == "BatchNormalization"]
+
+
+def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
+    """The constant that an initializer holds; None for anything computed or fed."""
+    if value is None or value.producer() is not None or not value.is_initializer():
+        return None
+    return value.const_value
+
+
+def weighted_nodes(model: ir.Model) -> list[ir.Node]:
+    """Convolutions and matrix products whose second input is a constant, in order."""
+    return [
+        node
+        for node in model.graph
+        if node.op_type in WEIGHTED_OPS and len(node.inputs) > 1 and constant_of(node.inputs[1]) is not None
+    ]
+
+
+def parameter_count(values: Iterable[ir.Value]) -> int:
+    """Number of elements in the constants among ``values``."""
+    return sum(tensor.size for value in values if (tensor := constant_of(value)) is not None)

@@ -1,0 +1,202 @@
+"""Read a model file, check it and upgrade its opset."""
+
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from typing import TypeAlias
+
+import google.protobuf.message
+import onnx
+import onnx_ir as ir
+
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.large_models import (
+    LARGEST_MESSAGE,
+    fits_in_message,
+    in_memory,
+    skeleton,
+    through_message,
+    weightless,
+)
+
+__all__ = ["MINIMUM_OPSET", "ModelSource", "read_checked", "read_mapped", "source_name"]
+
+ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
+
+MINIMUM_OPSET = 13
+"""QuantizeLinear and DequantizeLinear have a channel axis from here on."""
+
+QUANTIZED_OPS = frozenset(
+    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
+)
+
+LFS_POINTER = b"version https://git-lfs"
+"""What a file starts with that was cloned without Git LFS."""
+
+_PROBLEMS = (
+    RuntimeError,
+    ValueError,
+    onnx.version_converter.ConvertError,
+    onnx.shape_inference.InferenceError,
+)
+
+
+def source_name(source: ModelSource) -> str:
+    """What errors call it: the path, where there is one."""
+    return "the model" if isinstance(source, ir.Model | onnx.ModelProto) else str(source)
+
+
+def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
+    """Read ``source``, refuse what is no float ONNX model, and convert an opset below 13.
+
+    Weights of more than 2 GB in external data are mapped, not read: they stay on the disk until they are asked for.
+
+    Args:
+        quantized: a quantized model is wanted, and a float one refused.
+
+    Raises:
+        ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is quantized (or is
+            not, where it should be), or is of an old opset that cannot be converted.
+    """
+    place = source_name(source)
+    proto, large = _parted(source)
+    found = _quantized_node(proto)
+    if found is None and quantized:
+        raise ModelError(f"{place}: a float model; quantize it with dfq-deploy calibrate, or give its --encodings")
+    if found is not None and not quantized:
+        raise ModelError(
+            f"{place}: already quantized ({found.op_type} '{found.name}'); give the float model that it was made from"
+        )
+    if large is not None:
+        return _checked_large(large, place)
+    if isinstance(source, str | PathLike):
+        _load_external(proto, Path(source))
+    _check(proto, place)
+    return ir.from_proto(_upgraded(proto, place))
+
+
+def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
+    """The message, and where it cannot hold all weights the model with these, shared or mapped."""
+    if isinstance(source, str | PathLike):
+        path = Path(source)
+        proto = _read(path)
+        return proto, read_mapped(ir.load(path), path) if _total_bytes(proto, path) > LARGEST_MESSAGE else None
+    if isinstance(source, onnx.ModelProto):
+        if sum(tensor.ByteSize() for tensor in source.graph.initializer) > LARGEST_MESSAGE:
+            model = in_memory(ir.from_proto(source))
+            return skeleton(model)[0], model
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        return copy, None
+    model = in_memory(source.clone())
+    return (ir.to_proto(model), None) if fits_in_message(model) else (skeleton(model)[0], model)
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; give the path of an .onnx file")
+    try:
+        proto = onnx.load(path, load_external_data=False)
+    except (google.protobuf.message.DecodeError, ValueError, OSError) as problem:
+        with path.open("rb") as stream:
+            if stream.read(len(LFS_POINTER)) == LFS_POINTER:
+                raise ModelError(
+                    f"{path}: a Git LFS pointer, not the model itself; fetch it with git lfs pull"
+                ) from None
+        raise ModelError(f"{path}: not an ONNX model, or cut short ({problem}); export it again") from None
+    if not proto.graph.node:
+        raise ModelError(f"{path}: not an ONNX model (it holds no graph); export it again")
+    return proto
+
+
+def _load_external(proto: onnx.ModelProto, path: Path) -> None:
+    try:
+        onnx.load_external_data_for_model(proto, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as problem:
+        raise _unreadable(path, problem) from None
+
+
+def read_mapped(model: ir.Model, path: Path) -> ir.Model:
+    """``model``, as it was read from ``path``, with its external data mapped.
+
+    Raises:
+        ModelError: that is missing, cut short, or not beside the model.
+    """
+    try:
+        return in_memory(model)
+    except (OSError, ValueError) as problem:
+        raise _unreadable(path, problem) from None
+
+
+def _unreadable(path: Path, problem: Exception) -> ModelError:
+    return ModelError(
+        f"{path}: its external data cannot be read ({_first_line(problem)}); keep the data file beside the model"
+    )
+
+
+def _total_bytes(proto: onnx.ModelProto, path: Path) -> int:
+    names = {
+        entry.value for tensor in proto.graph.initializer for entry in tensor.external_data if entry.key == "location"
+    }
+    files = [path, *(path.parent / name for name in names)]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _checked_large(model: ir.Model, place: str) -> ir.Model:
+    """``model`` checked and upgraded without its large initializers, which no opset change concerns."""
+    _check(weightless(model)[0], place)
+    if model.opset_imports.get("", MINIMUM_OPSET) >= MINIMUM_OPSET:
+        return model
+    return through_message(model, lambda proto: _upgraded(proto, place))
+
+
+def _check(proto: onnx.ModelProto, place: str) -> None:
+    # The checker wants a shape for every output, if only an empty one; converters leave it out.
+    bare = [value.type.tensor_type for value in proto.graph.output if value.type.HasField("tensor_type")]
+    bare = [kind for kind in bare if not kind.HasField("shape")]
+    for kind in bare:
+        kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(proto, check_custom_domain=False)
+    except onnx.checker.ValidationError as problem:
+        raise ModelError(f"{place}: the ONNX checker refuses it: {_first_line(problem)}; export it again") from None
+    for kind in bare:
+        kind.ClearField("shape")
+
+
+def _opset(proto: onnx.ModelProto) -> int | None:
+    return next((int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), None)
+
+
+def _upgraded(proto: onnx.ModelProto, place: str) -> onnx.ModelProto:
+    opset = _opset(proto)
+    if opset is None or opset >= MINIMUM_OPSET:
+        return proto
+    try:
+        return onnx.version_converter.convert_version(proto, MINIMUM_OPSET)
+    except _PROBLEMS as problem:
+        raise ModelError(
+            f"{place}: opset {opset} cannot be converted to {MINIMUM_OPSET} ({_first_line(problem)}); "
+            f"export it with opset {MINIMUM_OPSET} or newer"
+        ) from None
+
+
+def _first_line(problem: Exception) -> str:
+    """What went wrong, without the place in onnx's own sources that its assertions name first."""
+    lines = str(problem).rpartition("` failed: ")[2].replace("$", "").strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(problem).__name__
+
+
+def _quantized_node(proto: onnx.ModelProto) -> onnx.NodeProto | None:
+    """The first node that makes a model a quantized one; None in a float model.
+
+    Weights that are stored as integers are no obstacle: they are computed at load; activations are.
+    """
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    nodes: Iterable[onnx.NodeProto] = proto.graph.node
+    for node in nodes:
+        if all(name in constants for name in node.input if name) and not node.op_type.startswith("Random"):
+            constants.update(node.output)
+        elif node.op_type in QUANTIZED_OPS or node.op_type.startswith("QLinear"):
+            return node
+    return None

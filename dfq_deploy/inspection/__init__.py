@@ -1,0 +1,7 @@
+"""Say what is in a model, what will hurt, and what to do.
+
+=========== ===================================================
+``advice``  Advice: what will hurt in a model, and the way out.
+``inspect`` Inspect a model: ``dfq_deploy.inspect``.
+=========== ===================================================
+"""

@@ -1,0 +1,97 @@
+"""Advice: what will hurt in a model, and the way out."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.inputs import closed_shape, example_shape, input_values, shown_shape
+from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.targets.target import Target
+
+__all__ = ["EXPORTS", "Advice", "input_advice", "statistics_advice", "target_advice", "target_notes", "twin_advice"]
+
+EXPORTS = (
+    'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=True, optimize=False)',
+    'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=False, training=torch.onnx.TrainingMode.PRESERVE)',
+)
+"""The two calls that keep BatchNormalization; the default of either exporter folds it."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Something that will hurt, and the way out: a sentence, and lines to type where there are any."""
+
+    problem: str
+    way_out: str
+    lines: tuple[str, ...] = ()
+
+
+def input_advice(model: ir.Model) -> Iterable[Advice]:
+    """What keeps samples from being made or fed: the inputs of open size, with the options that fix them."""
+    refused = []
+    for value in input_values(model):
+        if value.shape is None or len(value.shape):
+            try:
+                closed_shape(value)
+            except ModelError as problem:
+                refused.append((value, str(problem)))
+    if len(refused) == 1:
+        sentence, _, way_out = refused[0][1].partition("; ")
+        yield Advice(sentence, way_out or "export the model again")
+    elif refused:
+        shapes = ", ".join(f"{value.name} {shown_shape(value)}" for value, _ in refused)
+        options = " ".join(f"--input-shape {example_shape(value)}" for value, _ in refused)
+        yield Advice(
+            f"{len(refused)} inputs are open beyond the batch: {shapes}",
+            "fix them, or export the model with fixed sizes; e.g. add",
+            (options,),
+        )
+
+
+def statistics_advice(left: int) -> Iterable[Advice]:
+    """What follows where no BatchNormalization is left."""
+    if left == 0:
+        yield Advice(
+            "no BatchNormalization is left (exporters fold it by default), so deepinversion has no statistics to match",
+            "export the network once more with its BatchNormalization and add --teacher teacher.onnx, by one of",
+            EXPORTS,
+        )
+
+
+def twin_advice(unknown: tuple[tuple[str, str], ...], refusal: str) -> Iterable[Advice]:
+    """What follows where the twin cannot be built: unknown nodes (name, operator), or another refusal."""
+    if unknown:
+        operators = ", ".join(sorted({operator for _, operator in unknown}))
+        yield Advice(
+            f"{len(unknown)} node(s) that the twin does not know ({operators}), so no gradient reaches the input",
+            "use --synth procedural, or real images with --data",
+        )
+    if refusal:
+        yield Advice(f"the twin cannot be built: {refusal}", "use --synth procedural, or real images with --data")
+
+
+def target_notes(left: int) -> Iterable[str]:
+    """What costs little on the target; ``left`` BatchNormalization nodes are left after folding."""
+    if left:
+        yield (
+            f"{left} BatchNormalization node(s) neither fold into a convolution nor run in integers, and stay float: "
+            "it costs some speed, not accuracy"
+        )
+
+
+def target_advice(placement: Placement, target: Target) -> Iterable[Advice]:
+    """What stays float on the target."""
+    if not placement.weights:
+        yield Advice(
+            f"nothing in it can be quantized for {target.runtime}: no weighted operator has a kernel for integers",
+            "check that it is the network that you mean",
+        )
+    elif placement.left_float:
+        reasons = Counter(reason for _, _, reason in placement.left_float)
+        yield Advice(
+            f"{len(placement.left_float)} weighted operator(s) stay float: {reasons.most_common(1)[0][0]}",
+            "inspect --verbose lists all of them",
+        )

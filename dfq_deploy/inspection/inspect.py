@@ -1,0 +1,265 @@
+"""Inspect a model: ``dfq_deploy.inspect``."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+import onnx_ir as ir
+
+from dfq_deploy.errors import ModelError, UnsupportedOperators
+from dfq_deploy.graph.file_info import stored_bytes
+from dfq_deploy.graph.inputs import InputShapes, input_values, main_input, model_inputs, shown_dimension
+from dfq_deploy.graph.large_models import message_bytes, skeleton
+from dfq_deploy.graph.loading import load, load_notes
+from dfq_deploy.graph.operators import FLOATS, WEIGHTED_OPS
+from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.graph.query import batch_normalizations, parameter_count, score_count
+from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.inspection.advice import (
+    Advice,
+    input_advice,
+    statistics_advice,
+    target_advice,
+    target_notes,
+    twin_advice,
+)
+from dfq_deploy.plugins.registry import find_plugin, installed_plugins
+from dfq_deploy.quantization.lowering import lower
+from dfq_deploy.quantization.placement.place import Placement, place
+from dfq_deploy.synthesis.procedural.inputs import is_drawn, rule_of
+from dfq_deploy.targets.catalog import find_target
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+__all__ = ["Inspection", "MethodFit", "Port", "inspect"]
+
+QDQ_BYTES = 320
+"""About what a Q/DQ pair takes in the file: two nodes, their names and two scalars."""
+
+CHANNEL_BYTES = 5
+"""A float32 scale and an int8 zero point for each output channel."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output; open dimensions carry their name, or ``?``."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...] | None
+
+
+@dataclass(frozen=True)
+class MethodFit:
+    """A synthesis method and whether it applies to the model; ``reason`` says why not."""
+
+    name: str
+    applies: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What :func:`inspect` found.
+
+    Args:
+        name: of the file or graph.
+        opset: of the default domain, as the file has it.
+        producer: what wrote it, with its version.
+        file_bytes, quantized_bytes: size now, external data included, and about the size after quantization.
+        parameters: number of elements in float initializers.
+        inputs, outputs: what is fed and what comes out.
+        drawn: a sentence for each input that is drawn by rule instead of synthesized.
+        classes: number of class scores; None where there are none, or other outputs beside them.
+        operators: how many nodes of each operator, most frequent first.
+        batch_normalizations, foldable: how many are left in the graph, and how many of those fold into weights.
+        target: the runtime that the next two are about.
+        weighted, left_float: how many convolutions and matrix products there are; name, operator and reason of
+            those that the target leaves in float.
+        unknown: name and operator of each node that the twin does not know.
+        methods: the synthesis methods that are installed.
+        advice: what will hurt.
+        notes: what loading has changed; nothing needs to be done about it.
+    """
+
+    name: str
+    opset: int
+    producer: str
+    file_bytes: int
+    quantized_bytes: int
+    parameters: int
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    drawn: tuple[str, ...]
+    classes: int | None
+    operators: dict[str, int]
+    batch_normalizations: int
+    foldable: int
+    target: str
+    weighted: int
+    left_float: tuple[tuple[str, str, str], ...]
+    unknown: tuple[tuple[str, str], ...]
+    methods: tuple[MethodFit, ...]
+    advice: tuple[Advice, ...]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping, as ``--json`` prints it."""
+        plain = asdict(self)
+        plain["left_float"] = [dict(zip(("name", "operator", "reason"), row, strict=True)) for row in self.left_float]
+        plain["unknown"] = [dict(zip(("name", "operator"), row, strict=True)) for row in self.unknown]
+        return plain
+
+
+def inspect(
+    model: "ModelSource | Module",
+    *,
+    target: str = "cpu",
+    input_shape: tuple[int, ...] | None = None,
+    input_shapes: InputShapes | None = None,
+) -> Inspection:
+    """Look a float model over.
+
+    Args:
+        target: the runtime to look at it for.
+        input_shape: of one sample, e.g. (3, 224, 224), where the model is a torch module.
+        input_shapes: input name -> its shape with the batch, for inputs whose size is open.
+
+    Raises:
+        ModelError: it cannot be read at all, is quantized already, holds NaN, or has no input of a shape's name.
+        TargetError: the target is unknown, or refused.
+    """
+    chosen = find_target(target)
+    model = exported(model, input_shape)
+    loaded = load(model, input_shapes=input_shapes)
+    folded = loaded.clone()
+    foldable = len(fold_batch_normalization(folded))
+    lower(folded, chosen)
+    left = len(batch_normalizations(folded))
+    placement = place(folded, chosen)
+    size = _stored(model)
+    bns = len(batch_normalizations(loaded))
+    unknown, refusal = _twin_problems(loaded)
+    drawn = is_drawn(main_input(model_inputs(loaded)))
+    return Inspection(
+        name=Path(model).name if isinstance(model, str | PathLike) else str(loaded.graph.name or "model"),
+        opset=_opset(model),
+        producer=" ".join(filter(None, (loaded.producer_name, loaded.producer_version))) or "unknown",
+        file_bytes=size,
+        quantized_bytes=_estimate(folded, placement, size),
+        parameters=parameter_count(value for value in loaded.graph.initializers.values() if value.dtype in FLOATS),
+        inputs=_ports(input_values(loaded)),
+        outputs=_ports(loaded.graph.outputs),
+        drawn=_drawn(loaded),
+        classes=score_count(loaded) if len(loaded.graph.outputs) == 1 else None,
+        operators=dict(Counter(_operator(node) for node in loaded.graph.all_nodes()).most_common()),
+        batch_normalizations=bns,
+        foldable=foldable,
+        target=chosen.name,
+        weighted=sum(node.op_type in WEIGHTED_OPS for node in folded.graph.all_nodes()),
+        left_float=placement.left_float,
+        unknown=unknown,
+        methods=_methods(bns > 0, drawn),
+        advice=(
+            *input_advice(loaded),
+            *(() if drawn else statistics_advice(bns)),
+            *twin_advice(unknown, refusal),
+            *target_advice(placement, chosen),
+        ),
+        notes=(*load_notes(loaded), *target_notes(left)),
+    )
+
+
+def _drawn(model: ir.Model) -> tuple[str, ...]:
+    """The rules of the inputs that are no pictures; one of open size, which :func:`input_advice` names, has none."""
+    ports = model_inputs(model)
+    sentences = []
+    for port in ports:
+        if port == main_input(ports) and not is_drawn(port):
+            continue
+        try:
+            sentences.append(str(rule_of(model, port, {})))
+        except ModelError:
+            continue
+    return tuple(sentences)
+
+
+def _operator(node: ir.Node) -> str:
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+
+
+def _ports(values: Iterable[ir.Value]) -> tuple[Port, ...]:
+    return tuple(
+        Port(
+            str(value.name),
+            "unknown" if value.dtype is None else value.dtype.name.lower(),
+            None
+            if value.shape is None
+            else tuple(d if isinstance(d, int) else shown_dimension(str(d.value)) for d in value.shape),
+        )
+        for value in values
+    )
+
+
+def _proto(model: ModelSource) -> onnx.ModelProto:
+    if isinstance(model, ir.Model):
+        return skeleton(model)[0]
+    return model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)
+
+
+def _opset(model: ModelSource) -> int:
+    return next((int(entry.version) for entry in _proto(model).opset_import if entry.domain in ("", "ai.onnx")), 0)
+
+
+def _stored(model: ModelSource) -> int:
+    if isinstance(model, str | PathLike):
+        return stored_bytes(Path(model))
+    return message_bytes(model if isinstance(model, ir.Model) else ir.from_proto(model))
+
+
+def _estimate(model: ir.Model, placement: Placement, size: int) -> int:
+    """About the size of the quantized file: a byte for each quantized weight, and the Q/DQ nodes."""
+    saved = 0
+    for name, (qtype, axis) in placement.weights.items():
+        tensor = model.graph.initializers[name].const_value
+        if tensor is not None:
+            channels = 1 if axis is None else tensor.shape.numpy()[axis]
+            saved += tensor.nbytes - tensor.size * qtype.bits // 8 - channels * CHANNEL_BYTES - QDQ_BYTES // 2
+    return max(0, size - saved + QDQ_BYTES * len(placement.activations))
+
+
+def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
+    """The operators that the twin does not know, or another reason why it cannot be built."""
+    from dfq_deploy.twin import Twin
+
+    try:
+        Twin.from_model(model)
+    except UnsupportedOperators as problem:
+        return problem.nodes, ""
+    except ModelError as problem:
+        return (), str(problem)
+    return (), ""
+
+
+def _methods(statistics: bool, drawn: bool) -> tuple[MethodFit, ...]:
+    """Which methods apply; ``drawn``: the main input is made of integers, which no method synthesizes."""
+    fits = []
+    integers = "makes floats: integers are drawn by rule, whatever --synth says"
+    for plugin in installed_plugins():
+        if plugin.kind != "synthesizers":
+            continue
+        if plugin.problem:
+            fits.append(MethodFit(plugin.name, False, plugin.problem))
+        elif drawn:
+            fits.append(MethodFit(plugin.name, False, integers))
+        elif statistics or not find_plugin(plugin.kind, plugin.name).needs_statistics:
+            fits.append(MethodFit(plugin.name, True, ""))
+        else:
+            fits.append(MethodFit(plugin.name, False, "needs BatchNormalization: give --teacher"))
+    return tuple(fits)

@@ -1,0 +1,144 @@
+"""Find encodings: bit widths, refinements and ranges in their order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import onnx_ir as ir
+
+from dfq_deploy.encodings import Range
+from dfq_deploy.plugins.contracts import Calibrator, RangeSource, Synthesizer
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.progress import SILENT, Clock, Progress
+from dfq_deploy.quantization.bit_widths import Bits, Budget
+from dfq_deploy.quantization.encode import Prepared, Quantized, encode, headroom_of, prepare
+from dfq_deploy.refinement.registry import default_refinements, in_order, refine_encodings, refine_weights
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.targets.target import Target
+
+__all__ = ["CalibrationPlan", "Fitted", "fit"]
+
+
+@dataclass(frozen=True, eq=False)
+class CalibrationPlan:
+    """What is asked of a calibration.
+
+    Args:
+        bits: of the layers, or a budget to find them within.
+        refine: names of refinements; None takes those that measure best, as far as the graph lets them run.
+        device: where refinements run.
+    """
+
+    target: Target
+    bits: Bits | Budget
+    calibrator: Calibrator
+    refine: Sequence[str] | None = None
+    preprocess: Preprocess | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+    def refiners(self, widths: Bits) -> tuple[str, ...]:
+        """The refinements at these widths, in their order.
+
+        Raises:
+            PluginError: there is none of a name.
+        """
+        names = (*self.target.refine, *default_refinements(widths)) if self.refine is None else self.refine
+        return in_order(names)
+
+    def optional(self, refiners: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of them that are left out where the graph does not let them run: all that nobody asked for."""
+        return refiners if self.refine is None else ()
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A quantized model, and how it came about.
+
+    Args:
+        choices: bits, refinements and the like, for the report.
+        warnings: sentences on what was left out.
+    """
+
+    quantized: Quantized
+    choices: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+
+def fit(
+    source: ir.Model,
+    samples: Samples,
+    plan: CalibrationPlan,
+    synth: str | Synthesizer | None,
+    teachers: Sequence[ir.Model],
+    clock: Clock,
+    progress: Progress = SILENT,
+) -> Fitted:
+    """Find encodings for ``source``, which stays as it is.
+
+    Args:
+        synth, teachers: where ranges may be known without samples (:class:`dfq_deploy.plugins.contracts.RangeSource`).
+        clock: gets the laps ``ranges`` and ``refinement``.
+    """
+    widths, allocation = _widths(source, samples, plan, progress)
+    refiners = plan.refiners(widths)
+    optional = plan.optional(refiners)
+    ready = prepare(source, plan.target, widths)
+    skipped = refine_weights(ready, refiners, samples, optional=optional, device=plan.device, progress=progress)
+    known, unknown = _known(synth, source, teachers, ready, plan.preprocess, refiners)
+    quantized = encode(ready, plan.calibrator, samples, plan.preprocess, progress, known)
+    clock.lap("ranges")
+    refined, left_out = refine_encodings(
+        quantized, refiners, samples, optional=optional, seed=plan.seed, device=plan.device, progress=progress
+    )
+    clock.lap("refinement")
+    choices = {
+        "refine": list(refiners),
+        "headroom": headroom_of(widths.activations, samples),
+        "known_ranges": len(known),
+        "bits": str(widths),
+        **allocation,
+    }
+    return Fitted(refined, choices, (*unknown, *quantized.warnings, *skipped, *left_out))
+
+
+def _widths(
+    source: ir.Model, samples: Samples, plan: CalibrationPlan, progress: Progress
+) -> tuple[Bits, Mapping[str, Any]]:
+    """The bits of every layer, and how they were found where there is a budget."""
+    if isinstance(plan.bits, Bits):
+        return plan.bits, {}
+    from dfq_deploy.refinement.mixed_precision import allocate
+
+    first = encode(prepare(source, plan.target, Bits()), plan.calibrator, samples, plan.preprocess, progress)
+    found = allocate(first, samples, budget=plan.bits, device=plan.device, progress=progress)
+    return found.bits, found.to_json()
+
+
+def _known(
+    synth: str | Synthesizer | None,
+    source: ir.Model,
+    teachers: Sequence[ir.Model],
+    ready: Prepared,
+    preprocess: Preprocess | None,
+    refiners: Sequence[str],
+) -> tuple[Mapping[str, Range], tuple[str, ...]]:
+    """The ranges that the method knows without samples, and a note on those that it does not."""
+    method = find_plugin("synthesizers", synth)() if isinstance(synth, str) else synth
+    if not isinstance(method, RangeSource):
+        return {}, ()
+    if "equalize" in refiners:
+        return {}, ("ranges in closed form end where equalize moves scales between layers, so all were measured",)
+    tensors = ready.placement.activations
+    known = method.known_ranges(source, teachers, ready.model, tensors, preprocess)
+    if not known:
+        return {}, (
+            "the model tells no range without samples: no BatchNormalization is left (exporters fold it), so the "
+            "ranges were measured on procedural samples; better give the same network with it kept as --teacher",
+        )
+    missing = [name for name in tensors if name not in known]
+    if not missing:
+        return known, ()
+    shown = f"'{missing[0]}'" if len(missing) == 1 else f"'{missing[0]}' and {len(missing) - 1} more"
+    return known, (f"no range in closed form for {shown} of {len(tensors)} tensors: measured on samples",)

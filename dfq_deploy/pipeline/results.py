@@ -1,0 +1,269 @@
+"""Write the results: model, encodings, samples, comparison, report."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import onnx_ir as ir
+
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import DfqError
+from dfq_deploy.files.atomic import atomic_folder
+from dfq_deploy.graph.large_models import message_bytes
+from dfq_deploy.graph.loading import load_notes
+from dfq_deploy.graph.passes.static_shapes import fix_batch
+from dfq_deploy.graph.query import parameter_count
+from dfq_deploy.plugins.contracts import BuildingExporter, Calibrator, Exporter, ImplicitExporter
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.progress import SILENT, Clock, Progress
+from dfq_deploy.quantization.encode import measure_ranges
+from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.quantization.ranges import float_tensors
+from dfq_deploy.samples.batches import split_held_out
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.targets.target import Target
+
+__all__ = ["Calibration", "Outcome", "finish"]
+
+SHOWN_SAMPLES = 32
+"""How many held-out samples the per-tensor table looks at."""
+
+
+INTEGER_FILE = "model.integer.onnx"
+
+
+FILES = {
+    "model.qdq.onnx": "the quantized model, for ONNX Runtime",
+    "model.qdq.onnx.data": "its weights, which one file cannot hold: keep it beside the model",
+    INTEGER_FILE: "the same for bytes: pixels from 0 to 255 in, integers out where the runtime writes them",
+    f"{INTEGER_FILE}.data": "the weights of the one for bytes",
+    "model.ort": "the same in ONNX Runtime's own format, for phones",
+    "required_operators_and_types.config": "what a build of ONNX Runtime needs for it: --include_ops_by_config",
+    "model.integer.ort": "the one for bytes in ONNX Runtime's own format",
+    "model.integer.required_operators_and_types.config": "what a build of ONNX Runtime needs for that",
+    "model_ctx.onnx": "the same compiled for Qualcomm's NPU",
+    "model.integer_ctx.onnx": "the one for bytes compiled for Qualcomm's NPU",
+    "model.engine": "the same built by TensorRT for this kind of GPU",
+    "calibration.cache": "the scale of every tensor of the float model, for TensorRT 10: trtexec --int8 --calib",
+    "encodings.json": "scale and zero point of every quantized tensor",
+    "samples.npz": "the samples that it was calibrated with; --data takes them again",
+    "samples.png": "what they look like",
+    "report.json": "all figures",
+    "report.html": "the same, to be looked at",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """What :func:`dfq_deploy.calibrate` made.
+
+    Args:
+        samples: what it calibrated with and checked on.
+        encodings: by tensor name, weights included.
+        report: figures and warnings as plain JSON (its keys: :mod:`dfq_deploy.report.writing`).
+        model_path: the quantized file; None where no output folder was given.
+        files: everything that was written.
+    """
+
+    samples: Samples
+    encodings: Mapping[str, Encoding]
+    report: Mapping[str, Any]
+    model_path: Path | None = None
+    files: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What the steps before the export have found.
+
+    Args:
+        source: the model as it was given; ``prepared``: folded, lowered and refined.
+        held_out: samples that no step has used.
+        choices: calibrator and refinements, for the report.
+        warnings: sentences for the user; what loading says (:func:`dfq_deploy.graph.loading.load_notes`) is shown
+            apart from them.
+        batch: of the file where the target takes no open one.
+        integer_io: write the model that takes bytes too.
+        calibrator: what measured the ranges; it measures those of all tensors of ``source`` where a runtime takes
+            them. None where the float model is no longer what is exported.
+    """
+
+    source: ir.Model
+    prepared: ir.Model
+    target: Target
+    placement: Placement
+    encodings: Mapping[str, Encoding]
+    samples: Samples
+    held_out: Samples
+    choices: Mapping[str, Any]
+    seed: int
+    preprocess: Preprocess | None
+    warnings: tuple[str, ...]
+    batch: int = 1
+    calibrator: Calibrator | None = None
+    integer_io: bool = False
+
+
+def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progress: Progress = SILENT) -> Calibration:
+    """Export, check on the held-out samples, report.
+
+    Args:
+        name: of the model, for the report.
+        output: the folder to fill; None leaves nothing behind but what is returned.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    if output is None:
+        with TemporaryDirectory() as folder:
+            report, _ = _write(outcome, name, Path(folder), clock, progress)
+        return Calibration(outcome.samples, outcome.encodings, report)
+    with atomic_folder(output) as folder:
+        report, written = _write(outcome, name, folder, clock, progress)
+    files = tuple(output / file for file in written)
+    return Calibration(outcome.samples, outcome.encodings, report, output / "model.qdq.onnx", files)
+
+
+def _write(
+    outcome: Outcome, name: str, folder: Path, clock: Clock, progress: Progress
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    from dfq_deploy.report.writing import write_report
+    from dfq_deploy.samples.contact_sheet import contact_sheet
+
+    exporter: Exporter = find_plugin("exporters", outcome.target.exporter)()
+    path = folder / "model.qdq.onnx"
+    outcome = _closed(outcome)
+    exporter.export(outcome.prepared, outcome.encodings, path)
+    said = [*exporter.notes(outcome.prepared, outcome.encodings), *_hand_on_ranges(outcome, exporter, folder, progress)]
+    if outcome.integer_io:
+        said += _write_integers(outcome, exporter, path)
+    if isinstance(exporter, BuildingExporter):
+        said += exporter.build(path, replace(outcome.held_out, labels=None), progress)[1]
+    outcome = replace(outcome, warnings=(*outcome.warnings, *said))
+    outcome.samples.save(folder / "samples.npz")
+    contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
+    entries = {name: encoding.to_json() for name, encoding in outcome.encodings.items()}
+    (folder / "encodings.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    clock.lap("export")
+    report = _figures(outcome, name, path, progress)
+    if outcome.integer_io:
+        report["integer_io"] = _compared(outcome, path.with_name(INTEGER_FILE), progress)
+    clock.lap("check")
+    report["seconds"] = clock.seconds
+    report["files"] = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
+    write_report(report, folder)
+    return report, tuple(sorted(file.name for file in folder.iterdir()))
+
+
+def _write_integers(outcome: Outcome, exporter: Exporter, path: Path) -> tuple[str, ...]:
+    """Write the QDQ file at ``path`` once more, for bytes in and integers out; what stays float."""
+    from dfq_deploy.graph.loading import load_quantized
+    from dfq_deploy.quantization.integer_io import integer_io
+
+    model = load_quantized(path)
+    said = integer_io(model, outcome.preprocess)
+    exporter.export(model, {}, path.with_name(INTEGER_FILE))
+    return said
+
+
+def _compared(outcome: Outcome, path: Path, progress: Progress) -> dict[str, Any]:
+    """The file for bytes against the float model."""
+    from dfq_deploy.evaluation.compare import compare
+
+    return compare(outcome.source, path, replace(outcome.held_out, labels=None), progress).to_json()
+
+
+def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress: Progress) -> tuple[str, ...]:
+    """Write the range of every tensor of the float model, where the exporter has a file for them.
+
+    Returns:
+        why that cannot be done (a mask of infinities among the tensors, say): nothing else depends on it.
+    """
+    if not isinstance(exporter, ImplicitExporter) or outcome.calibrator is None:
+        return ()
+    types = dict.fromkeys(float_tensors(outcome.source), outcome.target.activation)
+    used, _ = split_held_out(outcome.samples)
+    try:
+        ranges = measure_ranges(outcome.source, types, outcome.calibrator, used, outcome.preprocess, progress)
+        exporter.write_ranges(ranges, folder)
+    except DfqError as problem:
+        return (f"the ranges of the float model were not written: {problem}",)
+    return ()
+
+
+def _closed(outcome: Outcome) -> Outcome:
+    """The model as the target takes it: after calibration, which wants large batches, and before any exporter.
+
+    What is computed from sizes is constant then, and some of its tensors are gone with their encodings.
+    """
+    if not outcome.target.static_shapes:
+        return outcome
+    model = outcome.prepared.clone()
+    fix_batch(model, outcome.batch)
+    left = {value.name for node in model.graph for value in node.outputs}
+    left |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
+    encodings = {name: encoding for name, encoding in outcome.encodings.items() if name in left}
+    return replace(outcome, prepared=model, encodings=encodings)
+
+
+def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dict[str, Any]:
+    from dfq_deploy import __version__
+    from dfq_deploy.evaluation.compare import compare
+    from dfq_deploy.evaluation.tensors import tensor_distances
+    from dfq_deploy.graph.file_info import stored_bytes
+    from dfq_deploy.runtime.runner import Runner
+
+    samples, held = outcome.samples, replace(outcome.held_out, labels=None)
+    distances = tensor_distances(outcome.prepared, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
+    per_tensor = {entry.name: entry.to_json() for entry in distances}
+    comparison = compare(outcome.source, Runner(path, name="the quantized model"), held, progress)
+    notes = load_notes(outcome.source)
+    return {
+        "version": __version__,
+        "model": {
+            "name": name,
+            "file_bytes": message_bytes(outcome.source),
+            "parameters": parameter_count(outcome.source.graph.initializers.values()),
+        },
+        "quantized": {"name": path.name, "file_bytes": stored_bytes(path)},
+        "target": {"name": outcome.target.name, "runtime": outcome.target.runtime},
+        "samples": {
+            "method": samples.method or "data",
+            "count": len(samples),
+            "held_out": len(held),
+            "seed": outcome.seed,
+            "preprocess": None
+            if outcome.preprocess is None
+            else {"mean": list(outcome.preprocess.mean), "std": list(outcome.preprocess.std)},
+            "figures": dict(samples.figures),
+        },
+        "calibration": dict(outcome.choices),
+        "comparison": comparison.to_json(),
+        "tensors": [
+            _tensor(name, entry, name in outcome.placement.weights) | per_tensor.get(name, {})
+            for name, entry in outcome.encodings.items()
+        ],
+        "left_float": [
+            {"name": node, "operator": operator, "reason": reason}
+            for node, operator, reason in outcome.placement.left_float
+        ],
+        "notes": list(notes),
+        "warnings": [*(said for said in outcome.warnings if said not in notes), *comparison.warnings],
+    }
+
+
+def _tensor(name: str, encoding: Encoding, is_weight: bool) -> dict[str, Any]:
+    span = encoding.range
+    scales = encoding.scale.reshape(-1)
+    return {
+        "name": name,
+        "kind": "weight" if is_weight else "activation",
+        "type": str(encoding.qtype),
+        "low": span.low,
+        "high": span.high,
+        "scale": float(scales[0]) if scales.size == 1 else [float(scales.min()), float(scales.max())],
+    }

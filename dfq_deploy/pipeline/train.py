@@ -1,0 +1,99 @@
+"""Train the student of a prepared model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import onnx_ir as ir
+
+from dfq_deploy.pipeline.fit import CalibrationPlan
+from dfq_deploy.plugins.contracts import Source
+from dfq_deploy.progress import SILENT, Clock, Progress
+from dfq_deploy.qat.distributed import Processes
+from dfq_deploy.qat.recipe import Recipe
+from dfq_deploy.qat.setup import make_trainer
+from dfq_deploy.qat.student import QuantizedStudent
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import Quantized, encode, prepare
+from dfq_deploy.refinement.registry import refine_encodings, refine_weights
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.twin.teacher import teacher_of
+
+__all__ = ["Learned", "Run", "train"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One run of a training, beside its recipe.
+
+    Args:
+        source: draws a part of each batch anew; None where the samples are all there is.
+        processes: that train together.
+        state: of a training that was interrupted.
+        keep: is handed the state now and then.
+    """
+
+    source: Source | None = None
+    processes: Processes = field(default_factory=Processes)
+    state: Mapping[str, Any] | None = None
+    keep: Callable[[Mapping[str, Any]], None] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Learned:
+    """A trained student.
+
+    Args:
+        quantized: its weights, biases and encodings.
+        student: itself.
+        steps: that it has learned for.
+        agreement: with the teacher on the held-out samples: percent of equal classes, or dB.
+        warnings: sentences on what was left out.
+    """
+
+    quantized: Quantized
+    student: QuantizedStudent
+    steps: int
+    agreement: float
+    warnings: tuple[str, ...]
+
+
+def train(
+    source: ir.Model,
+    used: Samples,
+    held: Samples,
+    plan: CalibrationPlan,
+    bits: Bits,
+    recipe: Recipe,
+    run: Run,
+    clock: Clock,
+    progress: Progress = SILENT,
+) -> Learned:
+    """Train a quantized student of ``source``, which stays as it is.
+
+    Args:
+        used, held: samples to train on, and to look at.
+        plan: what the student's start is calibrated like.
+        clock: gets the laps ``ranges``, ``refinement`` and ``training``.
+    """
+    refiners = plan.refiners(bits)
+    optional, device = plan.optional(refiners), plan.device
+    ready = prepare(source, plan.target, bits)
+    skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=progress)
+    start = encode(ready, plan.calibrator, used, plan.preprocess, progress)
+    clock.lap("ranges")
+    # The teacher is made of the float weights, before the student's start changes them.
+    teacher = teacher_of(ready.model, used.extra, device)
+    start, left_out = refine_encodings(
+        start, refiners, used, optional=optional, seed=plan.seed, device=device, progress=progress
+    )
+    clock.lap("refinement")
+    training = make_trainer(start, teacher, used, held, recipe, run.source, run.processes, plan.seed, device)
+    if run.state is not None:
+        training.restore(run.state)
+    agreement = training.run(run.keep, progress)
+    clock.lap("training")
+    training.student.write_back(start.prepared.model)
+    warnings = (*start.warnings, *skipped, *left_out)
+    quantized = replace(start, encodings=training.student.encodings())
+    return Learned(quantized, training.student, training.total, agreement, warnings)

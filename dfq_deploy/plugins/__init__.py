@@ -1,0 +1,8 @@
+"""The plug-in contract: what a method, a calibrator and an exporter are, and how they are found.
+
+============= =========================================================================
+``contracts`` The plug-in contract: the Protocols Synthesizer, Calibrator and Exporter.
+``options``   Checks of options and teachers that synthesis methods share.
+``registry``  Find plug-ins by name through entry points.
+============= =========================================================================
+"""

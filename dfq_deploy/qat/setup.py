@@ -1,0 +1,96 @@
+"""Build student, teacher, loss and batches from a prepared model."""
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from dfq_deploy.graph.query import score_count
+from dfq_deploy.plugins.contracts import Source
+from dfq_deploy.qat.batches import Batches, DrawnBatches, FixedBatches
+from dfq_deploy.qat.distillation import DistillationLoss
+from dfq_deploy.qat.distributed import Processes
+from dfq_deploy.qat.recipe import Recipe
+from dfq_deploy.qat.student import QuantizedStudent
+from dfq_deploy.qat.trainer import Trainer
+from dfq_deploy.quantization.encode import Quantized
+from dfq_deploy.samples.batches import as_twin_input
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.twin import Twin
+
+__all__ = ["make_distillation_loss", "make_trainer"]
+
+
+def make_trainer(
+    quantized: Quantized,
+    teacher: Twin,
+    used: Samples,
+    held: Samples,
+    recipe: Recipe,
+    source: Source | None,
+    processes: Processes,
+    seed: int,
+    device: str,
+) -> Trainer:
+    """A training that has not begun.
+
+    Args:
+        quantized: where the student starts.
+        teacher: the float network.
+        used, held: samples to train on, and to look at.
+        source: draws a part of each batch anew; None where the samples are all there is.
+        processes: that train together.
+    """
+    prepared = quantized.prepared
+    model = prepared.model
+    student = QuantizedStudent(
+        model,
+        prepared.placement,
+        quantized.encodings,
+        integer_bias=not prepared.target.float_bias,
+        extra=used.extra,
+        device=device,
+    )
+    processes.level(student)
+    fixed = FixedBatches(
+        torch.from_numpy(as_twin_input(model, used)),
+        _soft(used, score_count(model)),
+        recipe.batch,
+        recipe.augmentation,
+        seed,
+        device,
+        (processes.rank, processes.count),
+    )
+    fresh = round(recipe.fresh * fixed.size)
+    batches: Batches = fixed if source is None else DrawnBatches(source, fixed, fresh, recipe.adapt_every)
+    return Trainer(
+        student,
+        teacher,
+        make_distillation_loss(model, student, recipe),
+        recipe,
+        batches,
+        torch.from_numpy(as_twin_input(model, held)).to(device),
+        recipe.total(len(used), processes.count),
+        processes,
+    )
+
+
+def make_distillation_loss(model: ir.Model, student: QuantizedStudent, recipe: Recipe) -> DistillationLoss:
+    """The loss for ``model``: class scores where its first output is one row of them, else all float outputs."""
+    names = student.twin.output_names
+    floats = {value.name for value in model.graph.outputs if value.dtype in (ir.DataType.FLOAT, None)}
+    return DistillationLoss(
+        recipe.distillation,
+        names[0] if score_count(model) is not None else None,
+        tuple(name for name in names if name in floats),
+        student.joints(),
+    )
+
+
+def _soft(samples: Samples, classes: int | None) -> Tensor | None:
+    """Soft labels (N, K); classes become ones."""
+    if samples.labels is None or classes is None:
+        return None
+    labels = torch.from_numpy(samples.labels)
+    if labels.ndim == 1:
+        return torch.nn.functional.one_hot(labels.long(), classes).float() if int(labels.max()) < classes else None
+    return labels.float() if labels.shape[1] == classes else None

@@ -1,0 +1,192 @@
+"""Bit widths such as ``w4a8``, and the integer type that each tensor gets."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from dfq_deploy.encodings import QuantType
+from dfq_deploy.errors import TargetError
+from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.query import constant_of, weighted_nodes
+from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.samples.batches import tensors_of_known_range
+
+__all__ = ["Bits", "Budget", "bits_of", "edge_layers", "only_scales", "with_bits"]
+
+WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+
+
+WIDE = (*WIDTHS, 16)
+"""Activations may also have 16 bits."""
+
+
+@dataclass(frozen=True)
+class Bits:
+    """Bit widths of all layers, the first and the last one included.
+
+    The network's input has at least 8 bits (a camera delivers bytes), and so has what no layer multiplies, such as the
+    branches of a residual sum: their few integers cost no product. A tensor that both read is rounded again for the
+    layer (:func:`fork`). A convolution with a single weight for each channel, which a BatchNormalization that cannot be
+    folded becomes, is no layer in this sense and has 8 bits too. Outputs stay in float where the target has them so.
+
+    Args:
+        weights: 2 to 8.
+        activations: 2 to 8, or 16.
+        edge: width of the weights and of the inputs of the first and the last layer, where it is larger; None
+            treats them like all others.
+        layers: name of a weighted node -> its own widths (weights, activations), before all of these.
+    """
+
+    weights: int = 8
+    activations: int = 8
+    edge: int | None = None
+    layers: Mapping[str, tuple[int, int]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.weights not in WIDTHS:
+            raise TargetError(f"bits: weights of {self.weights} bits are not to be had; choose 2 to 8")
+        if self.activations not in WIDE:
+            raise TargetError(f"bits: activations of {self.activations} bits are not to be had; choose 2 to 8, or 16")
+        if self.edge is not None and self.edge not in WIDTHS:
+            raise TargetError(f"bits: edge layers of {self.edge} bits are not to be had; choose 2 to 8")
+
+    @classmethod
+    def parse(cls, text: str, edge: int | None = None) -> "Bits":
+        """Read ``w4a4``: the bits of weights and of activations.
+
+        Raises:
+            TargetError: it is no such text, or a width is not to be had.
+        """
+        found = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
+        if found is None:
+            raise TargetError(f"bits: '{text}' is not of the form w4a8 (bits of weights, bits of activations)")
+        return cls(int(found[1]), int(found[2]), edge)
+
+    def __str__(self) -> str:
+        edge = "" if self.edge is None else f", first and last layer {self.edge}"
+        mixed = f", {len(self.layers)} layers of their own" if self.layers else ""
+        return f"w{self.weights}a{self.activations}{edge}{mixed}"
+
+    @property
+    def fewest(self) -> int:
+        """The fewest bits that any layer has."""
+        own = [bits for pair in (self.layers or {}).values() for bits in pair]
+        return min(self.weights, self.activations, *own)
+
+    def of_layer(self, node: ir.Node, edges: set[ir.Node]) -> tuple[int, int]:
+        """Bits of the weight and of the input of one weighted node."""
+        name = node.name or ""
+        if self.layers and name in self.layers:
+            return self.layers[name]
+        raised = self.edge if self.edge is not None and node in edges else 0
+        return max(self.weights, raised), max(self.activations, raised)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What weights of different widths may cost together: exactly one of the two.
+
+    Args:
+        size: largest size of the weights, as a part of what they take in float32 (8 bits are 0.25).
+        drop: largest percentage of the samples whose class may change.
+    """
+
+    size: float | None = None
+    drop: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.size is None) == (self.drop is None):
+            raise TargetError("bits: auto needs either a size (e.g. 18%) or a drop (e.g. 1.0), and not both")
+        if self.size is not None and not 0 < self.size <= 1:
+            raise TargetError(f"bits: a size of {self.size:g} is no part of the whole; give 0.18 or 18%, say")
+        if self.drop is not None and not 0 <= self.drop <= 100:
+            raise TargetError(f"bits: a drop of {self.drop:g} is no percentage")
+
+
+def bits_of(
+    bits: "str | Bits | None", edge: int | None = None, size: float | None = None, drop: float | None = None
+) -> "Bits | Budget":
+    """What the options of a calibration say: widths, or a budget for widths that are still to be found.
+
+    Raises:
+        TargetError: they contradict each other, or are not to be had.
+    """
+    if bits == "auto" or (bits is None and (size, drop) != (None, None)):
+        if edge is not None:
+            raise TargetError("bits: auto finds the widths of the first and the last layer too; leave edge bits out")
+        return Budget(size, drop)
+    if (size, drop) != (None, None):
+        raise TargetError(f"bits: {bits} leaves no choice that a size or a drop could limit; give auto")
+    return Bits.parse(bits, edge) if isinstance(bits, str) else bits or Bits(edge=edge)
+
+
+def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
+    """``placement`` with the types of ``bits``: the target's signs and symmetries, other widths.
+
+    Weights and what a convolution or a matrix product reads have the widths of ``bits``; the rest has at least 8.
+    Where layers of different widths read one tensor, or several tensors share one encoding, the largest rules.
+    """
+    edges = edge_layers([node for node in weighted_nodes(model) if node.graph is model.graph])
+    weights: dict[str, int] = {}
+    activations: dict[str, int] = {}
+    rest = max(8, bits.activations)
+    for node in (node for node in model.graph if node.op_type in WEIGHTED_OPS):
+        wide, deep = (8, rest) if only_scales(node) else bits.of_layer(node, edges)
+        for value in node.inputs[:2]:
+            name = None if value is None else value.name
+            if value is None or name is None:
+                continue
+            if constant_of(value) is not None and name in placement.weights:
+                weights[name] = max(wide, weights.get(name, 0))
+            elif name in placement.activations:
+                activations[name] = max(deep, activations.get(name, 0))
+    for name in tensors_of_known_range(model) & placement.activations.keys():
+        activations[name] = rest
+    for group in placement.shared:
+        largest = max(activations.get(name, 0) for name in group)
+        activations.update(dict.fromkeys(group, largest or rest))
+    return replace(
+        placement,
+        activations={
+            name: _resized(qtype, activations.get(name, rest)) for name, qtype in placement.activations.items()
+        },
+        weights={
+            name: (_resized(qtype, weights.get(name, bits.weights)), axis)
+            for name, (qtype, axis) in placement.weights.items()
+        },
+    )
+
+
+def only_scales(node: ir.Node) -> bool:
+    """True of a convolution that multiplies each channel by a number of its own."""
+    value = node.inputs[1]
+    weight = None if node.op_type != "Conv" or value is None else constant_of(value)
+    return weight is not None and weight.size == weight.shape.numpy()[0] == node.attributes.get_int("group", 1) > 1
+
+
+def _resized(qtype: QuantType, bits: int) -> QuantType:
+    return replace(qtype, bits=bits)
+
+
+def edge_layers(weighted: list[ir.Node]) -> set[ir.Node]:
+    """The weighted nodes that no other one stands before, or behind."""
+    known = set(weighted)
+    return {
+        node for node in weighted if not _reached(node, known, forward=True) or not _reached(node, known, forward=False)
+    }
+
+
+def _reached(start: ir.Node, wanted: set[ir.Node], *, forward: bool) -> bool:
+    seen: set[ir.Node] = set()
+    waiting = [start]
+    while waiting:
+        node = waiting.pop()
+        for near in node.successors() if forward else node.predecessors():
+            if near in wanted:
+                return True
+            if near not in seen:
+                seen.add(near)
+                waiting.append(near)
+    return False

@@ -1,0 +1,168 @@
+"""Prepare a float model for a target and turn ranges into encodings."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import onnx_ir as ir
+
+from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
+from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.plugins.contracts import Calibrator, Student
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.quantization.bit_widths import Bits, with_bits
+from dfq_deploy.quantization.lowering import lower
+from dfq_deploy.quantization.narrow_copies import give_narrow_layers_copies
+from dfq_deploy.quantization.placement.detection_heads import separate_detection_heads
+from dfq_deploy.quantization.placement.place import Placement, encodings_of_weights, place, unify
+from dfq_deploy.quantization.weights import best_bounds
+from dfq_deploy.samples.batches import SampleBatches, tensors_of_known_range
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.targets.target import Target
+
+if TYPE_CHECKING:
+    from dfq_deploy.plugins.contracts import SynthesisRequest
+
+__all__ = ["HEADROOM", "Prepared", "Quantized", "encode", "headroom_of", "measure_ranges", "prepare", "student_maker"]
+
+HEADROOM = 1.2
+"""How much wider than measured the ranges of synthesized samples are made.
+
+Their features have the mean and the variance of real ones, but thinner tails: on resnet20_kd the largest
+values behind the last block reach 0.6 to 0.8 of those of real images. Clipping what is missing costs more
+than the resolution that the headroom takes. Chosen on CIFAR-10 training images (benchmarks/headroom.py).
+Below 8 bits resolution is dearer than tails, and ranges stay as measured.
+"""
+
+STUDENT_SAMPLES = 64
+"""Procedural images from which the ranges of a first student come."""
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A copy of the model, folded and lowered for a target, and what is to be quantized in it.
+
+    Args:
+        model: its weights and biases are what refinements and fine-tuning change in place.
+        target, bits: what it was prepared for.
+        placement: which tensors get Q and DQ, with their integer types.
+    """
+
+    model: ir.Model
+    target: Target
+    bits: Bits
+    placement: Placement
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized:
+    """A prepared model with the encoding of every tensor that is quantized.
+
+    Args:
+        encodings: by tensor name, weights included.
+        warnings: sentences on what was kept in float.
+    """
+
+    prepared: Prepared
+    encodings: dict[str, Encoding]
+    warnings: tuple[str, ...] = ()
+
+
+def prepare(source: ir.Model, target: Target, bits: Bits | None = None) -> Prepared:
+    """A copy of ``source``, BatchNormalization folded, what ``target`` has no kernel for lowered; and its placement."""
+    model = source.clone()
+    fold_batch_normalization(model)
+    lower(model, target)
+    bits = bits or Bits()
+    give_narrow_layers_copies(model, bits)
+    return Prepared(model, target, bits, with_bits(place(model, target), model, bits))
+
+
+def encode(
+    prepared: Prepared,
+    calibrator: Calibrator,
+    samples: Samples,
+    preprocess: Preprocess | None = None,
+    progress: Progress = SILENT,
+    known: Mapping[str, Range] | None = None,
+) -> Quantized:
+    """Measure ranges on ``samples`` and turn them and the weights into encodings.
+
+    Heads that one scale would break are kept apart (:mod:`dfq_deploy.quantization.placement.detection_heads`), so the
+    placement may change.
+
+    Args:
+        known: ranges by tensor name that need no measuring.
+    """
+    model, bits = prepared.model, prepared.bits
+    types = prepared.placement.activations
+    measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
+    placement, kept_apart = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
+    if kept_apart:
+        placement = with_bits(placement, model, bits)
+    ranges = unify(measured, placement)
+    encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
+    encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
+    return Quantized(Prepared(model, prepared.target, bits, placement), encodings, kept_apart)
+
+
+def headroom_of(bits: int, samples: Samples) -> float:
+    """The factor for measured ranges: :data:`HEADROOM` for synthesized samples at 8 bits and more, else 1."""
+    return HEADROOM if samples.method and bits >= 8 else 1.0
+
+
+def measure_ranges(
+    model: ir.Model,
+    types: Mapping[str, QuantType],
+    calibrator: Calibrator,
+    samples: Samples,
+    preprocess: Preprocess | None = None,
+    progress: Progress = SILENT,
+    known: Mapping[str, Range] | None = None,
+) -> dict[str, Range]:
+    """Measured ranges with headroom, but for known ones: the input's is, where the preprocessing is.
+
+    Args:
+        types: by name, the tensors of ``model`` to measure.
+        known: ranges by tensor name that need no measuring.
+    """
+    known = known or {}
+    unknown = {name: qtype for name, qtype in types.items() if name not in known}
+    measured = calibrator.ranges(model, unknown, SampleBatches(model, samples), progress) if unknown else {}
+    found = {name: known[name] for name in types if name in known}
+    for tensor, span in measured.items():
+        headroom = headroom_of(types[tensor].bits, samples)
+        found[tensor] = Range(span.low * headroom, span.high * headroom)
+    if preprocess is not None:
+        shape = samples.images.shape[1:]
+        channels = shape[-1] if is_channels_last(model) else shape[0]
+        found |= {
+            name: preprocess.range_for(channels, types[name]) for name in tensors_of_known_range(model) & found.keys()
+        }
+    return found
+
+
+def student_maker(
+    source: ir.Model, target: Target, bits: Bits | None
+) -> "Callable[[SynthesisRequest, ExtraInputs], Student]":
+    """What makes the quantized network for methods that search for samples on which it differs from the teacher.
+
+    No samples are there yet, so its ranges are those of procedural images.
+    """
+
+    def make(request: "SynthesisRequest", extra: ExtraInputs) -> Student:
+        from dfq_deploy.quantization.fake_quant import student_function
+
+        images = find_plugin("synthesizers", "procedural")().synthesize([], replace(request, count=STUDENT_SAMPLES))
+        rows = {name: array[:1].repeat(STUDENT_SAMPLES, 0) for name, array in extra.items()}
+        turned = is_channels_last(source)
+        samples = replace(images, images=images.images.transpose(0, 2, 3, 1) if turned else images.images, extra=rows)
+        quantized = encode(
+            prepare(source, target, bits), find_plugin("calibrators", "minmax")(), samples, request.preprocess
+        )
+        return student_function(quantized.prepared.model, quantized.encodings, extra, request.device)
+
+    return make

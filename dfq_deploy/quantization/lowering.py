@@ -1,0 +1,148 @@
+"""Rewrite operators that lack integer kernels into ones that have them."""
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.graph.editing import Names, drop_unused_initializers
+from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.query import batch_normalizations, constant_of
+from dfq_deploy.graph.traversal import weighted_after
+from dfq_deploy.targets.target import Target
+
+__all__ = ["lower"]
+
+Floats = NDArray[np.float64]
+
+
+def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
+    """Rewrite, in place, nodes that would cost ``target`` speed or accuracy where they stand.
+
+    Rules, each applied only where the target has integer kernels for the result: (1) a BatchNormalization that was not
+    folded becomes the 1x1 depthwise Conv that it is: in integers, with the Relu after it, it costs less than the way to
+    float and back, and one scale for each channel holds its factors exactly (not where activations stay float between
+    weighted operators, as for TensorRT); (2) ReduceMean over height and width
+    becomes GlobalAveragePool; (3) a 1x1 Conv of one pixel that no weighted node follows (a classifier's last layer)
+    becomes Gemm, whose kernel writes float: logits then need no range; (4) where only the inputs of weighted operators
+    are quantized, an output that both an activation and a weighted operator or Add read goes to the latter through an
+    Identity, so that no Q and DQ come between the activation and what it is folded into. The result of a rewritten node
+    keeps its name.
+
+    Returns:
+        the names of the nodes that were rewritten, rule by rule.
+    """
+    names = Names(model.graph)
+    done = []
+    for node in batch_normalizations(model) if "Conv" in target.quantized_ops and target.style != "inputs" else []:
+        done += [node.name] if _to_depthwise(model.graph, node, target, names) else []
+    for node in list(model.graph) if "GlobalAveragePool" in target.quantized_ops else []:
+        done += [node.name] if _to_pool(model.graph, node, names) else []
+    for node in list(model.graph) if "Gemm" in target.quantized_ops & target.float_output_ops else []:
+        done += [node.name] if _to_gemm(model.graph, node, names) else []
+    for node in list(model.graph) if target.style == "inputs" else []:
+        done += [node.name] if _fork(model.graph, node, target, names) else []
+    drop_unused_initializers(model.graph)
+    return tuple(name or "" for name in done)
+
+
+def _shape(value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
+    return None if value is None or value.shape is None else list(value.shape)
+
+
+def _to_depthwise(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
+    shape = _shape(node.inputs[0])
+    constants = [constant_of(value) for value in node.inputs[1:5]]
+    if shape is None or len(shape) != 4 or None in constants or node.attributes.get_int("training_mode", 0) != 0:
+        return False
+    if node.graph is not graph or node.outputs[0].dtype != ir.DataType.FLOAT or not _feeds_integers(node, target):
+        return False
+    scale, shift, mean, variance = (c.numpy().astype(np.float64) for c in constants if c is not None)
+    factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
+    weight = _initializer(graph, names.fresh(f"{node.name}_weight"), factor.reshape(-1, 1, 1, 1))
+    bias = _initializer(graph, names.fresh(f"{node.name}_bias"), shift - mean * factor)
+    conv = ir.node("Conv", [node.inputs[0], weight, bias], {"group": len(factor), "kernel_shape": [1, 1]})
+    _replace(graph, node, [conv], names)
+    return True
+
+
+def _feeds_integers(node: ir.Node, target: Target) -> bool:
+    """True if an operator with an integer kernel reads the output, or what a Relu or Clip makes of it."""
+    readers = [use.node for use in node.outputs[0].uses()]
+    for reader in list(readers):
+        if reader.op_type in target.fused_activations:
+            readers += [use.node for use in reader.outputs[0].uses()]
+    return any(reader.op_type in target.quantized_ops | target.passing_ops for reader in readers)
+
+
+def _to_pool(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
+    shape = _shape(node.inputs[0]) if node.op_type == "ReduceMean" else None
+    if shape is None or len(shape) != 4 or node.outputs[0].dtype != ir.DataType.FLOAT:
+        return False
+    axes = node.attributes.get_ints("axes")
+    if axes is None and len(node.inputs) > 1:
+        constant = constant_of(node.inputs[1])
+        axes = None if constant is None else constant.numpy().tolist()
+    if axes is None or sorted(axis % 4 for axis in axes) != [2, 3]:
+        return False
+    steps = [ir.node("GlobalAveragePool", [node.inputs[0]])]
+    if not node.attributes.get_int("keepdims", 1):
+        steps.append(ir.node("Flatten", [steps[0].outputs[0]], {"axis": 1}))
+    _replace(graph, node, steps, names)
+    return True
+
+
+def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
+    shape = _shape(node.inputs[0]) if node.op_type == "Conv" else None
+    weight = constant_of(node.inputs[1]) if node.op_type == "Conv" else None
+    if shape is None or shape[2:] != [1, 1] or weight is None or weight.dtype != ir.DataType.FLOAT:
+        return False
+    groups, pads = node.attributes.get_int("group", 1), node.attributes.get_ints("pads", ())
+    if groups != 1 or any(pads or ()) or weight.shape.numpy()[2:] != (1, 1) or weighted_after(node):
+        return False
+    bias = [value for value in node.inputs[2:3] if value is not None]
+    if any(constant_of(value) is None for value in bias):
+        return False
+    matrix = _initializer(graph, names.fresh(f"{node.inputs[1].name}_matrix"), weight.numpy()[:, :, 0, 0])  # type: ignore[union-attr]
+    axes = _initializer(graph, names.fresh(f"{node.name}_axes"), np.array([2, 3]), np.int64)
+    flatten = ir.node("Flatten", [node.inputs[0]], {"axis": 1})
+    gemm = ir.node("Gemm", [flatten.outputs[0], matrix, *bias], {"transB": 1})
+    _replace(graph, node, [flatten, gemm, ir.node("Unsqueeze", [gemm.outputs[0], axes])], names)
+    return True
+
+
+def _fork(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
+    if node.op_type not in WEIGHTED_OPS:
+        return False
+    value = node.outputs[0]
+    uses = [use for use in value.uses() if use.node.op_type in WEIGHTED_OPS or use.node.op_type == "Add"]
+    if not uses or all(use.node.op_type not in target.fused_activations for use in value.uses()):
+        return False
+    identity = ir.node("Identity", [value], name=names.fresh(f"{node.name}_Identity"))
+    branch = identity.outputs[0]
+    branch.name, branch.type, branch.shape = names.fresh(f"{value.name}_branch"), value.type, value.shape
+    graph.insert_after(node, [identity])
+    for use in uses:
+        use.node.replace_input_with(use.idx, branch)
+    return True
+
+
+def _initializer(graph: ir.Graph, name: str, array: NDArray, dtype: type = np.float32) -> ir.Value:  # type: ignore[type-arg]
+    tensor = ir.tensor(array.astype(dtype), name=name)
+    kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+    value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def _replace(graph: ir.Graph, node: ir.Node, steps: list[ir.Node], names: Names) -> None:
+    """Put ``steps`` where ``node`` stands; the last one's output takes its output's name, type and readers."""
+    old, new = node.outputs[0], steps[-1].outputs[0]
+    for step in steps:
+        step.name = names.fresh(f"{node.name}_{step.op_type}")
+        step.outputs[0].name = names.fresh(f"{step.name}_output")
+        step.outputs[0].type = old.type
+    graph.insert_before(node, steps)
+    name, new.shape = old.name, old.shape
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    old.name, new.name = None, name

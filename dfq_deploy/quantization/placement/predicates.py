@@ -1,0 +1,226 @@
+"""Whether a node can be quantized, and which of its tensors share an encoding.
+
+:func:`dfq_deploy.quantization.placement.place.place` lists them.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.query import constant_of, name_of, weight_axis
+from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, limits_behind
+from dfq_deploy.targets.target import Target
+
+__all__ = [
+    "activation_inputs",
+    "is_gemv",
+    "narrow",
+    "obstacle",
+    "quantization_point",
+    "quantized_values",
+    "shared_groups",
+]
+
+
+def activation_inputs(node: ir.Node) -> list[ir.Value]:
+    """What a weighted node reads besides its weight and bias; the values that another one computes with or moves."""
+    count = {"Conv": 1, "Gemm": 1, "MatMul": 2, "Add": 2, "Mul": 2, "Concat": len(node.inputs)}.get(node.op_type, 1)
+    values = [value for value in node.inputs[:count] if value is not None]
+    return values[:1] if node.op_type == "MatMul" and constant_of(values[1]) is not None else values
+
+
+NARROWS = "dfq_deploy.narrows"
+"""Marks an Identity in its ``meta``, which no file holds."""
+
+
+def narrow(node: ir.Node) -> None:
+    """Let the Identity ``node`` lead to layers with fewer bits: what it writes has an encoding of its own."""
+    node.meta[NARROWS] = True
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype in (ir.DataType.FLOAT, None) and constant_of(value) is None
+
+
+def obstacle(node: ir.Node, target: Target) -> str | None:
+    """Why a weighted node cannot be quantized; None where it can."""
+    if node.op_type not in target.quantized_ops or (target.skips_gemv and is_gemv(node)):
+        kind = "matrix-vector product" if node.op_type in target.quantized_ops else node.op_type
+        return f"{target.runtime} has no integer {kind}"
+    weight = constant_of(node.inputs[1])
+    if weight is None and node.op_type != "MatMul":
+        return f"its weight '{name_of(node.inputs[1])}' is computed, not a constant"
+    if weight is not None and weight.dtype != ir.DataType.FLOAT:
+        return f"its weight '{name_of(node.inputs[1])}' is {weight.dtype}, not FLOAT"
+    for value in activation_inputs(node):
+        if not _is_float(value):
+            return f"its input '{name_of(value)}' is {'a constant' if constant_of(value) is not None else value.dtype}"
+        pool = _unreliable_source(value, target)
+        if pool is not None:
+            return f"{target.runtime} would run {pool.op_type} '{pool.name}' before it in integers, and gets it wrong"
+    return _bias_obstacle(node, weight, target)
+
+
+def is_gemv(node: ir.Node) -> bool:
+    """True for a MatMul whose result has one row or one column."""
+    shape = node.outputs[0].shape if node.op_type == "MatMul" else None
+    return shape is not None and len(shape) > 1 and any(dim == 1 for dim in list(shape)[-2:])
+
+
+def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
+    """The AveragePool that ``value`` comes from, perhaps moved, if its integer kernel must not be used.
+
+    ONNX Runtime 1.31 fuses every AveragePool between DQ and Q; its integer kernel divides wrongly where ceil_mode meets
+    count_include_pad, and has no dilations: the session then refuses the whole model.
+    """
+    seen: set[ir.Node] = set()
+    waiting = [value.producer()] if "AveragePool" in target.quantized_ops else []
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if _is_unreliable(node):
+            return node
+        if node.op_type in target.passing_ops:
+            waiting += [moved.producer() for moved in activation_inputs(node)]
+    return None
+
+
+def _is_unreliable(node: ir.Node) -> bool:
+    ceil = node.attributes.get_int("ceil_mode", 0) != 0 and node.attributes.get_int("count_include_pad", 0) != 0
+    dilated = any(step != 1 for step in node.attributes.get_ints("dilations", ()) or ())
+    return node.op_type == "AveragePool" and (ceil or dilated)
+
+
+def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None, target: Target) -> str | None:
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    if value is None or weight is None or target.float_bias:
+        return None
+    bias = constant_of(value)
+    if bias is None:
+        return f"its bias '{name_of(value)}' is computed, not a constant"
+    if node.op_type == "Gemm":
+        axis = weight_axis(node)
+        if bias.shape.numpy() not in ((weight.shape.numpy()[axis],), (1, weight.shape.numpy()[axis])):
+            return f"its bias '{name_of(value)}' of shape {bias.shape} is not one value for each output"
+        for factor in ("alpha", "beta"):
+            if node.attributes.get_float(factor, 1.0) != 1.0:
+                return f"its bias cannot be int32 with {factor}={node.attributes.get_float(factor, 1.0):g}"
+    return None
+
+
+def quantization_point(value: ir.Value, target: Target) -> ir.Value:
+    """Where the output of an integer kernel is quantized: after the Relu or Clip that is its only reader, if any."""
+    if len(value.uses()) != 1 or value.is_graph_output():
+        return value
+    node: ir.Node = next(iter(value.uses())).node
+    if node.op_type not in target.fused_activations or node.inputs[0] is not value:
+        return value
+    limits = limits_behind(node)
+    return value if limits is None else node.outputs[0]
+
+
+def _follows(node: ir.Node, target: Target) -> bool:
+    """True if rule 3 or 4 can apply to ``node``: its kernel has an integer form for these inputs."""
+    if node.op_type in WEIGHTED_OPS or node.op_type not in target.quantized_ops | target.passing_ops:
+        return False
+    if NARROWS in node.meta:
+        return False
+    inputs = activation_inputs(node)
+    if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):
+        return False
+    condition = _CONDITIONS.get(node.op_type)
+    if condition is not None and not condition(node):
+        return False
+    return node.op_type == "Split" or all(not value.uses() for value in node.outputs[1:])
+
+
+def _pads_with_zero(node: ir.Node) -> bool:
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    constant = constant_of(value)
+    return value is None or (constant is not None and not np.any(constant.numpy()))
+
+
+def _is_nearest(node: ir.Node) -> bool:
+    return node.attributes.get_string("mode", "nearest") == "nearest"
+
+
+_CONDITIONS: dict[str, Callable[[ir.Node], bool]] = {
+    "AveragePool": lambda node: not _is_unreliable(node),
+    "Pad": _pads_with_zero,
+    "Resize": _is_nearest,
+}
+"""What is asked of a node beyond its operator."""
+
+
+def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:
+    """Where the outputs of a node of rule 3 or 4 are quantized."""
+    if node.op_type == "Split":
+        return list(node.outputs)
+    return [node.outputs[0] if node.op_type in target.passing_ops else quantization_point(node.outputs[0], target)]
+
+
+def quantized_values(
+    nodes: Sequence[ir.Node], heads: set[ir.Node], target: Target, apart: Collection[str] = ()
+) -> set[ir.Value]:
+    """The activations that are quantized; ``heads`` are the weighted nodes that are.
+
+    Args:
+        apart: names of nodes that stay float where they join tensors, or write float where nothing quantized follows.
+    """
+    wanted = {value for node in heads for value in activation_inputs(node)}
+    followers = [node for node in nodes if _follows(node, target) and node.name not in apart]
+    for node in reversed(followers):
+        if not wanted.isdisjoint(_outputs(node, target)):
+            wanted.update(activation_inputs(node))
+    quantized = {value for node in heads for value in activation_inputs(node)}
+    for node in heads:
+        written = quantization_point(node.outputs[0], target)
+        if written in wanted or (node.op_type not in target.float_output_ops and node.name not in apart):
+            quantized.add(written)
+    size = -1
+    while size != len(quantized):
+        size = len(quantized)
+        for node in followers:
+            inputs, outputs = activation_inputs(node), _outputs(node, target)
+            if quantized.issuperset(inputs) and not wanted.isdisjoint(outputs):
+                quantized.update(outputs)
+            elif node.op_type in target.passing_ops and not quantized.isdisjoint(outputs):
+                quantized.update(inputs, outputs)
+    return quantized
+
+
+def shared_groups(
+    graph: ir.Graph,
+    quantized: set[ir.Value],
+    limits: dict[ir.Value, Limits],
+    target: Target,
+    apart: Collection[str] = (),
+) -> tuple[frozenset[str], ...]:
+    """Groups of one encoding; hands the limits of a moved tensor on to the moved one (in ``limits``).
+
+    Where only the inputs of weighted operators are quantized, encodings are symmetric and limits cost nothing: what is
+    quantized of a moving operator's tensors shares one.
+    """
+    groups: dict[ir.Value, set[ir.Value]] = {value: {value} for value in quantized}
+    for node in graph:
+        if node.op_type not in target.passing_ops or not _follows(node, target) or node.name in apart:
+            continue
+        values = [*activation_inputs(node), *_outputs(node, target)]
+        if target.style == "inputs":
+            values = [value for value in values if value in quantized]
+        elif not quantized.issuperset(values):
+            continue
+        else:
+            bounds = {limits.get(value, UNBOUNDED) for value in activation_inputs(node)}
+            if len(bounds) > 1:
+                continue
+            if bounds != {UNBOUNDED}:
+                limits.update(dict.fromkeys(_outputs(node, target), *bounds))
+        union = set().union(*(groups[value] for value in values))
+        groups.update(dict.fromkeys(union, union))
+    names = {frozenset(name_of(value) for value in group) for group in groups.values() if len(group) > 1}
+    return tuple(sorted(names, key=sorted))

@@ -1,0 +1,137 @@
+"""Find the interval beyond which the readers of a tensor saturate.
+
+A hard swish turns everything below -3 into 0. Integers for values of -20 would be spent on nothing.
+"""
+
+from collections.abc import Collection
+from math import inf
+
+import onnx_ir as ir
+
+from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits
+
+__all__ = ["saturations"]
+
+MARGIN = 1 / 16
+"""Of the distance from zero, which every encoding holds exactly: half a step of a range up to 30 times as wide."""
+
+DEPTH = 8
+"""Operators that are followed: a hard swish of any exporter, with a scale and a shift before it, has fewer."""
+
+
+def saturations(values: Collection[ir.Value]) -> dict[str, Limits]:
+    """For each of ``values`` that some reader saturates: the interval beyond which no reader tells a difference.
+
+    Rules: (1) Relu, Clip, HardSigmoid and HardSwish saturate where their definitions say; (2) a scale and a shift by
+    one constant (Mul, Div, Add, Sub) before them move those points; (3) a product of a value with its own gate (Clip or
+    HardSigmoid, which is zero below some point, however it is scaled after) is zero below that point: a hard swish as
+    exporters write it; (4) what several nodes read matters wherever it matters to one of them, and what leaves the
+    graph matters everywhere.
+
+    A margin is left, since an encoding moves by up to half a step when its zero point is rounded: where it ended inside
+    of -3, a hard swish would turn all that is clipped into the same small number instead of zero.
+    """
+    found = {name_of(value): _matters(value, DEPTH) for value in values}
+    return {
+        name: (low - MARGIN * abs(low), high + MARGIN * abs(high))
+        for name, (low, high) in found.items()
+        if (low, high) != UNBOUNDED
+    }
+
+
+def _matters(value: ir.Value, depth: int) -> Limits:
+    """The interval within which ``value`` matters to its readers."""
+    readers = [use.node for use in value.uses()]
+    if value.is_graph_output() or not readers or depth == 0:
+        return UNBOUNDED
+    gate = _gate_of(value, readers)
+    if gate is not None:
+        return gate
+    spans = [_of_reader(value, reader, depth) for reader in readers]
+    return min(low for low, _ in spans), max(high for _, high in spans)
+
+
+def _of_reader(value: ir.Value, node: ir.Node, depth: int) -> Limits:
+    if node.inputs[0] is value and node.op_type in ("Relu", "Clip", "HardSigmoid", "HardSwish"):
+        return _definition(node)
+    step = _affine(value, node)
+    if step is None:
+        return UNBOUNDED
+    scale, shift = step
+    ends = [(end - shift) / scale for end in _matters(node.outputs[0], depth - 1)]
+    return min(ends), max(ends)
+
+
+def _definition(node: ir.Node) -> Limits:
+    if node.op_type == "Clip":
+        bounds = [_scalar(value) for value in (*node.inputs[1:3], None, None)[:2]]
+        computed = any(
+            value is not None and bound is None for value, bound in zip(node.inputs[1:3], bounds, strict=False)
+        )
+        low, high = (-inf if bounds[0] is None else bounds[0]), (inf if bounds[1] is None else bounds[1])
+        return UNBOUNDED if computed or low > high else (low, high)
+    if node.op_type == "HardSigmoid":
+        alpha, beta = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
+        return (-beta / alpha, (1 - beta) / alpha) if alpha > 0 else UNBOUNDED
+    return (-3.0, inf) if node.op_type == "HardSwish" else (0.0, inf)
+
+
+def _affine(value: ir.Value, node: ir.Node) -> tuple[float, float] | None:
+    """Scale and shift of a node that computes ``scale * value + shift`` with one constant; None for any other."""
+    if node.op_type not in ("Mul", "Div", "Add", "Sub") or len(node.inputs) != 2:
+        return None
+    first = node.inputs[0] is value
+    constant = _scalar(node.inputs[1 if first else 0])
+    if constant is None or node.inputs[0] is node.inputs[1]:
+        return None
+    if node.op_type in ("Add", "Sub"):
+        sign = -1.0 if node.op_type == "Sub" else 1.0
+        return (1.0, sign * constant) if first else (sign, constant)
+    if constant == 0 or (node.op_type == "Div" and not first):
+        return None
+    return (constant, 0.0) if node.op_type == "Mul" else (1 / constant, 0.0)
+
+
+def _gate_of(value: ir.Value, readers: list[ir.Node]) -> Limits | None:
+    """Rule 3: ``value`` is read by a gate and by the product with it, and by nothing else."""
+    if len(readers) != 2:
+        return None
+    for product, gate in (readers, readers[::-1]):
+        if product.op_type != "Mul" or len(product.inputs) != 2:
+            continue
+        other = product.inputs[1 if product.inputs[0] is value else 0]
+        low = _zero_below(value, gate, other)
+        if low is not None:
+            return (low, inf)
+    return None
+
+
+def _zero_below(value: ir.Value, node: ir.Node, wanted: ir.Value | None) -> float | None:
+    """The point below which the gate that starts at ``node`` and ends in ``wanted`` is zero."""
+    scale, shift, seen, low = 1.0, 0.0, value, None
+    for _ in range(DEPTH):
+        step = _affine(seen, node)
+        if step is not None and low is None:
+            scale, shift = scale * step[0], shift * step[0] + step[1]
+        elif node.op_type in ("Clip", "HardSigmoid") and low is None and _is_zero_at_the_least(node) and scale > 0:
+            low = (_definition(node)[0] - shift) / scale
+        elif step is None or step[1] != 0 or low is None:
+            return None
+        seen = node.outputs[0]
+        if seen is wanted:
+            return low
+        readers = [use.node for use in seen.uses()]
+        if len(readers) != 1 or seen.is_graph_output():
+            return None
+        node = readers[0]
+    return None
+
+
+def _is_zero_at_the_least(node: ir.Node) -> bool:
+    return node.op_type == "HardSigmoid" or _definition(node)[0] == 0
+
+
+def _scalar(value: ir.Value | None) -> float | None:
+    constant = constant_of(value)
+    return float(constant.numpy().reshape(-1)[0]) if constant is not None and constant.size == 1 else None

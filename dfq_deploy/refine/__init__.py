@@ -1,1 +1,0 @@
-"""Collect the effect of quantization and take it back out, from samples alone."""

@@ -1,0 +1,14 @@
+"""Improve a quantized model after calibration: equalization, learned rounding, bias correction, mixed precision.
+
+============================ =====================================================================
+``adaround``                 Learned rounding of weights (AdaRound).
+``bias_correction``          Bias correction: remove the mean shift of each channel.
+``blocks``                   Split a network into blocks for reconstruction.
+``cross_layer_equalization`` Cross-layer equalization: neighboring layers trade scale.
+``mean_correction``          Keep channel means while a block is learned.
+``mixed_precision``          Mixed precision: choose the bit width of each weight within a budget.
+``more_samples``             Add augmented and procedural images where few samples are given.
+``reconstruction``           Block-wise reconstruction: learn roundings and steps.
+``registry``                 Refinements by name, in their order.
+============================ =====================================================================
+"""

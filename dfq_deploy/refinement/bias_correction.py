@@ -1,0 +1,119 @@
+"""Bias correction: remove the mean shift of each channel.
+
+Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv
+1906.04721), section 4.2, in its empirical form, on samples instead of real images. Each correction is
+measured with all earlier ones in place, in one run of the student.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.graph.inputs import ExtraInputs, feeds_for, main_input_value
+from dfq_deploy.graph.passes.open_batch import open_batch
+from dfq_deploy.graph.passes.own_biases import CHANNEL_AXIS, give_own_biases
+from dfq_deploy.graph.query import constant_of
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.quantization.fake_quant import fake_quantizers
+from dfq_deploy.twin import Hook, Twin
+
+__all__ = ["correct_biases"]
+
+MEMORY = 2**31
+"""Bytes that a run may take, where a layer's features are up to 64 times as large as the image."""
+
+
+@torch.no_grad()
+def correct_biases(
+    model: ir.Model,
+    encodings: Mapping[str, Encoding],
+    images: NDArray[np.float32],
+    *,
+    extra: ExtraInputs | None = None,
+    device: str = "cpu",
+    progress: Progress = SILENT,
+) -> dict[str, float]:
+    """Shift the biases of ``model``, in place, by what quantization shifts the means of their channels.
+
+    Convolutions that have no bias are given one.
+
+    Args:
+        model: with BatchNormalization folded.
+        encodings: of activations and weights, by tensor name.
+        images: float32 (N, C, H, W); as many as fit into memory go through the network in one batch.
+        extra: the model's other inputs, (N, ...) each.
+        device: a torch device.
+
+    Returns:
+        for each corrected output tensor, the largest shift in units of that tensor's standard deviation.
+    """
+    corrected = give_own_biases(model)
+    count = max(1, MEMORY // (images[0].nbytes * 64))
+    rows = {name: array[:count] for name, array in (extra or {}).items()}
+    progress.start("bias correction", 2)
+    twin = Twin.from_model(_with_open_batch(model)).to(device)
+    fed = feeds_for(model, images[:count], rows)
+    feeds = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in fed.items()}
+    wanted: dict[str, tuple[Tensor, Tensor]] = {}
+    twin.run(feeds, hooks={name: _recording(name, node, wanted) for name, node in corrected.items()})
+    progress.advance()
+    shifts: dict[str, Tensor] = {}
+    hooks = fake_quantizers(encodings, device)
+    for name, node in corrected.items():
+        hooks[name] = _correcting(name, node, wanted, shifts, hooks.get(name))
+    twin.run(feeds, hooks=hooks)
+    progress.advance()
+    for name, node in corrected.items():
+        bias = node.inputs[2]
+        assert bias is not None
+        tensor = constant_of(bias)
+        assert tensor is not None
+        values = tensor.numpy()
+        bias.const_value = ir.tensor((values + shifts[name].cpu().numpy()).astype(values.dtype), name=bias.name)
+    return {name: float((shift.abs() / wanted[name][1]).max()) for name, shift in shifts.items()}
+
+
+def _with_open_batch(model: ir.Model) -> ir.Model:
+    """``model``, or where its batch is fixed a copy that takes all samples at once if the graph lets it."""
+    main = main_input_value(model)
+    batch = main.shape[0] if main.shape is not None and len(main.shape) else None
+    if not isinstance(batch, int):
+        return model
+    copy = model.clone()
+    open_batch(copy, batch)
+    return copy
+
+
+def _axes(node: ir.Node, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes to average over, and the shape in which a (channels,) vector is added."""
+    channel = CHANNEL_AXIS[node.op_type] % ndim
+    shape = [1] * ndim
+    shape[channel] = -1
+    return tuple(axis for axis in range(ndim) if axis != channel), tuple(shape)
+
+
+def _recording(name: str, node: ir.Node, wanted: dict[str, tuple[Tensor, Tensor]]) -> Hook:
+    def record(values: Tensor) -> Tensor:
+        axes, _ = _axes(node, values.ndim)
+        var, mean = torch.var_mean(values, axes, correction=0)
+        wanted[name] = (mean, var.sqrt().clamp_min(1e-12))
+        return values
+
+    return record
+
+
+def _correcting(
+    name: str, node: ir.Node, wanted: Mapping[str, tuple[Tensor, Tensor]], shifts: dict[str, Tensor], then: Hook | None
+) -> Hook:
+    def correct(values: Tensor) -> Tensor:
+        axes, shape = _axes(node, values.ndim)
+        shifts[name] = wanted[name][0] - values.mean(axes)
+        values = values + shifts[name].reshape(shape)
+        return values if then is None else then(values)
+
+    return correct

@@ -1,0 +1,182 @@
+"""Compute the activations of a float model, a few samples at a time.
+
+Nothing is kept: memory depends on the model and not on how many samples are fed, nor on how they are batched.
+"""
+
+from collections.abc import Collection, Generator, Iterable, Iterator, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.graph.inputs import Feeds, input_values, main_input_value
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.session import Session, expose_tensors
+
+__all__ = ["activations"]
+
+Tensors: TypeAlias = "dict[str, NDArray[Any]]"
+
+SLICE_ELEMENTS = 4_000_000
+"""Elements of all wanted tensors together in one run: 16 MB of float32, and two runs are in memory at a time."""
+
+_RUNTIME_ERRORS = (
+    ort_errors.EPFail,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+def activations(
+    model: ir.Model, names: Collection[str], batches: Iterable[Feeds], progress: Progress = SILENT
+) -> Generator[Tensors, None, None]:
+    """Yield the tensors ``names`` for all samples of ``batches``, in order, a slice of the samples at a time.
+
+    While the caller works on one slice, the next one is computed. A model whose batch size is fixed is fed slices
+    of that size; a last one that is shorter is filled up, and what belongs to the filling is cut off again.
+
+    Args:
+        model: is left as it is.
+        names: graph inputs, graph outputs or anything between; not initializers.
+        batches: each maps every input to an array; those as long as the image input are sliced together.
+        progress: counts samples.
+
+    Yields:
+        name -> array of shape (samples of this slice, ...), valid as long as the caller holds it.
+
+    Raises:
+        ModelError: the model lacks a tensor or ONNX Runtime cannot load it.
+        SamplesError: there is no sample, or the samples do not fit the model.
+    """
+    runner = _Runner(model, names)
+    first, rest = _first(batches, runner.batched_by)
+    rows = runner.batch or max(1, SLICE_ELEMENTS // max(1, runner.elements(first)))
+    total = _rows(first, runner.batched_by) * (len(batches) if isinstance(batches, Sized) else 0)
+    progress.start("calibrate", total)
+    with ThreadPoolExecutor(1) as ahead:
+        running: Future[Tensors] | None = None
+        count = 0
+        for feeds in chain([first], rest):
+            for part, part_rows in _slices(feeds, runner.batched_by, rows):
+                following = ahead.submit(runner.run, part, part_rows)
+                if running is not None:
+                    yield running.result()
+                    progress.advance(count)
+                running, count = following, part_rows
+        if running is not None:
+            yield running.result()
+            progress.advance(count)
+
+
+class _Runner:
+    """A session that computes the wanted tensors of one slice."""
+
+    def __init__(self, model: ir.Model, names: Collection[str]) -> None:
+        self._inputs = [value.name or "" for value in input_values(model)]
+        value = main_input_value(model)
+        self.batched_by = value.name or ""
+        dim = None if value.shape is None or not len(value.shape) else value.shape[0]
+        self.batch = dim if isinstance(dim, int) and dim > 0 else None
+        self._fed = [name for name in names if name in self._inputs]
+        self._computed = [name for name in names if name not in self._inputs]
+        self._session = _session(model, self._computed) if self._computed else None
+
+    def elements(self, feeds: Feeds) -> int:
+        """How many elements the wanted tensors have for each sample, found by running the first one."""
+        part, rows = next(_slices(feeds, self.batched_by, self.batch or 1))
+        return sum(tensor.size for tensor in self.run(part, rows).values())
+
+    def run(self, feeds: Feeds, rows: int) -> Tensors:
+        """The wanted tensors of one slice."""
+        self._check(feeds)
+        fill = 0 if self.batch is None else self.batch - rows
+        found: Tensors = {name: feeds[name] for name in self._fed}
+        if self._session is None:
+            return found
+        if fill:
+            feeds = {name: _filled(array, rows, fill) for name, array in feeds.items()}
+        try:
+            outputs = self._session.run(self._computed, dict(feeds))
+        except _RUNTIME_ERRORS as problem:
+            raise SamplesError(f"samples: ONNX Runtime cannot run the model on them ({_first_line(problem)})") from None
+        for name, output in zip(self._computed, outputs, strict=True):
+            found[name] = output[:rows] if fill and output.ndim and len(output) == self.batch else output
+        return found
+
+    def _check(self, feeds: Feeds) -> None:
+        if set(feeds) != set(self._inputs):
+            raise SamplesError(
+                f"samples: fed {', '.join(sorted(feeds)) or 'nothing'}, but the model's inputs are "
+                f"{', '.join(self._inputs)}"
+            )
+
+
+def _session(model: ir.Model, names: Collection[str]) -> Session:
+    values = {value.name for node in model.graph for value in node.outputs}
+    missing = [name for name in names if name not in values]
+    if missing:
+        constant = missing[0] in model.graph.initializers
+        raise ModelError(
+            f"tensor '{missing[0]}' is "
+            + ("an initializer: its range is read from its values" if constant else "not in the model's main graph")
+            + "; leave it out"
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # A thread that spins between runs takes the core from those that count.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    try:
+        # Only what is asked for: what nothing asked for needs is not computed.
+        return Session(expose_tensors(model, names), options, ["CPUExecutionProvider"])
+    except _RUNTIME_ERRORS as problem:
+        raise ModelError(f"ONNX Runtime cannot load the model ({_first_line(problem)}); export it again") from None
+
+
+def _rows(feeds: Feeds, batched_by: str) -> int:
+    array = feeds.get(batched_by)
+    if array is None or array.ndim == 0:
+        raise SamplesError(f"samples: no batch for input '{batched_by}'; fed {', '.join(sorted(feeds)) or 'nothing'}")
+    return len(array)
+
+
+def _first(batches: Iterable[Feeds], batched_by: str) -> tuple[Feeds, Iterator[Feeds]]:
+    rest = iter(batches)
+    for feeds in rest:
+        if _rows(feeds, batched_by):
+            return feeds, rest
+    raise SamplesError("samples: none to calibrate with; at least one is needed")
+
+
+def _slices(feeds: Feeds, batched_by: str, rows: int) -> Iterator[tuple[Feeds, int]]:
+    count = _rows(feeds, batched_by)
+    for start in range(0, count, rows):
+        stop = min(start + rows, count)
+        whole = start == 0 and stop == count
+        yield (
+            {
+                name: array[start:stop] if not whole and array.ndim and len(array) == count else array
+                for name, array in feeds.items()
+            },
+            stop - start,
+        )
+
+
+def _filled(array: NDArray[Any], rows: int, fill: int) -> NDArray[Any]:
+    if array.ndim == 0 or len(array) != rows:
+        return array
+    return np.concatenate([array, np.repeat(array[-1:], fill, axis=0)])
+
+
+def _first_line(problem: Exception) -> str:
+    lines = str(problem).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(problem).__name__

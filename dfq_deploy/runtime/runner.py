@@ -1,0 +1,191 @@
+"""Run a model on any number of samples."""
+
+from collections.abc import Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds
+from dfq_deploy.runtime.integer_io import IntegerTranslation
+from dfq_deploy.runtime.session import Session
+from dfq_deploy.samples.samples import Samples
+
+__all__ = ["Output", "Runnable", "Runner", "slices"]
+
+Runnable: TypeAlias = str | PathLike[str] | bytes | ir.Model
+"""A model file, a serialized model, or one in memory of any size."""
+
+Output: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
+"""An array (N, ...), a row for each sample; where the first axis is not the batch, what each run gave, as a whole."""
+
+DTYPES = {
+    **{f"tensor({name})": name for name in ("float16", "int8", "int16", "int32", "int64", "bool")},
+    **{f"tensor({name})": name for name in ("uint8", "uint16", "uint32", "uint64")},
+    **{"tensor(float)": "float32", "tensor(double)": "float64"},
+}
+"""ONNX Runtime's name of an element type -> NumPy's."""
+
+SLICE_BYTES = 2**25
+"""A slice of inputs is no larger than this, so that activations stay small too."""
+
+LARGEST_SLICE = 64
+
+
+class Runner:
+    """One model in ONNX Runtime, fed with float32 samples in slices of whatever batch it takes.
+
+    Args:
+        model: file, bytes, or a model in memory.
+        name: what errors call it; the file's path where not given.
+        device: ``cpu``, or ``cuda[:N]`` where ONNX Runtime has its provider; ``auto`` is ``cpu``.
+        quiet_threads: let idle threads sleep instead of spin; latencies of two sessions in one process
+            can only be compared so.
+
+    Raises:
+        ModelError: it is missing, ONNX Runtime refuses it, or it has an input that numbers cannot feed, or none.
+    """
+
+    def __init__(
+        self, model: Runnable, *, name: str | None = None, device: str = "auto", quiet_threads: bool = False
+    ) -> None:
+        self.name = name or ("the model" if isinstance(model, bytes | ir.Model) else str(model))
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if quiet_threads:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if not isinstance(model, bytes | ir.Model):
+            model = str(model)
+            if not Path(model).is_file():
+                raise ModelError(f"{self.name}: no such file; give the path of an .onnx file")
+        try:
+            self.session = Session(model, options, _providers(device))
+        except ModelError:
+            raise
+        except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own
+            raise ModelError(
+                f"{self.name}: ONNX Runtime cannot load it ({_reason(problem)}); check that it is an ONNX model"
+            ) from None
+        inputs = self.session.get_inputs()
+        if not inputs or any(entry.type not in DTYPES for entry in inputs):
+            listed = ", ".join(f"{entry.name}: {entry.type}" for entry in inputs) or "none"
+            raise ModelError(f"{self.name}: a model whose inputs are numbers is needed (inputs: {listed})")
+        self._translation = IntegerTranslation.of(self.session.get_modelmeta().custom_metadata_map)
+        self.ports = [
+            ModelInput(
+                entry.name,
+                "float32" if entry.name in self._translation.inputs else DTYPES[entry.type],
+                _dimensions(entry.shape),
+            )
+            for entry in inputs
+        ]
+        main = main_input(self.ports)
+        self.output_names: tuple[str, ...] = tuple(entry.name for entry in self.session.get_outputs())
+        self.open_outputs = {
+            entry.name
+            for entry in self.session.get_outputs()
+            if not entry.shape or not all(isinstance(dim, int) for dim in entry.shape[1:])
+        }
+        self.batch = main.shape[0] if main.shape else None
+        self.shape = main.shape[1:] if main.shape else None
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise a SamplesError where samples of ``shape`` do not fit the model."""
+        fits = self.shape is None or (
+            len(shape) == len(self.shape)
+            and all(mine is None or mine == yours for mine, yours in zip(self.shape, shape, strict=True))
+        )
+        if not fits:
+            shown = ", ".join("?" if dim is None else str(dim) for dim in self.shape or ())
+            raise SamplesError(f"{self.name}: takes samples of shape ({shown}); these have {shape}")
+
+    def run(self, samples: Samples) -> list[Output]:
+        """Outputs for ``samples``, in one batch or in as many as a fixed batch calls for.
+
+        Returns:
+            for each output an array (N, ...); where its first axis is not the batch, or its size depends on the
+            sample, as a detector's after suppression does, what each run gave.
+
+        Raises:
+            ModelError: ONNX Runtime fails on them, or an output holds NaN or infinity.
+            SamplesError: there is nothing for an input.
+        """
+        parts, counts = [], []
+        for part, count in self.batches(samples):
+            outputs = [np.asarray(output) for output in self.feed(part)]
+            for name, output in zip(self.output_names, outputs, strict=True):
+                self._refuse(name, output)
+            parts.append(outputs)
+            counts.append((len(part), count))
+        return [_joined(column, counts) for column in zip(*parts, strict=True)]
+
+    def batches(self, samples: Samples) -> Iterator[tuple[Samples, int]]:
+        """``samples`` in batches that the model takes, and how many of each batch are real.
+
+        A fixed batch is filled up by repeating the last sample.
+        """
+        step = self.batch or len(samples)
+        for start in range(0, len(samples), step):
+            index = np.arange(start, start + step if self.batch else len(samples))
+            count = min(len(samples) - start, step)
+            yield samples.part(np.minimum(index, len(samples) - 1)), count
+
+    def feed(self, batch: Samples) -> list[NDArray[Any]]:
+        """The outputs for one batch, as ONNX Runtime gives them; a file of integers is fed and read in its own scales.
+
+        Raises:
+            ModelError: ONNX Runtime fails on it.
+            SamplesError: there is nothing for an input.
+        """
+        feeds = self._translation.to_integers(make_feeds(self.ports, batch.images, batch.extra))
+        try:
+            outputs: list[NDArray[Any]] = self.session.run(None, feeds)
+        except Exception as problem:  # as above
+            raise ModelError(f"{self.name}: ONNX Runtime fails on it ({_reason(problem)})") from None
+        return self._translation.to_floats(self.output_names, outputs)
+
+    def _refuse(self, name: str, output: NDArray[Any]) -> None:
+        if output.dtype.kind in "fiub" and not np.isfinite(output).all():
+            raise ModelError(f"{self.name}: output '{name}' is NaN or infinite on these samples; it cannot be compared")
+
+
+def _joined(arrays: Sequence[NDArray[Any]], counts: Sequence[tuple[int, int]]) -> Output:
+    """One array where each run gave a row for each of its samples; ``counts``: its samples, and how many are real."""
+    rows = all(array.ndim and len(array) == fed for array, (fed, _) in zip(arrays, counts, strict=True))
+    if not rows or len({array.shape[1:] for array in arrays}) > 1:
+        return tuple(arrays)
+    return np.concatenate([array[:real] for array, (_, real) in zip(arrays, counts, strict=True)])
+
+
+def slices(images: NDArray[np.float32], size: int = SLICE_BYTES) -> Iterator[slice]:
+    """Consecutive slices of ``images`` of at most ``size`` bytes, so that memory stays flat."""
+    step = int(np.clip(size // max(1, images[0].nbytes), 1, LARGEST_SLICE))
+    return (slice(start, start + step) for start in range(0, len(images), step))
+
+
+def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
+    if not device.startswith("cuda"):
+        return ["CPUExecutionProvider"]
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        raise ModelError(
+            f"device '{device}': this ONNX Runtime has no CUDA; install onnxruntime-gpu or use --device cpu"
+        )
+    return [("CUDAExecutionProvider", {"device_id": device.partition(":")[2] or "0"}), "CPUExecutionProvider"]
+
+
+def _dimensions(shape: object) -> tuple[int | None, ...] | None:
+    """The shape with None where it is open; None where nothing is known."""
+    if not isinstance(shape, list):
+        return None
+    return tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in shape)
+
+
+def _reason(problem: Exception) -> str:
+    """ONNX Runtime's message without its prefix and code, on one line."""
+    text = " ".join(str(problem).split())
+    return text.rsplit("] : ", maxsplit=1)[-1].split(" : ", maxsplit=2)[-1].rstrip(".")[:300]

@@ -1,0 +1,43 @@
+"""Describe the figures of a sample set in words."""
+
+from collections.abc import Mapping
+
+__all__ = ["caption", "readable"]
+
+
+def readable(figures: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Figures as a few lines, (what, in words); those that are not known here follow under their own names."""
+    left = dict(figures)
+    rows = []
+    if "statistics_distance" in left:
+        rows.append(("statistics", f"{left.pop('statistics_distance'):.3g} from the training data's (0 is a match)"))
+    if "class_coverage" in left:
+        seen, share = left.pop("classes_seen"), left.pop("class_coverage")
+        low, high = (100 * left.pop(f"class_share_{end}") for end in ("smallest", "largest"))
+        rows.append(("classes", f"{seen:.0f} of {seen / share:.0f} appear, each in {low:.3g} to {high:.3g} %"))
+    if "confidence" in left:
+        rows.append(("confidence", f"{left.pop('confidence'):.3g}, the mean probability of the class answered"))
+    if "diversity" in left:
+        rows.append(("diversity", f"{left.pop('diversity'):.3g}, the mean distance of two in features, in norms"))
+    if "label_hit" in left:
+        rows.append(("labels", f"{100 * left.pop('label_hit'):.3g} % get the class of their label"))
+    if "verifier_agreement" in left:
+        hit = f", {100 * left.pop('verifier_hit'):.3g} % that of their label" if "verifier_hit" in left else ""
+        agreement = 100 * left.pop("verifier_agreement")
+        rows.append(("verifier", f"{agreement:.3g} % get the same class from the second network{hit}"))
+    return [*rows, *((name.replace("_", " "), f"{value:.4g}") for name, value in left.items())]
+
+
+def caption(figures: Mapping[str, float]) -> str:
+    """Figures on one line, for a picture; empty where there are none."""
+    parts = []
+    if "statistics_distance" in figures:
+        parts.append(f"statistics {figures['statistics_distance']:.3g} off")
+    if "class_coverage" in figures:
+        parts.append(
+            f"{figures['classes_seen']:.0f} of {figures['classes_seen'] / figures['class_coverage']:.0f} classes"
+        )
+    parts += [f"{name} {figures[name]:.3g}" for name in ("confidence", "diversity") if name in figures]
+    if "verifier_agreement" in figures:
+        parts.append(f"verifier agrees on {100 * figures['verifier_agreement']:.3g} %")
+    return ", ".join(parts)

@@ -1,0 +1,94 @@
+"""Preprocessing: ``(pixel / 255 - mean) / std``, channel by channel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.errors import SamplesError
+
+__all__ = ["PREPROCESSES", "Preprocess"]
+
+WIDENED = np.linspace(1, 1.02, 21)
+"""Factors for a range whose own integers fit the pixels badly."""
+
+WORTH = 0.5
+"""The part of the squared error that has to be left for a wider range to be taken."""
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """A normalisation of pixels.
+
+    Args:
+        mean, std: per channel, in units of pixel / 255; one value serves all channels.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s)")
+        if min(self.std) <= 0 or not np.isfinite([*self.mean, *self.std]).all():
+            raise ValueError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
+
+    def bounds(self, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The model's input for a black and for a white pixel: two float32 (channels,).
+
+        Raises:
+            SamplesError: the number of means is neither 1 nor ``channels``.
+        """
+        if len(self.mean) not in (1, channels):
+            raise SamplesError(
+                f"preprocess has {len(self.mean)} channels and the model's input has {channels}; "
+                "give one mean and std, or one for each channel"
+            )
+        mean, std = (np.resize(np.asarray(v, np.float64), channels) for v in (self.mean, self.std))
+        return (-mean / std).astype(np.float32), ((1 - mean) / std).astype(np.float32)
+
+    def range(self, channels: int) -> Range:
+        """The range of the model's input over all channels: known, not measured."""
+        low, high = self.bounds(channels)
+        return Range(float(low.min()), float(high.max()))
+
+    def range_for(self, channels: int, qtype: QuantType) -> Range:
+        """The range, widened by up to 2 % where the values of pixels lie on the borders between its integers.
+
+        They do with the frequent normalisation to [-1, 1]: zero, which has an integer, lies halfway between two pixels,
+        so all of them lie halfway between two integers of the exact range. Each is then off by half a step, three times
+        the squared error of any other range, and runtimes that round halves differently compute different outputs.
+        """
+        exact = self.range(channels)
+        low, high = self.bounds(channels)
+        values = low + np.arange(256, dtype=np.float32)[:, None] / 255 * (high - low)
+        errors = np.empty(len(WIDENED))
+        for index, factor in enumerate(WIDENED):
+            encoding = Encoding.of_range(Range(exact.low * factor, exact.high * factor), qtype)
+            errors[index] = np.square(encoding.dequantize(encoding.quantize(values)) - values).mean()
+        best = int(errors.argmin())
+        factor = WIDENED[best] if errors[best] < WORTH * errors[0] else 1.0
+        return Range(exact.low * factor, exact.high * factor)
+
+    def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (N, H, W, C) to the model's float32 (N, C, H, W)."""
+        low, high = self.bounds(images.shape[-1])
+        scaled = images.astype(np.float32) / 255 * (high - low) + low
+        return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    def pixels(self, inputs: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """The model's float32 (N, C, H, W) back to uint8 (N, H, W, C), clipped."""
+        low, high = (b[:, None, None] for b in self.bounds(inputs.shape[1]))
+        scaled = np.clip((inputs - low) / (high - low), 0, 1) * 255
+        return np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+PREPROCESSES: dict[str, Preprocess] = {
+    "imagenet": Preprocess((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "cifar10": Preprocess((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "zero-one": Preprocess((0.0,), (1.0,)),
+    "minus-one-one": Preprocess((0.5,), (0.5,)),
+    "raw": Preprocess((0.0,), (1 / 255,)),
+}
+"""What ``--preprocess`` takes; ``raw`` means that the model wants 0..255."""

@@ -1,0 +1,128 @@
+"""The sample set and its .npz file."""
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.npyio import NpzFile
+from numpy.typing import NDArray
+
+from dfq_deploy.errors import SamplesError
+from dfq_deploy.files.arrays import allocate
+from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.graph.inputs import ExtraInputs
+
+__all__ = ["INPUT", "Samples"]
+
+INPUT = "input:"
+"""How the names of arrays begin in the file that belong to inputs beside the main one."""
+
+BLOCK = 256
+"""Samples that are looked at together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Inputs in the model's own input space.
+
+    Args:
+        images: float32 (N, C, H, W) or (N, H, W, C), the model's main input (any shape (N, ...) where it is no image;
+            integers stand as floats, and are fed in the input's own type).
+        labels: float32 (N, K) soft labels or int64 (N,) classes; None where there are none.
+        method: the synthesis method that made them; empty for real data.
+        figures: numbers that the maker wants to report, e.g. the distance of the statistics.
+        notes: sentences that the user should read, e.g. why another method than the one asked for was used.
+        extra: the model's other inputs by name, each (N, ...).
+    """
+
+    images: NDArray[np.float32]
+    labels: NDArray[np.float32] | NDArray[np.int64] | None = None
+    method: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    extra: ExtraInputs = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.images.ndim < 1 or len(self.images) == 0:
+            raise SamplesError(f"samples: the set is empty (shape {self.images.shape}); at least one is needed")
+        blocks = range(0, len(self.images), BLOCK)  # a set may be larger than memory
+        if not all(np.isfinite(self.images[first : first + BLOCK]).all() for first in blocks):
+            raise SamplesError("samples: NaN or infinity among the values; lower the learning rate or check the model")
+        if self.labels is not None and len(self.labels) != len(self.images):
+            raise SamplesError(f"samples: {len(self.labels)} labels for {len(self.images)} images")
+        for name, rows in self.extra.items():
+            if rows.ndim < 1 or len(rows) != len(self.images):
+                raise SamplesError(
+                    f"samples: input '{name}' of shape {rows.shape} for {len(self.images)} images; "
+                    "a row is needed for each"
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, index: slice | NDArray[Any]) -> "Samples":
+        """Some of them: a slice, indices or a mask."""
+        labels = None if self.labels is None else self.labels[index]
+        extra = {name: rows[index] for name, rows in self.extra.items()}
+        return replace(self, images=_taken(self.images, index), labels=labels, extra=extra)
+
+    def save(self, path: Path) -> None:
+        """Write ``images``, and where there are any ``labels``, ``method`` and ``input:NAME`` for each other input of
+        the model, as an uncompressed .npz; or ``images`` alone, where ``path`` ends in .npy, as ModelOpt's
+        ``--calibration_data_path`` takes them.
+
+        Raises:
+            SamplesError: an .npy cannot hold the other inputs.
+            OutputError: the file cannot be written.
+        """
+        if path.suffix == ".npy":
+            for name in self.extra:
+                raise SamplesError(f"{path}: an .npy holds one array, and there is input '{name}'; write an .npz")
+            with atomic_file(path) as partial, partial.open("wb") as stream:
+                np.save(stream, self.images, allow_pickle=False)
+            return
+        arrays: dict[str, NDArray[Any]] = {"images": self.images}
+        if self.labels is not None:
+            arrays["labels"] = self.labels
+        if self.method:
+            arrays["method"] = np.array(self.method)
+        arrays.update((f"{INPUT}{name}", rows) for name, rows in self.extra.items())
+        with atomic_file(path) as partial, partial.open("wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "Samples":
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            SamplesError: it cannot be read, or holds no float images.
+        """
+        try:
+            # Opened here, because np.load leaves the file open where the archive is broken.
+            with path.open("rb") as stream:
+                arrays = np.load(stream, allow_pickle=False)
+                if not isinstance(arrays, NpzFile):
+                    raise ValueError("a single array, not an archive of named ones")
+                images, labels = arrays["images"], arrays.get("labels")
+                method = str(arrays.get("method", ""))
+                extra = {name.removeprefix(INPUT): arrays[name] for name in arrays.files if name.startswith(INPUT)}
+            if images.dtype != np.float32:
+                raise ValueError(f"'images' are {images.dtype}, not float32")
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
+            raise SamplesError(f"{path}: not a samples file ({problem}); make one with dfq-deploy synthesize") from None
+        return cls(images, labels, method, extra=extra)
+
+
+def _taken(images: NDArray[np.float32], index: slice | NDArray[Any]) -> NDArray[np.float32]:
+    """``images[index]``; what is copied goes, block by block, to where there is room for it."""
+    if isinstance(index, slice):
+        return images[index]
+    chosen = np.flatnonzero(index) if index.dtype == np.bool_ else index
+    taken = allocate((len(chosen), *images.shape[1:]))
+    for first in range(0, len(chosen), BLOCK):
+        taken[first : first + BLOCK] = images[chosen[first : first + BLOCK]]
+    return taken

@@ -1,0 +1,40 @@
+"""Swing convolution (GENIE, Jeon et al., CVPR 2023)."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import torch
+from torch import Tensor
+
+from dfq_deploy.twin import Twin
+
+__all__ = ["swing", "swinging"]
+
+
+def swing(features: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    """Features (N, C, H, W) shifted by up to ``reach`` pixels along each axis, mirrored at the edge.
+
+    What a stride skips would otherwise get no gradient from the layers behind it (section 3.1).
+    """
+    reach = min(reach, features.shape[2] - 1, features.shape[3] - 1)
+    down, right = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
+    padded = torch.nn.functional.pad(features, (reach,) * 4, mode="reflect")
+    return padded[:, :, down : down + features.shape[2], right : right + features.shape[3]]
+
+
+def swinging(twin: Twin, reach: int, generator: torch.Generator) -> Twin:
+    """A copy of ``twin``, weights shared by value, in which every strided Conv over images sees swung features."""
+    changed = deepcopy(twin)
+    for step in twin.steps:
+        if step.op_type == "Conv" and len(step.strides) == 2 and max(step.strides) > 1:
+            changed.replace(step.name, _swung(step.operator, reach, generator))
+    return changed
+
+
+def _swung(
+    operator: Callable[..., Tensor | tuple[Tensor, ...]], reach: int, generator: torch.Generator
+) -> Callable[..., Tensor | tuple[Tensor, ...]]:
+    def run(features: Tensor, *rest: Tensor | None) -> Tensor | tuple[Tensor, ...]:
+        return operator(swing(features, reach, generator), *rest)
+
+    return run

@@ -1,0 +1,119 @@
+"""Data-free adversarial distillation (Choi et al., CVPR Workshops 2020).
+
+Data-free adversarial distillation: samples on which student and teacher differ most (Choi et al., CVPR Workshops
+2020, arXiv 2005.04136).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from dfq_deploy.errors import SamplesError
+from dfq_deploy.plugins.contracts import SynthesisRequest
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.synthesis.generators.losses import (
+    batch_entropy,
+    gaussian_divergence,
+    instance_entropy,
+    output_divergence,
+)
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
+from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
+from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler, normal
+from dfq_deploy.twin import Twin
+
+__all__ = ["Adversarial", "AdversarialLoss", "Unconditional"]
+
+
+@dataclass(frozen=True)
+class AdversarialLoss:
+    """``auxiliary * (L_BN + L_instance - L_batch) - adversarial * KL(teacher || student)``, the divergence being the
+    mean over the students; without one the first part alone, which is the warm-up.
+    """
+
+    auxiliary: float
+    adversarial: float
+
+    def __call__(self, seen: GeneratorStep, students: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its terms, before their weights."""
+        terms = {
+            "statistics": gaussian_divergence(seen.layers),
+            "instance": instance_entropy(seen.scores),
+            "batch": batch_entropy(seen.scores),
+        }
+        loss = self.auxiliary * (terms["statistics"] + terms["instance"] - terms["batch"])
+        if students:
+            terms["divergence"] = torch.stack([output_divergence(seen.scores, student) for student in students]).mean()
+            loss = loss - self.adversarial * terms["divergence"]
+        return loss, terms
+
+
+class Unconditional(Sampler):
+    """Noise to images; it is not told what to make."""
+
+    def __init__(self, geometry: Geometry, preprocess: Preprocess | None) -> None:
+        super().__init__()
+        self.latent = geometry.latent
+        self.network = ImageGenerator(geometry, preprocess)
+
+    def forward(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Images (count, C, H, W), and no labels."""
+        return self.network(normal((count, self.latent), generator, self.network.last.weight.device)), None
+
+
+@dataclass(frozen=True)
+class Adversarial(GeneratorMethod):
+    """Generators that maximise the divergence of a quantized student from the teacher, held near the training data by
+    the statistics, by instance entropy and by batch entropy.
+
+    The paper's min-max: the generators step towards ``max KL(teacher || student) - auxiliary * L``, in turn with
+    students that step towards its minimum; after a warm-up on L alone. The students' steps are those of fine-tuning,
+    which hands its students to :meth:`GeneratorSource.adapt`, one or several. For calibration the student is the
+    quantized network as it stands, and only the generators step.
+
+    The paper's numbers are not known to this project, nor what its generators look like: these are GDFQ's without
+    classes; batch, Adam and the length of ``paper`` are of the order of other generators in the field, and the
+    weights and ``short`` were chosen on the digits of the examples. The statistics are averaged over layers and
+    channels, where the paper adds them up.
+
+    Other options: :class:`GeneratorMethod`.
+
+    Args:
+        generators: how many; each makes an equal share of the samples.
+        auxiliary: weight of ``L = L_BN + L_instance - L_batch``.
+        adversarial: weight of the divergence.
+    """
+
+    generators: int = 2
+    auxiliary: float = 1.0
+    adversarial: float = 1.0
+
+    summary: ClassVar[str] = "generators that seek where a quantized student differs (Choi et al., CVPRW 2020)"
+    needs_student: ClassVar[bool] = True
+    plans: ClassVar[dict[tuple[str, str], GeneratorPlan]] = {
+        ("paper", "small"): GeneratorPlan(20_000, 4_000, 256),
+        ("paper", "large"): GeneratorPlan(20_000, 4_000, 16),
+        ("short", "small"): GeneratorPlan(200, 150, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): GeneratorPlan(200, 150, 16, 32, 5e-3, (0.8,)),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.generators < 1:
+            raise SamplesError(f"adversarial: generators={self.generators} must be at least 1")
+
+    def structure(self, plan: GeneratorPlan) -> dict[str, Any]:
+        """Adds the number of generators."""
+        return super().structure(plan) | {"generators": self.generators}
+
+    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
+        """``generators`` of them, from different weights."""
+        geometry = Geometry(self.latent, request.shape, plan.channels)
+        return [Unconditional(geometry, request.preprocess) for _ in range(self.generators)]
+
+    def loss(self) -> Loss:
+        """Statistics, entropies and divergence."""
+        return AdversarialLoss(self.auxiliary, self.adversarial)

@@ -1,0 +1,126 @@
+"""GENIE: latents and generator, batch by batch (Jeon et al., CVPR 2023).
+
+GENIE's synthesis: latent vectors and a generator found together, batch by batch (Jeon et al., CVPR 2023).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
+from dfq_deploy.plugins.options import check_options, is_large, is_paper, only_first, refuse_bare
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.generators.latents import GenieGenerator, Latents
+from dfq_deploy.synthesis.generators.networks import Geometry
+from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of
+from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
+from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, LayerStatistics
+from dfq_deploy.synthesis.losses.per_image_statistics import deviation, image_distance, image_space
+from dfq_deploy.synthesis.losses.soft_labels import with_soft_labels
+from dfq_deploy.synthesis.losses.swing_convolution import swinging
+from dfq_deploy.twin import Twin
+from dfq_deploy.twin.precision import autocast
+
+__all__ = ["Genie", "Spread", "standard_distance"]
+
+
+@dataclass(frozen=True)
+class Genie(Synthesizer):
+    """Adam on latent vectors and on a fresh generator for each batch, no classes, strided convolutions swung.
+
+    ``loss = sum over the layers of ||mean - mu||^2 / C + ||std - sigma||^2 / C``, plus the squared distance of each
+    image's own mean and standard deviation from 0 and 1 (or from those of photographs, where the input is not
+    normalised by its own data). The latents' rate falls to a tenth whenever the loss stands still, the generator's by
+    5 % at a time.
+
+    Args:
+        schedule: ``paper`` has 4,000 iterations a batch, patience 100 and a fall of the generator's rate every 100;
+            ``short`` a tenth of all three (chosen for CPUs); ``auto`` is ``paper`` on a GPU and ``short`` elsewhere.
+        iterations: overrides the schedule's number.
+        batch: largest number of images that are found together (the paper's 128; 32 of large ones in ``short``).
+        latent: length of the latent vectors (the paper's 256).
+        latent_rate, generator_rate: Adam's first (the paper's 0.1 and 0.01).
+        swing: how far a strided convolution is shifted, in pixels of its input (the paper's 1; 0 leaves it as it is).
+    """
+
+    schedule: str = "auto"
+    iterations: int | None = None
+    batch: int | None = None
+    latent: int = 256
+    latent_rate: float = 0.1
+    generator_rate: float = 0.01
+    swing: int = 1
+
+    summary: ClassVar[str] = "latents and a generator per batch against statistics (GENIE, Jeon et al., CVPR 2023)"
+    needs_statistics: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_options("genie", self.schedule, iterations=self.iterations, batch=self.batch, latent=self.latent)
+
+    def synthesize(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
+        """Find ``request.count`` images for the first teacher, with its softmax as labels.
+
+        Raises:
+            ModelError: the teacher has no BatchNormalization, or its input is no image.
+            SamplesError: the images became NaN.
+        """
+        refuse_bare("genie", teachers[:1])
+        generator = torch.Generator().manual_seed(request.seed)
+        paper = is_paper(self.schedule, request)
+        iterations = self.iterations or (4000 if paper else 400)
+        objective = Spread(teachers[0], request, self.swing, generator)
+
+        def start(part: Part) -> Inversion:
+            return Inversion(
+                "genie", self.canvas(part.size, request, generator), objective, [Stage(iterations)], generator
+            )
+
+        parts = parts_of(request.count, self.batch or (128 if paper or not is_large(request) else 32), None)
+        progress.start("genie", len(parts) * iterations)
+        return collect(request, descend_all(parts, start, progress, request), only_first("genie", teachers))
+
+    def canvas(self, size: int, request: SynthesisRequest, generator: torch.Generator) -> Latents:
+        """Fresh latents and a fresh generator, drawn from ``generator``."""
+        device = torch.device(request.device)
+        latents = torch.randn(size, self.latent, generator=generator).to(device)
+        # torch's initialisers draw from the global generator, which is put back afterwards.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            network = GenieGenerator(Geometry(self.latent, request.shape), request).to(device)
+        every = 100 if is_paper(self.schedule, request) else 10
+        return Latents(latents, network, self.latent_rate, self.generator_rate, every)
+
+
+class Spread(Objective):
+    """GENIE's loss, on a teacher whose strided convolutions swing.
+
+    Args:
+        reach: of the swing, in pixels; 0 swings nothing.
+    """
+
+    def __init__(self, teacher: Twin, request: SynthesisRequest, reach: int, generator: torch.Generator) -> None:
+        self.teacher, self.classified = teacher, request.classes is not None
+        self.statistics = FeatureStatistics(swinging(teacher, reach, generator) if reach else teacher)
+        self.space = image_space(request)
+
+    def loss(self, seen: Tensor, generator: torch.Generator) -> Loss:
+        """Of the images as they are."""
+        with autocast(seen.device):
+            _, layers = self.statistics.run(seen)
+        total = standard_distance(layers) + image_distance(seen, self.space)
+        return Loss(total, lambda: {"statistics": float(total.detach())})
+
+    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+        """The softmax and the distance of the statistics of the teacher without swing."""
+        return with_soft_labels([self.teacher], images, self.classified)
+
+
+def standard_distance(layers: Sequence[LayerStatistics]) -> Tensor:
+    """The sum over the layers of the mean squared errors of mean and standard deviation."""
+    errors = [(layer.mean - layer.running_mean).square().mean() for layer in layers]
+    errors += [(deviation(layer.var) - deviation(layer.running_var)).square().mean() for layer in layers]
+    return torch.stack(errors).sum()

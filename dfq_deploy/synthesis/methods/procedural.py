@@ -1,0 +1,125 @@
+"""Procedural images: dead leaves and signals, no model needed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.procedural.signals import SHORTEST, signal
+
+if TYPE_CHECKING:
+    from dfq_deploy.twin import Twin
+
+__all__ = ["Procedural"]
+
+Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Procedural(Synthesizer):
+    """Dead leaves: opaque discs that hide each other, with radii that fall off as 1 / r^3.
+
+    Their edges, contrasts and power spectrum are those of natural images (Lee, Mumford, Huang 2001,
+    "Occlusion models for natural images"; Baradad et al. 2021 train networks on them). Each disc has
+    a colour, a gradient and a texture of its own, and each picture an exposure of its own, so that a set
+    holds dark, bright, flat and busy pictures, as a camera's does.
+
+    Args:
+        discs: number of discs in one picture.
+        smallest: least radius, as a part of the picture's shorter side.
+        texture: largest standard deviation of a disc's texture, in units of the pixel range.
+    """
+
+    discs: int = 160
+    smallest: float = 0.03
+    texture: float = 0.08
+
+    summary: ClassVar[str] = "dead-leaves pictures made by rule, for models with no BatchNormalization left"
+    needs_statistics: ClassVar[bool] = False
+
+    def synthesize(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
+        """Draw ``request.count`` pictures; without a preprocess they have mean 0 and standard deviation 1.
+
+        An input that is no image (rank other than 3) gets signals (:mod:`dfq_deploy.synthesis.procedural.signals`),
+        within the bounds where the preprocess has one channel, or Gaussian values where no axis is long enough for one.
+        """
+        generator = np.random.default_rng(request.seed)
+        progress.start("procedural", request.count)
+        samples = np.empty((request.count, *request.shape), np.float32)
+        for index in range(request.count):
+            samples[index] = self._sample(request, generator)
+            progress.advance()
+        if not _is_bounded(request):
+            samples -= samples.mean()
+            samples /= samples.std() + np.float32(1e-6)
+        return Samples(samples)
+
+    def _sample(self, request: SynthesisRequest, generator: np.random.Generator) -> Pixels:
+        if not request.shape:
+            return np.asarray(generator.standard_normal(dtype=np.float32))
+        if len(request.shape) != 3:
+            return _series(request, generator)
+        picture = self.picture(*request.shape, generator)
+        if request.preprocess is None:
+            return picture
+        low, high = (bound[:, None, None] for bound in request.preprocess.bounds(request.shape[0]))
+        scaled: Pixels = picture * (high - low) + low
+        return scaled
+
+    def picture(self, channels: int, height: int, width: int, generator: np.random.Generator) -> Pixels:
+        """One picture, float32 (channels, height, width) in [0, 1]."""
+        side = min(height, width)
+        # Inverse of the cumulative distribution of 1 / r^3 between the smallest radius and the whole side.
+        uniform = generator.random(self.discs)
+        radii = side * self.smallest / np.sqrt(1 - uniform * (1 - self.smallest**2))
+        centres = generator.random((self.discs, 2)) * (height, width)
+        rows, columns = np.mgrid[:height, :width].astype(np.float32)
+        owner = np.zeros((height, width), np.intp)
+        for disc, (radius, (row, column)) in enumerate(zip(radii, centres, strict=True), start=1):
+            owner[(rows - row) ** 2 + (columns - column) ** 2 <= radius**2] = disc
+        return self._expose(self._paint(owner, channels, rows / side, columns / side, generator), generator)
+
+    def _paint(
+        self, owner: NDArray[np.intp], channels: int, rows: Pixels, columns: Pixels, generator: np.random.Generator
+    ) -> Pixels:
+        count = self.discs + 1
+        # Grey values vary more than hues, as they do in photographs.
+        colour = generator.random((count, 1)) + generator.normal(0, 0.15, (count, channels))
+        slope = generator.normal(0, 0.3, (2, count, 1))
+        grain = generator.random((count, 1)) * self.texture
+        shade = slope[0][owner] * rows[..., None] + slope[1][owner] * columns[..., None]
+        noise = generator.standard_normal((*owner.shape, 1)) * grain[owner]
+        painted = colour[owner] + shade - shade.mean() + noise
+        return np.asarray(painted.transpose(2, 0, 1), np.float32)
+
+    @staticmethod
+    def _expose(picture: Pixels, generator: np.random.Generator) -> Pixels:
+        brightness, contrast = generator.uniform(0.3, 0.7), generator.uniform(0.4, 1.2)
+        exposed: Pixels = (picture - picture.mean()) * np.float32(contrast) + np.float32(brightness)
+        return exposed.clip(0, 1)
+
+
+def _is_bounded(request: SynthesisRequest) -> bool:
+    """True where the preprocess says what samples may reach: that of a picture, or one range for all of a signal."""
+    known = request.preprocess
+    return known is not None and (len(request.shape) == 3 or (len(known.mean) == 1 and _is_signal(request.shape)))
+
+
+def _is_signal(shape: tuple[int, ...]) -> bool:
+    return max(shape, default=0) >= SHORTEST
+
+
+def _series(request: SynthesisRequest, generator: np.random.Generator) -> Pixels:
+    if not _is_signal(request.shape):
+        return generator.standard_normal(request.shape, dtype=np.float32).cumsum(axis=-1, dtype=np.float32)
+    drawn = signal(request.shape, generator)
+    if not _is_bounded(request) or request.preprocess is None:
+        return drawn
+    (low,), (high,) = request.preprocess.bounds(1)
+    scaled: Pixels = low + (drawn + 1) / 2 * (high - low)
+    return scaled

@@ -1,0 +1,114 @@
+"""ZeroQ: each image matches the statistics by itself (Cai et al., CVPR 2020).
+
+ZeroQ's distilled data: every image by itself has the statistics of the training data (Cai et al., CVPR 2020).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
+from dfq_deploy.plugins.options import check_options, is_paper, only_first, refuse_bare
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of
+from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
+from dfq_deploy.synthesis.inversion.optimizers import Pixels, Plateau, noise, pixel_bounds
+from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics
+from dfq_deploy.synthesis.losses.per_image_statistics import (
+    deviation,
+    image_distance,
+    image_moments,
+    image_space,
+    squared_distance,
+)
+from dfq_deploy.synthesis.losses.soft_labels import with_soft_labels
+from dfq_deploy.twin import Twin
+from dfq_deploy.twin.precision import autocast
+
+__all__ = ["PerImage", "ZeroQ"]
+
+
+@dataclass(frozen=True)
+class ZeroQ(Synthesizer):
+    """Adam on the pixels, no classes: mean and standard deviation of each image at each BatchNormalization.
+
+    ``loss = sum over the layers of mean over the images of ||mean_i - mu||^2 + ||std_i - sigma||^2``, with the image
+    itself as one more layer of mean 0 and standard deviation 1 (for inputs that are not normalised by their own data,
+    those of photographs). The rate falls to a tenth whenever the loss stands still, as in the paper. The images are
+    clipped to what pixels can be where that is known, which the paper does not do.
+
+    Args:
+        schedule: ``paper`` has 500 iterations and a patience of 100; ``short`` a fifth of both (chosen for CPUs);
+            ``auto`` is ``paper`` on a GPU and ``short`` elsewhere.
+        iterations: overrides the schedule's number.
+        batch: largest number of images that are inverted together (the paper's 64).
+        learning_rate: Adam's first (the paper's 0.5).
+    """
+
+    schedule: str = "auto"
+    iterations: int | None = None
+    batch: int = 64
+    learning_rate: float = 0.5
+
+    summary: ClassVar[str] = "distilled data: each image by itself has the training statistics (Cai et al., CVPR 2020)"
+    needs_statistics: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        check_options("zeroq", self.schedule, iterations=self.iterations, batch=self.batch)
+
+    def synthesize(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
+        """Distil ``request.count`` images from the first teacher, with its softmax as labels.
+
+        Raises:
+            ModelError: the teacher has no BatchNormalization.
+            SamplesError: the images became NaN.
+        """
+        refuse_bare("zeroq", teachers[:1])
+        generator = torch.Generator().manual_seed(request.seed)
+        number, patience = (500, 100) if is_paper(self.schedule, request) else (100, 20)
+        iterations = self.iterations or number
+        device, bounds = torch.device(request.device), pixel_bounds(request)
+        objective = PerImage(teachers[0], request)
+
+        def rate(_: int) -> Plateau:
+            return Plateau(self.learning_rate, patience, 1e-4, device)
+
+        def start(part: Part) -> Inversion:
+            first = noise(part.size, request, generator)
+            pixels = Pixels(first, rate, (0.9, 0.999), bounds, objective.space)
+            return Inversion("zeroq", pixels, objective, [Stage(iterations)], generator)
+
+        parts = parts_of(request.count, self.batch, None)
+        progress.start("zeroq", len(parts) * iterations)
+        return collect(request, descend_all(parts, start, progress, request), only_first("zeroq", teachers))
+
+
+class PerImage(Objective):
+    """ZeroQ's loss.
+
+    Args:
+        request: its preprocess says what mean and standard deviation an image has.
+    """
+
+    def __init__(self, teacher: Twin, request: SynthesisRequest) -> None:
+        self.teacher, self.classified = teacher, request.classes is not None
+        self.statistics = FeatureStatistics(teacher, image_moments)
+        self.space = image_space(request)
+
+    def loss(self, seen: Tensor, generator: torch.Generator) -> Loss:
+        """Of the images as they are."""
+        with autocast(seen.device):
+            _, layers = self.statistics.run(seen)
+        total = image_distance(seen, self.space)
+        for layer in layers:
+            total = total + squared_distance(layer.mean, layer.running_mean)
+            total = total + squared_distance(deviation(layer.var), deviation(layer.running_var))
+        return Loss(total, lambda: {"statistics": float(total.detach())})
+
+    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+        """The teacher's softmax, and the distance of the batch's statistics."""
+        return with_soft_labels([self.teacher], images, self.classified)

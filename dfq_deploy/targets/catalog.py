@@ -1,0 +1,189 @@
+"""The targets: what each runtime accepts."""
+
+from dataclasses import replace
+
+from dfq_deploy.encodings import QuantType
+from dfq_deploy.errors import TargetError
+from dfq_deploy.targets.target import Target
+
+__all__ = ["REFUSED", "TARGETS", "find_target"]
+
+U8 = QuantType(8, signed=False, symmetric=False)
+
+
+S8 = QuantType(8, signed=True, symmetric=False)
+
+
+S8_SYMMETRIC = QuantType(8, signed=True, symmetric=True)
+
+
+CLIPPING = frozenset({"Relu", "Clip"})
+"""What an integer kernel does by where its output saturates."""
+
+
+MOVING = frozenset(
+    {"Concat", "Dropout", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice"}
+    | {"Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"}
+)
+
+
+GENERAL_RULES = (
+    *("float-weighted", "activation-type", "weight-type", "type-pair", "constant-parameters", "positive-scale"),
+    *("per-tensor-activation", "per-channel-weight", "channel-axis", "symmetric-channels", "opset"),
+)
+"""What holds for every runtime, with the types and operators of its own."""
+
+
+CPU = Target(
+    name="cpu",
+    runtime="ONNX Runtime on x86 and Arm CPUs",
+    # u8 activations with s8 weights: the pair that ONNX Runtime fuses everywhere. It rewrites s8
+    # activations to u8 itself, but not where one Q feeds two DQs, which residual networks have.
+    activation=U8,
+    weight=S8_SYMMETRIC,
+    per_channel=True,
+    quantized_ops=frozenset(
+        {"Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid"}
+    ),
+    passing_ops=MOVING,
+    fused_activations=CLIPPING,
+    # QGemm and MatMulIntegerToFloat; QLinearConv writes integers only.
+    float_output_ops=frozenset({"Gemm", "MatMul"}),
+    exporter="qdq",
+    rules=(*GENERAL_RULES, "integer-bias", "shared-int8"),
+    pairs=(("u8", "s8"), ("s8", "s8"), ("u8", "u8")),
+    channel_ops=frozenset({"Conv", "Gemm", "MatMul"}),
+)
+
+
+OPENVINO = replace(
+    CPU,
+    name="openvino",
+    runtime="OpenVINO on Intel CPUs, GPUs and NPUs",
+    # It reads Q and DQ as FakeQuantize and finds its own integer kernels from these.
+    rules=GENERAL_RULES,
+)
+
+
+TENSORRT = Target(
+    name="tensorrt",
+    runtime="TensorRT 10 and 11 on NVIDIA GPUs",
+    activation=S8_SYMMETRIC,
+    weight=S8_SYMMETRIC,
+    per_channel=True,
+    quantized_ops=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"}),
+    passing_ops=MOVING,
+    fused_activations=CLIPPING,
+    float_output_ops=frozenset(),
+    exporter="tensorrt",
+    rules=(
+        *GENERAL_RULES,
+        *("zero-point", "float-bias", "qdq-format", "concat-scale", "residual-branch", "quantized-output"),
+        *("split-activation",),
+    ),
+    pairs=(("s8", "s8"),),
+    channel_ops=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"}),
+    style="inputs",
+    float_bias=True,
+    skips_gemv=True,
+)
+
+
+XNNPACK = replace(
+    CPU,
+    name="xnnpack",
+    runtime="ONNX Runtime with XNNPACK on phones",
+    activation=S8,
+    exporter="ort",
+    # What XNNPACK has no kernel for runs on ONNX Runtime's own, so that more than its operators are quantized.
+    rules=(*GENERAL_RULES, "integer-bias", "static-sample", "two-dimensional", "constant-weight"),
+    pairs=(("s8", "s8"), ("u8", "u8")),
+    static_shapes=True,
+)
+
+
+NNAPI = replace(
+    CPU,
+    name="nnapi",
+    runtime="ONNX Runtime with NNAPI, Android 10+",
+    weight=S8_SYMMETRIC,
+    quantized_ops=frozenset({"Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "Sigmoid"}),
+    # Flatten, Squeeze and the like have no quantized form there, but a float one.
+    passing_ops=frozenset({"Concat", "MaxPool", "Reshape", "Resize", "Transpose"}),
+    # A Gemm is taken as a quantized one only if it writes integers.
+    float_output_ops=frozenset(),
+    exporter="ort-runtime",
+    rules=(*GENERAL_RULES, "integer-bias", "static-shape", "two-dimensional", "constant-weight"),
+    pairs=(("u8", "u8"), ("u8", "s8")),
+    channel_ops=frozenset({"Conv"}),
+    static_shapes=True,
+)
+
+
+NNAPI_TENSORS = replace(
+    NNAPI,
+    name="nnapi-per-tensor",
+    runtime="ONNX Runtime with NNAPI, before 10",
+    weight=U8,
+    per_channel=False,
+    # One scale for all channels loses a depthwise network whole if they are not made alike first.
+    refine=("equalize",),
+)
+
+
+QNN_OPS = frozenset(
+    {"Abs", "Add", "And", "ArgMax", "ArgMin", "Asin", "Atan", "AveragePool", "BatchNormalization", "Cast", "Ceil"}
+    | {"Clip", "Concat", "Conv", "ConvTranspose", "Cos", "CumSum", "DepthToSpace", "Div", "Einsum", "Elu", "Equal"}
+    | {"Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm"}
+    | {"GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization"}
+    | {"HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization"}
+    | {"LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "MatMul", "Max", "MaxPool", "Mean"}
+    | {"Min", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "RMSNormalization", "Reciprocal", "ReduceL2"}
+    | {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Resize", "Round"}
+    | {"ScatterElements", "ScatterND", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus", "SpaceToDepth"}
+    | {"Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose"}
+    | {"Unsqueeze", "Upsample", "Where"}
+)
+"""As onnxruntime-qnn 2.7 lists them (docs/execution_providers/QNN-ExecutionProvider.md)."""
+
+
+QNN = replace(
+    CPU,
+    name="qnn",
+    runtime="Qualcomm's NPU (HTP) through QNN",
+    weight_per_tensor=U8,  # the MatMul of the HTP backend takes no s8
+    quantized_ops=QNN_OPS - MOVING - CLIPPING,
+    passing_ops=MOVING & QNN_OPS,
+    float_output_ops=frozenset(),
+    exporter="qnn",
+    rules=(*GENERAL_RULES, "integer-bias", "static-shape", "operator", "float-tensor"),
+    pairs=tuple((activation, weight) for activation in ("u8", "u16") for weight in ("s8", "u8", "s4")),
+    channel_ops=frozenset({"Conv", "ConvTranspose"}),
+    style="everything",
+    static_shapes=True,
+    whole_ops=QNN_OPS,
+)
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target for target in (CPU, OPENVINO, TENSORRT, XNNPACK, NNAPI, NNAPI_TENSORS, QNN)
+}
+
+
+REFUSED: dict[str, str] = {
+    "coreml": "ONNX Runtime's Core ML provider has no QuantizeLinear or DequantizeLinear, so an INT8 model would "
+    "not be accelerated; convert the float model with coremltools and quantize its weights there",
+}
+
+
+def find_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        TargetError: it is unknown, or refused (the message says why).
+    """
+    if name in REFUSED:
+        raise TargetError(f"target '{name}' is refused: {REFUSED[name]}")
+    if name not in TARGETS:
+        raise TargetError(f"unknown target '{name}'; installed: {', '.join(sorted(TARGETS))}")
+    return TARGETS[name]

@@ -1,0 +1,20 @@
+"""Decide where bfloat16 pays."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+__all__ = ["autocast", "has_fast_bfloat16"]
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """True where convolutions run in bfloat16 hardware: NVIDIA from Ampere on, x86 with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def autocast(device: torch.device) -> AbstractContextManager[None]:
+    """bfloat16 autocast where the hardware has it, else nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_fast_bfloat16(device))

@@ -1,0 +1,103 @@
+"""Build the twin that synthesis and training use: one input, channels first, any batch."""
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
+from dfq_deploy.graph.passes.open_batch import open_batch
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.twin import Twin
+
+__all__ = ["takes_batches", "teacher_of", "twin_images"]
+
+
+def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
+    """The twin of ``model`` with its main input alone, which takes pictures as (N, C, H, W).
+
+    Rules: (1) another input is its first row of ``extra``, repeated for each sample; (2) a main input (N, H, W, C) is
+    read through a Transpose; (3) a fixed batch is opened where the graph lets it.
+    A model that needs none of these is imported as it is.
+    """
+    main = main_input_value(model)
+    batch = main.shape[0] if main.shape is not None and len(main.shape) else None
+    if extra or is_channels_last(model) or isinstance(batch, int):
+        model = model.clone()
+        main = main_input_value(model)
+        if isinstance(batch, int):
+            open_batch(model, batch)
+        for value in [value for value in input_values(model) if value.name in extra]:
+            _bind(model.graph, value, main, extra[str(value.name)])
+        if is_channels_last(model):
+            _turn(model.graph, main)
+    twin = Twin.from_model(model).to(device)
+    return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+def twin_images(model: ir.Model, samples: Samples) -> Tensor:
+    """Samples as the twin of :func:`teacher_of` takes them: pictures are (N, C, H, W), channels last in memory."""
+    images = samples.images.transpose(0, 3, 1, 2) if is_channels_last(model) else samples.images
+    tensor = torch.from_numpy(images)
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+@torch.no_grad()
+def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
+    """True if the twin runs on two samples of ``shape`` at once."""
+    try:
+        twin(torch.zeros(2, *shape, device=device))
+    except (RuntimeError, ValueError, IndexError):
+        return False
+    return True
+
+
+def _turn(graph_: ir.Graph, main: ir.Value) -> None:
+    """Read (N, C, H, W) where the graph takes (N, H, W, C)."""
+    names = Names(graph_)
+    node = ir.node("Transpose", [main], {"perm": [0, 2, 3, 1]}, name=names.fresh(f"{main.name}_Transpose"))
+    node.outputs[0].name, node.outputs[0].type = names.fresh(f"{main.name}_channels_last"), main.type
+    node.outputs[0].shape = main.shape
+    main.replace_all_uses_with(node.outputs[0])
+    node.replace_input_with(0, main)
+    if main.shape is not None:
+        batch, height, width, channels = main.shape
+        main.shape = ir.Shape([batch, channels, height, width])
+    graph_.insert_before(next(iter(graph_)), [node])
+
+
+def _bind(graph_: ir.Graph, value: ir.Value, main: ir.Value, rows: NDArray[np.generic]) -> None:
+    """Replace an input by its first row, with as many rows as the main input has where it has a batch."""
+    names = Names(graph_)
+    batched = value.shape is not None and len(value.shape) == rows.ndim
+    row = np.ascontiguousarray(rows[:1] if batched else rows[0])
+    constant = _constant(graph_, names.fresh(f"{value.name}_row"), row)
+    steps: list[ir.Node] = []
+    result = constant
+    if batched:
+        zero = _constant(graph_, names.fresh(f"{value.name}_zero"), np.array([0], np.int64))
+        rest = _constant(graph_, names.fresh(f"{value.name}_rest"), np.array(row.shape[1:], np.int64))
+        shape = ir.node("Shape", [main])
+        count = ir.node("Gather", [shape.outputs[0], zero])
+        whole = ir.node("Concat", [count.outputs[0], rest], {"axis": 0})
+        steps = [shape, count, whole, ir.node("Expand", [constant, whole.outputs[0]])]
+        for step in steps:
+            step.name = names.fresh(f"{value.name}_{step.op_type}")
+            step.outputs[0].name = names.fresh(f"{step.name}_output")
+            step.outputs[0].type = ir.TensorType(ir.DataType.INT64)
+        result = steps[-1].outputs[0]
+        result.type = value.type
+    value.replace_all_uses_with(result)
+    graph_.inputs.remove(value)
+    if steps:
+        graph_.insert_before(next(iter(graph_)), steps)
+
+
+def _constant(graph_: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    tensor = ir.tensor(array, name=name)
+    kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
+    value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
+    graph_.register_initializer(value)
+    return value

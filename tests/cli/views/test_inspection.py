@@ -1,0 +1,34 @@
+"""What inspect prints in a narrow terminal."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from dfq_deploy.cli.views import results
+from dfq_deploy.cli.views.inspection import show_inspection
+from dfq_deploy.inspection.inspect import inspect
+
+Model = Callable[..., onnx.ModelProto]
+
+
+def test_lines_to_be_copied_are_whole(
+    tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(tiny(normalized=False), tmp_path / "net.onnx")
+    monkeypatch.setattr(results, "PIPE_WIDTH", 80)
+    show_inspection(inspect(tmp_path / "net.onnx"), verbose=False)
+    lines = capsys.readouterr().out.splitlines()
+    calls = [line.strip() for line in lines if "torch.onnx.export" in line]
+    assert [call[-1] for call in calls] == [")", ")"]
+    assert all(len(line) <= 80 for line in lines if "torch.onnx.export" not in line)
+
+
+def test_a_note_calls_for_nothing(tiny: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(tiny(size="side"), tmp_path / "net.onnx")
+    show_inspection(inspect(tmp_path / "net.onnx", input_shapes={"image": (1, 3, 8, 8)}), verbose=False)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "note: input 'image' is fixed to (batch, 3, 8, 8), as --input-shape says;" in text
+    assert "way out: nothing" not in text
+    assert "Nothing in the way." in text

@@ -1,0 +1,190 @@
+"""Files appear whole or not at all."""
+
+import os
+import signal
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from dfq_deploy.errors import OutputError
+from dfq_deploy.files.atomic import atomic_file, atomic_folder, check_writable
+
+
+def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "folder" / "result.txt"
+    with atomic_file(target) as partial:
+        partial.write_text("whole")
+        assert partial.parent == target.parent
+        assert partial.suffix == ".txt"
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_where_the_block_raises(tmp_path: Path, interruption: type[BaseException]) -> None:
+    def interrupted() -> None:
+        with atomic_file(tmp_path / "result.txt") as partial:
+            partial.write_text("hal")
+            raise interruption
+
+    with pytest.raises(interruption):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_file_is_kept_where_the_block_raises(tmp_path: Path) -> None:
+    target = tmp_path / "result.txt"
+    target.write_text("old")
+
+    def interrupted() -> None:
+        with atomic_file(target) as partial:
+            partial.write_text("hal")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert target.read_text() == "old"
+    with atomic_file(target) as partial:
+        partial.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_result_can_be_read_by_whom_a_plain_file_can(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_file(tmp_path / "result.txt") as partial:
+            partial.write_text("whole")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "result.txt").stat().st_mode) == 0o640
+
+
+def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with (
+        pytest.raises(OutputError, match=r"^cannot write .*result\.txt: .+; choose another place with -o$"),
+        atomic_file(tmp_path / "taken" / "result.txt"),
+    ):
+        pytest.fail("the block must not be entered")
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # Mode bits would not stop a test that runs as root.
+    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    with (
+        pytest.raises(OutputError, match="Permission denied; choose another place with -o"),
+        atomic_file(tmp_path / "a"),
+    ):
+        pytest.fail("the block must not be entered")
+
+
+def test_folder_in_the_way_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "result.txt").mkdir()
+    with (
+        pytest.raises(OutputError, match=r"^cannot write .*result\.txt: "),
+        atomic_file(tmp_path / "result.txt") as partial,
+    ):
+        partial.write_text("whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["result.txt"]
+
+
+def test_disk_that_is_full(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No space left on device"), atomic_file(tmp_path / "result.txt"):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_of_results_appears_when_all_are_there(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "results"
+    with atomic_folder(target) as partial:
+        (partial / "a").write_text("1")
+        assert not target.exists()
+        (partial / "b").write_text("2")
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "1", "b": "2"}
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_folder_of_results_stays_as_it_was_where_the_block_raises(tmp_path: Path) -> None:
+    target = tmp_path / "results"
+    target.mkdir()
+    (target / "a").write_text("old")
+
+    def interrupted() -> None:
+        with atomic_folder(target) as partial:
+            (partial / "a").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "old"}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_new_results_replace_old_ones_and_leave_other_files_alone(tmp_path: Path) -> None:
+    target = tmp_path / "results"
+    target.mkdir()
+    (target / "a").write_text("old")
+    (target / "notes.txt").write_text("the user's own")
+    with atomic_folder(target) as partial:
+        (partial / "a").write_text("new")
+    assert {path.name: path.read_text() for path in target.iterdir()} == {"a": "new", "notes.txt": "the user's own"}
+
+
+def test_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("a file")
+    with (
+        pytest.raises(OutputError, match=r"^cannot write into .*results: not a folder"),
+        atomic_folder(tmp_path / "results"),
+    ):
+        pytest.fail("the block must not be entered")
+    assert (tmp_path / "results").read_text() == "a file"
+    with pytest.raises(OutputError, match=r"^cannot write .*deeper: "), atomic_folder(tmp_path / "results" / "deeper"):
+        pytest.fail("the block must not be entered")
+
+
+def test_a_probe_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path)
+    check_writable(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_finds_a_file_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file", tmp_path / "file/out", tmp_path / "file/deep/out"):
+        with pytest.raises(OutputError, match=f"cannot write {place}: Not a directory; choose another place with -o"):
+            check_writable(place)
+
+
+def test_an_interrupt_while_the_files_move_comes_too_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    move = Path.replace
+
+    def interrupted(self: Path, target: Path) -> Path:
+        os.kill(os.getpid(), signal.SIGINT)
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with atomic_folder(tmp_path / "results") as partial:
+        for name in "abc":
+            (partial / name).write_text(name)
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a", "b", "c"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_results_can_be_staged_in_any_thread(tmp_path: Path) -> None:
+    def work() -> None:
+        with atomic_folder(tmp_path / "results") as partial:
+            (partial / "a").write_text("a")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert (tmp_path / "results/a").read_text() == "a"

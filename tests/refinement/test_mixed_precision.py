@@ -1,0 +1,92 @@
+"""Mixed precision: the frontier by hand, budgets on the example's network, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from dfq_deploy import Samples, calibrate, synthesize
+from dfq_deploy.errors import TargetError
+from dfq_deploy.refinement.mixed_precision import frontier
+from dfq_deploy.samples.preprocess import Preprocess
+
+PIXELS = Preprocess(mean=(0.305,), std=(0.319,))
+
+
+@pytest.fixture(scope="module")
+def samples(digits_bn: Path) -> Samples:
+    return synthesize(digits_bn, synth="procedural", count=32, preprocess=PIXELS)
+
+
+def test_the_cheapest_byte_is_saved_first() -> None:
+    errors = {"small": {8: 0.0, 4: 1.0, 2: 9.0}, "large": {8: 0.0, 4: 1.0, 2: 4.0}}
+    curve = frontier(errors, {"small": 100, "large": 300})
+    # Error for each bit saved: large 8 to 4 1/1200, large 4 to 2 3/600, small 8 to 4 1/400, small 4 to 2 8/200.
+    assert [(point.layer, point.bits) for point in curve] == [
+        ("", 8),
+        ("large", 4),
+        ("small", 4),
+        ("large", 2),
+        ("small", 2),
+    ]
+    np.testing.assert_allclose([point.error for point in curve], [0, 1, 2, 5, 13])
+    np.testing.assert_allclose([point.size for point in curve], [0.25, 2000 / 12800, 0.125, 1000 / 12800, 0.0625])
+
+
+def test_what_lies_above_the_hull_is_never_chosen() -> None:
+    curve = frontier({"only": {8: 0.0, 6: 5.0, 4: 1.0}}, {"only": 10})
+    assert [(point.bits, point.error) for point in curve] == [(8, 0.0), (4, 1.0)]
+
+
+@pytest.mark.parametrize("size", [0.2, 0.12])
+def test_a_size_is_kept(digits_bn: Path, samples: Samples, tmp_path: Path, size: float) -> None:
+    options: dict[str, Any] = {"preprocess": PIXELS, "refine": ("bias",)}
+    result = calibrate(digits_bn, data=samples, bits="auto", size=size, output=tmp_path / "mixed", **options)
+    stored = {
+        tensor.name: tensor
+        for tensor in onnx.load(tmp_path / "mixed/model.qdq.onnx").graph.initializer
+        if "weight" in tensor.name and tensor.name.endswith("_quantized")
+    }
+    bits = {row["name"]: int(row["type"][1:]) for row in result.report["tensors"] if row["kind"] == "weight"}
+    counts = {name: np.prod(stored[f"{name}_quantized"].dims) for name in bits}
+    used = sum(counts[name] * width for name, width in bits.items()) / (32 * sum(counts.values()))
+    assert 0.5 * size < used <= size
+    assert len(set(bits.values())) > 1
+    report = result.report["calibration"]
+    assert report["tradeoff"][report["chosen"]]["size"] == pytest.approx(used)
+    errors = [point["error"] for point in report["tradeoff"]]
+    assert errors == sorted(errors)
+
+
+def test_mixed_widths_are_better_than_equal_ones_of_that_size(digits_bn: Path, samples: Samples) -> None:
+    options: dict[str, Any] = {"preprocess": PIXELS, "refine": ()}
+    equal = calibrate(digits_bn, data=samples, bits="w3a8", **options)
+    mixed = calibrate(digits_bn, data=samples, bits="auto", size=3 / 32, **options)
+    snr = [result.report["comparison"]["outputs"][0]["snr_db"] for result in (mixed, equal)]
+    assert snr[0] > snr[1] + 1
+
+
+def test_a_drop_is_kept(digits_bn: Path, samples: Samples) -> None:
+    report = calibrate(digits_bn, data=samples, drop=5.0, preprocess=PIXELS, refine=()).report["calibration"]
+    assert report["disagreement"] <= 5.0
+    assert 0 < report["chosen"] < len(report["tradeoff"]) - 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bits": "auto"}, "auto needs either a size .* or a drop"),
+        ({"bits": "auto", "size": 0.2, "drop": 1.0}, "and not both"),
+        ({"bits": "w4a4", "size": 0.2}, "w4a4 leaves no choice"),
+        ({"size": 40.0}, "a size of 40 is no part of the whole; give 0.18 or 18%"),
+        ({"size": 0.2, "edge_bits": 8}, "leave edge bits out"),
+        ({"size": 0.01}, "a size of 1.0% cannot be reached: all weights at 2 bits take 6.2%"),
+    ],
+)
+def test_budgets_that_cannot_be_are_refused(
+    digits_bn: Path, samples: Samples, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TargetError, match=message):
+        calibrate(digits_bn, data=samples, preprocess=PIXELS, **options)
