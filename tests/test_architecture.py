@@ -21,6 +21,7 @@ ORDER = (
     ("refinement",),
     ("evaluation",),
     ("qat",),
+    ("verdict",),
     ("report", "inspection"),
     ("pipeline",),
     ("cli",),
