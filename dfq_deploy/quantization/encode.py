@@ -8,7 +8,9 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
+from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.graph.passes.fold_pads import fold_pads
 from dfq_deploy.plugins.contracts import Calibrator, Student
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
@@ -74,6 +76,8 @@ class Quantized:
 def prepare(source: ir.Model, target: Target, bits: Bits | None = None) -> Prepared:
     """A copy of ``source``, BatchNormalization folded, what ``target`` has no kernel for lowered; and its placement."""
     model = source.clone()
+    fold_pads(model)
+    normalize_dense_layers(model)
     fold_batch_normalization(model)
     lower(model, target)
     bits = bits or Bits()
