@@ -18,6 +18,7 @@ from dfq_deploy.graph.large_models import (
     through_message,
     weightless,
 )
+from dfq_deploy.graph.standard_form import to_standard_form
 
 __all__ = ["MINIMUM_OPSET", "ModelSource", "read_checked", "read_mapped", "source_name"]
 
@@ -60,6 +61,8 @@ def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
     """
     place = source_name(source)
     proto, large = _parted(source)
+    if large is None:
+        to_standard_form(proto, place)
     found = _quantized_node(proto)
     if found is None and quantized:
         raise ModelError(f"{place}: a float model; quantize it with dfq-deploy calibrate, or give its --encodings")

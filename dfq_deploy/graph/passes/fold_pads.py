@@ -29,8 +29,9 @@ def _is(node: ir.Node | None, *op_types: str) -> bool:
 
 
 def _fold(graph: ir.Graph, node: ir.Node) -> bool:
-    added = _zeros_added(node) if _is(node, "Pad") else None
-    source, padded = node.inputs[0], node.outputs[0]
+    if not _is(node, "Pad"):
+        return False
+    added, source, padded = _zeros_added(node), node.inputs[0], node.outputs[0]
     if added is None or source is None or padded.is_graph_output():
         return False
     readers = [use.node for use in padded.uses() if use.idx == 0]
