@@ -167,7 +167,7 @@ class KernelCount:
         if self.share is not None and self.integer < self.total:
             parts.append(f" ({100 * self.share:.1f} % of the products)")
         if self.weight_only:
-            parts.append(f", {self.weight_only} with integer weights and float products")
+            parts.append(f", {self.weight_only} with integer weights, float products")
         if self.reason:
             parts.append(f", by the placement of Q and DQ ({self.reason})")
         return "".join(parts)

@@ -96,7 +96,7 @@ def test_inspect_on_one_screen(net: Path) -> None:
         "  BatchNorm   1, all of which fold into weights",
         "  synthesis   adversarial, analytic, deepinversion, dfqf, gdfq, genie, hast, lis, noise, procedural, psaq, "
         "qimera, zeroq",
-        "  on cpu      2 of 2 convolutions and matrix products in INT8",
+        "  on cpu      2 of 2 layers in INT8",
         f"  size        {net.stat().st_size / 1e3:.1f} kB, about {lines[9].split('about ')[1]}",
     ]
     assert lines[10:] == ["", "  Nothing in the way."]
