@@ -384,7 +384,8 @@ def test_evaluate_on_one_screen(here: Path, net: Path) -> None:
     assert "0.00 points lost (standard error 0.00)" in lines[3]
     assert lines[4] == "  agreement   100.00 % get the same class"
     assert lines[6] == "  output      equal, largest difference 0"
-    assert lines[8] == "! net.onnx holds no quantized operator: is it the float model?"
+    assert lines[7] == "  kernels     0 of 2 layers in INT8 (0.0 % of the products)"
+    assert lines[9] == "! net.onnx holds no quantized operator: is it the float model?"
 
 
 def test_evaluate_json_with_latency(net: Path) -> None:
