@@ -17,8 +17,9 @@ from dfq_deploy.verdict.finding import Finding, Level
 
 __all__ = ["count_findings", "judge_speed", "slow_nodes", "speed_findings"]
 
-TOY_MS = 0.1
-"""Of a model that takes less in float and in INT8, calls and conversions make up the time: it is judged more mildly."""
+SMALL_MS = 0.1
+"""Milliseconds a run that calls and conversions may cost: a model that loses no more than that is slower, but not BAD,
+and one that takes less than that is not worth a word for being as fast as float."""
 
 FLOAT_SHARE = 0.1
 """Part of the products, or where those are unknown of the layers, that may be float without a word of caution."""
@@ -88,25 +89,26 @@ def count_findings(count: KernelCount) -> tuple[Finding, ...]:
 def judge_speed(speed: Speed, count: KernelCount, slow: Sequence[NodeTime] = ()) -> Finding:
     """One of ``slower-than-float``, ``as-fast-as-float`` and ``faster-than-float``.
 
-    Slower is BAD where the whole interval is below :data:`dfq_deploy.evaluation.latency.EQUAL`, and else worth a look,
-    as is what is about as fast as float.
+    Slower is BAD where the whole interval is below :data:`dfq_deploy.evaluation.latency.EQUAL` and more than
+    :data:`SMALL_MS` is lost; else it is worth a look, as is what is about as fast as float.
 
     Args:
         slow: the nodes to blame, the slowest first (:func:`slow_nodes`).
     """
-    toy = max(speed.float_ms, speed.quantized_ms) < TOY_MS
     figures = {name: float(value) for name, value in speed.to_json().items()}
     times = (
         f"{speed.quantized_ms:.3g} ms against {speed.float_ms:.3g} ms in float: {speed.ratio:.2f} times as fast "
         f"({speed.low:.2f} to {speed.high:.2f}, one thread of this CPU)"
     )
     if speed.ratio < EQUAL[0]:
-        level: Level = "BAD" if speed.high < EQUAL[0] and not toy else "CHECK"
+        lost = speed.quantized_ms - speed.float_ms
+        level: Level = "BAD" if speed.high < EQUAL[0] and lost > SMALL_MS else "CHECK"
         message = f"slower than float: {times}{_blamed(slow)}"
         return Finding("slower-than-float", level, message, _slow_remedy(count, slow), figures)
     if speed.ratio < EQUAL[1]:
         message = f"about as fast as float: {times}{_blamed(slow)}"
-        return Finding("as-fast-as-float", "OK" if toy else "CHECK", message, _slow_remedy(count, slow), figures)
+        level = "OK" if speed.quantized_ms < SMALL_MS else "CHECK"
+        return Finding("as-fast-as-float", level, message, _slow_remedy(count, slow), figures)
     return Finding("faster-than-float", "OK", f"faster than float: {times}", figures=figures)
 
 

@@ -63,7 +63,8 @@ def test_a_layer_in_float_is_named_with_the_way_out() -> None:
         (timed(0.5, 0.4, 0.6), "slower-than-float", "BAD"),
         # The interval does not exclude that it is as fast.
         (timed(0.9, 0.7, 1.1), "slower-than-float", "CHECK"),
-        # 5 and 10 microseconds: calls and conversions, not layers.
+        # 5 and 10 microseconds, and 0.5 and 0.59 milliseconds: calls and conversions, not layers.
+        (timed(0.85, 0.84, 0.86, float_ms=0.5), "slower-than-float", "CHECK"),
         (timed(0.5, 0.4, 0.6, float_ms=0.005), "slower-than-float", "CHECK"),
         (timed(1.0, 0.9, 1.1, float_ms=0.005), "as-fast-as-float", "OK"),
     ],
