@@ -25,7 +25,7 @@ FEWEST = 5
 BLOCKS = 12
 """A median lies between the second least and the second greatest of twelve values in all but 26 of 4096 cases."""
 
-FULL = 5
+FULL = 3
 """Pairs of runs in each block from which the least times are worth comparing."""
 
 MOST = 70
