@@ -42,7 +42,10 @@ FUSED_WAY_OUT = (
     "is of rank 2, or give the bias the shape [1, 1, N]"
 )
 
-FORM_WAY_OUT = "ONNX Runtime has no integer kernel for this form of the layers; leave them out of the quantization"
+FORM_WAY_OUT = (
+    "ONNX Runtime has no integer kernel for such layers (a float bias, an output that is not quantized); quantize the "
+    "float model for it: dfq-deploy calibrate --target cpu"
+)
 
 
 def named(kernels: "Sequence[Kernel]") -> str:

@@ -7,7 +7,8 @@ from functools import cached_property
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
-from dfq_deploy.graph.reading import ModelSource, read_any
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.reading import ModelSource, read_any, source_name
 
 __all__ = ["Tagged", "tag"]
 
@@ -65,10 +66,15 @@ def tag(source: ModelSource) -> Tagged:
     """Read any ONNX file, float or quantized, and number its nodes.
 
     Raises:
-        ModelError: it is missing or no ONNX model.
+        ModelError: it is missing, no ONNX model, or its functions are for other opsets than the model.
     """
     model = read_any(source)
-    InlinePass()(model)
+    try:
+        InlinePass()(model)
+    except ValueError as problem:
+        raise ModelError(
+            f"{source_name(source)}: its functions cannot be inlined ({problem}); export it again"
+        ) from None
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
     nodes = tuple(model.graph.all_nodes())
