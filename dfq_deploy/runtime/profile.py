@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.reading import ModelSource, source_name
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.runtime.tagged import tag
 from dfq_deploy.samples.samples import Samples
@@ -49,7 +49,9 @@ def node_times(source: ModelSource, batch: Samples, runs: int = RUNS) -> tuple[N
     tagged = tag(source)
     totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * runs)
     with TemporaryDirectory() as folder:
-        runner = Runner(tagged.model, name=str(source), quiet_threads=True, threads=1, profile=Path(folder) / "profile")
+        runner = Runner(
+            tagged.model, name=source_name(source), quiet_threads=True, threads=1, profile=Path(folder) / "profile"
+        )
         for _ in range(runs + 1):
             runner.feed(batch)
         path = Path(str(runner.session.end_profiling()))

@@ -113,3 +113,19 @@ def test_a_layer_behind_dequantize_linear_is_measured(tmp_path: Path, model_of: 
     # A float model is not timed against itself.
     (alone,) = speed_findings(files[0], files[0], samples)
     assert alone.code == "nothing-quantized"
+
+
+def test_a_loaded_model_stands_for_its_file(tmp_path: Path, tiny: ModelOf) -> None:
+    import dfq_deploy
+
+    source = dfq_deploy.load(tiny(batch=2))
+    result = dfq_deploy.calibrate(source, synth="procedural", count=8, output=tmp_path / "q")
+    assert result.model_path is not None
+    layers, speed = speed_findings(source, result.model_path, result.samples, seconds=0.1)
+    assert (layers.code, layers.figures) == (
+        "layers-in-int8",
+        {"integer": 2, "weight_only": 0, "total": 2, "integer_share": 1.0},
+    )
+    assert speed.figures is not None
+    assert speed.figures["batch"] == 2
+    assert speed.level != "BAD"  # it takes some microseconds
