@@ -15,6 +15,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -38,6 +39,8 @@ class Evaluation:
         comparison: the figures.
         latency: one entry for each batch size; empty where it was not asked for.
         warnings: what limits the figures, each with its way out.
+        kernels: the quantized file's layers as ONNX Runtime's CPU provider runs them; None for a file of another
+            format than ONNX.
     """
 
     float_model: str
@@ -48,6 +51,7 @@ class Evaluation:
     comparison: Comparison
     latency: tuple[Latency, ...] = ()
     warnings: tuple[str, ...] = ()
+    kernels: KernelCount | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
@@ -60,6 +64,7 @@ class Evaluation:
             **self.comparison.to_json(),
             "latency": [entry.to_json() for entry in self.latency],
             "warnings": list(self.warnings),
+            "kernels": None if self.kernels is None else self.kernels.to_json(),
         }
 
 
@@ -131,8 +136,12 @@ def evaluate(
             warnings.append("the two models are fixed to different batch sizes, so their latencies are not compared")
     return Evaluation(
         str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]),
-        source or f"{len(data)} samples", comparison, timed, tuple(warnings),
+        source or f"{len(data)} samples", comparison, timed, tuple(warnings), _kernels(files[1]),
     )  # fmt: skip
+
+
+def _kernels(path: Path) -> KernelCount | None:
+    return None if is_quantized(path) is None else count_kernels(path)
 
 
 def _doubts(files: Sequence[Path]) -> list[str]:
