@@ -119,7 +119,7 @@ def encode(
 
 def headroom_of(bits: int, samples: Samples) -> float:
     """The factor for measured ranges: :data:`HEADROOM` for synthesized samples at 8 bits and more, else 1."""
-    return HEADROOM if samples.synthetic and bits >= 8 else 1.0
+    return HEADROOM if samples.is_synthetic and bits >= 8 else 1.0
 
 
 def measure_ranges(

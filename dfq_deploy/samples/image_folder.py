@@ -243,14 +243,14 @@ def _zipped(archive: zipfile.ZipFile) -> list[_Picture]:
     return [_Picture(path, partial(archive.read, name)) for path, name in names if _is_picture(path)]
 
 
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, bool], ExtraInputs]:
+def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, bool | None], ExtraInputs]:
     """Images, labels, where they come from (:func:`dfq_deploy.samples.samples.origin_of`), and other inputs."""
     try:
         # np.load leaves a file open that it opened itself and found to be broken.
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                return loaded, None, ("", False), {}
+                return loaded, None, ("", None), {}
             if "images" not in loaded:
                 keys = ", ".join(loaded.files) or "none"
                 raise SamplesError(f"{path}: no array 'images' in it (arrays: {keys}); save it under that name")

@@ -37,8 +37,8 @@ class Samples:
             integers stand as floats, and are fed in the input's own type).
         labels: float32 (N, K) soft labels or int64 (N,) classes; None where there are none.
         method: the synthesis method that made them; empty for real data.
-        synthetic: they were synthesized: ranges that are measured on them get headroom
-            (:data:`dfq_deploy.quantization.encode.HEADROOM`). :func:`dfq_deploy.synthesize` sets it.
+        synthetic: whether they were synthesized: ranges that are measured on such samples get headroom
+            (:data:`dfq_deploy.quantization.encode.HEADROOM`). None: those of a ``method`` were, others were not.
         figures: numbers that the maker wants to report, e.g. the distance of the statistics.
         notes: sentences that the user should read, e.g. why another method than the one asked for was used.
         extra: the model's other inputs by name, each (N, ...).
@@ -50,7 +50,7 @@ class Samples:
     figures: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     extra: ExtraInputs = field(default_factory=dict)
-    synthetic: bool = False
+    synthetic: bool | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim < 1 or len(self.images) == 0:
@@ -69,6 +69,11 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def is_synthetic(self) -> bool:
+        """True if they were synthesized."""
+        return bool(self.method) if self.synthetic is None else self.synthetic
 
     def part(self, index: slice | NDArray[Any]) -> "Samples":
         """Some of them: a slice, indices or a mask."""
@@ -98,8 +103,8 @@ class Samples:
             arrays["labels"] = self.labels
         if self.method:
             arrays["method"] = np.array(self.method)
-        if self.synthetic != bool(self.method):
-            arrays[SYNTHETIC] = np.array(self.synthetic)
+        if self.is_synthetic != bool(self.method):
+            arrays[SYNTHETIC] = np.array(self.is_synthetic)
         arrays.update((f"{INPUT}{name}", rows) for name, rows in self.extra.items())
         with atomic_file(path) as partial, partial.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
@@ -127,10 +132,9 @@ class Samples:
         return cls(images, labels, method, extra=extra, synthetic=synthetic)
 
 
-def origin_of(arrays: NpzFile) -> tuple[str, bool]:
-    """The method that made the samples of a file, empty where none is named; and whether they were synthesized."""
-    method = str(arrays.get("method", ""))
-    return method, bool(arrays.get(SYNTHETIC, method != ""))
+def origin_of(arrays: NpzFile) -> tuple[str, bool | None]:
+    """``method`` and ``synthetic`` of the samples of a file."""
+    return str(arrays.get("method", "")), bool(arrays[SYNTHETIC]) if SYNTHETIC in arrays else None
 
 
 def _taken(images: NDArray[np.float32], index: slice | NDArray[Any]) -> NDArray[np.float32]:

@@ -25,7 +25,7 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     back = again.samples()
     np.testing.assert_array_equal(back.images, SAMPLES.images)
     assert (back.method, back.figures, back.notes) == (SAMPLES.method, SAMPLES.figures, SAMPLES.notes)
-    assert back.synthetic
+    assert back.is_synthetic
     state = again.state()
     assert state is not None
     assert state["step"] == 3

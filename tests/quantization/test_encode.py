@@ -46,7 +46,7 @@ def test_synthesized_samples_get_headroom_whatever_their_label(
     assert measured(samples) == pytest.approx(expected)
     samples.save(tmp_path / "samples.npz")
     for read in (Samples.load(tmp_path / "samples.npz"), read_samples(tmp_path / "samples.npz", None, (2,))):
-        assert (read.method, read.synthetic) == (method, synthetic)
+        assert (read.method, read.is_synthetic) == (method, synthetic)
         assert measured(read) == pytest.approx(expected)
         assert measured(read.part(slice(0, 8))) == pytest.approx(expected)
 
