@@ -1,12 +1,14 @@
 # Two commands, each with all the set-up that a fresh machine needs:
 #   make demo   run the main job on the shipped example
 #   make test   lint, check the types, run the tests
+# And one for each end of the dependencies' range, in a fresh environment of its own:
+#   make test-oldest, make test-newest   run the command line's tests; WITH=torch==2.13.0 states a version
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
-.PHONY: demo test setup clean
+.PHONY: demo test test-oldest test-newest setup clean
 
 demo: $(READY)
 	$(BIN) -m examples.digits.demo
@@ -16,6 +18,9 @@ test: $(READY)
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
 	$(BIN) -m pytest
+
+test-oldest test-newest: $(READY)
+	$(BIN) -m benchmarks.dependency_versions $(@:test-%=%) $(WITH:%=--with %)
 
 setup: $(READY)
 

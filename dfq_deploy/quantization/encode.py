@@ -1,5 +1,6 @@
 """Prepare a float model for a target and turn ranges into encodings."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import SynthesisRequest
 
 __all__ = ["HEADROOM", "Prepared", "Quantized", "encode", "headroom_of", "measure_ranges", "prepare", "student_maker"]
+
+logger = logging.getLogger(__name__)
 
 HEADROOM = 1.2
 """How much wider than measured the ranges of synthesized samples are made.
@@ -109,13 +112,18 @@ def encode(
         placement = with_bits(placement, model, bits)
     ranges = unify(measured, placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
+    logger.info(
+        "encodings: %d activations on %d samples, headroom %g, %d weights; %d layers stay in float",
+        *(len(encodings), len(samples), headroom_of(bits.activations, samples), len(placement.weights)),
+        len(placement.left_float),
+    )
     encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
     return Quantized(Prepared(model, prepared.target, bits, placement), encodings, kept_apart)
 
 
 def headroom_of(bits: int, samples: Samples) -> float:
     """The factor for measured ranges: :data:`HEADROOM` for synthesized samples at 8 bits and more, else 1."""
-    return HEADROOM if samples.method and bits >= 8 else 1.0
+    return HEADROOM if samples.is_synthetic and bits >= 8 else 1.0
 
 
 def measure_ranges(
