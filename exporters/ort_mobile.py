@@ -22,6 +22,7 @@ from dfq_deploy.errors import TargetError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.large_models import fits_in_message, weight_bytes
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, is_op
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.plugins.contracts import Exporter
 
@@ -137,7 +138,7 @@ def _write_zero_points(graph: ir.Graph) -> None:
     """
     names = Names(graph)
     for node in graph:
-        scale = node.inputs[1] if node.op_type == "DequantizeLinear" else None
+        scale = node.inputs[1] if is_op(node, DEQUANTIZE_OPS) else None
         source = node.inputs[0]
         if scale is None or scale.shape is None or source is None or source.dtype is None:
             continue

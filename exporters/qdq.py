@@ -13,7 +13,7 @@ from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import Names, drop_unused_initializers
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.fold_batch_norm import clone
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.writing import write_model
@@ -125,7 +125,7 @@ class _Writer:
                 node.replace_input_with(index, stored[value])
 
     def _is_quantized(self, node: ir.Node) -> bool:
-        if node.op_type not in WEIGHTED_OPS or node.inputs[0] is None or constant_of(node.inputs[1]) is None:
+        if not is_op(node, WEIGHTED_OPS) or node.inputs[0] is None or constant_of(node.inputs[1]) is None:
             return False
         return all(value is not None and value.name in self.encodings for value in node.inputs[:2])
 
@@ -238,9 +238,9 @@ class _Writer:
 def _behind_clip(value: ir.Value) -> bool:
     """True if a Clip writes ``value``, perhaps through an Identity."""
     node = value.producer()
-    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+    while node is not None and is_op(node, "Identity") and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return node is not None and node.op_type == "Clip"
+    return node is not None and is_op(node, "Clip")
 
 
 def _array(value: ir.Value) -> NDArray[np.floating[Any]]:

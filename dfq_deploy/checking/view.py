@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.domains import with_short_opset
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QDQ_OPS, QUANTIZE_OPS, WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.reading import ModelSource, read_mapped, source_name
 
@@ -28,11 +29,13 @@ KINDS = {
 """As :class:`dfq_deploy.encodings.QuantType` writes them."""
 
 QLINEAR = {
-    "QLinearConv": ((0, 1, 2), (3, 4, 5)),
-    "QLinearMatMul": ((0, 1, 2), (3, 4, 5)),
-    "QGemm": ((0, 1, 2), (3, 4, 5)),
+    **{"QLinearConv": "Conv", "com.microsoft::QLinearConv": "Conv", "QLinearMatMul": "MatMul"},
+    "com.microsoft::QGemm": "Gemm",
 }
-"""Weighted operators on integers -> where activation and weight stand among the inputs, with scale and zero point."""
+"""Weighted operators on integers -> the float operator that each stands for.
+
+All of them read the activation with scale and zero point first, and then the weight with its own.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,15 +126,15 @@ class View:
 
     def behind(self, value: ir.Value) -> list[ir.Node]:
         """The DQ nodes that give ``value`` back behind its Q."""
-        integers = [use.node.outputs[0] for use in value.uses() if use.node.op_type == "QuantizeLinear"]
-        clips = [use.node for entry in integers for use in entry.uses() if use.node.op_type == "Clip"]
+        integers = [use.node.outputs[0] for use in value.uses() if is_op(use.node, QUANTIZE_OPS)]
+        clips = [use.node for entry in integers for use in entry.uses() if is_op(use.node, "Clip")]
         integers += [clip.outputs[0] for clip in clips]
-        return [use.node for entry in integers for use in entry.uses() if use.node.op_type == "DequantizeLinear"]
+        return [use.node for entry in integers for use in entry.uses() if is_op(use.node, DEQUANTIZE_OPS)]
 
     def source(self, node: ir.Node) -> ir.Node | None:
         """What writes the tensor that a DQ gives back; ``node`` itself where it is none."""
         seen: ir.Node | None = node
-        while seen is not None and seen.op_type in ("DequantizeLinear", "QuantizeLinear"):
+        while seen is not None and is_op(seen, QDQ_OPS):
             value = seen.inputs[0]
             seen = None if value is None else value.producer()
         return seen
@@ -141,10 +144,10 @@ class View:
         for entry in self.quantizations:
             integers = entry.node.inputs[0]
             fed = integers is not None and integers.producer() is None
-            if not entry.constant and (entry.node.op_type == "QuantizeLinear" or fed):
+            if not entry.constant and (is_op(entry.node, QUANTIZE_OPS) or fed):
                 yield entry
         for kernel in self.kernels:
-            if kernel.node.op_type in QLINEAR and kernel.activation is not None:
+            if is_op(kernel.node, QLINEAR) and kernel.activation is not None:
                 yield kernel.activation
 
 
@@ -162,7 +165,7 @@ def view_of(source: ModelSource) -> View:
 
 def _read(source: ModelSource) -> ir.Model:
     if isinstance(source, ir.Model):
-        return source.clone()
+        return with_short_opset(source.clone())
     if isinstance(source, str | PathLike):
         if not Path(source).is_file():
             raise ModelError(f"{source}: no such file; give the path of an .onnx file")
@@ -174,7 +177,7 @@ def _read(source: ModelSource) -> ir.Model:
     else:
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
-        model = ir.from_proto(copy)
+        model = with_short_opset(ir.from_proto(copy))
     if not len(model.graph):
         raise ModelError(f"{source_name(source)}: not an ONNX model (it holds no graph); export it again")
     return model
@@ -191,7 +194,7 @@ def kind_of(value: ir.Value | None) -> str | None:
 
 
 def _is_linear(node: ir.Node) -> bool:
-    return node.op_type in ("QuantizeLinear", "DequantizeLinear")
+    return is_op(node, QDQ_OPS)
 
 
 def _numbers(value: ir.Value | None) -> NDArray[Any] | None:
@@ -210,11 +213,11 @@ def _quantization(
 
 def _of_linear(node: ir.Node) -> Quantization | None:
     source = node.inputs[0]
-    integers = source if node.op_type == "DequantizeLinear" else node.outputs[0]
+    integers = source if is_op(node, DEQUANTIZE_OPS) else node.outputs[0]
     producer = None if source is None else source.producer()
     of_constant = constant_of(source) is not None or (
         # Weights that are kept in float go through both nodes.
-        producer is not None and producer.op_type == "QuantizeLinear" and constant_of(producer.inputs[0]) is not None
+        producer is not None and is_op(producer, QUANTIZE_OPS) and constant_of(producer.inputs[0]) is not None
     )
     return _quantization(node, integers, node.inputs[1:3], node.attributes.get_int("axis", 1), of_constant)
 
@@ -224,10 +227,10 @@ def _dequantized(value: ir.Value | None) -> Quantization | None:
     producer = None if value is None else value.producer()
     if producer is None:
         return None
-    if producer.op_type == "DequantizeLinear":
+    if is_op(producer, DEQUANTIZE_OPS):
         return _of_linear(producer)
-    moved = _dequantized(producer.inputs[0]) if producer.op_type in ("Transpose", "Identity") else None
-    if moved is None or moved.axis is None or producer.op_type == "Identity":
+    moved = _dequantized(producer.inputs[0]) if is_op(producer, ("Transpose", "Identity")) else None
+    if moved is None or moved.axis is None or is_op(producer, "Identity"):
         return moved
     perm = list(producer.attributes.get_ints("perm", ()) or ())
     rank = len(perm) or (0 if producer.outputs[0].shape is None else len(producer.outputs[0].shape))
@@ -237,17 +240,16 @@ def _dequantized(value: ir.Value | None) -> Quantization | None:
 
 
 def _kernels(node: ir.Node) -> Iterator[Kernel]:
-    if node.op_type in WEIGHTED_OPS and len(node.inputs) > 1:
+    if is_op(node, WEIGHTED_OPS) and len(node.inputs) > 1:
         weight = _dequantized(node.inputs[1])
         constant = constant_of(node.inputs[1]) is not None or (weight is not None and weight.constant)
         bias = _dequantized(node.inputs[2]) if len(node.inputs) > 2 else None
         yield Kernel(node, node.op_type, _dequantized(node.inputs[0]), weight if constant else None, constant, bias)
-    elif node.op_type in QLINEAR:
+    elif is_op(node, QLINEAR):
         parts = []
-        for first, scale, zero in QLINEAR[node.op_type]:
+        for first, scale, zero in ((0, 1, 2), (3, 4, 5)):
             integers = node.inputs[first]
             constant = constant_of(integers) is not None
             parts.append(_quantization(node, integers, (node.inputs[scale], node.inputs[zero]), 0, constant))
-        operator = {"QLinearConv": "Conv", "QLinearMatMul": "MatMul", "QGemm": "Gemm"}[node.op_type]
         constant = parts[1].constant
-        yield Kernel(node, operator, parts[0], parts[1] if constant else None, constant, None)
+        yield Kernel(node, QLINEAR[operator_of(node)], parts[0], parts[1] if constant else None, constant, None)

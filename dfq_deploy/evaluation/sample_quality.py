@@ -9,7 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import batch_normalizations, constant_of, score_count
 from dfq_deploy.samples.samples import Samples
 
@@ -146,7 +146,7 @@ def _last_input(scores: ir.Value) -> ir.Value | None:
             continue
         seen.add(node)
         source = node.inputs[0] if node.inputs else None
-        if node.op_type in WEIGHTED_OPS and constant_of(node.inputs[1]) is not None:
+        if is_op(node, WEIGHTED_OPS) and constant_of(node.inputs[1]) is not None:
             return source if source is not None and source.producer() is not None else None
         waiting += [value.producer() for value in node.inputs if value is not None]
     return None

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.metrics import OutputTally, finite
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.graph.reading import read_mapped
 from dfq_deploy.runtime.runner import Runnable, Runner, slices
@@ -96,11 +97,11 @@ def _dequantized(model: ir.Model) -> dict[str, str]:
     """Float tensor -> the tensor that its readers get after Q, perhaps a Clip of the integers, and DQ."""
     found = {}
     for node in model.graph:
-        source = node.inputs[0] if node.op_type == "DequantizeLinear" else None
+        source = node.inputs[0] if is_op(node, DEQUANTIZE_OPS) else None
         quantizer = None if source is None else source.producer()
-        if quantizer is not None and quantizer.op_type == "Clip" and quantizer.inputs[0] is not None:
+        if quantizer is not None and is_op(quantizer, "Clip") and quantizer.inputs[0] is not None:
             quantizer = quantizer.inputs[0].producer()
-        if quantizer is None or quantizer.op_type != "QuantizeLinear":
+        if quantizer is None or not is_op(quantizer, QUANTIZE_OPS):
             continue
         # A quantized graph output keeps its name behind the DQ; the tensor before the Q has a new one.
         output = node.outputs[0]

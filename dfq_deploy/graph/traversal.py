@@ -2,7 +2,7 @@
 
 import onnx_ir as ir
 
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 
 __all__ = ["weighted_after"]
 
@@ -13,7 +13,7 @@ def weighted_after(node: ir.Node) -> bool:
     waiting = [node]
     while waiting:
         for reader in waiting.pop().successors():
-            if reader.op_type in WEIGHTED_OPS:
+            if is_op(reader, WEIGHTED_OPS):
                 return True
             if reader not in seen:
                 seen.add(reader)

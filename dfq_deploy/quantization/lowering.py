@@ -5,7 +5,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.graph.editing import Names, drop_unused_initializers
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import batch_normalizations, constant_of
 from dfq_deploy.graph.traversal import weighted_after
 from dfq_deploy.targets.target import Target
@@ -69,13 +69,13 @@ def _feeds_integers(node: ir.Node, target: Target) -> bool:
     """True if an operator with an integer kernel reads the output, or what a Relu or Clip makes of it."""
     readers = [use.node for use in node.outputs[0].uses()]
     for reader in list(readers):
-        if reader.op_type in target.fused_activations:
+        if is_op(reader, target.fused_activations):
             readers += [use.node for use in reader.outputs[0].uses()]
-    return any(reader.op_type in target.quantized_ops | target.passing_ops for reader in readers)
+    return any(is_op(reader, target.quantized_ops | target.passing_ops) for reader in readers)
 
 
 def _to_pool(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
-    shape = _shape(node.inputs[0]) if node.op_type == "ReduceMean" else None
+    shape = _shape(node.inputs[0]) if is_op(node, "ReduceMean") else None
     if shape is None or len(shape) != 4 or node.outputs[0].dtype != ir.DataType.FLOAT:
         return False
     axes = node.attributes.get_ints("axes")
@@ -92,8 +92,8 @@ def _to_pool(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
 
 
 def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
-    shape = _shape(node.inputs[0]) if node.op_type == "Conv" else None
-    weight = constant_of(node.inputs[1]) if node.op_type == "Conv" else None
+    shape = _shape(node.inputs[0]) if is_op(node, "Conv") else None
+    weight = constant_of(node.inputs[1]) if is_op(node, "Conv") else None
     if shape is None or shape[2:] != [1, 1] or weight is None or weight.dtype != ir.DataType.FLOAT:
         return False
     groups, pads = node.attributes.get_int("group", 1), node.attributes.get_ints("pads", ())
@@ -111,11 +111,11 @@ def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
 
 
 def _fork(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
-    if node.op_type not in WEIGHTED_OPS:
+    if not is_op(node, WEIGHTED_OPS):
         return False
     value = node.outputs[0]
-    uses = [use for use in value.uses() if use.node.op_type in WEIGHTED_OPS or use.node.op_type == "Add"]
-    if not uses or all(use.node.op_type not in target.fused_activations for use in value.uses()):
+    uses = [use for use in value.uses() if is_op(use.node, WEIGHTED_OPS) or is_op(use.node, "Add")]
+    if not uses or all(not is_op(use.node, target.fused_activations) for use in value.uses()):
         return False
     identity = ir.node("Identity", [value], name=names.fresh(f"{node.name}_Identity"))
     branch = identity.outputs[0]

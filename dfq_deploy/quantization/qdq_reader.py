@@ -7,6 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import constant_of
 
 __all__ = ["constant_dequantizer", "constant_values", "integers_and_encoding"]
@@ -15,7 +16,7 @@ __all__ = ["constant_dequantizer", "constant_values", "integers_and_encoding"]
 def constant_dequantizer(value: ir.Value | None) -> ir.Node | None:
     """The DequantizeLinear of constants that writes ``value``."""
     node = None if value is None else value.producer()
-    if node is None or node.op_type != "DequantizeLinear":
+    if node is None or not is_op(node, DEQUANTIZE_OPS):
         return None
     return node if all(constant_of(part) is not None for part in node.inputs if part is not None) else None
 

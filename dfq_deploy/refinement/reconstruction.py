@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.own_biases import CHANNEL_AXIS
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.fake_quant import bias_encodings, fake_quantizers
@@ -290,7 +291,7 @@ class _Learner:
         found = {}
         for step in block.steps:
             name = step.inputs[2] if len(step.inputs) > 2 else ""
-            weight = step.inputs[1] if step.op_type in CHANNEL_AXIS else ""
+            weight = step.inputs[1] if is_op(step, CHANNEL_AXIS) else ""
             is_own = self.placement.biases.get(name, ("", weight))[1] == weight
             if weight in block.weights and name in self.model.graph.initializers and is_own:
                 found[name] = step

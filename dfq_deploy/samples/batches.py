@@ -19,6 +19,7 @@ from dfq_deploy.graph.inputs import (
     other_inputs,
     sample_shape,
 )
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["SampleBatches", "as_twin_input", "check_samples_fit", "split_held_out", "tensors_of_known_range"]
@@ -62,7 +63,7 @@ def tensors_of_known_range(model: ir.Model) -> set[str]:
     while waiting:
         value = waiting.pop()
         found.add(str(value.name))
-        waiting += [use.node.outputs[0] for use in value.uses() if use.idx == 0 and use.node.op_type in CARRYING_OPS]
+        waiting += [use.node.outputs[0] for use in value.uses() if use.idx == 0 and is_op(use.node, CARRYING_OPS)]
     return found
 
 

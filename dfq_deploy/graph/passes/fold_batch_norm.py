@@ -8,6 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.graph.editing import Names, drop_unused_initializers
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import batch_normalizations, constant_of
 
 __all__ = ["clone", "fold_batch_normalization"]
@@ -41,7 +42,7 @@ def fold_batch_normalization(model: ir.Model) -> tuple[str, ...]:
 
 def _resolve_identities(graph: ir.Graph) -> None:
     for node in list(graph):
-        if node.op_type != "Identity" or node.outputs[0].is_graph_output():
+        if not is_op(node, "Identity") or node.outputs[0].is_graph_output():
             continue
         source = node.inputs[0]
         if source is not None and constant_of(source) is not None:
@@ -52,7 +53,7 @@ def _resolve_identities(graph: ir.Graph) -> None:
 def _fold(graph: ir.Graph, batch_norm: ir.Node) -> bool:
     source = batch_norm.inputs[0]
     node = source.producer() if source is not None else None
-    if source is None or node is None or node.graph is not batch_norm.graph or node.op_type not in _SCALED:
+    if source is None or node is None or node.graph is not batch_norm.graph or not is_op(node, _SCALED):
         return False
     if len(source.uses()) != 1 or source.is_graph_output() or not _is_inference(batch_norm):
         return False

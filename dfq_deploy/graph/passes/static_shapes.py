@@ -5,6 +5,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import known_dimension
 
@@ -54,7 +55,7 @@ def fix_batch(model: ir.Model, batch: int) -> None:
 
 def _fold_shape(graph: ir.Graph, node: ir.Node) -> bool:
     """Replace a Shape node whose input is static by an initializer."""
-    source = node.inputs[0] if node.op_type == "Shape" and node.domain in ("", "ai.onnx") else None
+    source = node.inputs[0] if is_op(node, "Shape") else None
     if source is None or source.shape is None or not source.shape.is_static() or node.outputs[0].is_graph_output():
         return False
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(source.shape))

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Range
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.graph.traversal import weighted_after
 from dfq_deploy.quantization.placement.place import Placement, place
@@ -40,7 +41,7 @@ def separate_detection_heads(
     apart: list[str] = []
     for node in model.graph:
         parts = [name_of(value) for value in node.inputs if name_of(value) in ranges]
-        if node.op_type != "Concat" or not any(
+        if not is_op(node, "Concat") or not any(
             {*parts, name_of(node.outputs[0])} <= group for group in placement.shared
         ):
             continue
@@ -68,10 +69,10 @@ def _taken_apart(node: ir.Node, target: Target) -> list[str] | None:
     found: list[ir.Node] = []
     waiting = [node]
     while waiting:
-        readers = [reader for reader in waiting.pop().successors() if reader.op_type in target.passing_ops]
+        readers = [reader for reader in waiting.pop().successors() if is_op(reader, target.passing_ops)]
         waiting += [reader for reader in readers if reader not in found]
         found += [reader for reader in readers if reader not in found]
-    if not any(reader.op_type in TAKING_APART for reader in found):
+    if not any(is_op(reader, TAKING_APART) for reader in found):
         return None
     return [str(reader.name) for reader in found]
 
@@ -90,7 +91,7 @@ def _channels(
     ends = {}
     for node in model.graph:
         rank = None if node.outputs[0].shape is None else len(node.outputs[0].shape)
-        if node.op_type != "Conv" or rank is None or weighted_after(node):
+        if not is_op(node, "Conv") or rank is None or weighted_after(node):
             continue
         if node.outputs[0].name in placement.activations:
             without = place(model, target, [str(node.name)])

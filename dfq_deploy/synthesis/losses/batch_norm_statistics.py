@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = [
@@ -98,7 +99,7 @@ class FeatureStatistics:
 
     def __init__(self, twin: Twin, moments: BatchMoments | None = None) -> None:
         self._twin, self._moments = twin, moments or batch_moments
-        self._layers = [step for step in twin.steps if step.op_type == "BatchNormalization"]
+        self._layers = [step for step in twin.steps if is_op(step, "BatchNormalization")]
         self.names = tuple(step.name for step in self._layers)
 
     def run(self, images: Tensor) -> tuple[Tensor, list[LayerStatistics]]:

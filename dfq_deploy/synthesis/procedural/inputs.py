@@ -18,6 +18,7 @@ from dfq_deploy.graph.inputs import (
     main_input,
     model_inputs,
 )
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of
 
 __all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of"]
@@ -143,11 +144,11 @@ def _lookups(value: ir.Value) -> Iterator[tuple[str, int]]:
     while waiting:
         for use in waiting.pop().uses():
             node = use.node
-            table = constant_of(node.inputs[0]) if node.op_type == "Gather" and use.idx == 1 else None
+            table = constant_of(node.inputs[0]) if is_op(node, "Gather") and use.idx == 1 else None
             if table is not None and len(table.shape):
                 rows = table.shape.numpy()[node.attributes.get_int("axis", 0)]
                 yield str(node.inputs[0].name if node.inputs[0] is not None else ""), rows
-            elif node.op_type in MOVING_OPS and use.idx == 0:
+            elif is_op(node, MOVING_OPS) and use.idx == 0:
                 waiting.append(node.outputs[0])
 
 
