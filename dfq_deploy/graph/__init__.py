@@ -2,7 +2,7 @@
 
 ================ =========================================================================================
 ``domains``      Write ONNX's own domain as the empty string.
-``editing``      Edit a graph: unused names, removal of unused initializers.
+``editing``      Edit a graph: unused names, new constants, removal of unused initializers.
 ``file_info``    Facts about a model file that need no session: size, quantized or not.
 ``inputs``       Model inputs: which is the main one, their shapes, the arrays that feed them.
 ``large_models`` Models over protobuf's 2 GB: the structure, with the weights beside it.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.editing import Names, drop_unused_initializers
+from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
 from dfq_deploy.graph.inputs import is_channels_last, main_input_value
 from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import constant_of
@@ -218,11 +218,7 @@ class _Surgeon:
         return floats
 
     def _constant(self, name: str, array: NDArray[Any]) -> ir.Value:
-        tensor = ir.Tensor(array, name=self.names.fresh(name))
-        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
-        value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+        return add_constant(self.graph, self.names.fresh(name), array)
 
 
 def _described(node: ir.Node) -> dict[str, Any]:

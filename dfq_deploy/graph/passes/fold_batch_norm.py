@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.graph.editing import Names, drop_unused_initializers
+from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import batch_normalizations, constant_of
 
@@ -111,11 +111,7 @@ def _set_constant(graph: ir.Graph, node: ir.Node, index: int, array: NDArray[Any
         value.const_value = ir.tensor(array, name=value.name)
         value.shape = ir.Shape(array.shape)
         return
-    tensor = ir.tensor(array, name=Names(graph).fresh(name))
-    fresh = ir.Value(
-        name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.register_initializer(fresh)
+    fresh = add_constant(graph, Names(graph).fresh(name), array)
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
     node.replace_input_with(index, fresh)

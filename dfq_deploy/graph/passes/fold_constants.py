@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.editing import Names, replace_by_constant
 from dfq_deploy.graph.operators import QDQ_OPS, RANDOM_OPS, is_op, is_standard
 
 __all__ = ["fold_constants"]
@@ -110,12 +110,7 @@ def _compute(model: ir.Model, node: ir.Node, constants: Sequence[ir.TensorProtoc
         return False
     graph = model.graph
     for old, array in zip(node.outputs, results, strict=True):
-        name, old.name = old.name, None
-        tensor = ir.tensor(array, name=name)
-        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
-        new = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
-        graph.register_initializer(new)
-        old.replace_all_uses_with(new)
+        replace_by_constant(graph, old, array)
     graph.remove(node, safe=True)
     return True
 

@@ -2,7 +2,7 @@
 
 import onnx_ir as ir
 
-from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.operators import is_op
 
 __all__ = ["open_batch"]
@@ -26,7 +26,4 @@ def open_batch(model: ir.Model, batch: int) -> None:
             continue
         wanted[0] = 0 if is_op(node, "Reshape") else 1
         name = Names(model.graph).fresh(f"{node.name}_open_shape")
-        kind, shape = ir.TensorType(ir.DataType.INT64), ir.Shape(wanted.shape)
-        opened = ir.Value(name=name, shape=shape, type=kind, const_value=ir.tensor(wanted, name=name))
-        model.graph.register_initializer(opened)
-        node.replace_input_with(1, opened)
+        node.replace_input_with(1, add_constant(model.graph, name, wanted))

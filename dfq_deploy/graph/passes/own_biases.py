@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
+from dfq_deploy.graph.editing import add_constant
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, weighted_nodes
 
@@ -39,9 +40,7 @@ def _give_bias(model: ir.Model, node: ir.Node, shared: ir.Value | None) -> None:
     else:
         values = np.zeros(_channels(node, weight.shape.numpy()), weight.dtype.numpy())
     name = f"{node.outputs[0].name}_bias"
-    bias = ir.Value(name=name, type=ir.TensorType(weight.dtype), shape=ir.Shape(values.shape))
-    bias.const_value = ir.tensor(values, name=name)
-    model.graph.register_initializer(bias)
+    bias = add_constant(model.graph, name, values)
     if len(node.inputs) < 3:
         node.resize_inputs(3)
     node.replace_input_with(2, bias)
