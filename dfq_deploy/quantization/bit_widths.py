@@ -10,6 +10,7 @@ from dfq_deploy.encodings import QuantType
 from dfq_deploy.errors import TargetError
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of, weighted_nodes
+from dfq_deploy.graph.traversal import after, before
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.samples.batches import tensors_of_known_range
 
@@ -173,20 +174,4 @@ def _resized(qtype: QuantType, bits: int) -> QuantType:
 def edge_layers(weighted: list[ir.Node]) -> set[ir.Node]:
     """The weighted nodes that no other one stands before, or behind."""
     known = set(weighted)
-    return {
-        node for node in weighted if not _reached(node, known, forward=True) or not _reached(node, known, forward=False)
-    }
-
-
-def _reached(start: ir.Node, wanted: set[ir.Node], *, forward: bool) -> bool:
-    seen: set[ir.Node] = set()
-    waiting = [start]
-    while waiting:
-        node = waiting.pop()
-        for near in node.successors() if forward else node.predecessors():
-            if near in wanted:
-                return True
-            if near not in seen:
-                seen.add(near)
-                waiting.append(near)
-    return False
+    return {node for node in weighted if known.isdisjoint(after(node)) or known.isdisjoint(before(node))}

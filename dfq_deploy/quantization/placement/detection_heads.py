@@ -11,7 +11,7 @@ import onnx_ir as ir
 from dfq_deploy.encodings import Range
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import name_of
-from dfq_deploy.graph.traversal import weighted_after
+from dfq_deploy.graph.traversal import after, weighted_after
 from dfq_deploy.quantization.placement.place import Placement, place
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
@@ -66,12 +66,11 @@ def separate_detection_heads(
 
 def _taken_apart(node: ir.Node, target: Target) -> list[str] | None:
     """The nodes behind a Concat that only move its values, if one of them takes them apart again; else None."""
-    found: list[ir.Node] = []
-    waiting = [node]
-    while waiting:
-        readers = [reader for reader in waiting.pop().successors() if is_op(reader, target.passing_ops)]
-        waiting += [reader for reader in readers if reader not in found]
-        found += [reader for reader in readers if reader not in found]
+
+    def moves(reader: ir.Node) -> bool:
+        return is_op(reader, target.passing_ops)
+
+    found = [reader for reader in after(node, moves) if moves(reader)]
     if not any(is_op(reader, TAKING_APART) for reader in found):
         return None
     return [str(reader.name) for reader in found]

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from dfq_deploy.encodings import QuantType
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.graph.traversal import before
 from dfq_deploy.quantization.placement.predicates import activation_inputs, quantization_point, quantized_values
 from dfq_deploy.targets.target import Target
 
@@ -60,14 +61,7 @@ def _is_written_for(value: ir.Value, heads: Collection[ir.Node]) -> bool:
 
 def count_weighted_before(node: ir.Node | None, heads: Collection[ir.Node]) -> int:
     """How many of ``heads`` stand before ``node``, itself included."""
-    seen: set[ir.Node] = set()
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting += node.predecessors()
-    return sum(node in heads for node in seen)
+    return 0 if node is None else sum(step in heads for step in (node, *before(node)))
 
 
 def constant_operands(graph: ir.Graph, target: Target) -> dict[str, QuantType]:

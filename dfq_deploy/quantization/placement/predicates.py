@@ -3,13 +3,14 @@
 :func:`dfq_deploy.quantization.placement.place.place` lists them.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
+from dfq_deploy.graph.traversal import walk
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, limits_behind
 from dfq_deploy.targets.target import Target
 
@@ -75,18 +76,15 @@ def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
     ONNX Runtime 1.31 fuses every AveragePool between DQ and Q; its integer kernel divides wrongly where ceil_mode meets
     count_include_pad, and has no dilations: the session then refuses the whole model.
     """
-    seen: set[ir.Node] = set()
-    waiting = [value.producer()] if "AveragePool" in target.quantized_ops else []
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if _is_unreliable(node):
-            return node
-        if is_op(node, target.passing_ops):
-            waiting += [moved.producer() for moved in activation_inputs(node)]
-    return None
+
+    def sources(node: ir.Node) -> Iterator[ir.Node]:
+        for moved in activation_inputs(node) if is_op(node, target.passing_ops) else ():
+            producer = moved.producer()
+            if producer is not None:
+                yield producer
+
+    start = value.producer() if "AveragePool" in target.quantized_ops else None
+    return next((node for node in walk([start] if start else [], sources) if _is_unreliable(node)), None)
 
 
 def _is_unreliable(node: ir.Node) -> bool:

@@ -4,13 +4,14 @@ A spectrum reaches over 60 dB and more, and what is quiet in it matters as much 
 says so, or the training did. Eight bits at one scale hold 48 dB.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import onnx_ir as ir
 
 from dfq_deploy.graph.inputs import main_input_value
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of
+from dfq_deploy.graph.traversal import after, before
 
 __all__ = ["spectral_nodes"]
 
@@ -45,40 +46,23 @@ def spectral_nodes(model: ir.Model) -> dict[ir.Node, str]:
     for node in graph:
         if not is_op(node, ("Log", "Sqrt")) or (is_op(node, "Sqrt") and _is_norm(node)):
             continue
-        before = _before(node)
-        weighted = [step for step in before if is_op(step, WEIGHTED_OPS)]
-        spectrum = any(_squares(step) for step in before) and any(main in step.inputs for step in before)
-        if not spectrum or not (weighted or any(is_op(step, ("STFT", "DFT")) for step in before)):
+        steps = list(before(node))
+        weighted = [step for step in steps if is_op(step, WEIGHTED_OPS)]
+        spectrum = any(_squares(step) for step in steps) and any(main in step.inputs for step in steps)
+        if not spectrum or not (weighted or any(is_op(step, ("STFT", "DFT")) for step in steps)):
             continue
-        if not any(_is_activation(step) for step in before):
-            readers = _reached(node, lambda step: is_op(step, WEIGHTED_OPS) or is_op(step, "Log"))
+        if not any(_is_activation(step) for step in steps):
+            readers = _first_readers(node)
             quiet = is_op(node, "Log") or any(is_op(step, "Log") for step in readers)
             found |= dict.fromkeys([*weighted, *([] if quiet else readers)], REASON)
     return found
 
 
-def _before(node: ir.Node) -> list[ir.Node]:
-    """Everything that ``node`` is computed from, itself left out."""
-    seen: list[ir.Node] = []
-    waiting = [node]
-    while waiting:
-        steps = [step for step in waiting.pop().predecessors() if step not in seen]
-        seen += steps
-        waiting += steps
-    return seen
-
-
-def _reached(node: ir.Node, wanted: Callable[[ir.Node], bool]) -> list[ir.Node]:
-    """The nodes that are wanted, each the first on its way from ``node``; none behind an activation."""
-    seen: set[ir.Node] = set()
-    found: list[ir.Node] = []
-    waiting = [node]
-    while waiting:
-        steps = [step for step in waiting.pop().successors() if step not in seen and not _is_activation(step)]
-        seen.update(steps)
-        found += [step for step in steps if wanted(step)]
-        waiting += [step for step in steps if not wanted(step) and not is_op(step, "Shape")]
-    return found
+def _first_readers(node: ir.Node) -> list[ir.Node]:
+    """The weighted nodes and logarithms that come first on a way from ``node``; none behind an activation."""
+    wanted = WEIGHTED_OPS | {"Log"}
+    steps = after(node, lambda step: not is_op(step, wanted | {"Shape"}) and not _is_activation(step))
+    return [step for step in steps if is_op(step, wanted)]
 
 
 def _squares(node: ir.Node) -> bool:

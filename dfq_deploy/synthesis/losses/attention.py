@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.traversal import walk
 from dfq_deploy.twin import Step, Twin
 
 __all__ = ["attention_outputs", "tokens_of"]
@@ -35,17 +36,14 @@ def attention_outputs(twin: Twin) -> tuple[str, ...]:
 
 def _behind(step: Step | None, wanted: str, made: dict[str, Step]) -> Step | None:
     """The step of a type that ``step`` is, or comes from."""
-    waiting, seen = [step], set[str]()
-    while waiting:
-        now = waiting.pop()
-        if now is None or now.outputs[0] in seen:
-            continue
-        if is_op(now, wanted):
-            return now
-        seen.add(now.outputs[0])
-        if is_op(now, BETWEEN):
-            waiting += [made.get(name) for name in now.inputs]
-    return None
+
+    def sources(name: str) -> list[str]:
+        return [
+            made[source].outputs[0] for source in made[name].inputs if source in made and is_op(made[name], BETWEEN)
+        ]
+
+    steps = (made[name] for name in walk([] if step is None else [step.outputs[0]], sources))
+    return next((one for one in steps if is_op(one, wanted)), None)
 
 
 def tokens_of(values: Tensor) -> Tensor:
