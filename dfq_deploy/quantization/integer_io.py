@@ -20,7 +20,12 @@ from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initialize
 from dfq_deploy.graph.inputs import is_channels_last, main_input_value
 from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import constant_of
-from dfq_deploy.quantization.qdq_reader import constant_dequantizer, constant_values, integers_and_encoding
+from dfq_deploy.quantization.qdq_reader import (
+    constant_dequantizer,
+    constant_values,
+    integers_and_encoding,
+    quantization_of,
+)
 from dfq_deploy.quantization.weights import encoding_of_weight, room_for_bias
 from dfq_deploy.runtime.integer_io import METADATA
 from dfq_deploy.samples.preprocess import Preprocess
@@ -223,12 +228,11 @@ class _Surgeon:
 
 def _described(node: ir.Node) -> dict[str, Any]:
     """Type, scale and zero point of a QuantizeLinear or DequantizeLinear per tensor."""
-    scale, zero = (constant_of(value) for value in (*node.inputs[1:3], None)[:2])
-    kind = ir.DataType.UINT8 if zero is None else zero.dtype
+    found = quantization_of(node)
     return {
-        "type": kind.name.lower(),
-        "scale": float(scale.numpy()) if scale is not None else 1.0,
-        "zero_point": 0 if zero is None else int(zero.numpy()),
+        "type": (found.dtype or ir.DataType.UINT8).name.lower(),
+        "scale": 1.0 if found.scale is None else float(found.scale),
+        "zero_point": 0 if found.zero_point is None else int(found.zero_point),
     }
 
 

@@ -6,13 +6,14 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.checking.registry import Place, rule
-from dfq_deploy.checking.view import QLINEAR, Quantization, View, name
+from dfq_deploy.checking.view import QLINEAR, View, name
 from dfq_deploy.graph.inputs import input_values
 from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QDQ_OPS, QUANTIZE_OPS, is_integer_op, is_op, operator_of
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.quantization.placement.policies import count_weighted_before, residual_branch
 from dfq_deploy.quantization.placement.predicates import obstacle
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
+from dfq_deploy.quantization.qdq_reader import Quantization, dequantizers_of
 from dfq_deploy.targets.target import Target
 
 __all__ = [
@@ -90,7 +91,7 @@ def quantized_output(view: View, _: Target) -> Iterator[Place]:
     for kernel in view.kernels:
         if is_op(kernel.node, QLINEAR):
             continue
-        for dequantize in view.behind(kernel.node.outputs[0]):
+        for dequantize in dequantizers_of(kernel.node.outputs[0]):
             readers = [use.node for use in dequantize.outputs[0].uses()]
             if any(reader in view.weighted or is_op(reader, ACTIVATIONS) for reader in readers):
                 continue
@@ -114,7 +115,7 @@ def _is_branch(node: ir.Node, add: ir.Node, view: View) -> bool:
 def split_activation(view: View, _: Target) -> Iterator[Place]:
     """No Q and DQ stand between a weighted operator and its activation: TensorRT runs both as one kernel."""
     for kernel in view.kernels:
-        for dequantize in view.behind(kernel.node.outputs[0]):
+        for dequantize in dequantizers_of(kernel.node.outputs[0]):
             for reader in (use.node for use in dequantize.outputs[0].uses()):
                 if is_op(reader, ACTIVATIONS):
                     found = f"'{name(dequantize)}' stands between it and {reader.op_type} '{name(reader)}'"
