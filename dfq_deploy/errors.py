@@ -23,6 +23,8 @@ __all__ = [
     "SamplesError",
     "TargetError",
     "UnsupportedOperators",
+    "first_line",
+    "one_line",
 ]
 
 
@@ -64,3 +66,14 @@ class PluginError(DfqError):
 
 class OutputError(DfqError):
     """The result cannot be written where it was asked for."""
+
+
+def one_line(problem: object, longest: int | None = None) -> str:
+    """The whole message of ``problem`` on one line, without its full stop, of at most ``longest`` characters."""
+    return " ".join(str(problem).split()).rstrip(".")[:longest]
+
+
+def first_line(problem: object) -> str:
+    """The first line of the message of ``problem``, without its full stop; its type's name where there is none."""
+    lines = str(problem).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(problem).__name__

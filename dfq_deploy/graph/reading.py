@@ -8,7 +8,7 @@ import google.protobuf.message
 import onnx
 import onnx_ir as ir
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import ModelError, first_line
 from dfq_deploy.graph.domains import with_short_domain, with_short_opset
 from dfq_deploy.graph.file_info import quantized_node
 from dfq_deploy.graph.large_models import (
@@ -182,5 +182,5 @@ def _upgraded(proto: onnx.ModelProto, place: str) -> onnx.ModelProto:
 
 def _first_line(problem: Exception) -> str:
     """What went wrong, without the place in onnx's own sources that its assertions name first."""
-    lines = str(problem).rpartition("` failed: ")[2].replace("$", "").strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(problem).__name__
+    message = str(problem).rpartition("` failed: ")[2].replace("$", "").strip()
+    return first_line(message) if message else type(problem).__name__

@@ -14,6 +14,7 @@ from math import inf
 import torch
 from torch import Tensor
 
+from dfq_deploy.encodings import channel_shape
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.qat.student import QuantizedStudent
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
@@ -81,10 +82,7 @@ def _is_absorbed(student: QuantizedStudent, step: Step) -> bool:
 
 def _integers(values: Tensor, quantizer: FakeQuantizer) -> Tensor:
     """The integers that fake-quantized ``values`` stand for, less the zero point."""
-    shape = [1] * values.ndim
-    if quantizer.axis is not None:
-        shape[quantizer.axis] = -1
-    return torch.round(values / quantizer.step().reshape(shape))
+    return torch.round(values / quantizer.step().reshape(channel_shape(values.ndim, quantizer.axis)))
 
 
 def _requantized(sums: Tensor, factor: Tensor, output: FakeQuantizer) -> Tensor:
@@ -114,8 +112,7 @@ class _Product:
         kind = _holding(*operands, self.right.axis)
         total = self.operator(*(operand.to(kind) for operand in operands))
         assert isinstance(total, Tensor)
-        shape = [1] * total.ndim
-        shape[self.channels] = -1
+        shape = channel_shape(total.ndim, self.channels)
         scale = self.left.step() * self.right.step()
         sums = torch.round(total).double()
         if bias is not None:

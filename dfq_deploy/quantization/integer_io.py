@@ -14,7 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.encodings import Encoding, QuantType, channel_shape
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
 from dfq_deploy.graph.inputs import is_channels_last, main_input_value
@@ -173,7 +173,7 @@ class _Surgeon:
         bias = np.zeros(len(weight)) if given is None else constant_values(given)
         if bias is None:
             raise ValueError(f"Conv '{node.name}': its bias is no constant")
-        shape = (1, -1, *(1,) * (weight.ndim - 2))
+        shape = channel_shape(weight.ndim, 1)
         moved = bias + (weight * rest.reshape(shape)).sum(axis=tuple(range(1, weight.ndim)))
         if np.abs(ratio - 1).max() > 1e-6:
             weight = weight * ratio.reshape(shape)

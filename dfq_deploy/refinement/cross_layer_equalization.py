@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfq_deploy.encodings import channel_shape
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of, weighted_nodes
 from dfq_deploy.progress import SILENT, Progress
@@ -190,7 +191,7 @@ def _biases(node: ir.Node) -> Floats:
 
 def _apply(pair: Pair, scale: Floats) -> None:
     first = _rows(pair.first)
-    _store(pair.first, 1, first / scale.reshape(-1, *[1] * (first.ndim - 1)))
+    _store(pair.first, 1, first / scale.reshape(channel_shape(first.ndim, 0)))
     bias = constant_of(pair.first.inputs[2]) if len(pair.first.inputs) > 2 else None
     if bias is not None:
         _store(pair.first, 2, bias.numpy().astype(np.float64) / scale)

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from dfq_deploy.encodings import channel_shape
 from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import batch_normalizations, constant_of
@@ -83,7 +84,7 @@ def _is_inference(batch_norm: ir.Node) -> bool:
 
 def _scale_conv(weight: Floats, factor: Floats, _: ir.Node) -> Floats:
     """Weight (M, C/groups, ...): the output channel comes first."""
-    return weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+    return weight * factor.reshape(channel_shape(weight.ndim, 0))
 
 
 def _scale_transposed(weight: Floats, factor: Floats, node: ir.Node) -> Floats:

@@ -145,10 +145,16 @@ def feature_distance(layers: Sequence[LayerStatistics], first_multiplier: float)
 
 
 def mean_squares(layers: Sequence[LayerStatistics]) -> Tensor:
-    """The mean over the layers of the mean squared errors of mean and variance (HAST, GDFQ)."""
-    errors = [(layer.mean - layer.running_mean).square().mean() for layer in layers]
-    errors += [(layer.var - layer.running_var).square().mean() for layer in layers]
-    return torch.stack(errors).sum() / len(layers)
+    """The mean over the layers of the mean squared error of the mean plus that of the variance.
+
+    Xu et al., "GDFQ", 2020, equation 5; DFQF, Qimera and HAST have the same.
+    """
+    errors = [
+        (layer.mean - layer.running_mean).square().mean() + (layer.var - layer.running_var).square().mean()
+        for layer in layers
+    ]
+    total: Tensor = torch.stack(errors).mean()
+    return total
 
 
 @torch.no_grad()
