@@ -11,9 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Encoding", "QuantType", "Range"]
+__all__ = ["Encoding", "QuantType", "Range", "channel_shape"]
 
 Floats = NDArray[np.floating[Any]]
+
+
+def channel_shape(ndim: int, axis: int | None) -> tuple[int, ...]:
+    """The shape in which one number for each channel is broadcast along ``axis`` of an array with ``ndim`` axes.
+
+    ``channel_shape(4, 1)`` is ``(1, -1, 1, 1)``; where ``axis`` is None, for one number in all, it is ones alone.
+    """
+    if axis is not None and not -ndim <= axis < ndim:
+        raise ValueError(f"axis {axis} is not one of {ndim}")
+    return tuple(-1 if axis is not None and index == axis % ndim else 1 for index in range(ndim))
 
 
 @dataclass(frozen=True)
@@ -118,11 +128,7 @@ class Encoding:
         return cls(single, np.asarray(zero_point, np.int32), qtype, axis)
 
     def _broadcast(self, parameter: NDArray[Any], ndim: int) -> NDArray[Any]:
-        if self.axis is None:
-            return parameter
-        shape = [1] * ndim
-        shape[self.axis] = -1
-        return parameter.reshape(shape)
+        return parameter if self.axis is None else parameter.reshape(channel_shape(ndim, self.axis))
 
     def quantize(self, values: Floats) -> NDArray[np.int32]:
         """Integers of ``values``, as int32 of the same shape."""

@@ -23,7 +23,9 @@ __all__ = [
     "SamplesError",
     "TargetError",
     "UnsupportedOperators",
+    "first_line",
     "is_out_of_memory",
+    "one_line",
 ]
 
 OUT_OF_MEMORY = (
@@ -79,3 +81,14 @@ class OutputError(DfqError):
 def is_out_of_memory(problem: BaseException) -> bool:
     """True for a MemoryError, and for another exception whose message says that memory does not suffice."""
     return isinstance(problem, MemoryError) or any(words in str(problem) for words in OUT_OF_MEMORY)
+
+
+def one_line(problem: object, longest: int | None = None) -> str:
+    """The whole message of ``problem`` on one line, without its full stop, of at most ``longest`` characters."""
+    return " ".join(str(problem).split()).rstrip(".")[:longest]
+
+
+def first_line(problem: object) -> str:
+    """The first line of the message of ``problem``, without its full stop; its type's name where there is none."""
+    lines = str(problem).strip().splitlines()
+    return lines[0].rstrip(". ") if lines else type(problem).__name__

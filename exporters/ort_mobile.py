@@ -21,8 +21,9 @@ import onnx_ir as ir
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import TargetError
 from dfq_deploy.files.atomic import atomic_file
-from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.large_models import fits_in_message, weight_bytes
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, is_op
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.plugins.contracts import Exporter, Written
 
@@ -137,18 +138,16 @@ def _write_zero_points(graph: ir.Graph) -> None:
     """
     names = Names(graph)
     for node in graph:
-        scale = node.inputs[1] if node.op_type == "DequantizeLinear" else None
+        scale = node.inputs[1] if is_op(node, DEQUANTIZE_OPS) else None
         source = node.inputs[0]
         if scale is None or scale.shape is None or source is None or source.dtype is None:
             continue
         if len(node.inputs) < 3 or node.inputs[2] is None:
             zeros = np.zeros(scale.shape.numpy(), source.dtype.numpy())
-            tensor = ir.Tensor(zeros, dtype=source.dtype, name=names.fresh(f"{source.name}_zero_point"))
-            kind, shape = ir.TensorType(source.dtype), ir.Shape(zeros.shape)
-            value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
-            graph.register_initializer(value)
+            name = names.fresh(f"{source.name}_zero_point")
+            zero_point = add_constant(graph, name, ir.Tensor(zeros, dtype=source.dtype, name=name))
             node.resize_inputs(3)
-            node.replace_input_with(2, value)
+            node.replace_input_with(2, zero_point)
 
 
 def _convert(source: Path, *options: str) -> None:

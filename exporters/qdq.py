@@ -13,8 +13,8 @@ from onnx_ir.passes.common import RemoveInitializersFromInputsPass
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.editing import Names, drop_unused_initializers
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.fold_batch_norm import clone
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.writing import write_model
@@ -130,7 +130,7 @@ class _Writer:
                 node.replace_input_with(index, stored[value])
 
     def _is_quantized(self, node: ir.Node) -> bool:
-        if node.op_type not in WEIGHTED_OPS or node.inputs[0] is None or constant_of(node.inputs[1]) is None:
+        if not is_op(node, WEIGHTED_OPS) or node.inputs[0] is None or constant_of(node.inputs[1]) is None:
             return False
         return all(value is not None and value.name in self.encodings for value in node.inputs[:2])
 
@@ -206,8 +206,8 @@ class _Writer:
         name = value.name or ""
         encoding = self.encodings[name]
         kind = element_type(encoding.qtype)
-        integers = packed(encoding.quantize(_array(value)), kind, self.names.fresh(f"{name}_quantized"))
-        inputs = [self._registered(integers), *self._parameters(name, encoding, kind)]
+        integers = self._packed(f"{name}_quantized", encoding.quantize(_array(value)), kind)
+        inputs = [integers, *self._parameters(name, encoding, kind)]
         return self._dequantized(name, inputs, encoding.axis, before)
 
     def _store_bias(self, node: ir.Node, activation: ir.Value, weight: ir.Value, bias: ir.Value) -> None:
@@ -227,25 +227,23 @@ class _Writer:
         return output
 
     def _parameters(self, name: str, encoding: Encoding, kind: ir.DataType) -> tuple[ir.Value, ir.Value]:
-        zero_point = packed(encoding.zero_point, kind, self.names.fresh(f"{name}_zero_point"))
-        return self._initializer(f"{name}_scale", encoding.scale), self._registered(zero_point)
+        scale = self._initializer(f"{name}_scale", encoding.scale)
+        return scale, self._packed(f"{name}_zero_point", encoding.zero_point, kind)
 
     def _initializer(self, name: str, array: NDArray[Any]) -> ir.Value:
-        return self._registered(ir.Tensor(array, name=self.names.fresh(name)))
+        return add_constant(self.graph, self.names.fresh(name), np.asarray(array))
 
-    def _registered(self, tensor: ir.TensorProtocol) -> ir.Value:
-        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
-        value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+    def _packed(self, name: str, integers: NDArray[np.integer], kind: ir.DataType) -> ir.Value:
+        name = self.names.fresh(name)
+        return add_constant(self.graph, name, packed(integers, kind, name))
 
 
 def _behind_clip(value: ir.Value) -> bool:
     """True if a Clip writes ``value``, perhaps through an Identity."""
     node = value.producer()
-    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+    while node is not None and is_op(node, "Identity") and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return node is not None and node.op_type == "Clip"
+    return node is not None and is_op(node, "Clip")
 
 
 def _array(value: ir.Value) -> NDArray[np.floating[Any]]:

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, ClassVar
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import PluginError, TargetError
+from dfq_deploy.errors import PluginError, TargetError, one_line
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.plugins.contracts import Exporter, Written
+from dfq_deploy.runtime.session import runtime_message
 
 from .qdq import Qdq, quantized_model
 
@@ -133,10 +134,9 @@ def open_session(
 
 
 def _reason(problem: Exception) -> str:
-    text = " ".join(str(problem).split())
-    if "fallback to CPU EP" in text:
+    if "fallback to CPU EP" in one_line(problem):
         return "some nodes would be left to the CPU; dfq-deploy check --target qnn says which"
-    return text.split(" : ", maxsplit=2)[-1].rstrip(".")[:300]
+    return runtime_message(problem)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import ModelError, first_line
 from dfq_deploy.graph.large_models import fits_in_message, through_message
 
 __all__ = ["element_type", "is_clipped", "packed", "upgraded", "with_room_for"]
@@ -67,7 +67,7 @@ def upgraded(model: ir.Model, opset: int) -> ir.Model:
         else:
             converted = through_message(model, lambda proto: onnx.version_converter.convert_version(proto, opset))
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as problem:
-        reason = str(problem).strip().splitlines()[0].rstrip(".")
+        reason = first_line(problem)
         raise ModelError(
             f"the model's opset {model.opset_imports['']} cannot be converted to {opset}, which 4 and 16 bits need "
             f"({reason}); export it with opset {opset} or newer, or take other bits"

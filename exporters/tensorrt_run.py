@@ -170,7 +170,7 @@ def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progres
         # A fixed batch is filled up; what belongs to the filling is left out.
         part = samples.part(np.arange(start, start + max(rows, smallest)) % len(samples))
         feeds = make_feeds(runner.ports, part.images, part.extra)
-        expected = dict(zip(runner.output_names, runner.session.run(None, feeds), strict=True))
+        expected = dict(zip(runner.output_names, runner.feed(part), strict=True))
         found = engine.run(feeds)
         for name, tally in tallies.items():
             whole = expected[name].ndim == 0 or len(expected[name]) != len(part)

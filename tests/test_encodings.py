@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.encodings import Encoding, QuantType, Range, channel_shape
 
 U8 = QuantType(8, signed=False, symmetric=False)
 S8 = QuantType(8, signed=True, symmetric=False)
@@ -190,3 +190,13 @@ def test_ranges_that_make_no_sense(low: float, high: float) -> None:
 def test_union_of_ranges() -> None:
     assert Range(-1, 2).union(Range(0, 5)) == Range(-1, 5)
     assert Range(3, 4).union(Range(-2, -1)) == Range(-2, 4)
+
+
+def test_channels_are_broadcast_along_their_axis() -> None:
+    assert channel_shape(4, 1) == channel_shape(4, -3) == (1, -1, 1, 1)
+    assert channel_shape(2, -1) == (1, -1)
+    assert channel_shape(3, None) == (1, 1, 1)
+    values = np.ones((2, 3, 4)) * np.arange(3).reshape(channel_shape(3, 1))
+    assert values[:, 2].tolist() == np.full((2, 4), 2).tolist()
+    with pytest.raises(ValueError, match="axis 2 is not one of 2"):
+        channel_shape(2, 2)

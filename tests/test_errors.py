@@ -5,21 +5,36 @@ import inspect
 import pytest
 
 from dfq_deploy import errors
-from dfq_deploy.errors import DfqError, ModelError, UnsupportedOperators
+from dfq_deploy.errors import DfqError, ModelError, UnsupportedOperators, first_line, one_line
 
 
 def test_docstring_draws_the_tree() -> None:
     drawn = {name: line for line in str(errors.__doc__).splitlines() for name in errors.__all__ if f" {name} " in line}
     classes = {name: cls for name, cls in vars(errors).items() if inspect.isclass(cls) and issubclass(cls, Exception)}
-    assert set(classes) == set(errors.__all__) == set(drawn)
+    assert set(classes) | {"first_line", "one_line"} == set(errors.__all__)
+    assert set(classes) == set(drawn)
     for name, cls in classes.items():
         depth = len(cls.__mro__) - len(DfqError.__mro__)
         assert drawn[name].index(name) == 4 * (depth + 1), f"{name} is drawn at another depth than it has"
 
 
 def test_one_handler_catches_everything() -> None:
-    for name in errors.__all__:
+    for name in set(errors.__all__) - {"first_line", "one_line"}:
         assert issubclass(getattr(errors, name), DfqError)
+
+
+@pytest.mark.parametrize(
+    ("message", "first", "whole"),
+    [
+        ("no such file.", "no such file", "no such file"),
+        ("\n  shapes differ:\n\ta\n\tb.\n", "shapes differ:", "shapes differ: a b"),
+        ("", "OSError", ""),
+    ],
+)
+def test_messages_of_others_on_one_line(message: str, first: str, whole: str) -> None:
+    assert first_line(OSError(message)) == first
+    assert one_line(OSError(message)) == whole
+    assert one_line(OSError(message), 4) == whole[:4]
 
 
 def test_unsupported_operators_lists_every_node() -> None:

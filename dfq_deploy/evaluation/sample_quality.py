@@ -9,8 +9,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import batch_normalizations, constant_of, score_count
+from dfq_deploy.graph.traversal import before
 from dfq_deploy.samples.samples import Samples
 
 if TYPE_CHECKING:
@@ -139,16 +140,11 @@ def _watched(reference: ir.Model) -> _Watched:
 
 def _last_input(scores: ir.Value) -> ir.Value | None:
     """What the last weighted layer before the scores reads; None where that is the network's own input."""
-    waiting, seen = [scores.producer()], set[ir.Node]()
-    while waiting:
-        node = waiting.pop(0)
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        source = node.inputs[0] if node.inputs else None
-        if node.op_type in WEIGHTED_OPS and constant_of(node.inputs[1]) is not None:
+    last = scores.producer()
+    for node in () if last is None else (last, *before(last)):
+        if is_op(node, WEIGHTED_OPS) and constant_of(node.inputs[1]) is not None:
+            source = node.inputs[0]
             return source if source is not None and source.producer() is not None else None
-        waiting += [value.producer() for value in node.inputs if value is not None]
     return None
 
 

@@ -13,6 +13,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.metrics import OutputTally, finite
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.graph.reading import read_mapped
+from dfq_deploy.quantization.qdq_reader import quantizer_of
 from dfq_deploy.runtime.runner import Runnable, Runner, slices
 from dfq_deploy.runtime.session import expose_tensors
 from dfq_deploy.samples.samples import Samples
@@ -96,11 +97,8 @@ def _dequantized(model: ir.Model) -> dict[str, str]:
     """Float tensor -> the tensor that its readers get after Q, perhaps a Clip of the integers, and DQ."""
     found = {}
     for node in model.graph:
-        source = node.inputs[0] if node.op_type == "DequantizeLinear" else None
-        quantizer = None if source is None else source.producer()
-        if quantizer is not None and quantizer.op_type == "Clip" and quantizer.inputs[0] is not None:
-            quantizer = quantizer.inputs[0].producer()
-        if quantizer is None or quantizer.op_type != "QuantizeLinear":
+        quantizer = quantizer_of(node)
+        if quantizer is None:
             continue
         # A quantized graph output keeps its name behind the DQ; the tensor before the Q has a new one.
         output = node.outputs[0]

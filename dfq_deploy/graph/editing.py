@@ -1,8 +1,12 @@
-"""Edit a graph: unused names, removal of unused initializers."""
+"""Edit a graph: unused names, new constants, removal of unused initializers."""
 
+from typing import Any
+
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-__all__ = ["Names", "drop_unused_initializers"]
+__all__ = ["Names", "add_constant", "drop_unused_initializers", "replace_by_constant"]
 
 
 class Names:
@@ -22,6 +26,25 @@ class Names:
             name = f"{base}_{count}"
         self._taken.add(name)
         return name
+
+
+def add_constant(graph: ir.Graph, name: str, values: NDArray[Any] | ir.TensorProtocol) -> ir.Value:
+    """A new initializer of ``graph``.
+
+    Args:
+        name: one that the graph does not have yet (:class:`Names`).
+        values: an array, or a tensor of a type that NumPy lacks.
+    """
+    tensor = ir.tensor(values, name=name) if isinstance(values, np.ndarray) else values
+    value = ir.val(name, const_value=tensor)
+    graph.register_initializer(value)
+    return value
+
+
+def replace_by_constant(graph: ir.Graph, value: ir.Value, values: NDArray[Any]) -> None:
+    """Let everything that reads the computed ``value`` read an initializer instead, which takes over its name."""
+    name, value.name = str(value.name), None
+    value.replace_all_uses_with(add_constant(graph, name, values))
 
 
 def drop_unused_initializers(graph: ir.Graph) -> None:

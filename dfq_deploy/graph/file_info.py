@@ -1,20 +1,37 @@
 """Facts about a model file that need no session: size, quantized or not."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import google.protobuf.message
 import onnx
 
-__all__ = ["is_quantized", "stored_bytes"]
+from dfq_deploy.graph.operators import RANDOM_OPS, is_op, is_quantized_op
 
-QUANTIZED_OPS = ("QuantizeLinear", "QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "MatMulNBits")
-"""How the names of operators begin that only quantized models have."""
+__all__ = ["is_quantized", "quantized_node", "stored_bytes"]
 
 
 def is_quantized(path: Path) -> bool | None:
-    """Whether the file holds a quantized operator; None where it is no ONNX file (an .ort file, say)."""
+    """Whether the file is a quantized model; None where it is no ONNX file (an .ort file, say)."""
     model = _parsed(path)
-    return None if model is None else any(node.op_type.startswith(QUANTIZED_OPS) for node in model.graph.node)
+    return None if model is None else quantized_node(model) is not None
+
+
+def quantized_node(model: onnx.ModelProto) -> onnx.NodeProto | None:
+    """The first node that makes a model a quantized one; None in a float model.
+
+    Weights that are stored as integers behind a DequantizeLinear are no obstacle: they are computed when the model is
+    loaded. Activations that are quantized are, and so are operators that read weights of few bits themselves.
+    """
+    constants = {tensor.name for tensor in model.graph.initializer}
+    nodes: Iterable[onnx.NodeProto] = model.graph.node
+    for node in nodes:
+        computed = any(name not in constants for name in node.input if name)
+        if not computed and not is_op(node, RANDOM_OPS):
+            constants.update(node.output)
+        elif is_quantized_op(node):
+            return node
+    return None
 
 
 def stored_bytes(path: Path) -> int:

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.graph.operators import is_op
 
 __all__ = [
     "MADE_UP",
@@ -216,12 +217,12 @@ def is_channels_last(model: ir.Model) -> bool:
     if value.shape is None or len(value.shape) != 4:
         return False
     seen = value
-    while len(seen.uses()) == 1 and next(iter(seen.uses())).node.op_type in ("Cast", "Identity"):
+    while len(seen.uses()) == 1 and is_op(next(iter(seen.uses())).node, ("Cast", "Identity")):
         seen = next(iter(seen.uses())).node.outputs[0]
     readers = [use.node for use in seen.uses()]
-    moves = {tuple(node.attributes.get_ints("perm", ()) or ()) for node in readers if node.op_type == "Transpose"}
+    moves = {tuple(node.attributes.get_ints("perm", ()) or ()) for node in readers if is_op(node, "Transpose")}
     if len(readers) == 1 and moves == {(0, 3, 1, 2)}:
         return True
-    if any(node.op_type == "Conv" for node in readers) or (len(readers) == 1 and moves == {(0, 2, 3, 1)}):
+    if any(is_op(node, "Conv") for node in readers) or (len(readers) == 1 and moves == {(0, 2, 3, 1)}):
         return False
     return looks_channels_last([dim if isinstance(dim, int) else 0 for dim in value.shape[1:]])

@@ -9,7 +9,7 @@ from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, S
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.inputs import InputShapes, input_values
-from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS
+from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
 from dfq_deploy.graph.passes.to_float32 import to_float32
@@ -110,7 +110,7 @@ def _refuse_weights(model: ir.Model, place: str) -> None:
         if tensor is None or tensor.dtype not in FLOATS:
             continue
         numbers = tensor.numpy().astype(np.float32, copy=False)
-        trained = any(use.node.op_type in WEIGHTED_OPS | {"BatchNormalization"} for use in value.uses())
+        trained = any(is_op(use.node, WEIGHTED_OPS | {"BatchNormalization"}) for use in value.uses())
         if np.isnan(numbers).any() or (trained and np.isinf(numbers).any()):
             readers = ", ".join(f"{use.node.op_type} '{use.node.name}'" for use in value.uses()) or "no node"
             raise ModelError(

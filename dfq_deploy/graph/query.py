@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 
 __all__ = [
     "batch_normalizations",
@@ -24,8 +24,8 @@ def name_of(value: ir.Value | None) -> str:
 
 def weight_axis(node: ir.Node) -> int:
     """The output channel's axis of a weighted node's weight; for MatMul and Gemm the columns."""
-    if node.op_type in ("Conv", "ConvTranspose"):
-        return 0 if node.op_type == "Conv" else 1
+    if is_op(node, ("Conv", "ConvTranspose")):
+        return 0 if is_op(node, "Conv") else 1
     return 0 if node.attributes.get_int("transB", 0) else 1
 
 
@@ -40,7 +40,7 @@ def score_count(model: ir.Model) -> int | None:
 
 def batch_normalizations(model: ir.Model) -> list[ir.Node]:
     """The BatchNormalization nodes, in order."""
-    return [node for node in model.graph if node.op_type == "BatchNormalization"]
+    return [node for node in model.graph if is_op(node, "BatchNormalization")]
 
 
 def constant_of(value: ir.Value | None) -> ir.TensorProtocol | None:
@@ -55,7 +55,7 @@ def weighted_nodes(model: ir.Model) -> list[ir.Node]:
     return [
         node
         for node in model.graph
-        if node.op_type in WEIGHTED_OPS and len(node.inputs) > 1 and constant_of(node.inputs[1]) is not None
+        if is_op(node, WEIGHTED_OPS) and len(node.inputs) > 1 and constant_of(node.inputs[1]) is not None
     ]
 
 

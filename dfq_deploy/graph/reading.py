@@ -1,6 +1,5 @@
 """Read a model file, check it and upgrade its opset."""
 
-from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -9,7 +8,9 @@ import google.protobuf.message
 import onnx
 import onnx_ir as ir
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import ModelError, first_line
+from dfq_deploy.graph.domains import with_short_domain, with_short_opset
+from dfq_deploy.graph.file_info import quantized_node
 from dfq_deploy.graph.large_models import (
     LARGEST_MESSAGE,
     fits_in_message,
@@ -18,6 +19,7 @@ from dfq_deploy.graph.large_models import (
     through_message,
     weightless,
 )
+from dfq_deploy.graph.operators import STANDARD_DOMAINS
 from dfq_deploy.graph.standard_form import to_standard_form
 
 __all__ = ["MINIMUM_OPSET", "ModelSource", "read_any", "read_checked", "read_mapped", "source_name"]
@@ -26,10 +28,6 @@ ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
 
 MINIMUM_OPSET = 13
 """QuantizeLinear and DequantizeLinear have a channel axis from here on."""
-
-QUANTIZED_OPS = frozenset(
-    {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger"}
-)
 
 LFS_POINTER = b"version https://git-lfs"
 """What a file starts with that was cloned without Git LFS."""
@@ -63,7 +61,7 @@ def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
     proto, large = _parted(source)
     if large is None:
         to_standard_form(proto, place)
-    found = _quantized_node(proto)
+    found = quantized_node(proto)
     if found is None and quantized:
         raise ModelError(f"{place}: a float model; quantize it with dfq-deploy calibrate, or give its --encodings")
     if found is not None and not quantized:
@@ -83,15 +81,16 @@ def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
     if isinstance(source, str | PathLike):
         path = Path(source)
         proto = _read(path)
-        return proto, read_mapped(ir.load(path), path) if _total_bytes(proto, path) > LARGEST_MESSAGE else None
+        large = _total_bytes(proto, path) > LARGEST_MESSAGE
+        return with_short_domain(proto), read_mapped(ir.load(path), path) if large else None
     if isinstance(source, onnx.ModelProto):
         if sum(tensor.ByteSize() for tensor in source.graph.initializer) > LARGEST_MESSAGE:
-            model = in_memory(ir.from_proto(source))
+            model = with_short_opset(in_memory(ir.from_proto(source)))
             return skeleton(model)[0], model
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
-        return copy, None
-    model = in_memory(source.clone())
+        return with_short_domain(copy), None
+    model = with_short_opset(in_memory(source.clone()))
     return (ir.to_proto(model), None) if fits_in_message(model) else (skeleton(model)[0], model)
 
 
@@ -126,7 +125,7 @@ def read_any(source: ModelSource) -> ir.Model:
         ModelError: it is missing, no ONNX model, or its external data cannot be read.
     """
     if isinstance(source, ir.Model):
-        return source.clone()
+        return with_short_opset(source.clone())
     if isinstance(source, str | PathLike):
         if not Path(source).is_file():
             raise ModelError(f"{source}: no such file; give the path of an .onnx file")
@@ -138,7 +137,7 @@ def read_any(source: ModelSource) -> ir.Model:
     else:
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
-        model = ir.from_proto(copy)
+        model = with_short_opset(ir.from_proto(copy))
     if not len(model.graph):
         raise ModelError(f"{source_name(source)}: not an ONNX model (it holds no graph); export it again")
     return model
@@ -151,7 +150,7 @@ def read_mapped(model: ir.Model, path: Path) -> ir.Model:
         ModelError: that is missing, cut short, or not beside the model.
     """
     try:
-        return in_memory(model)
+        return with_short_opset(in_memory(model))
     except (OSError, ValueError) as problem:
         raise _unreadable(path, problem) from None
 
@@ -193,7 +192,7 @@ def _check(proto: onnx.ModelProto, place: str) -> None:
 
 
 def _opset(proto: onnx.ModelProto) -> int | None:
-    return next((int(entry.version) for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), None)
+    return next((int(entry.version) for entry in proto.opset_import if entry.domain in STANDARD_DOMAINS), None)
 
 
 def _upgraded(proto: onnx.ModelProto, place: str) -> onnx.ModelProto:
@@ -211,20 +210,5 @@ def _upgraded(proto: onnx.ModelProto, place: str) -> onnx.ModelProto:
 
 def _first_line(problem: Exception) -> str:
     """What went wrong, without the place in onnx's own sources that its assertions name first."""
-    lines = str(problem).rpartition("` failed: ")[2].replace("$", "").strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(problem).__name__
-
-
-def _quantized_node(proto: onnx.ModelProto) -> onnx.NodeProto | None:
-    """The first node that makes a model a quantized one; None in a float model.
-
-    Weights that are stored as integers are no obstacle: they are computed at load; activations are.
-    """
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    nodes: Iterable[onnx.NodeProto] = proto.graph.node
-    for node in nodes:
-        if all(name in constants for name in node.input if name) and not node.op_type.startswith("Random"):
-            constants.update(node.output)
-        elif node.op_type in QUANTIZED_OPS or node.op_type.startswith("QLinear"):
-            return node
-    return None
+    message = str(problem).rpartition("` failed: ")[2].replace("$", "").strip()
+    return first_line(message) if message else type(problem).__name__

@@ -21,22 +21,14 @@ LARGEST_SPARSE = 2**31
 def to_standard_form(proto: onnx.ModelProto, place: str) -> None:
     """Rewrite ``proto`` in place; the function that it computes stays the same.
 
-    Rules, for the graph and all graphs within: (1) the domain ``ai.onnx`` is spelled ``""``; (2) a sparse initializer
-    becomes a dense one; (3) nodes are sorted, so that each stands behind those whose outputs it reads; (4) a dimension
-    named ``None`` or ``?`` has no name, so that two of them may differ.
+    Rules, for the graph and all graphs within: (1) a sparse initializer becomes a dense one; (2) nodes are sorted, so
+    that each stands behind those whose outputs it reads; (3) a dimension named ``None`` or ``?`` has no name, so that
+    two of them may differ.
 
     Raises:
         ModelError: a sparse initializer is damaged or too large, or the nodes form a cycle.
     """
-    known = {entry.domain for entry in proto.opset_import}
-    for entry in list(proto.opset_import):
-        if entry.domain == "ai.onnx" and "" not in known:
-            entry.domain = ""
-        elif entry.domain == "ai.onnx":
-            proto.opset_import.remove(entry)
     for graph in _graphs(proto.graph):
-        for node in graph.node:
-            node.domain = "" if node.domain == "ai.onnx" else node.domain
         _densify(graph, place)
         _sort(graph, place)
         _unname(graph)

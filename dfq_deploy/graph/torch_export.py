@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import onnx
 import onnx_ir as ir
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,7 +47,7 @@ def from_torch(module: "Module", input_shape: tuple[int, ...]) -> ir.Model:
     except Exception as problem:  # whatever the module's own code raises
         raise ModelError(
             f"torch cannot export {type(module).__name__} with an input of shape ({BATCH}, "
-            f"{', '.join(map(str, input_shape))}): {_first_line(problem)}; check input_shape, or export it yourself"
+            f"{', '.join(map(str, input_shape))}): {first_line(problem)}; check input_shape, or export it yourself"
         ) from problem
     proto.graph.name = type(module).__name__
     return ir.from_proto(proto)
@@ -88,8 +88,3 @@ def _export(module: "Module", example: "Tensor") -> onnx.ModelProto:
             do_constant_folding=False,
         )
         return onnx.load(path)
-
-
-def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(problem).__name__

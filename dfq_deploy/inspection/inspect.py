@@ -15,7 +15,7 @@ from dfq_deploy.graph.file_info import stored_bytes
 from dfq_deploy.graph.inputs import InputShapes, input_values, main_input, model_inputs, shown_dimension
 from dfq_deploy.graph.large_models import message_bytes, skeleton
 from dfq_deploy.graph.loading import load, load_notes
-from dfq_deploy.graph.operators import FLOATS, WEIGHTED_OPS
+from dfq_deploy.graph.operators import FLOATS, STANDARD_DOMAINS, WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.query import batch_normalizations, parameter_count, score_count
 from dfq_deploy.graph.reading import ModelSource
@@ -165,11 +165,11 @@ def inspect(
         outputs=_ports(loaded.graph.outputs),
         drawn=_drawn(loaded),
         classes=score_count(loaded) if len(loaded.graph.outputs) == 1 else None,
-        operators=dict(Counter(_operator(node) for node in loaded.graph.all_nodes()).most_common()),
+        operators=dict(Counter(operator_of(node) for node in loaded.graph.all_nodes()).most_common()),
         batch_normalizations=bns,
         foldable=foldable,
         target=chosen.name,
-        weighted=sum(node.op_type in WEIGHTED_OPS for node in folded.graph.all_nodes()),
+        weighted=sum(is_op(node, WEIGHTED_OPS) for node in folded.graph.all_nodes()),
         left_float=placement.left_float,
         kernels=kernels,
         unknown=unknown,
@@ -199,10 +199,6 @@ def _drawn(model: ir.Model) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _operator(node: ir.Node) -> str:
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
-
-
 def _ports(values: Iterable[ir.Value]) -> tuple[Port, ...]:
     return tuple(
         Port(
@@ -223,7 +219,7 @@ def _proto(model: ModelSource) -> onnx.ModelProto:
 
 
 def _opset(model: ModelSource) -> int:
-    return next((int(entry.version) for entry in _proto(model).opset_import if entry.domain in ("", "ai.onnx")), 0)
+    return next((int(entry.version) for entry in _proto(model).opset_import if entry.domain in STANDARD_DOMAINS), 0)
 
 
 def _stored(model: ModelSource) -> int:

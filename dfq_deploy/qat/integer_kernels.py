@@ -14,6 +14,8 @@ from math import inf
 import torch
 from torch import Tensor
 
+from dfq_deploy.encodings import channel_shape
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.qat.student import QuantizedStudent
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
 from dfq_deploy.twin import Operator, Step
@@ -47,15 +49,15 @@ def _kernel(student: QuantizedStudent, step: Step) -> Operator | None:
     given = [one for one in inputs if _fits_kernels(one) and one is not None]
     if len(given) < len(inputs):
         return None
-    if step.op_type in WEIGHTED:
+    if is_op(step, WEIGHTED):
         # Only products of matrices have kernels that write float.
-        writes = output is not None or step.op_type != "Conv"
+        writes = output is not None or not is_op(step, "Conv")
         return _Product(step.operator, given[0], given[1], output, WEIGHTED[step.op_type]) if writes else None
     if output is None:
         return None
-    if step.op_type == "Add":
+    if is_op(step, "Add"):
         return _Sum(given[0], given[1], output)
-    return _Mean(step.operator, given[0], output) if step.op_type == "GlobalAveragePool" else None
+    return _Mean(step.operator, given[0], output) if is_op(step, "GlobalAveragePool") else None
 
 
 def _fits_kernels(quantizer: FakeQuantizer | None) -> bool:
@@ -75,15 +77,12 @@ def _output(student: QuantizedStudent, step: Step) -> FakeQuantizer | None:
 def _is_absorbed(student: QuantizedStudent, step: Step) -> bool:
     """True where the quantizer behind a Relu or Clip cuts off all that it does, so that the file does without."""
     found = student.quantizer(step.outputs[0])
-    return student.is_left_out(step) or (step.op_type == "Clip" and found is not None and found.largest_step != inf)
+    return student.is_left_out(step) or (is_op(step, "Clip") and found is not None and found.largest_step != inf)
 
 
 def _integers(values: Tensor, quantizer: FakeQuantizer) -> Tensor:
     """The integers that fake-quantized ``values`` stand for, less the zero point."""
-    shape = [1] * values.ndim
-    if quantizer.axis is not None:
-        shape[quantizer.axis] = -1
-    return torch.round(values / quantizer.step().reshape(shape))
+    return torch.round(values / quantizer.step().reshape(channel_shape(values.ndim, quantizer.axis)))
 
 
 def _requantized(sums: Tensor, factor: Tensor, output: FakeQuantizer) -> Tensor:
@@ -113,8 +112,7 @@ class _Product:
         kind = _holding(*operands, self.right.axis)
         total = self.operator(*(operand.to(kind) for operand in operands))
         assert isinstance(total, Tensor)
-        shape = [1] * total.ndim
-        shape[self.channels] = -1
+        shape = channel_shape(total.ndim, self.channels)
         scale = self.left.step() * self.right.step()
         sums = torch.round(total).double()
         if bias is not None:

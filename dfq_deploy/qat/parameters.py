@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from dfq_deploy.encodings import Encoding
+from dfq_deploy.encodings import Encoding, channel_shape
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer, round_through
 from dfq_deploy.quantization.weights import LARGEST_BIAS
 
@@ -20,10 +20,7 @@ class LearnedWeight(nn.Module):
     def __init__(self, values: Tensor, encoding: Encoding) -> None:
         super().__init__()
         self.quantizer = FakeQuantizer(encoding)
-        shape = [1] * values.ndim
-        if encoding.axis is not None:
-            shape[encoding.axis] = -1
-        self.register_buffer("unit", self.quantizer.initial.reshape(shape))
+        self.register_buffer("unit", self.quantizer.initial.reshape(channel_shape(values.ndim, encoding.axis)))
         self.units = nn.Parameter(values / self.unit)
 
     def values(self) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.qat.parameters import LearnedBias, LearnedWeight
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
@@ -189,7 +190,7 @@ def _moved(twin: Twin, placement: Placement) -> set[str]:
 def _leave_out_relus(twin: Twin, quantizers: Mapping[str, FakeQuantizer]) -> None:
     for step in twin.steps:
         quantizer = quantizers.get(step.outputs[0])
-        if step.op_type != "Relu" or quantizer is None or isinstance(quantizer.zero_point, nn.Parameter):
+        if not is_op(step, "Relu") or quantizer is None or isinstance(quantizer.zero_point, nn.Parameter):
             continue
         if float(quantizer.zero_point) == quantizer.limits[0]:
             twin.replace(step.name, _same)

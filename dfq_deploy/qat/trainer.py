@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfq_deploy.errors import SamplesError
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.qat.batches import Batches
 from dfq_deploy.qat.distillation import DistillationLoss
@@ -178,7 +178,7 @@ def _optimizer(groups: Mapping[str, _Group], recipe: Recipe) -> torch.optim.Opti
 def _largest_width(student: QuantizedStudent) -> int:
     """Bits of the finest encoding that a layer multiplies, behind the network's input."""
     found = student.encodings()
-    read = {name for step in student.twin.steps if step.op_type in WEIGHTED_OPS for name in step.inputs[:2]}
+    read = {name for step in student.twin.steps if is_op(step, WEIGHTED_OPS) for name in step.inputs[:2]}
     return max((found[name].qtype.bits for name in read & found.keys() - set(student.twin.input_names)), default=32)
 
 

@@ -8,7 +8,7 @@
 ``learned_fake_quant`` Fake quantization with learned steps and offsets (LSQ, LSQ+).
 ``lowering``           Rewrite operators that lack integer kernels into ones that have them.
 ``narrow_copies``      Give layers with fewer than 8 bits an input of their own.
-``qdq_reader``         Read constants that are stored behind DequantizeLinear.
+``qdq_reader``         Read how tensors are quantized from the Q and DQ around them.
 ``ranges``             Ranges of a whole float model, and encodings from them.
 ``weights``            Encode weights.
 ``placement``          Decide which tensors get Q/DQ for a target.

@@ -8,8 +8,9 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import QuantType
 from dfq_deploy.errors import TargetError
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of, weighted_nodes
+from dfq_deploy.graph.traversal import after, before
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.samples.batches import tensors_of_known_range
 
@@ -132,7 +133,7 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
     weights: dict[str, int] = {}
     activations: dict[str, int] = {}
     rest = max(8, bits.activations)
-    for node in (node for node in model.graph if node.op_type in WEIGHTED_OPS):
+    for node in (node for node in model.graph if is_op(node, WEIGHTED_OPS)):
         wide, deep = (8, rest) if only_scales(node) else bits.of_layer(node, edges)
         for value in node.inputs[:2]:
             name = None if value is None else value.name
@@ -162,7 +163,7 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
 def only_scales(node: ir.Node) -> bool:
     """True of a convolution that multiplies each channel by a number of its own."""
     value = node.inputs[1]
-    weight = None if node.op_type != "Conv" or value is None else constant_of(value)
+    weight = None if not is_op(node, "Conv") or value is None else constant_of(value)
     return weight is not None and weight.size == weight.shape.numpy()[0] == node.attributes.get_int("group", 1) > 1
 
 
@@ -173,20 +174,4 @@ def _resized(qtype: QuantType, bits: int) -> QuantType:
 def edge_layers(weighted: list[ir.Node]) -> set[ir.Node]:
     """The weighted nodes that no other one stands before, or behind."""
     known = set(weighted)
-    return {
-        node for node in weighted if not _reached(node, known, forward=True) or not _reached(node, known, forward=False)
-    }
-
-
-def _reached(start: ir.Node, wanted: set[ir.Node], *, forward: bool) -> bool:
-    seen: set[ir.Node] = set()
-    waiting = [start]
-    while waiting:
-        node = waiting.pop()
-        for near in node.successors() if forward else node.predecessors():
-            if near in wanted:
-                return True
-            if near not in seen:
-                seen.add(near)
-                waiting.append(near)
-    return False
+    return {node for node in weighted if known.isdisjoint(after(node)) or known.isdisjoint(before(node))}

@@ -14,12 +14,18 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.encodings import Encoding, QuantType, channel_shape
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.editing import Names, drop_unused_initializers
+from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
 from dfq_deploy.graph.inputs import is_channels_last, main_input_value
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import constant_of
-from dfq_deploy.quantization.qdq_reader import constant_dequantizer, constant_values, integers_and_encoding
+from dfq_deploy.quantization.qdq_reader import (
+    constant_dequantizer,
+    constant_values,
+    integers_and_encoding,
+    quantization_of,
+)
 from dfq_deploy.quantization.weights import encoding_of_weight, room_for_bias
 from dfq_deploy.runtime.integer_io import METADATA
 from dfq_deploy.samples.preprocess import Preprocess
@@ -74,7 +80,7 @@ def integer_io(model: ir.Model, preprocess: Preprocess | None = None) -> tuple[s
     """
     value = main_input_value(model)
     readers = [use.node for use in value.uses()]
-    quantizers = [node for node in readers if node.op_type == "QuantizeLinear" and constant_of(node.inputs[1])]
+    quantizers = [node for node in readers if is_op(node, QUANTIZE_OPS) and constant_of(node.inputs[1])]
     if not quantizers or value.shape is None:
         raise ModelError(f"input '{value.name}' is not quantized, so integers cannot be fed; calibrate the model first")
     surgeon = _Surgeon(model, value)
@@ -103,11 +109,11 @@ def _first_convolutions(quantizer: ir.Node) -> list[ir.Node] | None:
     zero_point = constant_of(quantizer.inputs[2]) if len(quantizer.inputs) > 2 else None
     found = []
     for use in quantizer.outputs[0].uses():
-        if use.node.op_type != "DequantizeLinear":
+        if not is_op(use.node, DEQUANTIZE_OPS):
             return None
         found += [reader.node for reader in use.node.outputs[0].uses()]
     plain = all(
-        node.op_type == "Conv"
+        is_op(node, "Conv")
         and node.attributes.get_int("group", 1) == 1
         and node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
         and constant_dequantizer(node.inputs[1]) is not None
@@ -167,7 +173,7 @@ class _Surgeon:
         bias = np.zeros(len(weight)) if given is None else constant_values(given)
         if bias is None:
             raise ValueError(f"Conv '{node.name}': its bias is no constant")
-        shape = (1, -1, *(1,) * (weight.ndim - 2))
+        shape = channel_shape(weight.ndim, 1)
         moved = bias + (weight * rest.reshape(shape)).sum(axis=tuple(range(1, weight.ndim)))
         if np.abs(ratio - 1).max() > 1e-6:
             weight = weight * ratio.reshape(shape)
@@ -217,21 +223,16 @@ class _Surgeon:
         return floats
 
     def _constant(self, name: str, array: NDArray[Any]) -> ir.Value:
-        tensor = ir.Tensor(array, name=self.names.fresh(name))
-        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
-        value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
-        self.graph.register_initializer(value)
-        return value
+        return add_constant(self.graph, self.names.fresh(name), array)
 
 
 def _described(node: ir.Node) -> dict[str, Any]:
     """Type, scale and zero point of a QuantizeLinear or DequantizeLinear per tensor."""
-    scale, zero = (constant_of(value) for value in (*node.inputs[1:3], None)[:2])
-    kind = ir.DataType.UINT8 if zero is None else zero.dtype
+    found = quantization_of(node)
     return {
-        "type": kind.name.lower(),
-        "scale": float(scale.numpy()) if scale is not None else 1.0,
-        "zero_point": 0 if zero is None else int(zero.numpy()),
+        "type": (found.dtype or ir.DataType.UINT8).name.lower(),
+        "scale": 1.0 if found.scale is None else float(found.scale),
+        "zero_point": 0 if found.zero_point is None else int(found.zero_point),
     }
 
 
@@ -241,7 +242,7 @@ def _integer_outputs(inner: ir.Graph) -> tuple[dict[str, Any], list[str]]:
     kept = []
     for index, output in enumerate(list(inner.outputs)):
         node, name = output.producer(), output.name or ""
-        integers = node.inputs[0] if node is not None and node.op_type == "DequantizeLinear" else None
+        integers = node.inputs[0] if node is not None and is_op(node, DEQUANTIZE_OPS) else None
         if node is None or integers is None or constant_of(node.inputs[1]) is None or integers.is_graph_input():
             kept += [name] if output.dtype in (ir.DataType.FLOAT, None) else []
             continue

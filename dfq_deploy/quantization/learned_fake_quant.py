@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 
-from dfq_deploy.encodings import Encoding
+from dfq_deploy.encodings import Encoding, channel_shape
 
 __all__ = ["FakeQuantizer", "fake_quantize", "round_through"]
 
@@ -43,9 +43,7 @@ class _FakeQuantize(torch.autograd.Function):
         axis: int | None,
         scale: float,
     ) -> Tensor:
-        shape = [1] * values.ndim
-        if axis is not None:
-            shape[axis] = -1
+        shape = channel_shape(values.ndim, axis)
         floats = values.float()
         steps, zeros = step.reshape(shape), zero_point.round().reshape(shape)
         bottom, top = (limit - zeros for limit in limits)

@@ -4,9 +4,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.graph.editing import Names, drop_unused_initializers
-from dfq_deploy.graph.operators import WEIGHTED_OPS
-from dfq_deploy.graph.query import batch_normalizations, constant_of
+from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
+from dfq_deploy.graph.query import batch_normalizations, constant_of, name_of
 from dfq_deploy.graph.traversal import weighted_after
 from dfq_deploy.targets.target import Target
 
@@ -62,8 +62,9 @@ def _to_depthwise(graph: ir.Graph, node: ir.Node, target: Target, names: Names) 
         return False
     scale, shift, mean, variance = (c.numpy().astype(np.float64) for c in constants if c is not None)
     factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
-    weight = _initializer(graph, names.fresh(f"{node.name}_weight"), factor.reshape(-1, 1, 1, 1))
-    bias = _initializer(graph, names.fresh(f"{node.name}_bias"), shift - mean * factor)
+    kernel, offset = factor.reshape(-1, 1, 1, 1).astype(np.float32), (shift - mean * factor).astype(np.float32)
+    weight = add_constant(graph, names.fresh(f"{node.name}_weight"), kernel)
+    bias = add_constant(graph, names.fresh(f"{node.name}_bias"), offset)
     conv = ir.node("Conv", [node.inputs[0], weight, bias], {"group": len(factor), "kernel_shape": [1, 1]})
     _replace(graph, node, [conv], names)
     return True
@@ -73,13 +74,13 @@ def _feeds_integers(node: ir.Node, target: Target) -> bool:
     """True if an operator with an integer kernel reads the output, or what a Relu or Clip makes of it."""
     readers = [use.node for use in node.outputs[0].uses()]
     for reader in list(readers):
-        if reader.op_type in target.fused_activations:
+        if is_op(reader, target.fused_activations):
             readers += [use.node for use in reader.outputs[0].uses()]
-    return any(reader.op_type in target.quantized_ops | target.passing_ops for reader in readers)
+    return any(is_op(reader, target.quantized_ops | target.passing_ops) for reader in readers)
 
 
 def _to_pool(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
-    shape = _shape(node.inputs[0]) if node.op_type == "ReduceMean" else None
+    shape = _shape(node.inputs[0]) if is_op(node, "ReduceMean") else None
     if shape is None or len(shape) != 4 or node.outputs[0].dtype != ir.DataType.FLOAT:
         return False
     axes = node.attributes.get_ints("axes")
@@ -96,8 +97,8 @@ def _to_pool(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
 
 
 def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
-    shape = _shape(node.inputs[0]) if node.op_type == "Conv" else None
-    weight = constant_of(node.inputs[1]) if node.op_type == "Conv" else None
+    shape = _shape(node.inputs[0]) if is_op(node, "Conv") else None
+    weight = constant_of(node.inputs[1]) if is_op(node, "Conv") else None
     if shape is None or shape[2:] != [1, 1] or weight is None or weight.dtype != ir.DataType.FLOAT:
         return False
     groups, pads = node.attributes.get_int("group", 1), node.attributes.get_ints("pads", ())
@@ -106,8 +107,8 @@ def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
     bias = [value for value in node.inputs[2:3] if value is not None]
     if any(constant_of(value) is None for value in bias):
         return False
-    matrix = _initializer(graph, names.fresh(f"{node.inputs[1].name}_matrix"), weight.numpy()[:, :, 0, 0])  # type: ignore[union-attr]
-    axes = _initializer(graph, names.fresh(f"{node.name}_axes"), np.array([2, 3]), np.int64)
+    matrix = add_constant(graph, names.fresh(f"{name_of(node.inputs[1])}_matrix"), weight.numpy()[:, :, 0, 0].copy())
+    axes = add_constant(graph, names.fresh(f"{node.name}_axes"), np.array([2, 3], np.int64))
     flatten = ir.node("Flatten", [node.inputs[0]], {"axis": 1})
     gemm = ir.node("Gemm", [flatten.outputs[0], matrix, *bias], {"transB": 1})
     _replace(graph, node, [flatten, gemm, ir.node("Unsqueeze", [gemm.outputs[0], axes])], names)
@@ -128,11 +129,11 @@ def _to_leaky(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> b
 
 
 def _fork(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
-    if node.op_type not in WEIGHTED_OPS:
+    if not is_op(node, WEIGHTED_OPS):
         return False
     value = node.outputs[0]
-    uses = [use for use in value.uses() if use.node.op_type in WEIGHTED_OPS or use.node.op_type == "Add"]
-    if not uses or all(use.node.op_type not in target.fused_activations for use in value.uses()):
+    uses = [use for use in value.uses() if is_op(use.node, WEIGHTED_OPS) or is_op(use.node, "Add")]
+    if not uses or all(not is_op(use.node, target.fused_activations) for use in value.uses()):
         return False
     identity = ir.node("Identity", [value], name=names.fresh(f"{node.name}_Identity"))
     branch = identity.outputs[0]
@@ -141,14 +142,6 @@ def _fork(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
     for use in uses:
         use.node.replace_input_with(use.idx, branch)
     return True
-
-
-def _initializer(graph: ir.Graph, name: str, array: NDArray, dtype: type = np.float32) -> ir.Value:  # type: ignore[type-arg]
-    tensor = ir.tensor(array.astype(dtype), name=name)
-    kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
-    value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
-    graph.register_initializer(value)
-    return value
 
 
 def _replace(graph: ir.Graph, node: ir.Node, steps: list[ir.Node], names: Names) -> None:

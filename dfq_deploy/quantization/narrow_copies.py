@@ -3,7 +3,7 @@
 import onnx_ir as ir
 
 from dfq_deploy.graph.editing import Names
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import weighted_nodes
 from dfq_deploy.quantization.bit_widths import Bits, edge_layers, only_scales
 from dfq_deploy.quantization.placement.predicates import narrow
@@ -22,7 +22,7 @@ def give_narrow_layers_copies(model: ir.Model, bits: Bits) -> None:
         return
     edges = edge_layers([node for node in weighted_nodes(model) if node.graph is model.graph])
     names = Names(model.graph)
-    layers = {node for node in model.graph if node.op_type in WEIGHTED_OPS and not only_scales(node)}
+    layers = {node for node in model.graph if is_op(node, WEIGHTED_OPS) and not only_scales(node)}
     given = tensors_of_known_range(model)
     for value in [value for node in model.graph for value in node.outputs]:
         readers = [use for use in value.uses() if use.node in layers and use.idx < 2]

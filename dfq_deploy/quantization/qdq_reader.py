@@ -1,5 +1,7 @@
-"""Read constants that are stored behind DequantizeLinear."""
+"""Read how tensors are quantized from the Q and DQ around them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -7,30 +9,146 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import constant_of
 
-__all__ = ["constant_dequantizer", "constant_values", "integers_and_encoding"]
+__all__ = [
+    "Quantization",
+    "constant_dequantizer",
+    "constant_values",
+    "dequantization_of",
+    "dequantizers_of",
+    "integers_and_encoding",
+    "quantization",
+    "quantization_of",
+    "quantizer_of",
+]
+
+KINDS = {
+    **{ir.DataType.UINT8: "u8", ir.DataType.INT8: "s8", ir.DataType.UINT16: "u16", ir.DataType.INT16: "s16"},
+    **{ir.DataType.UINT4: "u4", ir.DataType.INT4: "s4", ir.DataType.INT32: "s32"},
+}
+"""As :class:`dfq_deploy.encodings.QuantType` writes them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """How one tensor is quantized.
+
+    Args:
+        node: the QuantizeLinear, DequantizeLinear or QLinear node that says so.
+        dtype: of the integers; None where it cannot be known.
+        scale, zero_point: None where they are computed; a zero point that is left out is 0.
+        axis: the channel axis where there are several scales, else None.
+        constant: whether the integers are a constant's.
+    """
+
+    node: ir.Node
+    dtype: ir.DataType | None
+    scale: NDArray[Any] | None
+    zero_point: NDArray[Any] | None
+    axis: int | None
+    constant: bool
+
+    @property
+    def kind(self) -> str | None:
+        """``u8``, ``s8``...; None where it cannot be known."""
+        return None if self.dtype is None else KINDS.get(self.dtype, str(self.dtype).lower())
+
+    def same_scale(self, other: "Quantization") -> bool:
+        """True if both have the same scale and zero point."""
+        mine, yours = (
+            [None if part is None else part.reshape(-1).tolist() for part in (q.scale, q.zero_point)]
+            for q in (self, other)
+        )
+        return mine == yours
+
+
+def quantization(
+    node: ir.Node, integers: ir.Value | None, parameters: Sequence[ir.Value | None], axis: int, *, constant: bool
+) -> Quantization:
+    """How ``node`` says that ``integers`` are quantized.
+
+    Args:
+        parameters: the scale and, where there is one, the zero point.
+        axis: of the channels, where there are several scales.
+        constant: whether the integers are a constant's.
+    """
+    scale, zero_value = _numbers(parameters[0]), parameters[1] if len(parameters) > 1 else None
+    zero_point = np.zeros(()) if zero_value is None else _numbers(zero_value)
+    dtypes = [value.dtype for value in (zero_value, integers) if value is not None and value.dtype is not None]
+    channels = axis if scale is not None and scale.size > 1 else None
+    return Quantization(node, dtypes[0] if dtypes else None, scale, zero_point, channels, constant)
+
+
+def _numbers(value: ir.Value | None) -> NDArray[Any] | None:
+    constant = constant_of(value)
+    return None if constant is None else np.asarray(constant.numpy())
+
+
+def quantization_of(node: ir.Node) -> Quantization:
+    """What a QuantizeLinear or DequantizeLinear says."""
+    source = node.inputs[0]
+    integers = source if is_op(node, DEQUANTIZE_OPS) else node.outputs[0]
+    producer = None if source is None else source.producer()
+    constant = constant_of(source) is not None or (
+        # Weights that are kept in float go through both nodes.
+        producer is not None and is_op(producer, QUANTIZE_OPS) and constant_of(producer.inputs[0]) is not None
+    )
+    return quantization(node, integers, node.inputs[1:3], node.attributes.get_int("axis", 1), constant=constant)
+
+
+def dequantization_of(value: ir.Value | None) -> Quantization | None:
+    """How ``value`` is quantized, where it is a DequantizeLinear's output, perhaps transposed; else None."""
+    producer = None if value is None else value.producer()
+    if producer is None:
+        return None
+    if is_op(producer, DEQUANTIZE_OPS):
+        return quantization_of(producer)
+    moved = dequantization_of(producer.inputs[0]) if is_op(producer, ("Transpose", "Identity")) else None
+    if moved is None or moved.axis is None or is_op(producer, "Identity"):
+        return moved
+    perm = list(producer.attributes.get_ints("perm", ()) or ())
+    rank = len(perm) or (0 if producer.outputs[0].shape is None else len(producer.outputs[0].shape))
+    perm = perm or list(range(rank))[::-1]
+    return replace(moved, axis=perm.index(moved.axis % rank) if rank else moved.axis)
+
+
+def dequantizers_of(value: ir.Value) -> list[ir.Node]:
+    """The DequantizeLinear nodes that give ``value`` back behind its QuantizeLinear, perhaps past a Clip."""
+    integers = [use.node.outputs[0] for use in value.uses() if is_op(use.node, QUANTIZE_OPS)]
+    integers += [use.node.outputs[0] for entry in integers for use in entry.uses() if is_op(use.node, "Clip")]
+    return [use.node for entry in integers for use in entry.uses() if is_op(use.node, DEQUANTIZE_OPS)]
+
+
+def quantizer_of(node: ir.Node) -> ir.Node | None:
+    """The QuantizeLinear before a DequantizeLinear, perhaps with a Clip between them; None before any other node."""
+    integers = node.inputs[0] if is_op(node, DEQUANTIZE_OPS) else None
+    source = None if integers is None else integers.producer()
+    if source is not None and is_op(source, "Clip") and source.inputs[0] is not None:
+        source = source.inputs[0].producer()
+    return source if source is not None and is_op(source, QUANTIZE_OPS) else None
 
 
 def constant_dequantizer(value: ir.Value | None) -> ir.Node | None:
     """The DequantizeLinear of constants that writes ``value``."""
     node = None if value is None else value.producer()
-    if node is None or node.op_type != "DequantizeLinear":
+    if node is None or not is_op(node, DEQUANTIZE_OPS):
         return None
     return node if all(constant_of(part) is not None for part in node.inputs if part is not None) else None
 
 
 def integers_and_encoding(node: ir.Node) -> tuple[NDArray[Any], Encoding]:
-    """Integers and encoding of a constant that a DequantizeLinear reads."""
-    tensors = [constant_of(value) for value in node.inputs]
-    integers, scale = (tensor.numpy() for tensor in tensors[:2] if tensor is not None)
-    zero = tensors[2].numpy() if len(tensors) > 2 and tensors[2] is not None else np.zeros(scale.shape, np.int32)
-    kind = tensors[0].dtype if tensors[0] is not None else ir.DataType.INT8
-    scale, zero = (part.reshape(()) if part.size == 1 and integers.ndim > 1 else part for part in (scale, zero))
-    bits, signed = (32, True) if kind == ir.DataType.INT32 else (8, kind != ir.DataType.UINT8)
-    qtype = QuantType(bits, signed=signed, symmetric=not zero.any())
+    """Integers and encoding of a constant that a DequantizeLinear reads, all its inputs being constants."""
+    found, integers = quantization_of(node), _numbers(node.inputs[0])
+    if integers is None or found.scale is None or found.zero_point is None or found.dtype is None:
+        raise ValueError(f"DequantizeLinear '{node.name}': its inputs are no constants")
+    scale = found.scale.reshape(()) if found.scale.size == 1 and integers.ndim > 1 else found.scale
+    zeros = np.ravel(found.zero_point).astype(np.int32)
+    zero = np.broadcast_to(zeros if scale.ndim else zeros[0], scale.shape)
+    qtype = QuantType(found.dtype.bitwidth, signed=found.dtype.is_signed(), symmetric=not zero.any())
     axis = node.attributes.get_int("axis", 1) % integers.ndim if scale.ndim else None
-    return integers, Encoding(scale.astype(np.float32), zero.astype(np.int32), qtype, axis)
+    return integers, Encoding(scale.astype(np.float32), zero, qtype, axis)
 
 
 def constant_values(value: ir.Value | None) -> NDArray[np.float64] | None:

@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, Range
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.quantization.encode import Prepared
 from dfq_deploy.quantization.placement.limits import known_limits
@@ -68,12 +69,12 @@ def _sources(value: ir.Value, known: Mapping[str, Range], seen: set[ir.Value]) -
     seen.add(value)
     node = value.producer()
     if node is not None and _is_within_input(node):
-        read = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+        read = node.inputs if is_op(node, "Concat") else node.inputs[:1]
         parts = [_sources(part, known, seen) for part in read if part is not None and part not in seen]
         if parts and all(parts):
             return list(dict.fromkeys(source for part in parts for source in part))
     for reader, index in value.uses():
-        moves = reader.op_type in WITHIN_OUTPUT and (index == 0 or reader.op_type == "Concat")
+        moves = is_op(reader, WITHIN_OUTPUT) and (index == 0 or is_op(reader, "Concat"))
         if moves and reader.outputs[0] not in seen:
             written = _sources(reader.outputs[0], known, seen)
             if written:
@@ -83,8 +84,8 @@ def _sources(value: ir.Value, known: Mapping[str, Range], seen: set[ir.Value]) -
 
 def _is_within_input(node: ir.Node) -> bool:
     # A Clip that cuts zero away can lift values beyond what it reads; it has no limits here.
-    bounded = node.op_type != "Clip" or known_limits([node], set(node.outputs))
-    return node.op_type in WITHIN_INPUT and bool(bounded)
+    bounded = not is_op(node, "Clip") or known_limits([node], set(node.outputs))
+    return is_op(node, WITHIN_INPUT) and bool(bounded)
 
 
 def encodings_of_ranges(

@@ -3,6 +3,7 @@
 ============================ =====================================================================
 ``adaround``                 Learned rounding of weights (AdaRound).
 ``bias_correction``          Bias correction: remove the mean shift of each channel.
+``block_learner``            Learn the roundings and steps of one block after another.
 ``blocks``                   Split a network into blocks for reconstruction.
 ``cross_layer_equalization`` Cross-layer equalization: neighboring layers trade scale.
 ``mean_correction``          Keep channel means while a block is learned.

@@ -8,7 +8,7 @@ section 3.3; the step that is learned beside it, with the integers below fixed: 
 import torch
 from torch import Tensor, nn
 
-from dfq_deploy.encodings import Encoding
+from dfq_deploy.encodings import Encoding, channel_shape
 
 __all__ = ["LearnedRounding"]
 
@@ -32,9 +32,7 @@ class LearnedRounding(nn.Module):
     def __init__(self, weight: Tensor, encoding: Encoding) -> None:
         super().__init__()
         self.limits = (encoding.qtype.qmin, encoding.qtype.qmax)
-        shape = [1] * weight.ndim
-        if encoding.axis is not None:
-            shape[encoding.axis] = -1
+        shape = channel_shape(weight.ndim, encoding.axis)
         self.register_buffer("first_step", torch.from_numpy(encoding.scale.copy()).reshape(shape).to(weight))
         self.register_buffer("zero_point", torch.from_numpy(encoding.zero_point.copy()).reshape(shape).to(weight))
         exact = weight / self.first_step + self.zero_point

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfq_deploy.encodings import Encoding
+from dfq_deploy.encodings import Encoding, channel_shape
 from dfq_deploy.graph.inputs import ExtraInputs, feeds_for, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.graph.passes.own_biases import CHANNEL_AXIS, give_own_biases
@@ -98,9 +98,7 @@ def _with_open_batch(model: ir.Model) -> ir.Model:
 def _axes(node: ir.Node, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The axes to average over, and the shape in which a (channels,) vector is added."""
     channel = CHANNEL_AXIS[node.op_type] % ndim
-    shape = [1] * ndim
-    shape[channel] = -1
-    return tuple(axis for axis in range(ndim) if axis != channel), tuple(shape)
+    return tuple(axis for axis in range(ndim) if axis != channel), channel_shape(ndim, channel)
 
 
 def _recording(name: str, node: ir.Node, wanted: dict[str, tuple[Tensor, Tensor]]) -> Hook:

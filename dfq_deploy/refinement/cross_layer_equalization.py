@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.encodings import channel_shape
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of, weighted_nodes
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
@@ -103,10 +104,10 @@ def pairs_of(model: ir.Model) -> list[Pair]:
     """The pairs of convolutions (or Gemms) that can trade scale, in graph order."""
     pairs = []
     for node in weighted_nodes(model):
-        if node.op_type not in ("Conv", "Gemm") or node.graph is not model.graph or not _is_its_own(node):
+        if not is_op(node, ("Conv", "Gemm")) or node.graph is not model.graph or not _is_its_own(node):
             continue
         found = _partner(node)
-        if found is not None and found.second.op_type == node.op_type and _is_its_own(found.second):
+        if found is not None and operator_of(found.second) == operator_of(node) and _is_its_own(found.second):
             pairs.append(found)
     return pairs
 
@@ -119,13 +120,13 @@ def _partner(node: ir.Node) -> Pair | None:
         if len(uses) != 1 or value.is_graph_output() or uses[0].idx != 0:
             return None
         reader = uses[0].node
-        if reader.op_type in WEIGHTED_OPS:
+        if is_op(reader, WEIGHTED_OPS):
             return Pair(node, reader, bound, signal)
-        if reader.op_type == "Clip":
+        if is_op(reader, "Clip"):
             if bound is not None or _upper(reader) is None:
                 return None
             bound, signal = _upper(reader), value
-        elif reader.op_type not in HOMOGENEOUS or (node.op_type == "Gemm" and reader.op_type not in ELEMENTWISE):
+        elif not is_op(reader, HOMOGENEOUS) or (is_op(node, "Gemm") and not is_op(reader, ELEMENTWISE)):
             return None
         value = reader.outputs[0]
 
@@ -142,7 +143,7 @@ def _upper(clip: ir.Node) -> float | None:
 def _is_its_own(node: ir.Node) -> bool:
     """True if weight and bias are constants that no other node reads."""
     values = [value for value in node.inputs[1:3] if value is not None]
-    plain = node.op_type != "Gemm" or (
+    plain = not is_op(node, "Gemm") or (
         node.attributes.get_float("alpha", 1.0) == 1 and node.attributes.get_float("beta", 1.0) == 1
     )
     return plain and all(constant_of(value) is not None and len(tuple(value.uses())) == 1 for value in values)
@@ -158,7 +159,7 @@ def _rows(node: ir.Node) -> Floats:
 
 def _is_turned(node: ir.Node) -> bool:
     """True for a Gemm that holds its weight as (inputs, outputs)."""
-    return node.op_type == "Gemm" and not node.attributes.get_int("transB", 0)
+    return is_op(node, "Gemm") and not node.attributes.get_int("transB", 0)
 
 
 def _channels(node: ir.Node) -> int:
@@ -196,7 +197,7 @@ def _biases(node: ir.Node) -> Floats:
 
 def _apply(pair: Pair, scale: Floats) -> None:
     first = _rows(pair.first)
-    _store(pair.first, 1, first / scale.reshape(-1, *[1] * (first.ndim - 1)))
+    _store(pair.first, 1, first / scale.reshape(channel_shape(first.ndim, 0)))
     bias = constant_of(pair.first.inputs[2]) if len(pair.first.inputs) > 2 else None
     if bias is not None:
         _store(pair.first, 2, bias.numpy().astype(np.float64) / scale)
@@ -223,12 +224,12 @@ def _peaks(model: ir.Model, pairs: list[Pair], samples: Samples, device: str) ->
     for images in torch.split(twin_images(model, samples), BATCH):
         kept = twin.run({twin.input_names[0]: images.to(device)}, keep=tuple(names.values()))
         for pair, name in names.items():
-            peak = _largest(kept[name], pair.first.op_type)
+            peak = _largest(kept[name], 1 if is_op(pair.first, "Conv") else -1)
             peaks[pair] = np.maximum(peaks[pair], peak) if pair in peaks else peak
     return peaks
 
 
-def _largest(values: Tensor, op_type: str) -> Floats:
-    channel = 1 if op_type == "Conv" else values.ndim - 1
-    largest: Floats = values.amax([axis for axis in range(values.ndim) if axis != channel]).double().cpu().numpy()
+def _largest(values: Tensor, channel: int) -> Floats:
+    axes = [axis for axis in range(values.ndim) if axis != channel % values.ndim]
+    largest: Floats = values.amax(axes).double().cpu().numpy()
     return largest

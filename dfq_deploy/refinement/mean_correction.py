@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from dfq_deploy.encodings import channel_shape
 from dfq_deploy.twin import Hook
 
 __all__ = ["Rows", "correct_means"]
@@ -36,7 +37,7 @@ def correct_means(means: Tensor, chosen: Rows, then: Hook | None, tell: Callable
         shift = means[chosen.rows].mean(0) - values.mean(axes)
         if tell is not None:
             tell(shift)
-        values = values + shift.reshape(1, -1, *[1] * (values.ndim - 2))
+        values = values + shift.reshape(channel_shape(values.ndim, 1))
         return values if then is None else then(values)
 
     return centre

@@ -10,14 +10,12 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 from numpy.typing import NDArray
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.graph.inputs import Feeds, input_values, main_input_value
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.runtime.session import Session, expose_tensors
+from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, expose_tensors, runtime_message, session_options
 
 __all__ = ["activations"]
 
@@ -25,16 +23,6 @@ Tensors: TypeAlias = "dict[str, NDArray[Any]]"
 
 SLICE_ELEMENTS = 4_000_000
 """Elements of all wanted tensors together in one run: 16 MB of float32, and two runs are in memory at a time."""
-
-_RUNTIME_ERRORS = (
-    ort_errors.EPFail,
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-)
 
 
 def activations(
@@ -107,8 +95,10 @@ class _Runner:
             feeds = {name: _filled(array, rows, fill) for name, array in feeds.items()}
         try:
             outputs = self._session.run(self._computed, dict(feeds))
-        except _RUNTIME_ERRORS as problem:
-            raise SamplesError(f"samples: ONNX Runtime cannot run the model on them ({_first_line(problem)})") from None
+        except RUNTIME_ERRORS as problem:
+            raise SamplesError(
+                f"samples: ONNX Runtime cannot run the model on them ({runtime_message(problem)})"
+            ) from None
         for name, output in zip(self._computed, outputs, strict=True):
             found[name] = output[:rows] if fill and output.ndim and len(output) == self.batch else output
         return found
@@ -131,15 +121,12 @@ def _session(model: ir.Model, names: Collection[str]) -> Session:
             + ("an initializer: its range is read from its values" if constant else "not in the model's main graph")
             + "; leave it out"
         )
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # A thread that spins between runs takes the core from those that count.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         # Only what is asked for: what nothing asked for needs is not computed.
+        options = session_options(quiet_threads=True)
         return Session(expose_tensors(model, names), options, ["CPUExecutionProvider"])
-    except _RUNTIME_ERRORS as problem:
-        raise ModelError(f"ONNX Runtime cannot load the model ({_first_line(problem)}); export it again") from None
+    except RUNTIME_ERRORS as problem:
+        raise ModelError(f"ONNX Runtime cannot load the model ({runtime_message(problem)}); export it again") from None
 
 
 def _rows(feeds: Feeds, batched_by: str) -> int:
@@ -175,8 +162,3 @@ def _filled(array: NDArray[Any], rows: int, fill: int) -> NDArray[Any]:
     if array.ndim == 0 or len(array) != rows:
         return array
     return np.concatenate([array, np.repeat(array[-1:], fill, axis=0)])
-
-
-def _first_line(problem: Exception) -> str:
-    lines = str(problem).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(problem).__name__

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfq_deploy.encodings import channel_shape
 from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = ["METADATA", "IntegerTranslation"]
@@ -50,7 +51,7 @@ class IntegerTranslation:
         if "mean" in entry:
             axis = int(entry["axis"])
             low, high = Preprocess(tuple(entry["mean"]), tuple(entry["std"])).bounds(array.shape[axis])
-            shape = [-1 if index == axis else 1 for index in range(array.ndim)]
+            shape = channel_shape(array.ndim, axis)
             integers = (array - low.reshape(shape)) * 255 / (high - low).reshape(shape)
         else:
             integers = array / np.float32(entry["scale"]) + entry["zero_point"]

@@ -14,7 +14,7 @@ from dfq_deploy.graph.large_models import weight_bytes
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.runtime.layers import Kind, is_layer, kind_of_node, macs_of
-from dfq_deploy.runtime.session import Session, reason_of
+from dfq_deploy.runtime.session import Session, runtime_message
 from dfq_deploy.runtime.tagged import Tagged, tag
 
 __all__ = ["SAME_KERNELS", "Kernel", "KernelCount", "count_kernels", "named"]
@@ -195,7 +195,7 @@ def count_kernels(source: ModelSource, target: str = "cpu") -> KernelCount:
     try:
         graph = _optimized(tagged.model).graph
     except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own
-        return _by_placement(tagged, runtime, f"ONNX Runtime cannot load it: {reason_of(problem)}")
+        return _by_placement(tagged, runtime, f"ONNX Runtime cannot load it: {runtime_message(problem)}")
     nodes = list(graph.all_nodes())
     kernels = tuple(_kernel(node, tagged) for node in nodes if is_layer(node))
     return KernelCount(kernels, _conversions(nodes), _between(graph, tagged), runtime)

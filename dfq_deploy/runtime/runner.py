@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds
 from dfq_deploy.runtime.integer_io import IntegerTranslation
-from dfq_deploy.runtime.session import Session, reason_of
+from dfq_deploy.runtime.session import Session, runtime_message, session_options
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Output", "Runnable", "Runner", "slices"]
@@ -64,13 +64,10 @@ class Runner:
         profile: Path | None = None,
     ) -> None:
         self.name = name or ("the model" if isinstance(model, bytes | ir.Model) else str(model))
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options(quiet_threads=quiet_threads)
         options.intra_op_num_threads = threads
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
-        if quiet_threads:
-            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not isinstance(model, bytes | ir.Model):
             model = str(model)
             if not Path(model).is_file():
@@ -81,7 +78,7 @@ class Runner:
             raise
         except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own
             raise ModelError(
-                f"{self.name}: ONNX Runtime cannot load it ({reason_of(problem)}); check that it is an ONNX model"
+                f"{self.name}: ONNX Runtime cannot load it ({runtime_message(problem)}); check that it is an ONNX model"
             ) from None
         inputs = self.session.get_inputs()
         if not inputs or any(entry.type not in DTYPES for entry in inputs):
@@ -158,7 +155,7 @@ class Runner:
         try:
             outputs: list[NDArray[Any]] = self.session.run(None, feeds)
         except Exception as problem:  # as above
-            raise ModelError(f"{self.name}: ONNX Runtime fails on it ({reason_of(problem)})") from None
+            raise ModelError(f"{self.name}: ONNX Runtime fails on it ({runtime_message(problem)})") from None
         return self._translation.to_floats(self.output_names, outputs)
 
     def _refuse(self, name: str, output: NDArray[Any]) -> None:

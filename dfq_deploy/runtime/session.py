@@ -5,11 +5,42 @@ from typing import Any
 
 import onnx_ir as ir
 import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from dfq_deploy.errors import one_line
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.large_models import contiguous, fits_in_message, skeleton
 
-__all__ = ["Session", "expose_tensors", "reason_of"]
+__all__ = ["RUNTIME_ERRORS", "Session", "expose_tensors", "runtime_message", "session_options"]
+
+RUNTIME_ERRORS = (
+    ort_errors.EPFail,
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+"""What ONNX Runtime raises; its exceptions have no base class of their own."""
+
+
+def session_options(*, quiet_threads: bool) -> ort.SessionOptions:
+    """Options that print nothing.
+
+    Args:
+        quiet_threads: let idle threads sleep instead of spin, which takes the core from those that compute.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if quiet_threads:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def runtime_message(problem: Exception) -> str:
+    """ONNX Runtime's message without its prefix and code, on one line."""
+    return one_line(problem).rsplit("] : ", maxsplit=1)[-1].split(" : ", maxsplit=2)[-1][:300]
 
 
 class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
@@ -59,9 +90,3 @@ def expose_tensors(model: ir.Model, names: Collection[str]) -> ir.Model:
         value.type = value.shape = None
         graph.outputs.append(value)
     return copy
-
-
-def reason_of(problem: Exception) -> str:
-    """The message of an exception of ONNX Runtime without its prefix and code, on one line."""
-    text = " ".join(str(problem).split())
-    return text.rsplit("] : ", maxsplit=1)[-1].split(" : ", maxsplit=2)[-1].rstrip(".")[:300]

@@ -19,6 +19,8 @@ from dfq_deploy.graph.inputs import (
     other_inputs,
     sample_shape,
 )
+from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.traversal import walk
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["SampleBatches", "as_twin_input", "check_samples_fit", "split_held_out", "tensors_of_known_range"]
@@ -57,13 +59,11 @@ def split_held_out(samples: Samples) -> tuple[Samples, Samples]:
 
 def tensors_of_known_range(model: ir.Model) -> set[str]:
     """The main input and what it becomes without a change of its values: all of them have its range."""
-    found: set[str] = set()
-    waiting = [main_input_value(model)]
-    while waiting:
-        value = waiting.pop()
-        found.add(str(value.name))
-        waiting += [use.node.outputs[0] for use in value.uses() if use.idx == 0 and use.node.op_type in CARRYING_OPS]
-    return found
+
+    def carried(value: ir.Value) -> list[ir.Value]:
+        return [use.node.outputs[0] for use in value.uses() if use.idx == 0 and is_op(use.node, CARRYING_OPS)]
+
+    return {str(value.name) for value in walk([main_input_value(model)], carried)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dfq_deploy.errors import DfqError, ModelError
+from dfq_deploy.errors import DfqError, ModelError, first_line
 from dfq_deploy.graph.inputs import (
     ExtraInputs,
     ModelInput,
@@ -204,8 +204,9 @@ def pick_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as problem:
-        reason = str(problem).splitlines()[0]
-        raise DfqError(f"device '{device}' is not to be had here ({reason}); use --device cpu or auto") from None
+        raise DfqError(
+            f"device '{device}' is not to be had here ({first_line(problem)}); use --device cpu or auto"
+        ) from None
     return device
 
 

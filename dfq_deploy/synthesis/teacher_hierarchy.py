@@ -23,6 +23,7 @@ from itertools import combinations
 import torch
 
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.operators import is_op, operator_of
 from dfq_deploy.twin import Step, Twin
 
 __all__ = ["Profile", "difference", "draw", "hierarchy", "profile"]
@@ -52,7 +53,7 @@ def profile(twin: Twin) -> Profile:
     """The profile of a teacher."""
     weights = {step.name: shape for step in twin.steps if (shape := _weight_shape(twin, step))}
     operators = Counter(
-        "DepthwiseConv" if step.op_type == "Conv" and weights.get(step.name, (0, 0))[1] == 1 else step.op_type
+        "DepthwiseConv" if is_op(step, "Conv") and weights.get(step.name, (0, 0))[1] == 1 else operator_of(step)
         for step in twin.steps
     )
     widths = Counter(str(round(math.log2(shape[0]))) for shape in weights.values())
@@ -61,7 +62,7 @@ def profile(twin: Twin) -> Profile:
 
 def _weight_shape(twin: Twin, step: Step) -> tuple[int, ...] | None:
     """The shape of a node's weights, None where it has none."""
-    if step.op_type not in WEIGHTED:
+    if not is_op(step, WEIGHTED):
         return None
     try:
         return tuple(twin.initializer(step.inputs[1]).shape)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, SamplesError
-from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import InputShapes, is_channels_last, main_input_value, sample_shape
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.reading import ModelSource
@@ -113,10 +113,7 @@ def renormalized(model: ir.Model, given: Preprocess, own: Preprocess) -> ir.Mode
     nodes = []
     for op_type, numbers in (("Mul", scale), ("Add", offset)):
         array = numbers.astype(np.float32).reshape((-1,) if last else (-1, 1, 1))
-        tensor = ir.tensor(array, name=names.fresh(f"{main.name}_{op_type}_by"))
-        kind = ir.TensorType(tensor.dtype)
-        constant = ir.Value(name=tensor.name, shape=ir.Shape(array.shape), type=kind, const_value=tensor)
-        model.graph.register_initializer(constant)
+        constant = add_constant(model.graph, names.fresh(f"{main.name}_{op_type}_by"), array)
         node = ir.node(op_type, [value, constant], name=names.fresh(f"{main.name}_{op_type}"))
         node.outputs[0].name, node.outputs[0].type = names.fresh(f"{node.name}_output"), main.type
         node.outputs[0].shape = main.shape

@@ -142,7 +142,7 @@ QNN_OPS = frozenset(
     | {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Resize", "Round"}
     | {"ScatterElements", "ScatterND", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus", "SpaceToDepth"}
     | {"Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose"}
-    | {"Unsqueeze", "Upsample", "Where"}
+    | {"Unsqueeze", "Upsample", "Where", "com.microsoft::Gelu"}
 )
 """As onnxruntime-qnn 2.7 lists them (docs/execution_providers/QNN-ExecutionProvider.md)."""
 

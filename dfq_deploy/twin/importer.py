@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.errors import ModelError, UnsupportedOperators
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.twin.device import is_host
 from dfq_deploy.twin.dtypes import DTYPES, tensor_of
 from dfq_deploy.twin.node import Node
@@ -131,7 +132,7 @@ class _Importer:
     def _fold(self, step: Step) -> bool:
         """Compute a step of integer constants now; False if it must stay."""
         values = [self.constants.get(name) for name in step.inputs]
-        if not values or any(value is None for value in values) or step.op_type in {"Shape", "Size"}:
+        if not values or any(value is None for value in values) or is_op(step, {"Shape", "Size"}):
             return False
         if any(value is not None and value.is_floating_point() for value in values):
             return False

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfq_deploy.errors import is_out_of_memory
-from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.samples.samples import Samples
@@ -76,12 +76,12 @@ def _bind(graph_: ir.Graph, value: ir.Value, main: ir.Value, rows: NDArray[np.ge
     names = Names(graph_)
     batched = value.shape is not None and len(value.shape) == rows.ndim
     row = np.ascontiguousarray(rows[:1] if batched else rows[0])
-    constant = _constant(graph_, names.fresh(f"{value.name}_row"), row)
+    constant = add_constant(graph_, names.fresh(f"{value.name}_row"), row)
     steps: list[ir.Node] = []
     result = constant
     if batched:
-        zero = _constant(graph_, names.fresh(f"{value.name}_zero"), np.array([0], np.int64))
-        rest = _constant(graph_, names.fresh(f"{value.name}_rest"), np.array(row.shape[1:], np.int64))
+        zero = add_constant(graph_, names.fresh(f"{value.name}_zero"), np.array([0], np.int64))
+        rest = add_constant(graph_, names.fresh(f"{value.name}_rest"), np.array(row.shape[1:], np.int64))
         shape = ir.node("Shape", [main])
         count = ir.node("Gather", [shape.outputs[0], zero])
         whole = ir.node("Concat", [count.outputs[0], rest], {"axis": 0})
@@ -96,11 +96,3 @@ def _bind(graph_: ir.Graph, value: ir.Value, main: ir.Value, rows: NDArray[np.ge
     graph_.inputs.remove(value)
     if steps:
         graph_.insert_before(next(iter(graph_)), steps)
-
-
-def _constant(graph_: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    tensor = ir.tensor(array, name=name)
-    kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
-    value = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
-    graph_.register_initializer(value)
-    return value

@@ -46,6 +46,17 @@ def meant(model: ir.Model, name: str, integers: NDArray[np.integer]) -> NDArray[
     return floats
 
 
+def test_weights_of_four_bits_stay_within_them_where_channels_differ(tiny: Tiny, tmp_path: Path) -> None:
+    preprocess = Preprocess((0.4, 0.5, 0.3), (0.2, 0.25, 0.3))
+    floats, source = preprocess.apply(PICTURES), tiny()
+    calibrate(source, data=Samples(floats), bits="w4a8", preprocess=preprocess, refine=(), output=tmp_path)
+    plain = run((tmp_path / "model.qdq.onnx").read_bytes(), floats)
+    model = load_quantized(tmp_path / "model.qdq.onnx")
+    integer_io(model, preprocess)
+    expected = run(source.SerializeToString(), floats)
+    assert noise(run(to_bytes(model), BYTES), expected) < 2 * noise(plain, expected)
+
+
 @pytest.mark.parametrize(
     ("pixels", "target"),
     [("imagenet", "cpu"), ("imagenet", "xnnpack"), ("minus-one-one", "nnapi"), ("raw", "cpu")],

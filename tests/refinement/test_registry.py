@@ -12,7 +12,7 @@ from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import Prepared, prepare
-from dfq_deploy.refinement import cross_layer_equalization, reconstruction
+from dfq_deploy.refinement import block_learner, cross_layer_equalization
 from dfq_deploy.refinement.registry import refine_weights
 from dfq_deploy.targets.catalog import find_target
 from examples.digits import data
@@ -75,8 +75,8 @@ def test_a_reconstruction_that_fails_at_its_second_block_changes_nothing(
     words: str,
 ) -> None:
     calibrate(digits_bn, data=images, bits="w3a3", refine=(), preprocess=data.PREPROCESS, output=tmp_path / "plain")
-    learn = reconstruction._Learner._descend
-    monkeypatch.setattr(reconstruction._Learner, "_descend", failing_at(2, learn, fail))
+    learn = block_learner.BlockLearner._descend
+    monkeypatch.setattr(block_learner.BlockLearner, "_descend", failing_at(2, learn, fail))
     failed = calibrate(digits_bn, data=images, bits="w3a3", preprocess=data.PREPROCESS, output=tmp_path / "failed")
     (warning,) = (warning for warning in failed.report["warnings"] if "refinement" in warning)
     assert warning.startswith(words)
@@ -87,11 +87,11 @@ def test_a_reconstruction_that_fails_at_its_second_block_changes_nothing(
 def test_a_refinement_that_was_asked_for_raises(
     digits_bn: Path, images: Samples, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learn = reconstruction._Learner._descend
-    monkeypatch.setattr(reconstruction._Learner, "_descend", failing_at(2, learn, torch_runs_out))
+    learn = block_learner.BlockLearner._descend
+    monkeypatch.setattr(block_learner.BlockLearner, "_descend", failing_at(2, learn, torch_runs_out))
     with pytest.raises(DfqError, match=r"^refinement 'reconstruct' ran out of memory \(.*\); use fewer samples"):
         calibrate(digits_bn, data=images, bits="w3a3", refine=("reconstruct",))
-    monkeypatch.setattr(reconstruction._Learner, "_descend", failing_at(2, learn, twin_cannot_run))
+    monkeypatch.setattr(block_learner.BlockLearner, "_descend", failing_at(2, learn, twin_cannot_run))
     with pytest.raises(ModelError, match=r"^refinement 'reconstruct' cannot run: mat1.*--refine none$"):
         calibrate(digits_bn, data=images, bits="w3a3", refine=("reconstruct",))
 

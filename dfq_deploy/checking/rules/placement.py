@@ -6,12 +6,14 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.checking.registry import Place, rule
-from dfq_deploy.checking.view import QLINEAR, Quantization, View, name
+from dfq_deploy.checking.view import QLINEAR, View, name
 from dfq_deploy.graph.inputs import input_values
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QDQ_OPS, QUANTIZE_OPS, is_integer_op, is_op, operator_of
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.quantization.placement.policies import count_weighted_before, residual_branch
 from dfq_deploy.quantization.placement.predicates import obstacle
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
+from dfq_deploy.quantization.qdq_reader import Quantization, dequantizers_of
 from dfq_deploy.targets.target import Target
 
 __all__ = [
@@ -29,8 +31,6 @@ ACTIVATIONS = frozenset(
 )
 """What runtimes fold into the weighted operator before it."""
 
-LINEAR = ("QuantizeLinear", "DequantizeLinear")
-
 PARAMETERS = {"Clip": (1, 2), "Resize": (1, 2), "Pad": (2,)}
 """Inputs that may be float numbers where everything else is quantized."""
 
@@ -47,7 +47,7 @@ def float_weighted(view: View, target: Target) -> Iterator[Place]:
     fed_with_floats = any(value.dtype == ir.DataType.FLOAT for value in input_values(view.model))
     fronts = spectral_nodes(view.model) if fed_with_floats else {}
     for kernel in view.kernels:
-        if kernel.node.op_type in QLINEAR or not kernel.has_weight or kernel.node in fronts:
+        if is_op(kernel.node, QLINEAR) or not kernel.has_weight or kernel.node in fronts:
             continue
         missing = [what for what, found in (("input", kernel.activation), ("weight", kernel.weight)) if found is None]
         weight_only = kernel.weight is not None and kernel.activation is None
@@ -63,7 +63,7 @@ def concat_scale(view: View, _: Target) -> Iterator[Place]:
     """
     for node in view.nodes:
         after = [entry for entry in view.quantizations if entry.node.inputs[0] is node.outputs[0]]
-        if node.op_type != "Concat" or not after:
+        if not is_op(node, "Concat") or not after:
             continue
         before = [view.by_node[producer] for producer in node.predecessors() if producer in view.by_node]
         odd = [entry for entry in before if not entry.same_scale(after[0])]
@@ -91,13 +91,13 @@ def quantized_output(view: View, _: Target) -> Iterator[Place]:
     TensorRT's guide on Q/DQ placement: quantize the inputs of weighted operators, and not their outputs.
     """
     for kernel in view.kernels:
-        if kernel.node.op_type in QLINEAR:
+        if is_op(kernel.node, QLINEAR):
             continue
-        for dequantize in view.behind(kernel.node.outputs[0]):
+        for dequantize in dequantizers_of(kernel.node.outputs[0]):
             readers = [use.node for use in dequantize.outputs[0].uses()]
-            if any(reader in view.weighted or reader.op_type in ACTIVATIONS for reader in readers):
+            if any(reader in view.weighted or is_op(reader, ACTIVATIONS) for reader in readers):
                 continue
-            if not any(reader.op_type == "Add" and _is_branch(kernel.node, reader, view) for reader in readers):
+            if not any(is_op(reader, "Add") and _is_branch(kernel.node, reader, view) for reader in readers):
                 yield kernel.node.op_type, name(kernel.node), f"'{name(dequantize)}' follows it for no such reader"
 
 
@@ -117,9 +117,9 @@ def _is_branch(node: ir.Node, add: ir.Node, view: View) -> bool:
 def split_activation(view: View, _: Target) -> Iterator[Place]:
     """No Q and DQ stand between a weighted operator and its activation: TensorRT runs both as one kernel."""
     for kernel in view.kernels:
-        for dequantize in view.behind(kernel.node.outputs[0]):
+        for dequantize in dequantizers_of(kernel.node.outputs[0]):
             for reader in (use.node for use in dequantize.outputs[0].uses()):
-                if reader.op_type in ACTIVATIONS:
+                if is_op(reader, ACTIVATIONS):
                     found = f"'{name(dequantize)}' stands between it and {reader.op_type} '{name(reader)}'"
                     yield kernel.node.op_type, name(kernel.node), found
 
@@ -132,10 +132,10 @@ def shared_int8(view: View, _: Target) -> Iterator[Place]:
     their convolutions stay float (measured on a residual network: 9 of 22 convolutions in integers).
     """
     for entry in view.activations():
-        if entry.kind != "s8" or entry.node.op_type != "QuantizeLinear":
+        if entry.kind != "s8" or not is_op(entry.node, QUANTIZE_OPS):
             continue
         ends = [use.node for use in entry.node.outputs[0].uses()]
-        readers = sum(len(end.outputs[0].uses()) if end.op_type in LINEAR else 1 for end in ends)
+        readers = sum(len(end.outputs[0].uses()) if is_op(end, QDQ_OPS) else 1 for end in ends)
         if readers > 1:
             yield "QuantizeLinear", name(entry.node), f"{readers} operators read its s8 output"
 
@@ -148,26 +148,26 @@ def float_tensor(view: View, _: Target) -> Iterator[Place]:
     (QNN-ExecutionProvider.md, session.disable_cpu_ep_fallback).
     """
     for node in view.nodes:
-        if node.op_type in LINEAR or node.op_type.startswith("QLinear"):
+        if is_op(node, QDQ_OPS) or is_integer_op(node):
             continue
         for index, value in enumerate(node.inputs):
-            if value is None or value.dtype != ir.DataType.FLOAT or index in PARAMETERS.get(node.op_type, ()):
+            if value is None or value.dtype != ir.DataType.FLOAT or index in PARAMETERS.get(operator_of(node), ()):
                 continue
             producer = value.producer()
-            clipped = node.op_type in ("Relu", "Clip") and producer is not None
-            if not clipped and (producer is None or producer.op_type != "DequantizeLinear"):
+            clipped = is_op(node, ("Relu", "Clip")) and producer is not None
+            if not clipped and (producer is None or not is_op(producer, DEQUANTIZE_OPS)):
                 what = "constant" if constant_of(value) is not None else "input"
-                yield node.op_type, name(node), f"its {what} '{value.name}' is float"
+                yield operator_of(node), name(node), f"its {what} '{value.name}' is float"
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT and not _is_quantized(value):
-                yield node.op_type, name(node), f"its output '{value.name}' is float"
+                yield operator_of(node), name(node), f"its output '{value.name}' is float"
 
 
 def _is_quantized(value: ir.Value) -> bool:
     readers = [use.node for use in value.uses()]
-    if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip") and not value.is_graph_output():
+    if len(readers) == 1 and is_op(readers[0], ("Relu", "Clip")) and not value.is_graph_output():
         return True  # its own output is looked at
-    return not value.is_graph_output() and all(reader.op_type == "QuantizeLinear" for reader in readers)
+    return not value.is_graph_output() and all(is_op(reader, QUANTIZE_OPS) for reader in readers)
 
 
 def _scale(entry: Quantization) -> str:

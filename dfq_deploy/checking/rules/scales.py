@@ -6,6 +6,7 @@ import numpy as np
 
 from dfq_deploy.checking.registry import Place, rule
 from dfq_deploy.checking.view import QLINEAR, Kernel, View, name
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import weight_axis
 from dfq_deploy.targets.target import Target
 
@@ -82,7 +83,7 @@ def channel_axis(view: View, target: Target) -> Iterator[Place]:
         weight = kernel.weight
         if weight is None or weight.axis is None or kernel.operator not in target.channel_ops:
             continue
-        if kernel.node.op_type in QLINEAR:
+        if is_op(kernel.node, QLINEAR):
             continue  # the operator has no choice
         shape = None if kernel.node.inputs[1] is None else kernel.node.inputs[1].shape
         rank = len(shape) if shape is not None else 4 if "Conv" in kernel.operator else 2
@@ -107,7 +108,7 @@ def integer_bias(view: View, _: Target) -> Iterator[Place]:
 
 def _wrong_bias(kernel: Kernel) -> str | None:
     node, activation, weight = kernel.node, kernel.activation, kernel.weight
-    has_bias = node.op_type not in QLINEAR and len(node.inputs) > 2 and node.inputs[2] is not None
+    has_bias = not is_op(node, QLINEAR) and len(node.inputs) > 2 and node.inputs[2] is not None
     if not has_bias or activation is None or weight is None:
         return None
     bias = kernel.bias

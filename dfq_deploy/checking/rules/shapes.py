@@ -7,12 +7,17 @@ import onnx_ir as ir
 from dfq_deploy.checking.registry import Place, rule
 from dfq_deploy.checking.view import QLINEAR, Kernel, View, name
 from dfq_deploy.graph.inputs import example_shape, input_values, shown_shape
+from dfq_deploy.graph.operators import QDQ_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.targets.target import Target
 
 __all__ = ["constant_weight", "operators", "static_sample", "static_shape", "two_dimensional"]
 
-POOLS = frozenset({"AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "QLinearAveragePool"})
+QLINEAR_CONV = frozenset({"QLinearConv", "com.microsoft::QLinearConv"})
+
+CONVOLUTIONS = QLINEAR_CONV | {"Conv", "ConvTranspose"}
+
+POOLS = frozenset({"AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "com.microsoft::QLinearAveragePool"})
 
 FIX = "fix the size, e.g. dfq-deploy calibrate --input-shape NAME:1,3,224,224"
 
@@ -33,7 +38,7 @@ def static_shape(view: View, _: Target) -> Iterator[Place]:
             continue
         for value in node.outputs:
             if value.name and _is_open(value):
-                yield node.op_type, name(node), f"the shape of its output '{value.name}' is {shown_shape(value)}"
+                yield operator_of(node), name(node), f"the shape of its output '{value.name}' is {shown_shape(value)}"
 
 
 def _is_open(value: ir.Value) -> bool:
@@ -56,7 +61,7 @@ def two_dimensional(view: View, _: Target) -> Iterator[Place]:
     2D (4 dims with batch and channel)" (xnnpack/nn/conv_base.cc).
     """
     for node in view.nodes:
-        if node.op_type not in POOLS and node.op_type not in ("Conv", "ConvTranspose", "QLinearConv"):
+        if not is_op(node, POOLS | CONVOLUTIONS):
             continue
         value = node.inputs[0]
         rank = None if value is None or value.shape is None else len(value.shape)
@@ -77,9 +82,9 @@ def constant_weight(view: View, _: Target) -> Iterator[Place]:
 
 
 def _computed(kernel: Kernel) -> Iterator[str]:
-    if not kernel.has_weight and (kernel.node.op_type not in QLINEAR or kernel.weight is None):
+    if not kernel.has_weight and (not is_op(kernel.node, QLINEAR) or kernel.weight is None):
         yield "weight"
-    index = 8 if kernel.node.op_type == "QLinearConv" else 2
+    index = 8 if is_op(kernel.node, QLINEAR_CONV) else 2
     bias = kernel.node.inputs[index] if len(kernel.node.inputs) > index else None
     stored = kernel.bias is not None and kernel.bias.constant
     if bias is not None and constant_of(bias) is None and not stored:
@@ -92,7 +97,7 @@ def operators(view: View, target: Target) -> Iterator[Place]:
 
     QNN: the list "Supported ONNX operators" of QNN-ExecutionProvider.md (onnxruntime-qnn 2.7), without control flow.
     """
-    known = (target.whole_ops or frozenset()) | {"QuantizeLinear", "DequantizeLinear"}
+    known = (target.whole_ops or frozenset()) | QDQ_OPS
     for node in view.nodes:
-        if node.op_type not in known and target.whole_ops is not None:
-            yield node.op_type, name(node), f"{target.runtime} has no {node.op_type}"
+        if not is_op(node, known) and target.whole_ops is not None:
+            yield operator_of(node), name(node), f"{target.runtime} has no {operator_of(node)}"

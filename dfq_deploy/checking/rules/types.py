@@ -6,12 +6,10 @@ import numpy as np
 
 from dfq_deploy.checking.registry import Place, rule
 from dfq_deploy.checking.view import View, name
+from dfq_deploy.graph.operators import WEIGHT_ONLY_OPS, is_integer_op, is_op, is_standard, operator_of
 from dfq_deploy.targets.target import Target
 
 __all__ = ["activation_type", "opset", "qdq_format", "symmetric_channels", "type_pair", "weight_type", "zero_point"]
-
-QOPERATORS = ("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeLinear", "QGemm", "QAttention")
-"""How the names of operators begin that compute on integers themselves."""
 
 SINCE = {"s4": 21, "u4": 21, "s16": 21, "u16": 21}
 """The opset of ai.onnx from which Q and DQ take a type; those of com.microsoft take 4 and 16 bits at any."""
@@ -97,7 +95,7 @@ def opset(view: View, _: Target) -> Iterator[Place]:
     A channel axis from 13 on, 4 and 16 bits from 21 on (ONNX, Changelog of QuantizeLinear and DequantizeLinear).
     """
     for entry in view.quantizations:
-        if entry.node.domain not in ("", "ai.onnx"):
+        if not is_standard(entry.node):
             continue
         if entry.axis is not None and view.opset < CHANNEL_AXIS_OPSET:
             needed, what = CHANNEL_AXIS_OPSET, "a scale per channel"
@@ -115,8 +113,8 @@ def qdq_format(view: View, _: Target) -> Iterator[Place]:
     docs/operators.md).
     """
     for node in view.nodes:
-        if node.op_type.startswith(QOPERATORS):
-            yield node.op_type, name(node), "the runtime has no such operator"
+        if is_integer_op(node) or is_op(node, WEIGHT_ONLY_OPS):
+            yield operator_of(node), name(node), "the runtime has no such operator"
 
 
 def _listed(kinds: Iterable[str]) -> str:

@@ -7,7 +7,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.graph.editing import Names, drop_unused_initializers
+from dfq_deploy.encodings import channel_shape
+from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import batch_normalizations, constant_of
 
 __all__ = ["clone", "fold_batch_normalization"]
@@ -41,7 +43,7 @@ def fold_batch_normalization(model: ir.Model) -> tuple[str, ...]:
 
 def _resolve_identities(graph: ir.Graph) -> None:
     for node in list(graph):
-        if node.op_type != "Identity" or node.outputs[0].is_graph_output():
+        if not is_op(node, "Identity") or node.outputs[0].is_graph_output():
             continue
         source = node.inputs[0]
         if source is not None and constant_of(source) is not None:
@@ -52,7 +54,7 @@ def _resolve_identities(graph: ir.Graph) -> None:
 def _fold(graph: ir.Graph, batch_norm: ir.Node) -> bool:
     source = batch_norm.inputs[0]
     node = source.producer() if source is not None else None
-    if source is None or node is None or node.graph is not batch_norm.graph or node.op_type not in _SCALED:
+    if source is None or node is None or node.graph is not batch_norm.graph or not is_op(node, _SCALED):
         return False
     if len(source.uses()) != 1 or source.is_graph_output() or not _is_inference(batch_norm):
         return False
@@ -82,7 +84,7 @@ def _is_inference(batch_norm: ir.Node) -> bool:
 
 def _scale_conv(weight: Floats, factor: Floats, _: ir.Node) -> Floats:
     """Weight (M, C/groups, ...): the output channel comes first."""
-    return weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+    return weight * factor.reshape(channel_shape(weight.ndim, 0))
 
 
 def _scale_transposed(weight: Floats, factor: Floats, node: ir.Node) -> Floats:
@@ -110,11 +112,7 @@ def _set_constant(graph: ir.Graph, node: ir.Node, index: int, array: NDArray[Any
         value.const_value = ir.tensor(array, name=value.name)
         value.shape = ir.Shape(array.shape)
         return
-    tensor = ir.tensor(array, name=Names(graph).fresh(name))
-    fresh = ir.Value(
-        name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-    )
-    graph.register_initializer(fresh)
+    fresh = add_constant(graph, Names(graph).fresh(name), array)
     if index >= len(node.inputs):
         node.resize_inputs(index + 1)
     node.replace_input_with(index, fresh)

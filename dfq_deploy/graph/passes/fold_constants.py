@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.editing import Names, replace_by_constant
+from dfq_deploy.graph.operators import QDQ_OPS, RANDOM_OPS, is_op, is_standard
 
 __all__ = ["fold_constants"]
 
@@ -22,10 +23,6 @@ SMALL = 4096
 
 LEFT_ALONE = frozenset({"Expand", "Tile", "ConstantOfShape", "Range", "Pad", "Resize", "Upsample", "EyeLike", "OneHot"})
 """Operators that make much of little; some are computed nevertheless where that is known to fit."""
-
-DRAWN = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
-)
 
 
 def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMALL) -> tuple[str, ...]:
@@ -53,11 +50,11 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     while waiting:
         node = waiting.pop(0)
         constants = _constants(node)
-        if node.op_type == "If" and node.domain in ("", "ai.onnx") and constants is not None:
+        if is_op(node, "If") and constants is not None:
             waiting = [*_taken_branch(graph, node, bool(constants[0].numpy().reshape(-1)[0]), names), *waiting]
             folded.append(node.outputs[0].name or node.op_type)
-        elif constants and node.op_type not in leave and _is_foldable(node, room):
-            done = _alias(graph, node) if node.op_type == "Identity" else _compute(model, node, constants, room)
+        elif constants and not is_op(node, leave) and _is_foldable(node, room):
+            done = _alias(graph, node) if is_op(node, "Identity") else _compute(model, node, constants, room)
             folded += [value.name or node.op_type for value in node.outputs] if done else []
     return tuple(folded)
 
@@ -75,9 +72,9 @@ def _constants(node: ir.Node) -> list[ir.TensorProtocol] | None:
 
 
 def _is_foldable(node: ir.Node, room: int) -> bool:
-    if node.domain not in ("", "ai.onnx") or node.op_type in DRAWN:
+    if not is_standard(node) or is_op(node, RANDOM_OPS):
         return False
-    if node.op_type in LEFT_ALONE and not _is_short_fill(node, room):
+    if is_op(node, LEFT_ALONE) and not _is_short_fill(node, room):
         return False
     if any(value.is_graph_output() for value in node.outputs):
         return False
@@ -87,12 +84,12 @@ def _is_foldable(node: ir.Node, room: int) -> bool:
 def _is_short_fill(node: ir.Node, room: int) -> bool:
     """True for fills of a few numbers: the zeros that a Pad's sizes are put together from, a detector's grid."""
     numbers = [None if value is None or value.const_value is None else value.const_value for value in node.inputs]
-    if node.op_type == "Range" and len(numbers) == 3:
+    if is_op(node, "Range") and len(numbers) == 3:
         start, limit, delta = (0.0 if number is None else float(number.numpy()) for number in numbers)
         return delta != 0 and (limit - start) / delta * 8 <= room
-    if node.op_type == "ConstantOfShape" and numbers[0] is not None:
+    if is_op(node, "ConstantOfShape") and numbers[0] is not None:
         return int(np.prod(numbers[0].numpy())) * 8 <= room
-    if node.op_type in ("Expand", "Tile") and len(numbers) == 2 and numbers[0] is not None and numbers[1] is not None:
+    if is_op(node, ("Expand", "Tile")) and len(numbers) == 2 and numbers[0] is not None and numbers[1] is not None:
         return int(np.prod(numbers[1].numpy())) * numbers[0].nbytes <= room
     return False
 
@@ -113,12 +110,7 @@ def _compute(model: ir.Model, node: ir.Node, constants: Sequence[ir.TensorProtoc
         return False
     graph = model.graph
     for old, array in zip(node.outputs, results, strict=True):
-        name, old.name = old.name, None
-        tensor = ir.tensor(array, name=name)
-        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
-        new = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
-        graph.register_initializer(new)
-        old.replace_all_uses_with(new)
+        replace_by_constant(graph, old, array)
     graph.remove(node, safe=True)
     return True
 
@@ -148,7 +140,7 @@ def _results(model: ir.Model, node: ir.Node) -> list[NDArray[Any]]:
 def _evaluated(node: ir.Node, opset: int) -> int:
     """The opset to compute it by: onnx's reference implementation knows DequantizeLinear from 19 on, which does the
     same with all that older ones had."""
-    return max(opset, 19) if node.op_type in ("QuantizeLinear", "DequantizeLinear") else opset
+    return max(opset, 19) if is_op(node, QDQ_OPS) else opset
 
 
 def _named(tensor: ir.TensorProtocol, name: str | None) -> ir.TensorProtocol:

@@ -2,7 +2,8 @@
 
 import onnx_ir as ir
 
-from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.editing import Names, add_constant
+from dfq_deploy.graph.operators import is_op
 
 __all__ = ["open_batch"]
 
@@ -14,18 +15,15 @@ def open_batch(model: ir.Model, batch: int) -> None:
     that dimension instead; (2) one of Expand broadcasts it. What fixes the batch by other means still does.
     """
     for node in list(model.graph):
-        value = node.inputs[1] if node.op_type in ("Reshape", "Expand") else None
+        value = node.inputs[1] if is_op(node, ("Reshape", "Expand")) else None
         if value is None or value.const_value is None or value.producer() is not None:
             continue
         wanted = value.const_value.numpy().copy()
         source = node.inputs[0].shape if node.inputs[0] is not None else None
         if wanted.size == 0 or wanted[0] != batch or node.attributes.get_int("allowzero", 0):
             continue
-        if node.op_type == "Reshape" and (source is None or not len(source) or source[0] != batch):
+        if is_op(node, "Reshape") and (source is None or not len(source) or source[0] != batch):
             continue
-        wanted[0] = 0 if node.op_type == "Reshape" else 1
+        wanted[0] = 0 if is_op(node, "Reshape") else 1
         name = Names(model.graph).fresh(f"{node.name}_open_shape")
-        kind, shape = ir.TensorType(ir.DataType.INT64), ir.Shape(wanted.shape)
-        opened = ir.Value(name=name, shape=shape, type=kind, const_value=ir.tensor(wanted, name=name))
-        model.graph.register_initializer(opened)
-        node.replace_input_with(1, opened)
+        node.replace_input_with(1, add_constant(model.graph, name, wanted))

@@ -5,6 +5,8 @@ import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.editing import replace_by_constant
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import known_dimension
 
@@ -54,17 +56,10 @@ def fix_batch(model: ir.Model, batch: int) -> None:
 
 def _fold_shape(graph: ir.Graph, node: ir.Node) -> bool:
     """Replace a Shape node whose input is static by an initializer."""
-    source = node.inputs[0] if node.op_type == "Shape" and node.domain in ("", "ai.onnx") else None
+    source = node.inputs[0] if is_op(node, "Shape") else None
     if source is None or source.shape is None or not source.shape.is_static() or node.outputs[0].is_graph_output():
         return False
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", len(source.shape))
-    old, name = node.outputs[0], node.outputs[0].name
-    dims = np.asarray(source.shape.numpy()[start:end], np.int64)
-    tensor = ir.tensor(dims, name=name)
-    old.name = None
-    kind, shape = ir.TensorType(ir.DataType.INT64), ir.Shape(dims.shape)
-    new = ir.Value(name=name, shape=shape, type=kind, const_value=tensor)
-    graph.register_initializer(new)
-    old.replace_all_uses_with(new)
+    replace_by_constant(graph, node.outputs[0], np.asarray(source.shape.numpy()[start:end], np.int64))
     graph.remove(node, safe=True)
     return True

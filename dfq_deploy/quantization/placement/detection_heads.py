@@ -9,8 +9,9 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Range
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import name_of
-from dfq_deploy.graph.traversal import weighted_after
+from dfq_deploy.graph.traversal import after, weighted_after
 from dfq_deploy.quantization.placement.place import Placement, place
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
@@ -40,7 +41,7 @@ def separate_detection_heads(
     apart: list[str] = []
     for node in model.graph:
         parts = [name_of(value) for value in node.inputs if name_of(value) in ranges]
-        if node.op_type != "Concat" or not any(
+        if not is_op(node, "Concat") or not any(
             {*parts, name_of(node.outputs[0])} <= group for group in placement.shared
         ):
             continue
@@ -65,13 +66,12 @@ def separate_detection_heads(
 
 def _taken_apart(node: ir.Node, target: Target) -> list[str] | None:
     """The nodes behind a Concat that only move its values, if one of them takes them apart again; else None."""
-    found: list[ir.Node] = []
-    waiting = [node]
-    while waiting:
-        readers = [reader for reader in waiting.pop().successors() if reader.op_type in target.passing_ops]
-        waiting += [reader for reader in readers if reader not in found]
-        found += [reader for reader in readers if reader not in found]
-    if not any(reader.op_type in TAKING_APART for reader in found):
+
+    def moves(reader: ir.Node) -> bool:
+        return is_op(reader, target.passing_ops)
+
+    found = [reader for reader in after(node, moves) if moves(reader)]
+    if not any(is_op(reader, TAKING_APART) for reader in found):
         return None
     return [str(reader.name) for reader in found]
 
@@ -90,7 +90,7 @@ def _channels(
     ends = {}
     for node in model.graph:
         rank = None if node.outputs[0].shape is None else len(node.outputs[0].shape)
-        if node.op_type != "Conv" or rank is None or weighted_after(node):
+        if not is_op(node, "Conv") or rank is None or weighted_after(node):
             continue
         if node.outputs[0].name in placement.activations:
             without = place(model, target, [str(node.name)])

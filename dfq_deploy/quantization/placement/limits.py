@@ -7,6 +7,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx_ir as ir
 
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of
 
 __all__ = ["UNBOUNDED", "Limits", "known_limits", "limits_behind"]
@@ -24,9 +25,9 @@ def limits_behind(node: ir.Node) -> Limits | None:
     Where a Clip cuts on both sides of zero, half a step is left on each side, so that rounding the zero point never
     reaches beyond it.
     """
-    if node.op_type == "Relu":
+    if is_op(node, "Relu"):
         return (0.0, inf)
-    if node.op_type != "Clip":
+    if not is_op(node, "Clip"):
         return None
     bounds = list(UNBOUNDED)
     for index, value in enumerate(node.inputs[1:3]):

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field, replace
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, known_limits
 from dfq_deploy.quantization.placement.policies import constant_operands, values_to_quantize
@@ -78,7 +78,7 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
     obstacles = {
         node: obstacle(node, target) if node.graph is graph else "it stands inside a subgraph"
         for node in graph.all_nodes()
-        if node.op_type in WEIGHTED_OPS
+        if is_op(node, WEIGHTED_OPS)
     }
     obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles[node] is None}
     heads = {node for node, reason in obstacles.items() if reason is None}
@@ -107,7 +107,7 @@ def with_biases(placement: Placement, model: ir.Model, target: Target) -> Placem
     """``placement`` with the biases that ``model`` has by now; bias correction gives some to nodes that had none."""
     if target.float_bias:
         return placement
-    heads = {node for node in model.graph if node.op_type in WEIGHTED_OPS and _is_quantized(node, placement)}
+    heads = {node for node in model.graph if is_op(node, WEIGHTED_OPS) and _is_quantized(node, placement)}
     return replace(placement, biases=_biases(model.graph, heads))
 
 
@@ -178,11 +178,11 @@ def _weights(graph: ir.Graph, heads: set[ir.Node], target: Target) -> dict[str, 
 
 
 def _is_per_channel(node: ir.Node, weight: ir.TensorProtocol, target: Target) -> bool:
-    if not target.per_channel or node.op_type not in target.channel_ops:
+    if not target.per_channel or not is_op(node, target.channel_ops):
         return False
     # The channels of a grouped ConvTranspose lie on two axes of its weight.
-    grouped = node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1
-    return not grouped and (node.op_type != "MatMul" or len(weight.shape) == 2)
+    grouped = is_op(node, "ConvTranspose") and node.attributes.get_int("group", 1) != 1
+    return not grouped and (not is_op(node, "MatMul") or len(weight.shape) == 2)
 
 
 def _biases(graph: ir.Graph, heads: set[ir.Node]) -> dict[str, tuple[str, str]]:

@@ -5,7 +5,9 @@ from collections.abc import Collection, Sequence
 import onnx_ir as ir
 
 from dfq_deploy.encodings import QuantType
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.graph.traversal import before
 from dfq_deploy.quantization.placement.predicates import activation_inputs, quantization_point, quantized_values
 from dfq_deploy.targets.target import Target
 
@@ -40,7 +42,7 @@ def residual_branch(node: ir.Node, heads: Collection[ir.Node]) -> ir.Value | Non
     That is the side which no convolution of ``heads`` writes for the Add alone; of two convolutions the one that
     fewer weighted nodes stand before, which is the shortcut. None where there is nothing to fold the Add into.
     """
-    if node.op_type != "Add" or len(set(node.inputs)) != 2:
+    if not is_op(node, "Add") or len(set(node.inputs)) != 2:
         return None
     sides = [value for value in node.inputs if value is not None and value.dtype == ir.DataType.FLOAT]
     if len(sides) != 2 or any(constant_of(value) is not None for value in sides):
@@ -59,14 +61,7 @@ def _is_written_for(value: ir.Value, heads: Collection[ir.Node]) -> bool:
 
 def count_weighted_before(node: ir.Node | None, heads: Collection[ir.Node]) -> int:
     """How many of ``heads`` stand before ``node``, itself included."""
-    seen: set[ir.Node] = set()
-    waiting = [node]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting += node.predecessors()
-    return sum(node in heads for node in seen)
+    return 0 if node is None else sum(step in heads for step in (node, *before(node)))
 
 
 def constant_operands(graph: ir.Graph, target: Target) -> dict[str, QuantType]:
@@ -75,7 +70,7 @@ def constant_operands(graph: ir.Graph, target: Target) -> dict[str, QuantType]:
     return {
         name_of(value): kind
         for node in (graph if target.style == "everything" else ())
-        if node.op_type in OPERANDS
+        if is_op(node, OPERANDS)
         for value in node.inputs
         if (constant := constant_of(value)) is not None and constant.dtype == ir.DataType.FLOAT and constant.size
     }
@@ -93,10 +88,10 @@ def _everything(nodes: Sequence[ir.Node], target: Target) -> set[ir.Value]:
     found: set[ir.Value] = set()
     inside: set[ir.Value] = set()
     for node in nodes:
-        if node.op_type not in (target.whole_ops or ()):
+        if not is_op(node, (target.whole_ops or ())):
             continue
         values = (value for value in (*node.inputs, *node.outputs) if value is not None)
         found.update(v for v in values if v.dtype == ir.DataType.FLOAT and constant_of(v) is None)
-        if node.op_type in target.quantized_ops and quantization_point(node.outputs[0], target) is not node.outputs[0]:
+        if is_op(node, target.quantized_ops) and quantization_point(node.outputs[0], target) is not node.outputs[0]:
             inside.add(node.outputs[0])
     return found - inside

@@ -3,13 +3,14 @@
 :func:`dfq_deploy.quantization.placement.place.place` lists them.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
+from dfq_deploy.graph.traversal import walk
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, limits_behind
 from dfq_deploy.targets.target import Target
 
@@ -26,9 +27,9 @@ __all__ = [
 
 def activation_inputs(node: ir.Node) -> list[ir.Value]:
     """What a weighted node reads besides its weight and bias; the values that another one computes with or moves."""
-    count = {"Conv": 1, "Gemm": 1, "MatMul": 2, "Add": 2, "Mul": 2, "Concat": len(node.inputs)}.get(node.op_type, 1)
+    count = len(node.inputs) if is_op(node, "Concat") else 2 if is_op(node, ("MatMul", "Add", "Mul")) else 1
     values = [value for value in node.inputs[:count] if value is not None]
-    return values[:1] if node.op_type == "MatMul" and constant_of(values[1]) is not None else values
+    return values[:1] if is_op(node, "MatMul") and constant_of(values[1]) is not None else values
 
 
 NARROWS = "dfq_deploy.narrows"
@@ -46,11 +47,11 @@ def _is_float(value: ir.Value) -> bool:
 
 def obstacle(node: ir.Node, target: Target) -> str | None:
     """Why a weighted node cannot be quantized; None where it can."""
-    if node.op_type not in target.quantized_ops or (target.skips_gemv and is_gemv(node)):
-        kind = "matrix-vector product" if node.op_type in target.quantized_ops else node.op_type
+    if not is_op(node, target.quantized_ops) or (target.skips_gemv and is_gemv(node)):
+        kind = "matrix-vector product" if is_op(node, target.quantized_ops) else node.op_type
         return f"{target.runtime} has no integer {kind}"
     weight = constant_of(node.inputs[1])
-    if weight is None and node.op_type != "MatMul":
+    if weight is None and not is_op(node, "MatMul"):
         return f"its weight '{name_of(node.inputs[1])}' is computed, not a constant"
     if weight is not None and weight.dtype != ir.DataType.FLOAT:
         return f"its weight '{name_of(node.inputs[1])}' is {weight.dtype}, not FLOAT"
@@ -65,7 +66,7 @@ def obstacle(node: ir.Node, target: Target) -> str | None:
 
 def is_gemv(node: ir.Node) -> bool:
     """True for a MatMul whose result has one row or one column."""
-    shape = node.outputs[0].shape if node.op_type == "MatMul" else None
+    shape = node.outputs[0].shape if is_op(node, "MatMul") else None
     return shape is not None and len(shape) > 1 and any(dim == 1 for dim in list(shape)[-2:])
 
 
@@ -75,24 +76,21 @@ def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
     ONNX Runtime 1.31 fuses every AveragePool between DQ and Q; its integer kernel divides wrongly where ceil_mode meets
     count_include_pad, and has no dilations: the session then refuses the whole model.
     """
-    seen: set[ir.Node] = set()
-    waiting = [value.producer()] if "AveragePool" in target.quantized_ops else []
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if _is_unreliable(node):
-            return node
-        if node.op_type in target.passing_ops:
-            waiting += [moved.producer() for moved in activation_inputs(node)]
-    return None
+
+    def sources(node: ir.Node) -> Iterator[ir.Node]:
+        for moved in activation_inputs(node) if is_op(node, target.passing_ops) else ():
+            producer = moved.producer()
+            if producer is not None:
+                yield producer
+
+    start = value.producer() if "AveragePool" in target.quantized_ops else None
+    return next((node for node in walk([start] if start else [], sources) if _is_unreliable(node)), None)
 
 
 def _is_unreliable(node: ir.Node) -> bool:
     ceil = node.attributes.get_int("ceil_mode", 0) != 0 and node.attributes.get_int("count_include_pad", 0) != 0
     dilated = any(step != 1 for step in node.attributes.get_ints("dilations", ()) or ())
-    return node.op_type == "AveragePool" and (ceil or dilated)
+    return is_op(node, "AveragePool") and (ceil or dilated)
 
 
 def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None, target: Target) -> str | None:
@@ -102,7 +100,7 @@ def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None, target: Targ
     bias = constant_of(value)
     if bias is None:
         return f"its bias '{name_of(value)}' is computed, not a constant"
-    if node.op_type == "Gemm":
+    if is_op(node, "Gemm"):
         axis = weight_axis(node)
         if bias.shape.numpy() not in ((weight.shape.numpy()[axis],), (1, weight.shape.numpy()[axis])):
             return f"its bias '{name_of(value)}' of shape {bias.shape} is not one value for each output"
@@ -117,7 +115,7 @@ def quantization_point(value: ir.Value, target: Target) -> ir.Value:
     if len(value.uses()) != 1 or value.is_graph_output():
         return value
     node: ir.Node = next(iter(value.uses())).node
-    if node.op_type not in target.fused_activations or node.inputs[0] is not value:
+    if not is_op(node, target.fused_activations) or node.inputs[0] is not value:
         return value
     limits = limits_behind(node)
     return value if limits is None else node.outputs[0]
@@ -125,17 +123,17 @@ def quantization_point(value: ir.Value, target: Target) -> ir.Value:
 
 def _follows(node: ir.Node, target: Target) -> bool:
     """True if rule 3 or 4 can apply to ``node``: its kernel has an integer form for these inputs."""
-    if node.op_type in WEIGHTED_OPS or node.op_type not in target.quantized_ops | target.passing_ops:
+    if is_op(node, WEIGHTED_OPS) or not is_op(node, target.quantized_ops | target.passing_ops):
         return False
     if NARROWS in node.meta:
         return False
     inputs = activation_inputs(node)
     if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):
         return False
-    condition = _CONDITIONS.get(node.op_type)
+    condition = _CONDITIONS.get(operator_of(node))
     if condition is not None and not condition(node):
         return False
-    return node.op_type == "Split" or all(not value.uses() for value in node.outputs[1:])
+    return is_op(node, "Split") or all(not value.uses() for value in node.outputs[1:])
 
 
 def _pads_with_zero(node: ir.Node) -> bool:
@@ -158,9 +156,9 @@ _CONDITIONS: dict[str, Callable[[ir.Node], bool]] = {
 
 def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:
     """Where the outputs of a node of rule 3 or 4 are quantized."""
-    if node.op_type == "Split":
+    if is_op(node, "Split"):
         return list(node.outputs)
-    return [node.outputs[0] if node.op_type in target.passing_ops else quantization_point(node.outputs[0], target)]
+    return [node.outputs[0] if is_op(node, target.passing_ops) else quantization_point(node.outputs[0], target)]
 
 
 def quantized_values(
@@ -179,7 +177,7 @@ def quantized_values(
     quantized = {value for node in heads for value in activation_inputs(node)}
     for node in heads:
         written = quantization_point(node.outputs[0], target)
-        if written in wanted or (node.op_type not in target.float_output_ops and node.name not in apart):
+        if written in wanted or (not is_op(node, target.float_output_ops) and node.name not in apart):
             quantized.add(written)
     size = -1
     while size != len(quantized):
@@ -188,7 +186,7 @@ def quantized_values(
             inputs, outputs = activation_inputs(node), _outputs(node, target)
             if quantized.issuperset(inputs) and not wanted.isdisjoint(outputs):
                 quantized.update(outputs)
-            elif node.op_type in target.passing_ops and not quantized.isdisjoint(outputs):
+            elif is_op(node, target.passing_ops) and not quantized.isdisjoint(outputs):
                 quantized.update(inputs, outputs)
     return quantized
 
@@ -207,7 +205,7 @@ def shared_groups(
     """
     groups: dict[ir.Value, set[ir.Value]] = {value: {value} for value in quantized}
     for node in graph:
-        if node.op_type not in target.passing_ops or not _follows(node, target) or node.name in apart:
+        if not is_op(node, target.passing_ops) or not _follows(node, target) or node.name in apart:
             continue
         values = [*activation_inputs(node), *_outputs(node, target)]
         if target.style == "inputs":

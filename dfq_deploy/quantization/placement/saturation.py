@@ -8,6 +8,7 @@ from math import inf
 
 import onnx_ir as ir
 
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits
 
@@ -53,7 +54,7 @@ def _matters(value: ir.Value, depth: int) -> Limits:
 
 
 def _of_reader(value: ir.Value, node: ir.Node, depth: int) -> Limits:
-    if node.inputs[0] is value and node.op_type in ("Relu", "Clip", "HardSigmoid", "HardSwish"):
+    if node.inputs[0] is value and is_op(node, ("Relu", "Clip", "HardSigmoid", "HardSwish")):
         return _definition(node)
     step = _affine(value, node)
     if step is None:
@@ -64,33 +65,33 @@ def _of_reader(value: ir.Value, node: ir.Node, depth: int) -> Limits:
 
 
 def _definition(node: ir.Node) -> Limits:
-    if node.op_type == "Clip":
+    if is_op(node, "Clip"):
         bounds = [_scalar(value) for value in (*node.inputs[1:3], None, None)[:2]]
         computed = any(
             value is not None and bound is None for value, bound in zip(node.inputs[1:3], bounds, strict=False)
         )
         low, high = (-inf if bounds[0] is None else bounds[0]), (inf if bounds[1] is None else bounds[1])
         return UNBOUNDED if computed or low > high else (low, high)
-    if node.op_type == "HardSigmoid":
+    if is_op(node, "HardSigmoid"):
         alpha, beta = node.attributes.get_float("alpha", 0.2), node.attributes.get_float("beta", 0.5)
         return (-beta / alpha, (1 - beta) / alpha) if alpha > 0 else UNBOUNDED
-    return (-3.0, inf) if node.op_type == "HardSwish" else (0.0, inf)
+    return (-3.0, inf) if is_op(node, "HardSwish") else (0.0, inf)
 
 
 def _affine(value: ir.Value, node: ir.Node) -> tuple[float, float] | None:
     """Scale and shift of a node that computes ``scale * value + shift`` with one constant; None for any other."""
-    if node.op_type not in ("Mul", "Div", "Add", "Sub") or len(node.inputs) != 2:
+    if not is_op(node, ("Mul", "Div", "Add", "Sub")) or len(node.inputs) != 2:
         return None
     first = node.inputs[0] is value
     constant = _scalar(node.inputs[1 if first else 0])
     if constant is None or node.inputs[0] is node.inputs[1]:
         return None
-    if node.op_type in ("Add", "Sub"):
-        sign = -1.0 if node.op_type == "Sub" else 1.0
+    if is_op(node, ("Add", "Sub")):
+        sign = -1.0 if is_op(node, "Sub") else 1.0
         return (1.0, sign * constant) if first else (sign, constant)
-    if constant == 0 or (node.op_type == "Div" and not first):
+    if constant == 0 or (is_op(node, "Div") and not first):
         return None
-    return (constant, 0.0) if node.op_type == "Mul" else (1 / constant, 0.0)
+    return (constant, 0.0) if is_op(node, "Mul") else (1 / constant, 0.0)
 
 
 def _gate_of(value: ir.Value, readers: list[ir.Node]) -> Limits | None:
@@ -98,7 +99,7 @@ def _gate_of(value: ir.Value, readers: list[ir.Node]) -> Limits | None:
     if len(readers) != 2:
         return None
     for product, gate in (readers, readers[::-1]):
-        if product.op_type != "Mul" or len(product.inputs) != 2:
+        if not is_op(product, "Mul") or len(product.inputs) != 2:
             continue
         other = product.inputs[1 if product.inputs[0] is value else 0]
         low = _zero_below(value, gate, other)
@@ -114,7 +115,7 @@ def _zero_below(value: ir.Value, node: ir.Node, wanted: ir.Value | None) -> floa
         step = _affine(seen, node)
         if step is not None and low is None:
             scale, shift = scale * step[0], shift * step[0] + step[1]
-        elif node.op_type in ("Clip", "HardSigmoid") and low is None and _is_zero_at_the_least(node) and scale > 0:
+        elif is_op(node, ("Clip", "HardSigmoid")) and low is None and _is_zero_at_the_least(node) and scale > 0:
             low = (_definition(node)[0] - shift) / scale
         elif step is None or step[1] != 0 or low is None:
             return None
@@ -129,7 +130,7 @@ def _zero_below(value: ir.Value, node: ir.Node, wanted: ir.Value | None) -> floa
 
 
 def _is_zero_at_the_least(node: ir.Node) -> bool:
-    return node.op_type == "HardSigmoid" or _definition(node)[0] == 0
+    return is_op(node, "HardSigmoid") or _definition(node)[0] == 0
 
 
 def _scalar(value: ir.Value | None) -> float | None:

@@ -4,19 +4,20 @@ A spectrum reaches over 60 dB and more, and what is quiet in it matters as much 
 says so, or the training did. Eight bits at one scale hold 48 dB.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import onnx_ir as ir
 
 from dfq_deploy.graph.inputs import main_input_value
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of
+from dfq_deploy.graph.traversal import after, before
 
 __all__ = ["spectral_nodes"]
 
 ACTIVATIONS = frozenset(
     {"Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Erf", "Sigmoid", "Tanh", "Softmax", "Softplus"}
-    | {"HardSigmoid", "HardSwish", "Mish", "MaxPool", "LSTM", "GRU", "RNN"}
+    | {"HardSigmoid", "HardSwish", "Mish", "MaxPool", "LSTM", "GRU", "RNN", "com.microsoft::Gelu"}
     | {"LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization"}
 )
 """What a front end does not hold: behind the first of them the network proper has begun."""
@@ -43,56 +44,39 @@ def spectral_nodes(model: ir.Model) -> dict[ir.Node, str]:
         return {}
     found: dict[ir.Node, str] = {}
     for node in graph:
-        if node.op_type not in ("Log", "Sqrt") or (node.op_type == "Sqrt" and _is_norm(node)):
+        if not is_op(node, ("Log", "Sqrt")) or (is_op(node, "Sqrt") and _is_norm(node)):
             continue
-        before = _before(node)
-        weighted = [step for step in before if step.op_type in WEIGHTED_OPS]
-        spectrum = any(_squares(step) for step in before) and any(main in step.inputs for step in before)
-        if not spectrum or not (weighted or any(step.op_type in ("STFT", "DFT") for step in before)):
+        steps = list(before(node))
+        weighted = [step for step in steps if is_op(step, WEIGHTED_OPS)]
+        spectrum = any(_squares(step) for step in steps) and any(main in step.inputs for step in steps)
+        if not spectrum or not (weighted or any(is_op(step, ("STFT", "DFT")) for step in steps)):
             continue
-        if not any(_is_activation(step) for step in before):
-            readers = _reached(node, lambda step: step.op_type in WEIGHTED_OPS or step.op_type == "Log")
-            quiet = node.op_type == "Log" or any(step.op_type == "Log" for step in readers)
+        if not any(_is_activation(step) for step in steps):
+            readers = _first_readers(node)
+            quiet = is_op(node, "Log") or any(is_op(step, "Log") for step in readers)
             found |= dict.fromkeys([*weighted, *([] if quiet else readers)], REASON)
     return found
 
 
-def _before(node: ir.Node) -> list[ir.Node]:
-    """Everything that ``node`` is computed from, itself left out."""
-    seen: list[ir.Node] = []
-    waiting = [node]
-    while waiting:
-        steps = [step for step in waiting.pop().predecessors() if step not in seen]
-        seen += steps
-        waiting += steps
-    return seen
-
-
-def _reached(node: ir.Node, wanted: Callable[[ir.Node], bool]) -> list[ir.Node]:
-    """The nodes that are wanted, each the first on its way from ``node``; none behind an activation."""
-    seen: set[ir.Node] = set()
-    found: list[ir.Node] = []
-    waiting = [node]
-    while waiting:
-        steps = [step for step in waiting.pop().successors() if step not in seen and not _is_activation(step)]
-        seen.update(steps)
-        found += [step for step in steps if wanted(step)]
-        waiting += [step for step in steps if not wanted(step) and step.op_type != "Shape"]
-    return found
+def _first_readers(node: ir.Node) -> list[ir.Node]:
+    """The weighted nodes and logarithms that come first on a way from ``node``; none behind an activation."""
+    wanted = WEIGHTED_OPS | {"Log"}
+    steps = after(node, lambda step: not is_op(step, wanted | {"Shape"}) and not _is_activation(step))
+    return [step for step in steps if is_op(step, wanted)]
 
 
 def _squares(node: ir.Node) -> bool:
-    if node.op_type == "Mul":
+    if is_op(node, "Mul"):
         return node.inputs[0] is node.inputs[1]
-    if node.op_type == "Pow":
+    if is_op(node, "Pow"):
         exponent = constant_of(node.inputs[1])
         return exponent is not None and bool((exponent.numpy() == 2).all())
-    return node.op_type in SQUARES
+    return is_op(node, SQUARES)
 
 
 def _is_activation(node: ir.Node) -> bool:
-    if node.op_type != "Clip":
-        return node.op_type in ACTIVATIONS
+    if not is_op(node, "Clip"):
+        return is_op(node, ACTIVATIONS)
     low = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
     # A floor above zero keeps a logarithm finite; one of zero or less is a Relu6 or a Hardtanh.
     return low is None or float(low.numpy()) <= 0
@@ -105,9 +89,9 @@ def _is_norm(node: ir.Node) -> bool:
 
 def _ends(value: ir.Value) -> Iterator[bool]:
     for reader, index in value.uses():
-        if reader.op_type in BESIDE:
+        if is_op(reader, BESIDE):
             yield from _ends(reader.outputs[0])
         else:
-            yield reader.op_type == "Reciprocal" or (reader.op_type == "Div" and index == 1)
+            yield is_op(reader, "Reciprocal") or (is_op(reader, "Div") and index == 1)
     if value.is_graph_output():
         yield False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfq_deploy.errors import ModelError, PluginError, TargetError
+from dfq_deploy.errors import ModelError, PluginError, TargetError, first_line
 
 __all__ = ["Draft", "add_profile", "gpu_obstacle", "log_of", "open_inputs", "read_network", "tensorrt_package"]
 
@@ -25,7 +25,7 @@ def tensorrt_package() -> Any:
         import tensorrt
     except ImportError as problem:
         raise PluginError(
-            f"TensorRT's Python package does not load ({_first_line(problem)}); install TensorRT on a machine with an "
+            f"TensorRT's Python package does not load ({first_line(problem)}); install TensorRT on a machine with an "
             "NVIDIA GPU, or build there from the files that --target tensorrt writes"
         ) from None
     if int(tensorrt.__version__.partition(".")[0]) < OLDEST:
@@ -54,9 +54,9 @@ def log_of(trt: Any) -> Any:
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
-                self.errors.append(_first_line(message))
+                self.errors.append(first_line(message))
             elif severity == trt.ILogger.WARNING:
-                self.warnings.append(_first_line(message))
+                self.warnings.append(first_line(message))
 
     return Log()
 
@@ -139,7 +139,7 @@ def add_profile(draft: Draft, shapes: Mapping[str, tuple[tuple[int, ...], ...]])
             profile.set_shape(name, *shapes[name])
         except ValueError as problem:
             shown = ", ".join(str(shape) for shape in shapes[name])
-            raise TargetError(f"input '{name}': TensorRT refuses the shapes {shown} ({_first_line(problem)})") from None
+            raise TargetError(f"input '{name}': TensorRT refuses the shapes {shown} ({first_line(problem)})") from None
     if not names:
         return None
     draft.config.add_optimization_profile(profile)
@@ -149,9 +149,4 @@ def add_profile(draft: Draft, shapes: Mapping[str, tuple[tuple[int, ...], ...]])
 def _parser_error(error: Any) -> str:
     operator, name = error.node_operator(), error.node_name()
     where = f"{operator} '{name}': " if operator else ""
-    return where + _first_line(error.desc())
-
-
-def _first_line(problem: object) -> str:
-    lines = str(problem).strip().splitlines()
-    return lines[0].rstrip(". ") if lines else type(problem).__name__
+    return where + first_line(error.desc())

@@ -14,23 +14,10 @@ __all__ = [
     "inception_loss",
     "instance_entropy",
     "output_divergence",
-    "squared_distance",
 ]
 
 EPSILON = 1e-5
 """Added to variances, as BatchNormalization does: a channel that was constant in training has none."""
-
-
-def squared_distance(layers: Sequence[LayerStatistics]) -> Tensor:
-    """GDFQ's and Qimera's BatchNormalization loss: the mean over the layers of the mean squared difference of the
-    means plus that of the variances (Xu et al. 2020, equation 5).
-    """
-    terms = [
-        (layer.mean - layer.running_mean).square().mean() + (layer.var - layer.running_var).square().mean()
-        for layer in layers
-    ]
-    total: Tensor = torch.stack(terms).mean()
-    return total
 
 
 def gaussian_divergence(layers: Sequence[LayerStatistics]) -> Tensor:

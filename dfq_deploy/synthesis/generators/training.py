@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import SamplesError, one_line
 from dfq_deploy.plugins.contracts import Source, Student
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, LayerStatistics
@@ -197,7 +197,7 @@ class GeneratorSource(Source):
                 self.optimizer.load_state_dict(deepcopy(state["optimizer"]))
             self.steps = int(state["steps"])
         except (KeyError, RuntimeError, ValueError) as problem:
-            reason = " ".join(str(problem).split())[:200]
+            reason = one_line(problem, 200)
             raise SamplesError(f"the generator's state does not fit this method and model: {reason}") from None
 
     def _seen(self, sampler: nn.Module, generator: torch.Generator, *, exact: bool) -> GeneratorStep:

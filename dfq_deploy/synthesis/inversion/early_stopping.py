@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.plugins.contracts import EarlyStopping, RangeMeter
 from dfq_deploy.synthesis.inversion.loop import Inversion
 from dfq_deploy.twin import Hook, Twin
@@ -34,7 +34,7 @@ def range_meter(teacher: Twin) -> RangeMeter:
     first output.
     """
     produced = {name for step in teacher.steps for name in step.outputs}
-    read = {step.inputs[0] for step in teacher.steps if step.op_type in WEIGHTED_OPS} & produced
+    read = {step.inputs[0] for step in teacher.steps if is_op(step, WEIGHTED_OPS)} & produced
     names = [*sorted(read), teacher.output_names[0]]
 
     @torch.no_grad()

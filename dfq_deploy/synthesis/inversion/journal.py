@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dfq_deploy.errors import OutputError, SamplesError
+from dfq_deploy.errors import OutputError, SamplesError, one_line
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.plugins.contracts import Journal
 
@@ -114,7 +114,7 @@ class FolderJournal(Journal):
         try:
             content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as problem:  # torch raises whatever its reader meets
-            reason = " ".join(str(problem).split())[:120]
+            reason = one_line(problem, 120)
             raise SamplesError(
                 f"--resume: {path} cannot be read ({reason}); leave --resume out to start anew"
             ) from None

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.traversal import walk
 from dfq_deploy.twin import Step, Twin
 
 __all__ = ["attention_outputs", "tokens_of"]
@@ -10,7 +12,7 @@ __all__ = ["attention_outputs", "tokens_of"]
 BETWEEN = frozenset({"Dropout", "Identity", "Cast", "Mul", "Div", "Add", "Where", "Transpose", "Reshape"})
 """What may stand between the scores and the Softmax, or between the weights and what they mix."""
 
-FUSED = frozenset({"Attention", "MultiHeadAttention"})
+FUSED = frozenset({"Attention", "com.microsoft::Attention", "com.microsoft::MultiHeadAttention"})
 
 
 def attention_outputs(twin: Twin) -> tuple[str, ...]:
@@ -22,9 +24,9 @@ def attention_outputs(twin: Twin) -> tuple[str, ...]:
     made = {name: step for step in twin.steps for name in step.outputs}
     found = []
     for step in twin.steps:
-        if step.op_type in FUSED:
+        if is_op(step, FUSED):
             found.append(step.outputs[0])
-        elif step.op_type == "MatMul":
+        elif is_op(step, "MatMul"):
             softmax = _behind(made.get(step.inputs[0]), "Softmax", made)
             scores = None if softmax is None else made.get(softmax.inputs[0])
             if softmax is not None and _behind(scores, "MatMul", made) is not None:
@@ -34,17 +36,14 @@ def attention_outputs(twin: Twin) -> tuple[str, ...]:
 
 def _behind(step: Step | None, wanted: str, made: dict[str, Step]) -> Step | None:
     """The step of a type that ``step`` is, or comes from."""
-    waiting, seen = [step], set[str]()
-    while waiting:
-        now = waiting.pop()
-        if now is None or now.outputs[0] in seen:
-            continue
-        if now.op_type == wanted:
-            return now
-        seen.add(now.outputs[0])
-        if now.op_type in BETWEEN:
-            waiting += [made.get(name) for name in now.inputs]
-    return None
+
+    def sources(name: str) -> list[str]:
+        return [
+            made[source].outputs[0] for source in made[name].inputs if source in made and is_op(made[name], BETWEEN)
+        ]
+
+    steps = (made[name] for name in walk([] if step is None else [step.outputs[0]], sources))
+    return next((one for one in steps if is_op(one, wanted)), None)
 
 
 def tokens_of(values: Tensor) -> Tensor:

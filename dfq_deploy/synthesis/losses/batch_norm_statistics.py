@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = [
@@ -98,7 +99,7 @@ class FeatureStatistics:
 
     def __init__(self, twin: Twin, moments: BatchMoments | None = None) -> None:
         self._twin, self._moments = twin, moments or batch_moments
-        self._layers = [step for step in twin.steps if step.op_type == "BatchNormalization"]
+        self._layers = [step for step in twin.steps if is_op(step, "BatchNormalization")]
         self.names = tuple(step.name for step in self._layers)
 
     def run(self, images: Tensor) -> tuple[Tensor, list[LayerStatistics]]:
@@ -144,10 +145,16 @@ def feature_distance(layers: Sequence[LayerStatistics], first_multiplier: float)
 
 
 def mean_squares(layers: Sequence[LayerStatistics]) -> Tensor:
-    """The mean over the layers of the mean squared errors of mean and variance (HAST, GDFQ)."""
-    errors = [(layer.mean - layer.running_mean).square().mean() for layer in layers]
-    errors += [(layer.var - layer.running_var).square().mean() for layer in layers]
-    return torch.stack(errors).sum() / len(layers)
+    """The mean over the layers of the mean squared error of the mean plus that of the variance.
+
+    Xu et al., "GDFQ", 2020, equation 5; DFQF, Qimera and HAST have the same.
+    """
+    errors = [
+        (layer.mean - layer.running_mean).square().mean() + (layer.var - layer.running_var).square().mean()
+        for layer in layers
+    ]
+    total: Tensor = torch.stack(errors).mean()
+    return total
 
 
 @torch.no_grad()

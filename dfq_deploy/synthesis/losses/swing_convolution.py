@@ -6,6 +6,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor
 
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.twin import Twin
 
 __all__ = ["swing", "swinging"]
@@ -26,7 +27,7 @@ def swinging(twin: Twin, reach: int, generator: torch.Generator) -> Twin:
     """A copy of ``twin``, weights shared by value, in which every strided Conv over images sees swung features."""
     changed = deepcopy(twin)
     for step in twin.steps:
-        if step.op_type == "Conv" and len(step.strides) == 2 and max(step.strides) > 1:
+        if is_op(step, "Conv") and len(step.strides) == 2 and max(step.strides) > 1:
             changed.replace(step.name, _swung(step.operator, reach, generator))
     return changed
 

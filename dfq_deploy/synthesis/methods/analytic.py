@@ -13,6 +13,7 @@ import torch
 from dfq_deploy.encodings import QuantType, Range
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.graph.inputs import is_channels_last, main_input_value
+from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.query import constant_of, name_of, weighted_nodes
 from dfq_deploy.plugins.contracts import RangeSource, SynthesisRequest
@@ -122,4 +123,7 @@ def _translated(teacher: ir.Model, model: ir.Model, reach: float) -> Known:
 
 def _alike(first: ir.Node, second: ir.Node) -> bool:
     weights = [constant_of(node.inputs[1]) for node in (first, second)]
-    return first.op_type == second.op_type and len({str(weight.shape) for weight in weights if weight is not None}) == 1
+    return (
+        operator_of(first) == operator_of(second)
+        and len({str(weight.shape) for weight in weights if weight is not None}) == 1
+    )

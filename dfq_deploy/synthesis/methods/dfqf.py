@@ -14,10 +14,11 @@ from torch import Tensor
 from dfq_deploy.plugins.contracts import Source, Student, SynthesisRequest
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.generators.losses import inception_loss, output_divergence, squared_distance
+from dfq_deploy.synthesis.generators.losses import inception_loss, output_divergence
 from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan, collected
 from dfq_deploy.synthesis.generators.networks import Geometry
 from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler
+from dfq_deploy.synthesis.losses.batch_norm_statistics import mean_squares
 from dfq_deploy.synthesis.methods.adversarial import Unconditional
 from dfq_deploy.twin import Twin
 
@@ -33,7 +34,7 @@ class DfqfLoss:
 
     def __call__(self, seen: GeneratorStep, students: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and its terms, before their weights."""
-        terms = {"inception": inception_loss(seen.scores), "statistics": squared_distance(seen.layers)}
+        terms = {"inception": inception_loss(seen.scores), "statistics": mean_squares(seen.layers)}
         loss = terms["inception"] + self.statistics_weight * terms["statistics"]
         if students:
             terms["divergence"] = torch.stack([output_divergence(seen.scores, student) for student in students]).mean()

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.plugins.options import is_large
 from dfq_deploy.samples.preprocess import Preprocess
-from dfq_deploy.synthesis.generators.losses import squared_distance
 from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
 from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
 from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler, normal, some_classes
+from dfq_deploy.synthesis.losses.batch_norm_statistics import mean_squares
 from dfq_deploy.twin import Twin
 
 __all__ = ["ClassLoss", "Gdfq"]
@@ -34,7 +34,7 @@ class ClassLoss:
         assert seen.labels is not None, "the generators of this loss are told their classes"
         terms = {
             "class": nn.functional.cross_entropy(seen.scores, seen.labels),
-            "statistics": squared_distance(seen.layers),
+            "statistics": mean_squares(seen.layers),
         }
         return terms["class"] + self.statistics_weight * terms["statistics"], terms
 

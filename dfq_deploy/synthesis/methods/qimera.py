@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.plugins.options import is_large
 from dfq_deploy.samples.preprocess import Preprocess
@@ -31,7 +32,7 @@ def classifier_rows(teacher: Twin, classes: int) -> Tensor | None:
     None where they are computed, or are not those of ``classes`` scores. Where F equals K, and it cannot be told which
     axis is which, the weights are read as (K, F).
     """
-    last = next((step for step in reversed(teacher.steps) if step.op_type in WEIGHTED), None)
+    last = next((step for step in reversed(teacher.steps) if is_op(step, WEIGHTED)), None)
     if last is None:
         return None
     for name in last.inputs[1::-1]:  # a MatMul may have its weight on either side

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.query import batch_normalizations, constant_of, name_of
 from dfq_deploy.synthesis.moments.moments import Moments, joined, linear, pooled, product, through, total
 from dfq_deploy.twin import Step, Twin
@@ -31,6 +31,7 @@ Known: TypeAlias = dict[str, Moments]
 ELEMENTWISE = frozenset({
     "Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Gelu", "Mish", "Sigmoid", "HardSigmoid", "HardSwish",
     "Tanh", "Softplus", "Softsign", "ThresholdedRelu", "Erf", "Exp", "Sqrt", "Abs", "Neg", "Reciprocal", "Swish",
+    "com.microsoft::Gelu",
 })  # fmt: skip
 MOVING = frozenset({"Identity", "Dropout", "MaxPool", "Cast", "Resize", "Upsample", "Pad", "Unsqueeze"})
 """A channel stays what it was, though not at every position."""
@@ -70,12 +71,12 @@ def propagate(model: ir.Model, known: Mapping[str, Moments], inputs: Mapping[str
         name = name_of(node.outputs[0])
         if name not in known and (moments := _carry(node, found, steps.get(name), reach)) is not None:
             found[name] = moments
-            found.update((name_of(extra), moments) for extra in node.outputs[1:] if node.op_type == "Split")
+            found.update((name_of(extra), moments) for extra in node.outputs[1:] if is_op(node, "Split"))
     return found
 
 
 def _carry(node: ir.Node, found: Known, step: Step | None, reach: float) -> Moments | None:
-    kind = node.op_type
+    kind = operator_of(node)
     if kind in ("Add", "Sub", "Mul", "Div") and len(node.inputs) == 2:
         return _arithmetic(node, found, reach)
     if kind == "Concat":
@@ -120,19 +121,19 @@ def _activated(node: ir.Node, first: Moments, step: Step | None) -> Moments | No
 
 
 def _arithmetic(node: ir.Node, found: Known, reach: float) -> Moments | None:
-    gated = _gated(node, found) if node.op_type == "Mul" else None
+    gated = _gated(node, found) if is_op(node, "Mul") else None
     if gated is not None:
         return gated
     first, second = (_side(value, found) for value in node.inputs)
     if first is None or second is None or (len(first) != len(second) and 1 not in (len(first), len(second))):
         return None
-    if node.op_type == "Sub":
+    if is_op(node, "Sub"):
         second = Moments(-second.mean, second.var, -second.high, -second.low)
-    if node.op_type == "Div":
+    if is_op(node, "Div"):
         if bool((second.low != second.high).any()) or bool((second.low == 0).any()):
             return None
         second = through(second, torch.reciprocal)
-    return product(first, second) if node.op_type in ("Mul", "Div") else total(first, second, reach)
+    return product(first, second) if is_op(node, ("Mul", "Div")) else total(first, second, reach)
 
 
 def _gated(node: ir.Node, found: Known) -> Moments | None:
@@ -142,9 +143,9 @@ def _gated(node: ir.Node, found: Known) -> Moments | None:
         moments = found.get(name_of(value))
         if producer is None or moments is None or value is not producer.inputs[0]:
             continue
-        if producer.op_type == "Sigmoid":
+        if is_op(producer, "Sigmoid"):
             return through(moments, torch.nn.functional.silu)
-        if producer.op_type == "HardSigmoid":
+        if is_op(producer, "HardSigmoid"):
             return through(moments, partial(_hard_gate, producer))
     return None
 
@@ -183,12 +184,12 @@ def _linear(node: ir.Node, first: Moments, reach: float) -> Moments | None:
     if constant is None:
         return None
     weight = torch.from_numpy(constant.numpy().copy())
-    if node.op_type == "ConvTranspose":
+    if is_op(node, "ConvTranspose"):
         groups = node.attributes.get_int("group", 1)
         rest = weight.shape[2:]
         weight = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], *rest).transpose(1, 2)
         weight = weight.reshape(-1, weight.shape[2], *rest)
-    elif node.op_type == "MatMul" or not node.attributes.get_int("transB", int(node.op_type == "Conv")):
+    elif is_op(node, "MatMul") or not node.attributes.get_int("transB", int(is_op(node, "Conv"))):
         if weight.ndim != 2:
             return None
         weight = weight.T
@@ -203,14 +204,14 @@ def _linear(node: ir.Node, first: Moments, reach: float) -> Moments | None:
 def _keeps_channels(node: ir.Node) -> bool:
     """True where a Reshape or the like leaves the channels where they were: (N, C, 1, 1) to (N, C)."""
     before, after = ([] if v is None or v.shape is None else list(v.shape) for v in (node.inputs[0], node.outputs[0]))
-    if node.op_type not in ("Reshape", "Squeeze") or len(before) < 2 or len(after) < 2 or before[1] != after[1]:
+    if not is_op(node, ("Reshape", "Squeeze")) or len(before) < 2 or len(after) < 2 or before[1] != after[1]:
         return False
     return isinstance(before[1], int) and all(dim == 1 for dim in (*before[2:], *after[2:]))
 
 
 def _positions(node: ir.Node) -> int:
     """How many values a pooling takes the mean of; 1 where that is not known."""
-    if node.op_type == "AveragePool":
+    if is_op(node, "AveragePool"):
         return math.prod(node.attributes["kernel_shape"].as_ints())
     return _size(node.inputs[0]) or 1
 

@@ -18,7 +18,9 @@ from dfq_deploy.graph.inputs import (
     main_input,
     model_inputs,
 )
-from dfq_deploy.graph.query import constant_of
+from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.graph.traversal import walk
 
 __all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of"]
 
@@ -139,16 +141,15 @@ def _table(model: ir.Model, name: str) -> tuple[str, int] | None:
 
 
 def _lookups(value: ir.Value) -> Iterator[tuple[str, int]]:
-    waiting = [value]
-    while waiting:
-        for use in waiting.pop().uses():
-            node = use.node
-            table = constant_of(node.inputs[0]) if node.op_type == "Gather" and use.idx == 1 else None
-            if table is not None and len(table.shape):
-                rows = table.shape.numpy()[node.attributes.get_int("axis", 0)]
-                yield str(node.inputs[0].name if node.inputs[0] is not None else ""), rows
-            elif node.op_type in MOVING_OPS and use.idx == 0:
-                waiting.append(node.outputs[0])
+    """Name and number of rows of each constant table that ``value`` indexes, as it is or moved."""
+
+    def moved(index: ir.Value) -> list[ir.Value]:
+        return [use.node.outputs[0] for use in index.uses() if use.idx == 0 and is_op(use.node, MOVING_OPS)]
+
+    for node, position in (use for index in walk([value], moved) for use in index.uses()):
+        table = constant_of(node.inputs[0]) if is_op(node, "Gather") and position == 1 else None
+        if table is not None and len(table.shape):
+            yield name_of(node.inputs[0]), table.shape.numpy()[node.attributes.get_int("axis", 0)]
 
 
 def refuse_unknown(model: ir.Model, ranges: InputRanges) -> None:

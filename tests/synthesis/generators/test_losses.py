@@ -12,10 +12,9 @@ from dfq_deploy.synthesis.generators.losses import (
     inception_loss,
     instance_entropy,
     output_divergence,
-    squared_distance,
 )
 from dfq_deploy.synthesis.generators.training import GeneratorStep
-from dfq_deploy.synthesis.losses.batch_norm_statistics import LayerStatistics
+from dfq_deploy.synthesis.losses.batch_norm_statistics import LayerStatistics, mean_squares
 from dfq_deploy.synthesis.methods.adversarial import AdversarialLoss
 from dfq_deploy.synthesis.methods.dfqf import DfqfLoss
 from dfq_deploy.synthesis.methods.gdfq import ClassLoss
@@ -42,9 +41,9 @@ def seen(scores: Tensor, layers: list[LayerStatistics], labels: Tensor | None = 
     return GeneratorStep(torch.zeros(len(scores), 1, 2, 2), labels, scores, layers)
 
 
-def test_squared_distance_is_a_mean_over_channels_and_then_layers(layers: list[LayerStatistics]) -> None:
+def test_mean_squares_is_a_mean_over_channels_and_then_layers(layers: list[LayerStatistics]) -> None:
     # First layer: means (1 + 4) / 2, variances (0 + 9) / 2. Second: 4 and 0.
-    assert squared_distance(layers).item() == pytest.approx((2.5 + 4.5 + 4) / 2)
+    assert mean_squares(layers).item() == pytest.approx((2.5 + 4.5 + 4) / 2)
 
 
 def test_gaussian_divergence_is_that_of_the_batch_from_training(layers: list[LayerStatistics]) -> None:

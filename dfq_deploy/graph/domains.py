@@ -1,0 +1,39 @@
+"""Write ONNX's own domain as the empty string.
+
+"ai.onnx" means the same, and ONNX Runtime takes both; onnx's checker, shape inference and converter know the empty
+string alone.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import onnx
+import onnx_ir as ir
+
+__all__ = ["with_short_domain", "with_short_opset"]
+
+LONG = "ai.onnx"
+
+
+def with_short_domain(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """``proto``, changed in place: its nodes and opsets, those of nested graphs and of functions too."""
+    nodes = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
+    imports = [*proto.opset_import, *(entry for function in proto.functions for entry in function.opset_import)]
+    for entry in (*imports, *_with_nested(nodes)):
+        if entry.domain == LONG:
+            entry.domain = ""
+    return proto
+
+
+def _with_nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in nodes:
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _with_nested(graph.node)
+
+
+def with_short_opset(model: ir.Model) -> ir.Model:
+    """``model``, changed in place: the opset is found under the empty string. (onnx_ir does the same for nodes.)"""
+    if LONG in model.opset_imports:
+        model.opset_imports[""] = model.opset_imports.pop(LONG)
+    return model
