@@ -1,12 +1,14 @@
-# Two commands, each with all the set-up that a fresh machine needs:
+# Three commands, each with all the set-up that a fresh machine needs:
 #   make demo   run the main job on the shipped example
 #   make test   lint, check the types, run the tests
+#   make docs   build the documentation site in docs/_build; a warning is an error
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test setup clean
+.PHONY: demo test docs setup clean
 
 demo: $(READY)
 	$(BIN) -m examples.digits.demo
@@ -16,6 +18,10 @@ test: $(READY)
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
 	$(BIN) -m pytest
+
+docs: $(DOCS_READY)
+	$(BIN) -m sphinx -b html -q -W --keep-going docs docs/_build
+	@echo docs/_build/index.html
 
 setup: $(READY)
 
@@ -28,5 +34,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
+$(DOCS_READY): $(READY)
+	$(BIN) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo-out docs/_build docs/reference *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -128,11 +128,20 @@ def read_page(app: Sphinx, name: str, source: list[str]) -> None:
     """Put the README on the front page, and let links that leave ``docs/`` lead to the repository."""
     if name == "index":
         readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
-        source[0] = re.sub(r"(?<=\]\()docs/", "", readme) + source[0]
+        contents = source[0].replace("{pages}", "\n".join(_unlisted(source[0])))
+        source[0] = re.sub(r"(?<=\]\()docs/", "", readme) + contents
         folder = CHECKOUT
     else:
         folder = (DOCS / name).parent
+    # The full name of a class leads to its place in the reference.
+    source[0] = re.sub(r"(?<![`}])`(dfq_deploy\.(?:\w+\.)*[A-Z]\w*[a-z]\w*)`", r"{py:obj}`\1`", source[0])
     source[0] = re.sub(r"(?<=\]\()(?!https?:|#)([^)\s#]+)", lambda link: _outside(link[1], folder), source[0])
+
+
+def _unlisted(contents: str) -> list[str]:
+    """Pages that the front page does not list by name."""
+    listed = {"index", *contents.split()}
+    return sorted(page.stem for page in DOCS.glob("*.md") if page.stem not in listed)
 
 
 def _outside(link: str, folder: Path) -> str:

@@ -14,6 +14,7 @@ import pytest
 from dfq_deploy import calibrate
 from dfq_deploy.synthesis.methods.noise import Noise
 from tests.conftest import CHECKOUT, TinyModel
+from tests.test_architecture import ORDER
 
 PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md"), *(CHECKOUT / "examples").rglob("*.md")])
 
@@ -108,3 +109,30 @@ def _anchors(page: Path) -> set[str]:
     """Anchors of the headings, as GitHub and the site make them."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+ARCHITECTURE = CHECKOUT / "docs/architecture.md"
+
+
+def _rows(page: Path) -> list[list[str]]:
+    """Cells of every table row of a page."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+def test_architecture_names_what_there_is() -> None:
+    named = 0
+    for row in _rows(ARCHITECTURE):
+        cells = " ".join(row[1:])
+        for file in re.findall(r"`((?:dfq_deploy|exporters|calibrators)/[\w/.]+)`", cells):
+            assert (CHECKOUT / file).exists(), f"{row[0]} {file}: there is no such file"
+            for name in re.findall(r"`(\w+)`", cells.partition(f"`{file}`")[2]):
+                text = (CHECKOUT / file).read_text(encoding="utf-8")
+                assert re.search(rf"^ *(?:def|class) {name}\b|^{name}\b.* = ", text, re.MULTILINE), f"{file}: {name}"
+                named += 1
+    assert named > 40
+
+
+def test_architecture_lists_the_packages_in_their_order() -> None:
+    rows = [row for row in _rows(ARCHITECTURE) if row[0].isdigit()]
+    assert tuple(tuple(re.findall(r"`(\w+)`", row[1])) for row in rows) == ORDER
