@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from dfq_deploy import calibrate
+from dfq_deploy.cli import main
 from dfq_deploy.synthesis.methods.noise import Noise
 from tests.conftest import CHECKOUT, TinyModel
 from tests.test_architecture import ORDER
@@ -111,6 +112,20 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_commands_and_options_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, line in re.findall(r"dfq-deploy ([a-z]+)\b([^\n`|]*)", text):
+        if name not in main.commands:
+            assert not line.lstrip().startswith("-"), f"dfq-deploy {name}: there is no such command"
+            continue
+        known = {option for parameter in main.commands[name].params for option in parameter.opts}
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line):
+            assert option in known, f"dfq-deploy {name}{line}: there is no option {option}"
+    for module in re.findall(r"python -m ((?:benchmarks|examples)[\w.]+\w)", text):
+        assert (CHECKOUT / f"{module.replace('.', '/')}.py").exists(), module
+
+
 ARCHITECTURE = CHECKOUT / "docs/architecture.md"
 
 
@@ -136,3 +151,10 @@ def test_architecture_names_what_there_is() -> None:
 def test_architecture_lists_the_packages_in_their_order() -> None:
     rows = [row for row in _rows(ARCHITECTURE) if row[0].isdigit()]
     assert tuple(tuple(re.findall(r"`(\w+)`", row[1])) for row in rows) == ORDER
+
+
+def test_glossary_has_each_term_once_in_alphabetical_order() -> None:
+    terms = [row[0].lower() for row in _rows(CHECKOUT / "docs/glossary.md")[2:]]
+    assert len(terms) > 40
+    assert terms == sorted(set(terms))
+    assert all(row[1].endswith(".") for row in _rows(CHECKOUT / "docs/glossary.md")[2:])
