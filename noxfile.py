@@ -1,4 +1,9 @@
-"""The version matrix. ``pip install nox``, then ``nox`` for all, ``nox -s tests-3.12`` for one."""
+"""The version matrix: ``pip install nox``, then
+
+``nox``                                runs all tests on every version of Python
+``nox -s tests-3.12``                  on one
+``nox -s 'dependencies(oldest)'``      runs those of the command line with the oldest dependencies, or the newest
+"""
 
 import nox
 
@@ -14,16 +19,8 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11")
-def minimum(session: nox.Session) -> None:
-    """Run the tests of the command line with the oldest versions that pyproject.toml allows."""
-    declared = nox.project.load_toml("pyproject.toml")["project"]["dependencies"]
-    session.install(*(requirement.replace(">=", "==") for requirement in declared))
-    session.install("--editable", ".", "pytest>=9", "scikit-learn>=1.5")
-    session.run("python", "-m", "pytest", *(session.posargs or ["tests/cli"]))
-
-
-@nox.session(python="3.13")
-def newest(session: nox.Session) -> None:
-    """Run the tests of the command line with the newest versions of everything."""
-    session.install("--upgrade", "--editable", ".", "pytest", "scikit-learn")
-    session.run("python", "-m", "pytest", *(session.posargs or ["tests/cli"]))
+@nox.parametrize("which", [nox.param("oldest", id="oldest"), nox.param("newest", id="newest")])
+def dependencies(session: nox.Session, which: str) -> None:
+    """Run the tests of the command line with the oldest or the newest dependencies that pyproject.toml allows."""
+    session.install("packaging")
+    session.run("python", "-m", "benchmarks.dependency_versions", which, *session.posargs)
