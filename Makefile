@@ -39,4 +39,4 @@ $(DOCS_READY): $(READY)
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist demo-out docs/_build docs/reference *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo-out docs/_build docs/reference *.egg-info .mypy_cache .pytest_cache .ruff_cache .nox
