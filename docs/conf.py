@@ -78,9 +78,7 @@ def write_reference(app: Sphinx) -> None:
     REFERENCE.mkdir(exist_ok=True)
     tops = [found.name for found in pkgutil.iter_modules(dfq_deploy.__path__, "dfq_deploy.") if not found.ispkg]
     tops.remove("dfq_deploy.__main__")
-    pages = {
-        "modules": ["modules at the top", *(_automodule(f"dfq_deploy.{name}") for name in tops if name != "__main__")]
-    }
+    pages = {"modules": ["modules at the top", *map(_automodule, tops)]}
     for package in packages():
         found = pkgutil.iter_modules(import_module(package).__path__, f"{package}.")
         modules = [module.name for module in found if not module.ispkg and package != "dfq_deploy.twin.ops"]
