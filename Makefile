@@ -2,13 +2,15 @@
 #   make demo   run the main job on the shipped example
 #   make test   lint, check the types, run the tests
 #   make docs   build the documentation site in docs/_build; a warning is an error
+# And one for each end of the dependencies' range, in a fresh environment of its own:
+#   make test-oldest, make test-newest   run the command line's tests; WITH=torch==2.13.0 states a version
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test docs setup clean
+.PHONY: demo test docs test-oldest test-newest setup clean
 
 demo: $(READY)
 	$(BIN) -m examples.digits.demo
@@ -22,6 +24,9 @@ test: $(READY)
 docs: $(DOCS_READY)
 	$(BIN) -m sphinx -b html -q -W --keep-going docs docs/_build
 	@echo docs/_build/index.html
+
+test-oldest test-newest: $(READY)
+	$(BIN) -m benchmarks.dependency_versions $(@:test-%=%) $(WITH:%=--with %)
 
 setup: $(READY)
 

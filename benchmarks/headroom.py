@@ -41,7 +41,7 @@ def main() -> None:
     print("|---|---|" + "---|" * len(args.headroom))
     for model in models(args.zoo, args.models):
         images = model.images("cifar10_train").images
-        calibration, measured_on = Samples(images[:CALIBRATION_IMAGES], method="real"), Samples(images[1000:])
+        calibration, measured_on = Samples(images[:CALIBRATION_IMAGES], synthetic=True), Samples(images[1000:])
         synthesized = synthesize(model.bn, preprocess=model.preprocess)
         for name, samples in (("deepinversion", synthesized), ("real images", calibration)):
             print(row(model, name, samples, measured_on, args.headroom), flush=True)

@@ -34,7 +34,7 @@ from benchmarks.scoring import keep, kept, score
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Recipe, Samples, calibrate, finetune
 from dfq_deploy.pipeline.synthesize import synthesize
-from dfq_deploy.pipeline.training_data import default_count
+from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.session import pick_device
 
 MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd"]
@@ -92,7 +92,7 @@ class Plan:
 
     def count(self, model: ZooModel) -> int:
         """Number of synthesized samples."""
-        return self.samples or default_count(model.shape)
+        return self.samples or default_count(model.shape, training=True)
 
     def recipe(self, model: ZooModel) -> Recipe:
         """The schedule of one model."""

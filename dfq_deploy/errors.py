@@ -23,7 +23,17 @@ __all__ = [
     "SamplesError",
     "TargetError",
     "UnsupportedOperators",
+    "is_out_of_memory",
 ]
+
+OUT_OF_MEMORY = (
+    "out of memory",
+    "not enough memory",
+    "can't allocate memory",
+    "Failed to allocate memory",
+    "bad_alloc",
+)
+"""How torch on a GPU, torch on Windows, torch on Linux, ONNX Runtime and C++ say it in a RuntimeError."""
 
 
 class DfqError(Exception):
@@ -64,3 +74,8 @@ class PluginError(DfqError):
 
 class OutputError(DfqError):
     """The result cannot be written where it was asked for."""
+
+
+def is_out_of_memory(problem: BaseException) -> bool:
+    """True for a MemoryError, and for another exception whose message says that memory does not suffice."""
+    return isinstance(problem, MemoryError) or any(words in str(problem) for words in OUT_OF_MEMORY)

@@ -1,9 +1,12 @@
 """Progress reporting for long operations."""
 
+import logging
 import time
 from typing import Protocol
 
 __all__ = ["SILENT", "Clock", "Progress", "Silent"]
+
+logger = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
@@ -42,4 +45,5 @@ class Clock:
         """``step`` ends now; the next one begins."""
         now = time.perf_counter()
         self.seconds[step] = round(now - self._last, 3)
+        logger.info("%s: %.1f s", step, self.seconds[step])
         self._last = now

@@ -62,6 +62,7 @@ def setup(app: Sphinx) -> None:
     """Called by Sphinx."""
     app.connect("builder-inited", write_reference)
     app.connect("source-read", read_page)
+    app.connect("env-get-outdated", lambda *_: ["index"])  # Sphinx does not see that it holds the README
     app.connect("autodoc-skip-member", skip_public)
     app.connect("autodoc-process-docstring", point_to_public)
     app.connect("missing-reference", find_public)

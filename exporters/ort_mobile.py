@@ -4,6 +4,7 @@ Conversion, configuration and usability check are those of ``onnxruntime.tools``
 package ``onnxruntime-tools``.
 """
 
+import logging
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,11 +24,13 @@ from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.large_models import fits_in_message, weight_bytes
 from dfq_deploy.graph.passes.static_shapes import fix_batch
-from dfq_deploy.plugins.contracts import Exporter
+from dfq_deploy.plugins.contracts import Exporter, Written
 
 from .qdq import Qdq, quantized_model
 
 __all__ = ["CONFIGURATION", "OrtMobile", "OrtMobileRuntime"]
+
+logger = logging.getLogger(__name__)
 
 CONFIGURATION = "required_operators_and_types.config"
 """What ``build.sh --include_ops_by_config`` of ONNX Runtime takes."""
@@ -62,8 +65,9 @@ class OrtMobile(Exporter):
         if self.batch < 1:
             raise TargetError(f"ort: a batch of {self.batch} is none; choose 1 or more")
 
-    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
-        """Write the model, and its configuration beside it.
+    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
+        """Write the model, and its configuration beside it; say what ONNX Runtime's usability check finds, and how to
+        load the file where that is not plain.
 
         For a path that ends in ``.onnx`` the QDQ file is written there, with static shapes; ``.ort`` file and
         configuration come beside it.
@@ -81,7 +85,7 @@ class OrtMobile(Exporter):
                 ort = path.with_name(f"{stem}.ort")
                 # In the folder of a calibration there is one model; elsewhere each has a configuration of its own.
                 configuration = path.with_name(CONFIGURATION) if stem == "model" else configuration
-                written = Qdq().export(ir.load(source), {}, path)
+                written = Qdq().export(ir.load(source), {}, path).files
             _convert(source, *self._options())
             with atomic_file(ort) as partial:
                 (converted,) = source.parent.glob("*.ort")
@@ -89,17 +93,13 @@ class OrtMobile(Exporter):
             with atomic_file(configuration) as partial:
                 (listed,) = source.parent.glob("*.config")
                 partial.write_text(_configuration(listed.read_text(encoding="utf-8"), ort.name), encoding="utf-8")
-        return (*written, ort, configuration)
-
-    def notes(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
-        """What ONNX Runtime's usability check finds, and how to load the file where that is not plain."""
-        with self._source(model, encodings) as source:
-            said = _usability(source)
+            logger.info("export: %s, %d bytes", ort.name, ort.stat().st_size)
+            notes = _usability(source)
         if self.style == "runtime":
-            said += (
+            notes += (
                 "set session.enable_saved_runtime_optimizations to 1, or what NNAPI leaves to the CPU runs in float",
             )
-        return said
+        return Written((*written, ort, configuration), notes)
 
     @contextmanager
     def _source(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> Iterator[Path]:

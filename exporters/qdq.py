@@ -1,5 +1,6 @@
 """ONNX with QuantizeLinear and DequantizeLinear (QDQ), as ONNX Runtime on CPUs takes it."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,15 @@ from dfq_deploy.graph.operators import WEIGHTED_OPS
 from dfq_deploy.graph.passes.fold_batch_norm import clone
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.writing import write_model
-from dfq_deploy.plugins.contracts import Exporter
+from dfq_deploy.plugins.contracts import Exporter, Written
 from dfq_deploy.quantization.placement.limits import limits_behind
 from dfq_deploy.quantization.weights import room_for_bias
 
 from .storage import element_type, is_clipped, packed, with_room_for
 
 __all__ = ["Qdq", "quantized_model"]
+
+logger = logging.getLogger(__name__)
 
 LEAST_IR_VERSION = 7
 """The version of opset 13; below 4 every initializer would have to be listed as an input."""
@@ -45,7 +48,7 @@ class Qdq(Exporter):
     external_data_above: int | None = None
     integer_bias: bool = True
 
-    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
+    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
         """Write ``model`` quantized by ``encodings`` to ``path``; ``model`` stays as it is.
 
         Raises:
@@ -53,7 +56,9 @@ class Qdq(Exporter):
             OutputError: the file cannot be written.
         """
         quantized = quantized_model(model, encodings, integer_bias=self.integer_bias)
-        return write_model(quantized, path, self.external_data_above)
+        files = write_model(quantized, path, self.external_data_above)
+        logger.info("export: %s, %d bytes, %d encodings", path.name, path.stat().st_size, len(encodings))
+        return Written(files)
 
 
 def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integer_bias: bool = True) -> ir.Model:

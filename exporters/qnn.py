@@ -4,6 +4,7 @@ The package ``onnxruntime-qnn`` carries QNN with a simulator of the HTP (the NPU
 compiles the file, finds out whether the whole graph runs there, and runs it.
 """
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import PluginError, TargetError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.passes.static_shapes import fix_batch
-from dfq_deploy.plugins.contracts import Exporter
+from dfq_deploy.plugins.contracts import Exporter, Written
 
 from .qdq import Qdq, quantized_model
 
@@ -29,8 +30,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Qnn", "has_simulator", "open_session"]
 
+logger = logging.getLogger(__name__)
+
 PROVIDER = "QNN"
 """The name under which this package registers the execution provider."""
+
+NOT_INSTALLED = (
+    "onnxruntime-qnn is not installed, so the file was not tried and no context was compiled: "
+    "pip install 'dfq-deploy[qnn]', on x86 with Linux or Windows"
+)
 
 ALONE = ("session.disable_cpu_ep_fallback", "1")
 """Nothing may be left to ONNX Runtime's CPU kernels: the session is refused instead."""
@@ -53,49 +61,30 @@ class Qnn(Exporter):
     htp_arch: str = ""
     soc_model: str = ""
 
-    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
-        """Write the QDQ file to ``path`` and the context beside it; where QNN does not take the whole graph there is no
-        context, and :meth:`notes` says why.
+    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
+        """Write the QDQ file to ``path`` and the context beside it, or say why there is no context.
 
         Raises:
             ModelError: the model does not fit the encodings, or its shapes cannot be fixed.
             OutputError: a file cannot be written.
         """
-        written = Qdq().export(self._closed(model, encodings), {}, path)
+        quantized = quantized_model(model, encodings)
+        fix_batch(quantized, self.batch)
+        files = Qdq().export(quantized, {}, path).files
         if not has_simulator():
-            return written
+            return Written(files, (NOT_INSTALLED,))
         stem = path.name.removesuffix(path.suffix).removesuffix(".qdq").removesuffix(".qnn")
         with TemporaryDirectory() as folder:
             compiled = Path(folder) / "context.onnx"
             try:
                 self._compile(path, compiled)
-            except TargetError:
-                return written
+            except TargetError as problem:
+                return Written(files, (f"no context was compiled: {problem}",))
             context = path.with_name(f"{stem}_ctx.onnx")
             with atomic_file(context) as partial:
                 partial.write_bytes(compiled.read_bytes())
-        return (*written, context)
-
-    def notes(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
-        """Why there is no context, where there is none."""
-        if not has_simulator():
-            return (
-                "onnxruntime-qnn is not installed, so the file was not tried and no context was compiled: "
-                "pip install 'dfq-deploy[qnn]', on x86 with Linux or Windows",
-            )
-        with TemporaryDirectory() as folder:
-            source = Path(folder) / "model.onnx"
-            Qdq().export(self._closed(model, encodings), {}, source)
-            try:
-                self._compile(source, Path(folder) / "context.onnx")
-            except TargetError as problem:
-                return (f"no context was compiled: {problem}",)
-        return ()
-
-    def _closed(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
-        quantized = quantized_model(model, encodings)
-        fix_batch(quantized, self.batch)
-        return quantized
+        logger.info("export: %s, %d bytes", context.name, context.stat().st_size)
+        return Written((*files, context))
 
     def _compile(self, source: Path, context: Path) -> None:
         options = {"htp_arch": self.htp_arch, "soc_model": self.soc_model}

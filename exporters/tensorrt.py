@@ -1,5 +1,6 @@
 """TensorRT: the QDQ file, the engine where TensorRT is at hand, and the calibration cache for version 10."""
 
+import logging
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dfq_deploy.encodings import Encoding, Range
 from dfq_deploy.errors import DfqError, PluginError, TargetError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.inputs import closed_shape, input_values
-from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter
+from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter, Written
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.tensorrt.cache import JETPACK, CalibrationCache, version_number
 from dfq_deploy.runtime.tensorrt.package import gpu_obstacle, tensorrt_package
@@ -23,6 +24,8 @@ from .tensorrt_engine import EngineOptions, build_engine
 from .tensorrt_run import Engine, try_engine
 
 __all__ = ["CACHE", "TensorRT"]
+
+logger = logging.getLogger(__name__)
 
 CACHE = "calibration.cache"
 """The name of the calibration cache beside the QDQ file."""
@@ -64,7 +67,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
                 f"tensorrt: version={self.version} is none of TensorRT; give one such as {JETPACK}"
             ) from None
 
-    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
+    def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
         """Write the QDQ file.
 
         Raises:
@@ -73,9 +76,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         """
         return Qdq(integer_bias=False).export(model, encodings, path)
 
-    def build(
-        self, path: Path, samples: Samples | None = None, progress: Progress = SILENT
-    ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    def build(self, path: Path, samples: Samples | None = None, progress: Progress = SILENT) -> Written:
         """Build the engine of the QDQ file at ``path``, and try it on ``samples``.
 
         Returns:
@@ -87,19 +88,20 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         target = path.with_name(f"{_stem(path)}.engine")
         obstacle = self._obstacle()
         if obstacle:
-            return (), (f"no engine was built: {obstacle}", *self._commands(path, target))
+            return Written((), (f"no engine was built: {obstacle}", *self._commands(path, target)))
         try:
             plan = build_engine(path, self._options(), progress)
         except DfqError as problem:
-            return (), (f"no engine was built: {problem}",)
+            return Written((), (f"no engine was built: {problem}",))
         with atomic_file(target) as partial:
             partial.write_bytes(plan)
+        logger.info("build: %s, %d bytes", target.name, target.stat().st_size)
         if samples is None:
-            return (target,), ()
+            return Written((target,))
         try:
-            return (target,), try_engine(Engine(plan), path, samples, progress).sentences()
+            return Written((target,), try_engine(Engine(plan), path, samples, progress).sentences())
         except DfqError as problem:
-            return (target,), (f"the engine was built, but cannot be tried: {problem}",)
+            return Written((target,), (f"the engine was built, but cannot be tried: {problem}",))
 
     def write_ranges(self, ranges: Mapping[str, Range], folder: Path) -> tuple[Path, ...]:
         """Write ``calibration.cache``.

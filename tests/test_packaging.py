@@ -16,6 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import dfq_deploy
+from benchmarks.dependency_versions import requirements
 
 PACKAGES = {"dfq_deploy": "dfq_deploy", "calibrators": "dfq_deploy/calibrators", "exporters": "dfq_deploy/exporters"}
 """Folder in the checkout -> place in the installed package."""
@@ -99,6 +100,16 @@ def test_constraints_pin_every_requirement_exactly(checkout: Path) -> None:
         name = requirement.name
         assert name in pins, f"{name} is not pinned in constraints.txt"
         assert version(name).partition("+")[0] == pins[name], f"{name} is not installed as pinned"
+
+
+def test_each_end_of_the_dependencies_can_be_installed() -> None:
+    declared = ["click>=8.4", "torch>=2.6,<3"]
+    assert requirements(declared, "oldest") == ["click==8.4", "torch==2.6"]
+    assert requirements(declared, "newest", ["torch==2.13.0"]) == ["click>=8.4", "torch==2.13.0"]
+    with pytest.raises(ValueError, match="'click<9' has no lower bound"):
+        requirements(["click<9"], "oldest")
+    with pytest.raises(ValueError, match=r"--with numpy==2\.0: no requirement of pyproject\.toml has that name"):
+        requirements(declared, "oldest", ["numpy==2.0"])
 
 
 def test_table_of_contents_is_complete_and_loads() -> None:

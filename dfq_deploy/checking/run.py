@@ -6,6 +6,7 @@ from dfq_deploy.checking.rules import placement, scales, shapes, types  # noqa: 
 from dfq_deploy.checking.view import view_of
 from dfq_deploy.checking.violation import Report
 from dfq_deploy.graph.reading import ModelSource, source_name
+from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.targets.catalog import find_target
 
 __all__ = ["check"]
@@ -26,4 +27,5 @@ def check(model: ModelSource, target: str = "cpu") -> Report:
         target=chosen.name,
         rules={rule.name: rule.asks for rule in rules},
         violations=tuple(violation for rule in rules for violation in rule.violations(view, chosen)),
+        kernels=count_kernels(model, chosen.name),
     )

@@ -3,21 +3,16 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import google.protobuf.message
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
-from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.operators import WEIGHTED_OPS
 from dfq_deploy.graph.query import constant_of
-from dfq_deploy.graph.reading import ModelSource, read_mapped, source_name
+from dfq_deploy.graph.reading import ModelSource, read_any, source_name
 
 __all__ = ["QLINEAR", "Kernel", "Quantization", "View", "kind_of", "name", "view_of"]
 
@@ -154,30 +149,10 @@ def view_of(source: ModelSource) -> View:
     Raises:
         ModelError: it is missing or no ONNX model.
     """
-    model = _read(source)
+    model = read_any(source)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
     return View(model, source_name(source))
-
-
-def _read(source: ModelSource) -> ir.Model:
-    if isinstance(source, ir.Model):
-        return source.clone()
-    if isinstance(source, str | PathLike):
-        if not Path(source).is_file():
-            raise ModelError(f"{source}: no such file; give the path of an .onnx file")
-        try:
-            model = ir.load(Path(source))
-        except (google.protobuf.message.DecodeError, ValueError, OSError, RuntimeError) as problem:
-            raise ModelError(f"{source}: not an ONNX model, or cut short ({problem}); export it again") from None
-        read_mapped(model, Path(source))
-    else:
-        copy = onnx.ModelProto()
-        copy.CopyFrom(source)
-        model = ir.from_proto(copy)
-    if not len(model.graph):
-        raise ModelError(f"{source_name(source)}: not an ONNX model (it holds no graph); export it again")
-    return model
 
 
 def name(node: ir.Node) -> str:

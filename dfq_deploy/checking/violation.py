@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dfq_deploy.runtime.kernels import KernelCount, named
+
 __all__ = ["Report", "Violation"]
 
 
@@ -36,17 +38,28 @@ class Report:
     Args:
         rules: name of each rule that was applied -> what it asks for.
         violations: rule by rule, in the order of the graph.
+        kernels: the layers as the runtime runs them; one in float breaks no rule by itself.
     """
 
     model: str
     target: str
     rules: Mapping[str, str]
     violations: tuple[Violation, ...]
+    kernels: KernelCount
 
     @property
     def clean(self) -> bool:
         """True if no rule is broken."""
         return not self.violations
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How many layers run in integers, and which are quantized and run in float all the same."""
+        lost = self.kernels.dequantized
+        if not lost:
+            return (str(self.kernels),)
+        told = f"{len(lost)} quantized layer(s) run in float in {self.kernels.runtime}, slower than without Q and DQ"
+        return (str(self.kernels), f"{told}: {named(lost)}; {self.kernels.way_out}")
 
     def to_json(self) -> dict[str, Any]:
         """What ``check --json`` prints."""
@@ -56,4 +69,6 @@ class Report:
             "clean": self.clean,
             "rules": dict(self.rules),
             "violations": [vars(violation) for violation in self.violations],
+            "kernels": self.kernels.to_json(),
+            "notes": list(self.notes),
         }

@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from dfq_deploy.samples.preprocess import Preprocess
     from dfq_deploy.samples.samples import Samples
 
-__all__ = ["images", "inputs", "one_of_synth_and_data", "preprocess", "refinements", "resumption", "synthesizer"]
+__all__ = [
+    "images",
+    "inputs",
+    "one_of_synth_and_data",
+    "preprocess",
+    "refinements",
+    "resumption",
+    "synthesizer",
+    "tolerance",
+]
 
 Options = Mapping[str, Any]
 """The parameters of a command, by name."""
@@ -49,12 +58,17 @@ def synthesizer(options: Options, name: str) -> "str | Synthesizer":
     return synthesizer_of(name, options["iterations"], options["settings"])
 
 
-def resumption(options: Options, unfinished: Path) -> dict[str, Any]:
-    """What of synthesis is no option of a method; ``--iterations`` is a fixed number, so no tolerance ends it."""
-    tolerance = options["tolerance"]
-    if options["iterations"] is not None and tolerance:
+def tolerance(options: Options) -> float | str:
+    """``--tolerance``, or what suits the schedule; ``--iterations`` is a fixed number, so no tolerance ends it."""
+    value: float | None = options["tolerance"]
+    if options["iterations"] is not None and value:
         raise click.UsageError("--iterations fixes their number, and --tolerance ends them earlier: give one of them.")
-    known = {"tolerance": "auto" if tolerance is None else tolerance or None, "unfinished": unfinished}
+    return "auto" if value is None else value
+
+
+def resumption(options: Options, unfinished: Path) -> dict[str, Any]:
+    """What of synthesis is no option of a method."""
+    known = {"tolerance": tolerance(options), "unfinished": unfinished}
     return {**known, "verifier": options["verifier"], "resume": options["resume"]}
 
 

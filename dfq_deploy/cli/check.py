@@ -38,7 +38,7 @@ def _show(found: "Report", verbose: bool) -> None:
     from rich.console import Group, RenderableType
     from rich.text import Text
 
-    from dfq_deploy.cli.views.results import facts, indented, page, title
+    from dfq_deploy.cli.views.results import facts, indented, notes, page, title
 
     count = len(found.violations)
     verdict = "clean" if found.clean else f"{count} violation{'s' if count > 1 else ''}"
@@ -50,4 +50,9 @@ def _show(found: "Report", verbose: bool) -> None:
             advice = Text(f"-> {broken[0].way_out}", "dim")
             parts += ["", title(rule, asks), *(indented(line) for line in (*lines, advice))]
     listed = Group("", title("rules"), facts(found.rules.items())) if verbose else None
-    page(title(f"{Path(found.model).name} for {found.target}", f"{verdict}, {len(found.rules)} rules"), *parts, listed)
+    page(
+        title(f"{Path(found.model).name} for {found.target}", f"{verdict}, {len(found.rules)} rules"),
+        *parts,
+        notes(found.notes),
+        listed,
+    )

@@ -17,7 +17,7 @@ __all__ = ["evaluate"]
 @click.argument("float_model", metavar="FLOAT", type=FILE)
 @click.argument("quantized_model", metavar="QUANTIZED", type=FILE)
 @data_option("Real images, best with labels; without it pictures drawn by rule.")
-@samples_option("Take at most so many of them, spread evenly.")
+@samples_option("Take at most so many of them, spread evenly; or draw so many pictures.  [default: all, or 256]")
 @click.option("--latency", is_flag=True, help="Time both, in turns.")
 @input_options
 @preprocess_options
@@ -37,6 +37,7 @@ def evaluate(
             quantized_model,
             arguments.images({**options, "data": data}, float_model, preprocess),
             source="" if data is None else str(data),
+            count=options["samples"],
             preprocess=preprocess,
             latency=latency,
             seed=shell.seed,

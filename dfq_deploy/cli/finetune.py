@@ -85,7 +85,7 @@ def finetune(
                 resume=resume,
                 **arguments.inputs(options),
                 verifier=options["verifier"],
-                tolerance=options["tolerance"],
+                tolerance=arguments.tolerance(options),
                 progress=progress,
             )
         except KeyboardInterrupt:

@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from dfq_deploy.errors import DfqError
+from dfq_deploy.errors import DfqError, is_out_of_memory
 
 __all__ = ["Guarded", "Shell"]
 
@@ -23,9 +23,9 @@ COMMON = (
         ["--device"], default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."
     ),
     click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout and nothing else."),
-    click.Option(["-v", "--verbose"], is_flag=True, help="Say more."),
+    click.Option(["-v", "--verbose"], is_flag=True, help="Say more, and log the steps on stderr."),
     click.Option(["-q", "--quiet"], is_flag=True, help="Show no progress and no summary."),
-    click.Option(["--debug"], is_flag=True, help="Show the traceback of a failure."),
+    click.Option(["--debug"], is_flag=True, help="Log every detail, and show the traceback of a failure."),
 )
 
 
@@ -40,9 +40,23 @@ class Shell:
     quiet: bool
     debug: bool
 
+    @property
+    def log_level(self) -> int:
+        """Of the package's loggers."""
+        if self.debug:
+            return logging.DEBUG
+        return logging.INFO if self.verbose else logging.ERROR
+
     def emit(self, document: Mapping[str, Any]) -> None:
         """Print the one JSON object."""
         click.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+
+
+class _Stderr(logging.Handler):
+    """Writes to whatever stderr is at the moment: while bars are shown, Rich puts lines above them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(f"{self.format(record)}\n")
 
 
 class Guarded(click.Command):
@@ -56,8 +70,8 @@ class Guarded(click.Command):
         """Run the command; say failures in one line."""
         shell = Shell(**{str(option.name): ctx.params.pop(str(option.name)) for option in COMMON})
         ctx.obj = shell
-        logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(message)s", force=True)
-        logging.getLogger("dfq_deploy").setLevel(logging.INFO if shell.verbose else logging.ERROR)
+        logging.basicConfig(handlers=[_Stderr()], level=logging.ERROR, format="%(message)s", force=True)
+        logging.getLogger("dfq_deploy").setLevel(shell.log_level)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -83,7 +97,7 @@ def _worded(problem: BaseException) -> str:
         return text
     if isinstance(problem, KeyboardInterrupt):
         return text or "interrupted: nothing was written"
-    if isinstance(problem, MemoryError) or "out of memory" in text or "not enough memory" in text:
+    if is_out_of_memory(problem):
         return "not enough memory; use fewer samples (--samples) or a machine with more"
     if isinstance(problem, OSError):
         return f"{text}; nothing was written"

@@ -1,5 +1,6 @@
 """Evaluate a quantized file against its float file: ``dfq_deploy.evaluate``."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -15,6 +16,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 __all__ = ["Evaluation", "evaluate"]
+
+logger = logging.getLogger(__name__)
 
 PROCEDURAL_COUNT = 256
 
@@ -38,6 +42,8 @@ class Evaluation:
         comparison: the figures.
         latency: one entry for each batch size; empty where it was not asked for.
         warnings: what limits the figures, each with its way out.
+        kernels: the quantized file's layers as ONNX Runtime's CPU provider runs them; None for a file of another
+            format than ONNX.
     """
 
     float_model: str
@@ -48,6 +54,7 @@ class Evaluation:
     comparison: Comparison
     latency: tuple[Latency, ...] = ()
     warnings: tuple[str, ...] = ()
+    kernels: KernelCount | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
@@ -60,6 +67,7 @@ class Evaluation:
             **self.comparison.to_json(),
             "latency": [entry.to_json() for entry in self.latency],
             "warnings": list(self.warnings),
+            "kernels": None if self.kernels is None else self.kernels.to_json(),
         }
 
 
@@ -69,6 +77,7 @@ def evaluate(
     data: Samples | None = None,
     *,
     source: str = "",
+    count: int | None = None,
     preprocess: Preprocess | None = None,
     latency: bool = False,
     seed: int = 0,
@@ -83,14 +92,16 @@ def evaluate(
     Args:
         float_model, quantized_model: any ONNX files with the same input and outputs; the second one need not
             have been written by this package, and the first may be a torch module.
-        data: real samples; None draws 256 pictures by rule, which tell agreement but not accuracy.
+        data: real samples; None draws pictures by rule, which tell agreement but not accuracy.
+        count: number of those pictures; None draws 256.
         source: where ``data`` comes from, for the result.
         preprocess: of the pictures drawn by rule.
         latency: time both models too.
         seed: of the pictures drawn by rule.
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
         input_shape: of one sample, e.g. (3, 224, 224), where the float model is a torch module.
-        input_shapes: of the samples drawn by rule, with the batch, where a file leaves the size open.
+        input_shapes: of the samples drawn by rule, with the batch, where a file leaves the size open, or a module's
+            input is to be fixed.
         input_ranges: what other inputs are drawn from, where there is no ``data``.
 
     Raises:
@@ -101,17 +112,17 @@ def evaluate(
         name = type(float_model).__name__
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.onnx"
-            write_model(load(exported(float_model, input_shape)), path)
+            write_model(load(exported(float_model, input_shape), input_shapes=input_shapes), path)
             found = evaluate(
-                path, quantized_model, data, source=source, preprocess=preprocess, latency=latency, seed=seed,
-                device=device, progress=progress,
+                path, quantized_model, data, source=source, count=count, preprocess=preprocess, latency=latency,
+                seed=seed, device=device, input_shapes=input_shapes, input_ranges=input_ranges, progress=progress,
             )  # fmt: skip
         return replace(found, float_model=name)
     files = Path(float_model), Path(quantized_model)
     reference, quantized = (Runner(file, device=device) for file in files)
     warnings = _doubts(files)
     if data is None:
-        data = _procedural(reference, files[0], preprocess, input_shapes, input_ranges, seed, progress)
+        data = _procedural(reference, files[0], count, preprocess, input_shapes, input_ranges, seed, progress)
         warnings += data.notes
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
@@ -121,6 +132,7 @@ def evaluate(
         )
     elif len(data) < 500:
         warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
+    logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
     comparison = compare(reference, quantized, data, progress)
     warnings += comparison.warnings
     timed: tuple[Latency, ...] = ()
@@ -131,8 +143,12 @@ def evaluate(
             warnings.append("the two models are fixed to different batch sizes, so their latencies are not compared")
     return Evaluation(
         str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]),
-        source or f"{len(data)} samples", comparison, timed, tuple(warnings),
+        source or f"{len(data)} samples", comparison, timed, tuple(warnings), _kernels(files[1]),
     )  # fmt: skip
+
+
+def _kernels(path: Path) -> KernelCount | None:
+    return None if is_quantized(path) is None else count_kernels(path)
 
 
 def _doubts(files: Sequence[Path]) -> list[str]:
@@ -149,19 +165,21 @@ def _doubts(files: Sequence[Path]) -> list[str]:
 def _procedural(
     reference: Runner,
     path: Path,
+    count: int | None,
     preprocess: Preprocess | None,
     input_shapes: Mapping[str, Sequence[int]] | None,
     input_ranges: Mapping[str, tuple[float, float]] | None,
     seed: int,
     progress: Progress,
 ) -> Samples:
+    count = PROCEDURAL_COUNT if count is None else count
     shape = tuple(dim for dim in reference.shape or () if dim is not None)
     plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
     if plain and not input_ranges and not looks_channels_last(shape):
         from dfq_deploy.plugins.contracts import SynthesisRequest
         from dfq_deploy.plugins.registry import find_plugin
 
-        request = SynthesisRequest(PROCEDURAL_COUNT, shape, preprocess=preprocess, seed=seed)
+        request = SynthesisRequest(count, shape, preprocess=preprocess, seed=seed)
         samples: Samples = find_plugin("synthesizers", "procedural")().synthesize((), request, progress)
         return samples
     from dfq_deploy.synthesis.session import synthesize_from
@@ -170,7 +188,7 @@ def _procedural(
         load(path, input_shapes=input_shapes),
         "procedural",
         (),
-        count=PROCEDURAL_COUNT,
+        count=count,
         preprocess=preprocess,
         seed=seed,
         device="cpu",

@@ -1,6 +1,7 @@
 """Time two models in turn in one process."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["Latency", "latencies"]
+__all__ = ["EQUAL", "Latency", "Speed", "latencies", "speed_of"]
 
 BATCHES = (1, 8)
 
@@ -20,6 +21,21 @@ BUDGET = 20.0
 """Seconds for one batch size; slow models get fewer runs, at least :data:`FEWEST`."""
 
 FEWEST = 5
+
+BLOCKS = 12
+"""A median lies between the second least and the second greatest of twelve values in all but 26 of 4096 cases."""
+
+FULL = 3
+"""Pairs of runs in each block from which the least times are worth comparing."""
+
+MOST = 70
+"""Pairs of runs in each block at most: more tell nothing that these do not."""
+
+PATIENCE = 3
+"""How many times longer than asked for an undecided measurement goes on."""
+
+EQUAL = (0.95, 1.05)
+"""Times as fast as float: between them a model counts as about as fast."""
 
 
 @dataclass(frozen=True)
@@ -99,3 +115,80 @@ def _once(runner: Runner, feed: Samples) -> float:
     started = time.perf_counter()
     runner.feed(feed)
     return time.perf_counter() - started
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast two models are, by a short measurement that other work on the machine disturbs little.
+
+    Args:
+        batch: samples in one run.
+        float_ms, quantized_ms: the least times, in milliseconds a run on one thread.
+        ratio: float time / quantized time, above 1 where the quantized model is faster.
+        low, high: the second least and the second greatest ratio of :data:`BLOCKS` blocks of interleaved runs, each
+            with the least times of its own, which hold their median with 99 %; widened to hold ``ratio``. The least and
+            the greatest where there were not runs for all blocks.
+        pairs: runs of each model.
+    """
+
+    batch: int
+    float_ms: float
+    quantized_ms: float
+    ratio: float
+    low: float
+    high: float
+    pairs: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping."""
+        return {name: round(value, 4) for name, value in vars(self).items()}
+
+
+def speed_of(reference: Runner, quantized: Runner, samples: Samples, seconds: float = 1.5) -> Speed | None:
+    """Time both models in turn, at batch 1 or the one that they are fixed to; None where those differ.
+
+    Args:
+        reference, quantized: opened with ``quiet_threads`` and one thread.
+        seconds: at most, where the interval tells by then which one is faster; :data:`PATIENCE` times that where it
+            does not. Slow models are run 5 times each, however long that takes.
+    """
+    pair = (reference, quantized)
+    fixed = {runner.batch for runner in pair if runner.batch is not None}
+    if len(fixed) > 1:
+        return None
+    batch = fixed.pop() if fixed else 1
+    feed = samples.part(np.arange(batch) % len(samples))
+    for runner in pair:
+        _once(runner, feed)
+    times: list[list[float]] = []
+    started = time.perf_counter()
+    while not _is_enough(times, time.perf_counter() - started, seconds):
+        # Either model runs first in half of the runs of each block: what runs second finds warmer caches.
+        order = (0, 1) if len(times) // BLOCKS % 2 else (1, 0)
+        taken = {index: _once(pair[index], feed) for index in order}
+        times.append([taken[0], taken[1]])
+    ratio, low, high = _interval(times)
+    float_ms, quantized_ms = 1000 * np.min(times, axis=0)
+    return Speed(batch, float(float_ms), float(quantized_ms), ratio, low, high, len(times))
+
+
+def _is_enough(times: Sequence[Sequence[float]], passed: float, seconds: float) -> bool:
+    """True if the times tell which model is faster, or would not in any time."""
+    if len(times) < FEWEST or len(times) >= BLOCKS * MOST:
+        return len(times) >= FEWEST
+    if passed > PATIENCE * seconds:
+        return True
+    if (passed < seconds and len(times) < BLOCKS * FULL) or len(times) % BLOCKS:
+        return False
+    _, low, high = _interval(times)
+    return high < EQUAL[0] or low > EQUAL[1]
+
+
+def _interval(times: Sequence[Sequence[float]]) -> tuple[float, float, float]:
+    """The ratio and its interval, from pairs of times."""
+    seconds = np.asarray(times)
+    least = np.asarray([seconds[block::BLOCKS].min(axis=0) for block in range(min(BLOCKS, len(times)))])
+    ratios = np.sort(least[:, 0] / least[:, 1])
+    inner = 1 if len(ratios) == BLOCKS else 0
+    ratio = float(np.divide(*seconds.min(axis=0)))
+    return ratio, min(ratio, float(ratios[inner])), max(ratio, float(ratios[-1 - inner]))

@@ -3,5 +3,6 @@
 ========== ============================================
 ``arrays`` Allocate an array, on disk if large.
 ``atomic`` Write files and folders whole or not at all.
+``memory`` How much memory the machine has.
 ========== ============================================
 """

@@ -44,7 +44,8 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None) -> ir.
     if fold_constants(model):
         lift(model)
     _name_nodes(model)
-    said = [
+    said = [*_leave_training_mode(model)]
+    said += [
         f"the model is {' and '.join(widths)}: computed and quantized as float32; inputs and outputs keep their type"
         for widths in [to_float32(model)]
         if widths
@@ -69,6 +70,26 @@ def _name_nodes(model: ir.Model) -> None:
         if not node.name or node.name in seen:
             node.name = f"{node.op_type}_{index}"
         seen.add(node.name)
+
+
+def _leave_training_mode(model: ir.Model) -> list[str]:
+    """Let BatchNormalization use its running statistics, as it does after ``eval()``; a sentence if any did not."""
+    training = [
+        node
+        for node in model.graph.all_nodes()
+        if node.op_type == "BatchNormalization" and node.attributes.get_int("training_mode", 0) == 1
+    ]
+    for node in training:
+        node.attributes.pop("training_mode")
+        if all(not value.uses() and not value.is_graph_output() for value in node.outputs[1:]):
+            node.resize_outputs(1)
+    if not training:
+        return []
+    return [
+        f"{len(training)} BatchNormalization node(s) are in training mode ('{training[0].name}' first): the model was "
+        "exported without eval(). They are computed with their running statistics here; export it again after eval() "
+        "if that is not what was meant"
+    ]
 
 
 def _refuse_inputs(model: ir.Model, place: str) -> None:

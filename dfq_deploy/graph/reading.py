@@ -18,8 +18,9 @@ from dfq_deploy.graph.large_models import (
     through_message,
     weightless,
 )
+from dfq_deploy.graph.standard_form import to_standard_form
 
-__all__ = ["MINIMUM_OPSET", "ModelSource", "read_checked", "read_mapped", "source_name"]
+__all__ = ["MINIMUM_OPSET", "ModelSource", "read_any", "read_checked", "read_mapped", "source_name"]
 
 ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
 
@@ -60,6 +61,8 @@ def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
     """
     place = source_name(source)
     proto, large = _parted(source)
+    if large is None:
+        to_standard_form(proto, place)
     found = _quantized_node(proto)
     if found is None and quantized:
         raise ModelError(f"{place}: a float model; quantize it with dfq-deploy calibrate, or give its --encodings")
@@ -114,6 +117,31 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> None:
         onnx.load_external_data_for_model(proto, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as problem:
         raise _unreadable(path, problem) from None
+
+
+def read_any(source: ModelSource) -> ir.Model:
+    """Read an ONNX file, float or quantized, as it is; a model in memory is copied.
+
+    Raises:
+        ModelError: it is missing, no ONNX model, or its external data cannot be read.
+    """
+    if isinstance(source, ir.Model):
+        return source.clone()
+    if isinstance(source, str | PathLike):
+        if not Path(source).is_file():
+            raise ModelError(f"{source}: no such file; give the path of an .onnx file")
+        try:
+            model = ir.load(Path(source))
+        except (google.protobuf.message.DecodeError, ValueError, OSError, RuntimeError) as problem:
+            raise ModelError(f"{source}: not an ONNX model, or cut short ({problem}); export it again") from None
+        read_mapped(model, Path(source))
+    else:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(source)
+        model = ir.from_proto(copy)
+    if not len(model.graph):
+        raise ModelError(f"{source_name(source)}: not an ONNX model (it holds no graph); export it again")
+    return model
 
 
 def read_mapped(model: ir.Model, path: Path) -> ir.Model:

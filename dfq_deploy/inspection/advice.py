@@ -9,9 +9,19 @@ import onnx_ir as ir
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.inputs import closed_shape, example_shape, input_values, shown_shape
 from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.runtime.kernels import KernelCount, named
 from dfq_deploy.targets.target import Target
 
-__all__ = ["EXPORTS", "Advice", "input_advice", "statistics_advice", "target_advice", "target_notes", "twin_advice"]
+__all__ = [
+    "EXPORTS",
+    "Advice",
+    "input_advice",
+    "kernel_advice",
+    "statistics_advice",
+    "target_advice",
+    "target_notes",
+    "twin_advice",
+]
 
 EXPORTS = (
     'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=True, optimize=False)',
@@ -94,4 +104,15 @@ def target_advice(placement: Placement, target: Target) -> Iterable[Advice]:
         yield Advice(
             f"{len(placement.left_float)} weighted operator(s) stay float: {reasons.most_common(1)[0][0]}",
             "inspect --verbose lists all of them",
+        )
+
+
+def kernel_advice(kernels: KernelCount) -> Iterable[Advice]:
+    """What will be quantized in the file, and run in float all the same."""
+    lost = kernels.dequantized
+    if lost:
+        yield Advice(
+            f"{len(lost)} of the layers that are quantized will run in float in {kernels.runtime}, slower than without "
+            f"Q and DQ: {named(lost)}",
+            kernels.way_out,
         )

@@ -23,14 +23,17 @@ from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.inspection.advice import (
     Advice,
     input_advice,
+    kernel_advice,
     statistics_advice,
     target_advice,
     target_notes,
     twin_advice,
 )
+from dfq_deploy.inspection.estimate import estimated_kernels
 from dfq_deploy.plugins.registry import find_plugin, installed_plugins
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.placement.place import Placement, place
+from dfq_deploy.runtime.kernels import KernelCount
 from dfq_deploy.synthesis.procedural.inputs import is_drawn, rule_of
 from dfq_deploy.targets.catalog import find_target
 
@@ -82,6 +85,7 @@ class Inspection:
         target: the runtime that the next two are about.
         weighted, left_float: how many convolutions and matrix products there are; name, operator and reason of
             those that the target leaves in float.
+        kernels: the layers of the quantized file as they will run.
         unknown: name and operator of each node that the twin does not know.
         methods: the synthesis methods that are installed.
         advice: what will hurt.
@@ -104,6 +108,7 @@ class Inspection:
     target: str
     weighted: int
     left_float: tuple[tuple[str, str, str], ...]
+    kernels: KernelCount
     unknown: tuple[tuple[str, str], ...]
     methods: tuple[MethodFit, ...]
     advice: tuple[Advice, ...]
@@ -112,6 +117,7 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
         plain = asdict(self)
+        plain["kernels"] = self.kernels.to_json()
         plain["left_float"] = [dict(zip(("name", "operator", "reason"), row, strict=True)) for row in self.left_float]
         plain["unknown"] = [dict(zip(("name", "operator"), row, strict=True)) for row in self.unknown]
         return plain
@@ -143,6 +149,7 @@ def inspect(
     lower(folded, chosen)
     left = len(batch_normalizations(folded))
     placement = place(folded, chosen)
+    kernels = estimated_kernels(folded, placement, chosen)
     size = _stored(model)
     bns = len(batch_normalizations(loaded))
     unknown, refusal = _twin_problems(loaded)
@@ -164,6 +171,7 @@ def inspect(
         target=chosen.name,
         weighted=sum(node.op_type in WEIGHTED_OPS for node in folded.graph.all_nodes()),
         left_float=placement.left_float,
+        kernels=kernels,
         unknown=unknown,
         methods=_methods(bns > 0, drawn),
         advice=(
@@ -171,6 +179,7 @@ def inspect(
             *(() if drawn else statistics_advice(bns)),
             *twin_advice(unknown, refusal),
             *target_advice(placement, chosen),
+            *kernel_advice(kernels),
         ),
         notes=(*load_notes(loaded), *target_notes(left)),
     )

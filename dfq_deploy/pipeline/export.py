@@ -101,8 +101,8 @@ def export(
     if integer_io:
         source, given = _as_qdq(source, given), {}
         notes = (*notes, *take_integers(source, preprocess))
-    files = exporter.export(source, given, path)
-    notes = (*notes, *exporter.notes(source, given))
+    files, said = exporter.export(source, given, path)
+    notes = (*notes, *said)
     if isinstance(exporter, BuildingExporter):
         built, said = exporter.build(path, None, progress)
         files, notes = (*files, *built), (*notes, *said)

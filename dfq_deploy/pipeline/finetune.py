@@ -67,7 +67,7 @@ def finetune(
     input_shapes: InputShapes | None = None,
     input_ranges: "InputRanges | None" = None,
     verifier: "TeacherSource | None" = None,
-    tolerance: float | None = None,
+    tolerance: float | str | None = None,
     progress: Progress = SILENT,
 ) -> Calibration:
     """Train the quantized network to say what ``model`` says, on samples that are synthesized, or given as ``data``.

@@ -1,5 +1,6 @@
 """Find encodings: bit widths, refinements and ranges in their order."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
 
 __all__ = ["CalibrationPlan", "Fitted", "fit"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +87,12 @@ def fit(
     widths, allocation = _widths(source, samples, plan, progress)
     refiners = plan.refiners(widths)
     optional = plan.optional(refiners)
+    logger.info(
+        "calibration: bits %s for target '%s', calibrator %s, refinements: %s",
+        *(widths, plan.target.name, type(plan.calibrator).__name__, ", ".join(refiners) or "none"),
+    )
     ready = prepare(source, plan.target, widths)
-    skipped = refine_weights(ready, refiners, samples, optional=optional, device=plan.device, progress=progress)
+    ready, skipped = refine_weights(ready, refiners, samples, optional=optional, device=plan.device, progress=progress)
     known, unknown = _known(synth, source, teachers, ready, plan.preprocess, refiners)
     quantized = encode(ready, plan.calibrator, samples, plan.preprocess, progress, known)
     clock.lap("ranges")

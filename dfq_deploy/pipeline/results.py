@@ -1,6 +1,7 @@
 """Write the results: model, encodings, samples, comparison, report."""
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +29,8 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
 
 __all__ = ["Calibration", "Outcome", "finish"]
+
+logger = logging.getLogger(__name__)
 
 SHOWN_SAMPLES = 32
 """How many held-out samples the per-tensor table looks at."""
@@ -137,12 +140,12 @@ def _write(
     exporter: Exporter = find_plugin("exporters", outcome.target.exporter)()
     path = folder / "model.qdq.onnx"
     outcome = _closed(outcome)
-    exporter.export(outcome.prepared, outcome.encodings, path)
-    said = [*exporter.notes(outcome.prepared, outcome.encodings), *_hand_on_ranges(outcome, exporter, folder, progress)]
+    written = exporter.export(outcome.prepared, outcome.encodings, path)
+    said = [*written.notes, *_hand_on_ranges(outcome, exporter, folder, progress)]
     if outcome.integer_io:
         said += _write_integers(outcome, exporter, path)
     if isinstance(exporter, BuildingExporter):
-        said += exporter.build(path, replace(outcome.held_out, labels=None), progress)[1]
+        said += exporter.build(path, replace(outcome.held_out, labels=None), progress).notes
     outcome = replace(outcome, warnings=(*outcome.warnings, *said))
     outcome.samples.save(folder / "samples.npz")
     contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
@@ -221,6 +224,8 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
     distances = tensor_distances(outcome.prepared, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
     per_tensor = {entry.name: entry.to_json() for entry in distances}
     comparison = compare(outcome.source, Runner(path, name="the quantized model"), held, progress)
+    for output in comparison.outputs:
+        logger.info("check: output '%s' on %d held-out samples: SNR %.2f dB", output.name, len(held), output.snr)
     notes = load_notes(outcome.source)
     return {
         "version": __version__,

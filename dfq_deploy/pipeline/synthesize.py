@@ -65,8 +65,8 @@ def synthesize(
         input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
         verifier: a second network with the same classes, which is asked what it takes the samples for.
         tolerance: end a descent when the ranges that it is made for move by less, in parts of their span
-            (:mod:`dfq_deploy.synthesis.inversion.early_stopping`); ``auto`` does so on a paper's schedule; None lets
-            it run to its end.
+            (:mod:`dfq_deploy.synthesis.inversion.early_stopping`); ``auto`` does so on a paper's schedule; None and
+            0 let it run to its end.
         unfinished: a folder for finished batches and the state of the running one; it stays, and whoever has the
             samples safe removes it. None keeps nothing.
         resume: go on from what ``unfinished`` holds: the samples are those of a run that was not interrupted.

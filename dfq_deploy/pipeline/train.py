@@ -1,5 +1,6 @@
 """Train the student of a prepared model."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +21,8 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin.teacher import teacher_of
 
 __all__ = ["Learned", "Run", "train"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ def train(
     refiners = plan.refiners(bits)
     optional, device = plan.optional(refiners), plan.device
     ready = prepare(source, plan.target, bits)
-    skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=progress)
+    ready, skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=progress)
     start = encode(ready, plan.calibrator, used, plan.preprocess, progress)
     clock.lap("ranges")
     # The teacher is made of the float weights, before the student's start changes them.
@@ -93,6 +96,7 @@ def train(
         training.restore(run.state)
     agreement = training.run(run.keep, progress)
     clock.lap("training")
+    logger.info("training: %d steps, agreement with the teacher %.4g on held-out samples", training.total, agreement)
     training.student.write_back(start.prepared.model)
     warnings = (*start.warnings, *skipped, *left_out)
     quantized = replace(start, encodings=training.student.encodings())

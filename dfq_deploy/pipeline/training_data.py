@@ -19,6 +19,7 @@ from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.session import pick_device
 from dfq_deploy.targets.target import Target
 from dfq_deploy.twin.teacher import teacher_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from dfq_deploy.synthesis.procedural.inputs import InputRanges
     from dfq_deploy.synthesis.teachers import TeacherSource
 
-__all__ = ["TrainingData", "default_count", "generative"]
+__all__ = ["TrainingData", "generative"]
 
 DRAWN = 256
 """Samples that are drawn from a source at a time."""
@@ -60,7 +61,7 @@ class TrainingData:
     target: Target
     bits: "Bits"
     verifier: "TeacherSource | None" = None
-    tolerance: float | None = None
+    tolerance: float | str | None = None
     unfinished: Path | None = None
 
     def synthesize(self, resume: bool = False, progress: Progress = SILENT) -> Samples:
@@ -69,7 +70,7 @@ class TrainingData:
             self.model,
             synth=self.synth,
             teachers=self.teachers,
-            count=self.count or default_count(sample_shape(self.model)),
+            count=self._count(),
             preprocess=self.preprocess,
             target=self.target.name,
             bits=self.bits,
@@ -121,12 +122,16 @@ class TrainingData:
         together = np.concatenate(images)
         if is_channels_last(self.model):
             together = np.ascontiguousarray(together.transpose(0, 2, 3, 1))
-        return Samples(together, np.concatenate(known) if len(known) == len(labels) else None, method=name)
+        soft_labels = np.concatenate(known) if len(known) == len(labels) else None
+        return Samples(together, soft_labels, method=name, synthetic=True)
+
+    def _count(self) -> int:
+        return default_count(sample_shape(self.model), training=True) if self.count is None else self.count
 
     def _request(self) -> SynthesisRequest:
         shape = sample_shape(self.model)
         return SynthesisRequest(
-            count=self.count or default_count(shape),
+            count=self._count(),
             shape=(shape[2], *shape[:2]) if is_channels_last(self.model) else shape,
             classes=score_count(self.model),
             preprocess=self.preprocess,
@@ -139,8 +144,3 @@ def generative(synth: str | Synthesizer) -> Generative | None:
     """The method where it is one that goes on drawing, else None."""
     method = find_plugin("synthesizers", synth)() if isinstance(synth, str) else synth
     return cast(Generative, method) if hasattr(method, "prepare") and hasattr(method, "source") else None
-
-
-def default_count(shape: tuple[int, ...]) -> int:
-    """1,024 small images, or 256 where they are large: what a CPU makes in the time that training takes."""
-    return 1024 if len(shape) != 3 or shape[1] * shape[2] <= 64 * 64 else 256

@@ -8,7 +8,7 @@ checks it, and is found through the entry-point groups ``dfq_deploy.synthesizers
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.errors import SamplesError
@@ -38,6 +38,7 @@ __all__ = [
     "Student",
     "SynthesisRequest",
     "Synthesizer",
+    "Written",
 ]
 
 Student: TypeAlias = "Callable[[Tensor], Tensor]"
@@ -221,6 +222,18 @@ class Calibrator(Protocol):
         ...
 
 
+class Written(NamedTuple):
+    """What an exporter wrote.
+
+    Args:
+        files: each appears whole or not at all.
+        notes: sentences on what a user should know before the files go to the device.
+    """
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
 class Exporter(Protocol):
     """Writes what a runtime loads."""
 
@@ -229,20 +242,16 @@ class Exporter(Protocol):
     suffix: ClassVar[str] = ".qdq.onnx"
     """How the name of its file ends where no other is asked for."""
 
-    def export(self, model: "ir.Model", encodings: Mapping[str, Encoding], path: Path) -> tuple[Path, ...]:
+    def export(self, model: "ir.Model", encodings: Mapping[str, Encoding], path: Path) -> Written:
         """Write ``model`` quantized by ``encodings`` (tensor and initializer names) to ``path``.
 
         A model that is quantized already comes with no encodings, and keeps its Q and DQ as they are. ``calibrate``
         asks for ``model.qdq.onnx``: an exporter of another format writes its own files beside it.
 
         Returns:
-            the files written; each appears whole or not at all.
+            the files written, and what is to be said of them.
         """
         ...
-
-    def notes(self, model: "ir.Model", encodings: Mapping[str, Encoding]) -> tuple[str, ...]:
-        """What a user should know before the file goes to the device, in sentences, for the same arguments."""
-        return ()
 
 
 @runtime_checkable
@@ -266,13 +275,11 @@ class ImplicitExporter(Exporter, Protocol):
 class BuildingExporter(Exporter, Protocol):
     """An exporter that compiles its file on a machine that has the runtime."""
 
-    def build(
-        self, path: Path, samples: "Samples | None" = None, progress: Progress = SILENT
-    ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    def build(self, path: Path, samples: "Samples | None" = None, progress: Progress = SILENT) -> Written:
         """Compile what :meth:`export` wrote to ``path``, and compare it with ONNX Runtime on ``samples``.
 
         Returns:
-            the files written beside ``path``; and sentences: how the two compare, or why nothing was built and how to
-            build it on the device.
+            the files written beside ``path``; and how the two compare, or why nothing was built and how to build it on
+            the device.
         """
         ...

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.plugins.contracts import SynthesisRequest
+from dfq_deploy.samples import sizes
 from dfq_deploy.twin import Twin
 
 __all__ = ["check_options", "has_statistics", "is_large", "is_paper", "only_first", "refuse_bare"]
@@ -30,8 +31,8 @@ def is_paper(schedule: str, request: SynthesisRequest) -> bool:
 
 
 def is_large(request: SynthesisRequest) -> bool:
-    """True for images from 64 pixels on: they get the settings of the papers' ImageNet runs, others of CIFAR-10's."""
-    return len(request.shape) == 3 and min(request.shape[-2:]) >= 64
+    """True for large images: they get the settings of the papers' ImageNet runs, others of CIFAR-10's."""
+    return sizes.is_large(request.shape)
 
 
 def has_statistics(teacher: Twin) -> bool:

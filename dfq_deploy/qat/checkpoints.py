@@ -1,7 +1,8 @@
 """Training checkpoints.
 
 ============================  =====================================================================
-``checkpoint.json``           what the training was called with; ``--resume`` refuses another call
+``checkpoint.json``           what the training was called with (``--resume`` refuses another call), and the figures
+                              and notes of its samples
 ``checkpoint-samples.npz``    the samples, written once
 ``checkpoint.pt``             weights, optimizer, step and source; replaced as training goes on
 ============================  =====================================================================
@@ -12,7 +13,7 @@ They lie in the folder of the results, and are removed when the results are ther
 import json
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Checkpoints"]
+
+ABOUT_SAMPLES = "about_samples"
+"""The entry of ``checkpoint.json`` that is no part of the call."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,13 @@ class Checkpoints:
         state.unlink(missing_ok=True)
         with atomic_file(kept) as partial:
             samples.save(partial)
+        about = {
+            "figures": {name: float(value) for name, value in samples.figures.items()},
+            "notes": list(samples.notes),
+        }
         with atomic_file(call) as partial:
-            partial.write_text(json.dumps(self.call, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            entries = {**self.call, ABOUT_SAMPLES: about}
+            partial.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Replace the state."""
@@ -57,7 +66,7 @@ class Checkpoints:
             torch.save(dict(state), partial)
 
     def samples(self) -> Samples:
-        """The samples of the training that is to go on.
+        """The samples of the training that is to go on, with their figures and notes.
 
         Raises:
             SamplesError: there is none in the folder, or it was called otherwise.
@@ -66,6 +75,7 @@ class Checkpoints:
         if not (call.exists() and kept.exists()):
             raise SamplesError(f"nothing to resume in {self.folder}: no checkpoint is there; leave --resume out")
         before = json.loads(call.read_text(encoding="utf-8"))
+        about = before.pop(ABOUT_SAMPLES, {})
         now = json.loads(json.dumps(self.call))
         for name in sorted({*before, *now}):
             if before.get(name) != now.get(name):
@@ -73,7 +83,8 @@ class Checkpoints:
                     f"{self.folder} holds a training with {name}={before.get(name)}, and this call has "
                     f"{name}={now.get(name)}; call it as before, or leave --resume out to start anew"
                 )
-        return Samples.load(kept)
+        figures, notes = about.get("figures", {}), tuple(about.get("notes", ()))
+        return replace(Samples.load(kept), figures=figures, notes=notes)
 
     def state(self) -> dict[str, Any] | None:
         """The last state; None where the training stopped before the first one.

@@ -5,7 +5,8 @@ from math import cos, pi
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.qat.distillation import Distillation
-from dfq_deploy.samples.augmentation import Augmentation, is_small
+from dfq_deploy.samples.augmentation import Augmentation
+from dfq_deploy.samples.sizes import is_large
 
 __all__ = ["Recipe"]
 
@@ -67,10 +68,10 @@ class Recipe:
     @classmethod
     def suited_to(cls, shape: tuple[int, ...], device: str) -> "Recipe":
         """The defaults for samples of ``shape``; on a CPU what takes minutes, or a quarter of an hour."""
-        small, augmentation = is_small(shape), Augmentation.suited_to(shape)
+        large, augmentation = is_large(shape), Augmentation.suited_to(shape)
         if device != "cpu":
             return cls(augmentation=augmentation)
-        return cls(steps=1000 if small else 500, batch=64 if small else 32, augmentation=augmentation)
+        return cls(steps=500 if large else 1000, batch=32 if large else 64, augmentation=augmentation)
 
     def total(self, samples: int, processes: int = 1) -> int:
         """Steps of the whole schedule for so many samples."""

@@ -1,5 +1,6 @@
 """Prepare a float model for a target and turn ranges into encodings."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -8,7 +9,9 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
+from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.graph.passes.fold_pads import fold_pads
 from dfq_deploy.plugins.contracts import Calibrator, Student
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import SynthesisRequest
 
 __all__ = ["HEADROOM", "Prepared", "Quantized", "encode", "headroom_of", "measure_ranges", "prepare", "student_maker"]
+
+logger = logging.getLogger(__name__)
 
 HEADROOM = 1.2
 """How much wider than measured the ranges of synthesized samples are made.
@@ -74,6 +79,8 @@ class Quantized:
 def prepare(source: ir.Model, target: Target, bits: Bits | None = None) -> Prepared:
     """A copy of ``source``, BatchNormalization folded, what ``target`` has no kernel for lowered; and its placement."""
     model = source.clone()
+    fold_pads(model)
+    normalize_dense_layers(model)
     fold_batch_normalization(model)
     lower(model, target)
     bits = bits or Bits()
@@ -105,13 +112,18 @@ def encode(
         placement = with_bits(placement, model, bits)
     ranges = unify(measured, placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
+    logger.info(
+        "encodings: %d activations on %d samples, headroom %g, %d weights; %d layers stay in float",
+        *(len(encodings), len(samples), headroom_of(bits.activations, samples), len(placement.weights)),
+        len(placement.left_float),
+    )
     encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
     return Quantized(Prepared(model, prepared.target, bits, placement), encodings, kept_apart)
 
 
 def headroom_of(bits: int, samples: Samples) -> float:
     """The factor for measured ranges: :data:`HEADROOM` for synthesized samples at 8 bits and more, else 1."""
-    return HEADROOM if samples.method and bits >= 8 else 1.0
+    return HEADROOM if samples.is_synthetic and bits >= 8 else 1.0
 
 
 def measure_ranges(

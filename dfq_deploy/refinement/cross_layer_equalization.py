@@ -11,6 +11,7 @@ replaces ReLU6 by ReLU): a channel is scaled only as far as its largest value on
 before and after; one that reaches it is left alone.
 """
 
+import logging
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin.teacher import teacher_of, twin_images
 
 __all__ = ["Pair", "equalize", "pairs_of"]
+
+logger = logging.getLogger(__name__)
 
 ROUNDS = 20
 """Sweeps over all pairs at most; the paper goes on until nothing changes."""
@@ -90,7 +93,10 @@ def equalize(
         progress.advance(1, moved=moved)
         if moved < SETTLED:
             break
-    return {str(pair.first.name): float(np.exp(np.abs(np.log(scale)).max())) for pair, scale in total.items()}
+    factors = {str(pair.first.name): float(np.exp(np.abs(np.log(scale)).max())) for pair, scale in total.items()}
+    for name, factor in factors.items():
+        logger.debug("equalization: %s scaled by up to %.3g", name, factor)
+    return factors
 
 
 def pairs_of(model: ir.Model) -> list[Pair]:

@@ -6,6 +6,7 @@ rounding and steps: :mod:`dfq_deploy.refinement.adaround` and :mod:`dfq_deploy.q
 on synthetic samples.
 """
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ from dfq_deploy.twin import Hook, Step, Twin
 from dfq_deploy.twin.teacher import teacher_of, twin_images
 
 __all__ = ["Reconstruction", "reconstruct"]
+
+logger = logging.getLogger(__name__)
 
 MEMORY = 2**31
 """Bytes that the features at one cut of the network may take, for all samples together."""
@@ -163,7 +166,11 @@ class _Learner:
             found = self._run(part, quantized, self._fixed(part, block))
             unit = float((found - wanted).square().mean().clamp_min(1e-20))
             self._descend(part, block, (exact, quantized, wanted), unit, progress)
-        return wanted, self._run(part, quantized, self._fixed(part, block))
+        result = self._run(part, quantized, self._fixed(part, block))
+        if block.weights:
+            after = float((result - wanted).square().mean())
+            logger.debug("reconstruction: block up to %s, mean squared error %.4g to %.4g", block.output, unit, after)
+        return wanted, result
 
     def _fixed(self, part: Twin, block: Block) -> dict[str, Hook]:
         """Hooks that quantize all of a block as the file will."""

@@ -4,10 +4,11 @@
 are encodings, and ``bias`` takes out what is left of the shift.
 """
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from dfq_deploy.errors import ModelError, PluginError
+from dfq_deploy.errors import DfqError, ModelError, PluginError, is_out_of_memory
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import Prepared, Quantized
@@ -15,6 +16,11 @@ from dfq_deploy.quantization.placement.place import with_biases
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["REFINEMENTS", "Refinement", "default_refinements", "in_order", "refine_encodings", "refine_weights"]
+
+logger = logging.getLogger(__name__)
+
+FAILURES = (ModelError, RuntimeError, IndexError, MemoryError)
+"""What a refinement raises where the twin cannot run the graph, or memory does not suffice."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,8 @@ class Refinement:
         summary: one line for ``dfq-deploy methods``, with the source.
         weights: changes the weights of a prepared model in place, before ranges are measured.
         encodings: changes weights and biases in place, and returns what is quantized with its new encodings.
+
+    Both are handed a copy, which is dropped where they fail.
     """
 
     summary: str
@@ -104,27 +112,31 @@ def refine_weights(
     optional: Collection[str] = (),
     device: str = "cpu",
     progress: Progress = SILENT,
-) -> tuple[str, ...]:
-    """Run what comes before ranges, in place.
+) -> tuple[Prepared, tuple[str, ...]]:
+    """Run the refinements that come before ranges; ``prepared`` stays as it is.
 
     Args:
         optional: names of those that are left out where the graph does not let them run.
 
     Returns:
-        a sentence for each that was left out.
+        what is prepared then, and a sentence for each refinement that was left out, which has changed nothing.
 
     Raises:
         ModelError: one that is not optional cannot run.
+        DfqError: memory does not suffice for one that is not optional.
     """
     warnings: list[str] = []
     for name in names:
         step = REFINEMENTS[name].weights
         if step is not None:
+            candidate = _copy(prepared)
             try:
-                step(prepared, samples, device, progress)
-            except (ModelError, RuntimeError, IndexError) as problem:
+                step(candidate, samples, device, progress)
+                prepared = candidate
+                logger.info("refinement '%s' done on %d samples", name, len(samples))
+            except FAILURES as problem:
                 warnings.append(_left_out(name, problem, optional))
-    return tuple(warnings)
+    return prepared, tuple(warnings)
 
 
 def refine_encodings(
@@ -137,23 +149,44 @@ def refine_encodings(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> tuple[Quantized, tuple[str, ...]]:
-    """Run what comes behind ranges: what is quantized then, and a sentence for each that was left out.
+    """Run the refinements that come after ranges; ``quantized`` stays as it is.
 
-    Arguments and errors are those of :func:`refine_weights`.
+    Returns what is quantized then, and a sentence for each refinement that was left out. Arguments and errors are those
+    of :func:`refine_weights`.
     """
     warnings: list[str] = []
     for name in names:
         step = REFINEMENTS[name].encodings
         if step is not None:
+            candidate = replace(quantized, prepared=_copy(quantized.prepared), encodings=dict(quantized.encodings))
             try:
-                quantized = step(quantized, samples, seed, device, progress)
-            except (ModelError, RuntimeError, IndexError) as problem:
+                quantized = step(candidate, samples, seed, device, progress)
+                logger.info("refinement '%s' done on %d samples", name, len(samples))
+            except FAILURES as problem:
                 warnings.append(_left_out(name, problem, optional))
     return quantized, tuple(warnings)
 
 
+def _copy(prepared: Prepared) -> Prepared:
+    """A copy to refine: one that fails halfway leaves nothing behind. Weights are shared until they are replaced."""
+    return replace(prepared, model=prepared.model.clone())
+
+
 def _left_out(name: str, problem: Exception, optional: Collection[str]) -> str:
-    reason = str(problem).splitlines()[0].rstrip(".")
+    """The sentence on an optional refinement that failed; any other failure is raised."""
+    reason = next(iter(str(problem).splitlines()), "").rstrip(".") or type(problem).__name__
+    logger.debug("refinement '%s' failed: %s: %s", name, type(problem).__name__, reason)
+    lacks_memory = is_out_of_memory(problem)
+    if name not in optional and lacks_memory:
+        raise DfqError(
+            f"refinement '{name}' ran out of memory ({reason}); use fewer samples (--samples) or a machine with more "
+            "memory, or leave it out with --refine none"
+        ) from None
     if name not in optional:
         raise ModelError(f"refinement '{name}' cannot run: {reason}; leave it out with --refine none") from None
+    if lacks_memory:
+        return (
+            f"refinement '{name}' was left out: out of memory ({reason}); use fewer samples (--samples) or a machine "
+            "with more memory"
+        )
     return f"refinement '{name}' was left out, since the twin cannot run the model ({reason})"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds
 from dfq_deploy.runtime.integer_io import IntegerTranslation
-from dfq_deploy.runtime.session import Session
+from dfq_deploy.runtime.session import Session, reason_of
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Output", "Runnable", "Runner", "slices"]
@@ -46,17 +46,29 @@ class Runner:
         device: ``cpu``, or ``cuda[:N]`` where ONNX Runtime has its provider; ``auto`` is ``cpu``.
         quiet_threads: let idle threads sleep instead of spin; latencies of two sessions in one process
             can only be compared so.
+        threads: of one run; 0 takes one for each core.
+        profile: how the path of the file begins that ``session.end_profiling()`` writes; None profiles nothing.
 
     Raises:
         ModelError: it is missing, ONNX Runtime refuses it, or it has an input that numbers cannot feed, or none.
     """
 
     def __init__(
-        self, model: Runnable, *, name: str | None = None, device: str = "auto", quiet_threads: bool = False
+        self,
+        model: Runnable,
+        *,
+        name: str | None = None,
+        device: str = "auto",
+        quiet_threads: bool = False,
+        threads: int = 0,
+        profile: Path | None = None,
     ) -> None:
         self.name = name or ("the model" if isinstance(model, bytes | ir.Model) else str(model))
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = threads
+        if profile is not None:
+            options.enable_profiling, options.profile_file_prefix = True, str(profile)
         if quiet_threads:
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if not isinstance(model, bytes | ir.Model):
@@ -69,7 +81,7 @@ class Runner:
             raise
         except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own
             raise ModelError(
-                f"{self.name}: ONNX Runtime cannot load it ({_reason(problem)}); check that it is an ONNX model"
+                f"{self.name}: ONNX Runtime cannot load it ({reason_of(problem)}); check that it is an ONNX model"
             ) from None
         inputs = self.session.get_inputs()
         if not inputs or any(entry.type not in DTYPES for entry in inputs):
@@ -146,7 +158,7 @@ class Runner:
         try:
             outputs: list[NDArray[Any]] = self.session.run(None, feeds)
         except Exception as problem:  # as above
-            raise ModelError(f"{self.name}: ONNX Runtime fails on it ({_reason(problem)})") from None
+            raise ModelError(f"{self.name}: ONNX Runtime fails on it ({reason_of(problem)})") from None
         return self._translation.to_floats(self.output_names, outputs)
 
     def _refuse(self, name: str, output: NDArray[Any]) -> None:
@@ -183,9 +195,3 @@ def _dimensions(shape: object) -> tuple[int | None, ...] | None:
     if not isinstance(shape, list):
         return None
     return tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in shape)
-
-
-def _reason(problem: Exception) -> str:
-    """ONNX Runtime's message without its prefix and code, on one line."""
-    text = " ".join(str(problem).split())
-    return text.rsplit("] : ", maxsplit=1)[-1].split(" : ", maxsplit=2)[-1].rstrip(".")[:300]

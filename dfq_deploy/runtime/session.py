@@ -9,7 +9,7 @@ import onnxruntime as ort
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.large_models import contiguous, fits_in_message, skeleton
 
-__all__ = ["Session", "expose_tensors"]
+__all__ = ["Session", "expose_tensors", "reason_of"]
 
 
 class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
@@ -59,3 +59,9 @@ def expose_tensors(model: ir.Model, names: Collection[str]) -> ir.Model:
         value.type = value.shape = None
         graph.outputs.append(value)
     return copy
+
+
+def reason_of(problem: Exception) -> str:
+    """The message of an exception of ONNX Runtime without its prefix and code, on one line."""
+    text = " ".join(str(problem).split())
+    return text.rsplit("] : ", maxsplit=1)[-1].split(" : ", maxsplit=2)[-1].rstrip(".")[:300]

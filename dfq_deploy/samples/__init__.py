@@ -9,5 +9,6 @@
 ``image_folder``  Read images from a folder or zip, or arrays from .npz and .npy.
 ``preprocess``    Preprocessing: ``(pixel / 255 - mean) / std``, channel by channel.
 ``samples``       The sample set and its .npz file.
+``sizes``         Which images count as large, and how many samples suit them.
 ================= ===================================================================
 """

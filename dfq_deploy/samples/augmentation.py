@@ -10,16 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.samples.sizes import is_large
 
-__all__ = ["Augmentation", "is_small"]
-
-SMALL = 64
-"""Sides up to here count as small."""
-
-
-def is_small(shape: tuple[int, ...]) -> bool:
-    """True for samples that are no pictures, or small ones; whether channels come first or last."""
-    return len(shape) != 3 or sorted(shape)[1] <= SMALL
+__all__ = ["Augmentation"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +41,7 @@ class Augmentation:
     @classmethod
     def suited_to(cls, shape: tuple[int, ...]) -> "Augmentation":
         """The defaults for samples of ``shape``: larger pictures are moved farther."""
-        return cls() if is_small(shape) else cls(shift=16)
+        return cls(shift=16) if is_large(shape) else cls()
 
     def __post_init__(self) -> None:
         mixed = self.blend + self.cut

@@ -11,7 +11,6 @@ float (N, C, H, W), (N, ...)  taken as they are: already the model's input, as a
 """
 
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -25,9 +24,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.files.memory import physical_memory
 from dfq_deploy.graph.inputs import ExtraInputs, looks_channels_last
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.samples.samples import INPUT, Samples
+from dfq_deploy.samples.samples import INPUT, Samples, origin_of
 
 __all__ = ["read_samples"]
 
@@ -46,6 +46,8 @@ UNREADABLE = (
     zlib.error,
 )
 """What Pillow and zipfile raise for broken, giant or encrypted files (UnidentifiedImageError is an OSError)."""
+
+LARGEST_16_BIT = 65535
 
 MEMORY_SHARE = 0.5
 """No set may take more of the machine's memory than this."""
@@ -72,18 +74,22 @@ def read_samples(
         float32 ``(N, *shape)``, with int64 (N,) or float32 (N, K) labels where there are any.
 
     Raises:
-        SamplesError: it cannot be read, or does not fit the model.
+        SamplesError: it cannot be read, or does not fit the model; or ``limit`` is below 1.
     """
+    if limit is not None and limit < 1:
+        raise SamplesError(f"{path}: at most {limit} samples asked for, at least 1 is needed")
     reading = _Reading(path, preprocess, shape, limit, looks_channels_last(shape) if turned is None else turned)
     if path.is_dir():
         return reading.pictures(_folder(path))
     if not path.exists():
         raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
     if path.suffix.lower() in (".npz", ".npy"):
-        images, labels, method, extra = _arrays(path)
+        images, labels, origin, extra = _arrays(path)
         found = reading.arrays(images, labels)
         chosen = _spread(len(images), limit)
-        return replace(found, method=method, extra={name: rows[chosen] for name, rows in extra.items()})
+        return replace(
+            found, method=origin[0], synthetic=origin[1], extra={name: rows[chosen] for name, rows in extra.items()}
+        )
     if path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
@@ -185,17 +191,41 @@ class _Reading:
         except UNREADABLE as problem:
             reason = "not an image that Pillow knows" if isinstance(problem, UnidentifiedImageError) else problem
             raise SamplesError(f"{self.place}: image '{picture.name}' cannot be read ({reason}); take it out") from None
-        return image
+        try:
+            return _with_eight_bits(image)
+        except ValueError as problem:
+            raise SamplesError(
+                f"{self.place}: image '{picture.name}' {problem}; save it with 8 or 16 bits a channel, or give an .npz "
+                "of float32 'images' that are the model's input"
+            ) from None
 
     def _refuse_giant(self, count: int) -> None:
         needed = count * int(np.prod(self.shape)) * 4
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        if needed > MEMORY_SHARE * memory:
+        memory = physical_memory()
+        if memory is not None and needed > MEMORY_SHARE * memory:
             fitting = int(MEMORY_SHARE * memory / needed * count)
             raise SamplesError(
                 f"{self.place}: {count} images of {self.shape} take {needed / 2**30:.1f} GiB of memory; "
                 f"take at most {fitting}, with --samples"
             )
+
+
+def _with_eight_bits(image: Image.Image) -> Image.Image:
+    """``image`` with 8 bits a channel: 65535 of 16 bits becomes 255, where Pillow's own conversion cuts at 255.
+
+    Pillow itself does so for 16-bit images of several channels when it reads them.
+
+    Raises:
+        ValueError: its values have no known range.
+    """
+    if image.mode == "F":
+        raise ValueError("holds floating-point values, whose range is not known")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > LARGEST_16_BIT:
+        raise ValueError(f"holds values from {values.min()} to {values.max()}, beyond 16 bits")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def _is_picture(name: PurePosixPath) -> bool:
@@ -213,19 +243,19 @@ def _zipped(archive: zipfile.ZipFile) -> list[_Picture]:
     return [_Picture(path, partial(archive.read, name)) for path, name in names if _is_picture(path)]
 
 
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, str, ExtraInputs]:
-    """Images, labels, the name of the method where they were synthesized, and the model's other inputs."""
+def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, bool | None], ExtraInputs]:
+    """Images, labels, where they come from (:func:`dfq_deploy.samples.samples.origin_of`), and other inputs."""
     try:
         # np.load leaves a file open that it opened itself and found to be broken.
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
             if isinstance(loaded, np.ndarray):
-                return loaded, None, "", {}
+                return loaded, None, ("", None), {}
             if "images" not in loaded:
                 keys = ", ".join(loaded.files) or "none"
                 raise SamplesError(f"{path}: no array 'images' in it (arrays: {keys}); save it under that name")
             extra = {name.removeprefix(INPUT): loaded[name] for name in loaded.files if name.startswith(INPUT)}
-            return loaded["images"], loaded.get("labels"), str(loaded.get("method", "")), extra
+            return loaded["images"], loaded.get("labels"), origin_of(loaded), extra
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
         raise SamplesError(f"{path}: its arrays cannot be read ({problem}); save them again") from None
 

@@ -16,10 +16,13 @@ from dfq_deploy.files.arrays import allocate
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.inputs import ExtraInputs
 
-__all__ = ["INPUT", "Samples"]
+__all__ = ["INPUT", "Samples", "origin_of"]
 
 INPUT = "input:"
 """How the names of arrays begin in the file that belong to inputs beside the main one."""
+
+SYNTHETIC = "synthetic"
+"""The array that says whether samples were synthesized; without it those of a ``method`` were."""
 
 BLOCK = 256
 """Samples that are looked at together."""
@@ -34,6 +37,8 @@ class Samples:
             integers stand as floats, and are fed in the input's own type).
         labels: float32 (N, K) soft labels or int64 (N,) classes; None where there are none.
         method: the synthesis method that made them; empty for real data.
+        synthetic: whether they were synthesized: ranges that are measured on such samples get headroom
+            (:data:`dfq_deploy.quantization.encode.HEADROOM`). None: those of a ``method`` were, others were not.
         figures: numbers that the maker wants to report, e.g. the distance of the statistics.
         notes: sentences that the user should read, e.g. why another method than the one asked for was used.
         extra: the model's other inputs by name, each (N, ...).
@@ -45,6 +50,7 @@ class Samples:
     figures: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     extra: ExtraInputs = field(default_factory=dict)
+    synthetic: bool | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim < 1 or len(self.images) == 0:
@@ -64,6 +70,11 @@ class Samples:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def is_synthetic(self) -> bool:
+        """True if they were synthesized."""
+        return bool(self.method) if self.synthetic is None else self.synthetic
+
     def part(self, index: slice | NDArray[Any]) -> "Samples":
         """Some of them: a slice, indices or a mask."""
         labels = None if self.labels is None else self.labels[index]
@@ -71,9 +82,11 @@ class Samples:
         return replace(self, images=_taken(self.images, index), labels=labels, extra=extra)
 
     def save(self, path: Path) -> None:
-        """Write ``images``, and where there are any ``labels``, ``method`` and ``input:NAME`` for each other input of
-        the model, as an uncompressed .npz; or ``images`` alone, where ``path`` ends in .npy, as ModelOpt's
+        """Write an uncompressed .npz, or ``images`` alone where ``path`` ends in .npy, as ModelOpt's
         ``--calibration_data_path`` takes them.
+
+        The .npz holds ``images``, and where there are any ``labels``, ``method``, ``synthetic`` (where it does not
+        follow from the method) and ``input:NAME`` for each other input of the model.
 
         Raises:
             SamplesError: an .npy cannot hold the other inputs.
@@ -90,6 +103,8 @@ class Samples:
             arrays["labels"] = self.labels
         if self.method:
             arrays["method"] = np.array(self.method)
+        if self.is_synthetic != bool(self.method):
+            arrays[SYNTHETIC] = np.array(self.is_synthetic)
         arrays.update((f"{INPUT}{name}", rows) for name, rows in self.extra.items())
         with atomic_file(path) as partial, partial.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
@@ -108,13 +123,18 @@ class Samples:
                 if not isinstance(arrays, NpzFile):
                     raise ValueError("a single array, not an archive of named ones")
                 images, labels = arrays["images"], arrays.get("labels")
-                method = str(arrays.get("method", ""))
+                method, synthetic = origin_of(arrays)
                 extra = {name.removeprefix(INPUT): arrays[name] for name in arrays.files if name.startswith(INPUT)}
             if images.dtype != np.float32:
                 raise ValueError(f"'images' are {images.dtype}, not float32")
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
             raise SamplesError(f"{path}: not a samples file ({problem}); make one with dfq-deploy synthesize") from None
-        return cls(images, labels, method, extra=extra)
+        return cls(images, labels, method, extra=extra, synthetic=synthetic)
+
+
+def origin_of(arrays: NpzFile) -> tuple[str, bool | None]:
+    """``method`` and ``synthetic`` of the samples of a file."""
+    return str(arrays.get("method", "")), bool(arrays[SYNTHETIC]) if SYNTHETIC in arrays else None
 
 
 def _taken(images: NDArray[np.float32], index: slice | NDArray[Any]) -> NDArray[np.float32]:

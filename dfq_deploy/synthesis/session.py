@@ -1,5 +1,6 @@
 """Choose teacher, sizes and fallback, then run a method."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -28,12 +29,15 @@ from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_meter
 from dfq_deploy.synthesis.inversion.journal import FolderJournal
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.twin.teacher import takes_batches, teacher_of
 
-__all__ = ["FALLBACK", "Checkpointing", "StudentMaker", "default_count", "pick_device", "synthesize_from"]
+__all__ = ["FALLBACK", "Checkpointing", "StudentMaker", "pick_device", "synthesize_from"]
+
+logger = logging.getLogger(__name__)
 
 FALLBACK = "procedural"
 """What serves where a method needs statistics and no BatchNormalization is left."""
@@ -81,7 +85,7 @@ def synthesize_from(
     Args:
         student: called by methods that search for samples on which the quantized network differs.
         kept: where unfinished work is kept; None keeps none.
-        tolerance: of :class:`dfq_deploy.plugins.contracts.EarlyStopping`, or ``auto``; None lets
+        tolerance: of :class:`dfq_deploy.plugins.contracts.EarlyStopping`, or ``auto``; None and 0 let
             every descent run to its end.
 
     Raises:
@@ -112,7 +116,8 @@ def synthesize_from(
     if is_drawn(main):
         rule = rule_of(model, main, ranges or {})
         images = rule.draw(count, seed).astype(np.float32)
-        return Samples(images, method=RULE, notes=(str(rule), *(str(rule) for rule in rules)), extra=extra)
+        logger.info("synthesis: %d samples of shape %s drawn by rule, seed %d", count, shape, seed)
+        return Samples(images, method=RULE, synthetic=True, notes=(str(rule), *map(str, rules)), extra=extra)
     turned = is_channels_last(model)
     request = SynthesisRequest(
         count=count,
@@ -139,15 +144,26 @@ def synthesize_from(
         request = replace(request, journal=FolderJournal(kept.folder, {**facts, **kept.facts}, resume=kept.resume))
     if tolerance is not None and twins:
         request = replace(request, early_stopping=EarlyStopping(range_meter(twins[0]), tolerance))
+    logger.info(
+        "synthesis: %d samples of shape %s by %s on %s, seed %d, %d teacher(s)",
+        *(count, request.shape, name, request.device, seed, len(twins)),
+    )
+    logger.debug("synthesis: method %s, tolerance %s, preprocess %s", method, tolerance, request.preprocess)
     samples = method.synthesize(twins, request, progress)
+    logger.info("synthesis: %s", _figures(samples.figures))
     images = samples.images.transpose(0, 2, 3, 1) if turned else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
-    return replace(samples, images=images, method=name, notes=(*samples.notes, *notes), extra=extra)
+    notes = (*samples.notes, *notes)
+    return replace(samples, images=images, method=name, synthetic=True, notes=notes, extra=extra)
+
+
+def _figures(figures: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in figures.items()) or "no figures"
 
 
 def _tolerance(given: float | str | None, method: Synthesizer, request: SynthesisRequest) -> float | None:
     if given != AUTO:
-        return None if given is None else float(given)
+        return float(given) if given else None
     fixed = getattr(method, "iterations", None) is not None
     return None if fixed or not is_paper(getattr(method, "schedule", "short"), request) else DEFAULT
 
@@ -175,11 +191,6 @@ def _known_range(main: ModelInput, preprocess: Preprocess | None, ranges: InputR
         low, high = ranges[main.name]
         return Preprocess((-low / (high - low),), (1 / (high - low),))
     return PREPROCESSES["raw"] if preprocess is None and not main.is_float else preprocess
-
-
-def default_count(shape: tuple[int, ...]) -> int:
-    """256 small images, or as many as a CPU inverts in a few minutes where they are large."""
-    return 256 if len(shape) != 3 or shape[1] * shape[2] <= 64 * 64 else 64
 
 
 def pick_device(device: str) -> str:

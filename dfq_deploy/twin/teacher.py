@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
@@ -49,7 +50,9 @@ def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
     """True if the twin runs on two samples of ``shape`` at once."""
     try:
         twin(torch.zeros(2, *shape, device=device))
-    except (RuntimeError, ValueError, IndexError):
+    except (RuntimeError, ValueError, IndexError) as problem:
+        if is_out_of_memory(problem):  # says nothing of the graph
+            raise
         return False
     return True
 

@@ -36,7 +36,11 @@ def theirs(tiny: TinyModel, tmp_path: Path) -> Path:
 def test_a_clean_file_of_another_tool(theirs: Path) -> None:
     result = run(theirs)
     assert result.exit_code == 0
-    assert result.stdout.splitlines() == ["theirs.onnx for cpu  clean, 13 rules"]
+    assert result.stdout.splitlines() == [
+        "theirs.onnx for cpu  clean, 13 rules",
+        "",
+        "note: 2 of 2 layers in INT8",
+    ]
 
 
 def test_violations_are_listed_by_rule_with_the_way_out(theirs: Path) -> None:

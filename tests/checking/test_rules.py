@@ -57,6 +57,9 @@ PLAIN = f"{READ} {WEIGHT} {BIAS} {CONV} {WRITE}"
 EXPLICIT = f"{READ} {WEIGHT} y = Conv(d, e, bf)"
 """As TensorRT wants it."""
 
+HALF = ("y", "its input is float")
+"""What is said of a quantized weight that meets a float activation."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -175,6 +178,18 @@ CASES = {
         "float-weighted", "cpu", f"{READ} c = Conv(d, wf, bf) {WRITE}", PLAIN, ("c", "its weight is float"), U8
     ),
     "float-model": Case("float-weighted", "cpu", "y = Conv(x, wf)", PLAIN, ("y", "its input and weight is float"), U8),
+    "weight-alone-on-cpu": Case("float-weighted", "cpu", f"{WEIGHT} y = Conv(x, e)", PLAIN, HALF, U8),
+    "weight-alone-on-tensorrt": Case(
+        "float-weighted", "tensorrt", f"{WEIGHT} y = Conv(x, e)", EXPLICIT, HALF, {**S8, "bf": np.ones(4, np.float32)}
+    ),
+    "weight-alone-on-qnn": Case("float-weighted", "qnn", f"{WEIGHT} y = Conv(x, e)", PLAIN, HALF, U8),
+    # The first layer is quantized whole, the second one reads what the activation wrote in float.
+    "weight-alone-behind-an-activation": Case(
+        "float-weighted", "cpu", f"{READ} {WEIGHT} c = Conv(d, e) r = Relu(c) y = Conv(r, e)", PLAIN, HALF, U8
+    ),
+    "weight-alone-where-there-is-no-kernel": Case(
+        "float-weighted", "cpu", f"{WEIGHT} y = ConvTranspose(x, e)", PLAIN, HALF, U8
+    ),
     "per-channel-before-13": Case(
         "opset", "cpu", PLAIN.replace(" <axis = 0>", ""), PLAIN, ("e", "opset 13; the file has 12"), U8, wrong_opset=12
     ),

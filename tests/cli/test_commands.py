@@ -96,7 +96,7 @@ def test_inspect_on_one_screen(net: Path) -> None:
         "  BatchNorm   1, all of which fold into weights",
         "  synthesis   adversarial, analytic, deepinversion, dfqf, gdfq, genie, hast, lis, noise, procedural, psaq, "
         "qimera, zeroq",
-        "  on cpu      2 of 2 convolutions and matrix products in INT8",
+        "  on cpu      2 of 2 layers in INT8",
         f"  size        {net.stat().st_size / 1e3:.1f} kB, about {lines[9].split('about ')[1]}",
     ]
     assert lines[10:] == ["", "  Nothing in the way."]
@@ -384,7 +384,8 @@ def test_evaluate_on_one_screen(here: Path, net: Path) -> None:
     assert "0.00 points lost (standard error 0.00)" in lines[3]
     assert lines[4] == "  agreement   100.00 % get the same class"
     assert lines[6] == "  output      equal, largest difference 0"
-    assert lines[8] == "! net.onnx holds no quantized operator: is it the float model?"
+    assert lines[7] == "  kernels     0 of 2 layers in INT8 (0.0 % of the products)"
+    assert lines[9] == "! net.onnx holds no quantized operator: is it the float model?"
 
 
 def test_evaluate_json_with_latency(net: Path) -> None:

@@ -48,7 +48,7 @@ def logits(path: Path, images: NDArray[np.float32], **entries: str) -> NDArray[n
 def test_the_ort_file_computes_what_the_qdq_file_does(
     tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str], qtype: QuantType
 ) -> None:
-    files = OrtMobile().export(*encoded(tiny, qtype), tmp_path / "model.qdq.onnx")
+    files = OrtMobile().export(*encoded(tiny, qtype), tmp_path / "model.qdq.onnx").files
     assert capfd.readouterr() == ("", "")
     assert [file.name for file in files] == ["model.qdq.onnx", "model.ort", CONFIGURATION]
     assert set(files) == set(tmp_path.iterdir())
@@ -58,7 +58,7 @@ def test_the_ort_file_computes_what_the_qdq_file_does(
 
 
 def test_the_configuration_lists_the_operators_of_the_file_alone(tiny: Tiny, tmp_path: Path) -> None:
-    _, listed = OrtMobile().export(*encoded(tiny, S8), tmp_path / "net.ort")
+    _, listed = OrtMobile().export(*encoded(tiny, S8), tmp_path / "net.ort").files
     assert listed.name == f"net.{CONFIGURATION}"
     lines = listed.read_text().splitlines()
     assert lines[0].startswith("# What net.ort needs")
@@ -69,7 +69,7 @@ def test_the_configuration_lists_the_operators_of_the_file_alone(tiny: Tiny, tmp
 
 
 def test_the_runtime_style_keeps_q_and_dq_for_providers_that_compile(tiny: Tiny, tmp_path: Path) -> None:
-    ort_file, listed = OrtMobileRuntime().export(*encoded(tiny, U8), tmp_path / "net.ort")
+    ort_file, listed = OrtMobileRuntime().export(*encoded(tiny, U8), tmp_path / "net.ort").files
     text = listed.read_text()
     assert "DequantizeLinear" in text
     assert "Conv{" in text.replace("QLinearConv{", "")
@@ -80,9 +80,9 @@ def test_the_runtime_style_keeps_q_and_dq_for_providers_that_compile(tiny: Tiny,
     np.testing.assert_allclose(found, logits(tmp_path / "model.qdq.onnx", IMAGES), atol=1e-5)
 
 
-def test_what_the_usability_check_says(tiny: Tiny, capfd: pytest.CaptureFixture[str]) -> None:
+def test_what_the_usability_check_says(tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     handlers = list(logging.getLogger().handlers)
-    nnapi, coreml = OrtMobile().notes(*encoded(tiny, U8))
+    nnapi, coreml = OrtMobile().export(*encoded(tiny, U8), tmp_path / "net.ort").notes
     # Q and DQ of the image and of relu, DQ of the weight, Conv, Relu, pooling, Flatten, Gemm.
     assert nnapi == "usability check: NNAPI can take 10 of 10 nodes in 1 part (worth a try: yes)"
     assert coreml.endswith("it has no DequantizeLinear, Flatten, QuantizeLinear")

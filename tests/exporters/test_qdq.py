@@ -96,7 +96,7 @@ def quantize(proto: onnx.ModelProto | Path, feeds: Arrays, folder: Path) -> Expo
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
     encodings |= encodings_of_weights(model, placement, activations=encodings)
     path = folder / "model.qdq.onnx"
-    assert Qdq().export(model, encodings, path) == (path,)
+    assert Qdq().export(model, encodings, path).files == (path,)
     onnx.checker.check_model(onnx.load(path), full_check=True)
     fused = session(path, EXTENDED, folder / "optimized.onnx")
     return Exported(
@@ -378,7 +378,7 @@ def test_the_weight_makes_room_for_a_bias_that_would_overflow(model_of: ModelOf,
 def test_large_weights_go_beside_the_model(model_of: ModelOf, tmp_path: Path) -> None:
     model = load(model_of("float[n,64] x", "float[n,64] y", "y = Gemm(x, w)", {"w": normal(1, 64, 64)}))
     encodings = {"x": Encoding.of_range(Range(-1, 1), U8)} | encodings_of_weights(model, place(model, CPU))
-    path, data = Qdq(external_data_above=1000).export(model, encodings, tmp_path / "model.onnx")
+    path, data = Qdq(external_data_above=1000).export(model, encodings, tmp_path / "model.onnx").files
     assert (path, data) == (tmp_path / "model.onnx", tmp_path / "model.onnx.data")
     assert data.stat().st_size >= 64 * 64
     Qdq().export(model, encodings, tmp_path / "whole.onnx")

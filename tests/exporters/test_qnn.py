@@ -37,11 +37,11 @@ def simulator() -> None:
 def test_the_whole_graph_runs_on_the_simulator_and_so_does_its_context(
     quantized: tuple[ir.Model, dict[str, Encoding]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    files = Qnn().export(*quantized, tmp_path / "net.qnn.onnx")
+    files, notes = Qnn().export(*quantized, tmp_path / "net.qnn.onnx")
     assert [file.name for file in files] == ["net.qnn.onnx", "net_ctx.onnx"]
     assert set(files) == set(tmp_path.iterdir())
     assert [node.op_type for node in onnx.load(files[1]).graph.node] == ["EPContext"]
-    assert Qnn().notes(*quantized) == ()
+    assert notes == ()
     plain = ort.InferenceSession(files[0], providers=["CPUExecutionProvider"])
     npu, loaded = (open_session(file) for file in files)
     assert "CPUExecutionProvider" not in npu.get_providers()[:1]
@@ -57,9 +57,9 @@ def test_the_whole_graph_runs_on_the_simulator_and_so_does_its_context(
 @pytest.mark.usefixtures("simulator")
 def test_what_the_npu_does_not_take_is_written_without_a_context(model_of: Tiny, tmp_path: Path) -> None:
     model = ir.from_proto(model_of("float[1,4] x", "float[1,4] y", "y = Celu(x)", {}))
-    assert Qnn().export(model, {}, tmp_path / "net.onnx") == (tmp_path / "net.onnx",)
-    (note,) = Qnn().notes(model, {})
-    assert note.startswith("no context was compiled: model.onnx: QNN refuses it: some nodes would be left to the CPU")
+    files, (note,) = Qnn().export(model, {}, tmp_path / "net.onnx")
+    assert files == (tmp_path / "net.onnx",)
+    assert note.startswith("no context was compiled: net.onnx: QNN refuses it: some nodes would be left to the CPU")
     with pytest.raises(TargetError, match=r"^net\.onnx: QNN refuses it: .*dfq-deploy check --target qnn says which$"):
         open_session(tmp_path / "net.onnx")
 
@@ -68,10 +68,23 @@ def test_without_the_simulator_the_file_is_written_all_the_same(
     quantized: tuple[ir.Model, dict[str, Encoding]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qnn, "has_simulator", lambda: False)
-    (file,) = Qnn().export(*quantized, tmp_path / "net.qnn.onnx")
+    (file,), (note,) = Qnn().export(*quantized, tmp_path / "net.qnn.onnx")
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == [1, 3, 8, 8]
-    (note,) = Qnn().notes(*quantized)
     assert "pip install 'dfq-deploy[qnn]'" in note
     with pytest.raises(PluginError, match="onnxruntime-qnn is not installed"):
         open_session(file)
+
+
+def test_a_calibration_compiles_once(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+
+    def refuse(_: Qnn, source: Path, context: Path) -> None:
+        compiled.append(source.name)
+        raise TargetError(f"{source.name}: QNN refuses it")
+
+    monkeypatch.setattr(qnn, "has_simulator", lambda: True)
+    monkeypatch.setattr(Qnn, "_compile", refuse)
+    result = calibrate(tiny(), data=Samples(IMAGES), target="qnn", refine=(), output=tmp_path / "out")
+    assert compiled == ["model.qdq.onnx"]
+    assert "no context was compiled: model.qdq.onnx: QNN refuses it" in result.report["warnings"]

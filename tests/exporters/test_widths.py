@@ -57,7 +57,7 @@ def test_a_file_computes_what_its_encodings_say(
     spans = np.abs(WEIGHT).reshape(6, -1).max(1)
     weight = Encoding.of_bounds(-spans, spans, QuantType(weight_bits, signed=True, symmetric=True), 0)
     activation = Encoding.of_range(Range(-1.5, 2), unsigned(bits))
-    (path,) = Qdq().export(model, {"x": activation, "w": weight}, tmp_path / "model.onnx")
+    (path,) = Qdq().export(model, {"x": activation, "w": weight}, tmp_path / "model.onnx").files
 
     proto = onnx.load(path)
     onnx.checker.check_model(proto, full_check=True)
@@ -96,7 +96,7 @@ def test_what_a_clip_writes_loads_at_every_width(model_of: ModelOf, tmp_path: Pa
     for name in "wv":  # ONNX Runtime would quantize float weights between DQ and Q by itself
         spans = np.abs(weights[name]).reshape(len(weights[name]), -1).max(1)
         encodings[name] = Encoding.of_bounds(-spans, spans, QuantType(8, signed=True, symmetric=True), 0)
-    (path,) = Qdq().export(model, encodings, tmp_path / "model.onnx")
+    (path,) = Qdq().export(model, encodings, tmp_path / "model.onnx").files
     results = []
     for level in ort.GraphOptimizationLevel.ORT_DISABLE_ALL, ort.GraphOptimizationLevel.ORT_ENABLE_ALL:
         options = ort.SessionOptions()
@@ -113,7 +113,7 @@ def test_weights_of_four_bits_take_half_a_byte(model_of: ModelOf, tmp_path: Path
     for bits in (8, 4, 2):
         encoding = Encoding.of_bounds(-spans, spans, QuantType(bits, signed=True, symmetric=True), 1)
         activation = Encoding.of_range(Range(-1, 1), unsigned(8))
-        (path,) = Qdq().export(model, {"x": activation, "w": encoding}, tmp_path / f"{bits}.onnx")
+        (path,) = Qdq().export(model, {"x": activation, "w": encoding}, tmp_path / f"{bits}.onnx").files
         sizes.append(path.stat().st_size)
     assert sizes[0] - sizes[1] == pytest.approx(256 * 256 / 2, rel=0.02)
     assert sizes[1] == sizes[2]
@@ -125,7 +125,7 @@ def test_biases_stay_float_where_the_runtime_wants_them_so(model_of: ModelOf, tm
         np.full(6, -1e-7), np.full(6, 1e-7), QuantType(8, signed=True, symmetric=True), 0
     )  # so small that an int32 bias would not fit
     activation = Encoding.of_range(Range(0, 1), unsigned(8))
-    (path,) = Qdq(integer_bias=False).export(model, {"x": activation, "w": weight}, tmp_path / "model.onnx")
+    (path,) = Qdq(integer_bias=False).export(model, {"x": activation, "w": weight}, tmp_path / "model.onnx").files
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
     np.testing.assert_array_equal(stored["b"], BIAS)
     np.testing.assert_array_equal(stored["w_scale"], weight.scale)
@@ -155,7 +155,7 @@ def test_what_the_integers_cut_off_needs_no_operator(
     for name in "wv":
         spans = np.abs(weights[name]).reshape(len(weights[name]), -1).max(1)
         encodings[name] = Encoding.of_bounds(-spans, spans, QuantType(8, signed=True, symmetric=True), 0)
-    (path,) = Qdq().export(model, encodings, tmp_path / "model.onnx")
+    (path,) = Qdq().export(model, encodings, tmp_path / "model.onnx").files
     (writer,) = (node.op_type for node in onnx.load(path).graph.node if node.output[0] == "c")
     assert writer == (cut.split()[2].partition("(")[0] if left else "Conv")
     distances = tensor_distances(model, onnx.load(path), encodings, Samples(X))

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -69,6 +72,7 @@ def test_training_beats_calibration(digits_bn: Path, digits: Samples, held_out: 
 
 def test_an_interrupted_training_goes_on_bit_for_bit(digits_bn: Path, digits: Samples, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
+    digits = replace(digits, notes=("a note on the samples",), figures={"diversity": 0.25})
 
     def train(folder: Path, *, resume: bool = False, progress: Progress | None = None) -> None:
         given = {} if progress is None else {"progress": progress}
@@ -86,6 +90,11 @@ def test_an_interrupted_training_goes_on_bit_for_bit(digits_bn: Path, digits: Sa
     assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
     for name in ("model.qdq.onnx", "encodings.json"):
         assert (broken / name).read_bytes() == (whole / name).read_bytes()
+    expected, found = (json.loads((folder / "report.json").read_text()) for folder in (whole, broken))
+    assert found["warnings"] == expected["warnings"]
+    assert "a note on the samples" in found["warnings"]
+    assert found["samples"] == expected["samples"]
+    assert found["samples"]["figures"] == {"diversity": 0.25}
 
 
 def test_a_generator_is_drawn_from_and_adapts(digits_bn: Path, tmp_path: Path) -> None:
@@ -161,6 +170,18 @@ def test_the_command(digits_bn: Path, digits: Samples, tmp_path: Path) -> None:
     status, _, said = run(*arguments, "--resume", "-o", str(tmp_path / "out"))
     assert status == 1
     assert said == f"error: nothing to resume in {tmp_path}/out: no checkpoint is there; leave --resume out\n"
+
+
+def test_a_tolerance_of_0_runs_to_the_end(tiny: Callable[..., onnx.ModelProto], tmp_path: Path) -> None:
+    onnx.save(tiny(), tmp_path / "net.onnx")
+    arguments = [str(tmp_path / "net.onnx"), "--synth", "zeroq", "--samples", "16", "--bits", "w8a8", "--epochs", "1"]
+    options = ["--iterations", "30", "--refine", "none", "--tolerance"]
+    status, printed, said = run(*arguments, *options, "0", "--json", "-o", str(tmp_path / "out"))
+    assert status == 0, said
+    assert not [warning for warning in json.loads(printed)["warnings"] if "stopped after" in warning]
+    status, _, said = run(*arguments, *options, "0.1", "-o", str(tmp_path / "out"))
+    assert status == 2
+    assert "--iterations fixes their number, and --tolerance ends them earlier: give one of them." in said
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from dfq_deploy import Samples
 from dfq_deploy.errors import OutputError, SamplesError
 from dfq_deploy.qat.checkpoints import Checkpoints
 
-SAMPLES = Samples(np.ones((4, 1, 2, 2), np.float32))
+SAMPLES = Samples(
+    np.ones((4, 1, 2, 2), np.float32), method="zeroq", figures={"diversity": 0.25}, notes=("a note",), synthetic=True
+)
 
 
 def test_what_is_kept_comes_back(tmp_path: Path) -> None:
@@ -20,7 +22,10 @@ def test_what_is_kept_comes_back(tmp_path: Path) -> None:
     assert kept.state() is None
     kept.save({"step": 3, "student": {"w": torch.arange(3.0)}})
     again = Checkpoints(tmp_path, {"bits": "w4a4", "rates": (1, 2)})
-    np.testing.assert_array_equal(again.samples().images, SAMPLES.images)
+    back = again.samples()
+    np.testing.assert_array_equal(back.images, SAMPLES.images)
+    assert (back.method, back.figures, back.notes) == (SAMPLES.method, SAMPLES.figures, SAMPLES.notes)
+    assert back.is_synthetic
     state = again.state()
     assert state is not None
     assert state["step"] == 3

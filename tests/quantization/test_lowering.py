@@ -22,6 +22,8 @@ ModelOf = Callable[..., onnx.ModelProto]
 
 CPU = find_target("cpu")
 
+LEAKY = ("Conv", "LeakyRelu")
+
 NORMALIZATION = {
     "s": np.array([1.0, -2.0, 0.5, 3.0], np.float32),
     "b": np.array([0.1, 0.2, -0.3, 0.0], np.float32),
@@ -137,3 +139,26 @@ def test_real_models_compute_the_same(zoo: Path, name: str) -> None:
     (found,) = ort.InferenceSession(to_bytes(model)).run(None, {"input": images})
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
     assert not {node.op_type for node in model.graph} & {"BatchNormalization", "ReduceMean"}
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 1, 1), (4, 1, 1)])
+def test_a_prelu_of_one_slope_becomes_leaky(model_of: ModelOf, shape: tuple[int, ...]) -> None:
+    weights = {"w": normal(1, 4, 4, 3, 3), "a": np.full(shape, 0.25, np.float32)}
+    nodes = "c = Conv(x, w) y = PRelu(c, a)"
+    model = check(model_of("float[n,4,5,5] x", "float[n,4,3,3] y", nodes, weights), normal(0, 2, 4, 5, 5), *LEAKY)
+    assert model.graph[1].attributes.get_float("alpha", 0.0) == 0.25
+    assert model.graph.outputs[0].name == "y"
+
+
+def test_a_prelu_of_several_slopes_stays(model_of: ModelOf) -> None:
+    weights = {"w": normal(1, 4, 4, 3, 3), "a": np.array([0.1, 0.2, 0.3, 0.4], np.float32).reshape(4, 1, 1)}
+    nodes = "c = Conv(x, w) y = PRelu(c, a)"
+    check(model_of("float[n,4,5,5] x", "float[n,4,3,3] y", nodes, weights), normal(0, 2, 4, 5, 5), "Conv", "PRelu")
+
+
+@pytest.mark.parametrize("target", ["tensorrt", "nnapi", "qnn"])
+def test_prelu_stays_where_leaky_has_no_integer_kernel_or_prelu_has_one(model_of: ModelOf, target: str) -> None:
+    weights = {"w": normal(1, 4, 4, 3, 3), "a": np.full(1, 0.25, np.float32)}
+    model = load(model_of("float[n,4,5,5] x", "float[n,4,3,3] y", "c = Conv(x, w) y = PRelu(c, a)", weights))
+    lower(model, find_target(target))
+    assert "PRelu" in [node.op_type for node in model.graph]

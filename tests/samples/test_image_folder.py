@@ -2,7 +2,10 @@
 
 import io
 import re
+import struct
 import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -233,3 +236,61 @@ def test_a_truncated_array_file(tmp_path: Path, name: str) -> None:
 def test_more_images_than_memory_holds(tmp_path: Path) -> None:
     save(tmp_path / "a.png", RED)
     refused(tmp_path, "GiB of memory; take at most 0, with --samples", shape=(3, 2**19, 2**19))
+
+
+GREY_16 = np.linspace(0, 65535, 16).round().astype(np.uint16).reshape(4, 4)
+COLOR_16 = np.random.default_rng(0).integers(0, 65536, (4, 4, 3)).astype(np.uint16)
+
+
+def write_png_16(path: Path, pixels: NDArray[np.uint16]) -> None:
+    """A PNG of 16 bits a channel, as the format's specification has it: Pillow writes none of three channels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width = pixels.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, 2 if pixels.ndim == 3 else 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    chunks = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+def write_tiff_16(path: Path, pixels: NDArray[np.uint16]) -> None:
+    Image.fromarray(pixels).save(path)
+
+
+def write_pgm_16(path: Path, pixels: NDArray[np.uint16]) -> None:
+    path.write_bytes(b"P5 4 4 65535\n" + pixels.astype(">u2").tobytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "write"), [("a.png", write_png_16), ("a.tif", write_tiff_16), ("a.pgm", write_pgm_16)]
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_16_bit_grey_keeps_its_levels(
+    tmp_path: Path, name: str, write: Callable[[Path, NDArray[np.uint16]], None], channels: int
+) -> None:
+    write(tmp_path / name, GREY_16)
+    (image,) = read_samples(tmp_path, UNIT, (channels, 4, 4)).images
+    for channel in image:
+        np.testing.assert_allclose(channel, GREY_16 / 65535, atol=0.5 / 255 + 1e-6)
+
+
+def test_16_bit_colors_keep_their_levels(tmp_path: Path) -> None:
+    write_png_16(tmp_path / "a.png", COLOR_16)
+    (image,) = read_samples(tmp_path, UNIT, (3, 4, 4)).images
+    # Pillow cuts off the lower byte where it could round.
+    np.testing.assert_allclose(image.transpose(1, 2, 0), COLOR_16 / 65535, atol=1 / 255)
+
+
+def test_values_of_no_known_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "a.tif")
+    refused(tmp_path, "image 'a.tif' holds floating-point values, whose range is not known; save it with 8 or 16 bits")
+    Image.fromarray(np.full((4, 4), 65536, np.int32)).save(tmp_path / "a.tif")
+    refused(tmp_path, "image 'a.tif' holds values from 65536 to 65536, beyond 16 bits")
+
+
+def test_no_samples_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a.png", RED)
+    with pytest.raises(SamplesError, match="at most 0 samples asked for, at least 1 is needed"):
+        read_samples(tmp_path, UNIT, (3, 4, 4), limit=0)

@@ -10,10 +10,11 @@ import torch
 
 from dfq_deploy import synthesize
 from dfq_deploy.errors import DfqError, ModelError, PluginError, SamplesError
+from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 from dfq_deploy.synthesis.methods.lowpass import LowPass
 from dfq_deploy.synthesis.methods.noise import Noise
-from dfq_deploy.synthesis.session import default_count, pick_device
+from dfq_deploy.synthesis.session import pick_device
 
 Model = Callable[..., onnx.ModelProto]
 

@@ -41,7 +41,8 @@ def float_weighted(view: View, target: Target) -> Iterator[Place]:
 
     But for one that had better stay float: a spectral front end (:mod:`dfq_deploy.quantization.placement.spectral`),
     TensorRT's matrix-vector products (ModelOpt leaves them out too), and what no integer kernel takes
-    (:func:`dfq_deploy.quantization.placement.predicates.obstacle`).
+    (:func:`dfq_deploy.quantization.placement.predicates.obstacle`). A quantized weight beside a float activation is
+    never excused: the layer runs in float and dequantizes its weight first.
     """
     fed_with_floats = any(value.dtype == ir.DataType.FLOAT for value in input_values(view.model))
     fronts = spectral_nodes(view.model) if fed_with_floats else {}
@@ -49,7 +50,8 @@ def float_weighted(view: View, target: Target) -> Iterator[Place]:
         if kernel.node.op_type in QLINEAR or not kernel.has_weight or kernel.node in fronts:
             continue
         missing = [what for what, found in (("input", kernel.activation), ("weight", kernel.weight)) if found is None]
-        if missing and obstacle(kernel.node, target) is None:
+        weight_only = kernel.weight is not None and kernel.activation is None
+        if missing and (weight_only or obstacle(kernel.node, target) is None):
             yield kernel.node.op_type, name(kernel.node), f"its {' and '.join(missing)} is float"
 
 

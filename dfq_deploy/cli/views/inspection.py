@@ -20,7 +20,6 @@ SHOWN_KINDS = 12
 
 def show_inspection(found: "Inspection", verbose: bool) -> None:
     """What ``inspect`` prints: one screen; ``verbose`` lists everything."""
-    taken = found.weighted - len(found.left_float)
     limit = None if verbose else SHOWN_PORTS
     page(
         title(found.name, f"opset {found.opset}, written by {found.producer}"),
@@ -34,7 +33,7 @@ def show_inspection(found: "Inspection", verbose: bool) -> None:
                 ("BatchNorm", _normalizations(found)),
                 ("synthesis", _synthesis(found)),
                 *(("by rule", sentence) for sentence in found.drawn[:limit]),
-                (f"on {found.target}", f"{taken} of {found.weighted} convolutions and matrix products in INT8"),
+                (f"on {found.target}", str(found.kernels)),
                 ("size", f"{size(found.file_bytes)}, about {size(found.quantized_bytes)} in INT8"),
             ]
         ),

@@ -135,6 +135,7 @@ def show_evaluation(found: "Evaluation") -> None:
                 ("data", f"{found.comparison.count} samples: {found.data}"),
                 ("size", f"{size(found.float_bytes)} to {size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
                 *_comparison_rows(found.comparison.to_json()),
+                ("kernels", "" if found.kernels is None else str(found.kernels)),
             ]
         ),
         _latency(found),

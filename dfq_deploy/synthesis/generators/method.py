@@ -15,6 +15,7 @@ from torch import Tensor
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.files.arrays import allocate
 from dfq_deploy.plugins.contracts import Generative, Source, SynthesisRequest
+from dfq_deploy.plugins.options import is_large
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.generators.file import GeneratorFile
@@ -22,10 +23,7 @@ from dfq_deploy.synthesis.generators.training import GeneratorSource, Loss, Samp
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, relative_distance
 from dfq_deploy.twin import Twin
 
-__all__ = ["LARGE", "GeneratorMethod", "GeneratorPlan", "collected"]
-
-LARGE = 64
-"""Sides from here on count as large, as those of ImageNet."""
+__all__ = ["GeneratorMethod", "GeneratorPlan", "collected"]
 
 OVERRIDES = ("iterations", "batch", "learning_rate", "channels")
 """Options that take the place of the schedule's numbers."""
@@ -115,8 +113,7 @@ class GeneratorMethod(Generative):
     def plan(self, request: SynthesisRequest) -> GeneratorPlan:
         """The schedule with what overrides it; other iterations keep the share of the warm-up."""
         paper = self.schedule == "paper" or (self.schedule == "auto" and request.device.startswith("cuda"))
-        large = min(request.shape[-2:]) >= LARGE
-        known = self.plans["paper" if paper else "short", "large" if large else "small"]
+        known = self.plans["paper" if paper else "short", "large" if is_large(request) else "small"]
         given = {option: getattr(self, option) for option in OVERRIDES if getattr(self, option) is not None}
         plan = replace(known, **given)
         warmup = plan.iterations * known.warmup // known.iterations if self.warmup is None else self.warmup

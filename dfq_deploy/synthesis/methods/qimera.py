@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.plugins.contracts import SynthesisRequest
+from dfq_deploy.plugins.options import is_large
 from dfq_deploy.samples.preprocess import Preprocess
-from dfq_deploy.synthesis.generators.method import LARGE, GeneratorMethod, GeneratorPlan
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
 from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
 from dfq_deploy.synthesis.generators.training import Loss, Sampler, normal, some_classes
 from dfq_deploy.synthesis.methods.gdfq import ClassLoss
@@ -167,7 +168,7 @@ class Qimera(GeneratorMethod):
             torch.randn(classes, self.latent) if rows is None else (rows - rows.mean()) / rows.std().clamp_min(1e-12)
         )
         latent = self.latent if self.mapping else embeddings.shape[1]
-        large = min(request.shape[-2:]) >= LARGE
+        large = is_large(request)
         geometry = Geometry(latent, request.shape, plan.channels, classes if large else None)
         return [
             _Superposed(

@@ -150,7 +150,7 @@ def test_the_settings_are_the_papers() -> None:
 
 def test_a_short_schedule_is_a_tenth() -> None:
     assert DeepInversion(schedule="short").stages(request_of()) == [Stage(200, 1, 2, True)]
-    large = SynthesisRequest(1, (3, 64, 64), 10)
+    large = SynthesisRequest(1, (3, 96, 96), 10)
     assert DeepInversion(schedule="short").stages(large) == [Stage(200, 2, 15, True), Stage(100, 1, 30, True)]
     assert DeepInversion(schedule="short").weights(request_of()).feature_weight == 1
     assert DeepInversion(schedule="short").weights(large).feature_weight == 0.01
@@ -175,11 +175,11 @@ def test_a_graph_of_one_size_is_not_shrunk(
     ones = np.ones(4, np.float32)
     head = "p = GlobalAveragePool(b) f = Flatten(p)" if pooled else "f = Flatten(b)"
     nodes = f"c = Conv<strides=[16,16]>(x, w) b = BatchNormalization(c, s, s, s, s) {head} y = Gemm(f, v)"
-    width = 4 if pooled else 64
+    width = 4 if pooled else 100
     weights = {"w": np.ones((4, 3, 16, 16), np.float32), "s": ones, "v": np.ones((width, 10), np.float32)}
-    twin = Twin.from_model(load(model_of("float[n,3,64,64] x", "float[n,10] y", nodes, weights)))
+    twin = Twin.from_model(load(model_of("float[n,3,80,80] x", "float[n,10] y", nodes, weights)))
     seen = Recorder(monkeypatch)
-    DeepInversion(iterations=3).synthesize([twin], SynthesisRequest(2, (3, 64, 64), 10))
+    DeepInversion(iterations=3).synthesize([twin], SynthesisRequest(2, (3, 80, 80), 10))
     (stages,) = seen.stages
     assert [stage.shrink for stage in stages] == shrinks
     assert sum(stage.iterations for stage in stages) == 3

@@ -1,0 +1,102 @@
+"""Weighted layers: their operators, integer or float, and their multiply-accumulates."""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Literal, TypeAlias
+
+import onnx_ir as ir
+
+from dfq_deploy.graph.operators import FLOATS, WEIGHTED_OPS
+
+__all__ = ["Kind", "is_layer", "kind_of_node", "macs_of"]
+
+Kind: TypeAlias = Literal["integer", "weights", "float"]
+"""``integer``: products of integers. ``weights``: stored as integers, multiplied in float. ``float``: all in float."""
+
+RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+
+FLOAT_OPS = (
+    WEIGHTED_OPS
+    | RECURRENT
+    | {"Attention", "DeformConv", "DecoderMaskedMultiHeadAttention", "Einsum", "GroupQueryAttention"}
+    | {"MultiHeadAttention", "FusedConv", "FusedGemm", "FusedMatMul", "FusedMatMulActivation", "NhwcConv"}
+    | {"NhwcFusedConv", "TransposeMatMul"}
+)
+"""Float layers: ONNX's operators, and the kernels that ONNX Runtime's optimizer puts in their place."""
+
+INTEGER_OPS = frozenset(
+    {"ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
+    | {"QAttention", "QGemm", "QLinearConv", "QLinearConvTranspose", "QLinearMatMul"}
+)
+"""Layers that multiply integers: ONNX's, and ONNX Runtime's (its ContribOperators.md)."""
+
+WEIGHT_ONLY_OPS = frozenset({"MatMulBnb4", "MatMulFpQ4", "MatMulNBits", "QMoE"})
+"""Layers that store integers and multiply floats."""
+
+INTEGER_ACCURACY = 4
+"""``accuracy_level`` of a MatMulNBits whose activations are quantized to int8 as it runs."""
+
+SECOND = {"QLinearConv": 3, "QLinearConvTranspose": 3, "QLinearMatMul": 3, "QGemm": 3}
+"""Where the second factor stands among the inputs, if not at 1."""
+
+
+def is_layer(node: ir.Node) -> bool:
+    """True for a node that multiplies by weights, or two activations; not for one that computes shapes."""
+    if node.op_type in INTEGER_OPS | WEIGHT_ONLY_OPS:
+        return True
+    kinds = {value.dtype for value in (*node.inputs[:2], *node.outputs[:1]) if value is not None}
+    return node.op_type in FLOAT_OPS and bool(kinds & (FLOATS | {None}))
+
+
+def kind_of_node(node: ir.Node) -> Kind:
+    """What the kernel of a layer multiplies, by its operator."""
+    if node.op_type == "MatMulNBits" and node.attributes.get_int("accuracy_level", 0) == INTEGER_ACCURACY:
+        return "integer"
+    if node.op_type in INTEGER_OPS:
+        return "integer"
+    return "weights" if node.op_type in WEIGHT_ONLY_OPS else "float"
+
+
+def macs_of(node: ir.Node) -> int | None:
+    """Multiply-accumulates of one run of a layer for one sample (an open batch counts as 1).
+
+    None where a shape is open or unknown.
+    """
+    if node.op_type in RECURRENT:
+        return _recurrent(node)
+    second = node.inputs[SECOND.get(node.op_type, 1)] if len(node.inputs) > 1 else None
+    first, written, weight = _sizes(node.inputs[0]), _sizes(node.outputs[0]), _sizes(second)
+    if node.op_type == "MatMulNBits":
+        return _product([*written, node.attributes.get_int("K", 0)])
+    if "Conv" in node.op_type and node.op_type != "DeformConv":
+        # Each weight is used once for each position: of the output, or of the input where that is spread out.
+        positions = first if "Transpose" in node.op_type else written
+        return _product([*positions[:1], *positions[2:], *weight]) if len(positions) > 2 and weight else None
+    if "MatMul" in node.op_type and weight:
+        return _product([*written, weight[-2] if len(weight) > 1 else weight[0]])
+    if "Gemm" in node.op_type and len(weight) == 2:
+        return _product([*written, weight[1 if node.attributes.get_int("transB", 0) else 0]])
+    return None
+
+
+def _recurrent(node: ir.Node) -> int | None:
+    """Every step multiplies by the matrices W and R."""
+    first, *weights = (_sizes(value) for value in node.inputs[:3])
+    if len(first) != 3 or not all(weights):
+        return None
+    batch_first = node.attributes.get_int("layout", 0) == 1
+    parts = [_product(weight) for weight in weights]
+    steps = first[1 if batch_first else 0]
+    return None if steps is None or None in parts else steps * sum(part or 0 for part in parts)
+
+
+def _sizes(value: ir.Value | None) -> list[int | None]:
+    """The dimensions, an open first one (the batch) as 1 and others that are open as None; empty where unknown."""
+    if value is None or value.shape is None:
+        return []
+    sizes = [dim if isinstance(dim, int) else None for dim in value.shape]
+    return [1, *sizes[1:]] if sizes and sizes[0] is None else sizes
+
+
+def _product(sizes: Sequence[int | None]) -> int | None:
+    return None if not sizes or None in sizes else prod(size or 0 for size in sizes)

@@ -1,0 +1,77 @@
+"""Evaluation: what is drawn where there is no data, and a torch module as the float model."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from dfq_deploy import Samples, calibrate, evaluate, from_torch
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.writing import write_model
+from dfq_deploy.runtime.runner import Output, Runner
+from dfq_deploy.samples.preprocess import PREPROCESSES
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    """A small network of pictures of any size."""
+    torch.manual_seed(0)
+    pool = nn.AdaptiveAvgPool2d(1)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), pool, nn.Flatten(), nn.Linear(4, 5)).eval()
+
+
+@pytest.fixture
+def fed(monkeypatch: pytest.MonkeyPatch) -> list[Samples]:
+    """All that the models are fed."""
+    seen: list[Samples] = []
+    run = Runner.run
+
+    def record(self: Runner, samples: Samples) -> list[Output]:
+        seen.append(samples)
+        return run(self, samples)
+
+    monkeypatch.setattr(Runner, "run", record)
+    return seen
+
+
+@pytest.fixture
+def quantized(net: nn.Module, tmp_path: Path) -> Path:
+    images = np.random.default_rng(0).random((8, 3, 8, 8), np.float32)
+    calibrate(net, data=Samples(images), input_shape=(3, 8, 8), refine=(), output=tmp_path / "out")
+    return tmp_path / "out/model.qdq.onnx"
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(4, 4), (300, 300), (None, 256)])
+def test_as_many_pictures_are_drawn_as_are_asked_for(
+    tiny: Callable[..., onnx.ModelProto], tmp_path: Path, fed: list[Samples], count: int | None, drawn: int
+) -> None:
+    onnx.save(tiny(), tmp_path / "net.onnx")
+    found = evaluate(tmp_path / "net.onnx", tmp_path / "net.onnx", count=count)
+    assert found.comparison.count == drawn
+    assert sum(map(len, fed)) == 2 * drawn  # by both models
+    assert found.data == f"{drawn} procedural pictures (seed 0), no real data"
+
+
+def test_a_module_is_evaluated_as_its_file_is(
+    net: nn.Module, quantized: Path, tmp_path: Path, fed: list[Samples]
+) -> None:
+    write_model(from_torch(net, (3, 8, 8)), tmp_path / "net.onnx")
+    ranges = {"input": (-3.0, 7.0)}
+    of_file = evaluate(tmp_path / "net.onnx", quantized, count=16, input_ranges=ranges)
+    of_module = evaluate(net, quantized, count=16, input_shape=(3, 8, 8), input_ranges=ranges)
+    assert of_module.comparison == of_file.comparison
+    assert min(float(samples.images.min()) for samples in fed) < -2
+    assert max(float(samples.images.max()) for samples in fed) > 6
+
+
+def test_the_shapes_of_a_module_are_fixed(net: nn.Module, quantized: Path, fed: list[Samples]) -> None:
+    shapes = {"input": (3, 3, 8, 8)}
+    pixels = PREPROCESSES["zero-one"]
+    found = evaluate(net, quantized, count=4, preprocess=pixels, input_shape=(3, 8, 8), input_shapes=shapes)
+    assert found.comparison.count == 4
+    with pytest.raises(ModelError, match="no input 'image' to give a shape to; its inputs: input"):
+        evaluate(net, quantized, count=4, input_shape=(3, 8, 8), input_shapes={"image": (1, 3, 8, 8)})

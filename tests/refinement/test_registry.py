@@ -1,0 +1,113 @@
+"""Refinements by name: one that fails leaves the model as it was, and says why."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dfq_deploy import Samples, calibrate
+from dfq_deploy.errors import DfqError, ModelError
+from dfq_deploy.graph.loading import load
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import Prepared, prepare
+from dfq_deploy.refinement import cross_layer_equalization, reconstruction
+from dfq_deploy.refinement.registry import refine_weights
+from dfq_deploy.targets.catalog import find_target
+from examples.digits import data
+
+TOO_MUCH = 2**47
+"""Numbers that no machine has the memory for: 512 TiB."""
+
+
+def torch_runs_out() -> None:
+    torch.empty(TOO_MUCH)
+
+
+def numpy_runs_out() -> None:
+    np.empty(TOO_MUCH)
+
+
+def twin_cannot_run() -> None:
+    torch.zeros(2, 3) @ torch.zeros(2, 3)
+
+
+def failing_at(call: int, function: Callable[..., object], fail: Callable[[], None]) -> Callable[..., object]:
+    """``function``, which fails in its call of that number."""
+    calls = 0
+
+    def wrapped(*arguments: object, **keywords: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            fail()
+        return function(*arguments, **keywords)
+
+    return wrapped
+
+
+def initializers(prepared: Prepared) -> dict[str, bytes]:
+    tensors = {name: value.const_value for name, value in prepared.model.graph.initializers.items()}
+    return {name: tensor.tobytes() for name, tensor in tensors.items() if tensor is not None}
+
+
+@pytest.fixture
+def images(digits: Samples) -> Samples:
+    """A few samples."""
+    return digits.part(slice(64))
+
+
+@pytest.mark.parametrize(
+    ("fail", "words"),
+    [
+        (torch_runs_out, "refinement 'reconstruct' was left out: out of memory ([enforce fail"),
+        (numpy_runs_out, "refinement 'reconstruct' was left out: out of memory (Unable to allocate"),
+        (twin_cannot_run, "refinement 'reconstruct' was left out, since the twin cannot run the model (mat1 and mat2"),
+    ],
+)
+def test_a_reconstruction_that_fails_at_its_second_block_changes_nothing(
+    digits_bn: Path,
+    images: Samples,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    fail: Callable[[], None],
+    words: str,
+) -> None:
+    calibrate(digits_bn, data=images, bits="w3a3", refine=(), preprocess=data.PREPROCESS, output=tmp_path / "plain")
+    learn = reconstruction._Learner._descend
+    monkeypatch.setattr(reconstruction._Learner, "_descend", failing_at(2, learn, fail))
+    failed = calibrate(digits_bn, data=images, bits="w3a3", preprocess=data.PREPROCESS, output=tmp_path / "failed")
+    (warning,) = (warning for warning in failed.report["warnings"] if "refinement" in warning)
+    assert warning.startswith(words)
+    for name in ("model.qdq.onnx", "encodings.json"):
+        assert (tmp_path / "failed" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_a_refinement_that_was_asked_for_raises(
+    digits_bn: Path, images: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = reconstruction._Learner._descend
+    monkeypatch.setattr(reconstruction._Learner, "_descend", failing_at(2, learn, torch_runs_out))
+    with pytest.raises(DfqError, match=r"^refinement 'reconstruct' ran out of memory \(.*\); use fewer samples"):
+        calibrate(digits_bn, data=images, bits="w3a3", refine=("reconstruct",))
+    monkeypatch.setattr(reconstruction._Learner, "_descend", failing_at(2, learn, twin_cannot_run))
+    with pytest.raises(ModelError, match=r"^refinement 'reconstruct' cannot run: mat1.*--refine none$"):
+        calibrate(digits_bn, data=images, bits="w3a3", refine=("reconstruct",))
+
+
+def test_an_equalization_that_fails_at_its_second_pair_changes_nothing(
+    digits_bn: Path, images: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(load(digits_bn), find_target("cpu"), Bits())
+    before = initializers(prepared)
+    apply = cross_layer_equalization._apply
+    monkeypatch.setattr(cross_layer_equalization, "_apply", failing_at(2, apply, torch_runs_out))
+    kept, warnings = refine_weights(prepared, ("equalize",), images, optional=("equalize",))
+    assert warnings[0].startswith("refinement 'equalize' was left out: out of memory")
+    assert initializers(kept) == before
+    monkeypatch.setattr(cross_layer_equalization, "_apply", apply)
+    equalized, warnings = refine_weights(prepared, ("equalize",), images)
+    assert warnings == ()
+    assert initializers(equalized) != before  # or there was nothing to change, and the test says nothing
+    assert initializers(prepared) == before
