@@ -1,14 +1,16 @@
-# Two commands, each with all the set-up that a fresh machine needs:
+# Three commands, each with all the set-up that a fresh machine needs:
 #   make demo   run the main job on the shipped example
 #   make test   lint, check the types, run the tests
+#   make docs   build the documentation site in docs/_build; a warning is an error
 # And one for each end of the dependencies' range, in a fresh environment of its own:
 #   make test-oldest, make test-newest   run the command line's tests; WITH=torch==2.13.0 states a version
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test test-oldest test-newest setup clean
+.PHONY: demo test docs test-oldest test-newest setup clean
 
 demo: $(READY)
 	$(BIN) -m examples.digits.demo
@@ -18,6 +20,10 @@ test: $(READY)
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
 	$(BIN) -m pytest
+
+docs: $(DOCS_READY)
+	$(BIN) -m sphinx -b html -q -W --keep-going docs docs/_build
+	@echo docs/_build/index.html
 
 test-oldest test-newest: $(READY)
 	$(BIN) -m benchmarks.dependency_versions $(@:test-%=%) $(WITH:%=--with %)
@@ -33,5 +39,9 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
+$(DOCS_READY): $(READY)
+	$(BIN) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[docs]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo-out docs/_build docs/reference *.egg-info .mypy_cache .pytest_cache .ruff_cache .nox

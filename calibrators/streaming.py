@@ -27,7 +27,7 @@ def histograms(
     """The histogram of each tensor over all samples, in one pass and constant memory.
 
     Raises:
-        ModelError, SamplesError: as :func:`.onnxruntime.activations` and :meth:`.histogram.HistogramBuilder.add`.
+        ModelError, SamplesError: as :func:`.activations` and :meth:`.HistogramBuilder.add`.
     """
     builders = {name: HistogramBuilder(name) for name in names}
     with closing(activations(model, names, batches, progress)) as slices, ThreadPoolExecutor(WORKERS) as pool:

@@ -85,7 +85,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Find out, before long work, whether :func:`staging` can fill ``folder``; nothing is left behind.
+    """Find out, before long work, whether :func:`atomic_folder` can fill ``folder``; nothing is left behind.
 
     Raises:
         OutputError: the place cannot be written.

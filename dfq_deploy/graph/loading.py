@@ -26,7 +26,7 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None) -> ir.
     Model-local functions are inlined, Constant nodes and what depends on constants alone become initializers
     (:mod:`dfq_deploy.graph.passes.fold_constants`), every node has a name, an opset below 13 is converted, and other
     widths of float become float32 (:mod:`dfq_deploy.graph.passes.to_float32`). A model that is handed over in memory
-    is copied first. :func:`notes` says what a user should know of it.
+    is copied first. :func:`.load_notes` says what a user should know of it.
 
     Args:
         source: a path, or a model in memory.

@@ -29,8 +29,9 @@ class Bits:
 
     The network's input has at least 8 bits (a camera delivers bytes), and so has what no layer multiplies, such as the
     branches of a residual sum: their few integers cost no product. A tensor that both read is rounded again for the
-    layer (:func:`fork`). A convolution with a single weight for each channel, which a BatchNormalization that cannot be
-    folded becomes, is no layer in this sense and has 8 bits too. Outputs stay in float where the target has them so.
+    layer (:mod:`dfq_deploy.quantization.narrow_copies`). A convolution with a single weight for each channel, which a
+    BatchNormalization that cannot be folded becomes, is no layer in this sense and has 8 bits too. Outputs stay in
+    float where the target has them so.
 
     Args:
         weights: 2 to 8.

@@ -71,7 +71,7 @@ def read_samples(
         turned: the shape is (H, W, C); None finds that out from its numbers.
 
     Returns:
-        float32 (N, *shape), with int64 (N,) or float32 (N, K) labels where there are any.
+        float32 ``(N, *shape)``, with int64 (N,) or float32 (N, K) labels where there are any.
 
     Raises:
         SamplesError: it cannot be read, or does not fit the model; or ``limit`` is below 1.

@@ -5,8 +5,8 @@ The file is the specification::
     TRT-100300-EntropyCalibration2      the version that wrote it and the algorithm
     image: 3caa5555                     tensor name, then a float32 scale as 8 hex digits, most significant first
 
-A scale is the largest magnitude over 127: integers are signed, and the zero point is 0. A tensor's name may hold ``: ``
-itself; the last one on a line divides it.
+A scale is the largest magnitude over 127: integers are signed, and the zero point is 0. A tensor's name may hold a
+colon and a space itself; the last pair on a line divides it.
 """
 
 import math

@@ -120,7 +120,7 @@ class GeneratorMethod(Generative):
         return replace(plan, warmup=min(warmup, plan.iterations))
 
     def source(self, teachers: Sequence[Twin], request: SynthesisRequest) -> GeneratorSource:
-        """Generators without training, for :meth:`GeneratorSource.restore`; the seed decides their weights.
+        """Generators without training, for :meth:`.GeneratorSource.restore`; the seed decides their weights.
 
         Raises:
             ModelError: the model takes no images, gives no class scores, or has no BatchNormalization.

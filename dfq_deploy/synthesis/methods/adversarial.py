@@ -71,7 +71,7 @@ class Adversarial(GeneratorMethod):
 
     The paper's min-max: the generators step towards ``max KL(teacher || student) - auxiliary * L``, in turn with
     students that step towards its minimum; after a warm-up on L alone. The students' steps are those of fine-tuning,
-    which hands its students to :meth:`GeneratorSource.adapt`, one or several. For calibration the student is the
+    which hands its students to :meth:`.GeneratorSource.adapt`, one or several. For calibration the student is the
     quantized network as it stands, and only the generators step.
 
     The paper's numbers are not known to this project, nor what its generators look like: these are GDFQ's without

@@ -45,8 +45,9 @@ class Lis(Synthesizer):
     theirs; it spares the choice.
 
     Args:
-        schedule, iterations, learning_rate, class_weight, feature_weight, first_multiplier, tv_l2, l2, jitter, flip,
-            hard: as ``deepinversion`` has them; ``paper`` and ``short`` are its schedules.
+        schedule, iterations, learning_rate: as ``deepinversion`` has them; ``paper`` and ``short`` are its schedules.
+        class_weight, feature_weight, first_multiplier, tv_l2, l2: the same.
+        jitter, flip, hard: the same.
         batch: largest number of images that are inverted together: 64, or 32 large ones, so that a small set draws
             teachers several times (chosen for that, not by experiment).
         together: largest number of teachers of a batch; 2 takes twice the time of one.

@@ -51,7 +51,7 @@ class InputRule:
     high: float | None = None
 
     def draw(self, count: int, seed: int) -> NDArray[Any]:
-        """(count, *shape), in the input's own type; the same seed gives the same values."""
+        """``(count, *shape)``, in the input's own type; the same seed gives the same values."""
         generator = np.random.default_rng([seed, *self.port.name.encode()])
         shape, dtype = (count, *self.shape), np.dtype(self.port.dtype)
         if self.values is not None:

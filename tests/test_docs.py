@@ -1,0 +1,160 @@
+"""The documents: their Python blocks run, their links lead somewhere, their tables name what there is."""
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+
+from dfq_deploy import calibrate
+from dfq_deploy.cli import main
+from dfq_deploy.synthesis.methods.noise import Noise
+from tests.conftest import CHECKOUT, TinyModel
+from tests.test_architecture import ORDER
+
+PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md"), *(CHECKOUT / "examples").rglob("*.md")])
+
+FENCE = re.compile(r"^(?:<!-- needs: (?P<needs>\S+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _program(page: Path) -> str:
+    """The page with everything but its Python blocks blanked, so that line numbers are those of the page.
+
+    A block behind ``<!-- needs: MODULE -->`` is left out where there is no such module.
+    """
+    text, program, end = page.read_text(encoding="utf-8"), "", 0
+    for block in FENCE.finditer(text):
+        start = block.start("code")
+        program += "\n" * text.count("\n", end, start)
+        code = block["code"]
+        absent = block["needs"] is not None and importlib.util.find_spec(block["needs"]) is None
+        program += "\n" * code.count("\n") if absent else code
+        end = block.end("code")
+    return program
+
+
+QUICK_METHOD = ('synth="deepinversion"', 'synth="noise", count=16')
+
+SHORTER = {
+    "README.md": [QUICK_METHOD],
+    "docs/fewer-bits.md": [QUICK_METHOD, ("steps=4000, batch=128", "steps=4, batch=16")],
+}
+"""What is exchanged in a page's program, for speed."""
+
+
+def _with_code() -> list[str]:
+    pages = (page for page in PAGES if FENCE.search(page.read_text(encoding="utf-8")))
+    return [page.relative_to(CHECKOUT).as_posix() for page in pages]
+
+
+@pytest.fixture(scope="module")
+def examples(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the pages speak of."""
+    folder = tmp_path_factory.mktemp("docs")
+    onnx.save(tiny(), folder / "model.onnx")
+    photos = tiny(size=224)
+    photos.graph.input[0].name = photos.graph.node[0].input[0] = "input"
+    calibrate(photos, synth=Noise(), count=8, output=folder / "result", integer_io=True)
+    shutil.copy(folder / "result/model.integer.onnx", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", _with_code())
+def test_python_blocks_run(name: str, examples: Path, tmp_path: Path) -> None:
+    page = CHECKOUT / name
+    program = _program(page)
+    for long, short in SHORTER.get(name, ()):
+        assert long in program
+        program = program.replace(long, short)
+    shutil.copytree(examples, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "page.py").write_text(program, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "page.py"],
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, f"{name}: {run.stderr}"
+    for shown in re.findall(r"^```text\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        assert shown in run.stdout
+
+
+def test_blocks_keep_their_line_numbers(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Title\n\n```python\nx = 1\n```\ntext\n<!-- needs: dfq_deploy.no_such_module -->\n```python\ny = 2\n```\n\n"
+        "```python\nz = 3\n```\n"
+    )
+    assert _program(page).splitlines() == ["", "", "", "x = 1", *[""] * 8, "z = 3"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        assert file.exists(), f"{link}: there is no such file"
+        if anchor:
+            assert anchor in _anchors(file), f"{link}: there is no such heading"
+
+
+def _anchors(page: Path) -> set[str]:
+    """Anchors of the headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+def test_commands_and_options_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for name, line in re.findall(r"dfq-deploy ([a-z]+)\b([^\n`|]*)", text):
+        if name not in main.commands:
+            assert not line.lstrip().startswith("-"), f"dfq-deploy {name}: there is no such command"
+            continue
+        known = {option for parameter in main.commands[name].params for option in parameter.opts}
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line):
+            assert option in known, f"dfq-deploy {name}{line}: there is no option {option}"
+    for module in re.findall(r"python -m ((?:benchmarks|examples)[\w.]+\w)", text):
+        assert (CHECKOUT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+ARCHITECTURE = CHECKOUT / "docs/architecture.md"
+
+
+def _rows(page: Path) -> list[list[str]]:
+    """Cells of every table row of a page."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+
+
+def test_architecture_names_what_there_is() -> None:
+    named = 0
+    for row in _rows(ARCHITECTURE):
+        cells = " ".join(row[1:])
+        for file in re.findall(r"`((?:dfq_deploy|exporters|calibrators)/[\w/.]+)`", cells):
+            assert (CHECKOUT / file).exists(), f"{row[0]} {file}: there is no such file"
+            for name in re.findall(r"`(\w+)`", cells.partition(f"`{file}`")[2]):
+                text = (CHECKOUT / file).read_text(encoding="utf-8")
+                assert re.search(rf"^ *(?:def|class) {name}\b|^{name}\b.* = ", text, re.MULTILINE), f"{file}: {name}"
+                named += 1
+    assert named > 40
+
+
+def test_architecture_lists_the_packages_in_their_order() -> None:
+    rows = [row for row in _rows(ARCHITECTURE) if row[0].isdigit()]
+    assert tuple(tuple(re.findall(r"`(\w+)`", row[1])) for row in rows) == ORDER
+
+
+def test_glossary_has_each_term_once_in_alphabetical_order() -> None:
+    terms = [row[0].lower() for row in _rows(CHECKOUT / "docs/glossary.md")[2:]]
+    assert len(terms) > 40
+    assert terms == sorted(set(terms))
+    assert all(row[1].endswith(".") for row in _rows(CHECKOUT / "docs/glossary.md")[2:])
