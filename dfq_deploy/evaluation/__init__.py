@@ -6,6 +6,7 @@
 ``latency``        Time two models in turn in one process.
 ``metrics``        Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice.
 ``sample_quality`` Quality figures of a sample set: statistics, classes, confidence, diversity.
+``tensor_values``  Values of a model's tensors on a few samples, channel by channel.
 ``tensors``        Compare float and quantized values tensor by tensor.
 ================== =============================================================================
 """
