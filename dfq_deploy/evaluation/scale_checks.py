@@ -26,14 +26,17 @@ from dfq_deploy.samples.samples import Samples
 
 __all__ = ["FAULT", "ScaleCheck", "scale_checks"]
 
-FAULT = 12.0
-"""dB of excess from which a scale is called wrong: a range four times as wide as it need be."""
+FAULT = 15.0
+"""dB of excess from which a scale is called wrong: a range six times as wide as it need be (8 times: 18 dB)."""
 
 HARMLESS = 60.0
 """dB of signal to noise above which no scale is called wrong, whatever a better one would give."""
 
 RESCALED = 0.05
 """How far the factor of a weight's channel may be from that of the others: further for most of them is equalization."""
+
+TURNED = 0.004
+"""1 less the cosine between a float channel and a quantized one: what 8 bits never reach."""
 
 ALIKE = 0.99
 """Cosine between an equalized weight and the fitted float one, below which it was not equalized."""
@@ -103,8 +106,8 @@ class ScaleCheck:
 def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[ScaleCheck, ...]:
     """Every quantized tensor whose scale can be judged, the worst first.
 
-    Weights that were equalized, and what they write, are compared with float ones at the scale of their channels, so
-    that a factor of a whole weight among them stays unseen.
+    Weights that were equalized, and what they write, are compared with float ones at the scale of their channels. A
+    scale among theirs that is wrong while its integers are right looks like equalization, and stays unseen.
 
     Args:
         reference: the float model, as :func:`dfq_deploy.graph.loading.load` reads it.
@@ -239,7 +242,10 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats | None]:
     """The float weight at the scale of an equalized one, and the factors of its output channels where it was."""
     moves = _moves(_factors(exact, pair))
     first, second = (np.moveaxis(array, pair.axis, 0).astype(np.float64) for array in (exact, pair.values))
-    alike = np.array([_likeness(one, other) for one, other in zip(first, second, strict=True)]) > 1 - RESCALED
+    good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
+    rounded = 4 * _power(good - exact) / _power(exact)
+    likeness = np.array([_likeness(one, other) for one, other in zip(first, second, strict=True)])
+    alike = 1 - likeness < max(TURNED, rounded)
     # A single wrong scale leaves most channels alone; equalization leaves hardly any.
     if np.isinf(moves).any() or ((moves < RESCALED) & alike).mean() >= 0.5:
         return exact, None
@@ -251,6 +257,11 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats | None]:
     for _ in range(4):
         outer = _medians(flat - inner[..., None], (1, 2))[:, None]
         inner = _medians(flat - outer[..., None], (0, 2))[None, :]
+    # Channels that became so small that nearly all of their integers are 0 tell no ratio, but their sums do.
+    unknown = np.isnan(flat).all(axis=(0, 2))
+    level = np.exp(outer)[..., None] * first.reshape(flat.shape)
+    sums = (level * second.reshape(flat.shape)).sum(axis=(0, 2)) / np.maximum(np.square(level).sum(axis=(0, 2)), 1e-30)
+    inner[0, unknown] = np.log(np.maximum(sums[unknown], 1e-12))
     fitted = first * np.exp(outer + inner).reshape(*outer.shape[:1], first.shape[1], *(1,) * (first.ndim - 2))
     if _likeness(fitted, second) < ALIKE:
         return exact, None

@@ -1,7 +1,8 @@
 """Say what is in a model, what will hurt, and what to do.
 
-=========== ===================================================
-``advice``  Advice: what will hurt in a model, and the way out.
-``inspect`` Inspect a model: ``dfq_deploy.inspect``.
-=========== ===================================================
+=============== ================================================================================================
+``advice``      Advice: what will hurt in a model, and the way out.
+``inspect``     Inspect a model: ``dfq_deploy.inspect``.
+``sensitivity`` Look ahead at what would hurt: quantize with samples drawn by rule and measure each layer alone.
+=============== ================================================================================================
 """
