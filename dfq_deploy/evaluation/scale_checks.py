@@ -5,7 +5,7 @@ DQ add to its float values, relative to what a good scale of the same bits adds,
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,7 +33,10 @@ HARMLESS = 60.0
 """dB of signal to noise above which no scale is called wrong, whatever a better one would give."""
 
 RESCALED = 0.05
-"""How far the factor of a weight's channel may be from that of the others: further for most of them is equalization."""
+"""How far the factor of a weight's channel may be from that of most others, where nothing has moved it."""
+
+FEW = 2
+"""Channels that may be moved by wrong scales; where more are, the weight was equalized."""
 
 TURNED = 0.004
 """1 less the cosine between a float channel and a quantized one: what 8 bits never reach."""
@@ -106,8 +109,9 @@ class ScaleCheck:
 def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[ScaleCheck, ...]:
     """Every quantized tensor whose scale can be judged, the worst first.
 
-    Weights that were equalized, and what they write, are compared with float ones at the scale of their channels. A
-    scale among theirs that is wrong while its integers are right looks like equalization, and stays unseen.
+    Weights that were equalized are compared with float ones at the scale of their channels, and what they write with
+    the file's own values. A scale among theirs that is wrong while its integers are right looks like equalization: it
+    stays unseen, and the tensor behind it is named.
 
     Args:
         reference: the float model, as :func:`dfq_deploy.graph.loading.load` reads it.
@@ -124,31 +128,27 @@ def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> 
     return tuple(sorted((*weights, *activations), key=lambda check: (not check.is_fault, -check.excess, check.tensor)))
 
 
-def _behind(model: ir.Model, equalized: Mapping[str, Floats]) -> dict[str, Floats]:
-    """The factors of the channels of what equalized layers write, up to where values are computed otherwise."""
-    found: dict[str, Floats] = {}
+def _behind(model: ir.Model, equalized: Collection[str]) -> set[str]:
+    """What equalized layers write, up to where values are computed otherwise."""
+    found: set[str] = set()
     for node in model.graph:
-        if str(node.name) not in equalized:
-            continue
-        waiting = [node.outputs[0]]
+        waiting = [node.outputs[0]] if str(node.name) in equalized else []
         while waiting:
             value = waiting.pop()
-            found[name_of(value)] = equalized[str(node.name)]
+            found.add(name_of(value))
             waiting += [use.node.outputs[0] for use in value.uses() if use.node.op_type in HOMOGENEOUS]
     return found
 
 
 def _activations(
-    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Mapping[str, Floats]
+    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Collection[str]
 ) -> list[ScaleCheck]:
     pairs = activation_pairs(quantized)
     computed = [*reference.graph.inputs, *(value for node in reference.graph for value in node.outputs)]
     known = {name_of(value): value for value in computed}
-    values = {
-        name: rows * equalized[name][:, None].astype(np.float32) if len(equalized.get(name, ())) == len(rows) else rows
-        for name, rows in tensor_values(reference, [pair.tensor for pair in pairs], samples).items()
-    }
-    limits = saturations([known[name] for name in values if name not in equalized])
+    exact = [pair.tensor for pair in pairs if pair.tensor not in equalized]
+    values = tensor_values(reference, exact, samples)
+    limits = saturations([known[name] for name in values])
     own = {pair.tensor: pair.source for pair in pairs if pair.tensor not in values}
     found = tensor_values(quantized, list(own.values()), samples)
     rows: dict[str, Floats] = {name: np.clip(array, *limits.get(name, UNBOUNDED)) for name, array in values.items()}
@@ -184,17 +184,18 @@ def _activation(pair: ActivationPair, rows: Floats, ends: tuple[float, float], *
     return ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched)
 
 
-def _weights(floats: Sequence[ir.Model], quantized: ir.Model) -> tuple[list[ScaleCheck], dict[str, Floats]]:
-    """The weights' checks, and the channels' factors of each node whose weight was equalized."""
+def _weights(floats: Sequence[ir.Model], quantized: ir.Model) -> tuple[list[ScaleCheck], set[str]]:
+    """The weights' checks, and the nodes whose weight was equalized."""
     candidates = [_by_node(model) for model in floats]
-    checks, equalized = [], {}
+    checks: list[ScaleCheck] = []
+    equalized: set[str] = set()
     for pair in weight_pairs(quantized):
         exact = pair.exact if pair.exact is not None else _closest(pair, candidates)
         if exact is None or not exact.any():
             continue
-        fitted, factors = _fitted(exact, pair)
-        if factors is not None:
-            equalized[str(pair.node.name)] = factors
+        fitted, moved = _fitted(exact, pair)
+        if moved:
+            equalized.add(str(pair.node.name))
         checks.append(_weight(pair, fitted))
     return checks, equalized
 
@@ -238,17 +239,18 @@ def _likeness(first: Floats, second: Floats) -> float:
     return float((first.astype(np.float64) * second).sum()) / norms if norms > 0 else 0.0
 
 
-def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats | None]:
-    """The float weight at the scale of an equalized one, and the factors of its output channels where it was."""
+def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, bool]:
+    """The float weight at the scale of an equalized one, channel by channel; and whether it was."""
     moves = _moves(_factors(exact, pair))
     first, second = (np.moveaxis(array, pair.axis, 0).astype(np.float64) for array in (exact, pair.values))
     good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
     rounded = 4 * _power(good - exact) / _power(exact)
     likeness = np.array([_likeness(one, other) for one, other in zip(first, second, strict=True)])
     alike = 1 - likeness < max(TURNED, rounded)
-    # A single wrong scale leaves most channels alone; equalization leaves hardly any.
-    if np.isinf(moves).any() or ((moves < RESCALED) & alike).mean() >= 0.5:
-        return exact, None
+    moved = int((~((moves < RESCALED) & alike)).sum())
+    # A single wrong scale leaves the other channels alone.
+    if np.isinf(moves).any() or moved <= max(FEW, len(moves) // 20):
+        return exact, False
     same = (first * second > 0) & (np.abs(second) >= np.abs(second).max() / 64)
     ratios = np.where(same, np.log(np.where(same, second / np.where(same, first, 1.0), 1.0)), np.nan)
     outer: Floats = np.zeros((len(first), 1))
@@ -264,8 +266,8 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats | None]:
     inner[0, unknown] = np.log(np.maximum(sums[unknown], 1e-12))
     fitted = first * np.exp(outer + inner).reshape(*outer.shape[:1], first.shape[1], *(1,) * (first.ndim - 2))
     if _likeness(fitted, second) < ALIKE:
-        return exact, None
-    return np.moveaxis(fitted, 0, pair.axis).astype(np.float32), np.exp(outer[:, 0] + np.median(inner))
+        return exact, False
+    return np.moveaxis(fitted, 0, pair.axis).astype(np.float32), True
 
 
 def _medians(values: Floats, axes: tuple[int, int]) -> Floats:
@@ -278,21 +280,16 @@ def _weight(pair: WeightPair, exact: Floats) -> ScaleCheck:
     qtype, axis = pair.encoding.qtype, pair.encoding.axis
     good = encoding_of_weight(exact, qtype, axis, best_bounds)
     found, best = pair.values - exact, good.fake_quantize(exact) - exact
-    size = _power(exact) and float((exact.astype(np.float64) * pair.values).sum()) / _power(exact)
-    factor = size if abs(math.log2(max(size, 1e-6))) > 0.5 else float(np.median(pair.encoding.scale / good.scale))
-    excess = _excess(_power(found), _power(best), exact)
-    channel = None
+    ratios = np.atleast_1d(pair.encoding.scale / good.scale)
+    excess, factor, where = _excess(_power(found), _power(best), exact), float(np.median(ratios)), ""
     if axis is not None:
-        each = [np.moveaxis(array, axis, 0) for array in (found, best, exact)]
-        channel, worst = _worst_channel(*each)
+        channel, worst = _worst_channel(*(np.moveaxis(array, axis, 0) for array in (found, best, exact)))
         if worst > excess + FAULT / 2:
-            part = np.moveaxis(pair.values, axis, 0)[channel]
-            excess, factor = worst, _channel_factor(part, each[2][channel], pair.encoding.scale / good.scale, channel)
-        else:
-            channel = None
-    node = f"{pair.node.op_type} '{pair.node.name}'" + ("" if channel is None else f", channel {channel},")
+            excess, factor, where = worst, float(ratios[channel]), f", channel {channel},"
     snr = signal_to_noise(_power(exact), _power(found))
-    return ScaleCheck(pair.tensor, "weight", node, qtype.bits, excess, snr, factor)
+    return ScaleCheck(
+        pair.tensor, "weight", f"{pair.node.op_type} '{pair.node.name}'{where}", qtype.bits, excess, snr, factor
+    )
 
 
 def _worst_channel(found: Floats, best: Floats, exact: Floats) -> tuple[int, float]:
@@ -301,11 +298,6 @@ def _worst_channel(found: Floats, best: Floats, exact: Floats) -> tuple[int, flo
     alive = [index for index, power in enumerate(powers) if power >= ALIVE * sum(powers) / len(powers)]
     excess = {index: _excess(_power(found[index]), _power(best[index]), exact[index]) for index in alive}
     return max(excess.items(), key=lambda entry: entry[1])
-
-
-def _channel_factor(values: Floats, exact: Floats, scales: Floats, channel: int) -> float:
-    size = float((exact.astype(np.float64) * values).sum()) / _power(exact)
-    return size if abs(math.log2(max(size, 1e-6))) > 0.5 else float(scales[channel])
 
 
 def _power(values: Floats) -> float:

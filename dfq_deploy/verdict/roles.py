@@ -20,7 +20,7 @@ KEEPS_SIZE = frozenset(
 )
 """What makes one value for each sample and channel of one value for each sample and channel."""
 
-GATES = frozenset({"HardSigmoid", "Sigmoid", "Clip", "Add", "Div", "Mul", "Relu"})
+GATES = frozenset({"HardSigmoid", "Sigmoid", "Clip", "Add", "Div", "Mul"})
 """What a hard swish or a swish is made of, beside the product with its own input."""
 
 
