@@ -8,6 +8,7 @@ from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
+from dfq_deploy.refinement.registry import default_refinements
 from dfq_deploy.samples.batches import split_held_out
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.session import synthesize_from
@@ -35,7 +36,8 @@ def foresee(
 ) -> WhatHurts:
     """Which layers of a float model would hurt, before any calibration.
 
-    Ranges are the extremes of samples drawn by rule, and nothing is refined: a calibration does better.
+    Ranges are the extremes of samples drawn by rule. Mean shifts are taken out, as the default refinements do;
+    roundings are not learned, so below 8 bits a calibration does better.
 
     Args:
         source: as :func:`dfq_deploy.graph.loading.load` reads it.
@@ -56,4 +58,7 @@ def foresee(
     used, held = split_held_out(samples)
     quantized = encode(prepared, find_plugin("calibrators", "minmax")(), used, preprocess, progress)
     ready = quantized.prepared
-    return what_hurts(source, ready.model, ready, quantized.encodings, held, device=device, progress=progress)
+    return what_hurts(
+        source, ready.model, ready, quantized.encodings, held,
+        refine=default_refinements(widths), device=device, progress=progress,
+    )  # fmt: skip

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.operators import WEIGHTED_OPS
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.runtime.runner import Output, Runner
@@ -63,6 +64,10 @@ class Engine(Protocol):
 class TwinEngine:
     """The twin in torch: what lies before a layer runs once for all of them.
 
+    Args:
+        corrected: take the mean shift of each channel out of what a quantized convolution or matrix product writes, as
+            a corrected bias does (:mod:`dfq_deploy.refinement.bias_correction`).
+
     Raises:
         ModelError: the twin cannot run the model.
     """
@@ -70,7 +75,16 @@ class TwinEngine:
     name = "twin"
     halves = True
 
-    def __init__(self, model: ir.Model, rounded: QuantizedTensors, samples: Samples, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        rounded: QuantizedTensors,
+        samples: Samples,
+        device: str = "cpu",
+        *,
+        corrected: bool = False,
+    ) -> None:
+        self.corrected = corrected
         self.twin = teacher_of(model, samples.extra, device)
         images = torch.from_numpy(as_twin_input(model, samples)).to(device)
         self.feed = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
@@ -126,12 +140,17 @@ class TwinEngine:
         reads = [(place, self.hooks[name]) for place, name in layer.reads]
         writes = {place: self.hooks[name] for place, name in layer.writes}
         operator = step.operator
+        axis = (1 if step.op_type in ("Conv", "ConvTranspose") else -1) if self.corrected and layer.weight else None
+        axis = axis if step.op_type in WEIGHTED_OPS else None
 
         def rounded(*arguments: Any) -> Any:
             given = list(arguments)
             for place, hook in reads:
                 given[place] = hook(given[place])
             result = operator(*given)
+            exact = operator(*arguments) if axis is not None else None
+            if axis is not None and isinstance(result, Tensor) and isinstance(exact, Tensor):
+                result = result - _mean_shift(result - exact, axis)
             if not writes:
                 return result
             parts = result if isinstance(result, tuple) else (result,)
@@ -141,13 +160,22 @@ class TwinEngine:
         return replace(step, operator=rounded)
 
 
+def _mean_shift(error: Tensor, axis: int) -> Tensor:
+    """The mean of each channel, shaped to be subtracted."""
+    others = [dim for dim in range(error.ndim) if dim != axis % error.ndim]
+    return error.mean(dim=others, keepdim=True)
+
+
 def _constant(values: Tensor) -> Hook:
     laid = values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
     return lambda _: laid
 
 
 class RuntimeEngine:
-    """ONNX Runtime, on copies of the graph in which some layers read rounded tensors: for what the twin cannot run."""
+    """ONNX Runtime, on copies of the graph in which some layers read rounded tensors: for what the twin cannot run.
+
+    Bias correction needs the twin, so nothing is corrected here.
+    """
 
     name = "onnxruntime"
     halves = False

@@ -114,6 +114,7 @@ def layer_noise(
     encodings: Mapping[str, Encoding],
     samples: Samples,
     *,
+    corrected: bool = False,
     accumulated: Mapping[str, float] | None = None,
     budget_s: float | None = BUDGET,
     device: str = "cpu",
@@ -121,8 +122,8 @@ def layer_noise(
 ) -> Sensitivity:
     """Quantize each layer alone and compare the outputs with those of the float model.
 
-    Biases stay in float: a corrected one makes up for the noise of all layers before it, and would count as noise with
-    its layer alone.
+    Biases stay in float: a corrected one makes up for the shift of all layers before it, and would count as noise with
+    its layer alone. Where biases are corrected, each layer's own mean shift is taken out instead.
 
     Args:
         source: the float model as it was given.
@@ -130,6 +131,7 @@ def layer_noise(
             (:func:`dfq_deploy.quantization.encode.prepare`); the function of ``source``.
         quantized: the model that ``encodings`` belong to: its weights may have been reconstructed or trained.
         samples: a few that nothing was calibrated with; at most 32 are used, of large ones fewer.
+        corrected: whether biases make up for the mean shift of each channel.
         accumulated: signal to noise in dB by tensor name, where it has been measured on the file; None measures it.
         budget_s: seconds, after which the layers are measured in groups and the noisiest groups are taken apart; None
             measures each layer.
@@ -143,7 +145,7 @@ def layer_noise(
     count = sample_count(samples)
     samples = samples.part(np.arange(count) * len(samples) // count)
     expected = tuple(Runner(source, name="the float model").run(samples))
-    engine, base = _engine(prepared, rounded_tensors(quantized, encodings), samples, expected, device)
+    engine, base = _engine(prepared, rounded_tensors(quantized, encodings), samples, expected, device, corrected)
     started = time.perf_counter()
     total = _noise(base, engine.together(layers))
     seconds = time.perf_counter() - started
@@ -177,11 +179,16 @@ def rounded_tensors(model: ir.Model, encodings: Mapping[str, Encoding]) -> Quant
 
 
 def _engine(
-    model: ir.Model, rounded: QuantizedTensors, samples: Samples, expected: Sequence[Output], device: str
+    model: ir.Model,
+    rounded: QuantizedTensors,
+    samples: Samples,
+    expected: Sequence[Output],
+    device: str,
+    corrected: bool,
 ) -> tuple[Engine, tuple[Output, ...]]:
     """The twin where it computes what the file does, else ONNX Runtime; and the float outputs."""
     try:
-        twin = TwinEngine(model, rounded, samples, device)
+        twin = TwinEngine(model, rounded, samples, device, corrected=corrected)
         base = twin.together(())
         if _decibels(_noise(expected, base)) >= TRUSTED:
             return twin, base

@@ -31,6 +31,10 @@ AUDIBLE = 30.0
 """dB of a layer's own noise at the outputs below which it is worth a look; ten such layers add up to 20 dB."""
 
 
+CORRECTING = frozenset({"bias", "reconstruct", "finetune"})
+"""Refinements that take the mean shift of each channel out."""
+
+
 @dataclass(frozen=True)
 class HurtingLayer:
     """One of the worst layers.
@@ -123,7 +127,8 @@ def what_hurts(
     """
     noise = layer_noise(
         source, reference, prepared.model, encodings, samples,
-        accumulated=accumulated, budget_s=budget_s, device=device, progress=progress,
+        corrected=not CORRECTING.isdisjoint(refine), accumulated=accumulated, budget_s=budget_s, device=device,
+        progress=progress,
     )  # fmt: skip
     shown = [layer for layer in noise.layers[:EXPLAINED] if layer.share > 0]
     part = samples.part(slice(min(CAUSE_SAMPLES, sample_count(samples))))

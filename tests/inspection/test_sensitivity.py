@@ -33,7 +33,7 @@ def test_the_command_prints_five_and_lists_all(digits_folded: Path) -> None:
     assert printed.exit_code == 0, printed.output
     assert printed.stdout.count(" alone gives ") == 5
     assert "would hurt most" in printed.stdout
-    document = json.loads(CliRunner().invoke(main, ["--json", *arguments]).stdout)
+    document = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     layers = document["sensitivity"]["layers"]
     assert len(layers) > 5
     assert [layer["own_snr_db"] for layer in layers] == sorted(layer["own_snr_db"] for layer in layers)

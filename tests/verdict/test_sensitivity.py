@@ -67,6 +67,17 @@ def test_own_noise_by_hand(two_products: ir.Model) -> None:
     assert (noise["a"].operator, noise["a"].activations, noise["a"].measured) == ("MatMul", ("x",), True)
 
 
+def test_a_corrected_bias_takes_the_mean_shift_out(two_products: ir.Model) -> None:
+    found = layer_noise(
+        two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), corrected=True, budget_s=None
+    )
+    exact = IMAGES @ FIRST @ SECOND
+    given = ENCODINGS["h"].fake_quantize(IMAGES @ FIRST) @ ENCODINGS["b"].fake_quantize(SECOND)
+    given = given - (given - exact).mean(axis=0)
+    (own,) = [layer.own_snr for layer in found.layers if layer.weight == "b"]
+    assert own == pytest.approx(snr(exact, given), abs=0.01)
+
+
 def test_weights_that_were_changed_are_measured_against_the_float_file(two_products: ir.Model) -> None:
     changed = two_products.clone()
     grid = ENCODINGS["b"].fake_quantize(SECOND)
@@ -122,7 +133,7 @@ def test_what_the_twin_cannot_run_goes_through_onnxruntime(
 ) -> None:
     expected = layer_noise(two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), budget_s=None)
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise ModelError("unknown operator")
 
     monkeypatch.setattr(sensitivity, "TwinEngine", refuse)
