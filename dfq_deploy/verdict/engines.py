@@ -1,5 +1,6 @@
 """Run a float model with some of its layers quantized, in torch or in ONNX Runtime."""
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
@@ -150,7 +151,7 @@ class TwinEngine:
             result = operator(*given)
             exact = operator(*arguments) if axis is not None else None
             if axis is not None and isinstance(result, Tensor) and isinstance(exact, Tensor):
-                result = result - _mean_shift(result - exact, axis)
+                result = exact + _without_shift(result - exact, axis)
             if not writes:
                 return result
             parts = result if isinstance(result, tuple) else (result,)
@@ -160,10 +161,13 @@ class TwinEngine:
         return replace(step, operator=rounded)
 
 
-def _mean_shift(error: Tensor, axis: int) -> Tensor:
-    """The mean of each channel, shaped to be subtracted."""
+def _without_shift(error: Tensor, axis: int) -> Tensor:
+    """The error without each channel's mean; as large as it is on samples that the mean was not taken from (Bessel)."""
     others = [dim for dim in range(error.ndim) if dim != axis % error.ndim]
-    return error.mean(dim=others, keepdim=True)
+    count = error.numel() // error.shape[axis]
+    if count < 2:
+        return error
+    return (error - error.mean(dim=others, keepdim=True)) * math.sqrt(count / (count - 1))
 
 
 def _constant(values: Tensor) -> Hook:

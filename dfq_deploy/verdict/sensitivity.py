@@ -25,9 +25,12 @@ BUDGET = 20.0
 """Seconds after which layers are measured in groups."""
 
 VALUES = 2**19
-"""Values of the main input, over all samples together: 32 small pictures, or 4 of 224 x 224."""
+"""Values of the main input, over all samples together: 32 small pictures, or 3 of 224 x 224."""
 
-LEAST_SAMPLES, MOST_SAMPLES = 4, 32
+LEAST_SAMPLES, MOST_SAMPLES = 3, 32
+
+FEWEST_SAMPLES = 2
+"""Where the budget does not last for more: fewer samples cost less certainty than layers measured in groups."""
 
 TRUSTED = 40.0
 """dB between the twin and ONNX Runtime on the float model, below which the twin runs another model than the file."""
@@ -133,8 +136,8 @@ def layer_noise(
         samples: a few that nothing was calibrated with; at most 32 are used, of large ones fewer.
         corrected: whether biases make up for the mean shift of each channel.
         accumulated: signal to noise in dB by tensor name, where it has been measured on the file; None measures it.
-        budget_s: seconds, after which the layers are measured in groups and the noisiest groups are taken apart; None
-            measures each layer.
+        budget_s: seconds, for which fewer samples are used, and if that does not do the layers are measured in groups
+            and the noisiest groups are taken apart; None measures each layer.
 
     Raises:
         ModelError: no output can be compared, since their sizes depend on the sample, or ONNX Runtime refuses the
@@ -142,14 +145,21 @@ def layer_noise(
     """
     began = time.perf_counter()
     layers = quantized_layers(prepared, encodings)
+    rounded = rounded_tensors(quantized, encodings)
     count = sample_count(samples)
-    samples = samples.part(np.arange(count) * len(samples) // count)
-    expected = tuple(Runner(source, name="the float model").run(samples))
-    engine, base = _engine(prepared, rounded_tensors(quantized, encodings), samples, expected, device, corrected)
-    started = time.perf_counter()
-    total = _noise(base, engine.together(layers))
-    seconds = time.perf_counter() - started
-    allowed = math.inf if budget_s is None else budget_s - (started - began) - seconds
+    while True:
+        part = samples.part(np.arange(count) * len(samples) // count)
+        expected = tuple(Runner(source, name="the float model").run(part))
+        engine, base = _engine(prepared, rounded, part, expected, device, corrected)
+        started = time.perf_counter()
+        total = _noise(base, engine.together(layers))
+        seconds = time.perf_counter() - started
+        allowed = math.inf if budget_s is None else budget_s - (started - began) - seconds
+        needed = len(layers) * seconds * (0.5 if engine.halves else 1.0)
+        fewer = max(FEWEST_SAMPLES, int(count * max(allowed, 0.0) / needed)) if needed > allowed else count
+        if fewer >= count:
+            break
+        count = fewer
     progress.start("layers", len(layers))
     noise = _measure(engine, base, layers, allowed, seconds, progress)
     if accumulated is None:
@@ -158,7 +168,7 @@ def layer_noise(
     found = [_entry(layer, *noise[layer.node], whole, accumulated) for layer in layers]
     return Sensitivity(
         tuple(sorted(found, key=lambda layer: (layer.own_snr, layer.node))),
-        _decibels(total), _decibels(_noise(expected, base)), len(samples), engine.name, time.perf_counter() - began,
+        _decibels(total), _decibels(_noise(expected, base)), count, engine.name, time.perf_counter() - began,
     )  # fmt: skip
 
 

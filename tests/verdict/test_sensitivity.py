@@ -73,7 +73,8 @@ def test_a_corrected_bias_takes_the_mean_shift_out(two_products: ir.Model) -> No
     )
     exact = IMAGES @ FIRST @ SECOND
     given = ENCODINGS["h"].fake_quantize(IMAGES @ FIRST) @ ENCODINGS["b"].fake_quantize(SECOND)
-    given = given - (given - exact).mean(axis=0)
+    # The mean of five samples takes a fifth of their scatter with it, which other samples keep.
+    given = exact + ((given - exact) - (given - exact).mean(axis=0)) * np.sqrt(5 / 4)
     (own,) = [layer.own_snr for layer in found.layers if layer.weight == "b"]
     assert own == pytest.approx(snr(exact, given), abs=0.01)
 
@@ -172,5 +173,5 @@ def test_every_style_of_placement_is_measured(digits_folded: Path, held_out: Sam
 
 def test_few_of_large_samples_are_used() -> None:
     assert sample_count(Samples(np.zeros((64, 3, 32, 32), np.float32))) == 32
-    assert sample_count(Samples(np.zeros((8, 3, 224, 224), np.float32))) == 4
+    assert sample_count(Samples(np.zeros((8, 3, 224, 224), np.float32))) == 3
     assert sample_count(Samples(np.zeros((2, 3, 224, 224), np.float32))) == 2
