@@ -15,7 +15,7 @@ from dfq_deploy.quantization.placement.detection_heads import RATIO
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits
 from dfq_deploy.quantization.weights import extremes, least_squares
 
-__all__ = ["Cause", "Kind", "cause_of_activation", "cause_of_weight", "relative_noise"]
+__all__ = ["Cause", "Kind", "Role", "cause_of_activation", "cause_of_weight", "relative_noise"]
 
 Kind: TypeAlias = Literal[
     "channel-spread", "outlier-channel", "clipping", "wide-range", "outlier-values", "few-bits", "depthwise",
