@@ -1,16 +1,18 @@
 """The command group, and the commands inspect, targets and methods."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from dfq_deploy.cli import arguments
 from dfq_deploy.cli.calibrate import calibrate
 from dfq_deploy.cli.check import check
 from dfq_deploy.cli.evaluate import evaluate
 from dfq_deploy.cli.export import export
 from dfq_deploy.cli.finetune import finetune
 from dfq_deploy.cli.option_types import FILE
-from dfq_deploy.cli.options import shape_option
+from dfq_deploy.cli.options import preprocess_options, shape_option
 from dfq_deploy.cli.shell import Guarded, Shell
 from dfq_deploy.cli.synthesize import synthesize
 
@@ -32,15 +34,42 @@ def main() -> None:
 @click.argument("model", type=FILE)
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to look at it for.")
 @shape_option
+@click.option(
+    "--sensitivity", is_flag=True, help="Quantize each layer alone, with inputs drawn by rule: which would hurt?"
+)
+@click.option("--bits", metavar="w8a8", help="With --sensitivity: bits of weights and activations.")
+@preprocess_options
 @click.pass_obj
 def inspect(
-    shell: Shell, /, *, model: Path, target: str, input_shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    shell: Shell,
+    /,
+    *,
+    model: Path,
+    target: str,
+    input_shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    sensitivity: bool,
+    bits: str | None,
+    **options: Any,
 ) -> None:
     """Say what is in MODEL, what can be synthesized from it, what will hurt, and what to do."""
     from dfq_deploy.cli.views.inspection import show_inspection
+    from dfq_deploy.cli.views.progress import display
     from dfq_deploy.inspection.inspect import inspect as look
 
-    found = look(model, target=target, input_shapes=dict(input_shapes))
+    preprocess = arguments.preprocess(options)
+    if not sensitivity and (bits is not None or preprocess is not None):
+        raise click.UsageError("--bits and --preprocess go with --sensitivity.")
+    with display(shell) as progress:
+        found = look(
+            model,
+            target=target,
+            input_shapes=dict(input_shapes),
+            sensitivity=sensitivity,
+            bits=bits,
+            preprocess=preprocess,
+            seed=shell.seed,
+            progress=progress,
+        )
     if shell.as_json:
         shell.emit(found.to_json())
     else:

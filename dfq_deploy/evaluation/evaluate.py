@@ -8,11 +8,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import Comparison, compare
 from dfq_deploy.evaluation.latency import Latency, latencies
+from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
 from dfq_deploy.graph.file_info import is_quantized, stored_bytes
 from dfq_deploy.graph.inputs import looks_channels_last
-from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.loading import load, load_quantized
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.progress import SILENT, Progress
@@ -30,6 +34,12 @@ logger = logging.getLogger(__name__)
 
 PROCEDURAL_COUNT = 256
 
+SCALE_SAMPLES = 8
+"""Samples that scales are judged on: clipping and resolution show on a few."""
+
+SHOWN_SCALES = 5
+"""Wrong scales that are named in the warnings."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -41,9 +51,10 @@ class Evaluation:
         data: what the samples are, for people.
         comparison: the figures.
         latency: one entry for each batch size; empty where it was not asked for.
-        warnings: what limits the figures, each with its way out.
         kernels: the quantized file's layers as ONNX Runtime's CPU provider runs them; None for a file of another
             format than ONNX.
+        warnings: what limits the figures, each with its way out; wrong scales come first.
+        scales: every quantized tensor whose scale can be judged, the worst first; empty for other files than QDQ.
     """
 
     float_model: str
@@ -55,6 +66,7 @@ class Evaluation:
     latency: tuple[Latency, ...] = ()
     warnings: tuple[str, ...] = ()
     kernels: KernelCount | None = None
+    scales: tuple[ScaleCheck, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
@@ -68,6 +80,7 @@ class Evaluation:
             "latency": [entry.to_json() for entry in self.latency],
             "warnings": list(self.warnings),
             "kernels": None if self.kernels is None else self.kernels.to_json(),
+            "scales": [check.to_json() for check in self.scales],
         }
 
 
@@ -134,7 +147,8 @@ def evaluate(
         warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
     comparison = compare(reference, quantized, data, progress)
-    warnings += comparison.warnings
+    scales, said = _scales(files, data, input_shapes)
+    warnings = [*said, *warnings, *comparison.warnings]
     timed: tuple[Latency, ...] = ()
     if latency:
         quiet = [Runner(file, device=device, quiet_threads=True) for file in files]
@@ -143,12 +157,27 @@ def evaluate(
             warnings.append("the two models are fixed to different batch sizes, so their latencies are not compared")
     return Evaluation(
         str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]),
-        source or f"{len(data)} samples", comparison, timed, tuple(warnings), _kernels(files[1]),
+        source or f"{len(data)} samples", comparison, timed, tuple(warnings), _kernels(files[1]), scales,
     )  # fmt: skip
 
 
 def _kernels(path: Path) -> KernelCount | None:
     return None if is_quantized(path) is None else count_kernels(path)
+
+
+def _scales(
+    files: tuple[Path, Path], data: Samples, shapes: Mapping[str, Sequence[int]] | None
+) -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
+    """Every scale of the quantized file, and a sentence on each that is wrong, or on why none can be judged."""
+    if is_quantized(files[0]) or not is_quantized(files[1]):
+        return (), ()
+    count = min(SCALE_SAMPLES, len(data))
+    part = replace(data, labels=None).part(np.arange(count) * len(data) // count)
+    try:
+        found = scale_checks(load(files[0], input_shapes=shapes), load_quantized(files[1], shapes), part)
+    except DfqError as problem:
+        return (), (f"the scales of {files[1]} were not judged: {problem}",)
+    return found, tuple(str(check) for check in found[:SHOWN_SCALES] if check.is_fault)
 
 
 def _doubts(files: Sequence[Path]) -> list[str]:

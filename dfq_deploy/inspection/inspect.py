@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,14 +31,18 @@ from dfq_deploy.inspection.advice import (
 )
 from dfq_deploy.inspection.estimate import estimated_kernels
 from dfq_deploy.plugins.registry import find_plugin, installed_plugins
+from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.placement.place import Placement, place
 from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.procedural.inputs import is_drawn, rule_of
 from dfq_deploy.targets.catalog import find_target
 
 if TYPE_CHECKING:
     from torch.nn import Module
+
+    from dfq_deploy.verdict.what_hurts import WhatHurts
 
 __all__ = ["Inspection", "MethodFit", "Port", "inspect"]
 
@@ -90,6 +94,7 @@ class Inspection:
         methods: the synthesis methods that are installed.
         advice: what will hurt.
         notes: what loading has changed; nothing needs to be done about it.
+        sensitivity: what each quantized layer would cost, where that was asked for.
     """
 
     name: str
@@ -113,11 +118,15 @@ class Inspection:
     methods: tuple[MethodFit, ...]
     advice: tuple[Advice, ...]
     notes: tuple[str, ...] = ()
+    sensitivity: "WhatHurts | None" = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping, as ``--json`` prints it."""
-        plain = asdict(self)
+        """A plain mapping, as ``--json`` prints it; ``sensitivity`` is there where it was asked for."""
+        plain = asdict(replace(self, sensitivity=None))
         plain["kernels"] = self.kernels.to_json()
+        del plain["sensitivity"]
+        if self.sensitivity is not None:
+            plain["sensitivity"] = self.sensitivity.to_json()
         plain["left_float"] = [dict(zip(("name", "operator", "reason"), row, strict=True)) for row in self.left_float]
         plain["unknown"] = [dict(zip(("name", "operator"), row, strict=True)) for row in self.unknown]
         return plain
@@ -129,6 +138,11 @@ def inspect(
     target: str = "cpu",
     input_shape: tuple[int, ...] | None = None,
     input_shapes: InputShapes | None = None,
+    sensitivity: bool = False,
+    bits: str | None = None,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
 ) -> Inspection:
     """Look a float model over.
 
@@ -136,6 +150,8 @@ def inspect(
         target: the runtime to look at it for.
         input_shape: of one sample, e.g. (3, 224, 224), where the model is a torch module.
         input_shapes: input name -> its shape with the batch, for inputs whose size is open.
+        sensitivity: quantize each layer alone with samples drawn by rule, and say which would hurt.
+        bits, preprocess, seed: of that (:func:`dfq_deploy.inspection.sensitivity.foresee`).
 
     Raises:
         ModelError: it cannot be read at all, is quantized already, holds NaN, or has no input of a shape's name.
@@ -154,6 +170,11 @@ def inspect(
     bns = len(batch_normalizations(loaded))
     unknown, refusal = _twin_problems(loaded)
     drawn = is_drawn(main_input(model_inputs(loaded)))
+    noise = None
+    if sensitivity:
+        from dfq_deploy.inspection.sensitivity import foresee
+
+        noise = foresee(loaded, target=target, bits=bits, preprocess=preprocess, seed=seed, progress=progress)
     return Inspection(
         name=Path(model).name if isinstance(model, str | PathLike) else str(loaded.graph.name or "model"),
         opset=_opset(model),
@@ -182,6 +203,7 @@ def inspect(
             *kernel_advice(kernels),
         ),
         notes=(*load_notes(loaded), *target_notes(left)),
+        sensitivity=noise,
     )
 
 

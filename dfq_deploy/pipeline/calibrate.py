@@ -130,6 +130,7 @@ def calibrate(
     outcome = Outcome(
         source=source,
         prepared=prepared.model,
+        reference=fitted.reference,
         target=chosen,
         placement=prepared.placement,
         encodings=fitted.quantized.encodings,

@@ -126,6 +126,7 @@ def finetune(
         outcome = Outcome(
             source=source,
             prepared=prepared.model,
+            reference=learned.reference,
             target=chosen,
             placement=prepared.placement,
             encodings=learned.quantized.encodings,

@@ -60,11 +60,13 @@ class Fitted:
     """A quantized model, and how it came about.
 
     Args:
+        reference: the prepared model in float, before its biases were corrected and its roundings learned.
         choices: bits, refinements and the like, for the report.
         warnings: sentences on what was left out.
     """
 
     quantized: Quantized
+    reference: ir.Model
     choices: Mapping[str, Any]
     warnings: tuple[str, ...]
 
@@ -96,6 +98,7 @@ def fit(
     known, unknown = _known(synth, source, teachers, ready, plan.preprocess, refiners)
     quantized = encode(ready, plan.calibrator, samples, plan.preprocess, progress, known)
     clock.lap("ranges")
+    reference = ready.model.clone()
     refined, left_out = refine_encodings(
         quantized, refiners, samples, optional=optional, seed=plan.seed, device=plan.device, progress=progress
     )
@@ -107,7 +110,7 @@ def fit(
         "bits": str(widths),
         **allocation,
     }
-    return Fitted(refined, choices, (*unknown, *quantized.warnings, *skipped, *left_out))
+    return Fitted(refined, reference, choices, (*unknown, *quantized.warnings, *skipped, *left_out))
 
 
 def _widths(

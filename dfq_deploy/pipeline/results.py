@@ -84,7 +84,8 @@ class Outcome:
     """What the steps before the export have found.
 
     Args:
-        source: the model as it was given; ``prepared``: folded, lowered and refined.
+        source: the model as it was given; ``prepared``: folded, lowered and refined; ``reference``: the same before
+            biases were corrected and roundings learned, with the values of ``source``: what tensors are compared with.
         held_out: samples that no step has used.
         choices: calibrator and refinements, for the report.
         warnings: sentences for the user; what loading says (:func:`dfq_deploy.graph.loading.load_notes`) is shown
@@ -97,6 +98,7 @@ class Outcome:
 
     source: ir.Model
     prepared: ir.Model
+    reference: ir.Model
     target: Target
     placement: Placement
     encodings: Mapping[str, Encoding]
@@ -221,7 +223,7 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
     from dfq_deploy.runtime.runner import Runner
 
     samples, held = outcome.samples, replace(outcome.held_out, labels=None)
-    distances = tensor_distances(outcome.prepared, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
+    distances = tensor_distances(outcome.reference, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
     per_tensor = {entry.name: entry.to_json() for entry in distances}
     comparison = compare(outcome.source, Runner(path, name="the quantized model"), held, progress)
     for output in comparison.outputs:

@@ -48,6 +48,7 @@ class Learned:
 
     Args:
         quantized: its weights, biases and encodings.
+        reference: the prepared model in float, before anything was learned.
         student: itself.
         steps: that it has learned for.
         agreement: with the teacher on the held-out samples: percent of equal classes, or dB.
@@ -55,6 +56,7 @@ class Learned:
     """
 
     quantized: Quantized
+    reference: ir.Model
     student: QuantizedStudent
     steps: int
     agreement: float
@@ -87,6 +89,7 @@ def train(
     clock.lap("ranges")
     # The teacher is made of the float weights, before the student's start changes them.
     teacher = teacher_of(ready.model, used.extra, device)
+    reference = ready.model.clone()
     start, left_out = refine_encodings(
         start, refiners, used, optional=optional, seed=plan.seed, device=device, progress=progress
     )
@@ -100,4 +103,4 @@ def train(
     training.student.write_back(start.prepared.model)
     warnings = (*start.warnings, *skipped, *left_out)
     quantized = replace(start, encodings=training.student.encodings())
-    return Learned(quantized, training.student, training.total, agreement, warnings)
+    return Learned(quantized, reference, training.student, training.total, agreement, warnings)

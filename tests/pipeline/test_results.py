@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
-from onnx import TensorProto
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
 
 from dfq_deploy import Samples, calibrate
 from dfq_deploy.progress import Clock
@@ -57,3 +59,30 @@ def test_the_clock_counts_from_lap_to_lap(monkeypatch: pytest.MonkeyPatch) -> No
     clock.lap("first")
     clock.lap("second")
     assert clock.seconds == {"first": 2.5, "second": 0.5}
+
+
+def test_tensors_are_compared_with_the_float_file_as_it_was_given(digits_bn: Path, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).normal(0, 1, (64, 1, 16, 16)).astype(np.float32)
+    result = calibrate(digits_bn, data=Samples(images), bits="w3a8", refine=["reconstruct"], output=tmp_path / "out")
+    entries = {entry["name"]: entry for entry in result.report["tensors"]}
+    stem = "/features/features.2/Relu_output_0"
+    held = images[7::8]
+    float_file, quantized = onnx.load(digits_bn), onnx.load(tmp_path / "out/model.qdq.onnx")
+    exact = shown(float_file, stem, held)
+    (quantizer,) = [node for node in quantized.graph.node if node.op_type == "QuantizeLinear" and node.input[0] == stem]
+    (reader,) = [node for node in quantized.graph.node if quantizer.output[0] in node.input]
+    given = shown(quantized, reader.output[0], held)
+    expected = 10 * np.log10(np.square(exact).sum() / np.square(exact - given).sum())
+    assert entries[stem]["snr_db"] == pytest.approx(expected, abs=0.1)
+    # At three bits the stem's weights cost far more than what their own grid would tell.
+    assert expected < 25
+
+
+def shown(model: onnx.ModelProto, tensor: str, images: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One tensor of a file, in ONNX Runtime."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.append(helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None))
+    session = ort.InferenceSession(copy.SerializeToString(), providers=["CPUExecutionProvider"])
+    found: NDArray[np.float32] = session.run([tensor], {session.get_inputs()[0].name: images})[0]
+    return found

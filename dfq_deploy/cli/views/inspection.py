@@ -39,6 +39,7 @@ def show_inspection(found: "Inspection", verbose: bool) -> None:
         ),
         notes(found.notes),
         _advice(found),
+        _sensitivity(found),
         _details(found) if verbose else None,
     )
 
@@ -100,6 +101,20 @@ def _advice(found: "Inspection") -> Group | None:
         # One line each, however narrow the terminal is: they are to be copied.
         parts += [Text(f"    {line}", no_wrap=True, overflow="ignore") for line in advice.lines]
     return Group(*parts)
+
+
+def _sensitivity(found: "Inspection") -> Group | None:
+    """The layers that would hurt most; all of them are in the JSON."""
+    noise = found.sensitivity
+    if noise is None:
+        return None
+    count, total = len(noise.sensitivity.layers), noise.sensitivity.total_snr
+    head = title("would hurt most", f"of {count} quantized layers, {total:.1f} dB together, inputs drawn by rule")
+    parts: list[RenderableType] = []
+    for finding in noise.findings():
+        parts += [Text.assemble("\n", ("! ", "bold yellow"), finding.message)]
+        parts += [indented(Text.assemble(("way out: ", "green"), finding.remedy))] if finding.remedy else []
+    return Group("", head, *parts)
 
 
 def _details(found: "Inspection") -> Group | None:

@@ -1,0 +1,183 @@
+"""Read the quantized activations and weights of a QDQ graph, of any tool."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.query import constant_of, name_of, weight_axis
+
+__all__ = ["ActivationPair", "WeightPair", "activation_pairs", "weight_pairs"]
+
+WIDTHS = {
+    **{ir.DataType.INT4: (4, True), ir.DataType.UINT4: (4, False), ir.DataType.INT8: (8, True)},
+    **{ir.DataType.UINT8: (8, False), ir.DataType.INT16: (16, True), ir.DataType.UINT16: (16, False)},
+}
+
+FULL = 0.9
+"""Part of a weight's channels that reach the end of a narrower type where it has that type's bits."""
+
+
+@dataclass(frozen=True, eq=False)
+class ActivationPair:
+    """A QuantizeLinear and the DequantizeLinear that reads it.
+
+    Args:
+        tensor: the name that the float model has for what is quantized.
+        source: what the QuantizeLinear reads.
+        written: how it is quantized.
+        read: how it is dequantized; the same in a sound file.
+    """
+
+    tensor: str
+    source: str
+    written: Encoding
+    read: Encoding
+
+    def restored(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``values`` as the readers get them."""
+        return self.read.dequantize(self.written.quantize(values))
+
+
+@dataclass(frozen=True, eq=False)
+class WeightPair:
+    """A constant behind DequantizeLinear that a convolution or matrix product multiplies with.
+
+    Args:
+        tensor: the name of the integers, or of the floats that a QuantizeLinear reads.
+        node: the weighted node.
+        place: where the node reads it.
+        axis: of its output channels.
+        values: what the node multiplies with.
+        encoding: how it is quantized.
+        exact: the floats, where the file holds them.
+    """
+
+    tensor: str
+    node: ir.Node
+    place: int
+    axis: int
+    values: NDArray[np.float32]
+    encoding: Encoding
+    exact: NDArray[np.float32] | None
+
+
+def activation_pairs(model: ir.Model) -> tuple[ActivationPair, ...]:
+    """Every activation that goes through integers of constant scale, in the graph's order."""
+    found: dict[str, ActivationPair] = {}
+    for node in model.graph:
+        value = node.inputs[0] if node.op_type == "DequantizeLinear" else None
+        quantizer, ends = _quantizer(value)
+        source = None if quantizer is None else quantizer.inputs[0]
+        if quantizer is None or source is None or constant_of(source) is not None:
+            continue
+        written, read = (_encoding(one, None, ends) for one in (quantizer, node))
+        if written is None or read is None or written.axis is not None or read.axis is not None:
+            continue
+        # A quantized graph output keeps its name behind the DQ; the tensor before the Q has a new one.
+        name = name_of(node.outputs[0] if node.outputs[0].is_graph_output() else source)
+        found.setdefault(name, ActivationPair(name, name_of(source), written, read))
+    return tuple(found.values())
+
+
+def weight_pairs(model: ir.Model) -> tuple[WeightPair, ...]:
+    """Every quantized constant that a weighted node reads, in the graph's order."""
+    found = []
+    for node in model.graph:
+        if node.op_type not in WEIGHTED_OPS:
+            continue
+        for place, value in enumerate(node.inputs[:2]):
+            dequantizer = None if value is None else value.producer()
+            if dequantizer is not None and dequantizer.op_type == "DequantizeLinear":
+                pair = _weight(node, place, dequantizer)
+                found += [] if pair is None else [pair]
+    return tuple(_as_the_others(pair, found) for pair in found)
+
+
+def _as_the_others(pair: WeightPair, pairs: Sequence[WeightPair]) -> WeightPair:
+    """``pair`` with the bits of most weights, where it alone seems to have fewer: a coarse scale looks like that."""
+    counts = Counter(other.encoding.qtype for other in pairs)
+    usual, count = counts.most_common(1)[0]
+    mine = pair.encoding.qtype
+    if counts[mine] > 1 or 2 * count <= len(pairs) or mine.bits >= usual.bits or mine.signed != usual.signed:
+        return pair
+    return replace(pair, encoding=replace(pair.encoding, qtype=usual))
+
+
+def _weight(node: ir.Node, place: int, dequantizer: ir.Node) -> WeightPair | None:
+    stored = constant_of(dequantizer.inputs[0])
+    quantizer, _ = _quantizer(dequantizer.inputs[0])
+    exact = None if quantizer is None else constant_of(quantizer.inputs[0])
+    encoding = _encoding(dequantizer, None if stored is None else stored.dtype)
+    if encoding is None or (stored is None and (quantizer is None or exact is None)):
+        return None
+    if stored is not None:
+        floats, integers = None, stored.numpy().astype(np.int32)
+    else:
+        written = None if quantizer is None else _encoding(quantizer, None)
+        if exact is None or written is None:
+            return None
+        floats, integers = exact.numpy().astype(np.float32), written.quantize(exact.numpy())
+    if integers.ndim < 2:
+        return None
+    encoding = Encoding(encoding.scale, encoding.zero_point, _narrowed(encoding, integers), encoding.axis)
+    name = name_of(dequantizer.inputs[0] if quantizer is None else quantizer.inputs[0])
+    axis = weight_axis(node) if integers.ndim == 2 or node.op_type != "MatMul" else integers.ndim - 1
+    return WeightPair(name, node, place, axis, encoding.dequantize(integers), encoding, floats)
+
+
+def _quantizer(value: ir.Value | None) -> tuple[ir.Node | None, tuple[int, int] | None]:
+    """The QuantizeLinear that writes ``value``, and the ends of a Clip of its integers."""
+    node, ends = None if value is None else value.producer(), None
+    if node is not None and node.op_type == "Clip" and node.inputs[0] is not None:
+        bounds = [constant_of(bound) for bound in node.inputs[1:3]]
+        if len(bounds) == 2 and bounds[0] is not None and bounds[1] is not None:
+            ends = int(bounds[0].numpy()), int(bounds[1].numpy())
+        node = node.inputs[0].producer()
+    return (node, ends) if node is not None and node.op_type == "QuantizeLinear" else (None, None)
+
+
+def _encoding(node: ir.Node, kind: ir.DataType | None, ends: tuple[int, int] | None = None) -> Encoding | None:
+    """Scale, zero point and type of a Q or DQ node; None where they are computed, or of another kind."""
+    scale = constant_of(node.inputs[1])
+    zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
+    kind = kind or (ir.DataType.UINT8 if zero is None else zero.dtype)
+    if scale is None or kind not in WIDTHS or scale.numpy().ndim > 1:
+        return None
+    scales = scale.numpy().astype(np.float32)
+    zeros = np.zeros(scales.shape, np.int32) if zero is None else zero.numpy().astype(np.int32)
+    if scales.size == 1:
+        scales, zeros = scales.reshape(()), zeros.reshape(())
+    if scales.shape != zeros.shape or not np.isfinite(scales).all() or not (scales > 0).all():
+        return None
+    axis = node.attributes.get_int("axis", 1) if scales.ndim else None
+    return Encoding(scales, zeros, _type(kind, ends), axis)
+
+
+def _type(kind: ir.DataType, ends: tuple[int, int] | None) -> QuantType:
+    bits, signed = WIDTHS[kind]
+    if ends is None:
+        return QuantType(bits, signed=signed, symmetric=False)
+    low, high = ends
+    return QuantType(max(2, (high - low).bit_length()), signed=low < 0, symmetric=low < 0 and low == -high)
+
+
+def _narrowed(encoding: Encoding, integers: NDArray[np.int32]) -> QuantType:
+    """The type of weights that are kept in a wider one: nearly all channels end where the narrower type does."""
+    qtype = encoding.qtype
+    if not qtype.signed or encoding.zero_point.any():
+        return qtype
+    if encoding.axis is None:
+        ends = np.abs(integers).max(keepdims=True).reshape(1)
+    else:
+        ends = np.abs(np.moveaxis(integers, encoding.axis, 0)).reshape(integers.shape[encoding.axis], -1).max(axis=1)
+    for bits in range(2, qtype.bits):
+        last = 2 ** (bits - 1) - 1
+        if ends.max(initial=0) <= last and (ends == last).mean() >= FULL:
+            return QuantType(bits, signed=True, symmetric=True)
+    return QuantType(qtype.bits, signed=True, symmetric=True)

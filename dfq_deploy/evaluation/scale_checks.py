@@ -1,0 +1,309 @@
+"""Compare each scale of a quantized file with what the float model's values need.
+
+The accumulated noise along a graph says that something is wrong before a tensor; the noise that a tensor's own Q and
+DQ add to its float values, relative to what a good scale of the same bits adds, says where.
+"""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.evaluation.metrics import finite, signal_to_noise
+from dfq_deploy.evaluation.qdq_pairs import ActivationPair, WeightPair, activation_pairs, weight_pairs
+from dfq_deploy.evaluation.tensor_values import tensor_values
+from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.quantization.placement.limits import UNBOUNDED
+from dfq_deploy.quantization.placement.saturation import saturations
+from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight
+from dfq_deploy.samples.samples import Samples
+
+__all__ = ["FAULT", "ScaleCheck", "scale_checks"]
+
+FAULT = 15.0
+"""dB of excess from which a scale is called wrong: a range six times as wide as it need be (8 times: 18 dB)."""
+
+HARMLESS = 60.0
+"""dB of signal to noise above which no scale is called wrong, whatever a better one would give."""
+
+RESCALED = 0.05
+"""How far the factor of a weight's channel may be from that of most others, where nothing has moved it."""
+
+FEW = 2
+"""Channels that may be moved by wrong scales; where more are, the weight was equalized."""
+
+TURNED = 0.004
+"""1 less the cosine between a float channel and a quantized one: what 8 bits never reach."""
+
+ALIKE = 0.99
+"""Cosine between an equalized weight and the fitted float one, below which it was not equalized."""
+
+HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"})
+"""Operators that hand a channel's factor on."""
+
+ALIVE = 1e-3
+"""Power of a weight's channel, relative to the mean of all, below which its scale decides nothing."""
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ScaleCheck:
+    """One quantized tensor of the file.
+
+    Args:
+        tensor: the float model's name of an activation; the file's name of a weight.
+        kind: what it is.
+        node: the weighted node that reads a weight; empty for an activation.
+        bits: of its integers.
+        excess: how much more noise its Q and DQ add than a good scale of the same bits, in dB.
+        snr: signal to noise in dB of its Q and DQ on float values.
+        factor: how many times too large the scale is; below 1 where it is too small.
+        matched: whether the values are the float model's; else they are the file's own, with all errors before them.
+    """
+
+    tensor: str
+    kind: Literal["activation", "weight"]
+    node: str
+    bits: int
+    excess: float
+    snr: float
+    factor: float
+    matched: bool = True
+
+    @property
+    def is_fault(self) -> bool:
+        """True where another scale would take most of the noise away."""
+        return self.excess >= FAULT and self.snr < HARMLESS
+
+    def __str__(self) -> str:
+        """One sentence."""
+        size = f"{self.factor:.2g} times too large" if self.factor >= 1 else f"{1 / self.factor:.2g} times too small"
+        where = f" of {self.node}" if self.node else ""
+        return (
+            f"the scale of {self.kind} '{self.tensor}'{where} is about {size}: its own noise is {self.excess:.0f} dB "
+            f"above what {self.bits} bits give ({self.snr:.1f} dB signal to noise)"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping; an infinite figure is null."""
+        return {
+            "tensor": self.tensor,
+            "kind": self.kind,
+            "node": self.node,
+            "bits": self.bits,
+            "excess_db": finite(self.excess),
+            "snr_db": finite(self.snr),
+            "factor": finite(self.factor),
+            "matched": self.matched,
+            "fault": self.is_fault,
+        }
+
+
+def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[ScaleCheck, ...]:
+    """Every quantized tensor whose scale can be judged, the worst first.
+
+    Weights that were equalized are compared with float ones at the scale of their channels, and what they write with
+    the file's own values. A scale among theirs that is wrong while its integers are right looks like equalization: it
+    stays unseen, and the tensor behind it is named.
+
+    Args:
+        reference: the float model, as :func:`dfq_deploy.graph.loading.load` reads it.
+        quantized: a QDQ file of any tool, as :func:`dfq_deploy.graph.loading.load_quantized` reads it.
+        samples: a few are enough.
+
+    Raises:
+        ModelError, SamplesError: ONNX Runtime fails on them.
+    """
+    folded = reference.clone()
+    fold_batch_normalization(folded)
+    weights, equalized = _weights((reference, folded), quantized)
+    activations = _activations(reference, quantized, samples, _behind(folded, equalized))
+    return tuple(sorted((*weights, *activations), key=lambda check: (not check.is_fault, -check.excess, check.tensor)))
+
+
+def _behind(model: ir.Model, equalized: Collection[str]) -> set[str]:
+    """What equalized layers write, up to where values are computed otherwise."""
+    found: set[str] = set()
+    for node in model.graph:
+        waiting = [node.outputs[0]] if str(node.name) in equalized else []
+        while waiting:
+            value = waiting.pop()
+            found.add(name_of(value))
+            waiting += [use.node.outputs[0] for use in value.uses() if use.node.op_type in HOMOGENEOUS]
+    return found
+
+
+def _activations(
+    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Collection[str]
+) -> list[ScaleCheck]:
+    pairs = activation_pairs(quantized)
+    computed = [*reference.graph.inputs, *(value for node in reference.graph for value in node.outputs)]
+    known = {name_of(value): value for value in computed}
+    exact = [pair.tensor for pair in pairs if pair.tensor not in equalized]
+    values = tensor_values(reference, exact, samples)
+    limits = saturations([known[name] for name in values])
+    own = {pair.tensor: pair.source for pair in pairs if pair.tensor not in values}
+    found = tensor_values(quantized, list(own.values()), samples)
+    rows: dict[str, Floats] = {name: np.clip(array, *limits.get(name, UNBOUNDED)) for name, array in values.items()}
+    rows |= {name: found[source] for name, source in own.items() if source in found}
+    ends = _shared_ends(pairs, rows)
+    return [
+        _activation(pair, rows[pair.tensor], ends[pair.tensor], matched=pair.tensor in values)
+        for pair in pairs
+        if pair.tensor in rows and rows[pair.tensor].any()
+    ]
+
+
+def _shared_ends(pairs: Sequence[ActivationPair], rows: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
+    """What each tensor's scale has to hold: the values of all tensors that have the very same one."""
+    groups: dict[tuple[float, int], list[str]] = {}
+    for pair in pairs:
+        if pair.tensor in rows:
+            groups.setdefault((float(pair.written.scale), int(pair.written.zero_point)), []).append(pair.tensor)
+    found = {}
+    for names in groups.values():
+        ends = min(float(rows[name].min()) for name in names), max(float(rows[name].max()) for name in names)
+        found.update(dict.fromkeys(names, ends))
+    return found
+
+
+def _activation(pair: ActivationPair, rows: Floats, ends: tuple[float, float], *, matched: bool) -> ScaleCheck:
+    written, exact = pair.written, rows.astype(np.float32)
+    needed = Encoding.of_bounds(np.asarray(ends[0]), np.asarray(ends[1]), written.qtype, None)
+    noise, best = _power(pair.restored(exact) - exact), _power(needed.fake_quantize(exact) - exact)
+    drift = float(pair.read.scale) / float(written.scale)
+    factor = drift if abs(math.log2(drift)) > 0.5 else float(written.scale) / float(needed.scale)
+    excess, snr = _excess(noise, best, exact), signal_to_noise(_power(exact), noise)
+    return ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched)
+
+
+def _weights(floats: Sequence[ir.Model], quantized: ir.Model) -> tuple[list[ScaleCheck], set[str]]:
+    """The weights' checks, and the nodes whose weight was equalized."""
+    candidates = [_by_node(model) for model in floats]
+    checks: list[ScaleCheck] = []
+    equalized: set[str] = set()
+    for pair in weight_pairs(quantized):
+        exact = pair.exact if pair.exact is not None else _closest(pair, candidates)
+        if exact is None or not exact.any():
+            continue
+        fitted, moved = _fitted(exact, pair)
+        if moved:
+            equalized.add(str(pair.node.name))
+        checks.append(_weight(pair, fitted))
+    return checks, equalized
+
+
+def _by_node(model: ir.Model) -> dict[str, ir.Node]:
+    """Nodes by their own name and by what they write."""
+    named = {str(node.name): node for node in model.graph if node.name}
+    return {**{name_of(node.outputs[0]): node for node in model.graph}, **named}
+
+
+def _closest(pair: WeightPair, candidates: Sequence[Mapping[str, ir.Node]]) -> Floats | None:
+    """The float weight of the same node, with or without BatchNormalization folded, whichever is closer."""
+    found: list[Floats] = []
+    for nodes in candidates:
+        node = nodes.get(str(pair.node.name)) or nodes.get(name_of(pair.node.outputs[0]))
+        value = None if node is None or len(node.inputs) <= pair.place else node.inputs[pair.place]
+        constant = constant_of(value)
+        if constant is not None and tuple(constant.numpy().shape) == pair.values.shape:
+            found.append(constant.numpy().astype(np.float32))
+    return min(found, key=lambda exact: float(np.median(_moves(_factors(exact, pair)))), default=None)
+
+
+def _factors(exact: Floats, pair: WeightPair) -> Floats:
+    """How many times larger each output channel is than in ``exact``."""
+    rows, others = (
+        np.moveaxis(array, pair.axis, 0).reshape(array.shape[pair.axis], -1).astype(np.float64)
+        for array in (exact, pair.values)
+    )
+    return np.asarray((rows * others).sum(axis=1) / np.maximum(np.square(rows).sum(axis=1), 1e-30))
+
+
+def _moves(factors: Floats) -> Floats:
+    """How far each channel's factor is from that of most of them."""
+    usual = float(np.median(factors))
+    return np.abs(factors / usual - 1) if usual > 0 else np.full(factors.shape, np.inf)
+
+
+def _likeness(first: Floats, second: Floats) -> float:
+    """Cosine of the angle between two weights, whatever their scale."""
+    norms = math.sqrt(_power(first) * _power(second))
+    return float((first.astype(np.float64) * second).sum()) / norms if norms > 0 else 0.0
+
+
+def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, bool]:
+    """The float weight at the scale of an equalized one, channel by channel; and whether it was."""
+    moves = _moves(_factors(exact, pair))
+    first, second = (np.moveaxis(array, pair.axis, 0).astype(np.float64) for array in (exact, pair.values))
+    good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
+    rounded = 4 * _power(good - exact) / _power(exact)
+    likeness = np.array([_likeness(one, other) for one, other in zip(first, second, strict=True)])
+    alike = 1 - likeness < max(TURNED, rounded)
+    moved = int((~((moves < RESCALED) & alike)).sum())
+    # A single wrong scale leaves the other channels alone.
+    if np.isinf(moves).any() or moved <= max(FEW, len(moves) // 20):
+        return exact, False
+    same = (first * second > 0) & (np.abs(second) >= np.abs(second).max() / 64)
+    ratios = np.where(same, np.log(np.where(same, second / np.where(same, first, 1.0), 1.0)), np.nan)
+    outer: Floats = np.zeros((len(first), 1))
+    inner: Floats = np.zeros((1, first.shape[1]))
+    flat = ratios.reshape(len(first), first.shape[1], -1)
+    for _ in range(4):
+        outer = _medians(flat - inner[..., None], (1, 2))[:, None]
+        inner = _medians(flat - outer[..., None], (0, 2))[None, :]
+    # Channels that became so small that nearly all of their integers are 0 tell no ratio, but their sums do.
+    unknown = np.isnan(flat).all(axis=(0, 2))
+    level = np.exp(outer)[..., None] * first.reshape(flat.shape)
+    sums = (level * second.reshape(flat.shape)).sum(axis=(0, 2)) / np.maximum(np.square(level).sum(axis=(0, 2)), 1e-30)
+    inner[0, unknown] = np.log(np.maximum(sums[unknown], 1e-12))
+    fitted = first * np.exp(outer + inner).reshape(*outer.shape[:1], first.shape[1], *(1,) * (first.ndim - 2))
+    if _likeness(fitted, second) < ALIKE:
+        return exact, False
+    return np.moveaxis(fitted, 0, pair.axis).astype(np.float32), True
+
+
+def _medians(values: Floats, axes: tuple[int, int]) -> Floats:
+    """Medians of what is known; 0 where nothing is."""
+    known = ~np.isnan(values).all(axis=axes, keepdims=True)
+    return np.nanmedian(np.where(known, values, 0.0), axis=axes)
+
+
+def _weight(pair: WeightPair, exact: Floats) -> ScaleCheck:
+    qtype, axis = pair.encoding.qtype, pair.encoding.axis
+    good = encoding_of_weight(exact, qtype, axis, best_bounds)
+    found, best = pair.values - exact, good.fake_quantize(exact) - exact
+    ratios = np.atleast_1d(pair.encoding.scale / good.scale)
+    excess, factor, where = _excess(_power(found), _power(best), exact), float(np.median(ratios)), ""
+    if axis is not None:
+        channel, worst = _worst_channel(*(np.moveaxis(array, axis, 0) for array in (found, best, exact)))
+        if worst > excess + FAULT / 2:
+            excess, factor, where = worst, float(ratios[channel]), f", channel {channel},"
+    snr = signal_to_noise(_power(exact), _power(found))
+    return ScaleCheck(
+        pair.tensor, "weight", f"{pair.node.op_type} '{pair.node.name}'{where}", qtype.bits, excess, snr, factor
+    )
+
+
+def _worst_channel(found: Floats, best: Floats, exact: Floats) -> tuple[int, float]:
+    """The channel with the largest excess, and it; what folding has all but switched off is left out."""
+    powers = [_power(channel) for channel in exact]
+    alive = [index for index, power in enumerate(powers) if power >= ALIVE * sum(powers) / len(powers)]
+    excess = {index: _excess(_power(found[index]), _power(best[index]), exact[index]) for index in alive}
+    return max(excess.items(), key=lambda entry: entry[1])
+
+
+def _power(values: Floats) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
+
+
+def _excess(noise: float, best: float, exact: Floats) -> float:
+    """dB above the noise of a good scale, which is at least a hundredth of a billionth of the signal."""
+    return 10 * math.log10(max(noise, 1e-30) / max(best, 1e-11 * _power(exact), 1e-30))

@@ -1,0 +1,132 @@
+"""Wrong scales, planted into files of this package, are found first."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from dfq_deploy import calibrate, evaluate
+from dfq_deploy.evaluation.qdq_pairs import activation_pairs, weight_pairs
+from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
+from dfq_deploy.graph.loading import load, load_quantized
+from dfq_deploy.samples.samples import Samples
+
+
+@pytest.fixture(scope="module")
+def sound(digits_bn: Path, held_out: Samples, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    """The digits' network at 8 bits."""
+    output = tmp_path_factory.mktemp("sound") / "out"
+    calibrate(digits_bn, data=held_out.part(slice(32)), output=output)
+    return onnx.load(output / "model.qdq.onnx")
+
+
+def planted(model: onnx.ModelProto, node: onnx.NodeProto, factor: float, kind: str) -> onnx.ModelProto:
+    """A copy in which one scale is wrong; ``requantized``: the integers follow; ``channel``: in one channel alone."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    stored = {tensor.name: tensor for tensor in copy.graph.initializer}
+    scale = numpy_helper.to_array(stored[node.input[1]]).copy()
+    if kind == "channel":
+        scale[scale.size // 2] *= factor
+    else:
+        scale = np.asarray(scale * np.float32(factor), np.float32)
+    stored[node.input[1]].CopyFrom(numpy_helper.from_array(scale, node.input[1]))
+    if kind == "requantized":
+        integers = numpy_helper.to_array(stored[node.input[0]])
+        moved = np.clip(np.rint(integers / np.float32(factor)), -127, 127).astype(np.int8)
+        stored[node.input[0]].CopyFrom(numpy_helper.from_array(moved, node.input[0]))
+    return copy
+
+
+def quantizers(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
+
+
+def weights(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    int8 = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
+    return [node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in int8]
+
+
+def judged(digits_bn: Path, model: onnx.ModelProto, samples: Samples) -> tuple[ScaleCheck, ...]:
+    return scale_checks(load(digits_bn), load_quantized(model), samples.part(slice(100, 108)))
+
+
+def test_a_sound_file_has_no_fault(digits_bn: Path, sound: onnx.ModelProto, held_out: Samples) -> None:
+    found = judged(digits_bn, sound, held_out)
+    assert len(found) == len(quantizers(sound)) + len(weights(sound))
+    assert not any(check.is_fault for check in found)
+    assert all(check.matched for check in found)
+
+
+@pytest.mark.parametrize("factor", [8.0, 1 / 8])
+def test_every_activation(digits_bn: Path, sound: onnx.ModelProto, held_out: Samples, factor: float) -> None:
+    for node in quantizers(sound):
+        first = judged(digits_bn, planted(sound, node, factor, "scale"), held_out)[0]
+        assert (first.kind, first.is_fault) == ("activation", True)
+        assert node.input[0] in (first.tensor, f"{first.tensor}_unquantized")
+        assert first.factor == pytest.approx(factor, rel=0.5)
+
+
+@pytest.mark.parametrize("factor", [8.0, 1 / 8])
+@pytest.mark.parametrize("kind", ["scale", "requantized", "channel"])
+def test_every_weight(digits_bn: Path, sound: onnx.ModelProto, held_out: Samples, factor: float, kind: str) -> None:
+    for node in weights(sound):
+        first = judged(digits_bn, planted(sound, node, factor, kind), held_out)[0]
+        assert (first.kind, first.is_fault, first.tensor) == ("weight", True, node.input[0])
+        assert first.factor == pytest.approx(factor, rel=0.5)
+
+
+def test_evaluate_names_it_in_its_first_warning(
+    digits_bn: Path, sound: onnx.ModelProto, held_out: Samples, tmp_path: Path
+) -> None:
+    node = weights(sound)[3]
+    onnx.save(planted(sound, node, 8, "scale"), tmp_path / "wrong.onnx")
+    found = evaluate(digits_bn, tmp_path / "wrong.onnx", held_out.part(slice(100, 164)))
+    assert found.warnings[0].startswith(f"the scale of weight '{node.input[0]}' of Conv ")
+    assert "is about 8 times too large" in found.warnings[0]
+    assert found.to_json()["scales"][0]["fault"] is True
+    onnx.save(sound, tmp_path / "sound.onnx")
+    good = evaluate(digits_bn, tmp_path / "sound.onnx", held_out.part(slice(100, 164)))
+    assert not any("the scale of" in warning for warning in good.warnings)
+    assert good.scales
+
+
+def test_a_file_of_four_bits(digits_bn: Path, held_out: Samples, tmp_path: Path) -> None:
+    calibrate(digits_bn, data=held_out.part(slice(32)), bits="w4a8", refine=["bias"], output=tmp_path / "out")
+    model = load_quantized(tmp_path / "out/model.qdq.onnx")
+    assert {pair.encoding.qtype.bits for pair in weight_pairs(model)} == {4}
+    found = scale_checks(load(digits_bn), model, held_out.part(slice(100, 108)))
+    assert not any(check.is_fault for check in found)
+
+
+def test_an_equalized_file_has_no_fault(digits_bn: Path, held_out: Samples, tmp_path: Path) -> None:
+    calibrate(digits_bn, data=held_out.part(slice(32)), refine=["equalize", "bias"], output=tmp_path / "out")
+    model = load_quantized(tmp_path / "out/model.qdq.onnx")
+    found = scale_checks(load(digits_bn), model, held_out.part(slice(100, 108)))
+    assert not any(check.is_fault for check in found)
+
+
+def test_scales_of_q_and_dq_that_differ() -> None:
+    arrays = {"q": np.float32(0.1), "dq": np.float32(0.8), "zero": np.uint8(128)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "q", "zero"], ["i"]),
+        helper.make_node("DequantizeLinear", ["i", "dq", "zero"], ["d"]),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in ("x", "y")]
+    initializers = [numpy_helper.from_array(np.asarray(array), name) for name, array in arrays.items()]
+    wrong = helper.make_graph(nodes, "wrong", ends[:1], ends[1:], initializers)
+    right = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "right", ends[:1], ends[1:])
+    models = [
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8) for graph in (wrong, right)
+    ]
+    quantized = load_quantized(models[0])
+    (pair,) = activation_pairs(quantized)
+    assert pair.tensor == "x"
+    assert (float(pair.written.scale), float(pair.read.scale)) == pytest.approx((0.1, 0.8))
+    images = np.random.default_rng(0).normal(0, 3, (8, 4)).astype(np.float32)
+    (check,) = scale_checks(load(models[1]), quantized, Samples(np.abs(images)))
+    assert check.is_fault
+    assert check.factor == pytest.approx(8)
