@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx_ir as ir
@@ -15,7 +15,7 @@ from dfq_deploy.graph.inputs import is_channels_last, model_inputs, other_inputs
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.pipeline.synthesize import synthesize
 from dfq_deploy.plugins.contracts import Generative, Source, SynthesisRequest, Synthesizer
-from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -110,7 +110,7 @@ class TrainingData:
     @torch.no_grad()
     def drawn(self, source: Source) -> Samples:
         """A fixed set out of a source."""
-        name = self.synth if isinstance(self.synth, str) else type(self.synth).__name__.lower()
+        name = self.synth if isinstance(self.synth, str) else self.synth.name
         request, images, labels = self._request(), [], []
         generator = torch.Generator().manual_seed(self.seed)
         for start in range(0, request.count, DRAWN):
@@ -137,8 +137,8 @@ class TrainingData:
 
 def generative(synth: str | Synthesizer) -> Generative | None:
     """The method where it is one that goes on drawing, else None."""
-    method = find_plugin("synthesizers", synth)() if isinstance(synth, str) else synth
-    return cast(Generative, method) if hasattr(method, "prepare") and hasattr(method, "source") else None
+    method = synthesizer_of(synth)
+    return method if isinstance(method, Generative) else None
 
 
 def default_count(shape: tuple[int, ...]) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError, SamplesError
 
 __all__ = ["PREPROCESSES", "Preprocess"]
 
@@ -30,9 +30,9 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
-            raise ValueError(f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s)")
+            raise OptionError(f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s)")
         if min(self.std) <= 0 or not np.isfinite([*self.mean, *self.std]).all():
-            raise ValueError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
+            raise OptionError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
 
     def bounds(self, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The model's input for a black and for a white pixel: two float32 (channels,).

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError, SamplesError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import Student, SynthesisRequest
 from dfq_deploy.plugins.registry import find_plugin
@@ -271,7 +271,7 @@ def test_numbers_that_make_no_sense_are_refused(name: str) -> None:
         ({"iterations": 0}, "iterations=0 must be at least 1"),
         ({"batch": 1}, "batch=1 has no statistics; it must be at least 2"),
     ):
-        with pytest.raises(SamplesError, match=f"{name}: {text}"):
+        with pytest.raises(OptionError, match=f"{name}: {text}"):
             kind(**options)
 
 

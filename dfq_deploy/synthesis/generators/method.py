@@ -12,20 +12,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError, SamplesError
 from dfq_deploy.files.arrays import allocate
 from dfq_deploy.plugins.contracts import Generative, Source, SynthesisRequest
+from dfq_deploy.plugins.options import check_options, is_large, is_paper, refuse_bare
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.generators.file import GeneratorFile
 from dfq_deploy.synthesis.generators.training import GeneratorSource, Loss, Sampler, Training, shares
-from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, relative_distance
+from dfq_deploy.synthesis.losses.batch_norm_statistics import relative_distance
 from dfq_deploy.twin import Twin
 
-__all__ = ["LARGE", "GeneratorMethod", "GeneratorPlan", "collected"]
-
-LARGE = 64
-"""Sides from here on count as large, as those of ImageNet."""
+__all__ = ["GeneratorMethod", "GeneratorPlan", "collected"]
 
 OVERRIDES = ("iterations", "batch", "learning_rate", "channels")
 """Options that take the place of the schedule's numbers."""
@@ -86,19 +84,10 @@ class GeneratorMethod(Generative):
     """By schedule (paper, short) and size of the image (small, large)."""
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("auto", "paper", "short"):
-            raise SamplesError(f"{self.name}: schedule '{self.schedule}' is none of auto, paper, short")
-        for option in ("iterations", "batch", "channels", "latent"):
-            value = getattr(self, option)
-            if value is not None and value < 1:
-                raise SamplesError(f"{self.name}: {option}={value} must be at least 1")
+        counts = {"iterations": self.iterations, "batch": self.batch, "channels": self.channels, "latent": self.latent}
+        check_options(self.name, self.schedule, **counts)
         if self.batch == 1:
-            raise SamplesError(f"{self.name}: batch=1 has no statistics; it must be at least 2")
-
-    @property
-    def name(self) -> str:
-        """As the command line has it."""
-        return type(self).__name__.lower()
+            raise OptionError(f"{self.name}: batch=1 has no statistics; it must be at least 2")
 
     @abstractmethod
     def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
@@ -114,8 +103,7 @@ class GeneratorMethod(Generative):
 
     def plan(self, request: SynthesisRequest) -> GeneratorPlan:
         """The schedule with what overrides it; other iterations keep the share of the warm-up."""
-        paper = self.schedule == "paper" or (self.schedule == "auto" and request.device.startswith("cuda"))
-        large = min(request.shape[-2:]) >= LARGE
+        paper, large = is_paper(self.schedule, request), is_large(request)
         known = self.plans["paper" if paper else "short", "large" if large else "small"]
         given = {option: getattr(self, option) for option in OVERRIDES if getattr(self, option) is not None}
         plan = replace(known, **given)
@@ -190,7 +178,7 @@ class GeneratorMethod(Generative):
             try:
                 source = replace(self, **file.structure).source(teachers, request)
                 source.restore(file.state)
-            except (TypeError, SamplesError) as problem:
+            except (TypeError, OptionError, SamplesError) as problem:
                 raise SamplesError(f"{path}: {problem}; train one on this model") from None
             return source, generator
         source, plan = self.source(teachers, request), self.plan(request)
@@ -209,11 +197,7 @@ class GeneratorMethod(Generative):
             raise ModelError(f"{self.name} makes images (C, H, W), and the model's input is {request.shape}; {way_out}")
         if request.classes is None:
             raise ModelError(f"{self.name} needs class scores (N, K), and the model's first output is none; {way_out}")
-        if not FeatureStatistics(teacher).names:
-            raise ModelError(
-                f"{self.name} needs BatchNormalization, and none is left in the model (exporters fold it); give the "
-                "same network with it kept as --teacher, or use --synth procedural"
-            )
+        refuse_bare(self.name, [teacher])
 
 
 def _placed(sampler: Sampler, device: str) -> Sampler:

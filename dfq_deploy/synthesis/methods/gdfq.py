@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from dfq_deploy.plugins.contracts import SynthesisRequest
+from dfq_deploy.plugins.options import is_large
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.generators.losses import squared_distance
-from dfq_deploy.synthesis.generators.method import LARGE, GeneratorMethod, GeneratorPlan
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
 from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
 from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler, normal, some_classes
 from dfq_deploy.twin import Twin
@@ -86,7 +87,7 @@ class Gdfq(GeneratorMethod):
     def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
         """One generator."""
         classes = request.classes or 0
-        large = min(request.shape[-2:]) >= LARGE
+        large = is_large(request)
         geometry = Geometry(self.latent, request.shape, plan.channels, classes if large else None)
         return [_Conditional(geometry, classes, request.preprocess)]
 

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest
+from dfq_deploy.plugins.options import is_large
 from dfq_deploy.samples.preprocess import Preprocess
-from dfq_deploy.synthesis.generators.method import LARGE, GeneratorMethod, GeneratorPlan
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
 from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
 from dfq_deploy.synthesis.generators.training import Loss, Sampler, normal, some_classes
 from dfq_deploy.synthesis.methods.gdfq import ClassLoss
@@ -144,11 +145,11 @@ class Qimera(GeneratorMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.superposed <= 1:
-            raise SamplesError(f"qimera: superposed={self.superposed:g} is no probability")
+            raise OptionError(f"qimera: superposed={self.superposed:g} is no probability")
         if self.parts is not None and self.parts < 1:
-            raise SamplesError(f"qimera: parts={self.parts} must be at least 1")
+            raise OptionError(f"qimera: parts={self.parts} must be at least 1")
         if self.embedding not in ("auto", "classifier", "random"):
-            raise SamplesError(f"qimera: embedding '{self.embedding}' is none of auto, classifier, random")
+            raise OptionError(f"qimera: embedding '{self.embedding}' is none of auto, classifier, random")
 
     def structure(self, plan: GeneratorPlan) -> dict[str, Any]:
         """Adds what decides the shape of the embeddings, and how they are drawn."""
@@ -167,7 +168,7 @@ class Qimera(GeneratorMethod):
             torch.randn(classes, self.latent) if rows is None else (rows - rows.mean()) / rows.std().clamp_min(1e-12)
         )
         latent = self.latent if self.mapping else embeddings.shape[1]
-        large = min(request.shape[-2:]) >= LARGE
+        large = is_large(request)
         geometry = Geometry(latent, request.shape, plan.channels, classes if large else None)
         return [
             _Superposed(

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES
@@ -124,5 +124,5 @@ def test_without_a_classifier_random_embeddings_serve(model_of: ModelOf) -> None
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, float], text: str) -> None:
-    with pytest.raises(SamplesError, match=f"qimera: {text}"):
+    with pytest.raises(OptionError, match=f"qimera: {text}"):
         Qimera(**options)  # type: ignore[arg-type]
