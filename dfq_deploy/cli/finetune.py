@@ -70,7 +70,7 @@ def finetune(
             result = train(
                 model,
                 synth=synthesizer,
-                data=arguments.images(options, model, preprocess),
+                data=options["data"],
                 bits=widths,
                 target=target,
                 method=options["method"],

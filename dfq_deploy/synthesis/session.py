@@ -142,7 +142,9 @@ def synthesize_from(
     samples = method.synthesize(twins, request, progress)
     images = samples.images.transpose(0, 2, 3, 1) if turned else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
-    return replace(samples, images=images, method=name, notes=(*samples.notes, *notes), extra=extra)
+    return replace(
+        samples, images=images, method=name, notes=(*samples.notes, *notes), extra=extra, preprocess=preprocess
+    )
 
 
 def _tolerance(given: float | str | None, method: Synthesizer, request: SynthesisRequest) -> float | None:

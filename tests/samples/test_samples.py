@@ -33,10 +33,10 @@ def test_file_round_trip(tmp_path: Path, labels: NDArray[Any] | None) -> None:
 def test_file_is_a_plain_npz(tmp_path: Path) -> None:
     Samples(IMAGES, np.array([4, 0, 9], np.int64)).save(tmp_path / "samples.npz")
     with np.load(tmp_path / "samples.npz", allow_pickle=False) as arrays:
-        assert sorted(arrays.files) == ["images", "labels"]
+        assert sorted(arrays.files) == ["format_version", "images", "labels"]
     Samples(IMAGES).save(tmp_path / "samples.npz")
     with np.load(tmp_path / "samples.npz", allow_pickle=False) as arrays:
-        assert arrays.files == ["images"]
+        assert arrays.files == ["images", "format_version"]
 
 
 def test_same_samples_same_file(tmp_path: Path) -> None:
