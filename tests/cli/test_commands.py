@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
 from dfq_deploy.cli.main import main
-from dfq_deploy.pipeline import calibrate
+from dfq_deploy.pipeline import synthesize
 from dfq_deploy.samples.samples import Samples
 
 Model = Callable[..., onnx.ModelProto]
@@ -248,7 +248,7 @@ def test_options_reach_the_method(here: Path, net: Path, monkeypatch: pytest.Mon
         seen.update(options)
         return Samples(np.zeros((1, 3, 8, 8), np.float32))
 
-    monkeypatch.setattr(calibrate, "synthesize", record)
+    monkeypatch.setattr(synthesize, "synthesize", record)
     settings = ["--iterations", "7", "--option", "tv-l2=0.25", "--option", "flip=false", "--option", "jitter=none"]
     result = run("synthesize", net.name, *settings, "--mean", "0.5", "--std", "0.25", "--seed", "3")
     assert result.exit_code == 0, result.output
@@ -322,7 +322,7 @@ def test_an_earlier_result_outlives_a_failed_one(here: Path, net: Path, monkeypa
 def test_an_unwritable_place_is_known_before_the_work(
     net: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
-    monkeypatch.setattr(calibrate, "synthesize", lambda *_, **__: pytest.fail("it started to work"))
+    monkeypatch.setattr(synthesize, "synthesize", lambda *_, **__: pytest.fail("it started to work"))
     fails(1, f"cannot write {net}/out", *command, net, "-o", net / "out")
 
 
@@ -345,7 +345,7 @@ def test_every_end_is_one_line(
     def fail(*_: object, **__: object) -> Samples:
         raise problem
 
-    monkeypatch.setattr(calibrate, "synthesize", fail)
+    monkeypatch.setattr(synthesize, "synthesize", fail)
     (here / "old.npz").write_text("an earlier result")
     fails(1, words, "synthesize", net.name, "-o", "old.npz")
     assert (here / "old.npz").read_text() == "an earlier result"

@@ -148,7 +148,8 @@ def test_where_a_step_fails_nothing_is_left_behind(digits_bn: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "step", ["pictures.contact_sheet", "evaluation.layers.tensor_distances", "evaluation.report.write_report"]
+    "step",
+    ["samples.contact_sheet.contact_sheet", "evaluation.tensors.tensor_distances", "report.writing.write_report"],
 )
 def test_an_earlier_result_stays_where_a_later_step_fails(
     digits_bn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str

@@ -114,7 +114,7 @@ import sys
 from pathlib import Path
 import torch
 from dfq_deploy import Recipe, Samples, finetune
-from dfq_deploy.qat.augmentation import Augmentation
+from dfq_deploy.samples.augmentation import Augmentation
 torch.set_num_threads(1)
 plain = Augmentation(flip=False, shift=0, soften=0.0, blend=0.0, cut=0.0)
 finetune(sys.argv[1], data=Samples.load(Path(sys.argv[2])), bits="w8a8", output=Path(sys.argv[3]),
