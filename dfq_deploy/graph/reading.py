@@ -88,6 +88,9 @@ def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
         return copy, None
+    if not isinstance(source, ir.Model):
+        kind = type(source).__name__
+        raise ModelError(f"{kind}: no model; give the path of an .onnx file, an onnx.ModelProto or an onnx_ir.Model")
     model = in_memory(source.clone())
     return (ir.to_proto(model), None) if fits_in_message(model) else (skeleton(model)[0], model)
 

@@ -110,8 +110,16 @@ class GeneratorMethod(Generative):
         warmup = plan.iterations * known.warmup // known.iterations if self.warmup is None else self.warmup
         return replace(plan, warmup=min(warmup, plan.iterations))
 
-    def source(self, teachers: Sequence[Twin], request: SynthesisRequest) -> GeneratorSource:
-        """Generators without training, for :meth:`GeneratorSource.restore`; the seed decides their weights.
+    def source(self, teachers: Sequence[Twin], request: SynthesisRequest) -> Source:
+        """What :meth:`prepare` gives back, untrained, for :meth:`Source.restore`.
+
+        Raises:
+            ModelError: as :meth:`untrained`.
+        """
+        return self.untrained(teachers, request)
+
+    def untrained(self, teachers: Sequence[Twin], request: SynthesisRequest) -> GeneratorSource:
+        """Generators without training; the seed decides their weights.
 
         Raises:
             ModelError: the model takes no images, gives no class scores, or has no BatchNormalization.
@@ -136,7 +144,7 @@ class GeneratorMethod(Generative):
         """Train on the first teacher, or take what ``generator`` holds, and draw ``request.count`` samples.
 
         Raises:
-            ModelError: the model does not fit (see :meth:`source`), or a student is needed and there is none.
+            ModelError: the model does not fit (see :meth:`untrained`), or a student is needed and there is none.
             SamplesError: the file ``generator`` does not fit, or the losses diverged.
         """
         return collected(self.trained(teachers, request, progress), request, progress)
@@ -176,12 +184,12 @@ class GeneratorMethod(Generative):
             file = GeneratorFile.load(path)
             file.refuse_misfit(path, self.name, request.shape, request.classes)
             try:
-                source = replace(self, **file.structure).source(teachers, request)
+                source = replace(self, **file.structure).untrained(teachers, request)
                 source.restore(file.state)
             except (TypeError, OptionError, SamplesError) as problem:
                 raise SamplesError(f"{path}: {problem}; train one on this model") from None
             return source, generator
-        source, plan = self.source(teachers, request), self.plan(request)
+        source, plan = self.untrained(teachers, request), self.plan(request)
         noted = None if request.journal is None else request.journal.noted()
         if noted is not None:
             source.restore(noted["source"])

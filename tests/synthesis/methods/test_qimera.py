@@ -24,7 +24,7 @@ ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 def sampler_of(twin: Twin, **options: float | int | str) -> torch.nn.Module:
     """Qimera's generator for ten digits, untrained."""
     method = Qimera(schedule="short", channels=4, batch=8, **options)  # type: ignore[arg-type]
-    source = method.source([twin], SynthesisRequest(8, (1, 16, 16), 10, PREPROCESSES["zero-one"]))
+    source = method.untrained([twin], SynthesisRequest(8, (1, 16, 16), 10, PREPROCESSES["zero-one"]))
     return source.samplers[0]
 
 
