@@ -17,7 +17,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferenc
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.operators import WEIGHTED_OPS
 from dfq_deploy.graph.query import constant_of
-from dfq_deploy.graph.reading import ModelSource, read_mapped, source_name
+from dfq_deploy.graph.reading import ModelSource, no_model, read_mapped, source_name
 
 __all__ = ["QLINEAR", "Kernel", "Quantization", "View", "kind_of", "name", "view_of"]
 
@@ -172,6 +172,8 @@ def _read(source: ModelSource) -> ir.Model:
             raise ModelError(f"{source}: not an ONNX model, or cut short ({problem}); export it again") from None
         read_mapped(model, Path(source))
     else:
+        if not isinstance(source, onnx.ModelProto):
+            raise no_model(source)
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
         model = ir.from_proto(copy)

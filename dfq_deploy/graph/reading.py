@@ -19,7 +19,7 @@ from dfq_deploy.graph.large_models import (
     weightless,
 )
 
-__all__ = ["MINIMUM_OPSET", "ModelSource", "read_checked", "read_mapped", "source_name"]
+__all__ = ["MINIMUM_OPSET", "ModelSource", "no_model", "read_checked", "read_mapped", "source_name"]
 
 ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
 
@@ -44,6 +44,12 @@ _PROBLEMS = (
 def source_name(source: ModelSource) -> str:
     """What errors call it: the path, where there is one."""
     return "the model" if isinstance(source, ir.Model | onnx.ModelProto) else str(source)
+
+
+def no_model(source: object) -> ModelError:
+    """The error for what is neither a path nor a model."""
+    kind = type(source).__name__
+    return ModelError(f"{kind}: no model; give the path of an .onnx file, an onnx.ModelProto or an onnx_ir.Model")
 
 
 def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
@@ -89,8 +95,7 @@ def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
         copy.CopyFrom(source)
         return copy, None
     if not isinstance(source, ir.Model):
-        kind = type(source).__name__
-        raise ModelError(f"{kind}: no model; give the path of an .onnx file, an onnx.ModelProto or an onnx_ir.Model")
+        raise no_model(source)
     model = in_memory(source.clone())
     return (ir.to_proto(model), None) if fits_in_message(model) else (skeleton(model)[0], model)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ForwardRef
 
@@ -41,7 +42,7 @@ def annotations(kind: type) -> dict[str, Any]:
     return {
         name: hint.__forward_arg__ if isinstance(hint, ForwardRef) else hint
         for base in reversed(kind.__mro__)
-        for name, hint in base.__dict__.get("__annotations__", {}).items()
+        for name, hint in get_annotations(base).items()
     }
 
 
@@ -89,7 +90,7 @@ def test_text_does_where_a_path_or_a_preprocess_is_meant(
 
 
 def test_a_teacher_as_text_has_its_own_preprocess(net: str) -> None:
-    pair = [f"{net}:minus-one-one", Teacher(net, "minus-one-one")]
+    pair: list[Any] = [f"{net}:minus-one-one", Teacher(net, "minus-one-one")]
     first, second = (
         dfq_deploy.synthesize(net, synth="deepinversion", teachers=teacher, count=2, preprocess="zero-one", tolerance=0)
         for teacher in pair
