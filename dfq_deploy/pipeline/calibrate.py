@@ -22,6 +22,7 @@ from dfq_deploy.pipeline.options import (
     grouped,
     names_of,
     one_of_synth_and_data,
+    preprocess_warning,
     refuse_unknown,
     widths_of,
 )
@@ -136,7 +137,7 @@ def calibrate(
         preprocess=pixels,
         integer_io=integer_io,
         calibrator=calibrator,
-        warnings=(*load_notes(source), *samples.notes, *fitted.warnings),
+        warnings=(*load_notes(source), *samples.notes, *preprocess_warning(samples, pixels), *fitted.warnings),
         batch=_batch(source, fed.input_shapes or {}),
     )
     result = finish(outcome, name, folder, clock, progress)

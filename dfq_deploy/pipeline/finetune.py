@@ -24,6 +24,7 @@ from dfq_deploy.pipeline.options import (
     grouped,
     names_of,
     one_of_synth_and_data,
+    preprocess_warning,
     refuse_unknown,
 )
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish
@@ -150,7 +151,12 @@ def finetune(
             },
             seed=seed,
             preprocess=pixels,
-            warnings=(*load_notes(source), *gathered.samples.notes, *learned.warnings),
+            warnings=(
+                *load_notes(source),
+                *gathered.samples.notes,
+                *preprocess_warning(gathered.samples, pixels),
+                *learned.warnings,
+            ),
         )
         result = finish(outcome, name, folder if first else None, clock, shown)
         if gathered.kept_by is not None:

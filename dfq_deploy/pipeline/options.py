@@ -23,6 +23,7 @@ from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
 from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ __all__ = [
     "grouped",
     "names_of",
     "one_of_synth_and_data",
+    "preprocess_warning",
     "refuse_unknown",
     "widths_of",
 ]
@@ -259,6 +261,21 @@ def check_seed(seed: int) -> None:
     """
     if not _is_count(seed, 0):
         raise OptionError(f"seed={seed!r} must be a whole number from 0 on")
+
+
+def preprocess_warning(samples: Samples, preprocess: Preprocess | None) -> tuple[str, ...]:
+    """A sentence where samples were made with another preprocess than the model is said to have."""
+    made = samples.preprocess
+    if made is None or preprocess is None:
+        return ()
+    channels = max(len(made.mean), len(preprocess.mean))
+    pairs = ((made.mean, preprocess.mean), (made.std, preprocess.std))
+    if all(np.allclose(np.resize(own, channels), np.resize(given, channels)) for own, given in pairs):
+        return ()
+    return (
+        f"the samples were made with mean {made.mean} and std {made.std}, and the preprocess is mean {preprocess.mean} "
+        f"and std {preprocess.std}; one of both is wrong",
+    )
 
 
 def _is_count(value: object, least: int) -> bool:

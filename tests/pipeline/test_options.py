@@ -178,3 +178,12 @@ def test_the_report_is_json_and_has_attributes(net: str) -> None:
         report.seconds = {}  # type: ignore[misc]
     with pytest.raises(KeyError):
         report["verdict of another version"]
+
+
+def test_samples_of_another_preprocess_are_told_of(net: str, tmp_path: Path) -> None:
+    dfq_deploy.synthesize(net, synth="noise", count=8, preprocess="imagenet").save(tmp_path / "s.npz")
+    (told,) = dfq_deploy.calibrate(net, data=tmp_path / "s.npz", preprocess="cifar10", refine="none").report.warnings
+    assert told.startswith("the samples were made with mean (0.485, 0.456, 0.406)")
+    assert (
+        dfq_deploy.calibrate(net, data=tmp_path / "s.npz", preprocess="imagenet", refine="none").report.warnings == ()
+    )
