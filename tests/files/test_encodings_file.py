@@ -11,11 +11,13 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.files.encodings_file import read_encodings, write_encodings
 
 ENCODINGS = {
-    "image": Encoding(np.float32(0.0186), np.asarray(114, np.int32), QuantType(8, signed=False, symmetric=False)),
-    "weight": Encoding(
-        np.float32([0.5, 0.25]), np.zeros(2, np.int32), QuantType(4, signed=True, symmetric=True), axis=0
+    "image": Encoding(
+        np.asarray(0.0186, np.float32), np.asarray(114, np.int32), QuantType(8, signed=False, symmetric=False)
     ),
-    "format": Encoding(np.float32(1), np.asarray(0, np.int32), QuantType(16, signed=True, symmetric=False)),
+    "weight": Encoding(
+        np.asarray([0.5, 0.25], np.float32), np.zeros(2, np.int32), QuantType(4, signed=True, symmetric=True), axis=0
+    ),
+    "format": Encoding(np.asarray(1, np.float32), np.asarray(0, np.int32), QuantType(16, signed=True, symmetric=False)),
 }
 """One of the tensors is named like a key of the file."""
 
