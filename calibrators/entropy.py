@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import QuantType, Range
+from dfq_deploy.errors import OptionError
 
 from .histogram import Histogram
 from .streaming import HistogramCalibrator
@@ -48,7 +49,7 @@ class Entropy(HistogramCalibrator):
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
-            raise ValueError(f"Entropy: candidates={self.candidates} leaves nothing to choose from; give at least 2")
+            raise OptionError(f"Entropy: candidates={self.candidates} leaves nothing to choose from; give at least 2")
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
         """The range of a tensor, from its histogram; never wider than what was seen."""

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from dfq_deploy.encodings import QuantType, Range
+from dfq_deploy.errors import OptionError
 
 from .histogram import Histogram
 from .streaming import HistogramCalibrator
@@ -32,7 +33,7 @@ class Percentile(HistogramCalibrator):
 
     def __post_init__(self) -> None:
         if not 50 < self.percentile <= 100:
-            raise ValueError(f"Percentile: percentile={self.percentile} is outside (50, 100]; 99.999 is usual")
+            raise OptionError(f"Percentile: percentile={self.percentile} is outside (50, 100]; 99.999 is usual")
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
         """The range of a tensor, from its histogram."""

@@ -4,12 +4,11 @@ The pipeline; each step can be called alone, and hands on a plain file::
 
     model = dfq_deploy.load("model.onnx")                           # check, upgrade, infer shapes
     print(dfq_deploy.inspect(model))                                # what is in it, what will hurt
-    pixels = dfq_deploy.PREPROCESSES["imagenet"]                    # bounds what is synthesized
-    samples = dfq_deploy.synthesize(model, preprocess=pixels)       # inputs, from the model alone
-    samples.save(Path("samples.npz"))
-    result = dfq_deploy.calibrate(model, data=samples, preprocess=pixels, output=Path("int8"))
-    print(result.model_path, result.report)                         # what ONNX Runtime loads
-    print(dfq_deploy.evaluate("model.onnx", result.model_path, preprocess=pixels))
+    samples = dfq_deploy.synthesize(model, preprocess="imagenet")   # inputs, from the model alone
+    samples.save("samples.npz")
+    result = dfq_deploy.calibrate(model, data="samples.npz", preprocess="imagenet", output="int8")
+    print(result.model_path, result.report["comparison"])           # what ONNX Runtime loads
+    print(dfq_deploy.evaluate("model.onnx", result.model_path, "photos", preprocess="imagenet"))
 
 Wherever a model is, a torch.nn.Module can be, with ``input_shape=(3, 224, 224)`` beside it.
 

@@ -31,6 +31,7 @@ from dfq_deploy.errors import UnsupportedOperators as UnsupportedOperators
 from dfq_deploy.errors import SamplesError as SamplesError
 from dfq_deploy.errors import TargetError as TargetError
 from dfq_deploy.errors import PluginError as PluginError
+from dfq_deploy.errors import OptionError as OptionError
 from dfq_deploy.errors import OutputError as OutputError
 
 __version__: str

@@ -8,6 +8,7 @@
     ├── SamplesError              the samples or images cannot be read or do not fit the model
     ├── TargetError               the runtime asked for is unknown or refuses the model
     ├── PluginError               a method is unknown, or its package does not load
+    ├── OptionError               an option has a value that it cannot have, or two options contradict each other
     └── OutputError               the result cannot be written
 
 A message names the thing, the value, the place and the way out, on one line.
@@ -18,6 +19,7 @@ from collections.abc import Iterable
 __all__ = [
     "DfqError",
     "ModelError",
+    "OptionError",
     "OutputError",
     "PluginError",
     "SamplesError",
@@ -72,6 +74,10 @@ class TargetError(DfqError):
 
 class PluginError(DfqError):
     """No method of that name is installed, or its package does not load."""
+
+
+class OptionError(DfqError):
+    """An option has a value that it cannot have, or two options contradict each other."""
 
 
 class OutputError(DfqError):

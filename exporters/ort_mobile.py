@@ -19,7 +19,7 @@ import onnx
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import TargetError
+from dfq_deploy.errors import OptionError, TargetError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.large_models import fits_in_message, weight_bytes
@@ -60,11 +60,11 @@ class OrtMobile(Exporter):
 
     def __post_init__(self) -> None:
         if self.style not in STYLES:
-            raise TargetError(f"ort: no style '{self.style}'; choose one of {', '.join(STYLES)}")
+            raise OptionError(f"ort: no style '{self.style}'; choose one of {', '.join(STYLES)}")
         if self.platform not in ("arm", "amd64"):
-            raise TargetError(f"ort: no platform '{self.platform}'; choose arm or amd64")
+            raise OptionError(f"ort: no platform '{self.platform}'; choose arm or amd64")
         if self.batch < 1:
-            raise TargetError(f"ort: a batch of {self.batch} is none; choose 1 or more")
+            raise OptionError(f"ort: a batch of {self.batch} is none; choose 1 or more")
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
         """Write the model, and its configuration beside it; say what ONNX Runtime's usability check finds, and how to

@@ -10,7 +10,7 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, Range
-from dfq_deploy.errors import DfqError, PluginError, TargetError
+from dfq_deploy.errors import DfqError, OptionError, PluginError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.inputs import closed_shape, input_values
 from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter, Written
@@ -63,7 +63,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         try:
             version_number(self.version)
         except ValueError:
-            raise TargetError(
+            raise OptionError(
                 f"tensorrt: version={self.version} is none of TensorRT; give one such as {JETPACK}"
             ) from None
 

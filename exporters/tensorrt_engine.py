@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dfq_deploy.errors import TargetError
+from dfq_deploy.errors import OptionError, TargetError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.tensorrt.package import Draft, add_profile, open_inputs, read_network, tensorrt_package
@@ -32,12 +32,12 @@ class EngineOptions:
 
     def __post_init__(self) -> None:
         if self.batch < 1 or (self.max_batch and self.max_batch < self.batch):
-            raise TargetError(
+            raise OptionError(
                 f"tensorrt: batch={self.batch} with max_batch={self.max_batch}; give a batch of 1 or more, and 0 or "
                 "nothing smaller as the largest"
             )
         if not 0 <= self.level <= 5 or self.workspace_mib < 0:
-            raise TargetError(
+            raise OptionError(
                 f"tensorrt: level={self.level} with workspace_mib={self.workspace_mib}; give a level of 0 to 5, and 0 "
                 "or more MiB"
             )

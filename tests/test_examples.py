@@ -1,5 +1,7 @@
 """The shipped example: its files, its training, and the demo from end to end."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +127,10 @@ def test_the_transformer_learns_and_is_exported(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(_scores(tmp_path / "vit.onnx", images), expected, atol=1e-4)
+
+
+def test_the_example_plugin_tests_itself(checkout: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_stripes.py"]
+    run = subprocess.run(command, cwd=checkout / "examples/plugin", capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "2 passed" in run.stdout

@@ -11,10 +11,8 @@ from dfq_deploy.cli.plugin_options import synthesizer_of
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Synthesizer
     from dfq_deploy.samples.preprocess import Preprocess
-    from dfq_deploy.samples.samples import Samples
 
 __all__ = [
-    "images",
     "inputs",
     "one_of_synth_and_data",
     "preprocess",
@@ -36,6 +34,7 @@ def one_of_synth_and_data(options: Options) -> None:
 
 def preprocess(options: Options) -> "Preprocess | None":
     """What ``--preprocess``, or ``--mean`` and ``--std``, describe; None where none of them is given."""
+    from dfq_deploy.errors import OptionError
     from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 
     name, mean, std = options["preprocess"], options["mean"], options["std"]
@@ -46,7 +45,7 @@ def preprocess(options: Options) -> "Preprocess | None":
     if mean is not None and std is not None:
         try:
             return Preprocess(mean, std)
-        except ValueError as problem:
+        except OptionError as problem:
             raise click.UsageError(f"--mean and --std: {problem}.") from None
     if name is not None and name not in PREPROCESSES:
         raise click.UsageError(f"Unknown preprocess '{name}'; choose {', '.join(PREPROCESSES)}, or --mean and --std.")
@@ -80,16 +79,3 @@ def refinements(options: Options) -> list[str] | None:
 def inputs(options: Options) -> dict[str, Any]:
     """``--input-shape`` and ``--input-range``, by the name of the input."""
     return {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
-
-
-def images(options: Options, model: Path, preprocess: "Preprocess | None") -> "Samples | None":
-    """What lies at ``--data``, at most ``--samples`` of it, as ``model`` takes it; None where there is none."""
-    if options["data"] is None:
-        return None
-    from dfq_deploy.graph.inputs import is_channels_last, sample_shape
-    from dfq_deploy.graph.loading import load
-    from dfq_deploy.samples.image_folder import read_samples
-
-    loaded = load(model, input_shapes=dict(options["input_shapes"]))
-    shape, turned = sample_shape(loaded), is_channels_last(loaded)
-    return read_samples(options["data"], preprocess, shape, options["samples"], turned=turned)

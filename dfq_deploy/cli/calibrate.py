@@ -58,7 +58,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
         result = quantize(
             model,
             synth=synthesizer,
-            data=arguments.images(options, model, preprocess),
+            data=options["data"],
             target=target,
             bits=options["bits"],
             edge_bits=options["edge_bits"],

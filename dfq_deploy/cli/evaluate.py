@@ -35,8 +35,7 @@ def evaluate(
         found = compare(
             float_model,
             quantized_model,
-            arguments.images({**options, "data": data}, float_model, preprocess),
-            source="" if data is None else str(data),
+            data,
             count=options["samples"],
             preprocess=preprocess,
             latency=latency,

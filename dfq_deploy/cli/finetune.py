@@ -10,7 +10,7 @@ from dfq_deploy.cli import arguments
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import data_option, input_options, preprocess_options, samples_option, synthesis_options
 from dfq_deploy.cli.shell import Guarded, Shell
-from dfq_deploy.errors import DfqError, TargetError
+from dfq_deploy.errors import DfqError, OptionError
 
 if TYPE_CHECKING:
     from dfq_deploy.quantization.bit_widths import Bits
@@ -70,7 +70,7 @@ def finetune(
             result = train(
                 model,
                 synth=synthesizer,
-                data=arguments.images(options, model, preprocess),
+                data=options["data"],
                 bits=widths,
                 target=target,
                 method=options["method"],
@@ -103,5 +103,5 @@ def _bits(text: str, edge: int | None) -> "Bits":
 
     try:
         return Bits.parse(text, edge)
-    except TargetError as problem:
+    except OptionError as problem:
         raise click.UsageError(f"--{problem}.") from None

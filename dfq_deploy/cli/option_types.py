@@ -72,10 +72,10 @@ class TeacherType(click.ParamType["Teacher | Path"]):
     name = "FILE[:PREPROCESS]"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> "Teacher | Path":
-        from dfq_deploy.errors import SamplesError
+        from dfq_deploy.errors import OptionError
         from dfq_deploy.synthesis.teachers import parse_teacher
 
         try:
             return parse_teacher(str(value))
-        except SamplesError as problem:
+        except OptionError as problem:
             raise click.UsageError(f"{problem}.") from None

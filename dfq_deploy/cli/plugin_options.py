@@ -21,7 +21,7 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
         PluginError: it is not installed.
         click.UsageError: an option is unknown, or its value is no such thing.
     """
-    from dfq_deploy.errors import SamplesError
+    from dfq_deploy.errors import OptionError
 
     given = () if iterations is None else (f"iterations={iterations}",)
     kept = [setting for setting in settings if _pair(setting)[0] != "lowpass"]
@@ -29,13 +29,12 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
     method: str | Synthesizer = _plugin_of("synthesizers", name, (*kept, *given))
     if not radius:
         return method
-    from dfq_deploy.plugins.registry import find_plugin
+    from dfq_deploy.plugins import registry
     from dfq_deploy.synthesis.methods.lowpass import low_passed
 
-    whole: Synthesizer = find_plugin("synthesizers", method)() if isinstance(method, str) else method
     try:
-        return low_passed(whole, _converted("lowpass", radius[-1], float))
-    except SamplesError as problem:
+        return low_passed(registry.synthesizer_of(method), _converted("lowpass", radius[-1], float))
+    except OptionError as problem:
         raise click.UsageError(f"--option {problem}.") from None
 
 

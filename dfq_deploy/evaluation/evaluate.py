@@ -14,6 +14,7 @@ from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import Comparison, compare
 from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
+from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized, stored_bytes
 from dfq_deploy.graph.inputs import looks_channels_last
 from dfq_deploy.graph.loading import load, load_quantized
@@ -22,7 +23,8 @@ from dfq_deploy.graph.writing import write_model
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.runtime.runner import Runner
-from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.image_folder import samples_for
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 
 if TYPE_CHECKING:
@@ -85,13 +87,13 @@ class Evaluation:
 
 
 def evaluate(
-    float_model: "str | PathLike[str] | Module",
-    quantized_model: str | PathLike[str],
-    data: Samples | None = None,
+    float_model: "AnyPath | Module",
+    quantized_model: AnyPath,
+    data: Samples | AnyPath | None = None,
     *,
     source: str = "",
     count: int | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | str | None = None,
     latency: bool = False,
     seed: int = 0,
     device: str = "auto",
@@ -105,37 +107,45 @@ def evaluate(
     Args:
         float_model, quantized_model: any ONNX files with the same input and outputs; the second one need not
             have been written by this package, and the first may be a torch module.
-        data: real samples; None draws pictures by rule, which tell agreement but not accuracy.
-        count: number of those pictures; None draws 256.
-        source: where ``data`` comes from, for the result.
-        preprocess: of the pictures drawn by rule.
+        data: real samples, or where they lie (:mod:`dfq_deploy.samples.image_folder`); None draws pictures by rule,
+            which tell agreement but not accuracy.
+        source: where ``data`` comes from, for the result; its path where it is given as one.
+        count: most samples to take from ``data`` where it is a path, spread evenly, or to draw; None takes all, or
+            draws 256.
+        preprocess: what turns pixels into the input, or a name such as ``imagenet``: of images at a path, and of the
+            pictures drawn by rule.
         latency: time both models too.
         seed: of the pictures drawn by rule.
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
         input_shape: of one sample, e.g. (3, 224, 224), where the float model is a torch module.
-        input_shapes: of the samples drawn by rule, with the batch, where a file leaves the size open, or a module's
-            input is to be fixed.
+        input_shapes: input name -> shape with the batch, where a file leaves the size open, or a module's input is
+            to be fixed.
         input_ranges: what other inputs are drawn from, where there is no ``data``.
 
     Raises:
         ModelError: a file cannot be run, or the two do not match.
-        SamplesError: the samples do not fit the models.
+        OptionError: an option has a value that it cannot have.
+        SamplesError: the samples cannot be read, or do not fit the models.
     """
+    pixels = as_preprocess(preprocess)
     if not isinstance(float_model, str | PathLike):
         name = type(float_model).__name__
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.onnx"
             write_model(load(exported(float_model, input_shape), input_shapes=input_shapes), path)
             found = evaluate(
-                path, quantized_model, data, source=source, count=count, preprocess=preprocess, latency=latency,
-                seed=seed, device=device, input_shapes=input_shapes, input_ranges=input_ranges, progress=progress,
+                path, quantized_model, data, source=source, count=count, preprocess=pixels, latency=latency, seed=seed,
+                device=device, input_shapes=input_shapes, input_ranges=input_ranges, progress=progress,
             )  # fmt: skip
         return replace(found, float_model=name)
-    files = Path(float_model), Path(quantized_model)
+    files = as_path(float_model, "the float model"), as_path(quantized_model, "the quantized model")
+    if data is not None and not isinstance(data, Samples):
+        source = source or str(data)
+        data = samples_for(data, load(files[0], input_shapes=input_shapes), pixels, count)
     reference, quantized = (Runner(file, device=device) for file in files)
     warnings = _doubts(files)
     if data is None:
-        data = _procedural(reference, files[0], count, preprocess, input_shapes, input_ranges, seed, progress)
+        data = _procedural(reference, files[0], count, pixels, input_shapes, input_ranges, seed, progress)
         warnings += data.notes
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")

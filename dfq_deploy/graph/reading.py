@@ -22,7 +22,7 @@ from dfq_deploy.graph.large_models import (
 from dfq_deploy.graph.operators import STANDARD_DOMAINS
 from dfq_deploy.graph.standard_form import to_standard_form
 
-__all__ = ["MINIMUM_OPSET", "ModelSource", "read_any", "read_checked", "read_mapped", "source_name"]
+__all__ = ["MINIMUM_OPSET", "ModelSource", "no_model", "read_any", "read_checked", "read_mapped", "source_name"]
 
 ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
 
@@ -43,6 +43,12 @@ _PROBLEMS = (
 def source_name(source: ModelSource) -> str:
     """What errors call it: the path, where there is one."""
     return "the model" if isinstance(source, ir.Model | onnx.ModelProto) else str(source)
+
+
+def no_model(source: object) -> ModelError:
+    """The error for what is neither a path nor a model."""
+    kind = type(source).__name__
+    return ModelError(f"{kind}: no model; give the path of an .onnx file, an onnx.ModelProto or an onnx_ir.Model")
 
 
 def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
@@ -90,6 +96,8 @@ def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
         return with_short_domain(copy), None
+    if not isinstance(source, ir.Model):
+        raise no_model(source)
     model = with_short_opset(in_memory(source.clone()))
     return (ir.to_proto(model), None) if fits_in_message(model) else (skeleton(model)[0], model)
 
@@ -135,6 +143,8 @@ def read_any(source: ModelSource) -> ir.Model:
             raise ModelError(f"{source}: not an ONNX model, or cut short ({problem}); export it again") from None
         read_mapped(model, Path(source))
     else:
+        if not isinstance(source, onnx.ModelProto):
+            raise no_model(source)
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
         model = with_short_opset(ir.from_proto(copy))

@@ -2,37 +2,45 @@
 
 import shutil
 from collections.abc import Sequence
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import onnx_ir as ir
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.evaluation.sample_quality import with_quality
 from dfq_deploy.files.atomic import check_writable
+from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes, main_input_value
-from dfq_deploy.graph.loading import load, load_notes
+from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.reading import ModelSource
-from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.pipeline.fit import CalibrationPlan, fit
+from dfq_deploy.pipeline.options import (
+    CalibrationKeywords,
+    ModelInputs,
+    Resume,
+    SynthesisOptions,
+    check_seed,
+    grouped,
+    names_of,
+    one_of_synth_and_data,
+    preprocess_warning,
+    refuse_unknown,
+    widths_of,
+)
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish
-from dfq_deploy.pipeline.synthesize import checkpointing, load_verifier
+from dfq_deploy.pipeline.synthesize import SampleOrder, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
-from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.progress import SILENT, Clock, Progress
-from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
-from dfq_deploy.quantization.encode import student_maker
+from dfq_deploy.quantization.bit_widths import Bits, Budget
 from dfq_deploy.refinement.registry import in_order
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
-from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.image_folder import samples_for
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
 from dfq_deploy.targets.catalog import find_target
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-    from dfq_deploy.synthesis.procedural.inputs import InputRanges
 
 __all__ = ["DEFAULT_METHOD", "calibrate"]
 
@@ -43,89 +51,78 @@ def calibrate(
     model: "ModelSource | Module",
     *,
     synth: str | Synthesizer | None = None,
-    data: Samples | None = None,
+    data: Samples | AnyPath | None = None,
     target: str = "cpu",
-    bits: str | Bits | None = None,
-    edge_bits: int | None = None,
-    size: float | None = None,
-    drop: float | None = None,
+    bits: str | Bits | Budget | None = None,
     method: str | Calibrator | None = None,
-    refine: Sequence[str] | None = None,
-    teachers: "Sequence[TeacherSource]" = (),
-    count: int | None = None,
-    preprocess: Preprocess | None = None,
+    refine: Sequence[str] | str | None = None,
+    preprocess: Preprocess | str | None = None,
     integer_io: bool = False,
     seed: int = 0,
     device: str = "auto",
-    output: Path | None = None,
-    input_shape: tuple[int, ...] | None = None,
-    input_shapes: InputShapes | None = None,
-    input_ranges: "InputRanges | None" = None,
-    verifier: "TeacherSource | None" = None,
-    tolerance: float | str | None = None,
-    unfinished: Path | None = None,
-    resume: bool = False,
+    output: AnyPath | None = None,
+    inputs: ModelInputs | None = None,
+    synthesis: SynthesisOptions | None = None,
+    resumption: Resume | None = None,
     progress: Progress = SILENT,
+    **keywords: Unpack[CalibrationKeywords],
 ) -> Calibration:
     """Quantize ``model`` for ``target`` with samples that are synthesized, or given as ``data``.
 
     An eighth of the samples is held out of everything and only used to compare float and INT8.
 
     Args:
+        model, synth, preprocess, seed, device, inputs, synthesis, resumption: as
+            :func:`~dfq_deploy.pipeline.synthesize.synthesize` takes them.
+        data: real samples, or where they lie: a folder or zip of images, an .npz or .npy
+            (:mod:`dfq_deploy.samples.image_folder`).
+        target: the runtime to quantize for.
         bits: widths of weights and activations, e.g. ``w4a8``; None is 8 of both; ``auto`` finds widths for each
             weight (:mod:`dfq_deploy.refinement.mixed_precision`) within a budget.
-        edge_bits: widths of the first and the last layer, where they are to be larger.
-        size: the budget: largest part of what the weights take in float32.
-        drop: or this: largest percentage of the samples whose class may change.
         method: a calibrator's name, or the calibrator itself; None is the one that measures best.
         refine: names of refinements (:mod:`dfq_deploy.refinement.registry`); None is what measures best.
         integer_io: also write the model that takes pixels as bytes (:mod:`dfq_deploy.quantization.integer_io`).
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
-        input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
-        input_shapes, input_ranges, verifier, tolerance, unfinished, resume: as :func:`synthesize` takes them; the
-            folder is removed at the end.
+        keywords: those of :func:`~dfq_deploy.pipeline.synthesize.synthesize`, and three on widths: ``edge_bits``, of
+            the first and the last layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the
+            largest part of what the weights take in float32, or ``drop``, the largest percentage of the samples whose
+            class may change.
 
     Raises:
         DfqError: one of its kinds, in one line.
     """
-    from dfq_deploy.evaluation.sample_quality import with_quality
-    from dfq_deploy.synthesis.session import pick_device, synthesize_from
+    from dfq_deploy.synthesis.session import pick_device
 
-    if (synth is None) == (data is None):
-        raise SamplesError("calibrate needs either a synthesis method or data, and not both")
-    chosen = find_target(target)
-    asked = bits_of(bits, edge_bits, size, drop)
-    widths = Bits() if isinstance(asked, Budget) else asked
+    refuse_unknown("calibrate", keywords, CalibrationKeywords)
+    one_of_synth_and_data("calibrate", synth, data)
+    fed, options = grouped(ModelInputs, inputs, keywords), grouped(SynthesisOptions, synthesis, keywords)
+    kept = grouped(Resume, resumption, keywords)
+    check_seed(seed)
+    chosen, pixels = find_target(target), as_preprocess(preprocess)
+    asked = widths_of(bits, **{name: keywords.get(name) for name in ("edge_bits", "size", "drop")})  # type: ignore[arg-type]
+    refine = names_of(refine)
     in_order(refine or ())  # refused before any work
-    name, calibrator = _calibrator(method)
-    if output is not None:
-        check_writable(output)
+    calibrator = calibrator_of(method or DEFAULT_METHOD)
+    folder = None if output is None else as_path(output, "output")
+    if folder is not None:
+        check_writable(folder)
     clock, where = Clock(), pick_device(device)
-    model = exported(model, input_shape)
-    source = load(model, input_shapes=input_shapes)
-    second = load_verifier(verifier, source, preprocess, input_shape)
-    loaded = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
-    samples = data or synthesize_from(
-        source,
-        synth or "",
-        loaded,
-        count=count,
-        preprocess=preprocess,
-        seed=seed,
-        device=device,
-        ranges=input_ranges,
-        student=student_maker(source, chosen, widths),
-        kept=checkpointing(unfinished, resume, target, widths),
-        tolerance=tolerance,
-        progress=progress,
-    )
+    source, name = fed.load(model)
+    verifier = load_verifier(options.verifier, source, pixels, fed)
+    teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
+    if data is None:
+        widths = Bits() if isinstance(asked, Budget) else asked
+        order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
+        samples = order.make(kept, progress)
+    else:
+        samples = samples_for(data, source, pixels, options.count)
     check_samples_fit(source, samples)
-    samples = with_quality(samples, source, loaded, second)
+    samples = with_quality(samples, source, teachers, verifier)
     clock.lap("samples")
     used, held = split_held_out(samples)
-    plan = CalibrationPlan(chosen, asked, calibrator, refine, preprocess, seed, where)
-    fitted = fit(source, used, plan, synth, loaded, clock, progress)
+    plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where)
+    fitted = fit(source, used, plan, synth, teachers, clock, progress)
     prepared = fitted.quantized.prepared
     outcome = Outcome(
         source=source,
@@ -136,17 +133,17 @@ def calibrate(
         encodings=fitted.quantized.encodings,
         samples=samples,
         held_out=held,
-        choices={"method": name, **fitted.choices},
+        choices={"method": _method_name(method), **fitted.choices},
         seed=seed,
-        preprocess=preprocess,
+        preprocess=pixels,
         integer_io=integer_io,
         calibrator=calibrator,
-        warnings=(*load_notes(source), *samples.notes, *fitted.warnings),
-        batch=_batch(source, input_shapes or {}),
+        warnings=(*load_notes(source), *samples.notes, *preprocess_warning(samples, pixels), *fitted.warnings),
+        batch=_batch(source, fed.input_shapes or {}),
     )
-    result = finish(outcome, _name(model), output, clock, progress)
-    if unfinished is not None and unfinished.exists():
-        shutil.rmtree(unfinished)
+    result = finish(outcome, name, folder, clock, progress)
+    if kept.folder is not None and kept.folder.exists():
+        shutil.rmtree(kept.folder)
     return result
 
 
@@ -156,13 +153,6 @@ def _batch(source: ir.Model, shapes: InputShapes) -> int:
     return stated[0] if stated else 1
 
 
-def _calibrator(method: str | Calibrator | None) -> tuple[str, Calibrator]:
-    """Its name for the report, and the calibrator."""
-    if method is None or isinstance(method, str):
-        name = method or DEFAULT_METHOD
-        return name, find_plugin("calibrators", name)()
-    return type(method).__name__, method
-
-
-def _name(model: ModelSource) -> str:
-    return Path(model).name if isinstance(model, str | PathLike) else model.graph.name or "model"
+def _method_name(method: str | Calibrator | None) -> str:
+    """What the report calls the calibrator."""
+    return method or DEFAULT_METHOD if method is None or isinstance(method, str) else type(method).__name__

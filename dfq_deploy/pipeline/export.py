@@ -1,6 +1,5 @@
 """Write what a runtime loads from a quantized model: ``dfq_deploy.export``."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -11,22 +10,24 @@ from typing import Any
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import ModelError, OutputError, TargetError
+from dfq_deploy.errors import OutputError, TargetError
+from dfq_deploy.files.encodings_file import read_encodings
+from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes
 from dfq_deploy.graph.loading import load, load_notes, load_quantized
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.graph.reading import ModelSource, source_name
 from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExporter
-from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.encode import Prepared, prepare
 from dfq_deploy.quantization.integer_io import integer_io as take_integers
 from dfq_deploy.quantization.ranges import encodings_of_ranges
-from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.targets.catalog import TARGETS, find_target
 from dfq_deploy.targets.target import Target
 
-__all__ = ["Exported", "export", "read_encodings"]
+__all__ = ["Exported", "export"]
 
 DEFAULT_TARGET = "cpu"
 
@@ -52,12 +53,12 @@ def export(
     model: ModelSource,
     *,
     to: str | Exporter,
-    encodings: Path | Mapping[str, Encoding] | None = None,
+    encodings: AnyPath | Mapping[str, Encoding] | None = None,
     target: str | None = None,
     input_shapes: InputShapes | None = None,
     integer_io: bool = False,
-    preprocess: Preprocess | None = None,
-    output: Path | None = None,
+    preprocess: Preprocess | str | None = None,
+    output: AnyPath | None = None,
     progress: Progress = SILENT,
 ) -> Exported:
     """Write what a runtime loads.
@@ -73,19 +74,21 @@ def export(
         input_shapes: input name -> shape with the batch, where more than the batch is open.
         integer_io: pixels go in as bytes, quantized outputs come out as integers
             (:mod:`dfq_deploy.quantization.integer_io`).
-        preprocess: what turns those pixels into the input; None leaves the input in the scale of its QuantizeLinear.
+        preprocess: what turns those pixels into the input, or a name such as ``imagenet``; None leaves the input in
+            the scale of its QuantizeLinear.
         output: the file to write; None writes one named like the model into the working folder.
 
     Raises:
         ModelError: the model cannot be read, or does not fit the encodings.
         TargetError: the runtime refuses it, or the quantized model breaks its rules.
         PluginError: there is no such exporter.
+        OptionError: an option has a value that it cannot have.
         OutputError: the file cannot be written.
     """
-    exporter: Exporter = find_plugin("exporters", to)() if isinstance(to, str) else to
+    exporter, pixels = exporter_of(to), as_preprocess(preprocess)
     named = target or (to if isinstance(to, str) and to in TARGETS else None)
     runtime = find_target(named or DEFAULT_TARGET)
-    path = _path(model, exporter, output)
+    path = _path(model, exporter, None if output is None else as_path(output, "output"))
     given: Mapping[str, Encoding] = {}
     notes: tuple[str, ...] = ()
     if encodings is None:
@@ -100,7 +103,7 @@ def export(
         notes = (*load_notes(loaded), *said)
     if integer_io:
         source, given = _as_qdq(source, given), {}
-        notes = (*notes, *take_integers(source, preprocess))
+        notes = (*notes, *take_integers(source, pixels))
     files, said = exporter.export(source, given, path)
     notes = (*notes, *said)
     if isinstance(exporter, BuildingExporter):
@@ -110,30 +113,15 @@ def export(
 
 
 def _given(
-    source: ir.Model, prepared: Prepared, exporter: Exporter, encodings: Path | Mapping[str, Encoding]
+    source: ir.Model, prepared: Prepared, exporter: Exporter, encodings: AnyPath | Mapping[str, Encoding]
 ) -> tuple[Mapping[str, Encoding], tuple[str, ...]]:
     """The encodings, and sentences on how they were found."""
     if isinstance(encodings, Mapping):
         return encodings, ()
-    if isinstance(exporter, ImplicitExporter) and encodings.suffix != ".json":
-        return encodings_of_ranges(source, prepared, exporter.read_ranges(encodings), encodings.name)
-    return read_encodings(encodings), ()
-
-
-def read_encodings(path: Path) -> dict[str, Encoding]:
-    """The encodings of an ``encodings.json``, by tensor name.
-
-    Raises:
-        ModelError: it cannot be read, or is no such file.
-    """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): Encoding.from_json(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise ModelError(
-            f"{path}: no encodings can be read from it ({type(problem).__name__}: {problem}); give the encodings.json "
-            "that dfq-deploy calibrate wrote"
-        ) from None
+    path = as_path(encodings, "encodings")
+    if isinstance(exporter, ImplicitExporter) and path.suffix != ".json":
+        return encodings_of_ranges(source, prepared, exporter.read_ranges(path), path.name)
+    return read_encodings(path), ()
 
 
 def _as_qdq(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
@@ -142,7 +130,7 @@ def _as_qdq(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
         return model
     with TemporaryDirectory() as folder:
         path = Path(folder) / "model.qdq.onnx"
-        find_plugin("exporters", "qdq")().export(model, encodings, path)
+        exporter_of("qdq").export(model, encodings, path)
         return load_quantized(path)
 
 

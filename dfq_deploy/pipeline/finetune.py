@@ -3,26 +3,36 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from os import PathLike
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.files.atomic import check_writable
-from dfq_deploy.graph.inputs import InputShapes, sample_shape
+from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.large_models import fingerprint
-from dfq_deploy.graph.loading import load, load_notes
+from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.reading import ModelSource
-from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
 from dfq_deploy.pipeline.fit import CalibrationPlan
+from dfq_deploy.pipeline.options import (
+    FinetuneKeywords,
+    ModelInputs,
+    SynthesisOptions,
+    check_seed,
+    grouped,
+    names_of,
+    one_of_synth_and_data,
+    preprocess_warning,
+    refuse_unknown,
+)
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish
+from dfq_deploy.pipeline.synthesize import SampleOrder, load_verifier
 from dfq_deploy.pipeline.train import Run, train
 from dfq_deploy.pipeline.training_data import TrainingData, generative
-from dfq_deploy.plugins.contracts import Calibrator, Source, Synthesizer
-from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.plugins.contracts import Source, Synthesizer
+from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.qat.checkpoints import Checkpoints
 from dfq_deploy.qat.distributed import Processes, join_processes, own_device
@@ -30,16 +40,14 @@ from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import headroom_of
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
-from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.image_folder import samples_for
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.session import pick_device
-from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
 from dfq_deploy.targets.catalog import find_target
 
 if TYPE_CHECKING:
     from torch.nn import Module
-
-    from dfq_deploy.synthesis.procedural.inputs import InputRanges
 
 __all__ = ["finetune"]
 
@@ -48,27 +56,23 @@ def finetune(
     model: "ModelSource | Module",
     *,
     synth: str | Synthesizer | None = None,
-    data: Samples | None = None,
+    data: Samples | AnyPath | None = None,
     bits: str | Bits = "w4a4",
     edge_bits: int | None = None,
     target: str = "cpu",
     method: str | None = None,
-    refine: Sequence[str] | None = None,
-    teachers: "Sequence[TeacherSource]" = (),
-    count: int | None = None,
+    refine: Sequence[str] | str | None = None,
     epochs: int | None = None,
     recipe: Recipe | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | str | None = None,
     seed: int = 0,
     device: str = "auto",
-    output: Path | None = None,
+    output: AnyPath | None = None,
     resume: bool = False,
-    input_shape: tuple[int, ...] | None = None,
-    input_shapes: InputShapes | None = None,
-    input_ranges: "InputRanges | None" = None,
-    verifier: "TeacherSource | None" = None,
-    tolerance: float | str | None = None,
+    inputs: ModelInputs | None = None,
+    synthesis: SynthesisOptions | None = None,
     progress: Progress = SILENT,
+    **keywords: Unpack[FinetuneKeywords],
 ) -> Calibration:
     """Train the quantized network to say what ``model`` says, on samples that are synthesized, or given as ``data``.
 
@@ -76,6 +80,8 @@ def finetune(
     samples is held out of the training. Under ``torchrun`` all processes train one student; the first one writes.
 
     Args:
+        model, synth, data, target, preprocess, seed, device, inputs, synthesis: as
+            :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them.
         bits: widths of weights and activations; every layer has them, the first and the last too. The network's input
             has 8 bits, its outputs are float.
         edge_bits: widths of the first and the last layer, where they are to be larger.
@@ -85,39 +91,42 @@ def finetune(
         recipe: schedule, rates and losses; None is what suits the size of the input.
         output: the folder for the results, and for checkpoints until they are there.
         resume: go on from the checkpoint in ``output``; the result is the same, bit for bit, as without the break.
-        teachers, count, preprocess, seed, device, input_shape, input_shapes, input_ranges, verifier, tolerance: as
-            :func:`dfq_deploy.calibrate` takes them.
+        keywords: fields of :class:`~dfq_deploy.pipeline.options.ModelInputs` and
+            :class:`~dfq_deploy.pipeline.options.SynthesisOptions`.
 
     Raises:
         DfqError: one of its kinds, in one line.
     """
-    if (synth is None) == (data is None):
-        raise SamplesError("finetune needs either a synthesis method or data, and not both")
+    refuse_unknown("finetune", keywords, FinetuneKeywords)
+    one_of_synth_and_data("finetune", synth, data)
     if resume and output is None:
-        raise SamplesError("finetune: resume needs the output folder that holds the checkpoint")
-    chosen = find_target(target)
-    widths = Bits.parse(bits, edge_bits) if isinstance(bits, str) else bits
+        raise OptionError("finetune: resume needs the output folder that holds the checkpoint")
+    fed, options = grouped(ModelInputs, inputs, keywords), grouped(SynthesisOptions, synthesis, keywords)
+    check_seed(seed)
+    chosen, pixels = find_target(target), as_preprocess(preprocess)
+    widths = bits if isinstance(bits, Bits) else Bits.parse(str(bits), edge_bits)
     method = method or DEFAULT_METHOD
-    calibrator: Calibrator = find_plugin("calibrators", method)()
-    if output is not None:
-        check_writable(output)
+    calibrator = calibrator_of(method)
+    folder = None if output is None else as_path(output, "output")
+    if folder is not None:
+        check_writable(folder)
     device = own_device(pick_device(device))
-    plan = CalibrationPlan(chosen, widths, calibrator, refine, preprocess, seed, device)
+    plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device)
     refiners = plan.refiners(widths)
-    named = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
-    model = exported(model, input_shape)
-    source = load(model, input_shapes=input_shapes)
+    teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
+    source, name = fed.load(model)
+    verifier = load_verifier(options.verifier, source, pixels, fed)
     recipe = recipe or Recipe.suited_to(sample_shape(source), device)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
-    material = TrainingData(
-        source, named, synth or "", data, count, preprocess, seed, device, input_ranges, chosen, widths,
-        verifier, tolerance, None if output is None else output.with_name(f"{output.name}.unfinished"),
-    )  # fmt: skip
+    given = None if data is None else samples_for(data, source, pixels, options.count)
+    order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
+    unfinished = None if folder is None else folder.with_name(f"{folder.name}.unfinished")
+    material = TrainingData(order, given, verifier, unfinished)
     with join_processes(device) as processes:
         first, clock = processes.rank == 0, Clock()
         shown = progress if first else SILENT
         call = _call(material, recipe, method, refiners, processes)
-        gathered = _gathered(material, processes, None if output is None else Checkpoints(output, call), resume, shown)
+        gathered = _gathered(material, processes, None if folder is None else Checkpoints(folder, call), resume, shown)
         clock.lap("samples")
         used, held = split_held_out(gathered.samples)
         run = Run(gathered.source, processes, gathered.state, gathered.keep)
@@ -142,36 +151,37 @@ def finetune(
                 "recipe": asdict(recipe),
             },
             seed=seed,
-            preprocess=preprocess,
-            warnings=(*load_notes(source), *gathered.samples.notes, *learned.warnings),
+            preprocess=pixels,
+            warnings=(
+                *load_notes(source),
+                *gathered.samples.notes,
+                *preprocess_warning(gathered.samples, pixels),
+                *learned.warnings,
+            ),
         )
-        result = finish(outcome, _name(model), output if first else None, clock, shown)
+        result = finish(outcome, name, folder if first else None, clock, shown)
         if gathered.kept_by is not None:
             gathered.kept_by.clear()
         return result
-
-
-def _name(model: ModelSource) -> str:
-    return Path(model).name if isinstance(model, str | PathLike) else model.graph.name or "model"
 
 
 def _call(
     material: TrainingData, recipe: Recipe, method: str, refiners: Sequence[str], processes: Processes
 ) -> dict[str, Any]:
     """Everything that decides the result, as plain JSON."""
-    data = material.data
+    data, order = material.data, material.order
     return {
         "model": fingerprint([material.model]),
-        "synth": str(material.synth),
+        "synth": str(order.synth),
         "data": None if data is None else sha256(np.ascontiguousarray(data.images).data).hexdigest()[:16],
-        "samples": material.count,
-        "tolerance": material.tolerance,
-        "bits": str(material.bits),
-        "target": material.target.name,
+        "samples": order.options.count,
+        "tolerance": order.options.tolerance,
+        "bits": str(order.bits),
+        "target": order.target.name,
         "method": method,
         "refine": list(refiners),
-        "preprocess": str(material.preprocess),
-        "seed": material.seed,
+        "preprocess": str(order.preprocess),
+        "seed": order.seed,
         "recipe": asdict(recipe),
         "processes": processes.count,
     }
@@ -205,7 +215,7 @@ def _gathered(
     before = checkpoints.samples() if resume and checkpoints is not None and not unfinished else None
     state = checkpoints.state() if resume and checkpoints is not None else None
     source = None
-    if material.data is None and generative(material.synth) is not None:
+    if material.data is None and generative(material.order.synth) is not None:
         source = material.source(processes.rank, trained=state is None, progress=progress)
 
     def make() -> Samples:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Range
 from dfq_deploy.plugins.contracts import Calibrator, RangeSource, Synthesizer
-from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget
 from dfq_deploy.quantization.encode import Prepared, Quantized, encode, headroom_of, prepare
@@ -135,7 +135,7 @@ def _known(
     refiners: Sequence[str],
 ) -> tuple[Mapping[str, Range], tuple[str, ...]]:
     """The ranges that the method knows without samples, and a note on those that it does not."""
-    method = find_plugin("synthesizers", synth)() if isinstance(synth, str) else synth
+    method = synth if synth is None else synthesizer_of(synth)
     if not isinstance(method, RangeSource):
         return {}, ()
     if "equalize" in refiners:

@@ -1,6 +1,5 @@
 """Write the results: model, encodings, samples, comparison, report."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,17 +11,29 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError
+from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.files.atomic import atomic_folder
+from dfq_deploy.files.encodings_file import write_encodings
 from dfq_deploy.graph.large_models import message_bytes
 from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.graph.query import parameter_count
 from dfq_deploy.plugins.contracts import BuildingExporter, Calibrator, Exporter, ImplicitExporter
-from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.encode import measure_ranges
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.quantization.ranges import float_tensors
+from dfq_deploy.report.model import (
+    CalibrationSection,
+    FloatNode,
+    ModelSection,
+    QuantizedSection,
+    Report,
+    SamplesSection,
+    TargetSection,
+    TensorRow,
+)
 from dfq_deploy.samples.batches import split_held_out
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -67,14 +78,14 @@ class Calibration:
     Args:
         samples: what it calibrated with and checked on.
         encodings: by tensor name, weights included.
-        report: figures and warnings as plain JSON (its keys: :mod:`dfq_deploy.report.writing`).
+        report: figures and warnings; as a mapping it is what report.json holds.
         model_path: the quantized file; None where no output folder was given.
         files: everything that was written.
     """
 
     samples: Samples
     encodings: Mapping[str, Encoding]
-    report: Mapping[str, Any]
+    report: Report
     model_path: Path | None = None
     files: tuple[Path, ...] = ()
 
@@ -135,11 +146,11 @@ def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progr
 
 def _write(
     outcome: Outcome, name: str, folder: Path, clock: Clock, progress: Progress
-) -> tuple[dict[str, Any], tuple[str, ...]]:
+) -> tuple[Report, tuple[str, ...]]:
     from dfq_deploy.report.writing import write_report
     from dfq_deploy.samples.contact_sheet import contact_sheet
 
-    exporter: Exporter = find_plugin("exporters", outcome.target.exporter)()
+    exporter = exporter_of(outcome.target.exporter)
     path = folder / "model.qdq.onnx"
     outcome = _closed(outcome)
     written = exporter.export(outcome.prepared, outcome.encodings, path)
@@ -151,15 +162,14 @@ def _write(
     outcome = replace(outcome, warnings=(*outcome.warnings, *said))
     outcome.samples.save(folder / "samples.npz")
     contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
-    entries = {name: encoding.to_json() for name, encoding in outcome.encodings.items()}
-    (folder / "encodings.json").write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
+    write_encodings(outcome.encodings, folder / "encodings.json")
     clock.lap("export")
     report = _figures(outcome, name, path, progress)
     if outcome.integer_io:
-        report["integer_io"] = _compared(outcome, path.with_name(INTEGER_FILE), progress)
+        report = replace(report, integer_io=_compared(outcome, path.with_name(INTEGER_FILE), progress))
     clock.lap("check")
-    report["seconds"] = clock.seconds
-    report["files"] = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
+    files = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
+    report = replace(report, seconds=dict(clock.seconds), files=files)
     write_report(report, folder)
     return report, tuple(sorted(file.name for file in folder.iterdir()))
 
@@ -175,11 +185,11 @@ def _write_integers(outcome: Outcome, exporter: Exporter, path: Path) -> tuple[s
     return said
 
 
-def _compared(outcome: Outcome, path: Path, progress: Progress) -> dict[str, Any]:
+def _compared(outcome: Outcome, path: Path, progress: Progress) -> Comparison:
     """The file for bytes against the float model."""
     from dfq_deploy.evaluation.compare import compare
 
-    return compare(outcome.source, path, replace(outcome.held_out, labels=None), progress).to_json()
+    return compare(outcome.source, path, replace(outcome.held_out, labels=None), progress)
 
 
 def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress: Progress) -> tuple[str, ...]:
@@ -215,7 +225,7 @@ def _closed(outcome: Outcome) -> Outcome:
     return replace(outcome, prepared=model, encodings=encodings)
 
 
-def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dict[str, Any]:
+def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> Report:
     from dfq_deploy import __version__
     from dfq_deploy.evaluation.compare import compare
     from dfq_deploy.evaluation.tensors import tensor_distances
@@ -224,53 +234,31 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> dic
 
     samples, held = outcome.samples, replace(outcome.held_out, labels=None)
     distances = tensor_distances(outcome.reference, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
-    per_tensor = {entry.name: entry.to_json() for entry in distances}
+    measured = {entry.name: entry for entry in distances}
     comparison = compare(outcome.source, Runner(path, name="the quantized model"), held, progress)
     for output in comparison.outputs:
         logger.info("check: output '%s' on %d held-out samples: SNR %.2f dB", output.name, len(held), output.snr)
     notes = load_notes(outcome.source)
-    return {
-        "version": __version__,
-        "model": {
-            "name": name,
-            "file_bytes": message_bytes(outcome.source),
-            "parameters": parameter_count(outcome.source.graph.initializers.values()),
-        },
-        "quantized": {"name": path.name, "file_bytes": stored_bytes(path)},
-        "target": {"name": outcome.target.name, "runtime": outcome.target.runtime},
-        "samples": {
-            "method": samples.method or "data",
-            "count": len(samples),
-            "held_out": len(held),
-            "seed": outcome.seed,
-            "preprocess": None
-            if outcome.preprocess is None
-            else {"mean": list(outcome.preprocess.mean), "std": list(outcome.preprocess.std)},
-            "figures": dict(samples.figures),
-        },
-        "calibration": dict(outcome.choices),
-        "comparison": comparison.to_json(),
-        "tensors": [
-            _tensor(name, entry, name in outcome.placement.weights) | per_tensor.get(name, {})
-            for name, entry in outcome.encodings.items()
-        ],
-        "left_float": [
-            {"name": node, "operator": operator, "reason": reason}
-            for node, operator, reason in outcome.placement.left_float
-        ],
-        "notes": list(notes),
-        "warnings": [*(said for said in outcome.warnings if said not in notes), *comparison.warnings],
-    }
+    parameters = parameter_count(outcome.source.graph.initializers.values())
+    return Report(
+        version=__version__,
+        model=ModelSection(name, message_bytes(outcome.source), parameters),
+        quantized=QuantizedSection(path.name, stored_bytes(path)),
+        target=TargetSection(outcome.target.name, outcome.target.runtime),
+        samples=SamplesSection(
+            samples.method or "data", len(samples), len(held), outcome.seed, outcome.preprocess, dict(samples.figures)
+        ),
+        calibration=CalibrationSection.of(outcome.choices),
+        comparison=comparison,
+        tensors=tuple(
+            TensorRow.of(tensor, _kind(tensor, outcome.placement), encoding, measured.get(tensor))
+            for tensor, encoding in outcome.encodings.items()
+        ),
+        left_float=tuple(FloatNode(*row) for row in outcome.placement.left_float),
+        notes=notes,
+        warnings=(*(said for said in outcome.warnings if said not in notes), *comparison.warnings),
+    )
 
 
-def _tensor(name: str, encoding: Encoding, is_weight: bool) -> dict[str, Any]:
-    span = encoding.range
-    scales = encoding.scale.reshape(-1)
-    return {
-        "name": name,
-        "kind": "weight" if is_weight else "activation",
-        "type": str(encoding.qtype),
-        "low": span.low,
-        "high": span.high,
-        "scale": float(scales[0]) if scales.size == 1 else [float(scales.min()), float(scales.max())],
-    }
+def _kind(tensor: str, placement: Placement) -> str:
+    return "weight" if tensor in placement.weights else "activation"

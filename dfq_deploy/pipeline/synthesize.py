@@ -1,129 +1,152 @@
 """Synthesize samples for a model: ``dfq_deploy.synthesize``."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Unpack
 
 import onnx_ir as ir
 
-from dfq_deploy.graph.inputs import InputShapes, sample_shape
-from dfq_deploy.graph.loading import load
+from dfq_deploy.evaluation.sample_quality import with_quality
+from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.reading import ModelSource
-from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.pipeline.options import (
+    ModelInputs,
+    Resume,
+    SynthesisKeywords,
+    SynthesisOptions,
+    check_seed,
+    grouped,
+    refuse_unknown,
+)
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import student_maker
-from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
+from dfq_deploy.synthesis.teachers import TeacherSource
 from dfq_deploy.targets.catalog import find_target
+from dfq_deploy.targets.target import Target
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
     from dfq_deploy.runtime.runner import Runner
-    from dfq_deploy.synthesis.procedural.inputs import InputRanges
-    from dfq_deploy.synthesis.session import Checkpointing
 
-__all__ = ["checkpointing", "load_verifier", "synthesize"]
+__all__ = ["SampleOrder", "load_verifier", "synthesize"]
 
 
 def synthesize(
     model: "ModelSource | Module",
     *,
     synth: str | Synthesizer = "deepinversion",
-    teachers: "Sequence[TeacherSource]" = (),
-    count: int | None = None,
-    preprocess: Preprocess | None = None,
+    preprocess: Preprocess | str | None = None,
     target: str = "cpu",
     bits: str | Bits | None = None,
     seed: int = 0,
     device: str = "auto",
-    input_shape: tuple[int, ...] | None = None,
-    input_shapes: InputShapes | None = None,
-    input_ranges: "InputRanges | None" = None,
-    verifier: "TeacherSource | None" = None,
-    tolerance: float | str | None = None,
-    unfinished: Path | None = None,
-    resume: bool = False,
+    inputs: ModelInputs | None = None,
+    synthesis: SynthesisOptions | None = None,
+    resumption: Resume | None = None,
     progress: Progress = SILENT,
+    **keywords: Unpack[SynthesisKeywords],
 ) -> Samples:
     """Make samples for ``model`` from the model alone.
 
     Args:
+        model: a file, a model in memory, or a torch module.
         synth: a method's name, or the method itself with its options.
-        teachers: the same network with its BatchNormalization kept, where ``model`` has lost it; for ``lis`` several
-            networks, each as a :class:`Teacher` where its input is normalised otherwise than the model's.
-        count: number of samples; None leaves it to the size of the input.
-        preprocess: what turns pixels into the input; it bounds the samples.
+        preprocess: what turns pixels into the input, or a name such as ``imagenet``; it bounds the samples.
         target, bits: what the quantized network is made for that some methods search against.
         seed: the same seed gives the same samples.
         device: ``auto``, ``cpu`` or ``cuda[:N]``.
-        input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
-        input_shapes: input name -> shape with the batch, where a file leaves more open than the batch.
-        input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
-        verifier: a second network with the same classes, which is asked what it takes the samples for.
-        tolerance: end a descent when the ranges that it is made for move by less, in parts of their span
-            (:mod:`dfq_deploy.synthesis.inversion.early_stopping`); ``auto`` does so on a paper's schedule; None and
-            0 let it run to its end.
-        unfinished: a folder for finished batches and the state of the running one; it stays, and whoever has the
-            samples safe removes it. None keeps nothing.
-        resume: go on from what ``unfinished`` holds: the samples are those of a run that was not interrupted.
+        inputs, synthesis, resumption: how the model is fed, what else the method takes, where unfinished work is kept.
+        keywords: fields of :class:`~dfq_deploy.pipeline.options.ModelInputs`,
+            :class:`~dfq_deploy.pipeline.options.SynthesisOptions` and :class:`~dfq_deploy.pipeline.options.Resume`,
+            e.g. ``count=64`` or ``teachers="with_bn.onnx"``.
 
     Returns:
         the samples; their figures are those of the method and of :func:`dfq_deploy.evaluation.sample_quality.quality`.
 
     Raises:
         ModelError: the model, a teacher or the verifier cannot be used.
+        OptionError: an option has a value that it cannot have.
         PluginError: no method of that name is installed.
+        TargetError: the target is unknown.
     """
-    from dfq_deploy.evaluation.sample_quality import with_quality
-    from dfq_deploy.synthesis.session import synthesize_from
-
-    source = load(exported(model, input_shape), input_shapes=input_shapes)
-    widths = Bits.parse(bits) if isinstance(bits, str) else bits
-    second = load_verifier(verifier, source, preprocess, input_shape)
-    loaded = [read_teacher(teacher, preprocess, input_shape, input_shapes) for teacher in teachers]
-    made = synthesize_from(
-        source,
-        synth,
-        loaded,
-        count=count,
-        preprocess=preprocess,
-        seed=seed,
-        device=device,
-        ranges=input_ranges,
-        student=student_maker(source, find_target(target), widths),
-        kept=checkpointing(unfinished, resume, target, widths),
-        tolerance=tolerance,
-        progress=progress,
-    )
-    return with_quality(made, source, loaded, second)
+    refuse_unknown("synthesize", keywords, SynthesisKeywords)
+    fed = grouped(ModelInputs, inputs, keywords)
+    options = grouped(SynthesisOptions, synthesis, keywords)
+    kept = grouped(Resume, resumption, keywords)
+    check_seed(seed)
+    pixels, runtime = as_preprocess(preprocess), find_target(target)
+    widths = bits if isinstance(bits, Bits) else Bits() if bits is None else Bits.parse(str(bits))
+    source, _ = fed.load(model)
+    verifier = load_verifier(options.verifier, source, pixels, fed)
+    teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
+    order = SampleOrder(source, teachers, synth, fed, options, pixels, runtime, widths, seed, device)
+    return with_quality(order.make(kept, progress), source, teachers, verifier)
 
 
-def checkpointing(unfinished: Path | None, resume: bool, target: str, bits: Bits | None) -> "Checkpointing | None":
-    from dfq_deploy.synthesis.session import Checkpointing
+@dataclass(frozen=True, eq=False)
+class SampleOrder:
+    """What samples are synthesized from, with everything loaded.
 
-    # The target and the widths decide the student that some methods search against.
-    return (
-        None
-        if unfinished is None
-        else Checkpointing(unfinished, resume, {"--target": target, "--bits": bits or Bits()})
-    )
+    Args:
+        model: the float model.
+        teachers: the same network with its BatchNormalization; none where the model has it.
+        synth: a method's name, or the method itself.
+        target, bits: what the student of methods that need one is made for.
+    """
+
+    model: ir.Model
+    teachers: Sequence[ir.Model]
+    synth: str | Synthesizer
+    inputs: ModelInputs
+    options: SynthesisOptions
+    preprocess: Preprocess | None
+    target: Target
+    bits: Bits
+    seed: int
+    device: str
+
+    def make(self, resumption: Resume, progress: Progress = SILENT) -> Samples:
+        """The samples, without figures on their quality.
+
+        Raises:
+            ModelError, OptionError, PluginError, SamplesError: as :func:`synthesize`.
+        """
+        from dfq_deploy.synthesis.session import Checkpointing, synthesize_from
+
+        kept = None
+        if resumption.folder is not None:
+            # The target and the widths decide the student that some methods search against.
+            facts = {"--target": self.target.name, "--bits": self.bits}
+            kept = Checkpointing(resumption.folder, resumption.resume, facts)
+        return synthesize_from(
+            self.model,
+            self.synth,
+            self.teachers,
+            count=self.options.count,
+            preprocess=self.preprocess,
+            seed=self.seed,
+            device=self.device,
+            ranges=self.inputs.input_ranges,
+            student=student_maker(self.model, self.target, self.bits),
+            kept=kept,
+            tolerance=self.options.tolerance,
+            progress=progress,
+        )
 
 
 def load_verifier(
-    verifier: "TeacherSource | None",
-    source: ir.Model,
-    preprocess: Preprocess | None,
-    input_shape: tuple[int, ...] | None,
+    verifier: "TeacherSource | None", source: ir.Model, preprocess: Preprocess | None, fed: ModelInputs
 ) -> "Runner | None":
     """The verifier, known to take the model's samples before any are made."""
     from dfq_deploy.runtime.runner import Runner
 
     if verifier is None:
         return None
-    runner = Runner(read_teacher(verifier, preprocess, input_shape), name="the verifier")
+    runner = Runner(fed.teacher(verifier, preprocess), name="the verifier")
     runner.check(sample_shape(source))
     return runner

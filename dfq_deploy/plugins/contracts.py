@@ -1,8 +1,9 @@
 """The plug-in contract: the Protocols Synthesizer, Calibrator and Exporter.
 
-A plug-in is a frozen dataclass whose fields are its options. It subclasses its Protocol explicitly, so that mypy
-checks it, and is found through the entry-point groups ``dfq_deploy.synthesizers``, ``dfq_deploy.calibrators`` and
-``dfq_deploy.exporters``.
+A plug-in is a frozen dataclass whose fields are its options, each with a default. It subclasses its Protocol
+explicitly: so it inherits the defaults of what it does not declare, and mypy checks it. :mod:`dfq_deploy.testing` has
+the tests that a plug-in should pass. It is found through the entry-point groups ``dfq_deploy.synthesizers``,
+``dfq_deploy.calibrators`` and ``dfq_deploy.exporters``.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.inputs import Feeds
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.preprocess import Preprocess
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import Generator, Tensor
 
-    from dfq_deploy.samples.preprocess import Preprocess
     from dfq_deploy.samples.samples import Samples
     from dfq_deploy.twin import Twin
 
@@ -90,7 +90,7 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         if not 0 < self.tolerance < 1:
-            raise SamplesError(f"tolerance={self.tolerance:g} must lie between 0 and 1, e.g. 0.01")
+            raise OptionError(f"tolerance={self.tolerance:g} must lie between 0 and 1, e.g. 0.01")
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class SynthesisRequest:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise SamplesError(f"samples: {self.count} asked for, at least 1 is needed")
+            raise OptionError(f"samples: {self.count} asked for, at least 1 is needed")
 
 
 class Synthesizer(Protocol):
@@ -131,10 +131,25 @@ class Synthesizer(Protocol):
     summary: ClassVar[str]
     """One line for ``dfq-deploy methods``, with the source."""
     needs_statistics: ClassVar[bool]
-    """True if at least one BatchNormalization must be left in the teacher.
+    """True if at least one BatchNormalization must be left in the teacher."""
+    needs_twin: ClassVar[bool] = False
+    """True if it runs the teacher without BatchNormalization too; a method that needs neither is handed no teachers."""
 
-    A method without this is handed no teachers, unless it has ``needs_twin = True`` besides.
-    """
+    @property
+    def name(self) -> str:
+        """What the samples, messages and the report call it: the name of its entry point, in lower case."""
+        return type(self).__name__.lower()
+
+    @property
+    def schedule(self) -> str:
+        """``paper``, ``short`` or ``auto`` (:func:`dfq_deploy.plugins.options.is_paper`); most methods have it as an
+        option. With ``--tolerance auto`` a descent on the paper's schedule ends when its ranges have converged."""
+        return "short"
+
+    @property
+    def iterations(self) -> int | None:
+        """A fixed number of iterations, where the user asks for one; ``--tolerance auto`` then never ends it early."""
+        return None
 
     def synthesize(
         self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT
@@ -167,6 +182,7 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
 class Generative(Synthesizer, Protocol):
     """A synthesizer whose samples come from something trained, which can be kept and drawn from again."""
 
@@ -189,7 +205,7 @@ class RangeSource(Synthesizer, Protocol):
         teachers: "Sequence[ir.Model]",
         prepared: "ir.Model",
         tensors: Mapping[str, QuantType],
-        preprocess: "Preprocess | None" = None,
+        preprocess: Preprocess | None = None,
     ) -> dict[str, Range]:
         """The ranges of those of ``tensors`` that it knows; none where the model tells nothing.
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples import sizes
 from dfq_deploy.twin import Twin
 
-__all__ = ["check_options", "has_statistics", "is_large", "is_paper", "only_first", "refuse_bare"]
+__all__ = ["SCHEDULES", "check_options", "has_statistics", "is_large", "is_paper", "only_first", "refuse_bare"]
 
 SCHEDULES = ("auto", "paper", "short")
 
@@ -16,13 +16,13 @@ def check_options(method: str, schedule: str, **counts: int | None) -> None:
     """Refuse a schedule that there is not, and numbers below 1.
 
     Raises:
-        SamplesError: says which.
+        OptionError: says which.
     """
     if schedule not in SCHEDULES:
-        raise SamplesError(f"{method}: schedule '{schedule}' is none of {', '.join(SCHEDULES)}")
+        raise OptionError(f"{method}: schedule '{schedule}' is none of {', '.join(SCHEDULES)}")
     for name, count in counts.items():
         if count is not None and count < 1:
-            raise SamplesError(f"{method}: {name}={count} must be at least 1")
+            raise OptionError(f"{method}: {name}={count} must be at least 1")
 
 
 def is_paper(schedule: str, request: SynthesisRequest) -> bool:

@@ -2,11 +2,22 @@
 
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfq_deploy.errors import PluginError
 
-__all__ = ["KINDS", "Plugin", "find_plugin", "installed_plugins"]
+if TYPE_CHECKING:
+    from dfq_deploy.plugins.contracts import Calibrator, Exporter, Synthesizer
+
+__all__ = [
+    "KINDS",
+    "Plugin",
+    "calibrator_of",
+    "exporter_of",
+    "find_plugin",
+    "installed_plugins",
+    "synthesizer_of",
+]
 
 KINDS = ("synthesizers", "calibrators", "exporters")
 
@@ -53,6 +64,54 @@ def find_plugin(kind: str, name: str) -> Any:
         return entries[name].load()
     except Exception as problem:  # other people's code runs here: it may fail in any way
         raise PluginError(f"the {kind[:-1]} '{name}' ({entries[name].value}) does not load: {problem}") from problem
+
+
+def synthesizer_of(synth: "str | Synthesizer") -> "Synthesizer":
+    """A synthesis method, where it is given by name with its default options.
+
+    Raises:
+        PluginError: it is not installed, does not load, or is no Synthesizer.
+    """
+    from dfq_deploy.plugins.contracts import Synthesizer
+
+    method: Synthesizer = _made("synthesizers", synth, Synthesizer)
+    return method
+
+
+def calibrator_of(method: "str | Calibrator") -> "Calibrator":
+    """A calibrator, where it is given by name with its default options.
+
+    Raises:
+        PluginError: it is not installed, does not load, or is no Calibrator.
+    """
+    from dfq_deploy.plugins.contracts import Calibrator
+
+    calibrator: Calibrator = _made("calibrators", method, Calibrator)
+    return calibrator
+
+
+def exporter_of(to: "str | Exporter") -> "Exporter":
+    """An exporter, where it is given by name with its default options.
+
+    Raises:
+        PluginError: it is not installed, does not load, or is no Exporter.
+    """
+    from dfq_deploy.plugins.contracts import Exporter
+
+    exporter: Exporter = _made("exporters", to, Exporter)
+    return exporter
+
+
+def _made(kind: str, given: Any, contract: type) -> Any:
+    plugin = find_plugin(kind, given)() if isinstance(given, str) else given
+    # The defaults of the contract are inherited, so that looking like a plug-in is not enough.
+    if isinstance(plugin, type) or contract not in type(plugin).__mro__:
+        name = f"class {plugin.__name__}" if isinstance(plugin, type) else type(plugin).__name__
+        raise PluginError(
+            f"{name} is no {kind[:-1]}: give a name, or an instance of a class that subclasses "
+            f"{contract.__module__}.{contract.__name__}"
+        )
+    return plugin
 
 
 def installed_plugins() -> list[Plugin]:

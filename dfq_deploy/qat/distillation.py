@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import OptionError
 
 __all__ = ["Distillation", "DistillationLoss"]
 
@@ -29,7 +29,7 @@ class Distillation:
 
     def __post_init__(self) -> None:
         if self.temperature <= 0 or min(self.class_weight, self.feature_weight) < 0:
-            raise ModelError(
+            raise OptionError(
                 f"distillation: temperature={self.temperature:g}, class_weight={self.class_weight:g}, feature_weight="
                 f"{self.feature_weight:g}; the temperature is above 0, and weights are not below"
             )

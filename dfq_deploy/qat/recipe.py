@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from math import cos, pi
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.qat.distillation import Distillation
 from dfq_deploy.samples.augmentation import Augmentation
 from dfq_deploy.samples.sizes import is_large
@@ -56,14 +56,14 @@ class Recipe:
         for name in ("epochs", "steps", "batch"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ModelError(f"finetune: {name}={value} must be at least 1")
+                raise OptionError(f"finetune: {name}={value} must be at least 1")
         for name in ("weight_rate", "step_rate", "bias_rate", "zero_point_rate", "adapt_every"):
             if getattr(self, name) < 0:
-                raise ModelError(f"finetune: {name}={getattr(self, name):g} must not be below 0")
+                raise OptionError(f"finetune: {name}={getattr(self, name):g} must not be below 0")
         if not (0 <= self.warmup <= 1 and 0 <= self.fresh <= 1):
-            raise ModelError(f"finetune: warmup={self.warmup:g} and fresh={self.fresh:g} are parts, from 0 to 1")
+            raise OptionError(f"finetune: warmup={self.warmup:g} and fresh={self.fresh:g} are parts, from 0 to 1")
         if self.optimizer not in OPTIMIZERS:
-            raise ModelError(f"finetune: optimizer '{self.optimizer}' is none of {', '.join(OPTIMIZERS)}")
+            raise OptionError(f"finetune: optimizer '{self.optimizer}' is none of {', '.join(OPTIMIZERS)}")
 
     @classmethod
     def suited_to(cls, shape: tuple[int, ...], device: str) -> "Recipe":

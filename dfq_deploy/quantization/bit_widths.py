@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from dfq_deploy.encodings import QuantType
-from dfq_deploy.errors import TargetError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of, weighted_nodes
 from dfq_deploy.graph.traversal import after, before
@@ -48,22 +48,22 @@ class Bits:
 
     def __post_init__(self) -> None:
         if self.weights not in WIDTHS:
-            raise TargetError(f"bits: weights of {self.weights} bits are not to be had; choose 2 to 8")
+            raise OptionError(f"bits: weights of {self.weights} bits are not to be had; choose 2 to 8")
         if self.activations not in WIDE:
-            raise TargetError(f"bits: activations of {self.activations} bits are not to be had; choose 2 to 8, or 16")
+            raise OptionError(f"bits: activations of {self.activations} bits are not to be had; choose 2 to 8, or 16")
         if self.edge is not None and self.edge not in WIDTHS:
-            raise TargetError(f"bits: edge layers of {self.edge} bits are not to be had; choose 2 to 8")
+            raise OptionError(f"bits: edge layers of {self.edge} bits are not to be had; choose 2 to 8")
 
     @classmethod
     def parse(cls, text: str, edge: int | None = None) -> "Bits":
         """Read ``w4a4``: the bits of weights and of activations.
 
         Raises:
-            TargetError: it is no such text, or a width is not to be had.
+            OptionError: it is no such text, or a width is not to be had.
         """
         found = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
         if found is None:
-            raise TargetError(f"bits: '{text}' is not of the form w4a8 (bits of weights, bits of activations)")
+            raise OptionError(f"bits: '{text}' is not of the form w4a8 (bits of weights, bits of activations)")
         return cls(int(found[1]), int(found[2]), edge)
 
     def __str__(self) -> str:
@@ -100,11 +100,11 @@ class Budget:
 
     def __post_init__(self) -> None:
         if (self.size is None) == (self.drop is None):
-            raise TargetError("bits: auto needs either a size (e.g. 18%) or a drop (e.g. 1.0), and not both")
+            raise OptionError("bits: auto needs either a size (e.g. 18%) or a drop (e.g. 1.0), and not both")
         if self.size is not None and not 0 < self.size <= 1:
-            raise TargetError(f"bits: a size of {self.size:g} is no part of the whole; give 0.18 or 18%, say")
+            raise OptionError(f"bits: a size of {self.size:g} is no part of the whole; give 0.18 or 18%, say")
         if self.drop is not None and not 0 <= self.drop <= 100:
-            raise TargetError(f"bits: a drop of {self.drop:g} is no percentage")
+            raise OptionError(f"bits: a drop of {self.drop:g} is no percentage")
 
 
 def bits_of(
@@ -113,14 +113,14 @@ def bits_of(
     """What the options of a calibration say: widths, or a budget for widths that are still to be found.
 
     Raises:
-        TargetError: they contradict each other, or are not to be had.
+        OptionError: they contradict each other, or are not to be had.
     """
     if bits == "auto" or (bits is None and (size, drop) != (None, None)):
         if edge is not None:
-            raise TargetError("bits: auto finds the widths of the first and the last layer too; leave edge bits out")
+            raise OptionError("bits: auto finds the widths of the first and the last layer too; leave edge bits out")
         return Budget(size, drop)
     if (size, drop) != (None, None):
-        raise TargetError(f"bits: {bits} leaves no choice that a size or a drop could limit; give auto")
+        raise OptionError(f"bits: {bits} leaves no choice that a size or a drop could limit; give auto")
     return Bits.parse(bits, edge) if isinstance(bits, str) else bits or Bits(edge=edge)
 
 

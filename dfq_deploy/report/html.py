@@ -50,7 +50,7 @@ SNR_FAIR, SNR_GOOD = 10.0, 20.0
 
 
 def page(report: Mapping[str, Any], picture: str = "") -> str:
-    """The page for a report (its keys: :mod:`dfq_deploy.report.writing`); ``picture`` is a PNG in base64."""
+    """The page for a report, or for what report.json holds; ``picture`` is a PNG in base64."""
     name = report.get("model", {}).get("name", "model")
     parts = [
         _header(report, name),

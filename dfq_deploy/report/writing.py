@@ -1,25 +1,6 @@
 """Write report.json and report.html.
 
-The report is plain JSON; every key may be missing, and then the page lacks that part.
-
-===============  =============================================================================================
-version          of this package
-model            ``name``, ``file_bytes``, ``parameters``
-quantized        ``name``, ``file_bytes``
-target           ``name``, ``runtime``
-samples          ``method``, ``count``, ``held_out``, ``seed``, ``figures``: {name: number},
-                 ``preprocess``: {mean: [...], std: [...]}
-calibration      ``method``, ``refine``: [name], ``bits``; where they are mixed ``layers``: {node: bits}, ``tradeoff``:
-                 [{``layer``, ``bits``, ``size``, ``error``}], ``chosen``: index
-comparison       on held-out samples: ``samples``, ``agreement``, ``kl_nats``, ``outputs``: [{``name``, ``snr_db``}]
-tensors          [{``name``, ``kind``: activation or weight, ``type``, ``low``, ``high``, ``scale``: number or
-                 [smallest, largest] over channels, ``clipped``: share, ``snr_db``}]
-left_float       [{``name``, ``operator``, ``reason``}]
-files            {name: what it is}
-notes            [sentence], that call for nothing
-warnings         [sentence]
-seconds          {step: number}
-===============  =============================================================================================
+docs/formats.md lists the keys of the JSON; every one may be missing, and then the page lacks that part.
 """
 
 import base64
@@ -42,7 +23,7 @@ def write_report(report: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
         ValueError: ``report`` holds NaN or infinity, which JSON has not.
     """
     written = folder / "report.json", folder / "report.html"
-    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(dict(report), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     picture = folder / "samples.png"
     data = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
     for path, content in zip(written, (text, page(report, data)), strict=True):

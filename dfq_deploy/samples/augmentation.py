@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.samples.sizes import is_large
 
 __all__ = ["Augmentation"]
@@ -46,7 +46,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         mixed = self.blend + self.cut
         if self.shift < 0 or min(self.soften, self.blend, self.cut) < 0 or max(self.soften, mixed) > 1:
-            raise SamplesError(
+            raise OptionError(
                 f"augmentation: shift={self.shift}, soften={self.soften:g}, blend={self.blend:g}, cut={self.cut:g}; a "
                 "shift is 0 or more pixels, the others are parts of the pictures, and blend and cut together at most 1"
             )

@@ -17,6 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader
 
+from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.inputs import make_feeds, model_inputs
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.reading import ModelSource
@@ -35,13 +36,14 @@ class PolygraphyLoader:
         batch: samples in each; the last ones may be fewer.
 
     Raises:
+        OptionError: the batch is below 1.
         SamplesError: the file cannot be read, or does not fit the model.
         ModelError: the model cannot be read.
     """
 
     def __init__(self, samples: Samples | str | PathLike[str], model: ModelSource, batch: int = 1) -> None:
         if batch < 1:
-            raise ValueError(f"PolygraphyLoader: a batch of {batch} is none; choose 1 or more")
+            raise OptionError(f"PolygraphyLoader: a batch of {batch} is none; choose 1 or more")
         self.samples = samples if isinstance(samples, Samples) else Samples.load(Path(samples))
         self.batch = batch
         loaded = load(model)

@@ -20,16 +20,19 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.files.memory import physical_memory
-from dfq_deploy.graph.inputs import ExtraInputs, looks_channels_last
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.samples.samples import INPUT, Samples, origin_of
+from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sample_shape
+from dfq_deploy.samples.npz import NoImages, Stored, read_arrays
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
+from dfq_deploy.samples.samples import Samples
 
-__all__ = ["read_samples"]
+__all__ = ["read_samples", "samples_for"]
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"})
 
@@ -53,9 +56,27 @@ MEMORY_SHARE = 0.5
 """No set may take more of the machine's memory than this."""
 
 
+def samples_for(
+    data: Samples | AnyPath, model: ir.Model, preprocess: Preprocess | None, limit: int | None = None
+) -> Samples:
+    """Samples for ``model``: those that are given, or what :func:`read_samples` finds at a path.
+
+    Args:
+        limit: take at most so many of what lies at a path.
+
+    Raises:
+        OptionError: ``data`` is neither samples nor a path.
+        SamplesError: it cannot be read, or does not fit the model.
+    """
+    if isinstance(data, Samples):
+        return data
+    path = as_path(data, "data")
+    return read_samples(path, preprocess, sample_shape(model), limit, turned=is_channels_last(model))
+
+
 def read_samples(
-    path: Path,
-    preprocess: Preprocess | None,
+    path: AnyPath,
+    preprocess: Preprocess | str | None,
     shape: tuple[int, ...],
     limit: int | None = None,
     *,
@@ -78,17 +99,23 @@ def read_samples(
     """
     if limit is not None and limit < 1:
         raise SamplesError(f"{path}: at most {limit} samples asked for, at least 1 is needed")
+    path, preprocess = as_path(path, "data"), as_preprocess(preprocess)
     reading = _Reading(path, preprocess, shape, limit, looks_channels_last(shape) if turned is None else turned)
     if path.is_dir():
         return reading.pictures(_folder(path))
     if not path.exists():
         raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
     if path.suffix.lower() in (".npz", ".npy"):
-        images, labels, origin, extra = _arrays(path)
-        found = reading.arrays(images, labels)
-        chosen = _spread(len(images), limit)
+        stored = _stored(path)
+        found = reading.arrays(stored.images, stored.labels)
+        chosen = _spread(len(stored.images), limit)
+        extra = {name: rows[chosen] for name, rows in stored.extra.items()}
         return replace(
-            found, method=origin[0], synthetic=origin[1], extra={name: rows[chosen] for name, rows in extra.items()}
+            found,
+            method=stored.method,
+            synthetic=stored.synthetic,
+            extra=extra,
+            preprocess=found.preprocess or stored.preprocess,
         )
     if path.suffix.lower() == ".zip":
         try:
@@ -125,7 +152,7 @@ class _Reading:
         labels = _classes([picture.name for picture in pictures])
         chosen = _spread(len(pictures), self.limit)
         images = self._prepared((self._decoded(pictures[index]) for index in chosen), len(chosen))
-        return Samples(images, None if labels is None else labels[chosen])
+        return Samples(images, None if labels is None else labels[chosen], preprocess=self.preprocess)
 
     def arrays(self, images: NDArray[Any], labels: NDArray[Any] | None) -> Samples:
         """Samples of an array of pixels or of inputs."""
@@ -149,7 +176,8 @@ class _Reading:
             inputs = images[chosen].astype(np.float32, copy=False)
         else:
             raise SamplesError(f"{self.place}: 'images' are {images.dtype}; uint8 pixels or float32 inputs are needed")
-        return Samples(inputs, None if labels is None else _labels(labels[chosen]))
+        known = self.preprocess if images.dtype == np.uint8 else None
+        return Samples(inputs, None if labels is None else _labels(labels[chosen]), preprocess=known)
 
     def _of_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if pixels.ndim == 4 and pixels.shape[-1] == 1:
@@ -243,20 +271,12 @@ def _zipped(archive: zipfile.ZipFile) -> list[_Picture]:
     return [_Picture(path, partial(archive.read, name)) for path, name in names if _is_picture(path)]
 
 
-def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, tuple[str, bool | None], ExtraInputs]:
-    """Images, labels, where they come from (:func:`dfq_deploy.samples.samples.origin_of`), and other inputs."""
+def _stored(path: Path) -> Stored:
     try:
-        # np.load leaves a file open that it opened itself and found to be broken.
-        with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            if isinstance(loaded, np.ndarray):
-                return loaded, None, ("", None), {}
-            if "images" not in loaded:
-                keys = ", ".join(loaded.files) or "none"
-                raise SamplesError(f"{path}: no array 'images' in it (arrays: {keys}); save it under that name")
-            extra = {name.removeprefix(INPUT): loaded[name] for name in loaded.files if name.startswith(INPUT)}
-            return loaded["images"], loaded.get("labels"), origin_of(loaded), extra
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as problem:
+        return read_arrays(path)
+    except NoImages as problem:
+        raise SamplesError(f"{path}: {problem}; save it under that name") from None
+    except ValueError as problem:
         raise SamplesError(f"{path}: its arrays cannot be read ({problem}); save them again") from None
 
 

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError, SamplesError
 
-__all__ = ["PREPROCESSES", "Preprocess"]
+__all__ = ["PREPROCESSES", "Preprocess", "as_preprocess"]
 
 WIDENED = np.linspace(1, 1.02, 21)
 """Factors for a range whose own integers fit the pixels badly."""
@@ -30,9 +30,9 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
-            raise ValueError(f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s)")
+            raise OptionError(f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s)")
         if min(self.std) <= 0 or not np.isfinite([*self.mean, *self.std]).all():
-            raise ValueError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
+            raise OptionError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
 
     def bounds(self, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The model's input for a black and for a white pixel: two float32 (channels,).
@@ -92,3 +92,23 @@ PREPROCESSES: dict[str, Preprocess] = {
     "raw": Preprocess((0.0,), (1 / 255,)),
 }
 """What ``--preprocess`` takes; ``raw`` means that the model wants 0..255."""
+
+
+def as_preprocess(value: Preprocess | str | None) -> Preprocess | None:
+    """A preprocess as it is, by a name of :data:`PREPROCESSES`, or as ``MEANS/STDS``, e.g. ``0.5,0.5,0.5/0.2,0.2,0.2``.
+
+    Raises:
+        OptionError: it is none of them.
+    """
+    if value is None or isinstance(value, Preprocess):
+        return value
+    if isinstance(value, str) and value in PREPROCESSES:
+        return PREPROCESSES[value]
+    try:
+        means, stds = (tuple(float(part) for part in side.split(",")) for side in str(value).split("/"))
+    except ValueError:
+        raise OptionError(
+            f"preprocess: '{value}' is none; choose {', '.join(PREPROCESSES)}, or write means and standard deviations "
+            "as 0.5,0.5,0.5/0.2,0.2,0.2"
+        ) from None
+    return Preprocess(means, stds)

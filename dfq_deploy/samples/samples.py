@@ -1,28 +1,21 @@
 """The sample set and its .npz file."""
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.files.arrays import allocate
 from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import ExtraInputs
+from dfq_deploy.samples.npz import Stored, read_arrays, write_arrays
+from dfq_deploy.samples.preprocess import Preprocess
 
-__all__ = ["INPUT", "Samples", "origin_of"]
-
-INPUT = "input:"
-"""How the names of arrays begin in the file that belong to inputs beside the main one."""
-
-SYNTHETIC = "synthetic"
-"""The array that says whether samples were synthesized; without it those of a ``method`` were."""
+__all__ = ["Samples"]
 
 BLOCK = 256
 """Samples that are looked at together."""
@@ -42,6 +35,7 @@ class Samples:
         figures: numbers that the maker wants to report, e.g. the distance of the statistics.
         notes: sentences that the user should read, e.g. why another method than the one asked for was used.
         extra: the model's other inputs by name, each (N, ...).
+        preprocess: what turns pixels into ``images``; None where that is not known.
     """
 
     images: NDArray[np.float32]
@@ -51,6 +45,7 @@ class Samples:
     notes: tuple[str, ...] = ()
     extra: ExtraInputs = field(default_factory=dict)
     synthetic: bool | None = None
+    preprocess: Preprocess | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim < 1 or len(self.images) == 0:
@@ -81,60 +76,47 @@ class Samples:
         extra = {name: rows[index] for name, rows in self.extra.items()}
         return replace(self, images=_taken(self.images, index), labels=labels, extra=extra)
 
-    def save(self, path: Path) -> None:
-        """Write an uncompressed .npz, or ``images`` alone where ``path`` ends in .npy, as ModelOpt's
-        ``--calibration_data_path`` takes them.
-
-        The .npz holds ``images``, and where there are any ``labels``, ``method``, ``synthetic`` (where it does not
-        follow from the method) and ``input:NAME`` for each other input of the model.
+    def save(self, path: AnyPath) -> None:
+        """Write an uncompressed .npz, whose members docs/formats.md lists; or ``images`` alone, where ``path`` ends in
+        .npy, as ModelOpt's ``--calibration_data_path`` takes them.
 
         Raises:
             SamplesError: an .npy cannot hold the other inputs.
             OutputError: the file cannot be written.
         """
+        path = as_path(path, "path")
         if path.suffix == ".npy":
             for name in self.extra:
                 raise SamplesError(f"{path}: an .npy holds one array, and there is input '{name}'; write an .npz")
             with atomic_file(path) as partial, partial.open("wb") as stream:
                 np.save(stream, self.images, allow_pickle=False)
             return
-        arrays: dict[str, NDArray[Any]] = {"images": self.images}
-        if self.labels is not None:
-            arrays["labels"] = self.labels
-        if self.method:
-            arrays["method"] = np.array(self.method)
-        if self.is_synthetic != bool(self.method):
-            arrays[SYNTHETIC] = np.array(self.is_synthetic)
-        arrays.update((f"{INPUT}{name}", rows) for name, rows in self.extra.items())
-        with atomic_file(path) as partial, partial.open("wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
+        synthetic = None if self.is_synthetic == bool(self.method) else self.is_synthetic
+        write_arrays(path, Stored(self.images, self.labels, self.method, self.extra, self.preprocess, synthetic))
 
     @classmethod
-    def load(cls, path: Path) -> "Samples":
+    def load(cls, path: AnyPath) -> "Samples":
         """Read a file that :meth:`save` wrote.
 
         Raises:
             SamplesError: it cannot be read, or holds no float images.
         """
         try:
-            # Opened here, because np.load leaves the file open where the archive is broken.
-            with path.open("rb") as stream:
-                arrays = np.load(stream, allow_pickle=False)
-                if not isinstance(arrays, NpzFile):
-                    raise ValueError("a single array, not an archive of named ones")
-                images, labels = arrays["images"], arrays.get("labels")
-                method, synthetic = origin_of(arrays)
-                extra = {name.removeprefix(INPUT): arrays[name] for name in arrays.files if name.startswith(INPUT)}
-            if images.dtype != np.float32:
-                raise ValueError(f"'images' are {images.dtype}, not float32")
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as problem:
+            stored = read_arrays(as_path(path, "path"))
+            if not stored.named:
+                raise ValueError("a single array, not an archive of named ones")
+            if stored.images.dtype != np.float32:
+                raise ValueError(f"'images' are {stored.images.dtype}, not float32")
+        except ValueError as problem:
             raise SamplesError(f"{path}: not a samples file ({problem}); make one with dfq-deploy synthesize") from None
-        return cls(images, labels, method, extra=extra, synthetic=synthetic)
-
-
-def origin_of(arrays: NpzFile) -> tuple[str, bool | None]:
-    """``method`` and ``synthetic`` of the samples of a file."""
-    return str(arrays.get("method", "")), bool(arrays[SYNTHETIC]) if SYNTHETIC in arrays else None
+        return cls(
+            stored.images,
+            stored.labels,
+            stored.method,
+            extra=stored.extra,
+            synthetic=stored.synthetic,
+            preprocess=stored.preprocess,
+        )
 
 
 def _taken(images: NDArray[np.float32], index: slice | NDArray[Any]) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from dfq_deploy.errors import DfqError, ModelError, first_line
+from dfq_deploy.errors import ModelError, OptionError, first_line
 from dfq_deploy.graph.inputs import (
     ExtraInputs,
     ModelInput,
@@ -25,7 +25,7 @@ from dfq_deploy.graph.large_models import fingerprint
 from dfq_deploy.graph.query import batch_normalizations, score_count
 from dfq_deploy.plugins.contracts import EarlyStopping, Student, SynthesisRequest, Synthesizer
 from dfq_deploy.plugins.options import is_paper
-from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -94,8 +94,8 @@ def synthesize_from(
     """
     for teacher in teachers:
         _refuse_misfit(model, teacher)
-    name = synth if isinstance(synth, str) else getattr(synth, "name", type(synth).__name__.lower())
-    method: Synthesizer = find_plugin("synthesizers", synth)() if isinstance(synth, str) else synth
+    method = synthesizer_of(synth)
+    name = synth if isinstance(synth, str) else method.name
     sources = list(teachers) or [model]
     ports = model_inputs(model)
     main = main_input(ports)
@@ -107,7 +107,7 @@ def synthesize_from(
             f"{FALLBACK} samples were used; for better ones give the same network exported with its BatchNormalization "
             "as --teacher",
         )
-        name, method = FALLBACK, find_plugin("synthesizers", FALLBACK)()
+        name, method = FALLBACK, synthesizer_of(FALLBACK)
     shape = sample_shape(model)
     count = default_count(shape) if count is None else count
     rules = [rule_of(model, port, ranges or {}) for port in other_inputs(ports)]
@@ -129,7 +129,7 @@ def synthesize_from(
     )
     if student is not None:
         request = replace(request, student=partial(student, request, extra))
-    needs_twins = method.needs_statistics or getattr(method, "needs_twin", False)
+    needs_twins = method.needs_statistics or method.needs_twin
     twins = [teacher_of(source, extra, request.device) for source in sources] if needs_twins else []
     if twins and (main.shape or (None,))[0] is not None and not takes_batches(twins[0], request.shape, request.device):
         notes = (
@@ -137,7 +137,7 @@ def synthesize_from(
             f"the model's batch is fixed, so {name} cannot run many samples at once and {FALLBACK} samples were used; "
             "for better ones export the model with an open batch",
         )
-        name, method, twins = FALLBACK, find_plugin("synthesizers", FALLBACK)(), []
+        name, method, twins = FALLBACK, synthesizer_of(FALLBACK), []
     tolerance = _tolerance(tolerance, method, request)
     if kept is not None:
         facts = _facts(name, method, sources, request, tolerance)
@@ -154,7 +154,7 @@ def synthesize_from(
     images = samples.images.transpose(0, 2, 3, 1) if turned else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     notes = (*samples.notes, *notes)
-    return replace(samples, images=images, method=name, synthetic=True, notes=notes, extra=extra)
+    return replace(samples, images=images, method=name, synthetic=True, notes=notes, extra=extra, preprocess=preprocess)
 
 
 def _figures(figures: Mapping[str, float]) -> str:
@@ -164,8 +164,8 @@ def _figures(figures: Mapping[str, float]) -> str:
 def _tolerance(given: float | str | None, method: Synthesizer, request: SynthesisRequest) -> float | None:
     if given != AUTO:
         return float(given) if given else None
-    fixed = getattr(method, "iterations", None) is not None
-    return None if fixed or not is_paper(getattr(method, "schedule", "short"), request) else DEFAULT
+    fixed = method.iterations is not None
+    return None if fixed or not is_paper(method.schedule, request) else DEFAULT
 
 
 def _facts(
@@ -197,15 +197,15 @@ def pick_device(device: str) -> str:
     """``auto`` becomes the first GPU, or the CPU where there is none.
 
     Raises:
-        DfqError: the device is not on this machine.
+        OptionError: the device is not on this machine.
     """
     if device == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as problem:
-        raise DfqError(
-            f"device '{device}' is not to be had here ({first_line(problem)}); use --device cpu or auto"
+    except (RuntimeError, AssertionError, TypeError) as problem:
+        raise OptionError(
+            f"device '{device}' is not available here ({first_line(problem)}); use --device cpu or auto"
         ) from None
     return device
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import onnx_ir as ir
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import InputShapes, is_channels_last, main_input_value, sample_shape
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.torch_export import exported
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -28,33 +28,36 @@ class Teacher:
 
     Args:
         model: as everywhere.
-        preprocess: of this teacher.
+        preprocess: of this teacher; a name does too (:func:`dfq_deploy.samples.preprocess.as_preprocess`).
     """
 
     model: "ModelSource | Module"
-    preprocess: Preprocess
+    preprocess: Preprocess | str
+
+    def __post_init__(self) -> None:
+        known = as_preprocess(self.preprocess)
+        if known is None:
+            raise OptionError("Teacher: no preprocess is given; a teacher of the model's own is given bare")
+        object.__setattr__(self, "preprocess", known)
 
 
 TeacherSource: TypeAlias = "Teacher | ModelSource | Module"
-"""A teacher; one that comes bare takes the same input as the model."""
+"""A teacher; one that comes bare takes the same input as the model. Text is read by :func:`parse_teacher`."""
 
 
 def parse_teacher(text: str) -> Teacher | Path:
     """``FILE``, or ``FILE:PREPROCESS`` with a name of :data:`PREPROCESSES` or ``MEANS/STDS``, e.g. ``0.5/0.25``.
 
     Raises:
-        SamplesError: what follows the colon is no preprocess.
+        OptionError: what follows the colon is no preprocess.
     """
     head, colon, tail = text.rpartition(":")
     if not colon or not head or Path(text).exists() or "\\" in tail:  # C:\teacher.onnx has a drive
         return Path(text)
-    if tail in PREPROCESSES:
-        return Teacher(Path(head), PREPROCESSES[tail])
     try:
-        means, stds = (tuple(float(part) for part in side.split(",")) for side in tail.split("/"))
-        return Teacher(Path(head), Preprocess(means, stds))
-    except ValueError:
-        raise SamplesError(
+        return Teacher(Path(head), tail)
+    except OptionError:
+        raise OptionError(
             f"--teacher '{text}': '{tail}' is no preprocess; write {', '.join(PREPROCESSES)} or means and standard "
             "deviations as 0.5,0.5,0.5/0.2,0.2,0.2"
         ) from None
@@ -76,15 +79,18 @@ def read_teacher(
         ModelError: it cannot be read, or its own preprocess is given and the model's is not.
     """
     shape = None if input_shape is None else tuple(input_shape)
+    if isinstance(teacher, str):
+        teacher = parse_teacher(teacher)
     if not isinstance(teacher, Teacher):
         return load(exported(teacher, shape), input_shapes=input_shapes)
     model = load(exported(teacher.model, shape), input_shapes=input_shapes)
-    if preprocess is None:
+    own = as_preprocess(teacher.preprocess)
+    if preprocess is None or own is None:
         raise ModelError(
             "--teacher FILE:PREPROCESS says how the teacher's input is normalised, and nothing says how the model's "
             "is; give --preprocess too"
         )
-    return renormalized(model, preprocess, teacher.preprocess)
+    return renormalized(model, preprocess, own)
 
 
 def renormalized(model: ir.Model, given: Preprocess, own: Preprocess) -> ir.Model:

@@ -8,6 +8,7 @@ from dfq_deploy.calibrators.entropy import Entropy, best_length, divergences
 from dfq_deploy.calibrators.histogram import Histogram
 
 from dfq_deploy.encodings import QuantType
+from dfq_deploy.errors import OptionError
 
 U8 = QuantType(8, signed=False, symmetric=False)
 S8 = QuantType(8, signed=True, symmetric=True)
@@ -96,5 +97,5 @@ def test_more_levels_than_bins_clip_nothing() -> None:
 
 
 def test_too_few_candidates_are_refused() -> None:
-    with pytest.raises(ValueError, match="Entropy: candidates=1 leaves nothing to choose from"):
+    with pytest.raises(OptionError, match="Entropy: candidates=1 leaves nothing to choose from"):
         Entropy(candidates=1)

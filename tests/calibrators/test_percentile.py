@@ -6,6 +6,7 @@ from dfq_deploy.calibrators.histogram import Histogram
 from dfq_deploy.calibrators.percentile import Percentile
 
 from dfq_deploy.encodings import QuantType
+from dfq_deploy.errors import OptionError
 
 U8 = QuantType(8, signed=False, symmetric=False)
 S8 = QuantType(8, signed=True, symmetric=True)
@@ -50,5 +51,5 @@ def _near(values: np.ndarray, share: float, found: float, width: float) -> None:
 
 @pytest.mark.parametrize("share", [50.0, 0.9999, 100.1, float("nan")])
 def test_senseless_shares_are_refused(share: float) -> None:
-    with pytest.raises(ValueError, match=r"Percentile: percentile=.* is outside \(50, 100\]"):
+    with pytest.raises(OptionError, match=r"Percentile: percentile=.* is outside \(50, 100\]"):
         Percentile(share)

@@ -14,6 +14,7 @@ from dfq_deploy.exporters.qdq import Qdq
 from numpy.typing import NDArray
 
 from dfq_deploy import Encoding, QuantType, Range, TargetError, load
+from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 
 Tiny = Callable[..., onnx.ModelProto]
@@ -100,5 +101,5 @@ def test_what_onnx_runtime_cannot_convert_is_said_in_one_line(model_of: Tiny, tm
 
 @pytest.mark.parametrize("options", [{"style": "baked"}, {"platform": "x86"}, {"batch": 0}])
 def test_options_that_do_not_exist(options: dict[str, str]) -> None:
-    with pytest.raises(TargetError, match=r"^ort: "):
+    with pytest.raises(OptionError, match=r"^ort: "):
         OrtMobile(**options)

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from dfq_deploy import Samples, calibrate, synthesize
 from dfq_deploy.encodings import QuantType, Range
-from dfq_deploy.errors import DfqError, ModelError, OutputError, PluginError, SamplesError, TargetError
+from dfq_deploy.errors import DfqError, ModelError, OptionError, OutputError, PluginError, SamplesError, TargetError
 from dfq_deploy.graph.inputs import Feeds
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
 from dfq_deploy.progress import SILENT, Progress
@@ -62,7 +62,7 @@ def test_everything_is_there_in_the_end(digits_bn: Path, tmp_path: Path, synth: 
     assert {path.name for path in out.parent.iterdir()} == {"out"}
     assert set(result.files) == set(out.iterdir())
     report = json.loads((out / "report.json").read_text())
-    assert report == json.loads(json.dumps(result.report))
+    assert report == json.loads(json.dumps(result.report.to_json()))
     assert report["model"]["name"] == "digits_bn.onnx"
     assert (report["samples"]["count"], report["samples"]["held_out"], report["comparison"]["samples"]) == (24, 3, 3)
     assert report["calibration"] == {
@@ -171,8 +171,8 @@ def test_an_earlier_result_stays_where_a_later_step_fails(
 @pytest.mark.parametrize(
     ("kind", "words", "options"),
     [
-        (SamplesError, "calibrate needs either a synthesis method or data, and not both", {}),
-        (SamplesError, "needs either .* and not both", {"synth": "noise", "data": numbered(2)}),
+        (OptionError, "calibrate needs either a synthesis method or data, and not both", {}),
+        (OptionError, "needs either .* and not both", {"synth": "noise", "data": numbered(2)}),
         (PluginError, "no refinement 'polish'; installed: equalize, rec", {"synth": "noise", "refine": ["polish"]}),
         (PluginError, "no calibrator 'guess'; installed: entropy", {"synth": "noise", "method": "guess"}),
         (PluginError, "no synthesizer 'dreams'; installed: .*deepinversion", {"synth": "dreams"}),
@@ -189,7 +189,7 @@ def test_an_earlier_result_stays_where_a_later_step_fails(
             {"synth": "procedural", "preprocess": Preprocess((0, 0), (1, 1))},
         ),
         (DfqError, "device 'cuda:9' is not to be had here", {"synth": "noise", "device": "cuda:9"}),
-        (SamplesError, "samples: 0 asked for, at least 1 is needed", {"synth": "noise", "count": 0}),
+        (OptionError, "samples: 0 asked for, at least 1 is needed", {"synth": "noise", "count": 0}),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line_and_leaves_nothing(

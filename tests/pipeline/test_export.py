@@ -131,8 +131,9 @@ def test_what_cannot_be_exported(float_file: Path, calibrated: Path, tmp_path: P
 def strange(calibrated: Path) -> Path:
     """The encodings with one of a tensor that the model has not."""
     path = calibrated / "encodings.json"
-    entries = json.loads(path.read_text())
-    path.write_text(json.dumps({**entries, "ghost": entries["image"]}))
+    document = json.loads(path.read_text())
+    document["tensors"]["ghost"] = document["tensors"]["image"]
+    path.write_text(json.dumps(document))
     return path
 
 

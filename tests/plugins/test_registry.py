@@ -9,11 +9,13 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from dfq_deploy.calibrators.minmax import MinMax
 
 from dfq_deploy import synthesize
 from dfq_deploy.errors import PluginError
 from dfq_deploy.plugins import registry
-from dfq_deploy.plugins.registry import KINDS, Plugin, find_plugin, installed_plugins
+from dfq_deploy.plugins.registry import KINDS, Plugin, calibrator_of, find_plugin, installed_plugins, synthesizer_of
+from dfq_deploy.synthesis.methods.lowpass import low_passed
 
 Install = Callable[..., None]
 
@@ -132,3 +134,21 @@ def test_the_example_of_a_third_party_method_works(
     assert (made.method, made.images.shape) == ("stripes", (3, 1, 16, 16))
     assert 0.9 < np.abs(made.images).max() <= 1
     np.testing.assert_array_equal(made.images, synthesize(digits_bn, synth="stripes", count=3).images)
+
+
+def test_what_only_looks_like_a_plugin_is_refused(install: Install) -> None:
+    install(("dowsing", "third_party:Good"))
+    words = "Good is no calibrator: give a name, or an instance of a class that subclasses dfq_deploy.plugins.contracts"
+    with pytest.raises(PluginError, match=words):
+        calibrator_of("dowsing")
+    with pytest.raises(PluginError, match="class MinMax is no calibrator"):
+        calibrator_of(MinMax)
+    made = MinMax()
+    assert calibrator_of(made) is made
+
+
+def test_a_method_that_declares_little_has_the_defaults_of_the_contract() -> None:
+    noise = synthesizer_of("noise")
+    assert (noise.name, noise.schedule, noise.iterations, noise.needs_twin) == ("noise", "short", None, False)
+    psaq = low_passed(synthesizer_of("psaq"), 40.0)
+    assert (psaq.name, psaq.schedule, psaq.needs_statistics, psaq.needs_twin) == ("psaq", "auto", False, True)

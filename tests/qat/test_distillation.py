@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.qat.distillation import Distillation, DistillationLoss
 
 STUDENT = np.array([[1.0, 2.0, 0.0], [0.5, -1.0, 3.0]])
@@ -62,5 +62,5 @@ def test_agreement_counts_equal_classes() -> None:
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"class_weight": -1.0}])
 def test_terms_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(ModelError, match="temperature is above 0"):
+    with pytest.raises(OptionError, match="temperature is above 0"):
         Distillation(**wrong)

@@ -4,7 +4,7 @@ from math import cos, pi
 
 import pytest
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.qat.recipe import Recipe
 
 
@@ -42,5 +42,5 @@ def test_a_cpu_takes_fewer_steps_and_fewer_still_of_large_pictures() -> None:
     ],
 )
 def test_values_that_mean_nothing_are_refused(wrong: dict[str, object], words: str) -> None:
-    with pytest.raises(ModelError, match=words):
+    with pytest.raises(OptionError, match=words):
         Recipe(**wrong)  # type: ignore[arg-type]

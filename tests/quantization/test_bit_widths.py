@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from dfq_deploy.errors import TargetError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.quantization.bit_widths import Bits, with_bits
 from dfq_deploy.quantization.encode import prepare
@@ -99,5 +99,5 @@ def test_a_scale_for_each_channel_is_no_layer(model_of: ModelOf) -> None:
     ],
 )
 def test_other_widths_are_refused(text: str, edge: int | None, message: str) -> None:
-    with pytest.raises(TargetError, match=message):
+    with pytest.raises(OptionError, match=message):
         Bits.parse(text, edge)

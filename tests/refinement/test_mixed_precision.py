@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from dfq_deploy import Samples, calibrate, synthesize
-from dfq_deploy.errors import TargetError
+from dfq_deploy.errors import OptionError, TargetError
 from dfq_deploy.refinement.mixed_precision import frontier
 from dfq_deploy.samples.preprocess import Preprocess
 
@@ -75,18 +75,18 @@ def test_a_drop_is_kept(digits_bn: Path, samples: Samples) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "kind", "message"),
     [
-        ({"bits": "auto"}, "auto needs either a size .* or a drop"),
-        ({"bits": "auto", "size": 0.2, "drop": 1.0}, "and not both"),
-        ({"bits": "w4a4", "size": 0.2}, "w4a4 leaves no choice"),
-        ({"size": 40.0}, "a size of 40 is no part of the whole; give 0.18 or 18%"),
-        ({"size": 0.2, "edge_bits": 8}, "leave edge bits out"),
-        ({"size": 0.01}, "a size of 1.0% cannot be reached: all weights at 2 bits take 6.2%"),
+        ({"bits": "auto"}, OptionError, "auto needs either a size .* or a drop"),
+        ({"bits": "auto", "size": 0.2, "drop": 1.0}, OptionError, "and not both"),
+        ({"bits": "w4a4", "size": 0.2}, OptionError, "w4a4 leaves no choice"),
+        ({"size": 40.0}, OptionError, "a size of 40 is no part of the whole; give 0.18 or 18%"),
+        ({"size": 0.2, "edge_bits": 8}, OptionError, "leave edge bits out"),
+        ({"size": 0.01}, TargetError, "a size of 1.0% cannot be reached: all weights at 2 bits take 6.2%"),
     ],
 )
 def test_budgets_that_cannot_be_are_refused(
-    digits_bn: Path, samples: Samples, options: dict[str, Any], message: str
+    digits_bn: Path, samples: Samples, options: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
-    with pytest.raises(TargetError, match=message):
+    with pytest.raises(kind, match=message):
         calibrate(digits_bn, data=samples, preprocess=PIXELS, **options)

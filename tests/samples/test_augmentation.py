@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.samples.augmentation import Augmentation
 
 PLAIN = {"flip": False, "shift": 0, "soften": 0.0, "blend": 0.0, "cut": 0.0}
@@ -86,5 +86,5 @@ def test_what_is_no_picture_is_left_alone() -> None:
 
 @pytest.mark.parametrize("wrong", [{"shift": -1}, {"blend": 0.7, "cut": 0.4}, {"cut": -0.1}, {"soften": 1.5}])
 def test_values_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
-    with pytest.raises(SamplesError, match="together at most 1"):
+    with pytest.raises(OptionError, match="together at most 1"):
         Augmentation(**wrong)  # type: ignore[arg-type]

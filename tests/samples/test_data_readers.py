@@ -10,6 +10,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
 from dfq_deploy import OnnxRuntimeReader, PolygraphyLoader, Samples, SamplesError
+from dfq_deploy.errors import OptionError
 
 Model = Callable[..., onnx.ModelProto]
 
@@ -83,7 +84,7 @@ def test_samples_that_do_not_fit(model: Path, file: Path, tmp_path: Path) -> Non
         OnnxRuntimeReader(Samples(np.zeros((4, 3), np.float32)), model)
     with pytest.raises(SamplesError, match="not a samples file"):
         PolygraphyLoader(model, model)
-    with pytest.raises(ValueError, match="a batch of 0 is none"):
+    with pytest.raises(OptionError, match="a batch of 0 is none"):
         PolygraphyLoader(file, model, batch=0)
 
 

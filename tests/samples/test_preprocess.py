@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dfq_deploy.encodings import Encoding, QuantType
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError, SamplesError
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 
 EVERY_PIXEL = np.arange(256, dtype=np.uint8)
@@ -103,5 +103,5 @@ def test_channels_that_do_not_fit() -> None:
     ],
 )
 def test_values_that_make_no_sense(mean: tuple[float, ...], std: tuple[float, ...], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(OptionError, match=words):
         Preprocess(mean, std)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import OutputError, SamplesError
 from dfq_deploy.files import arrays
+from dfq_deploy.samples.preprocess import PREPROCESSES
 from dfq_deploy.samples.samples import Samples
 
 IMAGES = np.random.default_rng(0).normal(0, 1, (3, 2, 4, 5)).astype(np.float32)
@@ -33,10 +34,10 @@ def test_file_round_trip(tmp_path: Path, labels: NDArray[Any] | None) -> None:
 def test_file_is_a_plain_npz(tmp_path: Path) -> None:
     Samples(IMAGES, np.array([4, 0, 9], np.int64)).save(tmp_path / "samples.npz")
     with np.load(tmp_path / "samples.npz", allow_pickle=False) as arrays:
-        assert sorted(arrays.files) == ["images", "labels"]
+        assert sorted(arrays.files) == ["format_version", "images", "labels"]
     Samples(IMAGES).save(tmp_path / "samples.npz")
     with np.load(tmp_path / "samples.npz", allow_pickle=False) as arrays:
-        assert arrays.files == ["images"]
+        assert arrays.files == ["images", "format_version"]
 
 
 def test_same_samples_same_file(tmp_path: Path) -> None:
@@ -138,3 +139,24 @@ def test_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file, no folder")
     with pytest.raises(OutputError, match=r"^cannot write .*samples\.npz: .*; choose another place with -o$"):
         Samples(IMAGES).save(tmp_path / "taken" / "samples.npz")
+
+
+def test_the_preprocess_comes_back(tmp_path: Path) -> None:
+    Samples(IMAGES, preprocess=PREPROCESSES["imagenet"]).save(tmp_path / "samples.npz")
+    assert Samples.load(str(tmp_path / "samples.npz")).preprocess == PREPROCESSES["imagenet"]
+    with np.load(tmp_path / "samples.npz") as arrays:
+        assert arrays.files == ["images", "format_version", "mean", "std"]
+        assert arrays["std"].tolist() == [0.229, 0.224, 0.225]
+    assert Samples(IMAGES, preprocess=PREPROCESSES["imagenet"]).part(slice(1)).preprocess == PREPROCESSES["imagenet"]
+
+
+def test_a_file_without_a_version_is_read(tmp_path: Path) -> None:
+    np.savez(tmp_path / "old.npz", images=IMAGES, method=np.array("zeroq"))
+    back = Samples.load(tmp_path / "old.npz")
+    assert (back.method, back.preprocess) == ("zeroq", None)
+
+
+def test_a_newer_file_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "new.npz", images=IMAGES, format_version=np.array(2))
+    with pytest.raises(SamplesError, match=r"its format version is 2, and this dfq-deploy reads up to 1: upgrade"):
+        Samples.load(tmp_path / "new.npz")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
@@ -101,9 +101,9 @@ def test_without_normalization_the_way_out_is_said(digits_folded: Path, name: st
 
 @pytest.mark.parametrize("name", METHODS)
 def test_wrong_settings_are_refused(name: str) -> None:
-    with pytest.raises(SamplesError, match=f"^{name}: schedule 'long' is none of auto, paper, short$"):
+    with pytest.raises(OptionError, match=f"^{name}: schedule 'long' is none of auto, paper, short$"):
         METHODS[name](schedule="long")
-    with pytest.raises(SamplesError, match=f"^{name}: batch=0 must be at least 1$"):
+    with pytest.raises(OptionError, match=f"^{name}: batch=0 must be at least 1$"):
         METHODS[name](batch=0)
 
 

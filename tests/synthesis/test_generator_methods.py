@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError, SamplesError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import Student, SynthesisRequest
 from dfq_deploy.plugins.registry import find_plugin
@@ -89,7 +89,7 @@ def digits(checkout: Path) -> Digits:
 
 @every_method
 def test_the_statistics_come_closer(digits: Digits, name: str) -> None:
-    untrained = METHODS[name].source([digits.teacher], digits.request)
+    untrained = METHODS[name].untrained([digits.teacher], digits.request)
     before = digits.distance(collected(untrained, digits.request).images)
     samples = digits.samples(name)
     after = digits.distance(samples.images)
@@ -188,7 +188,7 @@ def test_a_file_cannot_run_code(digits: Digits, tmp_path: Path) -> None:
 @every_method
 def test_a_source_goes_on_where_it_stopped(digits: Digits, name: str) -> None:
     method = replace(METHODS[name], iterations=4, warmup=2)
-    sources = [method.source([digits.teacher], digits.request) for _ in range(2)]
+    sources = [method.untrained([digits.teacher], digits.request) for _ in range(2)]
     generator = torch.Generator().manual_seed(3)
     sources[0].adapt((), generator)
     sources[1].restore(sources[0].state())
@@ -212,7 +212,7 @@ def test_its_steps_raise_the_students_loss(digits: Digits, name: str) -> None:
         "dfqf": Dfqf(**QUICK, statistics_weight=0.0, adversarial=20.0),
     }[name]
     request = replace(digits.request, seed=1)
-    source = method.source([digits.teacher], request)
+    source = method.untrained([digits.teacher], request)
     assert request.student is not None
     student: Student = request.student()
     generator = torch.Generator().manual_seed(0)
@@ -222,7 +222,7 @@ def test_its_steps_raise_the_students_loss(digits: Digits, name: str) -> None:
 
 def test_the_student_s_weights_get_no_gradient(digits: Digits) -> None:
     weight = torch.ones((), requires_grad=True)
-    source = METHODS["adversarial"].source([digits.teacher], digits.request)
+    source = METHODS["adversarial"].untrained([digits.teacher], digits.request)
     source.adapt([lambda images: weight * images.flatten(1)[:, :10]], torch.Generator().manual_seed(0))
     assert weight.grad is None
 
@@ -232,7 +232,7 @@ def test_what_no_student_changes_runs_none(digits: Digits, name: str) -> None:
     def student(images: torch.Tensor) -> torch.Tensor:
         raise AssertionError("the student was run")
 
-    source = METHODS[name].source([digits.teacher], digits.request)
+    source = METHODS[name].untrained([digits.teacher], digits.request)
     assert set(source.adapt([student], torch.Generator().manual_seed(0))) == {"class", "statistics"}
 
 
@@ -271,7 +271,7 @@ def test_numbers_that_make_no_sense_are_refused(name: str) -> None:
         ({"iterations": 0}, "iterations=0 must be at least 1"),
         ({"batch": 1}, "batch=1 has no statistics; it must be at least 2"),
     ):
-        with pytest.raises(SamplesError, match=f"{name}: {text}"):
+        with pytest.raises(OptionError, match=f"{name}: {text}"):
             kind(**options)
 
 
@@ -292,7 +292,7 @@ def test_gdfq_s_and_qimera_s_schedule_is_the_papers(digits: Digits) -> None:
         assert (plan.iterations, plan.warmup, plan.batch) == (400 * 200, 4 * 200, 200)
         plan = kind(schedule="paper").plan(large)
         assert (plan.iterations, plan.warmup, plan.batch) == (400 * 200, 50 * 200, 16)
-        training_ = kind(schedule="paper").source([digits.teacher], digits.request).training
+        training_ = kind(schedule="paper").untrained([digits.teacher], digits.request).training
         rates = [training_.rate(epoch * 200) for epoch in (0, 99, 100, 200, 300)]
         assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5, 1e-6])
 
@@ -304,7 +304,7 @@ def test_each_class_is_drawn_as_often(digits: Digits) -> None:
 
 
 def test_several_generators_share_what_is_drawn(digits: Digits) -> None:
-    source = Adversarial(**QUICK, generators=3).source([digits.teacher], digits.request)
+    source = Adversarial(**QUICK, generators=3).untrained([digits.teacher], digits.request)
     assert len(source.samplers) == 3
     images, labels = source.draw(7, torch.Generator().manual_seed(0))
     assert images.shape == (7, 1, 16, 16)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dfq_deploy import synthesize
-from dfq_deploy.errors import DfqError, ModelError, PluginError, SamplesError
+from dfq_deploy.errors import DfqError, ModelError, OptionError, PluginError
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 from dfq_deploy.synthesis.methods.lowpass import LowPass
@@ -66,7 +66,7 @@ def test_large_pictures_are_fewer(shape: tuple[int, ...], count: int) -> None:
 
 
 def test_no_samples_are_refused(tiny: Model) -> None:
-    with pytest.raises(SamplesError, match="samples: 0 asked for, at least 1 is needed"):
+    with pytest.raises(OptionError, match="samples: 0 asked for, at least 1 is needed"):
         synthesize(tiny(), synth="noise", count=0)
 
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from dfq_deploy.cli.main import main
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.writing import to_bytes
@@ -79,7 +79,7 @@ def test_the_command_line_names_file_and_preprocess(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", ["imagnet", "0.5", "0.5/0", "1,2/3", "a/b/c"])
 def test_what_is_no_preprocess_is_refused(tail: str) -> None:
     with pytest.raises(
-        SamplesError, match=f"^--teacher 'a.onnx:{tail}': '{tail}' is no preprocess; write imagenet, cif"
+        OptionError, match=f"^--teacher 'a.onnx:{tail}': '{tail}' is no preprocess; write imagenet, cif"
     ):
         parse_teacher(f"a.onnx:{tail}")
 

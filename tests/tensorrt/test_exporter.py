@@ -14,7 +14,7 @@ from onnx import numpy_helper
 from dfq_deploy import calibrate, export
 from dfq_deploy.checking import check
 from dfq_deploy.encodings import Range
-from dfq_deploy.errors import ModelError, TargetError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter
 from dfq_deploy.samples.samples import Samples
@@ -181,7 +181,7 @@ def test_the_version_of_the_cache_can_be_chosen(tmp_path: Path) -> None:
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:
-    with pytest.raises(TargetError) as caught:
+    with pytest.raises(OptionError) as caught:
         TensorRT(**options)
     assert str(caught.value).startswith(message)
 

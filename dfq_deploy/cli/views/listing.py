@@ -1,6 +1,6 @@
 """Print ``targets`` and ``methods``, as tables and as JSON."""
 
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -101,7 +101,7 @@ def _options(plugin: Plugin) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, (bool, int, float, str)) or value is None:
         return value
-    return asdict(value) if hasattr(value, "__dataclass_fields__") else str(value)
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def show_methods(verbose: bool) -> None:

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError, SamplesError
 from dfq_deploy.files.arrays import allocate
 from dfq_deploy.plugins.contracts import Generative, Source, SynthesisRequest
-from dfq_deploy.plugins.options import is_large
+from dfq_deploy.plugins.options import check_options, is_large, is_paper, refuse_bare
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.generators.file import GeneratorFile
 from dfq_deploy.synthesis.generators.training import GeneratorSource, Loss, Sampler, Training, shares
-from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, relative_distance
+from dfq_deploy.synthesis.losses.batch_norm_statistics import relative_distance
 from dfq_deploy.twin import Twin
 
 __all__ = ["GeneratorMethod", "GeneratorPlan", "collected"]
@@ -84,19 +84,10 @@ class GeneratorMethod(Generative):
     """By schedule (paper, short) and size of the image (small, large)."""
 
     def __post_init__(self) -> None:
-        if self.schedule not in ("auto", "paper", "short"):
-            raise SamplesError(f"{self.name}: schedule '{self.schedule}' is none of auto, paper, short")
-        for option in ("iterations", "batch", "channels", "latent"):
-            value = getattr(self, option)
-            if value is not None and value < 1:
-                raise SamplesError(f"{self.name}: {option}={value} must be at least 1")
+        counts = {"iterations": self.iterations, "batch": self.batch, "channels": self.channels, "latent": self.latent}
+        check_options(self.name, self.schedule, **counts)
         if self.batch == 1:
-            raise SamplesError(f"{self.name}: batch=1 has no statistics; it must be at least 2")
-
-    @property
-    def name(self) -> str:
-        """As the command line has it."""
-        return type(self).__name__.lower()
+            raise OptionError(f"{self.name}: batch=1 has no statistics; it must be at least 2")
 
     @abstractmethod
     def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
@@ -112,15 +103,23 @@ class GeneratorMethod(Generative):
 
     def plan(self, request: SynthesisRequest) -> GeneratorPlan:
         """The schedule with what overrides it; other iterations keep the share of the warm-up."""
-        paper = self.schedule == "paper" or (self.schedule == "auto" and request.device.startswith("cuda"))
-        known = self.plans["paper" if paper else "short", "large" if is_large(request) else "small"]
+        paper, large = is_paper(self.schedule, request), is_large(request)
+        known = self.plans["paper" if paper else "short", "large" if large else "small"]
         given = {option: getattr(self, option) for option in OVERRIDES if getattr(self, option) is not None}
         plan = replace(known, **given)
         warmup = plan.iterations * known.warmup // known.iterations if self.warmup is None else self.warmup
         return replace(plan, warmup=min(warmup, plan.iterations))
 
-    def source(self, teachers: Sequence[Twin], request: SynthesisRequest) -> GeneratorSource:
-        """Generators without training, for :meth:`.GeneratorSource.restore`; the seed decides their weights.
+    def source(self, teachers: Sequence[Twin], request: SynthesisRequest) -> Source:
+        """What :meth:`prepare` gives back, untrained, for :meth:`Source.restore`.
+
+        Raises:
+            ModelError: as :meth:`untrained`.
+        """
+        return self.untrained(teachers, request)
+
+    def untrained(self, teachers: Sequence[Twin], request: SynthesisRequest) -> GeneratorSource:
+        """Generators without training; the seed decides their weights.
 
         Raises:
             ModelError: the model takes no images, gives no class scores, or has no BatchNormalization.
@@ -145,7 +144,7 @@ class GeneratorMethod(Generative):
         """Train on the first teacher, or take what ``generator`` holds, and draw ``request.count`` samples.
 
         Raises:
-            ModelError: the model does not fit (see :meth:`source`), or a student is needed and there is none.
+            ModelError: the model does not fit (see :meth:`untrained`), or a student is needed and there is none.
             SamplesError: the file ``generator`` does not fit, or the losses diverged.
         """
         return collected(self.trained(teachers, request, progress), request, progress)
@@ -185,12 +184,12 @@ class GeneratorMethod(Generative):
             file = GeneratorFile.load(path)
             file.refuse_misfit(path, self.name, request.shape, request.classes)
             try:
-                source = replace(self, **file.structure).source(teachers, request)
+                source = replace(self, **file.structure).untrained(teachers, request)
                 source.restore(file.state)
-            except (TypeError, SamplesError) as problem:
+            except (TypeError, OptionError, SamplesError) as problem:
                 raise SamplesError(f"{path}: {problem}; train one on this model") from None
             return source, generator
-        source, plan = self.source(teachers, request), self.plan(request)
+        source, plan = self.untrained(teachers, request), self.plan(request)
         noted = None if request.journal is None else request.journal.noted()
         if noted is not None:
             source.restore(noted["source"])
@@ -206,11 +205,7 @@ class GeneratorMethod(Generative):
             raise ModelError(f"{self.name} makes images (C, H, W), and the model's input is {request.shape}; {way_out}")
         if request.classes is None:
             raise ModelError(f"{self.name} needs class scores (N, K), and the model's first output is none; {way_out}")
-        if not FeatureStatistics(teacher).names:
-            raise ModelError(
-                f"{self.name} needs BatchNormalization, and none is left in the model (exporters fold it); give the "
-                "same network with it kept as --teacher, or use --synth procedural"
-            )
+        refuse_bare(self.name, [teacher])
 
 
 def _placed(sampler: Sampler, device: str) -> Sampler:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.generators.losses import (
@@ -103,7 +103,7 @@ class Adversarial(GeneratorMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.generators < 1:
-            raise SamplesError(f"adversarial: generators={self.generators} must be at least 1")
+            raise OptionError(f"adversarial: generators={self.generators} must be at least 1")
 
     def structure(self, plan: GeneratorPlan) -> dict[str, Any]:
         """Adds the number of generators."""

@@ -11,7 +11,7 @@ import onnx_ir as ir
 import torch
 
 from dfq_deploy.encodings import QuantType, Range
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.inputs import is_channels_last, main_input_value
 from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
@@ -53,7 +53,7 @@ class Analytic(RangeSource):
 
     def __post_init__(self) -> None:
         if self.reach is not None and not self.reach > 0:
-            raise SamplesError(f"analytic: reach={self.reach:g} must be above 0")
+            raise OptionError(f"analytic: reach={self.reach:g} must be above 0")
 
     def synthesize(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
         """Draw ``request.count`` procedural pictures, which decide no range."""

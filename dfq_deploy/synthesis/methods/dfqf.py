@@ -46,13 +46,13 @@ class FixedSet(Source):
     """Samples that were made once, drawn in random order; no student changes them.
 
     Args:
-        samples: with soft labels, or none.
+        samples: with soft labels, or without labels; None where :meth:`restore` will bring them.
         device: where they are drawn to.
     """
 
-    def __init__(self, samples: Samples, device: str) -> None:
-        self._images = torch.from_numpy(samples.images)
-        self._labels = None if samples.labels is None else torch.from_numpy(samples.labels)
+    def __init__(self, samples: Samples | None, device: str) -> None:
+        self._images = torch.empty(0) if samples is None else torch.from_numpy(samples.images)
+        self._labels = None if samples is None or samples.labels is None else torch.from_numpy(samples.labels)
         self._device = device
 
     def draw(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -122,3 +122,7 @@ class Dfqf(GeneratorMethod):
             ModelError: there is no student, or the model does not fit.
         """
         return FixedSet(collected(self.trained(teachers, request, progress), request, progress), request.device)
+
+    def source(self, teachers: Sequence[Twin], request: SynthesisRequest) -> Source:
+        """An empty set."""
+        return FixedSet(None, request.device)

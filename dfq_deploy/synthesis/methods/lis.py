@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import torch
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
 from dfq_deploy.plugins.options import check_options, is_large, refuse_bare
 from dfq_deploy.progress import SILENT, Progress
@@ -75,7 +75,7 @@ class Lis(Synthesizer):
     def __post_init__(self) -> None:
         check_options("lis", self.schedule, iterations=self.iterations, batch=self.batch, together=self.together)
         if not 0 <= self.mixing <= 1:
-            raise SamplesError(f"lis: mixing={self.mixing:g} must be a share from 0 to 1")
+            raise OptionError(f"lis: mixing={self.mixing:g} must be a share from 0 to 1")
 
     def synthesize(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
         """Invert ``request.count`` images, classes spread evenly; the labels are the drawn teachers' mean softmax.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.plugins.contracts import Generative, Source, Student, SynthesisRequest, Synthesizer
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
@@ -57,14 +57,24 @@ class LowPass(Synthesizer):
 
     def __post_init__(self) -> None:
         if not self.radius > 0:
-            raise SamplesError(
+            raise OptionError(
                 f"lowpass={self.radius:g} must be above 0; SynQ takes 20 to 100, the smaller the smoother"
             )
 
     @property
     def name(self) -> str:
         """The method's."""
-        return type(self.method).__name__.lower()
+        return self.method.name
+
+    @property
+    def schedule(self) -> str:
+        """The method's."""
+        return self.method.schedule
+
+    @property
+    def iterations(self) -> int | None:
+        """The method's."""
+        return self.method.iterations
 
     @property
     def summary(self) -> str:  # type: ignore[override]
@@ -75,6 +85,11 @@ class LowPass(Synthesizer):
     def needs_statistics(self) -> bool:  # type: ignore[override]
         """The method's."""
         return self.method.needs_statistics
+
+    @property
+    def needs_twin(self) -> bool:  # type: ignore[override]
+        """The method's."""
+        return self.method.needs_twin
 
     def synthesize(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
         """The method's samples, filtered and clipped to what pixels can be; what is no image stays as it is."""
@@ -131,11 +146,9 @@ def low_passed(method: Synthesizer, radius: float) -> LowPass:
     """``method`` with its samples filtered; a source stays one.
 
     Raises:
-        SamplesError: the radius is not above 0.
+        OptionError: the radius is not above 0.
     """
-    if hasattr(method, "prepare"):
-        return _GenerativeLowPass(method, radius)  # type: ignore[arg-type]
-    return LowPass(method, radius)
+    return _GenerativeLowPass(method, radius) if isinstance(method, Generative) else LowPass(method, radius)
 
 
 def _filtered(images: Tensor, radius: float, request: SynthesisRequest) -> Tensor:

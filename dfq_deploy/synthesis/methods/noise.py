@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
@@ -32,7 +32,7 @@ class Noise(Synthesizer):
 
     def __post_init__(self) -> None:
         if self.distribution not in ("uniform", "gaussian"):
-            raise SamplesError(f"noise: distribution '{self.distribution}' is neither uniform nor gaussian")
+            raise OptionError(f"noise: distribution '{self.distribution}' is neither uniform nor gaussian")
 
     def synthesize(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
         """Draw ``request.count`` samples; the teachers are not looked at."""

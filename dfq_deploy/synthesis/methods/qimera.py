@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.plugins.options import is_large
@@ -146,11 +146,11 @@ class Qimera(GeneratorMethod):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.superposed <= 1:
-            raise SamplesError(f"qimera: superposed={self.superposed:g} is no probability")
+            raise OptionError(f"qimera: superposed={self.superposed:g} is no probability")
         if self.parts is not None and self.parts < 1:
-            raise SamplesError(f"qimera: parts={self.parts} must be at least 1")
+            raise OptionError(f"qimera: parts={self.parts} must be at least 1")
         if self.embedding not in ("auto", "classifier", "random"):
-            raise SamplesError(f"qimera: embedding '{self.embedding}' is none of auto, classifier, random")
+            raise OptionError(f"qimera: embedding '{self.embedding}' is none of auto, classifier, random")
 
     def structure(self, plan: GeneratorPlan) -> dict[str, Any]:
         """Adds what decides the shape of the embeddings, and how they are drawn."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy import synthesize
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import EarlyStopping, SynthesisRequest
 from dfq_deploy.samples.samples import Samples
@@ -102,7 +102,7 @@ def test_a_method_stops_and_says_so(digits_bn: Path) -> None:
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, -0.1])
 def test_a_tolerance_beyond_its_limits_is_refused(tolerance: float) -> None:
     meter: Any = None
-    with pytest.raises(SamplesError, match=r"^tolerance=.* must lie between 0 and 1, e\.g\. 0\.01$"):
+    with pytest.raises(OptionError, match=r"^tolerance=.* must lie between 0 and 1, e\.g\. 0\.01$"):
         EarlyStopping(meter, tolerance)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from dfq_deploy import PREPROCESSES, Samples, calibrate, evaluate, synthesize
 from dfq_deploy.encodings import QuantType, Range
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.plugins.registry import find_plugin
@@ -154,5 +154,5 @@ def test_its_samples_are_procedural(digits_bn: Path) -> None:
 
 
 def test_a_reach_below_zero_is_refused() -> None:
-    with pytest.raises(SamplesError, match=r"^analytic: reach=-1 must be above 0$"):
+    with pytest.raises(OptionError, match=r"^analytic: reach=-1 must be above 0$"):
         find_plugin("synthesizers", "analytic")(reach=-1.0)

@@ -11,7 +11,7 @@ import onnx
 import pytest
 import torch
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError, SamplesError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
@@ -249,7 +249,7 @@ def test_images_that_are_no_numbers_are_said_to_be(teacher: Twin) -> None:
     ],
 )
 def test_wrong_settings_are_refused(words: str, options: dict[str, Any]) -> None:
-    with pytest.raises(SamplesError, match=f"^deepinversion: {words}$"):
+    with pytest.raises(OptionError, match=f"^deepinversion: {words}$"):
         DeepInversion(**options)
 
 

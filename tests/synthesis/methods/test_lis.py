@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dfq_deploy import synthesize
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
@@ -92,5 +92,5 @@ def test_a_teacher_without_normalization_is_named(digits_bn: Path, digits_folded
 
 
 def test_a_share_is_a_share() -> None:
-    with pytest.raises(SamplesError, match=r"^lis: mixing=1\.5 must be a share from 0 to 1$"):
+    with pytest.raises(OptionError, match=r"^lis: mixing=1\.5 must be a share from 0 to 1$"):
         Lis(mixing=1.5)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dfq_deploy.cli.main import main
 from dfq_deploy.cli.plugin_options import synthesizer_of
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES
 from dfq_deploy.synthesis.methods.lowpass import LowPass, low_pass, low_passed
@@ -103,5 +103,5 @@ def test_what_is_no_radius_is_refused(value: str, words: str, digits_bn: Any) ->
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert words in result.stderr
-    with pytest.raises(SamplesError, match="lowpass=-1 must be above 0; SynQ takes 20 to 100"):
+    with pytest.raises(OptionError, match="lowpass=-1 must be above 0; SynQ takes 20 to 100"):
         LowPass(Noise(), -1)

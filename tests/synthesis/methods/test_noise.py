@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.synthesis.methods.noise import Noise
 
@@ -46,5 +46,5 @@ def test_values_are_independent() -> None:
 
 
 def test_another_distribution_is_refused() -> None:
-    with pytest.raises(SamplesError, match=r"^noise: distribution 'pink' is neither uniform nor gaussian$"):
+    with pytest.raises(OptionError, match=r"^noise: distribution 'pink' is neither uniform nor gaussian$"):
         Noise("pink")

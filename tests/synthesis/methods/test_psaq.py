@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dfq_deploy import synthesize
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.synthesis.inversion.loop import Stage
@@ -118,5 +118,5 @@ def test_a_model_that_does_not_attend_is_refused(digits_folded: Path) -> None:
 
 
 def test_wrong_settings_are_refused() -> None:
-    with pytest.raises(SamplesError, match=r"^psaq: batch=0 must be at least 1$"):
+    with pytest.raises(OptionError, match=r"^psaq: batch=0 must be at least 1$"):
         Psaq(batch=0)

@@ -8,7 +8,7 @@ import onnx
 import pytest
 import torch
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES
@@ -24,7 +24,7 @@ ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 def sampler_of(twin: Twin, **options: float | int | str) -> torch.nn.Module:
     """Qimera's generator for ten digits, untrained."""
     method = Qimera(schedule="short", channels=4, batch=8, **options)  # type: ignore[arg-type]
-    source = method.source([twin], SynthesisRequest(8, (1, 16, 16), 10, PREPROCESSES["zero-one"]))
+    source = method.untrained([twin], SynthesisRequest(8, (1, 16, 16), 10, PREPROCESSES["zero-one"]))
     return source.samplers[0]
 
 
@@ -124,5 +124,5 @@ def test_without_a_classifier_random_embeddings_serve(model_of: ModelOf) -> None
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, float], text: str) -> None:
-    with pytest.raises(SamplesError, match=f"qimera: {text}"):
+    with pytest.raises(OptionError, match=f"qimera: {text}"):
         Qimera(**options)  # type: ignore[arg-type]

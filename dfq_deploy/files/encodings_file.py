@@ -1,0 +1,57 @@
+"""Read and write encodings.json.
+
+docs/formats.md describes the file.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import ModelError
+from dfq_deploy.files.atomic import atomic_file
+
+__all__ = ["FORMAT", "FORMAT_VERSION", "read_encodings", "write_encodings"]
+
+FORMAT = "dfq-deploy encodings"
+"""What the file says it is. Files of before there was a version are the mapping of tensors alone."""
+
+FORMAT_VERSION = 1
+
+
+def write_encodings(encodings: Mapping[str, Encoding], path: Path) -> None:
+    """Write ``encodings``, by tensor name, whole or not at all.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    tensors = {name: encoding.to_json() for name, encoding in encodings.items()}
+    document = {"format": FORMAT, "format_version": FORMAT_VERSION, "tensors": tensors}
+    with atomic_file(path) as partial:
+        partial.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+
+
+def read_encodings(path: Path) -> dict[str, Encoding]:
+    """The encodings of a file, by tensor name.
+
+    Raises:
+        ModelError: it cannot be read, is no such file, or is of a newer format version.
+    """
+    try:
+        entries = _tensors(json.loads(path.read_text(encoding="utf-8")))
+        return {str(name): Encoding.from_json(entry) for name, entry in entries.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise ModelError(
+            f"{path}: no encodings can be read from it ({type(problem).__name__}: {problem}); give the encodings.json "
+            "that dfq-deploy calibrate wrote"
+        ) from None
+
+
+def _tensors(document: Any) -> Mapping[str, Any]:
+    # A tensor may be called "format" too: its entry is no text.
+    if not isinstance(document.get("format"), str):
+        return dict(document)
+    if document["format_version"] > FORMAT_VERSION:
+        raise ValueError(f"format version {document['format_version']}, and this dfq-deploy reads {FORMAT_VERSION}")
+    return dict(document["tensors"])

@@ -1,0 +1,282 @@
+"""Groups of options that the steps share, and the keywords that stand for their fields.
+
+Each step takes a group as one argument, or any field of it as a keyword of its own::
+
+    calibrate("model.onnx", synth="lis", synthesis=SynthesisOptions(teachers=("a.onnx", "b.onnx"), count=64))
+    calibrate("model.onnx", synth="lis", teachers=("a.onnx", "b.onnx"), count=64)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+
+import numpy as np
+import onnx_ir as ir
+
+from dfq_deploy.errors import OptionError
+from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.graph.inputs import InputShapes
+from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+    from dfq_deploy.synthesis.procedural.inputs import InputRanges
+
+__all__ = [
+    "CalibrationKeywords",
+    "FinetuneKeywords",
+    "ModelInputs",
+    "Resume",
+    "SynthesisKeywords",
+    "SynthesisOptions",
+    "check_seed",
+    "grouped",
+    "names_of",
+    "one_of_synth_and_data",
+    "preprocess_warning",
+    "refuse_unknown",
+    "widths_of",
+]
+
+Group = TypeVar("Group", "ModelInputs", "SynthesisOptions", "Resume")
+
+
+@dataclass(frozen=True, eq=False)
+class ModelInputs:
+    """How the model is fed.
+
+    Args:
+        input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
+        input_shapes: input name -> shape with the batch, where a file leaves more open than the batch.
+        input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
+    """
+
+    input_shape: tuple[int, ...] | None = None
+    input_shapes: InputShapes | None = None
+    input_ranges: "InputRanges | None" = None
+
+    def load(self, model: "ModelSource | Module") -> tuple[ir.Model, str]:
+        """The model, and what the report calls it: its file, its graph, or the class of the module.
+
+        Raises:
+            ModelError: it cannot be read, exported or used.
+        """
+        source = exported(model, self.input_shape)
+        loaded = load(source, input_shapes=self.input_shapes)
+        if isinstance(source, str | PathLike):
+            return loaded, Path(source).name
+        return loaded, source.graph.name or "model"
+
+    def teacher(self, teacher: "TeacherSource", preprocess: Preprocess | None) -> ir.Model:
+        """A teacher as a graph that takes what the model takes.
+
+        Raises:
+            ModelError: it cannot be read, or its own preprocess is given and the model's is not.
+        """
+        return read_teacher(teacher, preprocess, self.input_shape, self.input_shapes)
+
+
+@dataclass(frozen=True, eq=False)
+class SynthesisOptions:
+    """What synthesis takes beside the method.
+
+    Args:
+        teachers: the same network with its BatchNormalization kept, where the model has lost it; for ``lis`` several
+            networks, each as a :class:`~dfq_deploy.Teacher` where its input is normalised otherwise than the model's.
+        count: number of samples to make, or most of them to take from ``data`` where that is a path; None leaves it to
+            the size of the input, and takes all.
+        verifier: a second network with the same classes, which is asked what it takes the samples for.
+        tolerance: end a descent when the ranges that it is made for move by less, in parts of their span
+            (:mod:`dfq_deploy.synthesis.inversion.early_stopping`); ``auto`` does so on a paper's schedule; None and 0
+            let it run to its end.
+
+    Raises:
+        OptionError: a number is out of its range.
+    """
+
+    teachers: "Sequence[TeacherSource]" = ()
+    count: int | None = None
+    verifier: "TeacherSource | None" = None
+    tolerance: float | str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.teachers, str) or not isinstance(self.teachers, Sequence):
+            object.__setattr__(self, "teachers", (self.teachers,))  # one alone
+        if self.count is not None and not _is_count(self.count, 1):
+            raise OptionError(f"samples: {self.count} asked for, at least 1 is needed")
+        if self.tolerance == 0:
+            object.__setattr__(self, "tolerance", None)
+        number = isinstance(self.tolerance, int | float) and 0 < self.tolerance < 1
+        if self.tolerance not in (None, "auto") and not number:
+            raise OptionError(f"tolerance={self.tolerance} must lie between 0 and 1, e.g. 0.01, or be 'auto'")
+
+
+@dataclass(frozen=True, eq=False)
+class Resume:
+    """Where unfinished work is kept, and whether to go on from it.
+
+    Args:
+        unfinished: a folder for finished batches and the state of the running one (docs/formats.md); ``calibrate``
+            removes it at the end, ``synthesize`` leaves that to whoever has the samples safe. None keeps nothing.
+        resume: go on from what ``unfinished`` holds: the samples are those of a run that was not interrupted.
+
+    Raises:
+        OptionError: there is nothing to resume from.
+    """
+
+    unfinished: AnyPath | None = None
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.resume and self.unfinished is None:
+            raise OptionError("resume: give the folder of the unfinished work as unfinished='...'")
+        if self.unfinished is not None:
+            as_path(self.unfinished, "unfinished")
+
+    @property
+    def folder(self) -> Path | None:
+        """``unfinished`` as a path."""
+        return None if self.unfinished is None else as_path(self.unfinished, "unfinished")
+
+
+class _InputKeywords(TypedDict, total=False):
+    input_shape: tuple[int, ...] | None
+    input_shapes: InputShapes | None
+    input_ranges: "InputRanges | None"
+
+
+class _SynthesisKeywords(TypedDict, total=False):
+    teachers: "Sequence[TeacherSource]"
+    count: int | None
+    verifier: "TeacherSource | None"
+    tolerance: float | str | None
+
+
+class _ResumeKeywords(TypedDict, total=False):
+    unfinished: AnyPath | None
+    resume: bool
+
+
+class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):
+    """Keywords of ``synthesize``: the fields of :class:`ModelInputs`, :class:`SynthesisOptions`, :class:`Resume`."""
+
+
+class CalibrationKeywords(SynthesisKeywords, total=False):
+    """Keywords of ``calibrate``: those of ``synthesize``, and what :class:`Bits` and :class:`Budget` are made of."""
+
+    edge_bits: int | None
+    size: float | None
+    drop: float | None
+
+
+class FinetuneKeywords(_InputKeywords, _SynthesisKeywords):
+    """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`."""
+
+
+def refuse_unknown(function: str, keywords: Mapping[str, Any], known: type) -> None:
+    """Refuse a keyword that ``function`` has not, as Python does.
+
+    Raises:
+        TypeError: says which, and lists those that there are.
+    """
+    names: frozenset[str] = known.__optional_keys__  # type: ignore[attr-defined]
+    for name in keywords:
+        if name not in names:
+            raise TypeError(
+                f"{function}() got an unexpected keyword argument '{name}'; beside those of its signature it takes "
+                f"{', '.join(sorted(names))}"
+            )
+
+
+def grouped(kind: type[Group], given: Group | None, keywords: Mapping[str, Any]) -> Group:
+    """``given``, or the defaults, with those of ``keywords`` that are fields of ``kind`` in their place.
+
+    Raises:
+        OptionError: ``given`` is no such group, or a field has a value that it cannot have.
+    """
+    if given is not None and not isinstance(given, kind):
+        raise OptionError(f"{given!r} is given where {kind.__name__} is needed")
+    names = {field.name for field in fields(kind)}
+    return replace(given or kind(), **{name: value for name, value in keywords.items() if name in names})
+
+
+def widths_of(
+    bits: str | Bits | Budget | None,
+    *,
+    edge_bits: int | None = None,
+    size: float | None = None,
+    drop: float | None = None,
+) -> Bits | Budget:
+    """What a calibration is asked for: widths, or a budget to find them within.
+
+    Raises:
+        OptionError: they contradict each other, or are not available.
+    """
+    if bits is not None and not isinstance(bits, str | Bits | Budget):
+        raise OptionError(f"bits: '{bits}' is not of the form w4a8 (bits of weights, bits of activations)")
+    if not isinstance(bits, Budget):
+        return bits_of(bits, edge_bits, size, drop)
+    if (edge_bits, size, drop) != (None, None, None):
+        raise OptionError(f"bits: {bits} says all; leave edge_bits, size and drop out")
+    return bits
+
+
+def names_of(refine: Sequence[str] | str | None) -> Sequence[str] | None:
+    """Names of refinements; one alone may be text, and ``none`` is none at all.
+
+    Raises:
+        OptionError: they are no names.
+    """
+    if refine is None or isinstance(refine, str):
+        return refine if refine is None else () if refine == "none" else (refine,)
+    if not isinstance(refine, Sequence) or not all(isinstance(name, str) for name in refine):
+        raise OptionError(f"refine: {refine!r} is no list of names, such as ['bias']")
+    return refine
+
+
+def one_of_synth_and_data(step: str, synth: object, data: object) -> None:
+    """Refuse both of them, and neither.
+
+    Raises:
+        OptionError: says so.
+    """
+    if (synth is None) == (data is None):
+        raise OptionError(f"{step} needs either a synthesis method or data, and not both")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        OptionError: it is no whole number, or below 0.
+    """
+    if not _is_count(seed, 0):
+        raise OptionError(f"seed={seed!r} must be a whole number from 0 on")
+
+
+def preprocess_warning(samples: Samples, preprocess: Preprocess | None) -> tuple[str, ...]:
+    """A sentence where samples were made with another preprocess than the model is said to have."""
+    made = samples.preprocess
+    if made is None or preprocess is None:
+        return ()
+    channels = max(len(made.mean), len(preprocess.mean))
+    pairs = ((made.mean, preprocess.mean), (made.std, preprocess.std))
+    if all(np.allclose(np.resize(own, channels), np.resize(given, channels)) for own, given in pairs):
+        return ()
+    return (
+        f"the samples were made with mean {made.mean} and std {made.std}, and the preprocess is mean {preprocess.mean} "
+        f"and std {preprocess.std}; one of both is wrong",
+    )
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and int(value) >= least

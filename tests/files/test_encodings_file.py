@@ -1,0 +1,68 @@
+"""encodings.json: what is written is read again, and so are files of before there was a version."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.errors import ModelError
+from dfq_deploy.files.encodings_file import read_encodings, write_encodings
+
+ENCODINGS = {
+    "image": Encoding(
+        np.asarray(0.0186, np.float32), np.asarray(114, np.int32), QuantType(8, signed=False, symmetric=False)
+    ),
+    "weight": Encoding(
+        np.asarray([0.5, 0.25], np.float32), np.zeros(2, np.int32), QuantType(4, signed=True, symmetric=True), axis=0
+    ),
+    "format": Encoding(np.asarray(1, np.float32), np.asarray(0, np.int32), QuantType(16, signed=True, symmetric=False)),
+}
+"""One of the tensors is named like a key of the file."""
+
+
+def same(found: dict[str, Encoding]) -> None:
+    assert list(found) == list(ENCODINGS)
+    for name, encoding in ENCODINGS.items():
+        assert (found[name].qtype, found[name].axis) == (encoding.qtype, encoding.axis)
+        np.testing.assert_array_equal(found[name].scale, encoding.scale)
+        np.testing.assert_array_equal(found[name].zero_point, encoding.zero_point)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    write_encodings(ENCODINGS, tmp_path / "encodings.json")
+    same(read_encodings(tmp_path / "encodings.json"))
+    document = json.loads((tmp_path / "encodings.json").read_text())
+    assert {key: document[key] for key in ("format", "format_version")} == {
+        "format": "dfq-deploy encodings",
+        "format_version": 1,
+    }
+    assert document["tensors"]["weight"] == {
+        "bits": 4, "signed": True, "symmetric": True, "axis": 0, "scale": [0.5, 0.25], "zero_point": [0, 0],
+    }  # fmt: skip
+
+
+def test_a_file_without_a_version_is_read(tmp_path: Path) -> None:
+    old = {name: encoding.to_json() for name, encoding in ENCODINGS.items()}
+    (tmp_path / "encodings.json").write_text(json.dumps(old))
+    same(read_encodings(tmp_path / "encodings.json"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '{"format": "dfq-deploy encodings", "format_version": 2, "tensors": {}}',
+            "format version 2, and this dfq-",
+        ),
+        ('{"format": "dfq-deploy encodings", "format_version": 1}', "KeyError: 'tensors'"),
+        ('{"image": {"bits": 8}}', "KeyError: "),
+        ("[]", "AttributeError: "),
+        ("no json", "JSONDecodeError: "),
+    ],
+)
+def test_other_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(ModelError, match=rf"file\.json: no encodings can be read from it \(.*{words}.*give the enc"):
+        read_encodings(tmp_path / "file.json")
