@@ -27,7 +27,7 @@ def one_of_synth_and_data(options: Options) -> None:
 
 def preprocess(options: Options) -> "Preprocess | None":
     """What ``--preprocess``, or ``--mean`` and ``--std``, describe; None where none of them is given."""
-    from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+    from dfq_deploy.samples.preprocess import PREPROCESSES, preprocess_of_units
 
     name, mean, std = options["preprocess"], options["mean"], options["std"]
     if (mean is None) != (std is None):
@@ -36,7 +36,7 @@ def preprocess(options: Options) -> "Preprocess | None":
         raise click.UsageError("--preprocess and --mean/--std exclude each other.")
     if mean is not None and std is not None:
         try:
-            return Preprocess(mean, std)
+            return preprocess_of_units(mean, std)
         except ValueError as problem:
             raise click.UsageError(f"--mean and --std: {problem}.") from None
     if name is not None and name not in PREPROCESSES:
@@ -74,8 +74,20 @@ def images(options: Options, model: Path, preprocess: "Preprocess | None") -> "S
         return None
     from dfq_deploy.graph.inputs import is_channels_last, sample_shape
     from dfq_deploy.graph.loading import load
+    from dfq_deploy.graph.query import score_count
     from dfq_deploy.samples.image_folder import read_samples
+    from dfq_deploy.samples.labels import read_class_names
 
     loaded = load(model, input_shapes=dict(options["input_shapes"]))
     shape, turned = sample_shape(loaded), is_channels_last(loaded)
-    return read_samples(options["data"], preprocess, shape, options["samples"], turned=turned)
+    file = options.get("labels")
+    names = None if file is None else read_class_names(file)
+    return read_samples(
+        options["data"],
+        preprocess,
+        shape,
+        options["samples"],
+        turned=turned,
+        classes=score_count(loaded),
+        names=names,
+    )

@@ -7,7 +7,7 @@ import click
 
 from dfq_deploy.cli import arguments
 from dfq_deploy.cli.option_types import FILE
-from dfq_deploy.cli.options import data_option, input_options, preprocess_options, samples_option
+from dfq_deploy.cli.options import data_option, input_options, labels_option, preprocess_options, samples_option
 from dfq_deploy.cli.shell import Guarded, Shell
 
 __all__ = ["evaluate"]
@@ -17,6 +17,7 @@ __all__ = ["evaluate"]
 @click.argument("float_model", metavar="FLOAT", type=FILE)
 @click.argument("quantized_model", metavar="QUANTIZED", type=FILE)
 @data_option("Real images, best with labels; without it pictures drawn by rule.")
+@labels_option
 @samples_option("Take at most so many of them, spread evenly.")
 @click.option("--latency", is_flag=True, help="Time both, in turns.")
 @input_options

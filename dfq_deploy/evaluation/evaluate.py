@@ -116,6 +116,7 @@ def evaluate(
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
     elif data.labels is None:
+        warnings += data.notes
         warnings.append(
             "the samples have no labels: agreement is shown, accuracy is not; use class sub-folders or 'labels'"
         )

@@ -1,8 +1,8 @@
 """Read images from a folder or zip, or arrays from .npz and .npy.
 
 ============================  =====================================================================
-folder, .zip                  images; sub-folders are classes: their name is the label if all names
-                              are integers, else their rank in sorted order
+folder, .zip                  images; sub-folders are classes (:mod:`dfq_deploy.samples.labels`): by number, by
+                              name in sorted order, or as ``classes.txt`` beside them says
 .npz                          ``images`` and, optionally, ``labels``; ``input:NAME`` for each other input of the model
 .npy                          images alone
 uint8 (N, H, W[, C])          preprocessed, resized and converted to the model's channels
@@ -26,6 +26,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.graph.inputs import ExtraInputs, looks_channels_last
+from dfq_deploy.samples.labels import CLASS_FILES, folder_labels, parse_class_names
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import INPUT, Samples
 
@@ -58,6 +59,8 @@ def read_samples(
     limit: int | None = None,
     *,
     turned: bool | None = None,
+    classes: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> Samples:
     """Inputs for a model whose samples have ``shape``, in the model's own input space.
 
@@ -67,6 +70,8 @@ def read_samples(
         shape: one sample, (C, H, W) for images, or (H, W, C).
         limit: take at most so many, spread evenly over the set; None takes all.
         turned: the shape is (H, W, C); None finds that out from its numbers.
+        classes: how many the model has; folders that cannot be those give no labels, and a note says so.
+        names: of the classes, in the order of the model's scores; None takes those of ``classes.txt`` in the set.
 
     Returns:
         float32 (N, *shape), with int64 (N,) or float32 (N, K) labels where there are any.
@@ -74,9 +79,10 @@ def read_samples(
     Raises:
         SamplesError: it cannot be read, or does not fit the model.
     """
-    reading = _Reading(path, preprocess, shape, limit, looks_channels_last(shape) if turned is None else turned)
+    last = looks_channels_last(shape) if turned is None else turned
+    reading = _Reading(path, preprocess, shape, limit, last, classes, names)
     if path.is_dir():
-        return reading.pictures(_folder(path))
+        return reading.pictures(_folder(path), partial(_text_of_folder, path))
     if not path.exists():
         raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
     if path.suffix.lower() in (".npz", ".npy"):
@@ -87,7 +93,7 @@ def read_samples(
     if path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
-                return reading.pictures(_zipped(archive))
+                return reading.pictures(_zipped(archive), partial(_text_of_zip, archive))
         except (zipfile.BadZipFile, OSError) as problem:
             raise SamplesError(f"{path}: the zip cannot be read ({problem}); make it again") from None
     raise SamplesError(f"{path}: neither a folder, a .zip, an .npz nor an .npy file; put the images into a folder")
@@ -110,16 +116,29 @@ class _Reading:
     shape: tuple[int, ...]
     limit: int | None
     turned: bool
+    classes: int | None
+    names: Sequence[str] | None
 
-    def pictures(self, pictures: list[_Picture]) -> Samples:
-        """Samples of image files."""
+    def pictures(self, pictures: list[_Picture], text: Callable[[str], str | None]) -> Samples:
+        """Samples of image files; ``text`` reads a text file of the set, where there is one of that name."""
         if not pictures:
             raise SamplesError(f"{self.place}: no images in it (looked for {', '.join(sorted(SUFFIXES))})")
         pictures = sorted(pictures, key=lambda picture: picture.name)
-        labels = _classes([picture.name for picture in pictures])
+        named = self._class_names(text)
+        try:
+            found = folder_labels([picture.name.parent.name for picture in pictures], named, self.classes)
+        except SamplesError as problem:
+            raise SamplesError(f"{self.place}: {problem}") from None
         chosen = _spread(len(pictures), self.limit)
         images = self._prepared((self._decoded(pictures[index]) for index in chosen), len(chosen))
-        return Samples(images, None if labels is None else labels[chosen])
+        labels = None if found.labels is None else found.labels[chosen]
+        return Samples(images, labels, notes=(found.note,) if found.note else ())
+
+    def _class_names(self, text: Callable[[str], str | None]) -> Sequence[str] | None:
+        if self.names is not None:
+            return self.names
+        contents = ((name, text(name)) for name in CLASS_FILES)
+        return next((parse_class_names(body, f"{self.place}/{name}") for name, body in contents if body), None)
 
     def arrays(self, images: NDArray[Any], labels: NDArray[Any] | None) -> Samples:
         """Samples of an array of pixels or of inputs."""
@@ -230,16 +249,13 @@ def _arrays(path: Path) -> tuple[NDArray[Any], NDArray[Any] | None, str, ExtraIn
         raise SamplesError(f"{path}: its arrays cannot be read ({problem}); save them again") from None
 
 
-def _classes(names: Sequence[PurePosixPath]) -> NDArray[np.int64] | None:
-    """Labels by parent folder; None where images lie at the top, or in one folder that is no number."""
-    folders = [name.parent.name for name in names]
-    kinds = sorted(set(folders))
-    if all(kind.isascii() and kind.isdecimal() for kind in kinds):
-        return np.asarray([int(folder) for folder in folders], np.int64)
-    if "" in kinds or len(kinds) == 1:
-        return None
-    ranks = {kind: rank for rank, kind in enumerate(kinds)}
-    return np.asarray([ranks[folder] for folder in folders], np.int64)
+def _text_of_folder(path: Path, name: str) -> str | None:
+    file = path / name
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+
+
+def _text_of_zip(archive: zipfile.ZipFile, name: str) -> str | None:
+    return archive.read(name).decode("utf-8", errors="replace") if name in archive.namelist() else None
 
 
 def _spread(count: int, limit: int | None) -> NDArray[np.int64]:

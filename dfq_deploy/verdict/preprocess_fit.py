@@ -1,0 +1,182 @@
+"""Say whether a preprocess fits a network, and which of the known ones fits best."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, divided_by_255
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.verdict.finding import Finding, Level
+from dfq_deploy.verdict.input_scale import channel_statistics
+from dfq_deploy.verdict.input_statistics import InputStatistics
+from dfq_deploy.verdict.response import information
+
+__all__ = [
+    "PHOTOGRAPHS",
+    "PixelStatistics",
+    "answers_finding",
+    "misfit",
+    "pixel_statistics",
+    "statistics_finding",
+    "units_finding",
+]
+
+STD_BAD, STD_CHECK = (0.03, 0.65), (0.1, 0.5)
+"""Deviation of pixels in [0, 1] that the network's statistics ask for: none can be above 0.5."""
+
+MEAN_BAD, MEAN_CHECK = (-0.2, 1.2), (-0.05, 1.05)
+"""Their mean."""
+
+FITS = 0.5
+"""A smaller misfit is a fit."""
+
+ANSWERS_BAD, ANSWERS_CHECK = 0.6, 0.95
+"""Information of the answers on real images, as a part of the best preprocess' one."""
+
+DRAWN_BAD, DRAWN_CHECK = 0.25, 0.5
+"""The same on pictures drawn by rule, in which a network recognizes less."""
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Pixels in units of pixel / 255.
+
+    Args:
+        mean: of each channel, or one for all.
+        std: about that mean, over all channels.
+    """
+
+    mean: tuple[float, ...]
+    std: float
+
+
+PHOTOGRAPHS = PixelStatistics((0.45,), 0.27)
+"""Of photographs: ImageNet's are (0.485, 0.456, 0.406) and 0.226 within a picture's channel, 0.27 over all pictures."""
+
+
+def pixel_statistics(samples: Samples, preprocess: Preprocess, channel_axis: int) -> PixelStatistics:
+    """Statistics of the pixels that ``preprocess`` made ``samples`` of."""
+    mean, deviation = channel_statistics(samples, channel_axis)
+    low, high = preprocess.bounds(len(mean))
+    pixels = (np.asarray(mean) - low) / (high - low)
+    return PixelStatistics(tuple(float(value) for value in pixels), deviation / float((high - low).mean()))
+
+
+def misfit(preprocess: Preprocess, pixels: PixelStatistics, expected: InputStatistics) -> float:
+    """How far the input that ``preprocess`` makes of ``pixels`` is from the one expected; 0 is a match.
+
+    ``|ln(std / expected std)| + max |mean - expected mean| / expected std``.
+    """
+    low, high = preprocess.bounds(len(expected.mean))
+    mean = low + np.asarray(pixels.mean) * (high - low)
+    shift = np.abs(mean - expected.mean).max() / expected.std
+    return float(abs(np.log(pixels.std * (high - low).mean() / expected.std)) + shift)
+
+
+def statistics_finding(preprocess: Preprocess, expected: InputStatistics, pixels: PixelStatistics | None) -> Finding:
+    """Whether ``preprocess`` can give the input that the first BatchNormalization expects.
+
+    Args:
+        pixels: of real images, where there are any; None supposes photographs to name the one that fits best.
+    """
+    low, high = preprocess.bounds(len(expected.mean))
+    mean = float(((np.asarray(expected.mean) - low) / (high - low)).mean())
+    std = expected.std / float((high - low).mean())
+    level = _level(mean, std)
+    figures = {"pixel_mean": mean, "pixel_std": std, "misfit": misfit(preprocess, pixels or PHOTOGRAPHS, expected)}
+    asked = f"the network's statistics ask for pixels of mean {255 * mean:.3g} and deviation {255 * std:.3g}"
+    if level == "OK":
+        return Finding("preprocess-fit", level, f"{asked} of 255, which --preprocess can give", "", figures)
+    message = f"--preprocess does not fit the model: under it {asked}, out of 0 to 255"
+    return Finding("preprocess-fit", level, message, _nearest(expected, pixels), figures)
+
+
+def _level(mean: float, std: float) -> Level:
+    for level, means, stds in (("BAD", MEAN_BAD, STD_BAD), ("CHECK", MEAN_CHECK, STD_CHECK)):
+        if not (means[0] <= mean <= means[1] and stds[0] <= std <= stds[1]):
+            return "BAD" if level == "BAD" else "CHECK"
+    return "OK"
+
+
+def _nearest(expected: InputStatistics, pixels: PixelStatistics | None) -> str:
+    """The way out: the known preprocess that fits best, or the figures that would."""
+    known = pixels or PHOTOGRAPHS
+    distances = {name: misfit(entry, known, expected) for name, entry in _candidates(len(expected.mean)).items()}
+    best = min(distances, key=lambda name: distances[name])
+    std = known.std / expected.std
+    mean = np.resize(known.mean, len(expected.mean)) - np.asarray(expected.mean) * std
+    shown = ",".join(f"{value:.2f}" for value in mean)
+    if distances[best] < FITS:
+        return f"--preprocess {best} fits best; where training used other figures, give those as --mean and --std"
+    return (
+        f"none of the known ones fits (the nearest is {best}); give those of training, about --mean {shown} "
+        f"--std {std:.2g}"
+    )
+
+
+def _candidates(channels: int) -> dict[str, Preprocess]:
+    """The known preprocesses, those of colors averaged where the input is grey."""
+    kept = {name: entry for name, entry in PREPROCESSES.items() if len(entry.mean) in (1, channels)}
+    if channels != 1:
+        return kept
+    grey = {n: Preprocess((float(np.mean(p.mean)),), (float(np.mean(p.std)),)) for n, p in PREPROCESSES.items()}
+    return {**grey, **kept}
+
+
+def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, channel_axis: int) -> Finding | None:
+    """Whether the network answers best under ``preprocess``; None without class scores.
+
+    For networks without BatchNormalization: the pictures are put through each known preprocess, and the one under
+    which the answers are sure and various fits best (:func:`dfq_deploy.verdict.response.information`).
+
+    Args:
+        samples: real images under ``preprocess``, or pictures drawn by rule, which their ``method`` tells.
+
+    Raises:
+        SamplesError: ONNX Runtime cannot run the model on the samples.
+    """
+    own = information(model, samples)
+    if own is None:
+        return None
+    tried = {
+        name: information(model, _exchanged(samples, preprocess, other, channel_axis)) or 0.0
+        for name, other in _candidates(samples.images.shape[channel_axis]).items()
+    }
+    return _answers(own, tried, drawn=bool(samples.method))
+
+
+def _answers(own: float, tried: Mapping[str, float], *, drawn: bool) -> Finding:
+    best = max(tried, key=lambda name: tried[name])
+    share = own / max(tried[best], own, 1e-6)
+    bad, check = (DRAWN_BAD, DRAWN_CHECK) if drawn else (ANSWERS_BAD, ANSWERS_CHECK)
+    level: Level = "BAD" if share < bad else "CHECK" if share < check else "OK"
+    figures = {"information": own, "information_best": max(tried[best], own)}
+    said = f"answers hold {own:.2g} nats of information under --preprocess, and at best {max(tried[best], own):.2g}"
+    if level == "OK":
+        return Finding("preprocess-fit", level, said, "", figures)
+    message = f"--preprocess does not seem to fit the model: {said}, under {best}"
+    remedy = f"try --preprocess {best}, or give --mean and --std of the training"
+    return Finding("preprocess-fit", level, message, remedy, figures)
+
+
+def _exchanged(samples: Samples, old: Preprocess, new: Preprocess, channel_axis: int) -> Samples:
+    """The same pixels under another preprocess."""
+    channels = samples.images.shape[channel_axis]
+    (low, high), (other_low, other_high) = old.bounds(channels), new.bounds(channels)
+    factor = (other_high - other_low) / (high - low)
+    moved = np.moveaxis(samples.images, channel_axis, -1)
+    made: NDArray[np.float32] = np.moveaxis((moved - low) * factor + other_low, -1, channel_axis)
+    return Samples(np.ascontiguousarray(made, np.float32), method=samples.method, extra=samples.extra)
+
+
+def units_finding(preprocess: Preprocess) -> Finding | None:
+    """Figures of 0 to 255 where pixel / 255 is meant; None where there is nothing to say."""
+    meant = divided_by_255(preprocess)
+    if meant is None:
+        return None
+    mean, std = (",".join(f"{value:.4g}" for value in values) for values in (meant.mean, meant.std))
+    message = f"the preprocess' mean {max(preprocess.mean):.4g} is a figure of 0 to 255, where pixel / 255 is meant"
+    return Finding("preprocess-units", "BAD", message, f"divide by 255: --mean {mean} --std {std}")
