@@ -1,14 +1,15 @@
 """Judge a quantized model without data: is it good, is it fast, what hurts.
 
-==================== ======================================================================================
-``finding``          Findings and the verdict: what is wrong with a result, how bad it is, and the way out.
-``input_scale``      Compare the scale of samples with what the first layers of a network expect.
-``input_statistics`` Estimate mean and deviation of the training inputs from the first BatchNormalization.
-``labels``           Say where the labels of a sample set are not the model's classes.
-``preprocess_fit``   Say whether a preprocess fits a network, and which of the known ones fits best.
-``response``         Measure how a network responds to samples: its first layer, and its answers.
-``sample_figures``   Judge the quality figures of a sample set: classes, diversity, confidence, statistics.
-``sample_set``       Judge a sample set by itself: number, repeats, constant samples, range of the values.
-``sanity``           Sanity of what goes in: do samples and preprocess fit the network.
-==================== ======================================================================================
+====================== ==========================================================================================
+``finding``            Findings and the verdict: what is wrong with a result, how bad it is, and the way out.
+``input_scale``        Compare the scale of samples with what the first layers of a network expect.
+``input_statistics``   Estimate mean and deviation of the training inputs from the first BatchNormalization.
+``labels``             Say where the labels of a sample set are not the model's classes.
+``preprocess_answers`` Judge a preprocess by the answers of a network that has no BatchNormalization.
+``preprocess_fit``     Judge a preprocess by the input statistics that a network expects, and name the best one.
+``response``           Measure how a network responds to samples: its first layer, and its answers.
+``sample_figures``     Judge the quality figures of a sample set: classes, diversity, confidence, statistics.
+``sample_set``         Judge a sample set by itself: number, repeats, constant samples, range of the values.
+``sanity``             Sanity of what goes in: do samples and preprocess fit the network.
+====================== ==========================================================================================
 """

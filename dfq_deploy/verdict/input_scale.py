@@ -16,8 +16,11 @@ SCALE_BAD, SCALE_CHECK = (0.15, 6.0), (0.3, 2.5)
 SHIFT_BAD, SHIFT_CHECK = 3.0, 1.2
 """Largest distance of a channel's mean from the one expected, in units of the deviation expected."""
 
-RESPONSE_BAD = (0.06, 35.0)
-"""Deviation of the first layer's output in units of its bias: below and above."""
+RESPONSE_SMALL, RESPONSE_LARGE = (0.06, 0.15), (40.0, 25.0)
+"""Deviation of the first layer's output in units of its bias: far out, and on its border."""
+
+PLAIN = (0.1, 10.0)
+"""Samples of a deviation inside are of a usual scale, so that the bias may be the unusual one."""
 
 REMEDY = "check --preprocess (or --mean and --std): it must be the one that the network was trained with"
 
@@ -66,10 +69,20 @@ def response_finding(model: ir.Model, samples: Samples) -> Finding | None:
     value = response_to_bias(model, samples)
     if value is None:
         return None
-    low, high = RESPONSE_BAD
+    deviation = float(samples.images.std(dtype=np.float64))
     figures = {"response_to_bias": value}
     message = f"the first layer's response to the samples is {value:.3g} times its bias"
-    if low <= value <= high:
-        return Finding("samples-scale", "OK", message, "", figures)
-    end = "too small" if value < low else "too large"
-    return Finding("samples-scale", "BAD", f"{message}, which tells an input that is far {end}", REMEDY, figures)
+    level, end = _response_level(value, deviation)
+    if level == "OK":
+        return Finding("samples-scale", level, message, "", figures)
+    message += f", and their deviation {deviation:.3g}: the input seems far too {end}"
+    return Finding("samples-scale", level, message, REMEDY, figures)
+
+
+def _response_level(value: float, deviation: float) -> tuple[Level, str]:
+    """The level, and what the input seems to be; a usual scale of the samples makes it a question at most."""
+    if value < RESPONSE_SMALL[1]:
+        return "BAD" if value < RESPONSE_SMALL[0] and deviation < PLAIN[0] else "CHECK", "small"
+    if value > RESPONSE_LARGE[1]:
+        return "BAD" if value > RESPONSE_LARGE[0] and deviation > PLAIN[1] else "CHECK", "large"
+    return "OK", ""

@@ -14,13 +14,16 @@ __all__ = ["information", "response_to_bias"]
 
 Floats = NDArray[np.float64]
 
+DEAD = 1e-3
+"""A channel whose deviation is a smaller part of the largest one does not respond."""
+
 
 def response_to_bias(model: ir.Model, samples: Samples) -> float | None:
     """Deviation of the first layer's output over ``samples``, in units of its bias; None where it has no bias.
 
-    Both are root mean squares over the channels. A bias, above all one that a BatchNormalization was folded into, is
-    made for inputs of one scale: an input that is 255 times too large drowns it, one that is 100 times too small
-    leaves nothing but the bias.
+    Both are root mean squares over the channels that respond at all. A bias, above all one that a BatchNormalization
+    was folded into, is made for inputs of one scale: an input that is 255 times too large drowns it, one that is 100
+    times too small leaves nothing but the bias.
 
     Raises:
         SamplesError: ONNX Runtime cannot run the model on the samples.
@@ -34,7 +37,8 @@ def response_to_bias(model: ir.Model, samples: Samples) -> float | None:
         rows = np.moveaxis(tensors[name], channel_axis, -1).reshape(-1, len(bias)).astype(np.float64)
         count, total, squares = count + len(rows), total + rows.sum(axis=0), squares + np.square(rows).sum(axis=0)
     variance = np.maximum(squares / count - (total / count) ** 2, 0)
-    return float(np.sqrt(variance.mean() / np.square(bias).mean()))
+    alive = variance >= np.square(DEAD) * variance.max()
+    return float(np.sqrt(variance[alive].mean() / max(np.square(bias[alive]).mean(), np.finfo(np.float32).tiny)))
 
 
 def _with_bias(node: ir.Node) -> tuple[str, int, Floats] | None:

@@ -15,8 +15,12 @@ ONE_CLASS = 0.9
 SURE = 0.05
 """A mean confidence below this is that of a network that recognizes nothing; of few classes, 1.5 times chance."""
 
-STATISTICS_BAD, STATISTICS_CHECK = 1.1, 0.75
+STATISTICS_BAD, STATISTICS_CHECK = 4.0, 0.7
 """Distance from the training data's statistics (:func:`dfq_deploy.evaluation.sample_quality.quality`)."""
+
+ALIKE = 0.6
+"""A smaller diversity lets one class for all samples, or none that is sure, be doubted: outputs that are no class
+scores, as coordinates, also look like that."""
 
 FEWEST = 8
 """Shares of fewer samples say nothing."""
@@ -48,7 +52,8 @@ def _diversity(value: float) -> Finding:
 def _classes(figures: Mapping[str, float], count: int) -> Finding:
     seen, largest = figures["classes_seen"], figures["class_share_largest"]
     classes = round(seen / figures["class_coverage"])
-    level: Level = "CHECK" if count >= FEWEST and classes > 2 and largest > ONE_CLASS else "OK"
+    one = count >= FEWEST and classes > 2 and largest > ONE_CLASS
+    level: Level = "CHECK" if one and figures.get("diversity", 0) < ALIKE else "OK"
     message = f"{seen:.0f} of {classes} classes appear, and one of them is the answer for {100 * largest:.3g} %"
     kept = {key: figures[key] for key in ("classes_seen", "class_coverage", "class_share_largest")}
     return Finding("samples-classes", level, message, "" if level == "OK" else REMEDY, kept)
@@ -56,7 +61,8 @@ def _classes(figures: Mapping[str, float], count: int) -> Finding:
 
 def _confidence(figures: Mapping[str, float]) -> Finding:
     value, classes = figures["confidence"], figures["classes_seen"] / figures["class_coverage"]
-    level: Level = "CHECK" if classes > 2 and value < max(SURE, 1.5 / classes) else "OK"
+    unsure = classes > 2 and value < max(SURE, 1.5 / classes)
+    level: Level = "CHECK" if unsure and figures.get("diversity", 0) < ALIKE else "OK"
     end = "" if level == "OK" else ": the network recognizes nothing in them"
     message = f"the mean probability of the class answered is {value:.3g}{end}"
     return Finding("samples-confidence", level, message, "" if level == "OK" else REMEDY, {"confidence": value})

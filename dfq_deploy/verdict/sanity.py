@@ -15,7 +15,8 @@ from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.input_statistics import input_statistics
 from dfq_deploy.verdict.labels import label_finding
-from dfq_deploy.verdict.preprocess_fit import answers_finding, pixel_statistics, statistics_finding, units_finding
+from dfq_deploy.verdict.preprocess_answers import answers_finding
+from dfq_deploy.verdict.preprocess_fit import pixel_statistics, statistics_finding, units_finding
 from dfq_deploy.verdict.sample_figures import figure_findings
 from dfq_deploy.verdict.sample_set import constant_finding, count_finding, range_finding
 
