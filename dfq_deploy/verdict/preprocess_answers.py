@@ -45,7 +45,7 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
     if not drawn:
         tries[OWN] = _standardized(pixel_statistics(samples, preprocess, channel_axis))
     tried = {
-        name: information(model, _exchanged(samples, preprocess, other, channel_axis)) or 0.0
+        name: own if other == preprocess else _information(model, _exchanged(samples, preprocess, other, channel_axis))
         for name, other in tries.items()
     }
     most = np.log(min(len(samples), score_count(model) or 1))
@@ -53,6 +53,10 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
         return None
     best = max(tried, key=lambda name: tried[name])
     return _answers(own, tried[best], best if best != OWN else _typed(tries[OWN]), drawn=drawn)
+
+
+def _information(model: ir.Model, samples: Samples) -> float:
+    return information(model, samples) or 0.0
 
 
 def _standardized(pixels: PixelStatistics) -> Preprocess:

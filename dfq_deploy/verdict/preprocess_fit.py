@@ -14,6 +14,7 @@ __all__ = [
     "PHOTOGRAPHS",
     "PixelStatistics",
     "candidates",
+    "made_with_finding",
     "misfit",
     "pixel_statistics",
     "statistics_finding",
@@ -23,8 +24,8 @@ __all__ = [
 STD_BAD, STD_CHECK = (0.03, 0.65), (0.1, 0.5)
 """Deviation of pixels in [0, 1] that the network's statistics ask for: none can be above 0.5."""
 
-MEAN_BAD, MEAN_CHECK = (-0.2, 1.2), (-0.05, 1.05)
-"""Their mean."""
+MEAN_BAD, MEAN_CHECK = (-0.08, 1.08), (-0.03, 1.03)
+"""Their mean: 0 to 1, and an estimate that may be off by some hundredths."""
 
 FITS = 0.5
 """A smaller misfit is a fit."""
@@ -124,3 +125,20 @@ def units_finding(preprocess: Preprocess) -> Finding | None:
     mean, std = (",".join(f"{value:.4g}" for value in values) for values in (meant.mean, meant.std))
     message = f"the preprocess' mean {max(preprocess.mean):.4g} is a figure of 0 to 255, where pixel / 255 is meant"
     return Finding("preprocess-units", "BAD", message, f"divide by 255: --mean {mean} --std {std}")
+
+
+def made_with_finding(made: Preprocess | None, given: Preprocess | None) -> Finding | None:
+    """Samples that another preprocess made than the one of this run; None where one of them is not known.
+
+    Args:
+        made: the preprocess that is kept with the samples.
+        given: that of this run.
+    """
+    if made is None or given is None:
+        return None
+    channels = max(len(made.mean), len(given.mean))
+    if np.allclose(made.bounds(channels), given.bounds(channels), rtol=1e-2, atol=1e-2):
+        return Finding("samples-preprocess", "OK", "the samples were made with the preprocess that is given")
+    mean, std = (",".join(f"{value:.4g}" for value in values) for values in (made.mean, made.std))
+    message = f"the samples were made with another preprocess than the one given: mean {mean}, std {std}"
+    return Finding("samples-preprocess", "BAD", message, f"give --mean {mean} --std {std}, or other samples")

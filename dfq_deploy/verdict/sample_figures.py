@@ -15,7 +15,7 @@ ONE_CLASS = 0.9
 SURE = 0.05
 """A mean confidence below this is that of a network that recognizes nothing; of few classes, 1.5 times chance."""
 
-STATISTICS_BAD, STATISTICS_CHECK = 4.0, 0.7
+STATISTICS_BAD, STATISTICS_CHECK = 4.0, 0.85
 """Distance from the training data's statistics (:func:`dfq_deploy.evaluation.sample_quality.quality`)."""
 
 ALIKE = 0.6

@@ -16,17 +16,22 @@ from dfq_deploy.verdict.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.input_statistics import input_statistics
 from dfq_deploy.verdict.labels import label_finding
 from dfq_deploy.verdict.preprocess_answers import answers_finding
-from dfq_deploy.verdict.preprocess_fit import pixel_statistics, statistics_finding, units_finding
+from dfq_deploy.verdict.preprocess_fit import (
+    made_with_finding,
+    pixel_statistics,
+    statistics_finding,
+    units_finding,
+)
 from dfq_deploy.verdict.sample_figures import figure_findings
 from dfq_deploy.verdict.sample_set import constant_finding, count_finding, range_finding
 
 __all__ = ["sanity_findings"]
 
-PIXELS_LOOKED_AT = 64 * 32 * 32 * 3
-"""So many values of samples are enough to run the network on, and they are no fewer than ``FEWEST_LOOKED_AT``."""
+VALUES_LOOKED_AT = 48 * 32 * 32 * 3
+"""So many values of samples are enough to run the network on."""
 
-FEWEST_LOOKED_AT = 16
-MOST_LOOKED_AT = 64
+FEWEST_LOOKED_AT, MOST_LOOKED_AT = 16, 48
+"""Whatever their size."""
 
 CHANNELS = (1, 3)
 """Of a picture that a preprocess was made for."""
@@ -37,7 +42,7 @@ def sanity_findings(
 ) -> tuple[Finding, ...]:
     """All that can be said of ``samples`` and ``preprocess`` before they are used, one finding for each aspect.
 
-    What needs the network runs on a part of the samples, at most 64. The quality figures are taken from
+    What needs the network runs on a part of the samples, at most 48. The quality figures are taken from
     ``samples.figures`` where :func:`dfq_deploy.evaluation.sample_quality.with_quality` has left them there.
 
     Args:
@@ -50,8 +55,9 @@ def sanity_findings(
     part = _part(samples)
     found = [count_finding(samples), constant_finding(samples, preprocess)]
     found += figure_findings(_figures(samples, part, reference), len(samples))
-    label = label_finding(samples)
-    found += [] if label is None else [label]
+    # A set that is read from a file of samples may know its own.
+    made_with = made_with_finding(getattr(samples, "preprocess", None), preprocess)
+    found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
     axis = _channel_axis(model)
     if axis is not None and samples.images.ndim == 4:
         found += _of_pictures(model, reference, samples, part, preprocess, axis)
@@ -89,7 +95,7 @@ def _channel_axis(model: ir.Model) -> int | None:
 
 def _part(samples: Samples) -> Samples:
     """Evenly spread samples that are enough to run the network on."""
-    count = int(np.clip(PIXELS_LOOKED_AT // max(1, samples.images[0].size), FEWEST_LOOKED_AT, MOST_LOOKED_AT))
+    count = int(np.clip(VALUES_LOOKED_AT // max(1, samples.images[0].size), FEWEST_LOOKED_AT, MOST_LOOKED_AT))
     return samples if len(samples) <= count else samples.part(np.arange(count) * len(samples) // count)
 
 

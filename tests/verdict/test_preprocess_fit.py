@@ -13,6 +13,7 @@ from dfq_deploy.verdict.input_statistics import InputStatistics
 from dfq_deploy.verdict.preprocess_answers import answers_finding
 from dfq_deploy.verdict.preprocess_fit import (
     PixelStatistics,
+    made_with_finding,
     misfit,
     pixel_statistics,
     statistics_finding,
@@ -37,7 +38,7 @@ LEVELS = {
     ("imagenet", "raw"): "BAD",
     ("minus-one-one", "imagenet"): "OK",  # its range holds all that the model saw
     ("minus-one-one", "minus-one-one"): "OK",
-    ("minus-one-one", "zero-one"): "CHECK",
+    ("minus-one-one", "zero-one"): "BAD",
     ("minus-one-one", "raw"): "BAD",
     ("zero-one", "zero-one"): "OK",
     ("zero-one", "raw"): "BAD",
@@ -84,6 +85,19 @@ def test_figures_of_0_to_255_are_bad() -> None:
     assert found.level == "BAD"
     assert found.remedy == "divide by 255: --mean 0.4824,0.4588,0.4078 --std 0.2275,0.2235,0.2235"
     assert units_finding(PREPROCESSES["raw"]) is None
+
+
+def test_samples_of_another_preprocess_are_bad() -> None:
+    made, given = PREPROCESSES["imagenet"], PREPROCESSES["minus-one-one"]
+    found = made_with_finding(made, given)
+    assert found is not None
+    assert (found.code, found.level) == ("samples-preprocess", "BAD")
+    assert found.remedy == "give --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225, or other samples"
+    same = made_with_finding(given, Preprocess((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
+    assert same is not None
+    assert same.level == "OK"
+    assert made_with_finding(None, given) is None
+    assert made_with_finding(made, None) is None
 
 
 @pytest.fixture
