@@ -25,6 +25,9 @@ DEAD = 1e-3
 ROWS_PER_CHANNEL = 2
 """So many living output channels are needed for each input channel."""
 
+UNEXPLAINED, SCATTERED = 0.1, 0.5
+"""Statistics that an input explains worse are not those of pictures: of random weights, say."""
+
 
 @dataclass(frozen=True)
 class InputStatistics:
@@ -76,13 +79,21 @@ def _of_layer(model: ir.Model, node: ir.Node) -> InputStatistics | None:
     return _solved(kernels[alive], mean[alive], std[alive])
 
 
-def _solved(kernels: Floats, mean: Floats, std: Floats) -> InputStatistics:
-    """Statistics of the input from kernels (O, C, H, W) and those of their outputs (O,)."""
+def _solved(kernels: Floats, mean: Floats, std: Floats) -> InputStatistics | None:
+    """Statistics of the input from kernels (O, C, H, W) and those of their outputs (O,); None where none explain them.
+
+    Those of trained networks are explained well: what is left of the means is 0.001 to 0.03 of the deviations in the
+    zoo and the digits example, and the deviations scatter by 0.1 to 0.3 of their logarithm.
+    """
     sums = kernels.sum(axis=(2, 3)) / std[:, None]
     means = np.linalg.lstsq(sums, mean / std, rcond=None)[0]
     flat = kernels.reshape(len(kernels), -1)
     unit = np.einsum("oi,ij,oj->o", flat, _correlation(*kernels.shape[1:]), flat)
-    return InputStatistics(tuple(float(value) for value in means), float(np.median(std / np.sqrt(unit))))
+    stretch = std / np.sqrt(unit)
+    left = float(np.sqrt(np.square(sums @ means - mean / std).mean()))
+    if left > UNEXPLAINED or np.log(stretch).std() > SCATTERED:
+        return None
+    return InputStatistics(tuple(float(value) for value in means), float(np.median(stretch)))
 
 
 def _correlation(channels: int, height: int, width: int) -> Floats:

@@ -13,7 +13,7 @@ from dfq_deploy.verdict.response import information
 
 __all__ = ["answers_finding"]
 
-ANSWERS_BAD, ANSWERS_CHECK = 0.6, 0.95
+ANSWERS_BAD, ANSWERS_CHECK = 0.7, 0.975
 """Information of the answers on real images, as a part of the best preprocess' one."""
 
 RECOGNIZED, RECOGNIZED_DRAWN = 0.5, 0.1
@@ -22,12 +22,15 @@ RECOGNIZED, RECOGNIZED_DRAWN = 0.5, 0.1
 DRAWN_BAD, DRAWN_CHECK = 0.25, 0.5
 """The same on pictures drawn by rule, in which a network recognizes less."""
 
+FEWEST = 16
+"""Samples that answers can be compared on."""
+
 OWN = "own"
 """The candidate that standardizes the given images."""
 
 
 def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, channel_axis: int) -> Finding | None:
-    """Whether the network answers best under ``preprocess``; None without class scores.
+    """Whether the network answers best under ``preprocess``; None without class scores, or of too few samples.
 
     For networks without BatchNormalization: the pictures are put through each known preprocess, and the one under
     which the answers are sure and various fits best (:func:`dfq_deploy.verdict.response.information`).
@@ -38,7 +41,7 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
     Raises:
         SamplesError: ONNX Runtime cannot run the model on the samples.
     """
-    own, drawn = information(model, samples), bool(samples.method)
+    own, drawn = information(model, samples) if len(samples) >= FEWEST else None, bool(samples.method)
     if own is None:
         return None
     tries = candidates(samples.images.shape[channel_axis])

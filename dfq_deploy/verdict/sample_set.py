@@ -48,14 +48,19 @@ def count_finding(samples: Samples) -> Finding:
     return Finding(code, level, message, remedy, {"samples": count, "distinct": distinct})
 
 
-def constant_finding(samples: Samples, preprocess: Preprocess | None) -> Finding:
-    """How many samples have no contrast at all: zeros, one color, an image that was read as white."""
+def constant_finding(samples: Samples, preprocess: Preprocess | None, channel_axis: int | None = None) -> Finding:
+    """How many samples have no contrast at all: zeros, one color, an image that was read as white.
+
+    Args:
+        channel_axis: of pictures, with the batch in front, so that one color is no contrast; None for anything else.
+    """
     if samples.images[0].size == 1:
         return Finding("samples-constant", "OK", "each sample is a single value")
     spans, largest = [], 0.0
     for rows in _blocks(samples):
-        flat = rows.reshape(len(rows), -1)
-        spans.append(flat.max(axis=1) - flat.min(axis=1))
+        channels = rows[:, None] if channel_axis is None else np.moveaxis(rows, channel_axis, 1)
+        flat = channels.reshape(*channels.shape[:2], -1)
+        spans.append((flat.max(axis=2) - flat.min(axis=2)).max(axis=1))
         largest = max(largest, float(np.abs(flat).max()))
     whole = largest if preprocess is None else float(np.mean([1 / value for value in preprocess.std]))
     return _constant(float((np.concatenate(spans) <= CONTRAST * whole).mean()), largest)
@@ -69,7 +74,7 @@ def _constant(share: float, largest: float) -> Finding:
     level: Level = "BAD" if share >= CONSTANT_BAD else "CHECK" if share > CONSTANT_CHECK else "OK"
     if level == "OK":
         return Finding("samples-constant", "OK", f"{100 * (1 - share):.3g} % of the samples have contrast", "", figures)
-    message = f"{100 * share:.3g} % of the samples are of one value each, as images that were read wrongly are"
+    message = f"{100 * share:.3g} % of the samples are of one color each, as images that were read wrongly are"
     return Finding("samples-constant", level, message, "look at samples.png; take those images out", figures)
 
 

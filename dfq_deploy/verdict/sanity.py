@@ -53,13 +53,13 @@ def sanity_findings(
     """
     reference = next((entry for entry in (model, *teachers) if batch_normalizations(entry)), model)
     part = _part(samples)
-    found = [count_finding(samples), constant_finding(samples, preprocess)]
+    axis = _channel_axis(model) if samples.images.ndim == 4 else None
+    found = [count_finding(samples), constant_finding(samples, preprocess, axis)]
     found += figure_findings(_figures(samples, part, reference), len(samples))
     # A set that is read from a file of samples may know its own.
     made_with = made_with_finding(getattr(samples, "preprocess", None), preprocess)
     found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
-    axis = _channel_axis(model)
-    if axis is not None and samples.images.ndim == 4:
+    if axis is not None:
         found += _of_pictures(model, reference, samples, part, preprocess, axis)
     return tuple(found)
 

@@ -53,6 +53,11 @@ def test_mean_and_deviation_of_the_training_inputs_come_back(trained: onnx.Model
     assert found.std == pytest.approx(STD, rel=0.15)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_random_statistics_tell_nothing(tiny: Model, seed: int) -> None:
+    assert input_statistics(load(tiny(seed=seed))) is None
+
+
 def test_those_of_the_digits_come_back(digits_bn: Path) -> None:
     found = input_statistics(load(digits_bn))
     training = Samples(data.PREPROCESS.apply(data.training().images))

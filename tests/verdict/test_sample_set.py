@@ -46,6 +46,14 @@ def test_images_of_one_color(photographs: Samples, count: int, level: str, *, kn
     assert found.figures["constant_share"] == count / 16
 
 
+def test_one_color_of_three_values_is_no_contrast() -> None:
+    colors = np.random.default_rng(0).random((8, 3, 1, 1), np.float32)
+    images = np.ascontiguousarray(np.broadcast_to(colors, (8, 3, 4, 4)))
+    assert constant_finding(Samples(images), UNIT, 1).level == "BAD"
+    assert constant_finding(Samples(np.ascontiguousarray(images.transpose(0, 2, 3, 1))), UNIT, 3).level == "BAD"
+    assert constant_finding(Samples(images.reshape(8, -1)), None).level == "OK"
+
+
 def test_single_values_have_no_contrast_to_lose() -> None:
     assert constant_finding(Samples(np.arange(9, dtype=np.float32).reshape(9, 1)), None).level == "OK"
 
