@@ -101,7 +101,7 @@ def _nearest(expected: InputStatistics, pixels: PixelStatistics | None) -> str:
     mean = np.resize(known.mean, len(expected.mean)) - np.asarray(expected.mean) * std
     shown = ",".join(f"{value:.2f}" for value in mean)
     if distances[best] < FITS:
-        return f"--preprocess {best} fits best; where training used other figures, give those as --mean and --std"
+        return f"--preprocess {best} is the nearest of the known ones; or give --mean and --std of the training"
     return (
         f"none of the known ones fits (the nearest is {best}); give those of training, about --mean {shown} "
         f"--std {std:.2g}"

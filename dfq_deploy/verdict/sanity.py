@@ -33,6 +33,23 @@ VALUES_LOOKED_AT = 48 * 32 * 32 * 3
 FEWEST_LOOKED_AT, MOST_LOOKED_AT = 16, 48
 """Whatever their size."""
 
+CAUSES = (
+    "preprocess-units",
+    "samples-preprocess",
+    "samples-constant",
+    "samples-few",
+    "samples-repeated",
+    "preprocess-fit",
+    "samples-range",
+    "samples-scale",
+    "samples-diversity",
+    "samples-classes",
+    "samples-confidence",
+    "samples-statistics",
+    "labels",
+)
+"""Codes of findings, causes before what follows from them."""
+
 CHANNELS = (1, 3)
 """Of a picture that a preprocess was made for."""
 
@@ -40,7 +57,7 @@ CHANNELS = (1, 3)
 def sanity_findings(
     model: ir.Model, samples: Samples, preprocess: Preprocess | None = None, teachers: Sequence[ir.Model] = ()
 ) -> tuple[Finding, ...]:
-    """All that can be said of ``samples`` and ``preprocess`` before they are used, one finding for each aspect.
+    """All that can be said of ``samples`` and ``preprocess`` before they are used: a finding for each aspect, causes first.
 
     What needs the network runs on a part of the samples, at most 48. The quality figures are taken from
     ``samples.figures`` where :func:`dfq_deploy.evaluation.sample_quality.with_quality` has left them there.
@@ -61,7 +78,7 @@ def sanity_findings(
     found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
     if axis is not None:
         found += _of_pictures(model, reference, samples, part, preprocess, axis)
-    return tuple(found)
+    return tuple(sorted(found, key=lambda entry: CAUSES.index(entry.code)))
 
 
 def _of_pictures(

@@ -54,7 +54,7 @@ def test_a_preprocess_that_cannot_give_the_statistics_is_named(trained: str, giv
     assert found.level == LEVELS[trained, given]
     if found.level != "OK":
         assert found.message.startswith("--preprocess does not fit the model: under it the network's statistics ask")
-        assert found.remedy.startswith(f"--preprocess {trained} fits best")
+        assert found.remedy.startswith(f"--preprocess {trained} is the nearest of the known ones")
 
 
 def test_where_none_of_the_known_ones_fits_the_figures_are_given() -> None:

@@ -57,6 +57,17 @@ def test_zeros_are_bad(path: Path) -> None:
         assert findings(path, zeros, preprocess)["samples-constant"].level == "BAD"
 
 
+def test_the_cause_comes_first(path: Path) -> None:
+    zeros = Samples(np.zeros((16, 1, 16, 16), np.float32))
+    for samples, preprocess, code in (
+        (zeros, data.PREPROCESS, "samples-constant"),
+        (Samples(GREY["zero-one"].apply(PIXELS)), GREY["zero-one"], "preprocess-fit"),
+        (zeros, Preprocess((123.0,), (58.0,)), "preprocess-units"),
+    ):
+        found = sanity_findings(load(path), samples, preprocess)
+        assert next(entry.code for entry in found if entry.level == "BAD") == code
+
+
 def test_one_sample_is_bad(path: Path) -> None:
     assert findings(path, REAL.part(slice(1)))["samples-few"].level == "BAD"
 
