@@ -57,7 +57,7 @@ CHANNELS = (1, 3)
 def sanity_findings(
     model: ir.Model, samples: Samples, preprocess: Preprocess | None = None, teachers: Sequence[ir.Model] = ()
 ) -> tuple[Finding, ...]:
-    """All that can be said of ``samples`` and ``preprocess`` before they are used: a finding for each aspect, causes first.
+    """Judge ``samples`` and ``preprocess`` before they are used: a finding for each aspect, causes first.
 
     What needs the network runs on a part of the samples, at most 48. The quality figures are taken from
     ``samples.figures`` where :func:`dfq_deploy.evaluation.sample_quality.with_quality` has left them there.
