@@ -59,8 +59,8 @@ def sanity_findings(
 ) -> tuple[Finding, ...]:
     """Judge ``samples`` and ``preprocess`` before they are used: a finding for each aspect, causes first.
 
-    What needs the network runs on a part of the samples, at most 48. The quality figures are taken from
-    ``samples.figures`` where :func:`dfq_deploy.evaluation.sample_quality.with_quality` has left them there.
+    The scale, and what needs the network, are measured on a part of the samples, at most 48. The quality figures are
+    taken from ``samples.figures`` where :func:`dfq_deploy.evaluation.sample_quality.with_quality` has left them there.
 
     Args:
         model: the float model, as it was given.
@@ -89,13 +89,13 @@ def _of_pictures(
     in_range = None if preprocess is None else range_finding(samples, preprocess, axis)
     yield from (entry for entry in (units, in_range) if entry is not None)
     expected = input_statistics(reference)
-    scale = response_finding(model, part) if expected is None else scale_finding(samples, expected, axis)
+    scale = response_finding(model, part) if expected is None else scale_finding(part, expected, axis)
     yield from () if scale is None else (scale,)
     if preprocess is None or in_range is None or units is not None:
         return
     if expected is not None:
         real = not samples.method and in_range.level == "OK"
-        yield statistics_finding(preprocess, expected, pixel_statistics(samples, preprocess, axis) if real else None)
+        yield statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None)
     elif in_range.level == "OK":
         answers = answers_finding(model, part, preprocess, axis)
         yield from () if answers is None else (answers,)
