@@ -52,9 +52,7 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
         return None
     most = np.log(min(len(samples), score_count(model) or 1))
     if drawn and own >= PLENTY * most:
-        message = (
-            f"the answers hold {own:.2g} nats of information under --preprocess, which is plenty for drawn pictures"
-        )
+        message = f"the answers hold {own:.2g} nats of information under --preprocess, plenty for drawn pictures"
         return Finding("preprocess-fit", "OK", message, "", {"information": own})
     tries = candidates(samples.images.shape[channel_axis])
     tries.pop(SAME_FAMILY)
