@@ -35,7 +35,7 @@ def one_of_synth_and_data(options: Options) -> None:
 def preprocess(options: Options) -> "Preprocess | None":
     """What ``--preprocess``, or ``--mean`` and ``--std``, describe; None where none of them is given."""
     from dfq_deploy.errors import OptionError
-    from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+    from dfq_deploy.samples.preprocess import PREPROCESSES, preprocess_of_units
 
     name, mean, std = options["preprocess"], options["mean"], options["std"]
     if (mean is None) != (std is None):
@@ -44,7 +44,7 @@ def preprocess(options: Options) -> "Preprocess | None":
         raise click.UsageError("--preprocess and --mean/--std exclude each other.")
     if mean is not None and std is not None:
         try:
-            return Preprocess(mean, std)
+            return preprocess_of_units(mean, std)
         except OptionError as problem:
             raise click.UsageError(f"--mean and --std: {problem}.") from None
     if name is not None and name not in PREPROCESSES:

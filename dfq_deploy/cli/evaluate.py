@@ -7,7 +7,7 @@ import click
 
 from dfq_deploy.cli import arguments
 from dfq_deploy.cli.option_types import FILE
-from dfq_deploy.cli.options import data_option, input_options, preprocess_options, samples_option
+from dfq_deploy.cli.options import data_option, input_options, labels_option, preprocess_options, samples_option
 from dfq_deploy.cli.shell import Guarded, Shell
 
 __all__ = ["evaluate"]
@@ -18,6 +18,7 @@ __all__ = ["evaluate"]
 @click.argument("quantized_model", metavar="QUANTIZED", type=FILE)
 @data_option("Real images, best with labels; without it pictures drawn by rule.")
 @samples_option("Take at most so many of them, spread evenly; or draw so many pictures.  [default: all, or 256]")
+@labels_option
 @click.option("--latency", is_flag=True, help="Time both, in turns.")
 @input_options
 @preprocess_options
@@ -37,6 +38,7 @@ def evaluate(
             quantized_model,
             data,
             count=options["samples"],
+            labels=options["labels"],
             preprocess=preprocess,
             latency=latency,
             seed=shell.seed,

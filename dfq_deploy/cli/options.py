@@ -13,6 +13,7 @@ __all__ = [
     "data_option",
     "input_options",
     "integer_option",
+    "labels_option",
     "preprocess_options",
     "samples_option",
     "shape_option",
@@ -107,6 +108,16 @@ def budget_options(command: Decorated) -> Decorated:
 def data_option(meaning: str) -> Callable[[Decorated], Decorated]:
     """``--data PATH``."""
     return click.option("--data", type=FILE, metavar="PATH", help=meaning)
+
+
+def labels_option(command: Decorated) -> Decorated:
+    """``--labels FILE``."""
+    return click.option(
+        "--labels",
+        type=FILE,
+        metavar="FILE",
+        help="Class names, one a line in the order of the model's scores: what the folders of --data are called.",
+    )(command)
 
 
 def synthesis_options(command: Decorated) -> Decorated:

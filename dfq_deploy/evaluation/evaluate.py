@@ -93,6 +93,7 @@ def evaluate(
     *,
     source: str = "",
     count: int | None = None,
+    labels: AnyPath | None = None,
     preprocess: Preprocess | str | None = None,
     latency: bool = False,
     seed: int = 0,
@@ -112,6 +113,8 @@ def evaluate(
         source: where ``data`` comes from, for the result; its path where it is given as one.
         count: most samples to take from ``data`` where it is a path, spread evenly, or to draw; None takes all, or
             draws 256.
+        labels: a file with the names of the classes, one a line, in the order of the model's scores, for images that
+            lie in a folder for each class.
         preprocess: what turns pixels into the input, or a name such as ``imagenet``: of images at a path, and of the
             pictures drawn by rule.
         latency: time both models too.
@@ -134,14 +137,14 @@ def evaluate(
             path = Path(folder) / f"{name}.onnx"
             write_model(load(exported(float_model, input_shape), input_shapes=input_shapes), path)
             found = evaluate(
-                path, quantized_model, data, source=source, count=count, preprocess=pixels, latency=latency, seed=seed,
-                device=device, input_shapes=input_shapes, input_ranges=input_ranges, progress=progress,
+                path, quantized_model, data, source=source, count=count, labels=labels, preprocess=pixels,
+                latency=latency, seed=seed, device=device, input_shapes=input_shapes, input_ranges=input_ranges, progress=progress,
             )  # fmt: skip
         return replace(found, float_model=name)
     files = as_path(float_model, "the float model"), as_path(quantized_model, "the quantized model")
     if data is not None and not isinstance(data, Samples):
         source = source or str(data)
-        data = samples_for(data, load(files[0], input_shapes=input_shapes), pixels, count)
+        data = samples_for(data, load(files[0], input_shapes=input_shapes), pixels, count, labels)
     reference, quantized = (Runner(file, device=device) for file in files)
     warnings = _doubts(files)
     if data is None:
@@ -150,6 +153,7 @@ def evaluate(
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
     elif data.labels is None:
+        warnings += data.notes
         warnings.append(
             "the samples have no labels: agreement is shown, accuracy is not; use class sub-folders or 'labels'"
         )

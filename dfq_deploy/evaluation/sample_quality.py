@@ -17,7 +17,7 @@ from dfq_deploy.samples.samples import Samples
 if TYPE_CHECKING:
     from dfq_deploy.runtime.runner import Runner
 
-__all__ = ["quality", "with_quality"]
+__all__ = ["probabilities", "quality", "with_quality"]
 
 Floats = NDArray[np.float64]
 
@@ -203,12 +203,12 @@ def _class_figures(scores: NDArray[Any], labels: NDArray[Any] | None) -> dict[st
         "class_coverage": float((counts > 0).mean()),
         "class_share_smallest": float(counts.min() / len(scores)),
         "class_share_largest": float(counts.max() / len(scores)),
-        "confidence": float(_probabilities(scores).max(axis=1).mean()),
+        "confidence": float(probabilities(scores).max(axis=1).mean()),
     }
     return found if labels is None else {**found, "label_hit": float((answers == labels).mean())}
 
 
-def _probabilities(scores: NDArray[Any]) -> Floats:
+def probabilities(scores: NDArray[Any]) -> Floats:
     """The softmax of scores (N, K), or the scores themselves where the network ends with one."""
     wide = scores.astype(np.float64)
     if wide.min() >= 0 and np.allclose(wide.sum(axis=1), 1, atol=1e-3):

@@ -1,8 +1,8 @@
 """Read images from a folder or zip, or arrays from .npz and .npy.
 
 ============================  =====================================================================
-folder, .zip                  images; sub-folders are classes: their name is the label if all names
-                              are integers, else their rank in sorted order
+folder, .zip                  images; sub-folders are classes (:mod:`dfq_deploy.samples.labels`): by number, by
+                              name in sorted order, or as ``classes.txt`` beside them says
 .npz                          ``images`` and, optionally, ``labels``; ``input:NAME`` for each other input of the model
 .npy                          images alone
 uint8 (N, H, W[, C])          preprocessed, resized and converted to the model's channels
@@ -28,6 +28,8 @@ from dfq_deploy.errors import SamplesError
 from dfq_deploy.files.memory import physical_memory
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sample_shape
+from dfq_deploy.graph.query import score_count
+from dfq_deploy.samples.labels import CLASS_FILES, folder_labels, parse_class_names, read_class_names
 from dfq_deploy.samples.npz import NoImages, Stored, read_arrays
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
@@ -57,12 +59,17 @@ MEMORY_SHARE = 0.5
 
 
 def samples_for(
-    data: Samples | AnyPath, model: ir.Model, preprocess: Preprocess | None, limit: int | None = None
+    data: Samples | AnyPath,
+    model: ir.Model,
+    preprocess: Preprocess | None,
+    limit: int | None = None,
+    labels: AnyPath | None = None,
 ) -> Samples:
     """Samples for ``model``: those that are given, or what :func:`read_samples` finds at a path.
 
     Args:
         limit: take at most so many of what lies at a path.
+        labels: a file with the names of the classes, one a line, in the order of the model's scores.
 
     Raises:
         OptionError: ``data`` is neither samples nor a path.
@@ -71,7 +78,15 @@ def samples_for(
     if isinstance(data, Samples):
         return data
     path = as_path(data, "data")
-    return read_samples(path, preprocess, sample_shape(model), limit, turned=is_channels_last(model))
+    return read_samples(
+        path,
+        preprocess,
+        sample_shape(model),
+        limit,
+        turned=is_channels_last(model),
+        classes=score_count(model),
+        names=None if labels is None else read_class_names(as_path(labels, "labels")),
+    )
 
 
 def read_samples(
@@ -81,6 +96,8 @@ def read_samples(
     limit: int | None = None,
     *,
     turned: bool | None = None,
+    classes: int | None = None,
+    names: Sequence[str] | None = None,
 ) -> Samples:
     """Inputs for a model whose samples have ``shape``, in the model's own input space.
 
@@ -90,6 +107,8 @@ def read_samples(
         shape: one sample, (C, H, W) for images, or (H, W, C).
         limit: take at most so many, spread evenly over the set; None takes all.
         turned: the shape is (H, W, C); None finds that out from its numbers.
+        classes: how many the model has; folders that cannot be those give no labels, and a note says so.
+        names: of the classes, in the order of the model's scores; None takes those of ``classes.txt`` in the set.
 
     Returns:
         float32 ``(N, *shape)``, with int64 (N,) or float32 (N, K) labels where there are any.
@@ -100,9 +119,10 @@ def read_samples(
     if limit is not None and limit < 1:
         raise SamplesError(f"{path}: at most {limit} samples asked for, at least 1 is needed")
     path, preprocess = as_path(path, "data"), as_preprocess(preprocess)
-    reading = _Reading(path, preprocess, shape, limit, looks_channels_last(shape) if turned is None else turned)
+    last = looks_channels_last(shape) if turned is None else turned
+    reading = _Reading(path, preprocess, shape, limit, last, classes, names)
     if path.is_dir():
-        return reading.pictures(_folder(path))
+        return reading.pictures(_folder(path), partial(_text_of_folder, path))
     if not path.exists():
         raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
     if path.suffix.lower() in (".npz", ".npy"):
@@ -120,7 +140,7 @@ def read_samples(
     if path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
-                return reading.pictures(_zipped(archive))
+                return reading.pictures(_zipped(archive), partial(_text_of_zip, archive))
         except (zipfile.BadZipFile, OSError) as problem:
             raise SamplesError(f"{path}: the zip cannot be read ({problem}); make it again") from None
     raise SamplesError(f"{path}: neither a folder, a .zip, an .npz nor an .npy file; put the images into a folder")
@@ -143,16 +163,29 @@ class _Reading:
     shape: tuple[int, ...]
     limit: int | None
     turned: bool
+    classes: int | None
+    names: Sequence[str] | None
 
-    def pictures(self, pictures: list[_Picture]) -> Samples:
-        """Samples of image files."""
+    def pictures(self, pictures: list[_Picture], text: Callable[[str], str | None]) -> Samples:
+        """Samples of image files; ``text`` reads a text file of the set, where there is one of that name."""
         if not pictures:
             raise SamplesError(f"{self.place}: no images in it (looked for {', '.join(sorted(SUFFIXES))})")
         pictures = sorted(pictures, key=lambda picture: picture.name)
-        labels = _classes([picture.name for picture in pictures])
+        named = self._class_names(text)
+        try:
+            found = folder_labels([picture.name.parent.name for picture in pictures], named, self.classes)
+        except SamplesError as problem:
+            raise SamplesError(f"{self.place}: {problem}") from None
         chosen = _spread(len(pictures), self.limit)
         images = self._prepared((self._decoded(pictures[index]) for index in chosen), len(chosen))
-        return Samples(images, None if labels is None else labels[chosen], preprocess=self.preprocess)
+        labels = None if found.labels is None else found.labels[chosen]
+        return Samples(images, labels, notes=(found.note,) if found.note else (), preprocess=self.preprocess)
+
+    def _class_names(self, text: Callable[[str], str | None]) -> Sequence[str] | None:
+        if self.names is not None:
+            return self.names
+        contents = ((name, text(name)) for name in CLASS_FILES)
+        return next((parse_class_names(body, f"{self.place}/{name}") for name, body in contents if body), None)
 
     def arrays(self, images: NDArray[Any], labels: NDArray[Any] | None) -> Samples:
         """Samples of an array of pixels or of inputs."""
@@ -280,16 +313,13 @@ def _stored(path: Path) -> Stored:
         raise SamplesError(f"{path}: its arrays cannot be read ({problem}); save them again") from None
 
 
-def _classes(names: Sequence[PurePosixPath]) -> NDArray[np.int64] | None:
-    """Labels by parent folder; None where images lie at the top, or in one folder that is no number."""
-    folders = [name.parent.name for name in names]
-    kinds = sorted(set(folders))
-    if all(kind.isascii() and kind.isdecimal() for kind in kinds):
-        return np.asarray([int(folder) for folder in folders], np.int64)
-    if "" in kinds or len(kinds) == 1:
-        return None
-    ranks = {kind: rank for rank, kind in enumerate(kinds)}
-    return np.asarray([ranks[folder] for folder in folders], np.int64)
+def _text_of_folder(path: Path, name: str) -> str | None:
+    file = path / name
+    return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else None
+
+
+def _text_of_zip(archive: zipfile.ZipFile, name: str) -> str | None:
+    return archive.read(name).decode("utf-8", errors="replace") if name in archive.namelist() else None
 
 
 def _spread(count: int, limit: int | None) -> NDArray[np.int64]:

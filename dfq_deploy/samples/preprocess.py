@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.errors import OptionError, SamplesError
 
-__all__ = ["PREPROCESSES", "Preprocess", "as_preprocess"]
+__all__ = ["PREPROCESSES", "Preprocess", "as_preprocess", "divided_by_255", "preprocess_of_units"]
 
 WIDENED = np.linspace(1, 1.02, 21)
 """Factors for a range whose own integers fit the pixels badly."""
@@ -82,6 +82,39 @@ class Preprocess:
         low, high = (b[:, None, None] for b in self.bounds(inputs.shape[1]))
         scaled = np.clip((inputs - low) / (high - low), 0, 1) * 255
         return np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1))
+
+
+def divided_by_255(preprocess: Preprocess) -> Preprocess | None:
+    """What was meant where figures of 0 to 255 were given; None where they are in units of pixel / 255.
+
+    The mean of values from 0 to 1 is no larger than 1. A deviation that is no larger than their largest, 0.5, is taken
+    to be in the right units beside such a mean.
+    """
+    if max(preprocess.mean) <= 1:
+        return None
+    std = preprocess.std if max(preprocess.std) <= 0.5 else tuple(value / 255 for value in preprocess.std)
+    return Preprocess(tuple(value / 255 for value in preprocess.mean), std)
+
+
+def preprocess_of_units(mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
+    """The preprocess of figures that a person typed.
+
+    Raises:
+        OptionError: they are no preprocess, or figures of 0 to 255; the message says what to type.
+    """
+    given = Preprocess(mean, std)
+    meant = divided_by_255(given)
+    if meant is None:
+        return given
+    raise OptionError(
+        f"mean {_typed(mean)} is a figure of 0 to 255, and pixel / 255 is what it is subtracted from; divide by 255: "
+        f"--mean {_typed(meant.mean)} --std {_typed(meant.std)}"
+    )
+
+
+def _typed(values: tuple[float, ...]) -> str:
+    """Numbers as a command line takes them."""
+    return ",".join(f"{value:.4g}" for value in values)
 
 
 PREPROCESSES: dict[str, Preprocess] = {

@@ -1,14 +1,23 @@
 """Judge a quantized model without data: is it good, is it fast, what hurts.
 
-=============== ======================================================================================
-``causes``      Find why a quantized tensor is noisy, from its values.
-``engines``     Run a float model with some of its layers quantized, in torch or in ONNX Runtime.
-``finding``     Findings and the verdict: what is wrong with a result, how bad it is, and the way out.
-``layers``      Find the quantized layers of a float graph and which of their tensors have encodings.
-``remedies``    Name the option that mends a cause.
-``roles``       Find what writes an activation, as far as that decides why it is noisy.
-``sensitivity`` Measure what each quantized layer alone costs at the model's outputs.
-``speed``       Judge whether a quantized model runs in integers, and faster than the float model.
-``what_hurts``  Say which layers hurt a quantized model, why, and what to do.
-=============== ======================================================================================
+====================== =========================================================================================
+``causes``             Find why a quantized tensor is noisy, from its values.
+``engines``            Run a float model with some of its layers quantized, in torch or in ONNX Runtime.
+``finding``            Findings and the verdict: what is wrong with a result, how bad it is, and the way out.
+``input_scale``        Compare the scale of samples with what the first layers of a network expect.
+``input_statistics``   Estimate mean and deviation of the training inputs from the first BatchNormalization.
+``labels``             Say where the labels of a sample set are not the model's classes.
+``layers``             Find the quantized layers of a float graph and which of their tensors have encodings.
+``preprocess_answers`` Judge a preprocess by the answers of a network that has no BatchNormalization.
+``preprocess_fit``     Judge a preprocess by the input statistics that a network expects, and name the best one.
+``remedies``           Name the option that mends a cause.
+``response``           Measure how a network responds to samples: its first layer, and its answers.
+``roles``              Find what writes an activation, as far as that decides why it is noisy.
+``sample_figures``     Judge the quality figures of a sample set: classes, diversity, confidence, statistics.
+``sample_set``         Judge a sample set by itself: number, repeats, constant samples, range of the values.
+``sanity``             Sanity of what goes in: do samples and preprocess fit the network.
+``sensitivity``        Measure what each quantized layer alone costs at the model's outputs.
+``speed``              Judge whether a quantized model runs in integers, and faster than the float model.
+``what_hurts``         Say which layers hurt a quantized model, why, and what to do.
+====================== =========================================================================================
 """

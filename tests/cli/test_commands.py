@@ -17,6 +17,7 @@ import onnxruntime as ort
 import pytest
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
+from PIL import Image
 
 from dfq_deploy.cli.main import main
 from dfq_deploy.pipeline import synthesize
@@ -435,3 +436,26 @@ def test_methods() -> None:
         *("entropy", "minmax", "mse", "percentile", "tensorrt-entropy", "tensorrt-minmax"),
     ]
     assert all(entry["problem"] == "" for kind in ("synthesizers", "exporters") for entry in document[kind])
+
+
+def test_a_mean_of_0_to_255_is_refused_with_what_to_type(net: Path) -> None:
+    result = run("calibrate", net.name, "--synth", "procedural", "--mean", "123,117,104", "--std", "58,57,57")
+    assert result.exit_code == 2
+    assert "divide by 255: --mean 0.4824,0.4588,0.4078 --std 0.2275,0.2235,0.2235" in " ".join(result.stderr.split())
+
+
+def test_folders_that_are_no_classes_give_no_top_1(here: Path, net: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (here / "set" / name).mkdir(parents=True)
+        for index in range(2):
+            pixels = generator.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(here / "set" / name / f"{index}.png")
+    arguments = ["evaluate", net.name, net.name, "--data", "set", "--preprocess", "zero-one", "--json", "-q"]
+    unknown = json.loads(run(*arguments).stdout)
+    assert unknown["float_top1"] is None
+    assert any("('cat', 'dog') are not known to be classes of the model" in line for line in unknown["warnings"])
+    (here / "names.txt").write_text("ant\ncat\ndog\nelk\n")
+    known = json.loads(run(*arguments, "--labels", "names.txt").stdout)
+    assert known["float_top1"] is not None
+    assert not any("not known" in line for line in known["warnings"])

@@ -58,6 +58,31 @@ def test_images_of_no_class_have_no_labels(tmp_path: Path, folder: str) -> None:
     assert read_samples(tmp_path, UNIT, (3, 4, 4)).labels is None
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_class_names_beside_the_folders_are_obeyed(tmp_path: Path, *, zipped: bool) -> None:
+    for name, color in (("cat", RED), ("ant", GREEN)):
+        save(tmp_path / "set" / name / "a.png", color)
+    (tmp_path / "set/classes.txt").write_text("bee\ncat\nant\n")
+    if zipped:
+        with zipfile.ZipFile(tmp_path / "set.zip", "w") as archive:
+            for file in (tmp_path / "set").rglob("*.*"):
+                archive.write(file, file.relative_to(tmp_path / "set"))
+    samples = read_samples(tmp_path / ("set.zip" if zipped else "set"), UNIT, (3, 4, 4), classes=1000)
+    assert samples.labels is not None
+    assert samples.labels.tolist() == [2, 1]
+    given = read_samples(tmp_path / "set", UNIT, (3, 4, 4), names=["ant", "cat"])
+    assert given.labels is not None
+    assert given.labels.tolist() == [0, 1]
+
+
+def test_folders_that_are_no_classes_of_the_model_give_no_labels(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        save(tmp_path / name / "a.png", RED)
+    samples = read_samples(tmp_path, UNIT, (3, 4, 4), classes=1000)
+    assert samples.labels is None
+    assert samples.notes[0].startswith("labels: the 2 folders ('cat', 'dog') are not known to be classes of the model")
+
+
 def test_other_files_are_passed_over(tmp_path: Path) -> None:
     save(tmp_path / "a.png", RED)
     save(tmp_path / "__MACOSX/._a.png", GREEN)

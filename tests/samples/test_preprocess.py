@@ -5,7 +5,7 @@ import pytest
 
 from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.errors import OptionError, SamplesError
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, divided_by_255, preprocess_of_units
 
 EVERY_PIXEL = np.arange(256, dtype=np.uint8)
 
@@ -105,3 +105,23 @@ def test_channels_that_do_not_fit() -> None:
 def test_values_that_make_no_sense(mean: tuple[float, ...], std: tuple[float, ...], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         Preprocess(mean, std)
+
+
+def test_figures_of_0_to_255_are_refused_with_what_to_type() -> None:
+    words = (
+        r"^mean 123,117,104 is a figure of 0 to 255, and pixel / 255 is what it is subtracted from; divide by 255: "
+        r"--mean 0\.4824,0\.4588,0\.4078 --std 0\.2275,0\.2235,0\.2235$"
+    )
+    with pytest.raises(OptionError, match=words):
+        preprocess_of_units((123, 117, 104), (58, 57, 57))
+
+
+def test_a_deviation_in_the_right_units_is_kept() -> None:
+    assert divided_by_255(Preprocess((127.5,), (0.5,))) == Preprocess((0.5,), (0.5,))
+    assert divided_by_255(Preprocess((127.5,), (1.0,))) == Preprocess((0.5,), (1 / 255,))
+
+
+@pytest.mark.parametrize("name", PREPROCESSES)
+def test_the_known_ones_are_in_units_of_pixel_by_255(name: str) -> None:
+    assert divided_by_255(PREPROCESSES[name]) is None
+    assert preprocess_of_units(PREPROCESSES[name].mean, PREPROCESSES[name].std) == PREPROCESSES[name]

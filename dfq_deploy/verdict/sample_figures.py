@@ -1,0 +1,75 @@
+"""Judge the quality figures of a sample set: classes, diversity, confidence, statistics."""
+
+from collections.abc import Mapping
+
+from dfq_deploy.verdict.finding import Finding, Level
+
+__all__ = ["figure_findings"]
+
+DIVERSITY_BAD, DIVERSITY_CHECK = 0.1, 0.25
+"""Mean distance of two samples in features, in norms."""
+
+ONE_CLASS = 0.9
+"""The largest share of the samples that one class of three or more should get."""
+
+SURE = 0.05
+"""A mean confidence below this is that of a network that recognizes nothing; of few classes, 1.5 times chance."""
+
+STATISTICS_BAD, STATISTICS_CHECK = 4.0, 0.85
+"""Distance from the training data's statistics (:func:`dfq_deploy.evaluation.sample_quality.quality`)."""
+
+ALIKE = 0.6
+"""A smaller diversity lets one class for all samples, or none that is sure, be doubted: outputs that are no class
+scores, as coordinates, also look like that."""
+
+FEWEST = 8
+"""Shares of fewer samples say nothing."""
+
+REMEDY = "look at samples.png; give real images with --data, or check --preprocess"
+
+
+def figure_findings(figures: Mapping[str, float], count: int) -> tuple[Finding, ...]:
+    """What the figures of :func:`dfq_deploy.evaluation.sample_quality.quality` say of a set; no figure, no finding.
+
+    Args:
+        count: number of samples.
+    """
+    found = [_diversity(figures["diversity"])] if "diversity" in figures and count > 1 else []
+    if "class_coverage" in figures:
+        found += [_classes(figures, count), _confidence(figures)]
+    if "statistics_distance" in figures:
+        found.append(_statistics(figures["statistics_distance"]))
+    return tuple(found)
+
+
+def _diversity(value: float) -> Finding:
+    level: Level = "BAD" if value < DIVERSITY_BAD else "CHECK" if value < DIVERSITY_CHECK else "OK"
+    end = "" if level == "OK" else "; to the network they look alike"
+    message = f"two samples differ by {value:.3g} norms in features{end}"
+    return Finding("samples-diversity", level, message, "" if level == "OK" else REMEDY, {"diversity": value})
+
+
+def _classes(figures: Mapping[str, float], count: int) -> Finding:
+    seen, largest = figures["classes_seen"], figures["class_share_largest"]
+    classes = round(seen / figures["class_coverage"])
+    one = count >= FEWEST and classes > 2 and largest > ONE_CLASS
+    level: Level = "CHECK" if one and figures.get("diversity", 0) < ALIKE else "OK"
+    message = f"{seen:.0f} of {classes} classes appear, and one of them is the answer for {100 * largest:.3g} %"
+    kept = {key: figures[key] for key in ("classes_seen", "class_coverage", "class_share_largest")}
+    return Finding("samples-classes", level, message, "" if level == "OK" else REMEDY, kept)
+
+
+def _confidence(figures: Mapping[str, float]) -> Finding:
+    value, classes = figures["confidence"], figures["classes_seen"] / figures["class_coverage"]
+    unsure = classes > 2 and value < max(SURE, 1.5 / classes)
+    level: Level = "CHECK" if unsure and figures.get("diversity", 0) < ALIKE else "OK"
+    end = "" if level == "OK" else ": the network recognizes nothing in them"
+    message = f"the mean probability of the class answered is {value:.3g}{end}"
+    return Finding("samples-confidence", level, message, "" if level == "OK" else REMEDY, {"confidence": value})
+
+
+def _statistics(value: float) -> Finding:
+    level: Level = "BAD" if value > STATISTICS_BAD else "CHECK" if value > STATISTICS_CHECK else "OK"
+    message = f"the statistics are {value:.3g} from the training data's, where 0 is a match"
+    remedy = "" if level == "OK" else REMEDY
+    return Finding("samples-statistics", level, message, remedy, {"statistics_distance": value})
