@@ -7,6 +7,7 @@
 ``data_readers``  Samples as data readers of ONNX Runtime and Polygraphy.
 ``describe``      Describe the figures of a sample set in words.
 ``image_folder``  Read images from a folder or zip, or arrays from .npz and .npy.
+``photographs``   Photographs in the public domain, cropped and jittered without end.
 ``preprocess``    Preprocessing: ``(pixel / 255 - mean) / std``, channel by channel.
 ``samples``       The sample set and its .npz file.
 ================= ===================================================================
