@@ -16,6 +16,9 @@ from dfq_deploy.synthesis.session import default_count, known_range, synthesize_
 
 __all__ = ["BY_RULE", "DATA", "PHOTOGRAPHS", "HeldOut", "held_out_sets"]
 
+CALIBRATED_SHARE = 4
+"""One in so many inputs is drawn by rule where such calibrated and photographs judge: they would judge too kindly."""
+
 BY_RULE = "procedural"
 PHOTOGRAPHS = "photographs"
 DATA = "data"
@@ -50,7 +53,7 @@ def held_out_sets(
     ============== =======================================================================================
     own            what :func:`dfq_deploy.samples.batches.split_held_out` keeps back of ``samples``; none of
                    fewer than 8, which all calibrate
-    procedural     ``count`` inputs drawn by rule: pictures, signals, token ids
+    procedural     ``count`` inputs drawn by rule: pictures, signals, token ids; a quarter where such calibrated
     photographs    ``count`` crops of photographs, where the input is an image
     ============== =======================================================================================
 
@@ -69,12 +72,21 @@ def held_out_sets(
     own = samples.method or DATA
     count = default_count(sample_shape(model)) if count is None else count
     found = list(_own(samples, own))
+    ruled, pictured = own in (BY_RULE, "rule"), _takes_photographs(model)
     drawn = synthesize_from(
-        model, BY_RULE, (), count=count, preprocess=preprocess, seed=_other(seed, 1), device="cpu", ranges=ranges
+        model,
+        BY_RULE,
+        (),
+        count=max(1, count // CALIBRATED_SHARE) if ruled and pictured else count,
+        preprocess=preprocess,
+        seed=_other(seed, 1),
+        device="cpu",
+        ranges=ranges,
     )
-    found.append(HeldOut(BY_RULE, drawn, own in (BY_RULE, "rule")))
-    pictures = _photographs(model, drawn, preprocess, ranges, _other(seed, 2))
-    if pictures is not None:
+    found.append(HeldOut(BY_RULE, drawn, ruled))
+    if pictured:
+        rows = drawn.part(np.arange(count) % len(drawn))
+        pictures = _photographs(model, rows, preprocess, ranges, _other(seed, 2))
         found.append(HeldOut(PHOTOGRAPHS, pictures, own == PHOTOGRAPHS))
     return tuple(found)
 
@@ -87,17 +99,23 @@ def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
 
 def _photographs(
     model: ir.Model, drawn: Samples, preprocess: Preprocess | None, ranges: InputRanges | None, seed: int
-) -> Samples | None:
-    """As many photographs as there are ``drawn`` samples, whose other inputs they take; None where they do not fit."""
+) -> Samples:
+    """As many photographs as there are ``drawn`` samples, whose other inputs they take."""
     main, turned = main_input(model_inputs(model)), is_channels_last(model)
-    shape = sample_shape(model)
-    shape = (shape[2], *shape[:2]) if turned else shape
-    if is_drawn(main) or not suits_photographs(shape):
-        return None
-    images = photographs(len(drawn), shape, known_range(main, preprocess, ranges or {}), seed)
+    images = photographs(len(drawn), _channels_first(model), known_range(main, preprocess, ranges or {}), seed)
     images = images.transpose(0, 2, 3, 1) if turned else images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     return replace(drawn, images=images, method=PHOTOGRAPHS)
+
+
+def _takes_photographs(model: ir.Model) -> bool:
+    return not is_drawn(main_input(model_inputs(model))) and suits_photographs(_channels_first(model))
+
+
+def _channels_first(model: ir.Model) -> tuple[int, ...]:
+    """Shape of one sample, (C, H, W) for an image."""
+    shape = sample_shape(model)
+    return (shape[2], *shape[:2]) if is_channels_last(model) else shape
 
 
 def _other(seed: int, kind: int) -> int:

@@ -25,7 +25,7 @@ def test_nothing_that_calibrates_is_held_out(tiny: TinyModel, count: int) -> Non
     sets = held_out_sets(model, made, preprocess=PIXELS, seed=3, count=24)
     assert not any(_rows(held.samples) & used for held in sets)
     kinds = [(held.kind, len(held.samples)) for held in sets]
-    assert kinds[-2:] == [("procedural", 24), ("photographs", 24)]
+    assert kinds[-2:] == [("procedural", 6), ("photographs", 24)]
     assert kinds[:-2] == ([("procedural", count // 8)] if count >= 8 else [])
 
 
@@ -66,5 +66,5 @@ def test_channels_last_images_get_photographs_of_their_shape(model_of: ModelOf) 
 def test_signals_are_drawn_by_rule_alone(model_of: ModelOf) -> None:
     weight = np.ones((100, 2), np.float32)
     model = load(model_of("float[n,100] x", "float[n,2] y", "y = MatMul(x, w)", {"w": weight}))
-    sets = held_out_sets(model, Samples(np.ones((8, 100), np.float32)), count=8)
-    assert [held.kind for held in sets] == ["data", "procedural"]
+    sets = held_out_sets(model, Samples(np.ones((8, 100), np.float32), method="procedural"), count=8)
+    assert [(held.kind, len(held.samples)) for held in sets] == [("procedural", 1), ("procedural", 8)]
