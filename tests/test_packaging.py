@@ -46,11 +46,18 @@ def _checkout_modules(checkout: Path) -> dict[str, Path]:
     }
 
 
+def _checkout_photographs(checkout: Path) -> dict[str, Path]:
+    """The photographs and the list of their sources, as :func:`_checkout_modules` has the modules."""
+    folder = checkout / "dfq_deploy/samples/photograph_files"
+    return {f"dfq_deploy/samples/photograph_files/{file.name}": file for file in folder.iterdir()}
+
+
 def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile, checkout: Path) -> None:
     modules = _checkout_modules(checkout)
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert packed == {*modules, "dfq_deploy/py.typed", "dfq_deploy/__init__.pyi"}
-    for name, file in modules.items():
+    shipped = _checkout_photographs(checkout)
+    assert packed == {*modules, *shipped, "dfq_deploy/py.typed", "dfq_deploy/__init__.pyi"}
+    for name, file in (modules | shipped).items():
         assert wheel.read(name) == file.read_bytes(), name
 
 

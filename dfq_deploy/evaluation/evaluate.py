@@ -138,7 +138,8 @@ def evaluate(
             write_model(load(exported(float_model, input_shape), input_shapes=input_shapes), path)
             found = evaluate(
                 path, quantized_model, data, source=source, count=count, labels=labels, preprocess=pixels,
-                latency=latency, seed=seed, device=device, input_shapes=input_shapes, input_ranges=input_ranges, progress=progress,
+                latency=latency, seed=seed, device=device, input_shapes=input_shapes,
+                input_ranges=input_ranges, progress=progress,
             )  # fmt: skip
         return replace(found, float_model=name)
     files = as_path(float_model, "the float model"), as_path(quantized_model, "the quantized model")

@@ -61,6 +61,9 @@ class Scores:
         divergence: mean KL(float, quantized) of the softmaxes, in nats.
         float_top1, quantized_top1: right answers; None without labels.
         drop_error: standard error of ``float_top1 - quantized_top1`` as a paired difference, in points.
+        confidence: mean of the float model's largest class probability, 0 to 1.
+        variation: mean total variation distance of the class probabilities, ``sum |p - q| / 2``, 0 to 1.
+        lost, won: samples that only the float model has right, and only the quantized one; None without labels.
     """
 
     agreement: float
@@ -68,6 +71,10 @@ class Scores:
     float_top1: float | None = None
     quantized_top1: float | None = None
     drop_error: float | None = None
+    confidence: float = math.nan
+    variation: float = math.nan
+    lost: int | None = None
+    won: int | None = None
 
     @property
     def drop(self) -> float | None:
@@ -96,11 +103,15 @@ class ScoreTally:
     gained: list[NDArray[np.int64]] = field(default_factory=list)
     float_right: int = 0
     divergence: float = 0.0
+    confidence: float = 0.0
+    variation: float = 0.0
 
     def add(self, reference: Floats, found: Floats, labels: NDArray[np.int64] | None) -> None:
         """Count one slice: scores or probabilities (N, K) of both, and the classes (N,) where known."""
         expected, given = log_softmax(reference), log_softmax(found)
         self.divergence += float((np.exp(expected) * (expected - given)).sum())
+        self.confidence += float(np.exp(expected.max(axis=1)).sum())
+        self.variation += float(np.abs(np.exp(expected) - np.exp(given)).sum()) / 2
         first, second = reference.argmax(axis=1), found.argmax(axis=1)
         self.same.append(first == second)
         if labels is not None:
@@ -112,12 +123,15 @@ class ScoreTally:
         """What the counts say."""
         same = np.concatenate(self.same)
         agreement, divergence = 100 * float(same.mean()), self.divergence / len(same)
+        confidence, variation = self.confidence / len(same), self.variation / len(same)
         if not self.gained:
-            return Scores(agreement, divergence)
+            return Scores(agreement, divergence, confidence=confidence, variation=variation)
         gained = np.concatenate(self.gained)
         top1 = 100 * self.float_right / len(same)
         error = 100 * float(gained.std()) / math.sqrt(len(gained))
-        return Scores(agreement, divergence, top1, top1 + 100 * float(gained.mean()), error)
+        lost, won = int((gained < 0).sum()), int((gained > 0).sum())
+        quantized = top1 + 100 * float(gained.mean())
+        return Scores(agreement, divergence, top1, quantized, error, confidence, variation, lost, won)
 
 
 def log_softmax(scores: Floats) -> NDArray[np.float64]:

@@ -35,7 +35,7 @@ from dfq_deploy.synthesis.inversion.journal import FolderJournal
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.twin.teacher import takes_batches, teacher_of
 
-__all__ = ["FALLBACK", "Checkpointing", "StudentMaker", "pick_device", "synthesize_from"]
+__all__ = ["FALLBACK", "Checkpointing", "StudentMaker", "known_range", "pick_device", "synthesize_from"]
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +123,7 @@ def synthesize_from(
         count=count,
         shape=(shape[2], *shape[:2]) if turned else shape,
         classes=score_count(model),
-        preprocess=_known_range(main, preprocess, ranges or {}),
+        preprocess=known_range(main, preprocess, ranges or {}),
         seed=seed,
         device=pick_device(device),
     )
@@ -185,7 +185,7 @@ def _facts(
     }
 
 
-def _known_range(main: ModelInput, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
+def known_range(main: ModelInput, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
     """What bounds the samples: the preprocess, or the range that is stated for the main input, or that of bytes."""
     if preprocess is None and main.name in ranges:
         low, high = ranges[main.name]

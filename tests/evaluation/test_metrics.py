@@ -42,6 +42,7 @@ def test_top1_agreement_and_the_paired_error() -> None:
     scores = tally.scores()
     assert scores.agreement == 75
     assert (scores.float_top1, scores.quantized_top1, scores.drop) == (75, 50, 25)
+    assert (scores.lost, scores.won) == (1, 0)
     # The differences 0 0 0 -1 have the standard deviation sqrt(3) / 4.
     assert scores.drop_error == pytest.approx(100 * math.sqrt(3) / 4 / 2)
 
@@ -66,6 +67,15 @@ def test_divergence_is_that_of_torch() -> None:
         reduction="none",
     )
     assert tally.scores().divergence == pytest.approx(float(expected.sum(1).mean()), rel=1e-5)
+
+
+def test_confidence_and_total_variation_by_hand() -> None:
+    tally = ScoreTally()
+    tally.add(np.array([[0.9, 0.1, 0.0]]), np.array([[0.6, 0.3, 0.1]]), None)  # 0.3 + 0.2 + 0.1, halved
+    tally.add(np.log([[0.5, 0.25, 0.25]]), np.log([[0.25, 0.5, 0.25]]), np.array([1]))  # 0.25 + 0.25, halved
+    scores = tally.scores()
+    assert scores.confidence == pytest.approx(0.7, abs=1e-5)
+    assert scores.variation == pytest.approx(0.275, abs=1e-5)
 
 
 def test_probabilities_are_not_put_through_a_softmax_again() -> None:

@@ -1,0 +1,201 @@
+"""Predicted against real agreement, as a Markdown table, and the coefficients of the prediction.
+
+usage: python -m benchmarks.verdict [--zoo FOLDER] [--models NAME...] [--settings NAME...] [--cache FOLDER] [--fit]
+
+Each pair of a network and a setting, good or bad, is quantized from its file without BatchNormalization and measured
+twice: on held-out inputs that are drawn without data (``dfq_deploy.verdict``), and on real test images (2,000 of 32
+pixels, 500 of 224). --fit prints the least-squares coefficients of each kind of input over the pairs of FIT; the other
+networks check them.
+
+================== ==================================================================================
+setting            what it is
+================== ==================================================================================
+w8a8 ... w4a4      ``calibrate`` on procedural pictures with bias correction, at these widths
+nnapi              the same for NNAPI's per-tensor weights
+noise              8 bits, on Gaussian noise, no refinement
+noise-minmax       the same with ranges by minmax
+zeros, one         8 bits, on blank samples or on a single one, no refinement
+real-w8a8 ...      on 96 real training images
+activation-fault   the w8a8 file with the scale of one activation, halfway through, 8 times too large
+weight-fault       the same of a weight
+raw, std-100       procedural pictures behind a preprocess of 0 to 255, or of a standard deviation of 100 (shown, not
+                   fitted: nobody can see from the outputs that inputs are wrong; that is judged elsewhere)
+================== ==================================================================================
+
+With --cache files and results are kept in FOLDER, and a later call goes on from there.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from benchmarks.digits import digits_models
+from benchmarks.scoring import keep, kept
+from benchmarks.verdict_table import Measured, Real, coefficients, table
+from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
+from dfq_deploy import Preprocess, Samples, calibrate
+from dfq_deploy.evaluation.compare import compare
+from dfq_deploy.graph.loading import load
+from dfq_deploy.verdict.agreement import measure_agreement
+from dfq_deploy.verdict.held_out import held_out_sets
+
+COUNT = {True: 96, False: 64}
+"""Samples to calibrate with, by whether the input is small."""
+
+REAL = {True: 2000, False: 500}
+"""Real images to measure on."""
+
+DRAWN = {True: 256, False: 128}
+"""Held-out inputs of each kind."""
+
+RULE: Mapping[str, Any] = {"synth": "procedural", "refine": ("bias",)}
+PLAIN: Mapping[str, Any] = {"refine": ()}
+
+SETTINGS: dict[str, Mapping[str, Any]] = {
+    "w8a8": RULE,
+    "w6a6": {**RULE, "bits": "w6a6"},
+    "w5a8": {**RULE, "bits": "w5a8"},
+    "w5a5": {**RULE, "bits": "w5a5"},
+    "w4a8": {**RULE, "bits": "w4a8"},
+    "w4a4": {**RULE, "bits": "w4a4"},
+    "nnapi": {**RULE, "target": "nnapi"},
+    "noise": {**PLAIN, "synth": "noise"},
+    "noise-minmax": {**PLAIN, "synth": "noise", "method": "minmax"},
+    "zeros": {**PLAIN, "data": "zeros"},
+    "one": {**PLAIN, "synth": "procedural", "count": 1},
+    "real-w8a8": {"data": "training", "refine": ("bias",)},
+    "real-w4a4": {"data": "training", "refine": ("bias",), "bits": "w4a4"},
+    "activation-fault": {},
+    "weight-fault": {},
+    "raw": RULE,
+    "std-100": RULE,
+}
+"""Keyword arguments of calibrate; the last four are treated apart."""
+
+WRONG = {"raw": Preprocess((0.0,), (1 / 255,)), "std-100": Preprocess((0.0,), (100.0,))}
+"""Settings whose preprocess is not the network's."""
+
+
+def is_small(model: ZooModel) -> bool:
+    """True for a small input."""
+    return max(model.shape) <= 64
+
+
+def quantized(model: ZooModel, setting: str, cache: Path) -> Path:
+    """The file of one pair, which is made where it is not there."""
+    folder = cache / f"{model.name}-{setting}"
+    path = folder / "model.qdq.onnx"
+    if path.exists():
+        return path
+    if setting.endswith("-fault"):
+        folder.mkdir(parents=True, exist_ok=True)
+        plant(quantized(model, "w8a8", cache), path, weight=setting.startswith("weight"))
+        return path
+    options = dict(SETTINGS[setting])
+    if "data" in options:
+        options["data"] = given(model, options["data"])
+    else:
+        options.setdefault("count", COUNT[is_small(model)])
+    calibrate(model.folded, preprocess=WRONG.get(setting, model.preprocess), output=folder, **options)
+    return path
+
+
+def given(model: ZooModel, what: str) -> Samples:
+    """Samples that are not synthesized: 32 blank ones, or 96 training images."""
+    if what == "zeros":
+        return Samples(np.zeros((32, *model.shape), np.float32))
+    return Samples(model.images(f"{model.evaluation[0]}_train").images[: COUNT[True]])
+
+
+def plant(source: Path, path: Path, *, weight: bool) -> None:
+    """Copy a quantized file with one scale 8 times too large: of the weight or the activation halfway through."""
+    model = onnx.load(source)
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    integers = (TensorProto.INT8, TensorProto.UINT8)
+    if weight:
+        dequantized = [node for node in model.graph.node if node.op_type == "DequantizeLinear"]
+        scales = [
+            n.input[1] for n in dequantized if n.input[0] in constants and constants[n.input[0]].data_type in integers
+        ]
+    else:
+        scales = [node.input[1] for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    scale = constants[scales[len(scales) // 2]]
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(8), scale.name))
+    onnx.save(model, path)
+
+
+def real(model: ZooModel, setting: str, path: Path) -> Real:
+    """A file against float on real test images, spread evenly over the set."""
+    images = model.images(model.evaluation[0])
+    count = min(len(images), REAL[is_small(model)])
+    scores = compare(model.folded, path, images.part(np.arange(count) * len(images) // count)).scores
+    assert scores is not None
+    assert scores.drop is not None
+    return Real(model.name, setting, count, scores.agreement, scores.drop)
+
+
+def measured(model: ZooModel, setting: str, path: Path) -> Iterator[Measured]:
+    """A file against float on each kind of held-out inputs."""
+    preprocess = WRONG.get(setting, model.preprocess)
+    nothing = Samples(
+        np.zeros((1, *model.shape), np.float32)
+    )  # no sample is held back, so only drawn kinds are measured
+    sets = held_out_sets(load(model.folded), nothing, preprocess=preprocess, seed=0, count=DRAWN[is_small(model)])
+    for kind in measure_agreement(model.folded, path, sets).kinds:
+        scores = kind.comparison.scores
+        assert scores is not None
+        yield Measured(
+            model.name, setting, kind.kind, kind.comparison.count,
+            scores.agreement, scores.variation, scores.confidence, kind.worst_output[1],
+        )  # fmt: skip
+
+
+def pairs(zoo: Path, wanted: list[str], settings: list[str]) -> Iterator[tuple[ZooModel, str]]:
+    """Networks and their settings."""
+    for model in (*digits_models(wanted or ["digits"]), *models(zoo, wanted)):
+        for setting in settings:
+            trains = model.evaluation[0].startswith("cifar")
+            if trains or not setting.startswith("real-"):
+                yield model, setting
+
+
+def main() -> None:
+    """Measure what is not yet measured, then print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
+    parser.add_argument("--models", nargs="*", default=[])
+    parser.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--fit", action="store_true")
+    args = parser.parse_args()
+    with TemporaryDirectory() as temporary:
+        cache: Path = args.cache or Path(temporary)
+        truths, figures = kept(cache / "real.jsonl", Real), kept(cache / "measured.jsonl", Measured)
+        for model, setting in pairs(args.zoo, args.models, args.settings):
+            path = quantized(model, setting, cache)
+            _complete(truths, model, setting, lambda: [real(model, setting, path)], cache / "real.jsonl")  # noqa: B023
+            _complete(figures, model, setting, lambda: measured(model, setting, path), cache / "measured.jsonl")  # noqa: B023
+    if args.fit:
+        print("\n".join(coefficients(truths, figures, leave_out=set(WRONG))))
+    print(table(truths, figures, leave_out=set(WRONG)))
+
+
+def _complete(results: list[Any], model: ZooModel, setting: str, measure: Callable[[], Any], path: Path) -> None:
+    """Add a pair's results where there are none yet."""
+    if any((entry.model, entry.setting) == (model.name, setting) for entry in results):
+        return
+    for entry in measure():
+        print(entry, file=sys.stderr, flush=True)
+        results.append(entry)
+        keep(path, entry)
+
+
+if __name__ == "__main__":
+    main()

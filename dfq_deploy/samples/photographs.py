@@ -1,0 +1,97 @@
+"""Photographs in the public domain, cropped and jittered without end."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from dfq_deploy.samples.preprocess import Preprocess
+
+__all__ = ["FOLDER", "photographs", "suits_photographs"]
+
+FOLDER = Path(__file__).parent / "photograph_files"
+"""Six JPEG files, and SOURCES.md with their authors and licences."""
+
+MODES = {1: "L", 3: "RGB"}
+
+SMALL = 64
+"""Inputs with sides up to here show a whole object, larger ones also a detail."""
+
+LEAST_CROP = {True: 0.5, False: 0.3}
+"""Least side of a crop, as a part of the largest one that fits; by whether the input is small."""
+
+BRIGHTNESS = 0.15
+"""Largest shift, as a part of the pixel range."""
+
+CONTRAST = (0.6, 1.2)
+
+TINT = 0.05
+"""Standard deviation of the shift of each channel, as a part of the pixel range."""
+
+
+def suits_photographs(shape: tuple[int, ...]) -> bool:
+    """True for an input (C, H, W) of one or three channels whose sides are at least 8."""
+    return len(shape) == 3 and shape[0] in MODES and min(shape[1:]) >= 8
+
+
+def photographs(
+    count: int, shape: tuple[int, ...], preprocess: Preprocess | None = None, seed: int = 0
+) -> NDArray[np.float32]:
+    """Crops of the shipped photographs at random places and scales, mirrored, with other brightness, contrast and tint.
+
+    Asano and Saeed, "The Augmented Image Prior" (ICLR 2023), train networks on crops of a single photograph.
+
+    Args:
+        count: number of images; each photograph serves equally often.
+        shape: (C, H, W) with one or three channels (:func:`suits_photographs`).
+        preprocess: from pixels to the model's input; None scales the set to mean 0 and standard deviation 1.
+        seed: the same seed gives the same images.
+
+    Returns:
+        float32 (count, C, H, W).
+
+    Raises:
+        ValueError: the shape is not that of an image.
+        SamplesError: ``preprocess`` has another number of channels.
+    """
+    if not suits_photographs(shape):
+        raise ValueError(f"photographs: an input of shape {shape} is no image; (1 or 3, H, W) is needed")
+    generator = np.random.default_rng([seed, 0x70686F74])  # apart from what other generators draw from this seed
+    sources = _sources(MODES[shape[0]])
+    pixels = np.empty((count, *shape), np.float32)
+    for index in range(count):
+        crop = _crop(sources[index % len(sources)], shape[1], shape[2], generator)
+        pixels[index] = _jitter(crop.reshape(*shape[1:], shape[0]).transpose(2, 0, 1), generator)
+    if preprocess is None:
+        return np.asarray((pixels - pixels.mean()) / (pixels.std() + np.float32(1e-6)), np.float32)
+    low, high = (bound[:, None, None] for bound in preprocess.bounds(shape[0]))
+    inputs: NDArray[np.float32] = pixels * (high - low) + low
+    return inputs
+
+
+@cache
+def _sources(mode: str) -> tuple[Image.Image, ...]:
+    return tuple(Image.open(file).convert(mode) for file in sorted(FOLDER.glob("*.jpg")))
+
+
+def _crop(source: Image.Image, height: int, width: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """A window of the input's aspect, (height, width[, 3]) in [0, 1]."""
+    largest = min(source.width / width, source.height / height)
+    least = LEAST_CROP[max(height, width) <= SMALL]
+    scale = largest * float(np.exp(generator.uniform(np.log(least), 0)))
+    left = generator.uniform(0, source.width - scale * width)
+    top = generator.uniform(0, source.height - scale * height)
+    right, bottom = min(left + scale * width, source.width), min(top + scale * height, source.height)
+    window = source.resize((width, height), Image.Resampling.BICUBIC, (left, top, right, bottom))
+    if generator.random() < 0.5:
+        window = ImageOps.mirror(window)
+    return np.asarray(window, np.float32) / np.float32(255)
+
+
+def _jitter(picture: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
+    """Other contrast around the mean, brightness, and a tint where there are several channels."""
+    shift = generator.uniform(-BRIGHTNESS, BRIGHTNESS) + generator.normal(0, TINT, (len(picture), 1, 1))
+    changed = (picture - picture.mean()) * generator.uniform(*CONTRAST) + picture.mean() + shift
+    return np.asarray(changed.clip(0, 1), np.float32)

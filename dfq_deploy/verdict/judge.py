@@ -1,0 +1,113 @@
+"""The verdict: OK, CHECK or BAD, decided by the worst finding."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dfq_deploy.verdict.agreement import Agreement, KindAgreement
+from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
+from dfq_deploy.verdict.held_out import BY_RULE, PHOTOGRAPHS
+from dfq_deploy.verdict.prediction import Prediction
+
+__all__ = ["AGREEMENT", "MOVED", "PROGRAM", "SNR", "Thresholds", "agreement_finding", "class_level", "judge"]
+
+PROGRAM = "dfq-deploy "
+"""How a remedy that is a command begins."""
+
+PREFERRED = ("data", PHOTOGRAPHS, BY_RULE)
+"""Kinds of inputs whose signal-to-noise ratio decides, the best first."""
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Where a figure, of which more is better, turns from good to doubtful to bad.
+
+    Args:
+        good: from here on ``OK``.
+        bad: below it ``BAD``.
+    """
+
+    good: float
+    bad: float
+
+    def level(self, figure: float) -> Level:
+        """What ``figure`` means."""
+        return "OK" if figure >= self.good else "CHECK" if figure >= self.bad else "BAD"
+
+
+MOVED = 0.15
+"""Farther the class probabilities do not move, in the mean, where a result is ``OK``: all pairs of docs/verdict.md that
+lose less than half a point, on networks that it was chosen on, stay below."""
+
+AGREEMENT = 90.0
+"""Below so many percent of predicted agreement on real data a result is ``BAD``."""
+
+SNR = Thresholds(good=20.0, bad=12.0)
+"""Signal to noise of the worst output in dB, where outputs are no class scores."""
+
+REMEDIES: Mapping[Level, str] = {
+    "OK": "",
+    "CHECK": "measure it on real inputs: dfq-deploy evaluate FLOAT.onnx QUANTIZED.onnx --data FOLDER",
+    "BAD": "try more bits for the layers that hurt, other samples (--synth or --data), or --refine reconstruct",
+}
+
+
+def judge(
+    agreement: Agreement | None, findings: Iterable[Finding] = (), commands: Mapping[Level, str] | None = None
+) -> Verdict:
+    """The last word on a quantized model.
+
+    Args:
+        agreement: of float and quantized (:func:`dfq_deploy.verdict.agreement.measure_agreement`); None where it was
+            not measured.
+        findings: of samples, preprocess, speed and whatever else was looked at.
+        commands: level -> the command to paste next; that of the deciding finding comes first where its remedy is one.
+
+    Returns:
+        the worst level, the sentence of the first finding that has it, and all findings, the worst first.
+    """
+    own = [] if agreement is None else [agreement_finding(agreement)]
+    ordered = tuple(sorted([*own, *findings], key=lambda finding: LEVELS.index(finding.level), reverse=True))
+    if not ordered:
+        return Verdict("CHECK", "nothing was measured", (commands or {}).get("CHECK", ""))
+    decisive = ordered[0]
+    command = decisive.remedy if decisive.remedy.startswith(PROGRAM) else (commands or {}).get(decisive.level, "")
+    return Verdict(decisive.level, decisive.message, command, ordered)
+
+
+def class_level(expected: Prediction) -> Level:
+    """What a prediction means for a classifier."""
+    if expected.value < AGREEMENT:
+        return "BAD"
+    return "OK" if expected.variation <= MOVED else "CHECK"
+
+
+def agreement_finding(agreement: Agreement) -> Finding:
+    """What the agreement means: predicted on real data, or the signal-to-noise ratio where there are no classes."""
+    if agreement.predicted is None:
+        return _noise_finding(agreement)
+    expected = agreement.predicted
+    level = class_level(expected)
+    measured = ", ".join(str(kind) for kind in agreement.kinds)
+    how = "measured" if expected.kind == "data" else "predicted"
+    message = (
+        f"{how} to agree with float on {expected} of real inputs; class probabilities move by "
+        f"{expected.variation:.2f}; held out: {measured}"
+    )
+    figures = {name: figure for name, figure in expected.to_json().items() if name != "kind"}
+    return Finding("agreement", level, message, REMEDIES[level], figures)
+
+
+def _noise_finding(agreement: Agreement) -> Finding:
+    kind = _deciding(agreement)
+    name, snr = kind.worst_output if kind is not None else ("", float("inf"))
+    if kind is None or not name:
+        return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])
+    level = SNR.level(snr)
+    message = f"output '{name}' has {snr:.1f} dB of signal to noise on {kind.comparison.count} inputs ({kind.kind})"
+    return Finding("output-noise", level, message, REMEDIES[level], {"snr_db": snr})
+
+
+def _deciding(agreement: Agreement) -> KindAgreement | None:
+    """The best kind of input to judge noise on."""
+    kinds = {kind.kind: kind for kind in agreement.judging}
+    return next((kinds[kind] for kind in PREFERRED if kind in kinds), next(iter(agreement.judging), None))

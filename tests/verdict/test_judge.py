@@ -1,0 +1,97 @@
+"""The verdict: the worst finding decides, thresholds are as documented."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from dfq_deploy.evaluation.compare import Comparison
+from dfq_deploy.evaluation.metrics import OutputDistance, Scores
+from dfq_deploy.verdict.agreement import Agreement, KindAgreement
+from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.judge import AGREEMENT, MOVED, SNR, agreement_finding, judge
+from dfq_deploy.verdict.prediction import Prediction
+
+
+def _classifier(predicted: float, moved: float = 0.03) -> Agreement:
+    scores = Scores(93.75, 0.01, confidence=0.8, variation=moved)
+    photographs = KindAgreement("photographs", False, Comparison(64, (OutputDistance("y", 21.0, 0.1),), scores))
+    return Agreement((photographs,), Prediction(predicted, predicted - 2, predicted + 1, "photographs", moved))
+
+
+def _detector(**decibels: float) -> Agreement:
+    def kind(name: str, snr: float) -> KindAgreement:
+        outputs = (OutputDistance("boxes", snr, 0.1), OutputDistance("scores", snr + 5, 0.1))
+        return KindAgreement(name, False, Comparison(64, outputs, None))
+
+    return Agreement(tuple(kind(name, snr) for name, snr in decibels.items()), None)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "moved", "level"),
+    [
+        (99.9, 0.02, "OK"),
+        (95.0, 0.15, "OK"),
+        (95.0, 0.16, "CHECK"),
+        (90.0, 0.3, "CHECK"),
+        (89.9, 0.1, "BAD"),
+        (8.6, 0.9, "BAD"),
+    ],
+)
+def test_probabilities_that_move_decide_for_a_classifier(predicted: float, moved: float, level: str) -> None:
+    verdict = judge(_classifier(predicted, moved))
+    assert verdict.status == level
+    assert verdict.reason == (
+        f"predicted to agree with float on {predicted:.1f} % ({predicted - 2:.1f} to {predicted + 1:.1f}) of real "
+        f"inputs; class probabilities move by {moved:.2f}; held out: photographs 93.8 % of 64 (84.8 to 98.3)"
+    )
+
+
+@pytest.mark.parametrize(("snr", "level"), [(20.0, "OK"), (19.9, "CHECK"), (12.0, "CHECK"), (11.9, "BAD")])
+def test_the_worst_output_decides_without_classes(snr: float, level: str) -> None:
+    verdict = judge(_detector(photographs=snr))
+    assert (verdict.status, verdict.reason) == (
+        level,
+        f"output 'boxes' has {snr:.1f} dB of signal to noise on 64 inputs (photographs)",
+    )
+
+
+def test_photographs_decide_over_pictures_by_rule() -> None:
+    assert judge(_detector(procedural=5.0, photographs=25.0)).status == "OK"
+    assert judge(_detector(procedural=5.0)).status == "BAD"
+
+
+def test_the_worst_finding_decides_and_comes_first() -> None:
+    constant = Finding("samples-constant", "BAD", "all samples are equal", "dfq-deploy synthesize model.onnx")
+    slow = Finding("slower", "CHECK", "slower than float")
+    verdict = judge(_classifier(99.0), [slow, constant], {"BAD": "dfq-deploy inspect model.onnx"})
+    assert (verdict.status, verdict.reason) == ("BAD", "all samples are equal")
+    assert verdict.command == "dfq-deploy synthesize model.onnx"
+    assert [finding.code for finding in verdict.findings] == ["samples-constant", "slower", "agreement"]
+
+
+def test_the_command_is_that_of_the_level_where_the_finding_has_none() -> None:
+    commands = {"CHECK": "dfq-deploy evaluate a.onnx b.onnx --data images", "BAD": "dfq-deploy inspect a.onnx"}
+    assert judge(_classifier(93.0, 0.2), commands=commands).command == commands["CHECK"]  # type: ignore[arg-type]
+    assert judge(_classifier(99.0), commands=commands).command == ""  # type: ignore[arg-type]
+
+
+def test_what_could_not_be_compared_is_to_be_checked() -> None:
+    nothing = KindAgreement("procedural", False, Comparison(64, (), None, ("boxes",)))
+    assert judge(Agreement((nothing,), None)).reason == "no output could be compared with float's"
+    assert (judge(Agreement((), None)).status, judge(None).status) == ("CHECK", "CHECK")
+
+
+def test_an_exact_output_is_ok() -> None:
+    assert agreement_finding(_detector(photographs=math.inf)).level == "OK"
+
+
+def test_the_thresholds_are_those_of_the_documentation(checkout: Path) -> None:
+    rows = dict(re.findall(r"^\| (class scores|other outputs) \|(.+)\|$", _page(checkout), re.MULTILINE))
+    assert re.findall(r"[\d.]+", rows["class scores"]) == [f"{MOVED:g}", f"{AGREEMENT:g}"]
+    assert re.findall(r"[\d.]+", rows["other outputs"]) == [f"{SNR.good:g}", f"{SNR.bad:g}"]
+
+
+def _page(checkout: Path) -> str:
+    return (checkout / "docs/verdict.md").read_text(encoding="utf-8")
