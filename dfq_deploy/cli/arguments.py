@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "inputs",
     "one_of_synth_and_data",
+    "overrides",
     "preprocess",
     "refinements",
     "resumption",
@@ -79,3 +80,8 @@ def refinements(options: Options) -> list[str] | None:
 def inputs(options: Options) -> dict[str, Any]:
     """``--input-shape`` and ``--input-range``, by the name of the input."""
     return {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+
+
+def overrides(options: Options) -> dict[str, Any]:
+    """``--keep-float``, ``--exclude`` and ``--overrides``."""
+    return {name: options[name] for name in ("keep_float", "exclude", "overrides")}

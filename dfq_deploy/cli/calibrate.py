@@ -13,6 +13,7 @@ from dfq_deploy.cli.options import (
     data_option,
     input_options,
     integer_option,
+    override_options,
     preprocess_options,
     samples_option,
     synthesis_options,
@@ -32,6 +33,7 @@ __all__ = ["calibrate"]
 @click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
 @bits_options
 @budget_options
+@override_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
 @preprocess_options
@@ -73,6 +75,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             seed=shell.seed,
             device=shell.device,
             **arguments.inputs(options),
+            **arguments.overrides(options),
             **arguments.resumption(options, unfinished),
             output=folder,
             progress=progress,

@@ -14,6 +14,7 @@ __all__ = [
     "input_options",
     "integer_option",
     "labels_option",
+    "override_options",
     "preprocess_options",
     "samples_option",
     "shape_option",
@@ -99,6 +100,24 @@ def budget_options(command: Decorated) -> Decorated:
             "--size",
             type=PartType(),
             help="With --bits auto: largest part of what the weights take in float32 (8 bits: 25%).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def override_options(command: Decorated) -> Decorated:
+    """``--keep-float``, ``--exclude`` and ``--overrides``."""
+    for option in (
+        click.option(
+            "--overrides", type=FILE, metavar="FILE", help="A TOML file: type, bits, symmetry and range of tensors."
+        ),
+        click.option("--exclude", metavar="REGEX", help="Keep nodes in float whose name this is found in."),
+        click.option(
+            "--keep-float",
+            multiple=True,
+            metavar="NAME",
+            help="Keep a node in float: its name, its operator, or a pattern such as 'head*'; repeatable.",
         ),
     ):
         command = option(command)

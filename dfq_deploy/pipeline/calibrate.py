@@ -22,6 +22,7 @@ from dfq_deploy.pipeline.options import (
     grouped,
     names_of,
     one_of_synth_and_data,
+    overrides_of,
     preprocess_warning,
     refuse_unknown,
     widths_of,
@@ -32,6 +33,7 @@ from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
 from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget
+from dfq_deploy.quantization.encode import prepare
 from dfq_deploy.refinement.registry import in_order
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
 from dfq_deploy.samples.image_folder import samples_for
@@ -84,7 +86,9 @@ def calibrate(
         integer_io: also write the model that takes pixels as bytes (:mod:`dfq_deploy.quantization.integer_io`).
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
-        keywords: those of :func:`~dfq_deploy.pipeline.synthesize.synthesize`, and three on widths: ``edge_bits``, of
+        keywords: those of :func:`~dfq_deploy.pipeline.synthesize.synthesize`; ``keep_float`` (names, operators or
+            patterns of nodes), ``exclude`` (a regular expression on their names) and ``overrides`` (a file,
+            docs/overrides.md) on what is quantized otherwise; and three on widths: ``edge_bits``, of
             the first and the last layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the
             largest part of what the weights take in float32, or ``drop``, the largest percentage of the samples whose
             class may change.
@@ -101,7 +105,7 @@ def calibrate(
     check_seed(seed)
     chosen, pixels = find_target(target), as_preprocess(preprocess)
     asked = widths_of(bits, **{name: keywords.get(name) for name in ("edge_bits", "size", "drop")})  # type: ignore[arg-type]
-    refine = names_of(refine)
+    refine, overrides = names_of(refine), overrides_of(keywords)
     in_order(refine or ())  # refused before any work
     calibrator = calibrator_of(method or DEFAULT_METHOD)
     folder = None if output is None else as_path(output, "output")
@@ -109,6 +113,8 @@ def calibrate(
         check_writable(folder)
     clock, where = Clock(), pick_device(device)
     source, name = fed.load(model)
+    if overrides:
+        prepare(source, chosen, overrides=overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
     if data is None:
@@ -121,7 +127,7 @@ def calibrate(
     samples = with_quality(samples, source, teachers, verifier)
     clock.lap("samples")
     used, held = split_held_out(samples)
-    plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where)
+    plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where, overrides)
     fitted = fit(source, used, plan, synth, teachers, clock, progress)
     prepared = fitted.quantized.prepared
     outcome = Outcome(
