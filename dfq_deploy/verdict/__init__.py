@@ -1,7 +1,8 @@
 """Judge a quantized model without data: is it good, is it fast, what hurts.
 
-====================== =========================================================================================
+====================== ==============================================================================================
 ``agreement``          Agreement of float and quantized model on held-out inputs, kind by kind.
+``assess``             Assess a quantized file: sanity of the samples, agreement, what hurts, speed, and the verdict.
 ``causes``             Find why a quantized tensor is noisy, from its values.
 ``engines``            Run a float model with some of its layers quantized, in torch or in ONNX Runtime.
 ``finding``            Findings and the verdict: what is wrong with a result, how bad it is, and the way out.
@@ -24,5 +25,5 @@
 ``sensitivity``        Measure what each quantized layer alone costs at the model's outputs.
 ``speed``              Judge whether a quantized model runs in integers, and faster than the float model.
 ``what_hurts``         Say which layers hurt a quantized model, why, and what to do.
-====================== =========================================================================================
+====================== ==============================================================================================
 """
