@@ -16,9 +16,9 @@ from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.tensors import TensorDistance
 from dfq_deploy.runtime.kernels import KernelCount
 from dfq_deploy.samples.preprocess import Preprocess
-from dfq_deploy.verdict.agreement import Agreement
+from dfq_deploy.verdict.agreement.measure import Agreement
 from dfq_deploy.verdict.finding import Verdict
-from dfq_deploy.verdict.what_hurts import WhatHurts
+from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
 __all__ = [
     "SCHEMA_VERSION",

@@ -26,12 +26,7 @@ def verdict_box(report: Mapping[str, Any]) -> str:
 def noise_section(report: Mapping[str, Any]) -> str:
     """The layers with the most noise of their own, with cause and remedy."""
     layers = [layer for layer in (report.get("noise") or {}).get("layers", ()) if layer.get("causes")][:SHOWN_LAYERS]
-    rows = "".join(
-        f'<tr><td class="name"><code>{escape(str(layer["node"]))}</code><br>'
-        f'<span class="soft">{escape(layer["operator"])}</span></td><td class="n">{_decibel(layer["own_snr_db"])}</td><td class="n">{100 * layer["share"]:.0f} %</td>'
-        f"<td>{escape(layer['causes'][0]['sentence'])}</td><td>{escape(layer['causes'][0]['remedy'])}</td></tr>"
-        for layer in layers
-    )
+    rows = "".join(_layer_row(layer) for layer in layers)
     if not rows:
         return ""
     heads = (
@@ -41,6 +36,16 @@ def noise_section(report: Mapping[str, Any]) -> str:
     return (
         '<h2>What hurts</h2>\n<p class="soft">Signal to noise at the outputs with that layer alone quantized, against '
         f'the float file as it was given; the first five.</p>\n<div class="wide"><table>{heads}{rows}</table></div>'
+    )
+
+
+def _layer_row(layer: Mapping[str, Any]) -> str:
+    cause = layer["causes"][0]
+    return (
+        f'<tr><td class="name"><code>{escape(str(layer["node"]))}</code><br>'
+        f'<span class="soft">{escape(layer["operator"])}</span></td>'
+        f'<td class="n">{_decibel(layer["own_snr_db"])}</td><td class="n">{100 * layer["share"]:.0f} %</td>'
+        f"<td>{escape(cause['sentence'])}</td><td>{escape(cause['remedy'])}</td></tr>"
     )
 
 

@@ -15,13 +15,13 @@ from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
-from dfq_deploy.verdict.agreement import Agreement, measure_agreement
+from dfq_deploy.verdict.agreement.held_out import held_out_sets
+from dfq_deploy.verdict.agreement.measure import Agreement, measure_agreement
 from dfq_deploy.verdict.finding import Finding, Verdict
-from dfq_deploy.verdict.held_out import held_out_sets
 from dfq_deploy.verdict.judge import judge
-from dfq_deploy.verdict.sanity import sanity_findings
+from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
+from dfq_deploy.verdict.sanity.findings import sanity_findings
 from dfq_deploy.verdict.speed import speed_findings
-from dfq_deploy.verdict.what_hurts import WhatHurts, what_hurts
 
 __all__ = ["Assessment", "Subject", "assess"]
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dfq_deploy.verdict.agreement import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
+from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
-from dfq_deploy.verdict.held_out import BY_RULE, PHOTOGRAPHS
-from dfq_deploy.verdict.prediction import Prediction
 
 __all__ = ["AGREEMENT", "MOVED", "PROGRAM", "SNR", "Thresholds", "agreement_finding", "class_level", "judge"]
 
@@ -57,8 +57,8 @@ def judge(
     """The last word on a quantized model.
 
     Args:
-        agreement: of float and quantized (:func:`dfq_deploy.verdict.agreement.measure_agreement`); None where it was
-            not measured.
+        agreement: of float and quantized (:func:`dfq_deploy.verdict.agreement.measure.measure_agreement`); None where it
+            was not measured.
         findings: of samples, preprocess, speed and whatever else was looked at.
         commands: code of a finding, the first word of its code, or level -> the command to paste next; the remedy of
             the deciding finding comes before all of them where it is a command.
