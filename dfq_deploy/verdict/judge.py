@@ -57,8 +57,8 @@ def judge(
     """The last word on a quantized model.
 
     Args:
-        agreement: of float and quantized (:func:`dfq_deploy.verdict.agreement.measure.measure_agreement`); None where it
-            was not measured.
+        agreement: of float and quantized, of :func:`~dfq_deploy.verdict.agreement.measure.measure_agreement`; None
+            where it was not measured.
         findings: of samples, preprocess, speed and whatever else was looked at.
         commands: code of a finding, the first word of its code, or level -> the command to paste next; the remedy of
             the deciding finding comes before all of them where it is a command.
