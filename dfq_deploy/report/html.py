@@ -37,7 +37,7 @@ th { text-align: left; color: var(--soft); font-weight: 600; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.bar { white-space: nowrap; }
-td.name { overflow-wrap: anywhere; min-width: 16rem; }
+td.name { overflow-wrap: anywhere; min-width: 16rem; } .hurts td { overflow-wrap: anywhere; min-width: 6rem; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .92em; }
 .facts td:first-child { color: var(--soft); width: 11rem; }
 svg { vertical-align: middle; } .track { fill: var(--track); }

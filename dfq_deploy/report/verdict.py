@@ -35,7 +35,8 @@ def noise_section(report: Mapping[str, Any]) -> str:
     )
     return (
         '<h2>What hurts</h2>\n<p class="soft">Signal to noise at the outputs with that layer alone quantized, against '
-        f'the float file as it was given; the first five.</p>\n<div class="wide"><table>{heads}{rows}</table></div>'
+        "the float file as it was given; the first five.</p>\n"
+        f'<div class="wide"><table class="hurts">{heads}{rows}</table></div>'
     )
 
 

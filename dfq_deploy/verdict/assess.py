@@ -15,7 +15,7 @@ from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
-from dfq_deploy.verdict.agreement.held_out import held_out_sets
+from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
 from dfq_deploy.verdict.agreement.measure import Agreement, measure_agreement
 from dfq_deploy.verdict.finding import Finding, Verdict
 from dfq_deploy.verdict.judge import judge
@@ -100,8 +100,12 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     target = subject.prepared.target.name
     failures: list[Finding] = []
     sanity = _tried("the samples", lambda: _sanity(subject), failures) or ()
-    agreement = _tried("the agreement", lambda: _agreement(subject, progress), failures)
-    hurts = _tried("the noise of the layers", lambda: _noise(subject, progress), failures)
+    sets = _tried("the held-out inputs", lambda: _sets(subject), failures) or ()
+    agreement = _tried(
+        "the agreement", lambda: measure_agreement(subject.source, subject.path, sets, progress), failures
+    )
+    best = sets[-1].samples if sets else subject.held_out
+    hurts = _tried("the noise of the layers", lambda: _noise(subject, best, progress), failures)
     kernels = count_kernels(subject.path, target)
     speed = _tried("the speed", lambda: _speed(subject, kernels), failures) or ()
     verdict = judge(agreement, [*sanity, *speed, *failures], subject.commands)
@@ -120,14 +124,17 @@ def _sanity(subject: Subject) -> tuple[Finding, ...]:
     return sanity_findings(subject.source, subject.samples, subject.preprocess, subject.teachers)
 
 
-def _agreement(subject: Subject, progress: Progress) -> Agreement:
-    sets = held_out_sets(
+def _sets(subject: Subject) -> tuple[HeldOut, ...]:
+    return held_out_sets(
         subject.source, subject.samples, preprocess=subject.preprocess, seed=subject.seed, ranges=subject.ranges
     )
+
+
+def _agreement(subject: Subject, sets: Sequence[HeldOut], progress: Progress) -> Agreement:
     return measure_agreement(subject.source, subject.path, sets, progress)
 
 
-def _noise(subject: Subject, progress: Progress) -> WhatHurts | None:
+def _noise(subject: Subject, samples: Samples, progress: Progress) -> WhatHurts | None:
     if not subject.encodings:
         return None
     return what_hurts(
@@ -135,7 +142,7 @@ def _noise(subject: Subject, progress: Progress) -> WhatHurts | None:
         subject.reference,
         subject.prepared,
         subject.encodings,
-        replace(subject.held_out, labels=None),
+        replace(samples, labels=None),
         refine=subject.refine,
         accumulated=subject.accumulated,
         budget_s=max(LEAST_NOISE_S, NOISE_SHARE * subject.seconds),
