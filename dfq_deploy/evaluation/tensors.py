@@ -71,7 +71,7 @@ def tensor_distances(
     tallies = [OutputTally() for _ in names]
     outside, counted = np.zeros(len(names)), np.zeros(len(names))
     for part in slices(samples.images, SLICE_BYTES):
-        for feed, _ in first.batches(samples.part(part)):
+        for feed, _ in (first if second.batch is None else second).batches(samples.part(part)):
             for index, (wanted, given) in enumerate(zip(first.feed(feed), second.feed(feed), strict=True)):
                 span = encodings[names[index]].range
                 tallies[index].add(wanted, given)

@@ -82,10 +82,7 @@ def test_the_written_file_multiplies_floats_there(
     constants = {entry.name: numpy_helper.to_array(entry) for entry in written.graph.initializer}
     np.testing.assert_array_equal(constants[by_name["Conv_2"].input[1]], WEIGHTS["w1"])
     for name in ("Conv_0", "Conv_4"):
-        assert (
-            next(entry for entry in written.graph.node if by_name[name].input[1] in entry.output).op_type
-            == "DequantizeLinear"
-        )
+        assert producers[by_name[name].input[1]] == "DequantizeLinear"
     assert [(row.name, row.operator, row.reason) for row in result.report.left_float] == [("Conv_2", "Conv", REASON)]
 
 
