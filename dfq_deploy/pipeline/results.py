@@ -305,6 +305,7 @@ def _commands(report: Report) -> dict[str, str]:
     return {
         "CHECK": f"dfq-deploy evaluate {float_file} {report.quantized.name} --data FOLDER",
         "BAD": f"{calibrate} {samples} {better}",
+        "preprocess": f"{calibrate} {samples} --mean MEANS --std DEVIATIONS",
         "samples": f"{calibrate} {'--synth deepinversion' if method == 'data' else '--synth procedural'}",
         **dict.fromkeys(
             ("slower", "layers", "nothing"), f"dfq-deploy inspect {float_file} --target {target} --verbose"

@@ -64,13 +64,15 @@ def judge(
             the deciding finding comes before all of them where it is a command.
 
     Returns:
-        the worst level, the sentence of the first finding that has it, and all findings, the worst first.
+        the worst level, the sentence of the first finding that has it (of the agreement where all are OK), and all
+        findings, the worst first.
     """
     own = [] if agreement is None else [agreement_finding(agreement)]
     ordered = tuple(sorted([*findings, *own], key=lambda finding: LEVELS.index(finding.level), reverse=True))
     if not ordered:
         return Verdict("CHECK", "nothing was measured", (commands or {}).get("CHECK", ""))
-    decisive = ordered[0]
+    # Where all is well, what matters is how well: the agreement.
+    decisive = own[0] if own and ordered[0].level == "OK" else ordered[0]
     return Verdict(decisive.level, decisive.message, _command(decisive, commands or {}), ordered)
 
 
