@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "inputs",
+    "limits",
     "one_of_synth_and_data",
     "overrides",
     "preprocess",
@@ -85,3 +86,8 @@ def inputs(options: Options) -> dict[str, Any]:
 def overrides(options: Options) -> dict[str, Any]:
     """``--keep-float``, ``--exclude`` and ``--overrides``."""
     return {name: options[name] for name in ("keep_float", "exclude", "overrides")}
+
+
+def limits(options: Options) -> dict[str, Any]:
+    """``--floor``, ``--max-time`` and ``--max-slowdown``."""
+    return {name: options[name] for name in ("floor", "max_time", "max_slowdown")}

@@ -11,6 +11,7 @@ from dfq_deploy.cli.options import (
     bits_options,
     budget_options,
     data_option,
+    floor_options,
     input_options,
     integer_option,
     override_options,
@@ -34,6 +35,7 @@ __all__ = ["calibrate"]
 @bits_options
 @budget_options
 @override_options
+@floor_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
 @preprocess_options
@@ -77,6 +79,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             device=shell.device,
             **arguments.inputs(options),
             **arguments.overrides(options),
+            **arguments.limits(options),
             **arguments.resumption(options, unfinished),
             output=folder,
             progress=progress,

@@ -11,6 +11,7 @@ __all__ = [
     "bits_options",
     "budget_options",
     "data_option",
+    "floor_options",
     "input_options",
     "integer_option",
     "labels_option",
@@ -118,6 +119,35 @@ def override_options(command: Decorated) -> Decorated:
             multiple=True,
             metavar="NAME",
             help="Keep a node in float: its name, its operator, or a pattern such as 'head*'; repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def floor_options(command: Decorated) -> Decorated:
+    """``--floor``, ``--max-time`` and ``--max-slowdown``."""
+    for option in (
+        click.option(
+            "--max-slowdown",
+            type=click.FloatRange(min=1),
+            metavar="FACTOR",
+            default=1.15,
+            show_default=True,
+            help="How many times the first result's latency a remedy may cost.",
+        ),
+        click.option(
+            "--max-time",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            help="How long remedies may take.  [default: as long as the calibration, at least 60]",
+        ),
+        click.option(
+            "--floor",
+            default="ok",
+            show_default=True,
+            metavar="FLOOR",
+            help="Try remedies below it: ok (by the verdict), agreement=99 (percent), snr=20 (dB), or none.",
         ),
     ):
         command = option(command)

@@ -6,6 +6,7 @@
 ``finetune``      Quantization-aware training from end to end: ``dfq_deploy.finetune``.
 ``fit``           Find encodings: bit widths, refinements and ranges in their order.
 ``options``       Groups of options that the steps share, and the keywords that stand for their fields.
+``remedies``      Work towards a floor: try remedies, cheapest first, measure each, and keep what gains.
 ``results``       Write the results: model, encodings, samples, comparison, report.
 ``synthesize``    Synthesize samples for a model: ``dfq_deploy.synthesize``.
 ``train``         Train the student of a prepared model.

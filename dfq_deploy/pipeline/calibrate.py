@@ -27,6 +27,9 @@ from dfq_deploy.pipeline.options import (
     refuse_unknown,
     widths_of,
 )
+from dfq_deploy.pipeline.remedies.attempts import Setting
+from dfq_deploy.pipeline.remedies.floor import limits_of
+from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish
 from dfq_deploy.pipeline.synthesize import SampleOrder, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
@@ -88,10 +91,11 @@ def calibrate(
             but a temporary file for the check.
         keywords: those of :func:`~dfq_deploy.pipeline.synthesize.synthesize`; ``keep_float`` (names, operators or
             patterns of nodes), ``exclude`` (a regular expression on their names) and ``overrides`` (a file,
-            docs/overrides.md) on what is quantized otherwise; and three on widths: ``edge_bits``, of
-            the first and the last layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the
-            largest part of what the weights take in float32, or ``drop``, the largest percentage of the samples whose
-            class may change.
+            docs/overrides.md) on what is quantized otherwise; three on widths: ``edge_bits``, of the first and the last
+            layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the largest part of what the
+            weights take in float32, or ``drop``, the largest percentage of the samples whose class may change; and
+            ``floor`` (``ok``, ``agreement=99``, ``snr=20``, ``none``), ``max_time`` (seconds) and ``max_slowdown`` (a
+            factor) for what is tried where the first result is not good enough (:mod:`dfq_deploy.pipeline.remedies`).
 
     Raises:
         DfqError: one of its kinds, in one line.
@@ -108,6 +112,7 @@ def calibrate(
     refine, overrides = names_of(refine), overrides_of(keywords)
     in_order(refine or ())  # refused before any work
     calibrator = calibrator_of(method or DEFAULT_METHOD)
+    limits = limits_of(keywords)
     folder = None if output is None else as_path(output, "output")
     if folder is not None:
         check_writable(folder)
@@ -129,6 +134,12 @@ def calibrate(
     used, held = split_held_out(samples)
     plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where, overrides)
     fitted = fit(source, used, plan, synth, teachers, clock, progress)
+    work = Work(source, synth, teachers, _batch(source, fed.input_shapes or {}), fed.input_ranges)
+    raised = raise_to_floor(work, Setting(plan, samples), fitted, limits, clock, progress)
+    fitted = raised.fitted
+    if raised.samples is not samples:
+        samples = with_quality(raised.samples, source, teachers, verifier)
+        held = split_held_out(samples)[1]
     prepared = fitted.quantized.prepared
     outcome = Outcome(
         source=source,
@@ -145,10 +156,13 @@ def calibrate(
         integer_io=integer_io,
         calibrator=calibrator,
         warnings=(*load_notes(source), *samples.notes, *preprocess_warning(samples, pixels), *fitted.warnings),
-        batch=_batch(source, fed.input_shapes or {}),
+        batch=work.batch,
         teachers=teachers,
         ranges=fed.input_ranges,
         device=where,
+        remedies=raised.remedies,
+        sets=raised.sets,
+        agreement=raised.agreement,
     )
     result = finish(outcome, name, folder, clock, progress)
     if kept.folder is not None and kept.folder.exists():

@@ -180,12 +180,15 @@ class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):
 
 
 class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
-    """Keywords of ``calibrate``: those of ``synthesize``, and what :class:`Bits`, :class:`Budget` and
-    :class:`Overrides` are made of."""
+    """Keywords of ``calibrate``: those of ``synthesize``, and what :class:`Bits`, :class:`Budget`,
+    :class:`Overrides` and :class:`dfq_deploy.pipeline.remedies.floor.Limits` are made of."""
 
     edge_bits: int | None
     size: float | None
     drop: float | None
+    floor: str
+    max_time: float | None
+    max_slowdown: float
 
 
 class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords):

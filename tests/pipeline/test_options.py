@@ -52,7 +52,9 @@ def test_the_keywords_are_the_fields_of_the_groups() -> None:
     assert annotations(options.SynthesisKeywords) == {**inputs, **synthesis, **resume}
     widths = {"edge_bits": int | None, "size": float | None, "drop": float | None}
     overrides = {"keep_float": Sequence[str] | str, "exclude": str | None, "overrides": AnyPath | None}
-    assert annotations(options.CalibrationKeywords) == {**inputs, **synthesis, **resume, **widths, **overrides}
+    limits = {"floor": str, "max_time": float | None, "max_slowdown": float}
+    wanted = {**inputs, **synthesis, **resume, **widths, **overrides, **limits}
+    assert annotations(options.CalibrationKeywords) == wanted
     assert annotations(options.FinetuneKeywords) == {**inputs, **synthesis, **overrides}
 
 
