@@ -17,8 +17,9 @@ COUNTS = (1, 2, 4, 8)
 def nodes_to_keep(model: ir.Model, hurts: WhatHurts) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Numbers of layers, the noisiest first, and the nodes that have to stay float for them.
 
-    At least half of the layers stay quantized: a float model is not what was asked for. A layer whose noise comes from its weight stays float alone. Where it comes from what the layer reads, or the cause
-    is not known, so do the weighted nodes that write that: an integer kernel before it would round it all the same.
+    At least half of the layers stay quantized: a float model is not what was asked for. A layer whose noise comes from
+    its weight stays float alone. Where it comes from what the layer reads, or the cause is not known, so do the
+    weighted nodes that write that: an integer kernel before it would round it all the same.
 
     Args:
         model: the prepared model.
@@ -51,6 +52,8 @@ def _writers(node: ir.Node, tensor: str) -> list[str]:
         values = [value for value in step.inputs if value is not None and constant_of(value) is None]
         return [producer for value in values if (producer := value.producer()) is not None]
 
-    starts = [value.producer() for value in (*node.inputs, *node.outputs) if value is not None and name_of(value) == tensor]
+    starts = [
+        value.producer() for value in (*node.inputs, *node.outputs) if value is not None and name_of(value) == tensor
+    ]
     steps = walk([step for step in starts if step is not None], sources)
     return [str(step.name) for step in steps if is_op(step, WEIGHTED_OPS)]
