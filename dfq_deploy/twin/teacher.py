@@ -52,7 +52,7 @@ def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
     """True if the twin says of two samples of ``shape`` at once what it says of each."""
     two = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        together, alone = twin(two), [twin(one) for one in two.split(1)]
+        together, alone = twin(two), [twin(one[None]) for one in two]
     except (RuntimeError, ValueError, IndexError) as problem:
         if is_out_of_memory(problem):  # says nothing of the graph
             raise

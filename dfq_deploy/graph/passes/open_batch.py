@@ -23,7 +23,7 @@ def open_batch(model: ir.Model, batch: int) -> None:
         wanted = value.const_value.numpy().copy()
         source = node.inputs[0].shape if node.inputs[0] is not None else None
         folded = is_op(node, "Reshape") and bool(wanted.size) and wanted[0] != batch
-        if wanted.size == 0 or node.attributes.get_int("allowzero", 0):
+        if wanted.size == 0 or node.attributes.get_int("allowzero", 0) != 0:
             continue
         if is_op(node, "Reshape") and (source is None or not len(source) or source[0] != batch):
             continue
