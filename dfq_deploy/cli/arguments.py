@@ -77,5 +77,6 @@ def refinements(options: Options) -> list[str] | None:
 
 
 def inputs(options: Options) -> dict[str, Any]:
-    """``--input-shape`` and ``--input-range``, by the name of the input."""
-    return {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+    """``--input-shape`` and ``--input-range``, by the name of the input; ``--fix-shapes`` where the command has it."""
+    named = {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+    return {**named, **{name: options[name] for name in ("fix_shapes",) if name in options}}

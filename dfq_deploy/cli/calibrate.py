@@ -11,6 +11,7 @@ from dfq_deploy.cli.options import (
     bits_options,
     budget_options,
     data_option,
+    fix_option,
     input_options,
     integer_option,
     preprocess_options,
@@ -34,6 +35,7 @@ __all__ = ["calibrate"]
 @budget_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
+@fix_option
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")

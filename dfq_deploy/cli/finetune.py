@@ -8,7 +8,14 @@ import click
 
 from dfq_deploy.cli import arguments
 from dfq_deploy.cli.option_types import FILE
-from dfq_deploy.cli.options import data_option, input_options, preprocess_options, samples_option, synthesis_options
+from dfq_deploy.cli.options import (
+    data_option,
+    fix_option,
+    input_options,
+    preprocess_options,
+    samples_option,
+    synthesis_options,
+)
 from dfq_deploy.cli.shell import Guarded, Shell
 from dfq_deploy.errors import DfqError, OptionError
 
@@ -30,6 +37,7 @@ __all__ = ["finetune"]
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
+@fix_option
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET-BITS]")

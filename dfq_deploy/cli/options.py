@@ -11,6 +11,7 @@ __all__ = [
     "bits_options",
     "budget_options",
     "data_option",
+    "fix_option",
     "input_options",
     "integer_option",
     "labels_option",
@@ -30,7 +31,7 @@ def shape_option(command: Decorated) -> Decorated:
         "input_shapes",
         multiple=True,
         type=ShapeType(),
-        help="The size of an input that the model leaves open, with the batch (which stays open); repeatable.",
+        help="The size to measure an input at that the model leaves open, with the batch; repeatable.",
     )(command)
 
 
@@ -53,6 +54,15 @@ def input_options(command: Decorated) -> Decorated:
         help="What an input that is no picture (token ids, a mask, a length) is drawn from; repeatable.",
     )(command)
     return shape_option(ranged)
+
+
+def fix_option(command: Decorated) -> Decorated:
+    """``--fix-shapes``."""
+    return click.option(
+        "--fix-shapes",
+        is_flag=True,
+        help="Close open sizes for good, to those that the model is measured at.",
+    )(command)
 
 
 def preprocess_options(command: Decorated) -> Decorated:

@@ -108,7 +108,7 @@ def calibrate(
     if folder is not None:
         check_writable(folder)
     clock, where = Clock(), pick_device(device)
-    source, name = fed.load(model)
+    source, name = fed.load(model, data)
     verifier = load_verifier(options.verifier, source, pixels, fed)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
     if data is None:

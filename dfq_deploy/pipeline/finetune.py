@@ -114,7 +114,7 @@ def finetune(
     plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device)
     refiners = plan.refiners(widths)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
-    source, name = fed.load(model)
+    source, name = fed.load(model, data)
     verifier = load_verifier(options.verifier, source, pixels, fed)
     recipe = recipe or Recipe.suited_to(sample_shape(source), device)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)

@@ -18,10 +18,11 @@ import onnx_ir as ir
 from dfq_deploy.errors import OptionError
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes
-from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
+from dfq_deploy.runtime.sizes import load_sized
+from dfq_deploy.samples.npz import stored_shapes
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
@@ -58,20 +59,25 @@ class ModelInputs:
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
         input_shapes: input name -> shape with the batch, where a file leaves more open than the batch.
         input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
+        fix_shapes: close the sizes that the file leaves open for good, to those that it is measured at.
     """
 
     input_shape: tuple[int, ...] | None = None
     input_shapes: InputShapes | None = None
     input_ranges: "InputRanges | None" = None
+    fix_shapes: bool = False
 
-    def load(self, model: "ModelSource | Module") -> tuple[ir.Model, str]:
+    def load(self, model: "ModelSource | Module", data: "Samples | AnyPath | None" = None) -> tuple[ir.Model, str]:
         """The model, and what the report calls it: its file, its graph, or the class of the module.
+
+        Args:
+            data: samples, or where they lie: sizes that the file leaves open are theirs, where they are arrays.
 
         Raises:
             ModelError: it cannot be read, exported or used.
         """
         source = exported(model, self.input_shape)
-        loaded = load(source, input_shapes=self.input_shapes)
+        loaded = load_sized(source, self.input_shapes, fix_shapes=self.fix_shapes, samples=_shapes_of(data))
         if isinstance(source, str | PathLike):
             return loaded, Path(source).name
         return loaded, source.graph.name or "model"
@@ -83,6 +89,13 @@ class ModelInputs:
             ModelError: it cannot be read, or its own preprocess is given and the model's is not.
         """
         return read_teacher(teacher, preprocess, self.input_shape, self.input_shapes)
+
+
+def _shapes_of(data: "Samples | AnyPath | None") -> Mapping[str, tuple[int, ...]]:
+    """Shape of one sample by the name of its input; the main input's name is empty."""
+    if isinstance(data, Samples):
+        return {"": data.images.shape[1:], **{name: rows.shape[1:] for name, rows in data.extra.items()}}
+    return {} if data is None else stored_shapes(as_path(data, "data"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +165,7 @@ class _InputKeywords(TypedDict, total=False):
     input_shape: tuple[int, ...] | None
     input_shapes: InputShapes | None
     input_ranges: "InputRanges | None"
+    fix_shapes: bool
 
 
 class _SynthesisKeywords(TypedDict, total=False):

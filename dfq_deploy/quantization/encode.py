@@ -12,6 +12,7 @@ from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
 from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.passes.fold_pads import fold_pads
+from dfq_deploy.graph.passes.open_sizes import reopen
 from dfq_deploy.plugins.contracts import Calibrator, Student
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
@@ -77,8 +78,13 @@ class Quantized:
 
 
 def prepare(source: ir.Model, target: Target, bits: Bits | None = None) -> Prepared:
-    """A copy of ``source``, BatchNormalization folded, what ``target`` has no kernel for lowered; and its placement."""
+    """A copy of ``source``, BatchNormalization folded, what ``target`` has no kernel for lowered; and its placement.
+
+    Sizes that are closed to measure with are open in it, unless ``target`` takes static shapes only.
+    """
     model = source.clone()
+    if not target.static_shapes:
+        reopen(model)
     fold_pads(model)
     normalize_dense_layers(model)
     fold_batch_normalization(model)
