@@ -12,8 +12,10 @@ from dfq_deploy.cli.options import (
     budget_options,
     data_option,
     fix_option,
+    floor_options,
     input_options,
     integer_option,
+    override_options,
     preprocess_options,
     samples_option,
     synthesis_options,
@@ -33,6 +35,8 @@ __all__ = ["calibrate"]
 @click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
 @bits_options
 @budget_options
+@override_options
+@floor_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
 @fix_option
@@ -76,6 +80,8 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             seed=shell.seed,
             device=shell.device,
             **arguments.inputs(options),
+            **arguments.overrides(options),
+            **arguments.limits(options),
             **arguments.resumption(options, unfinished),
             output=folder,
             progress=progress,

@@ -12,6 +12,7 @@ from dfq_deploy.cli.options import (
     data_option,
     fix_option,
     input_options,
+    override_options,
     preprocess_options,
     samples_option,
     synthesis_options,
@@ -35,6 +36,7 @@ __all__ = ["finetune"]
 @click.option("--method", metavar="NAME", help="The calibrator that training starts from.")
 @click.option("--refine", multiple=True, metavar="NAME", help="What comes before it, repeatable; 'none' for none.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
+@override_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
 @fix_option
@@ -93,6 +95,7 @@ def finetune(
                 output=folder,
                 resume=resume,
                 **arguments.inputs(options),
+                **arguments.overrides(options),
                 verifier=options["verifier"],
                 tolerance=arguments.tolerance(options),
                 progress=progress,

@@ -12,9 +12,11 @@ __all__ = [
     "budget_options",
     "data_option",
     "fix_option",
+    "floor_options",
     "input_options",
     "integer_option",
     "labels_option",
+    "override_options",
     "preprocess_options",
     "samples_option",
     "shape_option",
@@ -109,6 +111,53 @@ def budget_options(command: Decorated) -> Decorated:
             "--size",
             type=PartType(),
             help="With --bits auto: largest part of what the weights take in float32 (8 bits: 25%).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def override_options(command: Decorated) -> Decorated:
+    """``--keep-float``, ``--exclude`` and ``--overrides``."""
+    for option in (
+        click.option(
+            "--overrides", type=FILE, metavar="FILE", help="A TOML file: type, bits, symmetry and range of tensors."
+        ),
+        click.option("--exclude", metavar="REGEX", help="Keep nodes in float whose name this is found in."),
+        click.option(
+            "--keep-float",
+            multiple=True,
+            metavar="NAME",
+            help="Keep a node in float: its name, its operator, or a pattern such as 'head*'; repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def floor_options(command: Decorated) -> Decorated:
+    """``--floor``, ``--max-time`` and ``--max-slowdown``."""
+    for option in (
+        click.option(
+            "--max-slowdown",
+            type=click.FloatRange(min=1),
+            metavar="FACTOR",
+            default=1.15,
+            show_default=True,
+            help="How many times the first result's latency a remedy may cost.",
+        ),
+        click.option(
+            "--max-time",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            help="How long remedies may take.  [default: as long as the calibration, at least 60]",
+        ),
+        click.option(
+            "--floor",
+            default="ok",
+            show_default=True,
+            metavar="FLOOR",
+            help="Try remedies below it: ok (by the verdict), agreement=99 (percent), snr=20 (dB), or none.",
         ),
     ):
         command = option(command)

@@ -21,6 +21,8 @@ from dfq_deploy.graph.inputs import InputShapes
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
+from dfq_deploy.quantization.overrides import Overrides
+from dfq_deploy.quantization.overrides_file import read_overrides
 from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.npz import stored_shapes
 from dfq_deploy.samples.preprocess import Preprocess
@@ -43,6 +45,7 @@ __all__ = [
     "grouped",
     "names_of",
     "one_of_synth_and_data",
+    "overrides_of",
     "preprocess_warning",
     "refuse_unknown",
     "widths_of",
@@ -180,20 +183,31 @@ class _ResumeKeywords(TypedDict, total=False):
     resume: bool
 
 
+class _OverrideKeywords(TypedDict, total=False):
+    keep_float: Sequence[str] | str
+    exclude: str | None
+    overrides: AnyPath | None
+
+
 class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):
     """Keywords of ``synthesize``: the fields of :class:`ModelInputs`, :class:`SynthesisOptions`, :class:`Resume`."""
 
 
-class CalibrationKeywords(SynthesisKeywords, total=False):
-    """Keywords of ``calibrate``: those of ``synthesize``, and what :class:`Bits` and :class:`Budget` are made of."""
+class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
+    """Keywords of ``calibrate``: those of ``synthesize``, and what :class:`Bits`, :class:`Budget`,
+    :class:`Overrides` and :class:`dfq_deploy.pipeline.remedies.floor.Limits` are made of."""
 
     edge_bits: int | None
     size: float | None
     drop: float | None
+    floor: str
+    max_time: float | None
+    max_slowdown: float
 
 
-class FinetuneKeywords(_InputKeywords, _SynthesisKeywords):
-    """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`."""
+class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords):
+    """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`, and what
+    :class:`Overrides` are made of."""
 
 
 def refuse_unknown(function: str, keywords: Mapping[str, Any], known: type) -> None:
@@ -255,6 +269,21 @@ def names_of(refine: Sequence[str] | str | None) -> Sequence[str] | None:
     if not isinstance(refine, Sequence) or not all(isinstance(name, str) for name in refine):
         raise OptionError(f"refine: {refine!r} is no list of names, such as ['bias']")
     return refine
+
+
+def overrides_of(keywords: Mapping[str, Any]) -> Overrides:
+    """What ``keep_float``, ``exclude`` and ``overrides`` among ``keywords`` ask for.
+
+    Raises:
+        OptionError: they are no names, no expression, or no file of overrides.
+    """
+    named, exclude, file = (keywords.get(key) for key in ("keep_float", "exclude", "overrides"))
+    names = (named,) if isinstance(named, str) else () if named is None else named
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
+        raise OptionError(f"keep_float: {named!r} is no list of names, such as ['conv1', 'HardSwish']")
+    if exclude is not None and not isinstance(exclude, str):
+        raise OptionError(f"exclude: {exclude!r} is no regular expression, such as 'head.*'")
+    return Overrides(tuple(names), exclude, () if file is None else read_overrides(as_path(file, "overrides")))
 
 
 def one_of_synth_and_data(step: str, synth: object, data: object) -> None:

@@ -8,7 +8,17 @@ from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
 from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
 
-__all__ = ["AGREEMENT", "MOVED", "PROGRAM", "SNR", "Thresholds", "agreement_finding", "class_level", "judge"]
+__all__ = [
+    "AGREEMENT",
+    "MOVED",
+    "PROGRAM",
+    "SNR",
+    "Thresholds",
+    "agreement_finding",
+    "class_level",
+    "deciding_kind",
+    "judge",
+]
 
 PROGRAM = "dfq-deploy "
 """How a remedy that is a command begins."""
@@ -108,7 +118,7 @@ def agreement_finding(agreement: Agreement) -> Finding:
 
 
 def _noise_finding(agreement: Agreement) -> Finding:
-    kind = _deciding(agreement)
+    kind = deciding_kind(agreement)
     name, snr = kind.worst_output if kind is not None else ("", float("inf"))
     if kind is None or not name:
         return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])
@@ -117,7 +127,7 @@ def _noise_finding(agreement: Agreement) -> Finding:
     return Finding("output-noise", level, message, REMEDIES[level], {"snr_db": snr})
 
 
-def _deciding(agreement: Agreement) -> KindAgreement | None:
+def deciding_kind(agreement: Agreement) -> KindAgreement | None:
     """The best kind of input to judge noise on."""
     kinds = {kind.kind: kind for kind in agreement.judging}
     return next((kinds[kind] for kind in PREFERRED if kind in kinds), next(iter(agreement.judging), None))

@@ -1,6 +1,6 @@
 """Graph rewrites, one a file; each edits a model in place and says what it changed.
 
-=================== ==========================================================================
+=================== ===============================================================================================
 ``dense_layers``    Write dense layers in the forms that runtimes have integer kernels for.
 ``fold_batch_norm`` Fold BatchNormalization into the weights before it.
 ``fold_constants``  Compute at load time what depends on constants alone.
@@ -11,5 +11,5 @@
 ``own_biases``      Give every weighted node a bias of its own.
 ``static_shapes``   Close all dimensions, for runtimes that take static shapes only.
 ``to_float32``      Compute float16, bfloat16 and double models in float32.
-=================== ==========================================================================
+=================== ===============================================================================================
 """
