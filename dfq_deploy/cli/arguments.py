@@ -77,5 +77,8 @@ def refinements(options: Options) -> list[str] | None:
 
 
 def inputs(options: Options) -> dict[str, Any]:
-    """``--input-shape`` and ``--input-range``, by the name of the input."""
-    return {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+    """``--input-shape`` and ``--input-range``, by the name of the input; ``--main-input`` and ``--task``."""
+    return {
+        **{name: dict(options[name]) for name in ("input_shapes", "input_ranges")},
+        **{name: options[name] for name in ("main_input", "task")},
+    }
