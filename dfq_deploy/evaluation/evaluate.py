@@ -182,6 +182,8 @@ def evaluate(
         warnings += data.notes
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
+    elif data.labels is None and reference.scores(labelled=True) is None:
+        warnings += data.notes
     elif data.labels is None:
         warnings += data.notes
         warnings.append(
