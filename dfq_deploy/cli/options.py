@@ -21,6 +21,7 @@ __all__ = [
     "samples_option",
     "shape_option",
     "synthesis_options",
+    "use_options",
 ]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -37,6 +38,28 @@ def shape_option(command: Decorated) -> Decorated:
     )(command)
 
 
+TASKS = ("classify", "detect", "segment", "regress", "embed")
+"""As :data:`dfq_deploy.graph.task.TASKS`, which takes long to import."""
+
+
+def use_options(command: Decorated) -> Decorated:
+    """``--main-input`` and ``--task``."""
+    for option in (
+        click.option(
+            "--task",
+            type=click.Choice(TASKS),
+            help="What the model does; by default its outputs tell whether they are class scores.",
+        ),
+        click.option(
+            "--main-input",
+            metavar="NAME",
+            help="The input that samples are made for; by default its use and its name tell.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def integer_option(command: Decorated) -> Decorated:
     """``--integer-io``."""
     return click.option(
@@ -47,7 +70,7 @@ def integer_option(command: Decorated) -> Decorated:
 
 
 def input_options(command: Decorated) -> Decorated:
-    """``--input-shape`` and ``--input-range``, both repeatable; tuples of pairs."""
+    """``--input-shape`` and ``--input-range``, both repeatable, as tuples of pairs; ``--main-input`` and ``--task``."""
     ranged = click.option(
         "--input-range",
         "input_ranges",
@@ -55,7 +78,7 @@ def input_options(command: Decorated) -> Decorated:
         type=RangeType(),
         help="What an input that is no picture (token ids, a mask, a length) is drawn from; repeatable.",
     )(command)
-    return shape_option(ranged)
+    return shape_option(use_options(ranged))
 
 
 def fix_option(command: Decorated) -> Decorated:

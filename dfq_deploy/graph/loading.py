@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.inputs import InputShapes, input_values
+from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
@@ -27,9 +27,10 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_sh
     """Read, check, upgrade and shape-infer a float model.
 
     Model-local functions are inlined, Constant nodes and what depends on constants alone become initializers
-    (:mod:`dfq_deploy.graph.passes.fold_constants`), every node has a name, an opset below 13 is converted, and other
-    widths of float become float32 (:mod:`dfq_deploy.graph.passes.to_float32`). A model that is handed over in memory
-    is copied first. :func:`.load_notes` says what a user should know of it.
+    (:mod:`dfq_deploy.graph.passes.fold_constants`), every node has a name, an opset below 13 is converted, other widths
+    of float become float32 (:mod:`dfq_deploy.graph.passes.to_float32`), and the metadata says which of several inputs
+    is the main one. A model that is handed over in memory is copied first. :func:`.load_notes` says what a user should
+    know of it.
 
     Args:
         source: a path, or a model in memory.
@@ -64,6 +65,7 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_sh
     _refuse_inputs(model, place)
     _refuse_weights(model, place)
     model.meta[NOTES] = tuple(said)
+    state_main_input(model)
     return model
 
 

@@ -17,6 +17,7 @@ from dfq_deploy.plugins.contracts import Calibrator, Student
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits, with_bits
+from dfq_deploy.quantization.known_ranges import softmax_ranges
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.narrow_copies import give_narrow_layers_copies
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
@@ -118,10 +119,12 @@ def encode(
     placement may change.
 
     Args:
-        known: ranges by tensor name that need no measuring.
+        known: ranges by tensor name that need no measuring, beside those of
+            :func:`dfq_deploy.quantization.known_ranges.softmax_ranges`.
     """
     model, bits, overrides = prepared.model, prepared.bits, prepared.overrides
     types = prepared.placement.activations
+    known = {**softmax_ranges(model), **(known or {})}
     measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
     placement, kept_apart = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if kept_apart:

@@ -12,6 +12,7 @@ from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
+from dfq_deploy.graph.task import score_output
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
 
@@ -22,12 +23,14 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
     """The twin of ``model`` with its main input alone, which takes pictures as (N, C, H, W).
 
     Rules: (1) another input is its first row of ``extra``, repeated for each sample; (2) a main input (N, H, W, C) is
-    read through a Transpose; (3) a fixed batch is opened where the graph lets it.
+    read through a Transpose; (3) a fixed batch is opened where the graph lets it; (4) class scores come first of the
+    outputs.
     A model that needs none of these is imported as it is.
     """
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
-    if extra or is_channels_last(model) or isinstance(batch, int):
+    behind = score_output(model) not in (None, *model.graph.outputs[:1])
+    if extra or is_channels_last(model) or isinstance(batch, int) or behind:
         model = model.clone()
         main = main_input_value(model)
         if isinstance(batch, int):
@@ -36,6 +39,7 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
             _bind(model.graph, value, main, extra[str(value.name)])
         if is_channels_last(model):
             _turn(model.graph, main)
+        _put_scores_first(model)
     twin = Twin.from_model(model).to(device)
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -69,6 +73,14 @@ def same_rows(together: Tensor, rows: Sequence[Tensor]) -> bool:
     scale = float(together.abs().max()) if together.numel() else 0.0
     apart = torch.cat(list(rows))
     return apart.shape == together.shape and torch.allclose(together, apart, rtol=1e-3, atol=1e-3 * scale)
+
+
+def _put_scores_first(model: ir.Model) -> None:
+    scores = score_output(model)
+    if scores is not None:
+        outputs = [scores, *(value for value in model.graph.outputs if value is not scores)]
+        model.graph.outputs.clear()
+        model.graph.outputs.extend(outputs)
 
 
 def _turn(graph_: ir.Graph, main: ir.Value) -> None:
