@@ -4,7 +4,9 @@
 ``agreement``          Agreement of float and quantized model on held-out inputs, kind by kind.
 ``causes``             Find why a quantized tensor is noisy, from its values.
 ``engines``            Run a float model with some of its layers quantized, in torch or in ONNX Runtime.
+``evaluation``         Judge an evaluation: wrong scales, gates, agreement, top-1, labels, kernels and speed.
 ``finding``            Findings and the verdict: what is wrong with a result, how bad it is, and the way out.
+``gates``              Gates: bounds of the user's own that the figures of a quantized model have to meet.
 ``held_out``           Held-out inputs of several kinds, none of which calibrates.
 ``input_scale``        Compare the scale of samples with what the first layers of a network expect.
 ``input_statistics``   Estimate mean and deviation of the training inputs from the first BatchNormalization.

@@ -1,6 +1,6 @@
 """Agreement of float and quantized model on held-out inputs, kind by kind."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from dfq_deploy.verdict.held_out import DATA, HeldOut
 from dfq_deploy.verdict.intervals import Interval, agreement_interval
 from dfq_deploy.verdict.prediction import MEASURED, Prediction, predict
 
-__all__ = ["Agreement", "KindAgreement", "measure_agreement"]
+__all__ = ["Agreement", "KindAgreement", "agreement_of", "measure_agreement"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,13 @@ def measure_agreement(
     kinds = tuple(
         KindAgreement(held.kind, held.calibrated, compare(first, second, held.samples, progress)) for held in sets
     )
-    return Agreement(kinds, _expected(kinds))
+    return agreement_of(kinds)
+
+
+def agreement_of(kinds: Iterable[KindAgreement]) -> Agreement:
+    """What is predicted from figures that were measured before."""
+    found = tuple(kinds)
+    return Agreement(found, _expected(found))
 
 
 def _expected(kinds: tuple[KindAgreement, ...]) -> Prediction | None:

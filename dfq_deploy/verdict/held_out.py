@@ -15,7 +15,7 @@ from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn
 from dfq_deploy.synthesis.session import known_range, synthesize_from
 
-__all__ = ["BY_RULE", "DATA", "PHOTOGRAPHS", "HeldOut", "held_out_sets"]
+__all__ = ["BY_RULE", "DATA", "PHOTOGRAPHS", "HeldOut", "held_out_sets", "photograph_set", "takes_photographs"]
 
 CALIBRATED_SHARE = 4
 """One in so many inputs is drawn by rule where such calibrated and photographs judge: they would judge too kindly."""
@@ -73,7 +73,7 @@ def held_out_sets(
     own = samples.method or DATA
     count = default_count(sample_shape(model)) if count is None else count
     found = list(_own(samples, own))
-    ruled, pictured = own in (BY_RULE, "rule"), _takes_photographs(model)
+    ruled, pictured = own in (BY_RULE, "rule"), takes_photographs(model)
     drawn = synthesize_from(
         model,
         BY_RULE,
@@ -87,9 +87,35 @@ def held_out_sets(
     found.append(HeldOut(BY_RULE, drawn, ruled))
     if pictured:
         rows = drawn.part(np.arange(count) % len(drawn))
-        pictures = _photographs(model, rows, preprocess, ranges, _other(seed, 2))
-        found.append(HeldOut(PHOTOGRAPHS, pictures, own == PHOTOGRAPHS))
+        pictures = photograph_set(model, rows, preprocess=preprocess, seed=seed, ranges=ranges)
+        found.append(replace(pictures, calibrated=own == PHOTOGRAPHS))
     return tuple(found)
+
+
+def photograph_set(
+    model: ir.Model,
+    drawn: Samples,
+    *,
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+    ranges: InputRanges | None = None,
+) -> HeldOut:
+    """As many photographs as there are ``drawn`` samples, whose other inputs they take.
+
+    Args:
+        model: one that :func:`takes_photographs`.
+        preprocess, seed, ranges: as :func:`held_out_sets` takes them.
+    """
+    return HeldOut(PHOTOGRAPHS, _photographs(model, drawn, preprocess, ranges, _other(seed, 2)), False)
+
+
+def takes_photographs(model: ir.Model) -> bool:
+    """True where the main input is an image of one or three channels.
+
+    Raises:
+        ModelError: its shape is open.
+    """
+    return not is_drawn(main_input(model_inputs(model))) and suits_photographs(_channels_first(model))
 
 
 def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
@@ -101,16 +127,11 @@ def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
 def _photographs(
     model: ir.Model, drawn: Samples, preprocess: Preprocess | None, ranges: InputRanges | None, seed: int
 ) -> Samples:
-    """As many photographs as there are ``drawn`` samples, whose other inputs they take."""
     main, turned = main_input(model_inputs(model)), is_channels_last(model)
     images = photographs(len(drawn), _channels_first(model), known_range(main, preprocess, ranges or {}), seed)
     images = images.transpose(0, 2, 3, 1) if turned else images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     return replace(drawn, images=images, method=PHOTOGRAPHS)
-
-
-def _takes_photographs(model: ir.Model) -> bool:
-    return not is_drawn(main_input(model_inputs(model))) and suits_photographs(_channels_first(model))
 
 
 def _channels_first(model: ir.Model) -> tuple[int, ...]:
