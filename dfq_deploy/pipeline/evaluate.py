@@ -36,7 +36,7 @@ from dfq_deploy.verdict.held_out import (
     takes_photographs,
 )
 from dfq_deploy.verdict.prediction import MEASURED
-from dfq_deploy.verdict.speed import speed_findings
+from dfq_deploy.verdict.speed import count_findings, speed_findings
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -136,8 +136,9 @@ def evaluate(
         inputs = _Inputs(path, samples, drawn=data is None, preprocess=pixels, seed=seed)
         agreement, notes = _agreement(figures, inputs, device, input_shapes, input_ranges)
         findings = [*notes, *evaluation_findings(figures, agreement, samples, target)]
-        if latency and figures.latency:
-            findings += speed_findings(path, Path(figures.quantized_model), samples, target=counted)[-1:]
+        if latency and figures.latency and figures.kernels is not None:
+            timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
+            findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
         commands = _commands(figures, real=data is not None) if path == Path(name) else {}
         verdict = judge_evaluation(figures, agreement, findings, bounds, commands)
     return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement)
