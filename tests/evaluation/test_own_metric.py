@@ -98,5 +98,6 @@ def test_what_is_no_number_is_refused_in_one_line(case: str) -> None:
 
 @pytest.mark.parametrize("value", [1, 0.5, np.float32(0.5), np.array(0.5), np.int64(2)])
 def test_numbers_of_any_kind_are_taken(value: Any) -> None:
-    found = measure_metric(lambda outputs, labels: outputs["y"] * value, {"y": 2}, {"y": 1}, None)
+    two, one = ({"y": np.full(1, factor)} for factor in (2, 1))
+    found = measure_metric(lambda outputs, labels: value * int(outputs["y"][0]), two, one, None)
     assert (found.of_float, found.of_quantized, found.drop) == (2 * float(value), float(value), float(value))

@@ -114,7 +114,7 @@ def test_gates_on_real_figures(digits_bn: Path, digits_int8: Path, held_out: Sam
 
 
 def test_the_metric_s_drop_is_bounded_without_labels(digits_bn: Path, digits_int8: Path, held_out: Samples) -> None:
-    def spread(outputs: dict[str, np.ndarray], labels: object) -> float:  # type: ignore[type-arg]
+    def spread(outputs: dict[str, np.ndarray], labels: object) -> float:
         assert labels is None
         return float(outputs["scores"].std())
 
