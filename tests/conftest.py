@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dfq_deploy import Samples, synthesize
+from dfq_deploy import Samples, calibrate, synthesize
 from dfq_deploy.runtime.kernels import KernelCount
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 from dfq_deploy.verdict.assess import Subject
@@ -150,6 +150,14 @@ def _tiny(
 def digits(digits_bn: Path) -> Samples:
     """192 samples that are made from the network alone."""
     return synthesize(digits_bn, synth=DeepInversion(iterations=60), count=192, preprocess=data.PREPROCESS)
+
+
+@pytest.fixture(scope="session")
+def digits_int8(digits_bn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's network in 8 bits, a good file."""
+    folder = tmp_path_factory.mktemp("digits") / "int8"
+    calibrate(digits_bn, synth="procedural", count=64, preprocess=data.PREPROCESS, refine=["bias"], output=folder)
+    return folder / "model.qdq.onnx"
 
 
 @pytest.fixture(scope="session")

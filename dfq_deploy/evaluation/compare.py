@@ -1,8 +1,8 @@
 """Compare the outputs of the float and the quantized model on the same samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Output, Runnable, Runner, slices
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Collect", "Comparison", "compare"]
+
+Collect: TypeAlias = Callable[[Sequence[Output], Sequence[Output]], None]
+"""Called with the outputs of the float and of the quantized model."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +54,21 @@ class Comparison:
 
 
 def compare(
-    reference: Runner | Runnable, quantized: Runner | Runnable, samples: Samples, progress: Progress = SILENT
+    reference: Runner | Runnable,
+    quantized: Runner | Runnable,
+    samples: Samples,
+    progress: Progress = SILENT,
+    *,
+    collect: Collect | None = None,
 ) -> Comparison:
     """The figures alone. Memory does not grow with the number of samples.
 
     An output whose first axis is the batch is compared row by row, any other one run by run, as a whole: a run is fed
     one batch, the same to both models. Where its size differs from run to run, or between the models, as that of a
     detector's boxes after suppression does, it is left out.
+
+    Args:
+        collect: gets the outputs of both models for each slice of the samples, in order.
 
     Raises:
         ModelError: a model cannot be run, or their outputs do not match.
@@ -85,6 +96,8 @@ def compare(
     for part in slices(samples.images):
         chosen = samples.part(part)
         expected, found = first.run(chosen), second.run(chosen)
+        if collect is not None:
+            collect(expected, found)
         for name, wanted, given in zip(first.output_names, expected, found, strict=True):
             pairs = _pairs(name, wanted, given, whole, (first, second)) if name in tallies else ()
             for pair in pairs or ():

@@ -2,6 +2,7 @@
 
 ================= =====================================================================================
 ``calibrate``     Post-training quantization from end to end: ``dfq_deploy.calibrate``.
+``evaluate``      Evaluate a quantized file, and judge it: ``dfq_deploy.evaluate``.
 ``export``        Write what a runtime loads from a quantized model: ``dfq_deploy.export``.
 ``finetune``      Quantization-aware training from end to end: ``dfq_deploy.finetune``.
 ``fit``           Find encodings: bit widths, refinements and ranges in their order.
