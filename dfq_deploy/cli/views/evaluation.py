@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Group
 
-from dfq_deploy.cli.views.tables import facts, page, show_evaluation, title
+from dfq_deploy.cli.views.results import show_evaluation
+from dfq_deploy.cli.views.tables import facts, page, title
 
 if TYPE_CHECKING:
     from dfq_deploy.evaluation.own_metric import MetricFigures
