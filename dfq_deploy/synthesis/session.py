@@ -30,19 +30,19 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
-from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_meter
+from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_function
 from dfq_deploy.synthesis.inversion.journal import FolderJournal
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.twin.teacher import takes_batches, teacher_of
 
-__all__ = ["FALLBACK", "Checkpointing", "StudentMaker", "known_range", "pick_device", "synthesize_from"]
+__all__ = ["FALLBACK", "Checkpointing", "StudentFactory", "pick_device", "sample_bounds", "synthesize_from"]
 
 logger = logging.getLogger(__name__)
 
 FALLBACK = "procedural"
 """What serves where a method needs statistics and no BatchNormalization is left."""
 
-StudentMaker: TypeAlias = Callable[[SynthesisRequest, ExtraInputs], Student]
+StudentFactory: TypeAlias = Callable[[SynthesisRequest, ExtraInputs], Student]
 """Makes the quantized network for a request, the model's other inputs fixed to their first rows."""
 
 
@@ -75,7 +75,7 @@ def synthesize_from(
     seed: int,
     device: str,
     ranges: InputRanges | None = None,
-    student: StudentMaker | None = None,
+    student: StudentFactory | None = None,
     kept: Checkpointing | None = None,
     tolerance: float | str | None = None,
     progress: Progress = SILENT,
@@ -123,7 +123,7 @@ def synthesize_from(
         count=count,
         shape=(shape[2], *shape[:2]) if turned else shape,
         classes=score_count(model),
-        preprocess=known_range(main, preprocess, ranges or {}),
+        preprocess=sample_bounds(main, preprocess, ranges or {}),
         seed=seed,
         device=pick_device(device),
     )
@@ -143,7 +143,7 @@ def synthesize_from(
         facts = _facts(name, method, sources, request, tolerance)
         request = replace(request, journal=FolderJournal(kept.folder, {**facts, **kept.facts}, resume=kept.resume))
     if tolerance is not None and twins:
-        request = replace(request, early_stopping=EarlyStopping(range_meter(twins[0]), tolerance))
+        request = replace(request, early_stopping=EarlyStopping(range_function(twins[0]), tolerance))
     logger.info(
         "synthesis: %d samples of shape %s by %s on %s, seed %d, %d teacher(s)",
         *(count, request.shape, name, request.device, seed, len(twins)),
@@ -185,7 +185,7 @@ def _facts(
     }
 
 
-def known_range(main: ModelInput, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
+def sample_bounds(main: ModelInput, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
     """What bounds the samples: the preprocess, or the range that is stated for the main input, or that of bytes."""
     if preprocess is None and main.name in ranges:
         low, high = ranges[main.name]

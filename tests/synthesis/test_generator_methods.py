@@ -267,7 +267,7 @@ def test_odd_sizes_and_no_preprocess(tiny: Model, name: str) -> None:
 def test_numbers_that_make_no_sense_are_refused(name: str) -> None:
     kind = type(METHODS[name])
     for options, text in (
-        ({"schedule": "fast"}, "schedule 'fast' is none of auto, paper, short"),
+        ({"schedule": "fast"}, "schedule 'fast' is not one of auto, paper, short"),
         ({"iterations": 0}, "iterations=0 must be at least 1"),
         ({"batch": 1}, "batch=1 has no statistics; it must be at least 2"),
     ):

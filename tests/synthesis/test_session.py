@@ -66,7 +66,7 @@ def test_large_pictures_are_fewer(shape: tuple[int, ...], count: int) -> None:
 
 
 def test_no_samples_are_refused(tiny: Model) -> None:
-    with pytest.raises(OptionError, match="samples: 0 asked for, at least 1 is needed"):
+    with pytest.raises(OptionError, match="samples: 0 requested, but at least 1 is required"):
         synthesize(tiny(), synth="noise", count=0)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.synthesis.generators.networks import Geometry, InputSpace
 from dfq_deploy.synthesis.inversion.loop import ImageParameters
-from dfq_deploy.synthesis.inversion.optimizers import Decay, Descent, Plateau
+from dfq_deploy.synthesis.inversion.optimizers import Decay, Plateau, ScheduledAdam
 from dfq_deploy.twin.precision import autocast
 
 __all__ = ["GenieGenerator", "Latents"]
@@ -67,7 +67,7 @@ class Latents(ImageParameters):
         self.latents = latents.requires_grad_()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.rates, self.every = (latent_rate, generator_rate), every
-        self.descents: tuple[Descent, ...] = ()
+        self.descents: tuple[ScheduledAdam, ...] = ()
 
     def images(self) -> Tensor:
         """What the generator makes of the latents."""
@@ -79,8 +79,8 @@ class Latents(ImageParameters):
         """Start with fresh optimizers."""
         plateau = Plateau(self.rates[0], self.every, 1e-4, self.latents.device)
         self.descents = (
-            Descent([self.latents], plateau, BETAS),
-            Descent(list(self.network.parameters()), Decay(self.rates[1], 0.95, self.every), BETAS),
+            ScheduledAdam([self.latents], plateau, BETAS),
+            ScheduledAdam(list(self.network.parameters()), Decay(self.rates[1], 0.95, self.every), BETAS),
         )
 
     def descend(self, loss: Tensor) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from dfq_deploy.errors import ModelError, OptionError, SamplesError
 from dfq_deploy.files.arrays import allocate
 from dfq_deploy.plugins.contracts import Generative, Source, SynthesisRequest
-from dfq_deploy.plugins.options import check_options, is_large, is_paper, refuse_bare
+from dfq_deploy.plugins.options import check_options, is_large, is_paper, require_batch_norm
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.generators.file import GeneratorFile
@@ -23,14 +23,14 @@ from dfq_deploy.synthesis.generators.training import GeneratorSource, Loss, Samp
 from dfq_deploy.synthesis.losses.batch_norm_statistics import relative_distance
 from dfq_deploy.twin import Twin
 
-__all__ = ["GeneratorMethod", "GeneratorPlan", "collected"]
+__all__ = ["GeneratorMethod", "GeneratorSchedule", "collected"]
 
 OVERRIDES = ("iterations", "batch", "learning_rate", "channels")
 """Options that take the place of the schedule's numbers."""
 
 
 @dataclass(frozen=True)
-class GeneratorPlan:
+class GeneratorSchedule:
     """A schedule.
 
     Args:
@@ -80,7 +80,7 @@ class GeneratorMethod(Generative):
     needs_statistics: ClassVar[bool] = True
     needs_student: ClassVar[bool] = False
     """True if samples are sought on which a student differs."""
-    plans: ClassVar[dict[tuple[str, str], GeneratorPlan]]
+    plans: ClassVar[dict[tuple[str, str], GeneratorSchedule]]
     """By schedule (paper, short) and size of the image (small, large)."""
 
     def __post_init__(self) -> None:
@@ -90,18 +90,18 @@ class GeneratorMethod(Generative):
             raise OptionError(f"{self.name}: batch=1 has no statistics; it must be at least 2")
 
     @abstractmethod
-    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
+    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorSchedule) -> list[Sampler]:
         """The generators, freshly initialised."""
 
     @abstractmethod
     def loss(self) -> Loss:
         """What each of them minimises."""
 
-    def structure(self, plan: GeneratorPlan) -> dict[str, Any]:
+    def structure(self, plan: GeneratorSchedule) -> dict[str, Any]:
         """The options that decide the sizes of the networks and of what is drawn: they stand in a generator's file."""
         return {"latent": self.latent, "channels": plan.channels, "batch": plan.batch}
 
-    def plan(self, request: SynthesisRequest) -> GeneratorPlan:
+    def plan(self, request: SynthesisRequest) -> GeneratorSchedule:
         """The schedule with what overrides it; other iterations keep the share of the warm-up."""
         paper, large = is_paper(self.schedule, request), is_large(request)
         known = self.plans["paper" if paper else "short", "large" if large else "small"]
@@ -133,7 +133,7 @@ class GeneratorMethod(Generative):
             samplers = [_placed(sampler, request.device) for sampler in self.samplers(teacher, request, plan)]
         milestones = tuple(int(plan.iterations * share) for share in plan.milestones)
         training = Training(plan.batch, plan.learning_rate, milestones)
-        return GeneratorSource(samplers, teacher, self.loss(), training, meets_students=self.needs_student)
+        return GeneratorSource(samplers, teacher, self.loss(), training, uses_students=self.needs_student)
 
     def prepare(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Source:
         """The generators after their warm-up, or those of the file ``generator``."""
@@ -190,7 +190,7 @@ class GeneratorMethod(Generative):
                 raise SamplesError(f"{path}: {problem}; train one on this model") from None
             return source, generator
         source, plan = self.untrained(teachers, request), self.plan(request)
-        noted = None if request.journal is None else request.journal.noted()
+        noted = None if request.journal is None else request.journal.load_state()
         if noted is not None:
             source.restore(noted["source"])
             generator.set_state(noted["generator"])
@@ -205,7 +205,7 @@ class GeneratorMethod(Generative):
             raise ModelError(f"{self.name} makes images (C, H, W), and the model's input is {request.shape}; {way_out}")
         if request.classes is None:
             raise ModelError(f"{self.name} needs class scores (N, K), and the model's first output is none; {way_out}")
-        refuse_bare(self.name, [teacher])
+        require_batch_norm(self.name, [teacher])
 
 
 def _placed(sampler: Sampler, device: str) -> Sampler:

@@ -21,7 +21,7 @@ from dfq_deploy.twin.precision import autocast
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Journal
 
-__all__ = ["GeneratorSource", "GeneratorStep", "Loss", "Sampler", "Training", "normal", "shares", "some_classes"]
+__all__ = ["GeneratorSource", "GeneratorStep", "Loss", "Sampler", "Training", "draw_classes", "normal", "shares"]
 
 REPORT_EVERY = 20
 """Steps between two readings of the losses: each makes a GPU wait."""
@@ -83,7 +83,7 @@ class GeneratorSource(Source):
         teacher: in inference form.
         loss: what each generator minimises.
         training: batch size and learning rate.
-        meets_students: False where no student changes the loss: none is run then.
+        uses_students: False where no student changes the loss: none is run then.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class GeneratorSource(Source):
         loss: Loss,
         training: Training,
         *,
-        meets_students: bool = True,
+        uses_students: bool = True,
     ) -> None:
         self.samplers = nn.ModuleList(samplers)
         self.statistics = FeatureStatistics(teacher)
         self.loss, self.training, self.steps = loss, training, 0
-        self.meets_students = meets_students
+        self.uses_students = uses_students
         self._parameters = [parameter for parameter in self.samplers.parameters() if parameter.requires_grad]
         self.device = self._parameters[0].device
         self.optimizer = torch.optim.Adam(self._parameters, lr=training.learning_rate, betas=(0.5, 0.999), fused=True)
@@ -123,7 +123,7 @@ class GeneratorSource(Source):
 
     def adapt(self, students: Sequence[Student], generator: torch.Generator) -> dict[str, float]:
         """One step of every generator; the terms of its loss, averaged over the generators."""
-        return _read(self.step(students if self.meets_students else (), generator))
+        return _read(self.step(students if self.uses_students else (), generator))
 
     def step(self, students: Sequence[Student], generator: torch.Generator) -> dict[str, Tensor]:
         """As :meth:`adapt`, without waiting for the figures."""
@@ -167,8 +167,8 @@ class GeneratorSource(Source):
                     "lower --option learning_rate"
                 )
             progress.advance(size, **figures)
-            if journal is not None and journal.due():
-                journal.note({"source": self.state(), "generator": generator.get_state()})
+            if journal is not None and journal.is_due():
+                journal.save_state({"source": self.state(), "generator": generator.get_state()})
 
     def look(self, images: Tensor, *, exact: bool = False) -> tuple[Tensor, list[LayerStatistics]]:
         """The teacher's logits (N, K), float32, and the statistics of its features.
@@ -224,7 +224,7 @@ def normal(shape: Sequence[int], generator: torch.Generator, device: torch.devic
     return torch.randn(*shape, generator=generator, device=generator.device).to(device)
 
 
-def some_classes(count: int, classes: int, generator: torch.Generator, *, spread: bool) -> Tensor:
+def draw_classes(count: int, classes: int, generator: torch.Generator, *, spread: bool) -> Tensor:
     """Classes (count,) int64 where ``generator`` lives: independent, or all equally often where ``spread``."""
     if not spread:
         return torch.randint(classes, (count,), generator=generator, device=generator.device)

@@ -20,7 +20,7 @@ from dfq_deploy.synthesis.generators.losses import (
     instance_entropy,
     output_divergence,
 )
-from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorSchedule
 from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
 from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler, normal
 from dfq_deploy.twin import Twin
@@ -93,11 +93,11 @@ class Adversarial(GeneratorMethod):
 
     summary: ClassVar[str] = "generators that seek where a quantized student differs (Choi et al., CVPRW 2020)"
     needs_student: ClassVar[bool] = True
-    plans: ClassVar[dict[tuple[str, str], GeneratorPlan]] = {
-        ("paper", "small"): GeneratorPlan(20_000, 4_000, 256),
-        ("paper", "large"): GeneratorPlan(20_000, 4_000, 16),
-        ("short", "small"): GeneratorPlan(200, 150, 32, 32, 5e-3, (0.8,)),
-        ("short", "large"): GeneratorPlan(200, 150, 16, 32, 5e-3, (0.8,)),
+    plans: ClassVar[dict[tuple[str, str], GeneratorSchedule]] = {
+        ("paper", "small"): GeneratorSchedule(20_000, 4_000, 256),
+        ("paper", "large"): GeneratorSchedule(20_000, 4_000, 16),
+        ("short", "small"): GeneratorSchedule(200, 150, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): GeneratorSchedule(200, 150, 16, 32, 5e-3, (0.8,)),
     }
 
     def __post_init__(self) -> None:
@@ -105,11 +105,11 @@ class Adversarial(GeneratorMethod):
         if self.generators < 1:
             raise OptionError(f"adversarial: generators={self.generators} must be at least 1")
 
-    def structure(self, plan: GeneratorPlan) -> dict[str, Any]:
+    def structure(self, plan: GeneratorSchedule) -> dict[str, Any]:
         """Adds the number of generators."""
         return super().structure(plan) | {"generators": self.generators}
 
-    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
+    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorSchedule) -> list[Sampler]:
         """``generators`` of them, from different weights."""
         geometry = Geometry(self.latent, request.shape, plan.channels)
         return [Unconditional(geometry, request.preprocess) for _ in range(self.generators)]

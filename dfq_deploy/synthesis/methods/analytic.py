@@ -22,7 +22,7 @@ from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.methods.procedural import Procedural
 from dfq_deploy.synthesis.moments.moments import Moments
-from dfq_deploy.synthesis.moments.propagation import Known, propagate, remembered
+from dfq_deploy.synthesis.moments.propagation import MomentsByName, batch_norm_moments, propagate
 
 if TYPE_CHECKING:
     from dfq_deploy.twin import Twin
@@ -70,7 +70,7 @@ class Analytic(RangeSource):
         """See :class:`~dfq_deploy.plugins.contracts.RangeSource`; empty where no BatchNormalization is left."""
         bits = min((qtype.bits for qtype in tensors.values()), default=8)
         reach = self.reach or (WIDE if bits >= 8 else NARROW)
-        known = remembered(source, reach)
+        known = batch_norm_moments(source, reach)
         for teacher in teachers:
             known = known or _translated(teacher, source, reach)
         if not known:
@@ -94,7 +94,7 @@ NARROW = 4.0
 """For fewer: the best of 2, 3, 4 and 6 at 4 bits (signal to noise of resnet20_kd on CIFAR-10 training images)."""
 
 
-def _inputs(model: ir.Model, preprocess: Preprocess | None) -> Known:
+def _inputs(model: ir.Model, preprocess: Preprocess | None) -> MomentsByName:
     """The main input: normalised as training data is, so of mean 0 and variance 1, within what pixels can be."""
     value = main_input_value(model)
     last = None if value.shape is None or len(value.shape) < 2 else value.shape[1]
@@ -106,11 +106,11 @@ def _inputs(model: ir.Model, preprocess: Preprocess | None) -> Known:
     return {name_of(value): moments}
 
 
-def _translated(teacher: ir.Model, model: ir.Model, reach: float) -> Known:
+def _translated(teacher: ir.Model, model: ir.Model, reach: float) -> MomentsByName:
     """What the teacher remembers, by the names of ``model``: their weighted layers correspond one by one."""
     folded = teacher.clone()
     fold_batch_normalization(folded)
-    known = remembered(teacher, reach)
+    known = batch_norm_moments(teacher, reach)
     pairs = list(zip(weighted_nodes(folded), weighted_nodes(model), strict=False))
     if len(weighted_nodes(folded)) != len(weighted_nodes(model)) or not all(_alike(*pair) for pair in pairs):
         return {}

@@ -12,14 +12,20 @@ import torch
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
-from dfq_deploy.plugins.options import check_options, is_large, is_paper, only_first, refuse_bare
+from dfq_deploy.plugins.options import check_options, is_large, is_paper, require_batch_norm, single_teacher_note
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of, spread_targets
+from dfq_deploy.synthesis.inversion.batches import (
+    BatchPlan,
+    balanced_targets,
+    collect,
+    invert_batches,
+    split_into_batches,
+)
 from dfq_deploy.synthesis.inversion.loop import Inversion, Stage
-from dfq_deploy.synthesis.inversion.objective import Competitor, Matching, Weights, first_scores
+from dfq_deploy.synthesis.inversion.objective import CompetingModel, DeepInversionObjective, LossWeights, first_output
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, noise, pixel_bounds
-from dfq_deploy.synthesis.losses.per_image_statistics import wide_space
+from dfq_deploy.synthesis.losses.per_image_statistics import wide_image_space
 from dfq_deploy.twin import Twin
 
 __all__ = ["BETAS", "DeepInversion", "usable"]
@@ -87,42 +93,46 @@ class DeepInversion(Synthesizer):
             SamplesError: the images became NaN.
         """
         teacher = teachers[0]
-        refuse_bare("deepinversion", [teacher])
-        rival = self._rival(teachers, request)
+        require_batch_norm("deepinversion", [teacher])
+        competitor = self._rival(teachers, request)
         weights, known = self.weights(request), self.settings(request)
         generator = torch.Generator().manual_seed(request.seed)
-        parts = parts_of(request.count, known["batch"], spread_targets(request, generator))
+        parts = split_into_batches(request.count, known["batch"], balanced_targets(request, generator))
         stages = usable(self.stages(request), [teacher], request)
-        bounds, space = pixel_bounds(request), wide_space(request)
+        bounds, space = pixel_bounds(request), wide_image_space(request)
 
-        def start(part: Part) -> Inversion:
+        def start(part: BatchPlan) -> Inversion:
             first = noise(part.size, request, generator)
             pixels = Pixels(first, partial(Cosine, known["learning_rate"]), BETAS, bounds, space)
             targets = None if part.targets is None else part.targets.to(request.device)
             return Inversion(
-                "deepinversion", pixels, Matching(weights, [teacher], targets, rival, space), stages, generator
+                "deepinversion",
+                pixels,
+                DeepInversionObjective(weights, [teacher], targets, competitor, space),
+                stages,
+                generator,
             )
 
         progress.start("deepinversion", len(parts) * sum(stage.iterations for stage in stages))
-        notes = only_first("deepinversion", teachers[:1] if self.competition else teachers)
-        return collect(request, descend_all(parts, start, progress, request), notes)
+        notes = single_teacher_note("deepinversion", teachers[:1] if self.competition else teachers)
+        return collect(request, invert_batches(parts, start, progress, request), notes)
 
-    def _rival(self, teachers: Sequence[Twin], request: SynthesisRequest) -> Competitor | None:
+    def _rival(self, teachers: Sequence[Twin], request: SynthesisRequest) -> CompetingModel | None:
         if not self.competition:
             return None
         if len(teachers) > 1:
-            return first_scores(teachers[1])
+            return first_output(teachers[1])
         if request.student is None:
             raise ModelError(
                 f"deepinversion: competition={self.competition:g} needs a network to compete with, and none is "
-                "quantized here; give the model and then the rival as --teacher, or leave competition out"
+                "quantized here; give the model and then the competitor as --teacher, or leave competition out"
             )
         return request.student()
 
-    def weights(self, request: SynthesisRequest) -> Weights:
+    def weights(self, request: SynthesisRequest) -> LossWeights:
         """What one batch minimises: every None replaced by the value for the size of the image."""
         known = self.settings(request)
-        return Weights(**{field.name: known[field.name] for field in fields(Weights) if field.name in known})
+        return LossWeights(**{field.name: known[field.name] for field in fields(LossWeights) if field.name in known})
 
     def stages(self, request: SynthesisRequest) -> list[Stage]:
         """The stages of one batch, coarse to fine."""

@@ -15,7 +15,7 @@ from dfq_deploy.plugins.contracts import Source, Student, SynthesisRequest
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.generators.losses import inception_loss, output_divergence
-from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan, collected
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorSchedule, collected
 from dfq_deploy.synthesis.generators.networks import Geometry
 from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler
 from dfq_deploy.synthesis.losses.batch_norm_statistics import mean_squares
@@ -100,14 +100,14 @@ class Dfqf(GeneratorMethod):
 
     summary: ClassVar[str] = "a fixed set from a generator: inception score, statistics, disagreement (Li et al., 2020)"
     needs_student: ClassVar[bool] = True
-    plans: ClassVar[dict[tuple[str, str], GeneratorPlan]] = {
-        ("paper", "small"): GeneratorPlan(20_000, 4_000, 256),
-        ("paper", "large"): GeneratorPlan(20_000, 4_000, 16),
-        ("short", "small"): GeneratorPlan(400, 300, 32, 32, 5e-3, (0.8,)),
-        ("short", "large"): GeneratorPlan(400, 300, 16, 32, 5e-3, (0.8,)),
+    plans: ClassVar[dict[tuple[str, str], GeneratorSchedule]] = {
+        ("paper", "small"): GeneratorSchedule(20_000, 4_000, 256),
+        ("paper", "large"): GeneratorSchedule(20_000, 4_000, 16),
+        ("short", "small"): GeneratorSchedule(400, 300, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): GeneratorSchedule(400, 300, 16, 32, 5e-3, (0.8,)),
     }
 
-    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
+    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorSchedule) -> list[Sampler]:
         """One generator."""
         return [Unconditional(Geometry(self.latent, request.shape, plan.channels), request.preprocess)]
 

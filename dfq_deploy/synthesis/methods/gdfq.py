@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.plugins.options import is_large
 from dfq_deploy.samples.preprocess import Preprocess
-from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorSchedule
 from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
-from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler, normal, some_classes
+from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler, draw_classes, normal
 from dfq_deploy.synthesis.losses.batch_norm_statistics import mean_squares
 from dfq_deploy.twin import Twin
 
@@ -52,7 +52,7 @@ class _Conditional(Sampler):
 
     def forward(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         device = self.network.last.weight.device
-        chosen = some_classes(count, self.classes, generator, spread=not self.training).to(device)
+        chosen = draw_classes(count, self.classes, generator, spread=not self.training).to(device)
         noise = normal((count, self.latent), generator, device)
         labels = nn.functional.one_hot(chosen, self.classes).float()
         return self.network(noise if self.embedding is None else noise + self.embedding(chosen), labels), labels
@@ -77,14 +77,14 @@ class Gdfq(GeneratorMethod):
     statistics_weight: float = 0.1
 
     summary: ClassVar[str] = "a generator for each class, against BatchNormalization statistics (Xu et al., ECCV 2020)"
-    plans: ClassVar[dict[tuple[str, str], GeneratorPlan]] = {
-        ("paper", "small"): GeneratorPlan(80_000, 800, 200),
-        ("paper", "large"): GeneratorPlan(80_000, 10_000, 16),
-        ("short", "small"): GeneratorPlan(400, 100, 32, 32, 5e-3, (0.8,)),
-        ("short", "large"): GeneratorPlan(400, 100, 16, 32, 5e-3, (0.8,)),
+    plans: ClassVar[dict[tuple[str, str], GeneratorSchedule]] = {
+        ("paper", "small"): GeneratorSchedule(80_000, 800, 200),
+        ("paper", "large"): GeneratorSchedule(80_000, 10_000, 16),
+        ("short", "small"): GeneratorSchedule(400, 100, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): GeneratorSchedule(400, 100, 16, 32, 5e-3, (0.8,)),
     }
 
-    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
+    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorSchedule) -> list[Sampler]:
         """One generator."""
         classes = request.classes or 0
         large = is_large(request)

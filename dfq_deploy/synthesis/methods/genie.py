@@ -11,21 +11,21 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
-from dfq_deploy.plugins.options import check_options, is_large, is_paper, only_first, refuse_bare
+from dfq_deploy.plugins.options import check_options, is_large, is_paper, require_batch_norm, single_teacher_note
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.generators.latents import GenieGenerator, Latents
 from dfq_deploy.synthesis.generators.networks import Geometry
-from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of
+from dfq_deploy.synthesis.inversion.batches import BatchPlan, collect, invert_batches, split_into_batches
 from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, LayerStatistics
-from dfq_deploy.synthesis.losses.per_image_statistics import deviation, image_distance, image_space
-from dfq_deploy.synthesis.losses.soft_labels import with_soft_labels
-from dfq_deploy.synthesis.losses.swing_convolution import swinging
+from dfq_deploy.synthesis.losses.per_image_statistics import image_distance, image_space, standard_deviation
+from dfq_deploy.synthesis.losses.soft_labels import soft_labels_and_distance
+from dfq_deploy.synthesis.losses.swing_convolution import with_swing_convolutions
 from dfq_deploy.twin import Twin
 from dfq_deploy.twin.precision import autocast
 
-__all__ = ["Genie", "Spread", "standard_distance"]
+__all__ = ["Genie", "GenieObjective", "standard_distance"]
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,22 @@ class Genie(Synthesizer):
             ModelError: the teacher has no BatchNormalization, or its input is no image.
             SamplesError: the images became NaN.
         """
-        refuse_bare("genie", teachers[:1])
+        require_batch_norm("genie", teachers[:1])
         generator = torch.Generator().manual_seed(request.seed)
         paper = is_paper(self.schedule, request)
         iterations = self.iterations or (4000 if paper else 400)
-        objective = Spread(teachers[0], request, self.swing, generator)
+        objective = GenieObjective(teachers[0], request, self.swing, generator)
 
-        def start(part: Part) -> Inversion:
+        def start(part: BatchPlan) -> Inversion:
             return Inversion(
-                "genie", self.canvas(part.size, request, generator), objective, [Stage(iterations)], generator
+                "genie", self.parameters(part.size, request, generator), objective, [Stage(iterations)], generator
             )
 
-        parts = parts_of(request.count, self.batch or (128 if paper or not is_large(request) else 32), None)
+        parts = split_into_batches(request.count, self.batch or (128 if paper or not is_large(request) else 32), None)
         progress.start("genie", len(parts) * iterations)
-        return collect(request, descend_all(parts, start, progress, request), only_first("genie", teachers))
+        return collect(request, invert_batches(parts, start, progress, request), single_teacher_note("genie", teachers))
 
-    def canvas(self, size: int, request: SynthesisRequest, generator: torch.Generator) -> Latents:
+    def parameters(self, size: int, request: SynthesisRequest, generator: torch.Generator) -> Latents:
         """Fresh latents and a fresh generator, drawn from ``generator``."""
         device = torch.device(request.device)
         latents = torch.randn(size, self.latent, generator=generator).to(device)
@@ -95,7 +95,7 @@ class Genie(Synthesizer):
         return Latents(latents, network, self.latent_rate, self.generator_rate, every)
 
 
-class Spread(Objective):
+class GenieObjective(Objective):
     """GENIE's loss, on a teacher whose strided convolutions swing.
 
     Args:
@@ -104,7 +104,7 @@ class Spread(Objective):
 
     def __init__(self, teacher: Twin, request: SynthesisRequest, reach: int, generator: torch.Generator) -> None:
         self.teacher, self.classified = teacher, request.classes is not None
-        self.statistics = FeatureStatistics(swinging(teacher, reach, generator) if reach else teacher)
+        self.statistics = FeatureStatistics(with_swing_convolutions(teacher, reach, generator) if reach else teacher)
         self.space = image_space(request)
 
     def loss(self, seen: Tensor, generator: torch.Generator) -> Loss:
@@ -114,13 +114,15 @@ class Spread(Objective):
         total = standard_distance(layers) + image_distance(seen, self.space)
         return Loss(total, lambda: {"statistics": float(total.detach())})
 
-    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+    def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
         """The softmax and the distance of the statistics of the teacher without swing."""
-        return with_soft_labels([self.teacher], images, self.classified)
+        return soft_labels_and_distance([self.teacher], images, self.classified)
 
 
 def standard_distance(layers: Sequence[LayerStatistics]) -> Tensor:
     """The sum over the layers of the mean squared errors of mean and standard deviation."""
     errors = [(layer.mean - layer.running_mean).square().mean() for layer in layers]
-    errors += [(deviation(layer.var) - deviation(layer.running_var)).square().mean() for layer in layers]
+    errors += [
+        (standard_deviation(layer.var) - standard_deviation(layer.running_var)).square().mean() for layer in layers
+    ]
     return torch.stack(errors).sum()

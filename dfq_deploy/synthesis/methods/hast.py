@@ -11,21 +11,27 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
-from dfq_deploy.plugins.options import check_options, is_large, is_paper, only_first, refuse_bare
+from dfq_deploy.plugins.options import check_options, is_large, is_paper, require_batch_norm, single_teacher_note
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of, spread_targets
+from dfq_deploy.synthesis.inversion.batches import (
+    BatchPlan,
+    balanced_targets,
+    collect,
+    invert_batches,
+    split_into_batches,
+)
 from dfq_deploy.synthesis.inversion.image_augmentation import random_crops
 from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
 from dfq_deploy.synthesis.inversion.optimizers import Pixels, Plateau, noise, pixel_bounds
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, mean_squares
 from dfq_deploy.synthesis.losses.image_priors import class_loss
 from dfq_deploy.synthesis.losses.per_image_statistics import image_space
-from dfq_deploy.synthesis.losses.soft_labels import with_soft_labels
+from dfq_deploy.synthesis.losses.soft_labels import soft_labels_and_distance
 from dfq_deploy.twin import Twin
 from dfq_deploy.twin.precision import autocast
 
-__all__ = ["Hard", "Hast"]
+__all__ = ["Hast", "HastObjective"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Hast(Synthesizer):
             ModelError: the teacher has no BatchNormalization.
             SamplesError: the images became NaN.
         """
-        refuse_bare("hast", teachers[:1])
+        require_batch_norm("hast", teachers[:1])
         generator = torch.Generator().manual_seed(request.seed)
         paper, device, bounds = is_paper(self.schedule, request), torch.device(request.device), pixel_bounds(request)
         iterations = self.iterations or (1000 if paper else 200)
@@ -78,26 +84,26 @@ class Hast(Synthesizer):
         def rate(_: int) -> Plateau:
             return Plateau(self.learning_rate, 50 if paper else 20, 1e-4, device)
 
-        def start(part: Part) -> Inversion:
+        def start(part: BatchPlan) -> Inversion:
             pixels = Pixels(noise(part.size, request, generator), rate, (0.9, 0.999), bounds, space)
             targets = None if part.targets is None else part.targets.to(device)
             objective = self.objective(teachers[0], request, targets)
             return Inversion("hast", pixels, objective, [Stage(iterations)], generator)
 
         batch = self.batch or (256 if paper or not is_large(request) else 64)
-        parts = parts_of(request.count, batch, spread_targets(request, generator))
+        parts = split_into_batches(request.count, batch, balanced_targets(request, generator))
         progress.start("hast", len(parts) * iterations)
-        return collect(request, descend_all(parts, start, progress, request), only_first("hast", teachers))
+        return collect(request, invert_batches(parts, start, progress, request), single_teacher_note("hast", teachers))
 
-    def objective(self, teacher: Twin, request: SynthesisRequest, targets: Tensor | None) -> "Hard":
+    def objective(self, teacher: Twin, request: SynthesisRequest, targets: Tensor | None) -> "HastObjective":
         """What one batch minimises: every None replaced by the paper's value for the size of the image."""
         paper = (0.1, 0.5, 0.4) if is_large(request) else (10.0, 2.0, 1.0)
         given = (self.class_weight, self.hard, self.crop)
         weight, hard, crop = (value if known is None else known for known, value in zip(given, paper, strict=True))
-        return Hard(teacher, targets, weight, hard, crop)
+        return HastObjective(teacher, targets, weight, hard, crop)
 
 
-class Hard(Objective):
+class HastObjective(Objective):
     """HAST's loss.
 
     Args:
@@ -123,6 +129,6 @@ class Hard(Objective):
             total = total + self.class_weight * terms["class"]
         return Loss(total, lambda: {name: float(term.detach()) for name, term in terms.items()})
 
-    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+    def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
         """The teacher's softmax, and the distance of the batch's statistics."""
-        return with_soft_labels([self.teacher], images, self.targets is not None)
+        return soft_labels_and_distance([self.teacher], images, self.targets is not None)

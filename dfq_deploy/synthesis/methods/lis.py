@@ -12,14 +12,20 @@ import torch
 
 from dfq_deploy.errors import OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
-from dfq_deploy.plugins.options import check_options, is_large, refuse_bare
+from dfq_deploy.plugins.options import check_options, is_large, require_batch_norm
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of, spread_targets
+from dfq_deploy.synthesis.inversion.batches import (
+    BatchPlan,
+    balanced_targets,
+    collect,
+    invert_batches,
+    split_into_batches,
+)
 from dfq_deploy.synthesis.inversion.loop import Inversion
-from dfq_deploy.synthesis.inversion.objective import Matching
+from dfq_deploy.synthesis.inversion.objective import DeepInversionObjective
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, noise, pixel_bounds
-from dfq_deploy.synthesis.losses.per_image_statistics import wide_space
+from dfq_deploy.synthesis.losses.per_image_statistics import wide_image_space
 from dfq_deploy.synthesis.methods.deepinversion import BETAS, DeepInversion, usable
 from dfq_deploy.synthesis.teacher_hierarchy import draw, hierarchy, profile
 from dfq_deploy.twin import Twin
@@ -84,27 +90,29 @@ class Lis(Synthesizer):
             ModelError: a teacher has no BatchNormalization.
             SamplesError: the images became NaN.
         """
-        refuse_bare("lis", teachers)
+        require_batch_norm("lis", teachers)
         base = self._base(request)
         weights = replace(base.weights(request), mixing=self.mixing)
         peak: float = base.settings(request)["learning_rate"]
         generator = torch.Generator().manual_seed(request.seed)
-        parts = parts_of(request.count, base.settings(request)["batch"], spread_targets(request, generator))
+        parts = split_into_batches(request.count, base.settings(request)["batch"], balanced_targets(request, generator))
         stages = usable(base.stages(request), teachers, request)
         levels = hierarchy([profile(teacher) for teacher in teachers])
-        bounds, space = pixel_bounds(request), wide_space(request)
+        bounds, space = pixel_bounds(request), wide_image_space(request)
 
-        def start(part: Part) -> Inversion:
+        def start(part: BatchPlan) -> Inversion:
             drawn = [teachers[index] for index in draw(levels, part.index, len(parts), self.together, generator)]
             pixels = Pixels(noise(part.size, request, generator), partial(Cosine, peak), BETAS, bounds, space)
             targets = None
             if part.targets is not None and request.classes is not None:
                 whole = torch.nn.functional.one_hot(part.targets, request.classes) if self.mixing else part.targets
                 targets = (whole.float() if self.mixing else whole).to(request.device)
-            return Inversion("lis", pixels, Matching(weights, drawn, targets, None, space), stages, generator)
+            return Inversion(
+                "lis", pixels, DeepInversionObjective(weights, drawn, targets, None, space), stages, generator
+            )
 
         progress.start("lis", len(parts) * sum(stage.iterations for stage in stages))
-        return collect(request, descend_all(parts, start, progress, request))
+        return collect(request, invert_batches(parts, start, progress, request))
 
     def _base(self, request: SynthesisRequest) -> DeepInversion:
         """The descent that this is one of, with its options."""

@@ -17,15 +17,21 @@ from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
 from dfq_deploy.plugins.options import check_options, is_paper
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of, spread_targets
+from dfq_deploy.synthesis.inversion.batches import (
+    BatchPlan,
+    balanced_targets,
+    collect,
+    invert_batches,
+    split_into_batches,
+)
 from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, noise, pixel_bounds
-from dfq_deploy.synthesis.losses.attention import attention_outputs, tokens_of
+from dfq_deploy.synthesis.losses.attention import as_tokens, attention_outputs
 from dfq_deploy.synthesis.losses.image_priors import total_variation
 from dfq_deploy.twin import Hook, Twin
 from dfq_deploy.twin.precision import autocast
 
-__all__ = ["Patches", "Psaq", "entropy", "similarities"]
+__all__ = ["Psaq", "PsaqObjective", "entropy", "similarities"]
 
 POINTS = 10
 """Of the similarities' range, at which their density is estimated."""
@@ -87,18 +93,18 @@ class Psaq(Synthesizer):
             lacks = "attends nowhere (no Softmax between two MatMuls)" if not layers else "takes no images (C, H, W)"
             raise ModelError(f"psaq looks at attention on patches, and the model {lacks}; use --synth procedural")
         generator = torch.Generator().manual_seed(request.seed)
-        parts = parts_of(request.count, self.batch, spread_targets(request, generator))
+        parts = split_into_batches(request.count, self.batch, balanced_targets(request, generator))
         stages, bounds = self.stages(request), pixel_bounds(request)
 
-        def start(part: Part) -> Inversion:
+        def start(part: BatchPlan) -> Inversion:
             pixels = Pixels(noise(part.size, request, generator), partial(Cosine, self.learning_rate), BETAS, bounds)
             targets = None if part.targets is None else part.targets.to(request.device)
             drawn = float(torch.rand((), generator=generator))
             wanted = self.tv_low + (self.tv_high - self.tv_low) * drawn
-            return Inversion("psaq", pixels, Patches(self, teacher, layers, targets, wanted), stages, generator)
+            return Inversion("psaq", pixels, PsaqObjective(self, teacher, layers, targets, wanted), stages, generator)
 
         progress.start("psaq", len(parts) * sum(stage.iterations for stage in stages))
-        return collect(request, descend_all(parts, start, progress, request))
+        return collect(request, invert_batches(parts, start, progress, request))
 
     def stages(self, request: SynthesisRequest) -> list[Stage]:
         """Two of equal length, the second with twice the shift."""
@@ -111,7 +117,7 @@ class Psaq(Synthesizer):
 BETAS = (0.5, 0.9)
 
 
-class Patches(Objective):
+class PsaqObjective(Objective):
     """PSAQ-ViT's loss.
 
     Args:
@@ -129,7 +135,7 @@ class Patches(Objective):
         """Of the images as the teacher sees them."""
         with autocast(seen.device):
             scores, attended = self._run(seen)
-        told_apart = torch.stack([entropy(similarities(tokens_of(values))).mean() for values in attended]).sum()
+        told_apart = torch.stack([entropy(similarities(as_tokens(values))).mean() for values in attended]).sum()
         # A norm grows with the root of the number of values.
         variation = total_variation(seen)[1] * math.sqrt(PAPER / seen.numel())
         settings = self.settings
@@ -142,10 +148,10 @@ class Patches(Objective):
         return Loss(total, lambda: {name: float(value.detach()) for name, value in terms.items()})
 
     @torch.no_grad()
-    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+    def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
         """The teacher's softmax, and the mean entropy of the layers."""
         scores, attended = self._run(images)
-        found = torch.stack([entropy(similarities(tokens_of(values))).mean() for values in attended]).mean()
+        found = torch.stack([entropy(similarities(as_tokens(values))).mean() for values in attended]).mean()
         soft = None if self.targets is None else torch.softmax(scores.flatten(1).float(), 1)
         return soft, {"patch_entropy": float(found)}
 

@@ -15,9 +15,9 @@ from dfq_deploy.graph.operators import is_op
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.plugins.options import is_large
 from dfq_deploy.samples.preprocess import Preprocess
-from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorSchedule
 from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
-from dfq_deploy.synthesis.generators.training import Loss, Sampler, normal, some_classes
+from dfq_deploy.synthesis.generators.training import Loss, Sampler, draw_classes, normal
 from dfq_deploy.synthesis.methods.gdfq import ClassLoss
 from dfq_deploy.twin import Twin
 
@@ -95,7 +95,7 @@ class _Superposed(Sampler):
         chance = torch.rand((1 if self.training else count, 1), generator=generator, device=device)
         several = chance < self.superposed
         parts = self.parts if bool(several.any()) else 1
-        first = some_classes(count, len(self.embeddings), generator, spread=not self.training)
+        first = draw_classes(count, len(self.embeddings), generator, spread=not self.training)
         others = torch.randint(len(self.embeddings), (count, parts - 1), generator=generator, device=device)
         shares = torch.softmax(normal((count, parts), generator, device), 1)
         alone = nn.functional.one_hot(torch.zeros(count, dtype=torch.int64, device=device), parts).float()
@@ -136,11 +136,11 @@ class Qimera(GeneratorMethod):
     statistics_weight: float = 0.1
 
     summary: ClassVar[str] = "a generator on superposed class embeddings, with soft labels (Choi et al., NeurIPS 2021)"
-    plans: ClassVar[dict[tuple[str, str], GeneratorPlan]] = {
-        ("paper", "small"): GeneratorPlan(80_000, 800, 200),
-        ("paper", "large"): GeneratorPlan(80_000, 10_000, 16),
-        ("short", "small"): GeneratorPlan(400, 100, 32, 32, 5e-3, (0.8,)),
-        ("short", "large"): GeneratorPlan(400, 100, 16, 32, 5e-3, (0.8,)),
+    plans: ClassVar[dict[tuple[str, str], GeneratorSchedule]] = {
+        ("paper", "small"): GeneratorSchedule(80_000, 800, 200),
+        ("paper", "large"): GeneratorSchedule(80_000, 10_000, 16),
+        ("short", "small"): GeneratorSchedule(400, 100, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): GeneratorSchedule(400, 100, 16, 32, 5e-3, (0.8,)),
     }
 
     def __post_init__(self) -> None:
@@ -152,13 +152,13 @@ class Qimera(GeneratorMethod):
         if self.embedding not in ("auto", "classifier", "random"):
             raise OptionError(f"qimera: embedding '{self.embedding}' is none of auto, classifier, random")
 
-    def structure(self, plan: GeneratorPlan) -> dict[str, Any]:
+    def structure(self, plan: GeneratorSchedule) -> dict[str, Any]:
         """Adds what decides the shape of the embeddings, and how they are drawn."""
         return super().structure(plan) | {
             name: getattr(self, name) for name in ("embedding", "mapping", "superposed", "parts")
         }
 
-    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
+    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorSchedule) -> list[Sampler]:
         """One generator."""
         classes = request.classes or 0
         rows = None if self.embedding == "random" else classifier_rows(teacher, classes)

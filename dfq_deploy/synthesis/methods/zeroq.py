@@ -11,25 +11,25 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
-from dfq_deploy.plugins.options import check_options, is_paper, only_first, refuse_bare
+from dfq_deploy.plugins.options import check_options, is_paper, require_batch_norm, single_teacher_note
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of
+from dfq_deploy.synthesis.inversion.batches import BatchPlan, collect, invert_batches, split_into_batches
 from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
 from dfq_deploy.synthesis.inversion.optimizers import Pixels, Plateau, noise, pixel_bounds
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics
 from dfq_deploy.synthesis.losses.per_image_statistics import (
-    deviation,
     image_distance,
     image_moments,
     image_space,
     squared_distance,
+    standard_deviation,
 )
-from dfq_deploy.synthesis.losses.soft_labels import with_soft_labels
+from dfq_deploy.synthesis.losses.soft_labels import soft_labels_and_distance
 from dfq_deploy.twin import Twin
 from dfq_deploy.twin.precision import autocast
 
-__all__ = ["PerImage", "ZeroQ"]
+__all__ = ["ZeroQ", "ZeroQObjective"]
 
 
 @dataclass(frozen=True)
@@ -67,27 +67,27 @@ class ZeroQ(Synthesizer):
             ModelError: the teacher has no BatchNormalization.
             SamplesError: the images became NaN.
         """
-        refuse_bare("zeroq", teachers[:1])
+        require_batch_norm("zeroq", teachers[:1])
         generator = torch.Generator().manual_seed(request.seed)
         number, patience = (500, 100) if is_paper(self.schedule, request) else (100, 20)
         iterations = self.iterations or number
         device, bounds = torch.device(request.device), pixel_bounds(request)
-        objective = PerImage(teachers[0], request)
+        objective = ZeroQObjective(teachers[0], request)
 
         def rate(_: int) -> Plateau:
             return Plateau(self.learning_rate, patience, 1e-4, device)
 
-        def start(part: Part) -> Inversion:
+        def start(part: BatchPlan) -> Inversion:
             first = noise(part.size, request, generator)
             pixels = Pixels(first, rate, (0.9, 0.999), bounds, objective.space)
             return Inversion("zeroq", pixels, objective, [Stage(iterations)], generator)
 
-        parts = parts_of(request.count, self.batch, None)
+        parts = split_into_batches(request.count, self.batch, None)
         progress.start("zeroq", len(parts) * iterations)
-        return collect(request, descend_all(parts, start, progress, request), only_first("zeroq", teachers))
+        return collect(request, invert_batches(parts, start, progress, request), single_teacher_note("zeroq", teachers))
 
 
-class PerImage(Objective):
+class ZeroQObjective(Objective):
     """ZeroQ's loss.
 
     Args:
@@ -106,9 +106,9 @@ class PerImage(Objective):
         total = image_distance(seen, self.space)
         for layer in layers:
             total = total + squared_distance(layer.mean, layer.running_mean)
-            total = total + squared_distance(deviation(layer.var), deviation(layer.running_var))
+            total = total + squared_distance(standard_deviation(layer.var), standard_deviation(layer.running_var))
         return Loss(total, lambda: {"statistics": float(total.detach())})
 
-    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+    def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
         """The teacher's softmax, and the distance of the batch's statistics."""
-        return with_soft_labels([self.teacher], images, self.classified)
+        return soft_labels_and_distance([self.teacher], images, self.classified)

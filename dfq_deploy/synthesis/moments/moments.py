@@ -46,7 +46,7 @@ class Moments:
         var = self.var.mean() + (self.mean - mean).square().mean()
         return Moments(*(value.reshape(1) for value in (mean, var, self.low.min(), self.high.max())))
 
-    def spread_to(self, channels: int) -> "Moments":
+    def broadcast_to(self, channels: int) -> "Moments":
         """(C,), of one channel or of C; of any other number the mixture is taken."""
         if len(self) == channels:
             return self
@@ -84,7 +84,7 @@ def through(moments: Moments, function: Callable[[Tensor], Tensor]) -> Moments:
 def total(first: Moments, second: Moments, reach: float) -> Moments:
     """The sum of two that are taken to be independent; its ends are the sums of theirs, or ``reach`` deviations."""
     channels = max(len(first), len(second))
-    first, second = first.spread_to(channels), second.spread_to(channels)
+    first, second = first.broadcast_to(channels), second.broadcast_to(channels)
     bound = Moments.normal(first.mean + second.mean, first.var + second.var, reach)
     return bound.within(first.low + second.low, first.high + second.high)
 
@@ -92,7 +92,7 @@ def total(first: Moments, second: Moments, reach: float) -> Moments:
 def product(first: Moments, second: Moments) -> Moments:
     """The product of two that are taken to be independent."""
     channels = max(len(first), len(second))
-    first, second = first.spread_to(channels), second.spread_to(channels)
+    first, second = first.broadcast_to(channels), second.broadcast_to(channels)
     squares = (first.var + first.mean.square()) * (second.var + second.mean.square())
     mean = first.mean * second.mean
     corners = torch.stack([a * b for a in (first.low, first.high) for b in (second.low, second.high)])
@@ -113,7 +113,7 @@ def linear(moments: Moments, weight: Tensor, bias: Tensor | None, reach: float) 
         bias: (O,).
     """
     rows, width = weight.shape[:2]
-    inputs = moments.spread_to(len(moments) if len(moments) > 1 else width)
+    inputs = moments.broadcast_to(len(moments) if len(moments) > 1 else width)
     groups = max(1, len(inputs) // width)
     split = weight.double().reshape(groups, rows // groups, width, -1)
     mean = torch.einsum("grip,gi->gr", split, inputs.mean.reshape(groups, width)).reshape(-1)

@@ -23,9 +23,9 @@ from dfq_deploy.graph.query import batch_normalizations, constant_of, name_of
 from dfq_deploy.synthesis.moments.moments import Moments, joined, linear, pooled, product, through, total
 from dfq_deploy.twin import Step, Twin
 
-__all__ = ["Known", "propagate", "remembered"]
+__all__ = ["MomentsByName", "batch_norm_moments", "propagate"]
 
-Known: TypeAlias = dict[str, Moments]
+MomentsByName: TypeAlias = dict[str, Moments]
 """Tensor name -> its channels."""
 
 ELEMENTWISE = frozenset({
@@ -42,9 +42,9 @@ MIXING = frozenset(
 POOLING = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean"})
 
 
-def remembered(model: ir.Model, reach: float) -> Known:
+def batch_norm_moments(model: ir.Model, reach: float) -> MomentsByName:
     """What each BatchNormalization of ``model`` says of its input and its output (rule 1)."""
-    found: Known = {}
+    found: MomentsByName = {}
     for node in batch_normalizations(model):
         constants = [constant_of(value) for value in node.inputs[1:5]]
         if all(constant is not None for constant in constants):
@@ -56,7 +56,9 @@ def remembered(model: ir.Model, reach: float) -> Known:
     return found
 
 
-def propagate(model: ir.Model, known: Mapping[str, Moments], inputs: Mapping[str, Moments], reach: float) -> Known:
+def propagate(
+    model: ir.Model, known: Mapping[str, Moments], inputs: Mapping[str, Moments], reach: float
+) -> MomentsByName:
     """Every float tensor of ``model`` of which something can be said, from ``known`` ones and the ``inputs``.
 
     Args:
@@ -75,7 +77,7 @@ def propagate(model: ir.Model, known: Mapping[str, Moments], inputs: Mapping[str
     return found
 
 
-def _carry(node: ir.Node, found: Known, step: Step | None, reach: float) -> Moments | None:
+def _carry(node: ir.Node, found: MomentsByName, step: Step | None, reach: float) -> Moments | None:
     kind = operator_of(node)
     if kind in ("Add", "Sub", "Mul", "Div") and len(node.inputs) == 2:
         return _arithmetic(node, found, reach)
@@ -120,7 +122,7 @@ def _activated(node: ir.Node, first: Moments, step: Step | None) -> Moments | No
     return through(first, function)
 
 
-def _arithmetic(node: ir.Node, found: Known, reach: float) -> Moments | None:
+def _arithmetic(node: ir.Node, found: MomentsByName, reach: float) -> Moments | None:
     gated = _gated(node, found) if is_op(node, "Mul") else None
     if gated is not None:
         return gated
@@ -136,7 +138,7 @@ def _arithmetic(node: ir.Node, found: Known, reach: float) -> Moments | None:
     return product(first, second) if is_op(node, ("Mul", "Div")) else total(first, second, reach)
 
 
-def _gated(node: ir.Node, found: Known) -> Moments | None:
+def _gated(node: ir.Node, found: MomentsByName) -> Moments | None:
     """``x * sigmoid(x)`` as two nodes: its factors are anything but independent."""
     for gate, value in (tuple(node.inputs), tuple(node.inputs)[::-1]):
         producer = None if gate is None else gate.producer()
@@ -156,7 +158,7 @@ def _hard_gate(gate: ir.Node, values: Tensor) -> Tensor:
     return values * (slope * values + offset).clamp(0, 1)
 
 
-def _side(value: ir.Value | None, found: Known) -> Moments | None:
+def _side(value: ir.Value | None, found: MomentsByName) -> Moments | None:
     """A tensor, or a constant as channels without variance."""
     constant = constant_of(value)
     if constant is None:
@@ -165,7 +167,7 @@ def _side(value: ir.Value | None, found: Known) -> Moments | None:
     return Moments(flat, torch.zeros_like(flat), flat, flat)
 
 
-def _concat(node: ir.Node, found: Known) -> Moments | None:
+def _concat(node: ir.Node, found: MomentsByName) -> Moments | None:
     parts = [_side(value, found) for value in node.inputs]
     whole = [part for part in parts if part is not None]
     if not whole or len(whole) < len(parts):
@@ -173,7 +175,7 @@ def _concat(node: ir.Node, found: Known) -> Moments | None:
     if node.attributes.get_int("axis", 0) == 1:
         sizes = [None if value is None or value.shape is None else value.shape[1] for value in node.inputs]
         return joined([
-            part.spread_to(size) if isinstance(size, int) else part for part, size in zip(whole, sizes, strict=True)
+            part.broadcast_to(size) if isinstance(size, int) else part for part, size in zip(whole, sizes, strict=True)
         ])  # fmt: skip
     return joined([part.mixed() for part in whole]).mixed()
 

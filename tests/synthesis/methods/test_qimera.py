@@ -120,7 +120,7 @@ def test_without_a_classifier_random_embeddings_serve(model_of: ModelOf) -> None
     [
         ({"superposed": 1.5}, "superposed=1.5 is no probability"),
         ({"parts": 0}, "parts=0 must be at least 1"),
-        ({"embedding": "teacher"}, "embedding 'teacher' is none of auto, classifier, random"),
+        ({"embedding": "teacher"}, "embedding 'teacher' is not one of auto, classifier, random"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, float], text: str) -> None:

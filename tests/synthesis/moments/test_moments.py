@@ -80,5 +80,5 @@ def test_channels_become_one_where_they_are_mixed() -> None:
     assert (float(one.low), float(one.high)) == (-16, 20)
     drawn = np.random.default_rng(0).normal([0, 4, 2], [1, 1, 3], (20_000, 3))
     assert float(one.var) == pytest.approx(drawn.var(), rel=0.03)
-    assert one.spread_to(3).mean.tolist() == [2, 2, 2]
+    assert one.broadcast_to(3).mean.tolist() == [2, 2, 2]
     assert parts.repeated(2).mean.tolist() == [0, 0, 4, 4, 2, 2]
