@@ -122,7 +122,7 @@ def training_side(model: ZooModel, method: str, batch: int | None, device: str) 
     """Training of generators, with a student at 4 bits where the method meets one."""
     graph = load(model.bn)
     request = SynthesisRequest(1, model.shape, score_count(graph), model.preprocess, device=device)
-    source: GeneratorSource = find_plugin("synthesizers", method)(schedule="short", batch=batch).untrained(
+    source: GeneratorSource = find_plugin("synthesizers", method)(schedule="short", batch=batch).build(
         [Twin.from_model(graph).to(device).to(memory_format=torch.channels_last)],  # type: ignore[call-overload]
         request,
     )

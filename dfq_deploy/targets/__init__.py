@@ -1,4 +1,4 @@
-"""Runtimes to quantize for, as data.
+"""Target runtimes and their requirements, as data.
 
 =========== =======================================
 ``catalog`` The targets: what each runtime accepts.

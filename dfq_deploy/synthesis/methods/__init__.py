@@ -1,4 +1,4 @@
-"""The synthesis methods, one a file.
+"""The synthesis methods, one per file.
 
 ================= ===============================================================================
 ``adversarial``   Data-free adversarial distillation (Choi et al., CVPR Workshops 2020).

@@ -1,4 +1,4 @@
-"""Inputs drawn by rule, without looking at the weights.
+"""Inputs drawn by rules, independent of the weights.
 
 =========== ===============================================
 ``inputs``  Rules for token ids, masks, lengths and scales.

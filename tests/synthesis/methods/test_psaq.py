@@ -112,7 +112,7 @@ def test_the_schedules() -> None:
 
 
 def test_a_model_that_does_not_attend_is_refused(digits_folded: Path) -> None:
-    words = r"^psaq looks at attention on patches, and the model attends nowhere .*; use --synth procedural$"
+    words = r"^psaq needs attention on image patches, and the model has none .*; use --synth procedural$"
     with pytest.raises(ModelError, match=words):
         synthesize(digits_folded, synth="psaq", count=2)
 
