@@ -101,7 +101,7 @@ class Inspection:
         weighted, left_float: how many convolutions and matrix products there are; name, operator and reason of
             those that the target leaves in float.
         kernels: the layers of the quantized file as they will run.
-        unknown: name and operator of each node that the twin does not know.
+        unknown: name and operator of each node that the twin does not support.
         methods: the synthesis methods that are installed.
         advice: what will hurt.
         notes: what loading has changed; nothing needs to be done about it.
@@ -286,7 +286,7 @@ def _estimate(model: ir.Model, placement: Placement, size: int) -> int:
 
 
 def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
-    """The operators that the twin does not know, or another reason why it cannot be built."""
+    """The operators that the twin does not support, or another reason why it cannot be built."""
     from dfq_deploy.twin import Twin
 
     try:

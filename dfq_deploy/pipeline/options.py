@@ -142,7 +142,7 @@ class SynthesisOptions:
         if isinstance(self.teachers, str) or not isinstance(self.teachers, Sequence):
             object.__setattr__(self, "teachers", (self.teachers,))  # one alone
         if self.count is not None and not _is_count(self.count, 1):
-            raise OptionError(f"samples: {self.count} asked for, at least 1 is needed")
+            raise OptionError(f"samples: {self.count} requested, but at least 1 is required")
         if self.tolerance == 0:
             object.__setattr__(self, "tolerance", None)
         number = isinstance(self.tolerance, int | float) and 0 < self.tolerance < 1
