@@ -79,8 +79,11 @@ def refinements(options: Options) -> list[str] | None:
 
 
 def inputs(options: Options) -> dict[str, Any]:
-    """``--input-shape`` and ``--input-range``, by the name of the input."""
-    return {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+    """``--input-shape`` and ``--input-range``, by the name of the input; ``--main-input`` and ``--task``, and
+    ``--fix-shapes`` where the command has it.
+    """
+    named = {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+    return {**named, **{name: options[name] for name in ("main_input", "task", "fix_shapes") if name in options}}
 
 
 def overrides(options: Options) -> dict[str, Any]:

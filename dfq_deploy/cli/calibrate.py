@@ -11,6 +11,7 @@ from dfq_deploy.cli.options import (
     bits_options,
     budget_options,
     data_option,
+    fix_option,
     floor_options,
     input_options,
     integer_option,
@@ -38,6 +39,7 @@ __all__ = ["calibrate"]
 @floor_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
+@fix_option
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")

@@ -29,7 +29,7 @@ def check(ctx: click.Context, /, *, model: Path, target: str) -> None:
     found = look(model, target)
     if shell.as_json:
         shell.emit(found.to_json())
-    elif not (shell.quiet and found.clean):
+    elif not (shell.quiet and found.clean and not found.warnings):
         _show(found, shell.verbose)
     ctx.exit(0 if found.clean else 1)
 
@@ -38,7 +38,7 @@ def _show(found: "Report", verbose: bool) -> None:
     from rich.console import Group, RenderableType
     from rich.text import Text
 
-    from dfq_deploy.cli.views.tables import facts, indented, notes, page, title
+    from dfq_deploy.cli.views.tables import facts, indented, notes, page, title, warnings
 
     count = len(found.violations)
     verdict = "clean" if found.clean else f"{count} violation{'s' if count > 1 else ''}"
@@ -53,6 +53,7 @@ def _show(found: "Report", verbose: bool) -> None:
     page(
         title(f"{Path(found.model).name} for {found.target}", f"{verdict}, {len(found.rules)} rules"),
         *parts,
+        warnings(found.warnings),
         notes(found.notes),
         listed,
     )

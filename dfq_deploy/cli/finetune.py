@@ -10,6 +10,7 @@ from dfq_deploy.cli import arguments
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import (
     data_option,
+    fix_option,
     input_options,
     override_options,
     preprocess_options,
@@ -38,6 +39,7 @@ __all__ = ["finetune"]
 @override_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
+@fix_option
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET-BITS]")

@@ -11,6 +11,7 @@ __all__ = [
     "bits_options",
     "budget_options",
     "data_option",
+    "fix_option",
     "floor_options",
     "input_options",
     "integer_option",
@@ -20,6 +21,7 @@ __all__ = [
     "samples_option",
     "shape_option",
     "synthesis_options",
+    "use_options",
 ]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -32,8 +34,30 @@ def shape_option(command: Decorated) -> Decorated:
         "input_shapes",
         multiple=True,
         type=ShapeType(),
-        help="The size of an input that the model leaves open, with the batch (which stays open); repeatable.",
+        help="The size to measure an input at that the model leaves open, with the batch; repeatable.",
     )(command)
+
+
+TASKS = ("classify", "detect", "segment", "regress", "embed")
+"""As :data:`dfq_deploy.graph.task.TASKS`, which takes long to import."""
+
+
+def use_options(command: Decorated) -> Decorated:
+    """``--main-input`` and ``--task``."""
+    for option in (
+        click.option(
+            "--task",
+            type=click.Choice(TASKS),
+            help="What the model does; by default its outputs tell whether they are class scores.",
+        ),
+        click.option(
+            "--main-input",
+            metavar="NAME",
+            help="The input that samples are made for; by default its use and its name tell.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def integer_option(command: Decorated) -> Decorated:
@@ -46,7 +70,7 @@ def integer_option(command: Decorated) -> Decorated:
 
 
 def input_options(command: Decorated) -> Decorated:
-    """``--input-shape`` and ``--input-range``, both repeatable; tuples of pairs."""
+    """``--input-shape`` and ``--input-range``, both repeatable, as tuples of pairs; ``--main-input`` and ``--task``."""
     ranged = click.option(
         "--input-range",
         "input_ranges",
@@ -54,7 +78,16 @@ def input_options(command: Decorated) -> Decorated:
         type=RangeType(),
         help="What an input that is no picture (token ids, a mask, a length) is drawn from; repeatable.",
     )(command)
-    return shape_option(ranged)
+    return shape_option(use_options(ranged))
+
+
+def fix_option(command: Decorated) -> Decorated:
+    """``--fix-shapes``."""
+    return click.option(
+        "--fix-shapes",
+        is_flag=True,
+        help="Close open sizes for good, to those that the model is measured at.",
+    )(command)
 
 
 def preprocess_options(command: Decorated) -> Decorated:

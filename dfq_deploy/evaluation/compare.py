@@ -1,8 +1,8 @@
 """Compare the outputs of the float and the quantized model on the same samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Output, Runnable, Runner, slices
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Collect", "Comparison", "compare"]
+
+Collect: TypeAlias = Callable[[Sequence[Output], Sequence[Output]], None]
+"""Called with the outputs of the float and of the quantized model."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,7 @@ class Comparison:
     Args:
         count: number of samples.
         outputs: one entry for each output, in order.
-        scores: of the first output, where it is one row of class scores for each sample; else None. A row beside
-            other outputs is taken for coordinates or features, unless the samples have labels.
+        scores: of the output that holds class scores (:mod:`dfq_deploy.graph.task`); None where none does.
         left_out: outputs that are not compared, since their size depends on the sample.
     """
 
@@ -52,13 +54,21 @@ class Comparison:
 
 
 def compare(
-    reference: Runner | Runnable, quantized: Runner | Runnable, samples: Samples, progress: Progress = SILENT
+    reference: Runner | Runnable,
+    quantized: Runner | Runnable,
+    samples: Samples,
+    progress: Progress = SILENT,
+    *,
+    collect: Collect | None = None,
 ) -> Comparison:
     """The figures alone. Memory does not grow with the number of samples.
 
     An output whose first axis is the batch is compared row by row, any other one run by run, as a whole: a run is fed
     one batch, the same to both models. Where its size differs from run to run, or between the models, as that of a
     detector's boxes after suppression does, it is left out.
+
+    Args:
+        collect: gets the outputs of both models for each slice of the samples, in order.
 
     Raises:
         ModelError: a model cannot be run, or their outputs do not match.
@@ -76,19 +86,27 @@ def compare(
     whole: dict[str, tuple[int, ...]] = {}
     scores = ScoreTally()
     classes = _classes(samples)
-    classifies = classes is not None or len(first.output_names) == 1
+    scored = first.scores(labelled=classes is not None)
+    if classes is not None and scored is None:
+        raise SamplesError(
+            f"the samples have labels, and no output of {first.name} is known to hold class scores; say --task "
+            "classify if one does, or leave the labels out"
+        )
     progress.start("float against quantized", len(samples))
     for part in slices(samples.images):
         chosen = samples.part(part)
         expected, found = first.run(chosen), second.run(chosen)
+        if collect is not None:
+            collect(expected, found)
         for name, wanted, given in zip(first.output_names, expected, found, strict=True):
             pairs = _pairs(name, wanted, given, whole, (first, second)) if name in tallies else ()
             for pair in pairs or ():
                 tallies[name].add(*pair)
             if pairs is None:
                 del tallies[name]
-        if classifies and first.output_names[0] in tallies:
-            _add_scores(scores, expected[0], found[0], None if classes is None else classes[part])
+        if scored in tallies:
+            position = first.output_names.index(scored)
+            _add_scores(scores, expected[position], found[position], None if classes is None else classes[part])
         progress.advance(len(chosen))
     return Comparison(
         len(samples),

@@ -64,6 +64,7 @@ class Scores:
         confidence: mean of the float model's largest class probability, 0 to 1.
         variation: mean total variation distance of the class probabilities, ``sum |p - q| / 2``, 0 to 1.
         lost, won: samples that only the float model has right, and only the quantized one; None without labels.
+        classes: how many there are.
     """
 
     agreement: float
@@ -75,6 +76,7 @@ class Scores:
     variation: float = math.nan
     lost: int | None = None
     won: int | None = None
+    classes: int = 0
 
     @property
     def drop(self) -> float | None:
@@ -105,10 +107,12 @@ class ScoreTally:
     divergence: float = 0.0
     confidence: float = 0.0
     variation: float = 0.0
+    classes: int = 0
 
     def add(self, reference: Floats, found: Floats, labels: NDArray[np.int64] | None) -> None:
         """Count one slice: scores or probabilities (N, K) of both, and the classes (N,) where known."""
         expected, given = log_softmax(reference), log_softmax(found)
+        self.classes = reference.shape[1]
         self.divergence += float((np.exp(expected) * (expected - given)).sum())
         self.confidence += float(np.exp(expected.max(axis=1)).sum())
         self.variation += float(np.abs(np.exp(expected) - np.exp(given)).sum()) / 2
@@ -125,13 +129,13 @@ class ScoreTally:
         agreement, divergence = 100 * float(same.mean()), self.divergence / len(same)
         confidence, variation = self.confidence / len(same), self.variation / len(same)
         if not self.gained:
-            return Scores(agreement, divergence, confidence=confidence, variation=variation)
+            return Scores(agreement, divergence, confidence=confidence, variation=variation, classes=self.classes)
         gained = np.concatenate(self.gained)
         top1 = 100 * self.float_right / len(same)
         error = 100 * float(gained.std()) / math.sqrt(len(gained))
         lost, won = int((gained < 0).sum()), int((gained > 0).sum())
         quantized = top1 + 100 * float(gained.mean())
-        return Scores(agreement, divergence, top1, quantized, error, confidence, variation, lost, won)
+        return Scores(agreement, divergence, top1, quantized, error, confidence, variation, lost, won, self.classes)
 
 
 def log_softmax(scores: Floats) -> NDArray[np.float64]:

@@ -76,7 +76,7 @@ def twin_advice(unknown: tuple[tuple[str, str], ...], refusal: str) -> Iterable[
     if unknown:
         operators = ", ".join(sorted({operator for _, operator in unknown}))
         yield Advice(
-            f"{len(unknown)} node(s) that the twin does not know ({operators}), so no gradient reaches the input",
+            f"{len(unknown)} node(s) that the twin does not support ({operators}), so no gradient reaches the input",
             "use --synth procedural, or real images with --data",
         )
     if refusal:

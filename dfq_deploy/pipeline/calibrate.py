@@ -117,7 +117,7 @@ def calibrate(
     if folder is not None:
         check_writable(folder)
     clock, where = Clock(), pick_device(device)
-    source, name = fed.load(model)
+    source, name = fed.load(model, data)
     if overrides:
         prepare(source, chosen, overrides=overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)

@@ -118,7 +118,7 @@ def finetune(
     plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device, overrides)
     refiners = plan.refiners(widths)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
-    source, name = fed.load(model)
+    source, name = fed.load(model, data)
     if overrides:
         prepare(source, chosen, widths, overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)

@@ -17,13 +17,15 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import OptionError
 from dfq_deploy.files.paths import AnyPath, as_path
-from dfq_deploy.graph.inputs import InputShapes
-from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
 from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.quantization.overrides_file import read_overrides
+from dfq_deploy.runtime.sizes import load_sized
+from dfq_deploy.samples.npz import stored_shapes
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
@@ -61,20 +63,34 @@ class ModelInputs:
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
         input_shapes: input name -> shape with the batch, where a file leaves more open than the batch.
         input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
+        fix_shapes: close the sizes that the file leaves open for good, to those that it is measured at.
+        main_input: name of the input that samples are made for; None finds it by use and name
+            (:func:`dfq_deploy.graph.inputs.main_input`).
+        task: what the model does: classify, detect, segment, regress or embed; None finds out whether it has class
+            scores (:func:`dfq_deploy.graph.task.score_output`).
     """
 
     input_shape: tuple[int, ...] | None = None
     input_shapes: InputShapes | None = None
     input_ranges: "InputRanges | None" = None
+    fix_shapes: bool = False
+    main_input: str | None = None
+    task: str | None = None
 
-    def load(self, model: "ModelSource | Module") -> tuple[ir.Model, str]:
+    def load(self, model: "ModelSource | Module", data: "Samples | AnyPath | None" = None) -> tuple[ir.Model, str]:
         """The model, and what the report calls it: its file, its graph, or the class of the module.
 
+        Args:
+            data: samples, or where they lie: sizes that the file leaves open are theirs, where they are arrays.
+
         Raises:
-            ModelError: it cannot be read, exported or used.
+            ModelError: it cannot be read, exported or used, or has no such main input.
+            OptionError: there is no such task.
         """
         source = exported(model, self.input_shape)
-        loaded = load(source, input_shapes=self.input_shapes)
+        loaded = load_sized(source, self.input_shapes, fix_shapes=self.fix_shapes, samples=_shapes_of(data))
+        state_main_input(loaded, self.main_input)
+        state_task(loaded, self.task)
         if isinstance(source, str | PathLike):
             return loaded, Path(source).name
         return loaded, source.graph.name or "model"
@@ -85,7 +101,18 @@ class ModelInputs:
         Raises:
             ModelError: it cannot be read, or its own preprocess is given and the model's is not.
         """
-        return read_teacher(teacher, preprocess, self.input_shape, self.input_shapes)
+        read = read_teacher(teacher, preprocess, self.input_shape, self.input_shapes)
+        if self.main_input in [value.name for value in input_values(read)]:
+            state_main_input(read, self.main_input)
+        state_task(read, self.task)
+        return read
+
+
+def _shapes_of(data: "Samples | AnyPath | None") -> Mapping[str, tuple[int, ...]]:
+    """Shape of one sample by the name of its input; the main input's name is empty."""
+    if isinstance(data, Samples):
+        return {"": data.images.shape[1:], **{name: rows.shape[1:] for name, rows in data.extra.items()}}
+    return {} if data is None else stored_shapes(as_path(data, "data"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +142,7 @@ class SynthesisOptions:
         if isinstance(self.teachers, str) or not isinstance(self.teachers, Sequence):
             object.__setattr__(self, "teachers", (self.teachers,))  # one alone
         if self.count is not None and not _is_count(self.count, 1):
-            raise OptionError(f"samples: {self.count} asked for, at least 1 is needed")
+            raise OptionError(f"samples: {self.count} requested, but at least 1 is required")
         if self.tolerance == 0:
             object.__setattr__(self, "tolerance", None)
         number = isinstance(self.tolerance, int | float) and 0 < self.tolerance < 1
@@ -155,6 +182,9 @@ class _InputKeywords(TypedDict, total=False):
     input_shape: tuple[int, ...] | None
     input_shapes: InputShapes | None
     input_ranges: "InputRanges | None"
+    fix_shapes: bool
+    main_input: str | None
+    task: str | None
 
 
 class _SynthesisKeywords(TypedDict, total=False):

@@ -12,10 +12,12 @@ from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
 from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.passes.fold_pads import fold_pads
+from dfq_deploy.graph.passes.open_sizes import reopen
 from dfq_deploy.plugins.contracts import Calibrator, Student
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits, with_bits
+from dfq_deploy.quantization.known_ranges import softmax_ranges
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.narrow_copies import give_narrow_layers_copies
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
@@ -84,10 +86,14 @@ def prepare(
 ) -> Prepared:
     """A copy of ``source``, BatchNormalization folded, what ``target`` has no kernel for lowered; and its placement.
 
+    Sizes that are closed to measure with are open in it, unless ``target`` takes static shapes only.
+
     Raises:
         OptionError: ``overrides`` name what is not there, or ask for what the target does not take.
     """
     model = source.clone()
+    if not target.static_shapes:
+        reopen(model)
     fold_pads(model)
     normalize_dense_layers(model)
     fold_batch_normalization(model)
@@ -113,10 +119,12 @@ def encode(
     placement may change.
 
     Args:
-        known: ranges by tensor name that need no measuring.
+        known: ranges by tensor name that need no measuring, beside those of
+            :func:`dfq_deploy.quantization.known_ranges.softmax_ranges`.
     """
     model, bits, overrides = prepared.model, prepared.bits, prepared.overrides
     types = prepared.placement.activations
+    known = {**softmax_ranges(model), **(known or {})}
     measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
     placement, kept_apart = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if kept_apart:

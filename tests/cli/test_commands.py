@@ -377,7 +377,7 @@ def test_evaluate_on_one_screen(here: Path, net: Path) -> None:
     images = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
     np.savez("set.npz", images=images, labels=np.zeros(8, np.int64))
     result = run("evaluate", net.name, net.name, "--data", "set.npz", "--samples", "4")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 3, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == "net.onnx against net.onnx"
     assert lines[1] == "  data        4 samples: set.npz"
@@ -387,6 +387,7 @@ def test_evaluate_on_one_screen(here: Path, net: Path) -> None:
     assert lines[6] == "  output      equal, largest difference 0"
     assert lines[7] == "  kernels     0 of 2 layers in INT8 (0.0 % of the products)"
     assert lines[9] == "! net.onnx holds no quantized operator: is it the float model?"
+    assert lines[-1].startswith("BAD: nothing runs in INT8: all 2 layers are float")
 
 
 def test_evaluate_json_with_latency(net: Path) -> None:

@@ -59,7 +59,7 @@ def test_operators_that_the_twin_does_not_know(tiny: Model) -> None:
     assert found.unknown == (("odd", "acme::Wobble-3"),)
     assert found.operators["acme::Wobble"] == 1
     assert problems(found) == [
-        "1 node(s) that the twin does not know (acme::Wobble-3), so no gradient reaches the input"
+        "1 node(s) that the twin does not support (acme::Wobble-3), so no gradient reaches the input"
     ]
     assert found.to_json()["unknown"] == [{"name": "odd", "operator": "acme::Wobble-3"}]
 

@@ -43,7 +43,9 @@ def test_a_teacher_with_normalization_is_inverted(digits_folded: Path, digits_bn
     ],
 )
 def test_a_teacher_of_another_network_is_refused(tiny: Model, words: str, options: dict[str, int]) -> None:
-    with pytest.raises(ModelError, match=f"^--teacher does not fit the model: {words}; give the same .* or others of"):
+    with pytest.raises(
+        ModelError, match=f"^--teacher does not fit the model: {words}; give the same .* or others with"
+    ):
         synthesize(tiny(), teachers=[tiny(**options)])
 
 
@@ -66,7 +68,7 @@ def test_large_pictures_are_fewer(shape: tuple[int, ...], count: int) -> None:
 
 
 def test_no_samples_are_refused(tiny: Model) -> None:
-    with pytest.raises(OptionError, match="samples: 0 asked for, at least 1 is needed"):
+    with pytest.raises(OptionError, match="samples: 0 requested, but at least 1 is required"):
         synthesize(tiny(), synth="noise", count=0)
 
 
