@@ -60,8 +60,8 @@ def _tensors(count: int) -> str:
 
 
 def _equalize(bench: Bench, best: Measured) -> Iterator[Trial]:
-    used = best.fitted.choices["refine"]
-    if "equalize" not in used:
+    used = best.fitted.choices["refine"]  # none where none was asked for, which is left at that
+    if used and "equalize" not in used:
         yield Trial("equalize", "--refine equalize", lambda: best.setting.planned(refine=(*used, "equalize")))
 
 
@@ -112,7 +112,7 @@ def _keep_float(bench: Bench, best: Measured) -> Iterator[Trial]:
 
 def _reconstruct(bench: Bench, best: Measured) -> Iterator[Trial]:
     used = best.fitted.choices["refine"]
-    if "reconstruct" not in used:
+    if used and "reconstruct" not in used:
         yield Trial("reconstruct", "--refine reconstruct", lambda: best.setting.planned(refine=(*used, "reconstruct")))
 
 
