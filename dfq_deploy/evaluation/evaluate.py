@@ -9,20 +9,23 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import onnx_ir as ir
 
-from dfq_deploy.errors import DfqError
+from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.evaluation.compare import Comparison, compare
 from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized, stored_bytes
-from dfq_deploy.graph.inputs import looks_channels_last
+from dfq_deploy.graph.inputs import input_values, looks_channels_last, state_main_input
 from dfq_deploy.graph.loading import load, load_quantized
+from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
@@ -86,6 +89,24 @@ class Evaluation:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class _Fed:
+    """How the float model is fed, as :func:`evaluate` is told."""
+
+    shapes: Mapping[str, Sequence[int]] | None
+    ranges: Mapping[str, tuple[float, float]] | None
+    main_input: str | None
+    task: str | None
+
+    def load(self, path: Path) -> ir.Model:
+        """The float model with its main input and its task stated."""
+        model = load_sized(path, self.shapes)
+        if self.main_input in [value.name for value in input_values(model)]:
+            state_main_input(model, self.main_input)
+        state_task(model, self.task)
+        return model
+
+
 def evaluate(
     float_model: "AnyPath | Module",
     quantized_model: AnyPath,
@@ -101,6 +122,8 @@ def evaluate(
     input_shape: tuple[int, ...] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     input_ranges: Mapping[str, tuple[float, float]] | None = None,
+    main_input: str | None = None,
+    task: str | None = None,
     progress: Progress = SILENT,
 ) -> Evaluation:
     """Run both files on the same samples and say how far apart they are.
@@ -124,6 +147,8 @@ def evaluate(
         input_shapes: input name -> shape with the batch, where a file leaves the size open, or a module's input is
             to be fixed.
         input_ranges: what other inputs are drawn from, where there is no ``data``.
+        main_input, task: which input is the main one, and what the model does; None takes what the quantized file's
+            metadata says, and finds it out where that says nothing.
 
     Raises:
         ModelError: a file cannot be run, or the two do not match.
@@ -135,24 +160,31 @@ def evaluate(
         name = type(float_model).__name__
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.onnx"
-            write_model(load(exported(float_model, input_shape), input_shapes=input_shapes), path)
+            write_model(load(exported(float_model, input_shape), input_shapes=input_shapes, fix_shapes=True), path)
             found = evaluate(
                 path, quantized_model, data, source=source, count=count, labels=labels, preprocess=pixels,
                 latency=latency, seed=seed, device=device, input_shapes=input_shapes,
-                input_ranges=input_ranges, progress=progress,
+                input_ranges=input_ranges, main_input=main_input, task=task, progress=progress,
             )  # fmt: skip
         return replace(found, float_model=name)
     files = as_path(float_model, "the float model"), as_path(quantized_model, "the quantized model")
+    quantized = Runner(files[1], device=device, main=main_input)
+    fed = _Fed(input_shapes, input_ranges, main_input or quantized.stated_main, task or quantized.stated_task)
+    reference = Runner(files[0], device=device, main=fed.main_input, task=fed.task)
+    if main_input is not None and reference.main.name != main_input:
+        listed = ", ".join(port.name for port in reference.ports)
+        raise ModelError(f"--main-input {main_input}: no such input; the model's inputs: {listed}")
     if data is not None and not isinstance(data, Samples):
         source = source or str(data)
-        data = samples_for(data, load(files[0], input_shapes=input_shapes), pixels, count, labels)
-    reference, quantized = (Runner(file, device=device) for file in files)
+        data = samples_for(data, fed.load(files[0]), pixels, count, labels)
     warnings = _doubts(files)
     if data is None:
-        data = _procedural(reference, files[0], count, pixels, input_shapes, input_ranges, seed, progress)
+        data = _procedural(reference, files[0], count, pixels, fed, seed, progress)
         warnings += data.notes
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
+    elif data.labels is None and reference.scores(labelled=True) is None:
+        warnings += data.notes
     elif data.labels is None:
         warnings += data.notes
         warnings.append(
@@ -162,7 +194,7 @@ def evaluate(
         warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
     comparison = compare(reference, quantized, data, progress)
-    scales, said = _scales(files, data, input_shapes)
+    scales, said = _scales(files, data, fed)
     warnings = [*said, *warnings, *comparison.warnings]
     timed: tuple[Latency, ...] = ()
     if latency:
@@ -180,16 +212,14 @@ def _kernels(path: Path) -> KernelCount | None:
     return None if is_quantized(path) is None else count_kernels(path)
 
 
-def _scales(
-    files: tuple[Path, Path], data: Samples, shapes: Mapping[str, Sequence[int]] | None
-) -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
+def _scales(files: tuple[Path, Path], data: Samples, fed: "_Fed") -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
     """Every scale of the quantized file, and a sentence on each that is wrong, or on why none can be judged."""
     if is_quantized(files[0]) or not is_quantized(files[1]):
         return (), ()
     count = min(SCALE_SAMPLES, len(data))
     part = replace(data, labels=None).part(np.arange(count) * len(data) // count)
     try:
-        found = scale_checks(load(files[0], input_shapes=shapes), load_quantized(files[1], shapes), part)
+        found = scale_checks(fed.load(files[0]), load_quantized(files[1], fed.shapes), part)
     except DfqError as problem:
         return (), (f"the scales of {files[1]} were not judged: {problem}",)
     return found, tuple(str(check) for check in found[:SHOWN_SCALES] if check.is_fault)
@@ -211,15 +241,14 @@ def _procedural(
     path: Path,
     count: int | None,
     preprocess: Preprocess | None,
-    input_shapes: Mapping[str, Sequence[int]] | None,
-    input_ranges: Mapping[str, tuple[float, float]] | None,
+    fed: "_Fed",
     seed: int,
     progress: Progress,
 ) -> Samples:
     count = PROCEDURAL_COUNT if count is None else count
     shape = tuple(dim for dim in reference.shape or () if dim is not None)
     plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
-    if plain and not input_ranges and not looks_channels_last(shape):
+    if plain and not fed.ranges and not looks_channels_last(shape):
         from dfq_deploy.plugins.contracts import SynthesisRequest
         from dfq_deploy.plugins.registry import find_plugin
 
@@ -229,13 +258,13 @@ def _procedural(
     from dfq_deploy.synthesis.session import synthesize_from
 
     return synthesize_from(
-        load(path, input_shapes=input_shapes),
+        fed.load(path),
         "procedural",
         (),
         count=count,
         preprocess=preprocess,
         seed=seed,
         device="cpu",
-        ranges=input_ranges,
+        ranges=fed.ranges,
         progress=progress,
     )

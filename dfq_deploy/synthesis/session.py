@@ -214,7 +214,7 @@ def pick_device(device: str) -> str:
 
 
 def _check_teacher(model: ir.Model, teacher: ir.Model) -> None:
-    properties = {"input shape": sample_shape, "number of classes": score_count}
+    properties: dict[str, Callable[[ir.Model], Any]] = {"input shape": sample_shape, "number of classes": score_count}
     for name, property_of in properties.items():
         expected, actual = property_of(model), property_of(teacher)
         if expected != actual:

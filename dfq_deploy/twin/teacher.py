@@ -1,5 +1,7 @@
 """Build the twin for synthesis and training: one input, channels first, any batch size."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -10,22 +12,25 @@ from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
+from dfq_deploy.graph.task import score_output
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
 
-__all__ = ["takes_batches", "teacher_of", "twin_images"]
+__all__ = ["same_rows", "takes_batches", "teacher_of", "twin_images"]
 
 
 def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
     """The twin of ``model`` with the main input only, which takes images as (N, C, H, W).
 
     Rules: (1) every other input is replaced by its first row of ``extra``, repeated for each sample; (2) a Transpose is
-    added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it.
+    added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it; (4) the
+    class scores become the first output.
     A model that needs none of these is imported unchanged.
     """
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
-    if extra or is_channels_last(model) or isinstance(batch, int):
+    behind = score_output(model) not in (None, *model.graph.outputs[:1])
+    if extra or is_channels_last(model) or isinstance(batch, int) or behind:
         model = model.clone()
         main = main_input_value(model)
         if isinstance(batch, int):
@@ -34,6 +39,7 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
             _bind_input(model.graph, value, main, extra[str(value.name)])
         if is_channels_last(model):
             _add_transpose(model.graph, main)
+        _put_scores_first(model)
     twin = Twin.from_model(model).to(device)
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -47,14 +53,34 @@ def twin_images(model: ir.Model, samples: Samples) -> Tensor:
 
 @torch.no_grad()
 def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
-    """True if the twin can run on a batch of two samples of ``shape``."""
+    """True if the outputs of the twin for a batch of two samples of ``shape`` are those for each sample alone."""
+    two = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        twin(torch.zeros(2, *shape, device=device))
+        batched, single = twin(two), [twin(sample[None]) for sample in two]
     except (RuntimeError, ValueError, IndexError) as problem:
         if is_out_of_memory(problem):  # not caused by the graph
             raise
         return False
-    return True
+    if isinstance(batched, Tensor):
+        batched, single = (batched,), [(output,) for output in single]
+    return all(same_rows(output, rows) for output, *rows in zip(batched, *single, strict=True))
+
+
+def same_rows(batched: Tensor, rows: Sequence[Tensor]) -> bool:
+    """True if ``batched`` is the concatenation of ``rows`` up to rounding, or has no batch dimension."""
+    if batched.shape == rows[0].shape:
+        return True
+    scale = float(batched.abs().max()) if batched.numel() else 0.0
+    concatenated = torch.cat(list(rows))
+    return concatenated.shape == batched.shape and torch.allclose(batched, concatenated, rtol=1e-3, atol=1e-3 * scale)
+
+
+def _put_scores_first(model: ir.Model) -> None:
+    scores = score_output(model)
+    if scores is not None:
+        outputs = [scores, *(value for value in model.graph.outputs if value is not scores)]
+        model.graph.outputs.clear()
+        model.graph.outputs.extend(outputs)
 
 
 def _add_transpose(graph_: ir.Graph, main: ir.Value) -> None:
