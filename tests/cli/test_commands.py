@@ -199,7 +199,7 @@ def test_wrong_usage_ends_with_2(here: Path, net: Path, words: str, options: lis
         ("--teacher does not fit the model", ["--synth", "deepinversion", "--teacher", "other.onnx"]),
         ("net.onnx/out", ["--synth", "noise", "--samples", "8", "-o", "net.onnx/out"]),
         ("preprocess has 2 channels and the model's", ["--synth", "noise", "--mean", "0,0", "--std", "1,1"]),
-        ("device 'cuda:9' is not to be had here", ["--synth", "noise", "--device", "cuda:9"]),
+        ("device 'cuda:9' is not available here", ["--synth", "noise", "--device", "cuda:9"]),
     ],
 )
 def test_what_is_not_there_ends_with_1(here: Path, net: Path, tiny: Model, words: str, options: list[str]) -> None:
