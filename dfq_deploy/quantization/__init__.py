@@ -1,6 +1,6 @@
 """Turn a float graph and ranges into encodings, and compute the fake-quantized network.
 
-====================== ========================================================================
+====================== ===========================================================================
 ``bit_widths``         Bit widths such as ``w4a8``, and the integer type that each tensor gets.
 ``encode``             Prepare a float model for a target and turn ranges into encodings.
 ``fake_quant``         Fake quantization in torch with fixed encodings.
@@ -10,7 +10,7 @@
 ``narrow_copies``      Give layers with fewer than 8 bits an input of their own.
 ``qdq_reader``         Read how tensors are quantized from the Q and DQ around them.
 ``ranges``             Ranges of a whole float model, and encodings from them.
-``weights``            Encode weights.
-``placement``          Decide which tensors get Q/DQ for a target.
-====================== ========================================================================
+``weights``            Encode weights, and raise their scales where the int32 bias would overflow.
+``placement``          Decide which tensors get Q/DQ for a target: rules, policies, exceptions.
+====================== ===========================================================================
 """

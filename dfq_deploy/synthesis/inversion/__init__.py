@@ -1,4 +1,4 @@
-"""Gradient descent on the samples: the loop, its objective, batches, early stopping and journal.
+"""Gradient descent on the samples: DeepInversion's loss, the loop, batches, early stopping, journal.
 
 ====================== ================================================================================
 ``batches``            Invert batch after batch and collect the set.

@@ -1,4 +1,4 @@
-"""Loss terms of the synthesis methods.
+"""Single loss terms of the synthesis methods; ``inversion.objective`` adds them up to DeepInversion's loss.
 
 ========================= ====================================================
 ``attention``             Attention outputs of a twin, found by structure.
