@@ -156,11 +156,11 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         ("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.", []),
         ("Give either --synth NAME", ["--synth", "noise", "--data", "x.npz"]),
         ("Unknown preprocess 'imagnet'; choose imagenet, cifar10", ["--synth", "noise", "--preprocess", "imagnet"]),
-        ("--mean and --std go together.", ["--synth", "noise", "--mean", "0.5"]),
-        ("'0.5;0.5' is no list of numbers", ["--synth", "noise", "--mean", "0.5;0.5", "--std", "1"]),
+        ("--mean and --std must be given together.", ["--synth", "noise", "--mean", "0.5"]),
+        ("'0.5;0.5' is not a list of numbers", ["--synth", "noise", "--mean", "0.5;0.5", "--std", "1"]),
         ("--mean and --std: preprocess: 2 mean(s) and 1 std(s).", ["--synth", "noise", "--mean", "0,0", "--std", "1"]),
         (
-            "--preprocess and --mean/--std exclude each other.",
+            "--preprocess and --mean/--std cannot be combined.",
             ["--synth", "noise", "--preprocess", "raw", "--mean", "0", "--std", "1"],
         ),
         (
@@ -199,7 +199,7 @@ def test_wrong_usage_ends_with_2(here: Path, net: Path, words: str, options: lis
         ("--teacher does not fit the model", ["--synth", "deepinversion", "--teacher", "other.onnx"]),
         ("net.onnx/out", ["--synth", "noise", "--samples", "8", "-o", "net.onnx/out"]),
         ("preprocess has 2 channels and the model's", ["--synth", "noise", "--mean", "0,0", "--std", "1,1"]),
-        ("device 'cuda:9' is not to be had here", ["--synth", "noise", "--device", "cuda:9"]),
+        ("device 'cuda:9' is not available here", ["--synth", "noise", "--device", "cuda:9"]),
     ],
 )
 def test_what_is_not_there_ends_with_1(here: Path, net: Path, tiny: Model, words: str, options: list[str]) -> None:
@@ -417,9 +417,9 @@ def test_targets() -> None:
     lines = run("targets").stdout.splitlines()
     assert lines[0].split() == ["target", "activations", "weights", "Q", "and", "DQ", "on", "shapes", "runtime"]
     rows = {line.split()[0]: " ".join(line.split()) for line in lines[1:] if line}
-    assert rows["cpu"] == "cpu u8 s8 per channel kernels' ends ONNX Runtime on x86 and Arm CPUs"
-    assert rows["nnapi"] == "nnapi u8 s8 per channel kernels' ends static ONNX Runtime with NNAPI, Android 10+"
-    assert rows["tensorrt"].startswith("tensorrt s8 s8 per channel layers' inputs TensorRT")
+    assert rows["cpu"] == "cpu u8 s8 per channel kernel in/outputs ONNX Runtime on x86 and Arm CPUs"
+    assert rows["nnapi"] == "nnapi u8 s8 per channel kernel in/outputs static ONNX Runtime with NNAPI, Android 10+"
+    assert rows["tensorrt"].startswith("tensorrt s8 s8 per channel layer inputs TensorRT")
     assert any(line.startswith("  coreml  ONNX Runtime's Core ML provider has no QuantizeLinear") for line in lines)
     document = json.loads(run("targets", "--json").stdout)
     names = ["cpu", "openvino", "tensorrt", "xnnpack", "nnapi", "nnapi-per-tensor", "qnn"]

@@ -32,7 +32,7 @@ def test_the_command_prints_five_and_lists_all(digits_folded: Path) -> None:
     printed = CliRunner().invoke(main, arguments)
     assert printed.exit_code == 0, printed.output
     assert printed.stdout.count(" alone gives ") == 5
-    assert "would hurt most" in printed.stdout
+    assert "most sensitive" in printed.stdout
     document = json.loads(CliRunner().invoke(main, [*arguments, "--json"]).stdout)
     layers = document["sensitivity"]["layers"]
     assert len(layers) > 5
@@ -44,4 +44,4 @@ def test_the_command_prints_five_and_lists_all(digits_folded: Path) -> None:
 def test_its_options_need_it(digits_folded: Path, option: list[str]) -> None:
     result = CliRunner().invoke(main, ["inspect", str(digits_folded), *option])
     assert result.exit_code == 2
-    assert "go with --sensitivity" in result.output
+    assert "need --sensitivity" in result.output

@@ -32,7 +32,7 @@ def show_inspection(found: "Inspection", verbose: bool) -> None:
                 ("operators", _operators(found, None if verbose else SHOWN_KINDS)),
                 ("BatchNorm", _normalizations(found)),
                 ("synthesis", _synthesis(found)),
-                *(("by rule", sentence) for sentence in found.drawn[:limit]),
+                *(("procedural", sentence) for sentence in found.drawn[:limit]),
                 (f"on {found.target}", str(found.kernels)),
                 ("size", f"{size(found.file_bytes)}, about {size(found.quantized_bytes)} in INT8"),
             ]
@@ -71,7 +71,7 @@ def _normalizations(found: "Inspection") -> str:
 
 
 def _synthesis(found: "Inspection") -> str:
-    """The methods that apply, and why the others do not; a reason that several share is said once."""
+    """The methods that apply, and why the others do not; a reason that several share is given once."""
     applies = ", ".join(fit.name for fit in found.methods if fit.applies)
     reasons: dict[str, list[str]] = {}
     for fit in found.methods:
@@ -104,12 +104,12 @@ def _advice(found: "Inspection") -> Group | None:
 
 
 def _sensitivity(found: "Inspection") -> Group | None:
-    """The layers that would hurt most; all of them are in the JSON."""
+    """The most sensitive layers; all of them are in the JSON."""
     noise = found.sensitivity
     if noise is None:
         return None
     count, total = len(noise.sensitivity.layers), noise.sensitivity.total_snr
-    head = title("would hurt most", f"of {count} quantized layers, {total:.1f} dB together, inputs drawn by rule")
+    head = title("most sensitive", f"of {count} quantized layers, {total:.1f} dB together, on procedural inputs")
     parts: list[RenderableType] = []
     for finding in noise.findings():
         parts += [Text.assemble("\n", ("! ", "bold yellow"), finding.message)]

@@ -59,13 +59,13 @@ class FolderJournal(Journal):
             found = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise SamplesError(
-                f"--resume: nothing to go on from in {self.folder}; leave --resume out to start anew"
+                f"--resume: no unfinished work in {self.folder}; leave --resume out to start again"
             ) from None
         for name, value in wanted.items():
             if found.get(name) != value:
                 raise SamplesError(
                     f"--resume: {name} was {found.get(name, 'not given')} and is {value} now; give what was given "
-                    "before, or leave --resume out to start anew"
+                    "before, or leave --resume out to start again"
                 )
 
     def batch(self, index: int) -> Mapping[str, Any] | None:
@@ -116,6 +116,6 @@ class FolderJournal(Journal):
         except Exception as problem:  # torch raises whatever its reader meets
             reason = one_line(problem, 120)
             raise SamplesError(
-                f"--resume: {path} cannot be read ({reason}); leave --resume out to start anew"
+                f"--resume: {path} cannot be read ({reason}); leave --resume out to start again"
             ) from None
         return content

@@ -59,13 +59,13 @@ def test_a_killed_run_goes_on_to_the_same_file(digits_bn: Path, tmp_path: Path) 
     assert list(tmp_path.glob("*.unfinished")) == []
     killed = interrupted(*command, "-o", str(part))
     assert killed.returncode == 1
-    assert killed.stderr == f"interrupted: the same command with --resume goes on from {unfinished}\n"
+    assert killed.stderr == f"interrupted: run the same command with --resume to continue from {unfinished}\n"
     # 19 states of the first batch (its last iteration finishes it), then the sixth iteration of the second.
     assert sorted(file.name for file in unfinished.iterdir()) == ["batch-00000.pt", "facts.json", "state.pt"]
     assert torch.load(unfinished / "state.pt", weights_only=True)["run"]["step"] == 6
     assert not part.exists()
     other = CliRunner().invoke(main, [*command, "-o", str(part), "--resume", "--seed", "1"])
-    said = "--seed was 0 and is 1 now; give what was given before, or leave --resume out to start anew"
+    said = "--seed was 0 and is 1 now; give what was given before, or leave --resume out to start again"
     assert other.stderr == f"error: --resume: {said}\n"
     assert CliRunner().invoke(main, [*command, "-o", str(part), "--resume"]).exit_code == 0
     assert part.read_bytes() == whole.read_bytes()
@@ -82,7 +82,7 @@ def test_an_interrupt_while_the_picture_is_drawn(
     with monkeypatch.context() as patch:
         patch.setattr(contact_sheet, "contact_sheet", interrupting)
         killed = CliRunner().invoke(main, command)
-    said = f"interrupted: the same command with --resume goes on from {tmp_path / 's.npz.unfinished'}\n"
+    said = f"interrupted: run the same command with --resume to continue from {tmp_path / 's.npz.unfinished'}\n"
     assert (killed.exit_code, killed.stderr) == (1, said)
     assert CliRunner().invoke(main, [*command, "--resume"]).exit_code == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["s.npz", "s.png"]
@@ -171,9 +171,7 @@ def test_another_model_is_refused(digits_bn: Path, tiny: Model, tmp_path: Path) 
 
 
 def test_nothing_to_go_on_from(digits_bn: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        SamplesError, match=r"^--resume: nothing to go on from in .*; leave --resume out to start anew$"
-    ):
+    with pytest.raises(SamplesError, match=r"^--resume: no unfinished work in .*; leave --resume out to start again$"):
         synthesize(digits_bn, synth="noise", count=2, unfinished=tmp_path / "j", resume=True)
 
 
