@@ -46,6 +46,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
         raise click.UsageError("--resume goes on with a synthesis, and --data takes images as they are.")
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_calibration
+    from dfq_deploy.cli.views.verdict import exit_status, verdict_line
     from dfq_deploy.pipeline.calibrate import calibrate as quantize
     from dfq_deploy.targets.catalog import find_target
 
@@ -81,3 +82,6 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
         shell.emit({**result.report, "paths": [str(file) for file in result.files]})
     elif not shell.quiet:
         show_calibration(result, shell.verbose)
+    if shell.quiet and not shell.as_json and exit_status(result.report.get("verdict")):
+        verdict_line(result.report["verdict"], err=True)
+    click.get_current_context().exit(exit_status(result.report.get("verdict")))

@@ -38,7 +38,7 @@ def _show(report: "Report", verbose: bool) -> None:
     from rich.console import Group, RenderableType
     from rich.text import Text
 
-    from dfq_deploy.cli.views.results import facts, indented, notes, page, title
+    from dfq_deploy.cli.views.tables import facts, indented, notes, page, title
 
     count = len(report.violations)
     verdict = "clean" if report.clean else f"{count} violation{'s' if count > 1 else ''}"

@@ -57,6 +57,7 @@ def finetune(
     from dfq_deploy.cli.resuming import resumable
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_calibration
+    from dfq_deploy.cli.views.verdict import exit_status, verdict_line
     from dfq_deploy.pipeline.finetune import finetune as train
     from dfq_deploy.targets.catalog import find_target
 
@@ -96,6 +97,9 @@ def finetune(
         shell.emit({**result.report, "paths": [str(file) for file in result.files]})
     elif not shell.quiet and first:
         show_calibration(result, shell.verbose)
+    if shell.quiet and not shell.as_json and exit_status(result.report.get("verdict")):
+        verdict_line(result.report["verdict"], err=True)
+    click.get_current_context().exit(exit_status(result.report.get("verdict")))
 
 
 def _bits(text: str, edge: int | None) -> "Bits":

@@ -42,7 +42,7 @@ from dfq_deploy.targets.catalog import find_target
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from dfq_deploy.verdict.what_hurts import WhatHurts
+    from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
 __all__ = ["Inspection", "MethodFit", "Port", "inspect"]
 

@@ -140,6 +140,9 @@ def calibrate(
         calibrator=calibrator,
         warnings=(*load_notes(source), *samples.notes, *preprocess_warning(samples, pixels), *fitted.warnings),
         batch=_batch(source, fed.input_shapes or {}),
+        teachers=teachers,
+        ranges=fed.input_ranges,
+        device=where,
     )
     result = finish(outcome, name, folder, clock, progress)
     if kept.folder is not None and kept.folder.exists():

@@ -152,6 +152,9 @@ def finetune(
             },
             seed=seed,
             preprocess=pixels,
+            teachers=teachers,
+            ranges=fed.input_ranges,
+            device=device,
             warnings=(
                 *load_notes(source),
                 *gathered.samples.notes,

@@ -5,7 +5,7 @@ import pytest
 
 from dfq_deploy.samples.preprocess import PREPROCESSES
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.verdict.sample_set import constant_finding, count_finding, range_finding
+from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (16, 8, 8, 3)).astype(np.uint8)
 

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.quantization.weights import encoding_of_weight
-from dfq_deploy.verdict.causes import Cause, cause_of_activation, cause_of_weight, relative_noise
+from dfq_deploy.verdict.noise.causes import Cause, cause_of_activation, cause_of_weight, relative_noise
 
 U8, U4 = (QuantType(bits, signed=False, symmetric=False) for bits in (8, 4))
 S8, S4 = (QuantType(bits, signed=True, symmetric=True) for bits in (8, 4))

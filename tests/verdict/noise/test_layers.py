@@ -7,7 +7,7 @@ import onnx
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.loading import load
-from dfq_deploy.verdict.layers import quantized_layers
+from dfq_deploy.verdict.noise.layers import quantized_layers
 
 ModelOf = Callable[..., onnx.ModelProto]
 

@@ -16,10 +16,10 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.catalog import find_target
-from dfq_deploy.verdict import sensitivity
-from dfq_deploy.verdict.engines import RuntimeEngine, TwinEngine
-from dfq_deploy.verdict.layers import quantized_layers
-from dfq_deploy.verdict.sensitivity import layer_noise, rounded_tensors, sample_count
+from dfq_deploy.verdict.noise import sensitivity
+from dfq_deploy.verdict.noise.engines import RuntimeEngine, TwinEngine
+from dfq_deploy.verdict.noise.layers import quantized_layers
+from dfq_deploy.verdict.noise.sensitivity import layer_noise, rounded_tensors, sample_count
 
 ModelOf = Callable[..., onnx.ModelProto]
 

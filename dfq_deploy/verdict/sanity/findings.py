@@ -12,18 +12,18 @@ from dfq_deploy.graph.query import batch_normalizations
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
-from dfq_deploy.verdict.input_scale import response_finding, scale_finding
-from dfq_deploy.verdict.input_statistics import input_statistics
-from dfq_deploy.verdict.labels import label_finding
-from dfq_deploy.verdict.preprocess_answers import answers_finding
-from dfq_deploy.verdict.preprocess_fit import (
+from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
+from dfq_deploy.verdict.sanity.input_statistics import input_statistics
+from dfq_deploy.verdict.sanity.labels import label_finding
+from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
+from dfq_deploy.verdict.sanity.preprocess_fit import (
     made_with_finding,
     pixel_statistics,
     statistics_finding,
     units_finding,
 )
-from dfq_deploy.verdict.sample_figures import figure_findings
-from dfq_deploy.verdict.sample_set import constant_finding, count_finding, range_finding
+from dfq_deploy.verdict.sanity.sample_figures import figure_findings
+from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
 
 __all__ = ["sanity_findings"]
 

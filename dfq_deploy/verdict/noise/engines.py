@@ -22,7 +22,7 @@ from dfq_deploy.samples.batches import as_twin_input
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Hook, Step
 from dfq_deploy.twin.teacher import teacher_of
-from dfq_deploy.verdict.layers import QuantizedLayer
+from dfq_deploy.verdict.noise.layers import QuantizedLayer
 
 __all__ = ["Engine", "QuantizedTensors", "RuntimeEngine", "TwinEngine"]
 

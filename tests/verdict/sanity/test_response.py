@@ -8,7 +8,7 @@ import pytest
 
 from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.verdict.response import information, response_to_bias
+from dfq_deploy.verdict.sanity.response import information, response_to_bias
 
 Model = Callable[..., onnx.ModelProto]
 

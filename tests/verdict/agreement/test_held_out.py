@@ -7,7 +7,7 @@ from dfq_deploy import Preprocess, Samples
 from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.batches import split_held_out
 from dfq_deploy.synthesis.session import synthesize_from
-from dfq_deploy.verdict.held_out import held_out_sets
+from dfq_deploy.verdict.agreement.held_out import held_out_sets
 from tests.conftest import ModelOf, TinyModel
 
 PIXELS = Preprocess((0.5,), (0.25,))

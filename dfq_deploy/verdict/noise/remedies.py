@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from dfq_deploy.targets.target import Target
-from dfq_deploy.verdict.causes import Cause
+from dfq_deploy.verdict.noise.causes import Cause
 
 __all__ = ["remedy_for"]
 

@@ -8,8 +8,8 @@ from dfq_deploy.graph.query import score_count
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
-from dfq_deploy.verdict.preprocess_fit import PixelStatistics, candidates, pixel_statistics
-from dfq_deploy.verdict.response import information
+from dfq_deploy.verdict.sanity.preprocess_fit import PixelStatistics, candidates, pixel_statistics
+from dfq_deploy.verdict.sanity.response import information
 
 __all__ = ["answers_finding"]
 
@@ -39,7 +39,7 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
     """Whether the network answers best under ``preprocess``; None without class scores, or of too few samples.
 
     For networks without BatchNormalization: the pictures are put through each known preprocess, and the one under
-    which the answers are sure and various fits best (:func:`dfq_deploy.verdict.response.information`).
+    which the answers are sure and various fits best (:func:`dfq_deploy.verdict.sanity.response.information`).
 
     Args:
         samples: real images under ``preprocess``, or pictures drawn by rule, which their ``method`` tells.

@@ -5,7 +5,7 @@ import onnx_ir as ir
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.traversal import weighted_after
 from dfq_deploy.targets.catalog import find_target
-from dfq_deploy.verdict.causes import Role
+from dfq_deploy.verdict.noise.causes import Role
 
 __all__ = ["role_of"]
 

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from dfq_deploy.graph.loading import load
-from dfq_deploy.verdict.roles import role_of
+from dfq_deploy.verdict.noise.roles import role_of
 
 ModelOf = Callable[..., onnx.ModelProto]
 

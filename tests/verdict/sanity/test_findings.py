@@ -13,7 +13,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, worst
-from dfq_deploy.verdict.sanity import sanity_findings
+from dfq_deploy.verdict.sanity.findings import sanity_findings
 from examples.digits import data
 
 Model = Callable[..., onnx.ModelProto]

@@ -3,7 +3,7 @@
 import pytest
 
 from dfq_deploy.evaluation.metrics import Scores
-from dfq_deploy.verdict.prediction import COEFFICIENTS, Coefficients, predict
+from dfq_deploy.verdict.agreement.prediction import COEFFICIENTS, Coefficients, predict
 
 
 def _scores(variation: float, confidence: float) -> Scores:

@@ -16,8 +16,8 @@ from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.verdict.engines import Engine, QuantizedTensors, RuntimeEngine, TwinEngine
-from dfq_deploy.verdict.layers import QuantizedLayer, quantized_layers
+from dfq_deploy.verdict.noise.engines import Engine, QuantizedTensors, RuntimeEngine, TwinEngine
+from dfq_deploy.verdict.noise.layers import QuantizedLayer, quantized_layers
 
 __all__ = ["BUDGET", "LayerNoise", "Sensitivity", "layer_noise", "rounded_tensors", "sample_count"]
 

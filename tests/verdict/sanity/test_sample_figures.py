@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfq_deploy.verdict.sample_figures import figure_findings
+from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 
 GOOD = {
     "statistics_distance": 0.2,

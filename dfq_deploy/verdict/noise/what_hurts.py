@@ -14,11 +14,11 @@ from dfq_deploy.quantization.encode import Prepared
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
-from dfq_deploy.verdict.causes import Cause, cause_of_activation, cause_of_weight
 from dfq_deploy.verdict.finding import Finding, Level
-from dfq_deploy.verdict.remedies import remedy_for
-from dfq_deploy.verdict.roles import role_of
-from dfq_deploy.verdict.sensitivity import BUDGET, LayerNoise, Sensitivity, layer_noise, sample_count
+from dfq_deploy.verdict.noise.causes import Cause, cause_of_activation, cause_of_weight
+from dfq_deploy.verdict.noise.remedies import remedy_for
+from dfq_deploy.verdict.noise.roles import role_of
+from dfq_deploy.verdict.noise.sensitivity import BUDGET, LayerNoise, Sensitivity, layer_noise, sample_count
 
 __all__ = ["HurtingLayer", "WhatHurts", "what_hurts"]
 

@@ -8,9 +8,9 @@ from dfq_deploy.evaluation.compare import Comparison, compare
 from dfq_deploy.evaluation.metrics import finite
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runnable, Runner
-from dfq_deploy.verdict.held_out import DATA, HeldOut
-from dfq_deploy.verdict.intervals import Interval, agreement_interval
-from dfq_deploy.verdict.prediction import MEASURED, Prediction, predict
+from dfq_deploy.verdict.agreement.held_out import DATA, HeldOut
+from dfq_deploy.verdict.agreement.intervals import Interval, agreement_interval
+from dfq_deploy.verdict.agreement.prediction import MEASURED, Prediction, predict
 
 __all__ = ["Agreement", "KindAgreement", "measure_agreement"]
 
@@ -20,7 +20,7 @@ class KindAgreement:
     """Float against quantized on held-out inputs of one kind.
 
     Args:
-        kind, calibrated: as :class:`dfq_deploy.verdict.held_out.HeldOut` has them.
+        kind, calibrated: as :class:`dfq_deploy.verdict.agreement.held_out.HeldOut` has them.
         comparison: all figures.
     """
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest  # comes with scikit-learn
 
-from dfq_deploy.verdict.intervals import agreement_interval, drop_interval
+from dfq_deploy.verdict.agreement.intervals import agreement_interval, drop_interval
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from onnx import numpy_helper
 
 from dfq_deploy import Samples
 from dfq_deploy.graph.loading import load
-from dfq_deploy.verdict.agreement import measure_agreement
-from dfq_deploy.verdict.held_out import HeldOut, held_out_sets
+from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
+from dfq_deploy.verdict.agreement.measure import measure_agreement
 from tests.conftest import TinyModel
 
 

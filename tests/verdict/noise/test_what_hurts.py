@@ -14,7 +14,7 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.catalog import find_target
-from dfq_deploy.verdict.what_hurts import WhatHurts, what_hurts
+from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 
 ModelOf = Callable[..., onnx.ModelProto]
 
