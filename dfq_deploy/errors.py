@@ -4,11 +4,11 @@
 
     DfqError                      caught by the command line: one line, exit status 1
     ├── ModelError                the model file cannot be read, or is not what the step needs
-    │   └── UnsupportedOperators  lists every node that the twin does not know
+    │   └── UnsupportedOperators  lists every node that the twin does not support
     ├── SamplesError              the samples or images cannot be read or do not fit the model
-    ├── TargetError               the runtime asked for is unknown or refuses the model
+    ├── TargetError               the requested runtime is unknown or refuses the model
     ├── PluginError               a method is unknown, or its package does not load
-    ├── OptionError               an option has a value that it cannot have, or two options contradict each other
+    ├── OptionError               an option has an invalid value, or two options contradict each other
     └── OutputError               the result cannot be written
 
 A message names the thing, the value, the place and the way out, on one line.
@@ -49,7 +49,7 @@ class ModelError(DfqError):
 
 
 class UnsupportedOperators(ModelError):  # noqa: N818 - the plural says that it lists them all
-    """The graph holds operators that the twin does not know.
+    """The graph holds operators that the twin does not support.
 
     Args:
         nodes: pairs of node name and operator (``domain::Type-opset``), all of them.
@@ -59,8 +59,8 @@ class UnsupportedOperators(ModelError):  # noqa: N818 - the plural says that it 
         self.nodes = tuple(nodes)
         listed = ", ".join(f"{operator} ({name})" for name, operator in self.nodes)
         super().__init__(
-            f"the twin does not know {len(self.nodes)} node(s) of this graph: {listed}; a method that needs no "
-            "gradient (--synth procedural) or real images (--data) do without it"
+            f"the twin does not support {len(self.nodes)} node(s) of this graph: {listed}; use a method that needs no "
+            "gradient (--synth procedural), or real images (--data)"
         )
 
 

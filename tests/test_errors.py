@@ -42,6 +42,6 @@ def test_unsupported_operators_lists_every_node() -> None:
     with pytest.raises(ModelError) as caught:
         raise UnsupportedOperators(nodes)
     assert str(caught.value) == (
-        "the twin does not know 2 node(s) of this graph: ai.onnx::STFT-17 (stft), com.acme::Cell-1 (rnn/0); a method "
-        "that needs no gradient (--synth procedural) or real images (--data) do without it"
+        "the twin does not support 2 node(s) of this graph: ai.onnx::STFT-17 (stft), com.acme::Cell-1 (rnn/0); use a "
+        "method that needs no gradient (--synth procedural), or real images (--data)"
     )

@@ -1,7 +1,8 @@
 """Common options of all commands, error lines and exit codes.
 
 Exit status 0: done. 1: a problem with the input or the machine, printed in one line to stderr (and, with ``--json``, as
-    one object with the key ``error`` to stdout). 2: wrong usage. A traceback is shown only with ``--debug``.
+    one object with the key ``error`` to stdout). 2: wrong usage. 3: done, and the verdict on the result is BAD. A
+    traceback is shown only with ``--debug``.
 """
 
 import json
