@@ -11,8 +11,11 @@ from dfq_deploy.cli.options import (
     bits_options,
     budget_options,
     data_option,
+    fix_option,
+    floor_options,
     input_options,
     integer_option,
+    override_options,
     preprocess_options,
     samples_option,
     synthesis_options,
@@ -32,8 +35,11 @@ __all__ = ["calibrate"]
 @click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
 @bits_options
 @budget_options
+@override_options
+@floor_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
+@fix_option
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")
@@ -74,6 +80,8 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             seed=shell.seed,
             device=shell.device,
             **arguments.inputs(options),
+            **arguments.overrides(options),
+            **arguments.limits(options),
             **arguments.resumption(options, unfinished),
             output=folder,
             progress=progress,

@@ -11,9 +11,12 @@ __all__ = [
     "bits_options",
     "budget_options",
     "data_option",
+    "fix_option",
+    "floor_options",
     "input_options",
     "integer_option",
     "labels_option",
+    "override_options",
     "preprocess_options",
     "samples_option",
     "shape_option",
@@ -30,7 +33,7 @@ def shape_option(command: Decorated) -> Decorated:
         "input_shapes",
         multiple=True,
         type=ShapeType(),
-        help="Shape, batch included, of an input whose size is open in the model (the batch stays open); repeatable.",
+        help="Shape, batch included, at which an input of open size is measured (it stays open); repeatable.",
     )(command)
 
 
@@ -54,6 +57,15 @@ def input_options(command: Decorated) -> Decorated:
         help="Range of the values drawn for an input that is not an image (token ids, mask, length); repeatable.",
     )(command)
     return shape_option(ranged)
+
+
+def fix_option(command: Decorated) -> Decorated:
+    """``--fix-shapes``."""
+    return click.option(
+        "--fix-shapes",
+        is_flag=True,
+        help="Close open sizes for good, to those that the model is measured at.",
+    )(command)
 
 
 def preprocess_options(command: Decorated) -> Decorated:
@@ -107,6 +119,53 @@ def budget_options(command: Decorated) -> Decorated:
             "--size",
             type=FractionType(),
             help="With --bits auto: largest size of the weights, in percent of their float32 size (8 bits: 25%).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def override_options(command: Decorated) -> Decorated:
+    """``--keep-float``, ``--exclude`` and ``--overrides``."""
+    for option in (
+        click.option(
+            "--overrides", type=FILE, metavar="FILE", help="A TOML file: type, bits, symmetry and range of tensors."
+        ),
+        click.option("--exclude", metavar="REGEX", help="Keep nodes in float whose name matches this expression."),
+        click.option(
+            "--keep-float",
+            multiple=True,
+            metavar="NAME",
+            help="Keep a node in float: its name, its operator, or a pattern such as 'head*'; repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def floor_options(command: Decorated) -> Decorated:
+    """``--floor``, ``--max-time`` and ``--max-slowdown``."""
+    for option in (
+        click.option(
+            "--max-slowdown",
+            type=click.FloatRange(min=1),
+            metavar="FACTOR",
+            default=1.15,
+            show_default=True,
+            help="Largest latency of a remedy, as a multiple of the first result's.",
+        ),
+        click.option(
+            "--max-time",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            help="Time limit for remedies.  [default: as long as the calibration, at least 60]",
+        ),
+        click.option(
+            "--floor",
+            default="ok",
+            show_default=True,
+            metavar="FLOOR",
+            help="Try remedies if the result is below: ok (verdict), agreement=99 (percent), snr=20 (dB), or none.",
         ),
     ):
         command = option(command)

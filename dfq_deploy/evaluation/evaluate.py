@@ -23,6 +23,7 @@ from dfq_deploy.graph.writing import write_model
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
@@ -135,7 +136,7 @@ def evaluate(
         name = type(float_model).__name__
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"{name}.onnx"
-            write_model(load(exported(float_model, input_shape), input_shapes=input_shapes), path)
+            write_model(load(exported(float_model, input_shape), input_shapes=input_shapes, fix_shapes=True), path)
             found = evaluate(
                 path, quantized_model, data, source=source, count=count, labels=labels, preprocess=pixels,
                 latency=latency, seed=seed, device=device, input_shapes=input_shapes,
@@ -145,7 +146,7 @@ def evaluate(
     files = as_path(float_model, "the float model"), as_path(quantized_model, "the quantized model")
     if data is not None and not isinstance(data, Samples):
         source = source or str(data)
-        data = samples_for(data, load(files[0], input_shapes=input_shapes), pixels, count, labels)
+        data = samples_for(data, load_sized(files[0], input_shapes), pixels, count, labels)
     reference, quantized = (Runner(file, device=device) for file in files)
     warnings = _doubts(files)
     if data is None:
@@ -229,7 +230,7 @@ def _procedural(
     from dfq_deploy.synthesis.session import synthesize_from
 
     return synthesize_from(
-        load(path, input_shapes=input_shapes),
+        load_sized(path, input_shapes),
         "procedural",
         (),
         count=count,

@@ -16,6 +16,7 @@ from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.graph.operators import is_op
 
 __all__ = [
+    "CHANNELS",
     "MADE_UP",
     "ExtraInputs",
     "Feeds",

@@ -17,6 +17,7 @@ from dfq_deploy.graph.large_models import message_bytes, skeleton
 from dfq_deploy.graph.loading import load, load_notes
 from dfq_deploy.graph.operators import FLOATS, STANDARD_DOMAINS, WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.graph.passes.open_sizes import file_shape
 from dfq_deploy.graph.query import batch_normalizations, parameter_count, score_count
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.torch_export import exported
@@ -35,6 +36,7 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.placement.place import Placement, place
 from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.procedural.inputs import is_drawn, rule_of
 from dfq_deploy.targets.catalog import find_target
@@ -159,7 +161,7 @@ def inspect(
     """
     chosen = find_target(target)
     model = exported(model, input_shape)
-    loaded = load(model, input_shapes=input_shapes)
+    loaded = _loaded(model, input_shapes)
     folded = loaded.clone()
     foldable = len(fold_batch_normalization(folded))
     lower(folded, chosen)
@@ -226,12 +228,19 @@ def _tensor_infos(values: Iterable[ir.Value]) -> tuple[TensorInfo, ...]:
         TensorInfo(
             str(value.name),
             "unknown" if value.dtype is None else value.dtype.name.lower(),
-            None
-            if value.shape is None
-            else tuple(d if isinstance(d, int) else shown_dimension(str(d.value)) for d in value.shape),
+            None if shape is None else tuple(d if isinstance(d, int) else shown_dimension(str(d.value)) for d in shape),
         )
         for value in values
+        for shape in [file_shape(value)]
     )
+
+
+def _loaded(model: ModelSource, input_shapes: InputShapes | None) -> ir.Model:
+    """The model with sizes to look at it with; as it is where none of them runs, which the advice says then."""
+    try:
+        return load_sized(model, input_shapes)
+    except ModelError:
+        return load(model, input_shapes=input_shapes)
 
 
 def _proto(model: ModelSource) -> onnx.ModelProto:

@@ -24,6 +24,7 @@ from dfq_deploy.pipeline.options import (
     grouped,
     names_of,
     one_of_synth_and_data,
+    overrides_of,
     preprocess_warning,
     refuse_unknown,
 )
@@ -38,7 +39,8 @@ from dfq_deploy.qat.checkpoints import Checkpoints
 from dfq_deploy.qat.distributed import Processes, join_processes, own_device
 from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.quantization.bit_widths import Bits
-from dfq_deploy.quantization.encode import headroom_of
+from dfq_deploy.quantization.encode import headroom_of, prepare
+from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
@@ -93,7 +95,8 @@ def finetune(
         output: the folder for the results, and for checkpoints until they are written.
         resume: continue from the checkpoint in ``output``; the result is bit-identical to that of an uninterrupted run.
         keywords: fields of :class:`~dfq_deploy.pipeline.options.ModelInputs` and
-            :class:`~dfq_deploy.pipeline.options.SynthesisOptions`.
+            :class:`~dfq_deploy.pipeline.options.SynthesisOptions`; ``keep_float``, ``exclude`` and ``overrides`` as
+            :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them.
 
     Raises:
         DfqError: one of its subclasses, with a one-line message.
@@ -112,10 +115,13 @@ def finetune(
     if folder is not None:
         check_writable(folder)
     device = own_device(pick_device(device))
-    plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device)
+    overrides = overrides_of(keywords)
+    plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device, overrides)
     refiners = plan.refiners(widths)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
-    source, name = fed.load(model)
+    source, name = fed.load(model, data)
+    if overrides:
+        prepare(source, chosen, widths, overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)
     recipe = recipe or Recipe.suited_to(sample_shape(source), device)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
@@ -126,7 +132,7 @@ def finetune(
     with join_processes(device) as processes:
         first, clock = processes.rank == 0, Clock()
         shown = progress if first else SILENT
-        call = _call(training_data, recipe, method, refiners, processes)
+        call = _call(training_data, recipe, method, refiners, processes, overrides)
         start = _start(training_data, processes, None if folder is None else Checkpoints(folder, call), resume, shown)
         clock.lap("samples")
         used, held = split_held_out(start.samples)
@@ -170,7 +176,12 @@ def finetune(
 
 
 def _call(
-    training_data: TrainingData, recipe: Recipe, method: str, refiners: Sequence[str], processes: Processes
+    training_data: TrainingData,
+    recipe: Recipe,
+    method: str,
+    refiners: Sequence[str],
+    processes: Processes,
+    overrides: Overrides,
 ) -> dict[str, Any]:
     """Everything that determines the result, as plain JSON."""
     data, order = training_data.data, training_data.order
@@ -188,6 +199,7 @@ def _call(
         "seed": order.seed,
         "recipe": asdict(recipe),
         "processes": processes.count,
+        **({"overrides": str(overrides)} if overrides else {}),
     }
 
 

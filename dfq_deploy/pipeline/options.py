@@ -18,10 +18,13 @@ import onnx_ir as ir
 from dfq_deploy.errors import OptionError
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes
-from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
+from dfq_deploy.quantization.overrides import Overrides
+from dfq_deploy.quantization.overrides_file import read_overrides
+from dfq_deploy.runtime.sizes import load_sized
+from dfq_deploy.samples.npz import stored_shapes
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
@@ -42,6 +45,7 @@ __all__ = [
     "grouped",
     "names_of",
     "one_of_synth_and_data",
+    "overrides_of",
     "preprocess_warning",
     "refuse_unknown",
     "widths_of",
@@ -58,20 +62,25 @@ class ModelInputs:
         input_shape: of one sample, e.g. (3, 224, 224), if the model or a teacher is a torch module.
         input_shapes: input name -> shape, batch included, for inputs whose size is open in the file.
         input_ranges: input name -> smallest and largest value, for inputs that are not images.
+        fix_shapes: fix open sizes in the result, to those at which the model was measured.
     """
 
     input_shape: tuple[int, ...] | None = None
     input_shapes: InputShapes | None = None
     input_ranges: "InputRanges | None" = None
+    fix_shapes: bool = False
 
-    def load(self, model: "ModelSource | Module") -> tuple[ir.Model, str]:
+    def load(self, model: "ModelSource | Module", data: "Samples | AnyPath | None" = None) -> tuple[ir.Model, str]:
         """The model, and its name in the report: that of its file, its graph, or the class of the module.
+
+        Args:
+            data: samples, or where they lie: sizes that the file leaves open are theirs, where they are arrays.
 
         Raises:
             ModelError: it cannot be read or exported, or is not supported.
         """
         source = exported(model, self.input_shape)
-        loaded = load(source, input_shapes=self.input_shapes)
+        loaded = load_sized(source, self.input_shapes, fix_shapes=self.fix_shapes, samples=_shapes_of(data))
         if isinstance(source, str | PathLike):
             return loaded, Path(source).name
         return loaded, source.graph.name or "model"
@@ -83,6 +92,13 @@ class ModelInputs:
             ModelError: it cannot be read, or its own preprocess is given and the model's is not.
         """
         return read_teacher(teacher, preprocess, self.input_shape, self.input_shapes)
+
+
+def _shapes_of(data: "Samples | AnyPath | None") -> Mapping[str, tuple[int, ...]]:
+    """Shape of one sample by the name of its input; the main input's name is empty."""
+    if isinstance(data, Samples):
+        return {"": data.images.shape[1:], **{name: rows.shape[1:] for name, rows in data.extra.items()}}
+    return {} if data is None else stored_shapes(as_path(data, "data"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +169,7 @@ class _InputKeywords(TypedDict, total=False):
     input_shape: tuple[int, ...] | None
     input_shapes: InputShapes | None
     input_ranges: "InputRanges | None"
+    fix_shapes: bool
 
 
 class _SynthesisKeywords(TypedDict, total=False):
@@ -167,20 +184,31 @@ class _ResumeKeywords(TypedDict, total=False):
     resume: bool
 
 
+class _OverrideKeywords(TypedDict, total=False):
+    keep_float: Sequence[str] | str
+    exclude: str | None
+    overrides: AnyPath | None
+
+
 class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):
     """Keywords of ``synthesize``: the fields of :class:`ModelInputs`, :class:`SynthesisOptions`, :class:`Resume`."""
 
 
-class CalibrationKeywords(SynthesisKeywords, total=False):
-    """Keywords of ``calibrate``: those of ``synthesize``, and the fields of :class:`Bits` and :class:`Budget`."""
+class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
+    """Keywords of ``calibrate``: those of ``synthesize``, and the fields of :class:`Bits`, :class:`Budget`,
+    :class:`Overrides` and :class:`dfq_deploy.pipeline.remedies.floor.Limits`."""
 
     edge_bits: int | None
     size: float | None
     drop: float | None
+    floor: str
+    max_time: float | None
+    max_slowdown: float
 
 
-class FinetuneKeywords(_InputKeywords, _SynthesisKeywords):
-    """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`."""
+class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords):
+    """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`, and what
+    :class:`Overrides` are made of."""
 
 
 def refuse_unknown(function: str, keywords: Mapping[str, Any], known: type) -> None:
@@ -242,6 +270,21 @@ def names_of(refine: Sequence[str] | str | None) -> Sequence[str] | None:
     if not isinstance(refine, Sequence) or not all(isinstance(name, str) for name in refine):
         raise OptionError(f"refine: {refine!r} is not a list of names, such as ['bias']")
     return refine
+
+
+def overrides_of(keywords: Mapping[str, Any]) -> Overrides:
+    """What ``keep_float``, ``exclude`` and ``overrides`` among ``keywords`` ask for.
+
+    Raises:
+        OptionError: they are no names, no expression, or no file of overrides.
+    """
+    named, exclude, file = (keywords.get(key) for key in ("keep_float", "exclude", "overrides"))
+    names = (named,) if isinstance(named, str) else () if named is None else named
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
+        raise OptionError(f"keep_float: {named!r} is no list of names, such as ['conv1', 'HardSwish']")
+    if exclude is not None and not isinstance(exclude, str):
+        raise OptionError(f"exclude: {exclude!r} is no regular expression, such as 'head.*'")
+    return Overrides(tuple(names), exclude, () if file is None else read_overrides(as_path(file, "overrides")))
 
 
 def one_of_synth_and_data(step: str, synth: object, data: object) -> None:

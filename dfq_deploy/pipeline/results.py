@@ -32,6 +32,7 @@ from dfq_deploy.report.model import (
     QuantizedSection,
     Report,
     SamplesSection,
+    Section,
     TargetSection,
     TensorRow,
 )
@@ -40,8 +41,10 @@ from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.targets.target import Target
+from dfq_deploy.verdict.agreement.held_out import HeldOut
+from dfq_deploy.verdict.agreement.measure import Agreement
 
-__all__ = ["Calibration", "Outcome", "finish"]
+__all__ = ["Calibration", "Outcome", "closed_model", "finish"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +113,8 @@ class Outcome:
         teachers: float models whose statistics the samples matched.
         ranges: what inputs are drawn from, by name.
         device: where the noise of layers is measured.
+        remedies: what was tried to reach the floor.
+        sets, agreement: held-out inputs, and what was measured on them, where that is known already.
     """
 
     source: ir.Model
@@ -130,6 +135,9 @@ class Outcome:
     teachers: Sequence[ir.Model] = ()
     ranges: InputRanges | None = None
     device: str = "cpu"
+    remedies: Section | None = None
+    sets: tuple[HeldOut, ...] = ()
+    agreement: Agreement | None = None
 
 
 def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progress: Progress = SILENT) -> Calibration:
@@ -219,18 +227,25 @@ def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress
 
 
 def _closed(outcome: Outcome) -> Outcome:
-    """The model as the target takes it: after calibration, which wants large batches, and before any exporter.
+    """The model as the target takes it: after calibration, which wants large batches, and before any exporter."""
+    model, encodings = closed_model(outcome.prepared, outcome.encodings, outcome.target, outcome.batch)
+    return replace(outcome, prepared=model, encodings=encodings)
+
+
+def closed_model(
+    prepared: ir.Model, encodings: Mapping[str, Encoding], target: Target, batch: int
+) -> tuple[ir.Model, Mapping[str, Encoding]]:
+    """The model with its batch fixed where the target takes no open one, and the encodings of what is left.
 
     What is computed from sizes is constant then, and some of its tensors are gone with their encodings.
     """
-    if not outcome.target.static_shapes:
-        return outcome
-    model = outcome.prepared.clone()
-    fix_batch(model, outcome.batch)
+    if not target.static_shapes:
+        return prepared, encodings
+    model = prepared.clone()
+    fix_batch(model, batch)
     left = {value.name for node in model.graph for value in node.outputs}
     left |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
-    encodings = {name: encoding for name, encoding in outcome.encodings.items() if name in left}
-    return replace(outcome, prepared=model, encodings=encodings)
+    return model, {name: encoding for name, encoding in encodings.items() if name in left}
 
 
 def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> Report:
@@ -265,6 +280,7 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> Rep
         left_float=tuple(FloatNode(*row) for row in outcome.placement.left_float),
         notes=notes,
         warnings=(*(said for said in outcome.warnings if said not in notes), *comparison.warnings),
+        remedies=outcome.remedies,
     )
 
 
@@ -289,6 +305,8 @@ def _judged(outcome: Outcome, report: Report, path: Path, clock: Clock, progress
         ranges=outcome.ranges,
         accumulated=accumulated,
         seconds=sum(clock.seconds.values()),
+        sets=outcome.sets,
+        agreement=outcome.agreement,
         commands=_commands(report),
     )
     found = assess(subject, progress)
@@ -305,6 +323,7 @@ def _commands(report: Report) -> dict[str, str]:
     return {
         "CHECK": f"dfq-deploy evaluate {float_file} {report.quantized.name} --data FOLDER",
         "BAD": f"{calibrate} {samples} {better}",
+        "preprocess": f"{calibrate} {samples} --mean MEANS --std DEVIATIONS",
         "samples": f"{calibrate} {'--synth deepinversion' if method == 'data' else '--synth procedural'}",
         **dict.fromkeys(
             ("slower", "layers", "nothing"), f"dfq-deploy inspect {float_file} --target {target} --verbose"

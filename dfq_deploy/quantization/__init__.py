@@ -8,6 +8,8 @@
 ``learned_fake_quant`` Fake quantization with learned steps and offsets (LSQ, LSQ+).
 ``lowering``           Rewrite operators that lack integer kernels into ones that have them.
 ``narrow_copies``      Give layers with fewer than 8 bits an input of their own.
+``overrides``          Override what is quantized, node by node and tensor by tensor.
+``overrides_file``     Read an overrides file (TOML).
 ``qdq_reader``         Read how tensors are quantized from the Q and DQ around them.
 ``ranges``             Ranges of a whole float model, and encodings from them.
 ``weights``            Encode weights, and raise their scales where the int32 bias would overflow.

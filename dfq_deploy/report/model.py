@@ -195,6 +195,7 @@ class Report(Mapping[str, Any]):
         agreement: on held-out inputs of each kind, and what to expect on real ones.
         noise: each layer's own noise at the outputs, with causes and remedies for the worst.
         kernels: the layers that run in integers.
+        remedies: what was tried to reach the floor (:class:`dfq_deploy.pipeline.remedies.steps.Remedies`).
         integer_io: float against the model for bytes, where it was asked for.
         seconds: by step.
         files: name of each file that was written -> what it is.
@@ -216,6 +217,7 @@ class Report(Mapping[str, Any]):
     agreement: Agreement | None = None
     noise: WhatHurts | None = None
     kernels: KernelCount | None = None
+    remedies: Section | None = None
     integer_io: Comparison | None = None
     seconds: Mapping[str, float] | None = None
     files: Mapping[str, str] | None = None

@@ -1,5 +1,7 @@
 """Build the twin that synthesis and training use: one input, channels first, any batch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -13,7 +15,7 @@ from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
 
-__all__ = ["takes_batches", "teacher_of", "twin_images"]
+__all__ = ["same_rows", "takes_batches", "teacher_of", "twin_images"]
 
 
 def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
@@ -47,14 +49,26 @@ def twin_images(model: ir.Model, samples: Samples) -> Tensor:
 
 @torch.no_grad()
 def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
-    """True if the twin runs on two samples of ``shape`` at once."""
+    """True if the twin says of two samples of ``shape`` at once what it says of each."""
+    two = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        twin(torch.zeros(2, *shape, device=device))
+        together, alone = twin(two), [twin(one[None]) for one in two]
     except (RuntimeError, ValueError, IndexError) as problem:
         if is_out_of_memory(problem):  # says nothing of the graph
             raise
         return False
-    return True
+    if isinstance(together, Tensor):
+        together, alone = (together,), [(one,) for one in alone]
+    return all(same_rows(whole, rows) for whole, *rows in zip(together, *alone, strict=True))
+
+
+def same_rows(together: Tensor, rows: Sequence[Tensor]) -> bool:
+    """True if ``together`` is ``rows`` one after the other, but for rounding; or has no batch."""
+    if together.shape == rows[0].shape:
+        return True
+    scale = float(together.abs().max()) if together.numel() else 0.0
+    apart = torch.cat(list(rows))
+    return apart.shape == together.shape and torch.allclose(together, apart, rtol=1e-3, atol=1e-3 * scale)
 
 
 def _turn(graph_: ir.Graph, main: ir.Value) -> None:

@@ -54,6 +54,8 @@ class Subject:
         ranges: what inputs are drawn from, by name.
         accumulated: signal to noise in dB by tensor name.
         seconds: what the calibration took so far.
+        sets: held-out inputs; none draws them.
+        agreement: of both models on ``sets``; None measures it.
         commands: to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes them.
     """
 
@@ -72,6 +74,8 @@ class Subject:
     ranges: InputRanges | None = None
     accumulated: Mapping[str, float] | None = None
     seconds: float = 0.0
+    sets: Sequence[HeldOut] = ()
+    agreement: Agreement | None = None
     commands: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -100,8 +104,8 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     target = subject.prepared.target.name
     failures: list[Finding] = []
     sanity = _tried("the samples", lambda: _sanity(subject), failures) or ()
-    sets = _tried("the held-out inputs", lambda: _sets(subject), failures) or ()
-    agreement = _tried(
+    sets = subject.sets or _tried("the held-out inputs", lambda: _sets(subject), failures) or ()
+    agreement = subject.agreement or _tried(
         "the agreement", lambda: measure_agreement(subject.source, subject.path, sets, progress), failures
     )
     best = sets[-1].samples if sets else subject.held_out

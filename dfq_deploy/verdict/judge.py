@@ -8,7 +8,17 @@ from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
 from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
 
-__all__ = ["AGREEMENT", "MOVED", "PROGRAM", "SNR", "Thresholds", "agreement_finding", "class_level", "judge"]
+__all__ = [
+    "AGREEMENT",
+    "MOVED",
+    "PROGRAM",
+    "SNR",
+    "Thresholds",
+    "agreement_finding",
+    "class_level",
+    "deciding_kind",
+    "judge",
+]
 
 PROGRAM = "dfq-deploy "
 """How a remedy that is a command begins."""
@@ -64,13 +74,15 @@ def judge(
             the deciding finding comes before all of them where it is a command.
 
     Returns:
-        the worst level, the sentence of the first finding that has it, and all findings, the worst first.
+        the worst level, the sentence of the first finding that has it (of the agreement where all are OK), and all
+        findings, the worst first.
     """
     own = [] if agreement is None else [agreement_finding(agreement)]
     ordered = tuple(sorted([*findings, *own], key=lambda finding: LEVELS.index(finding.level), reverse=True))
     if not ordered:
         return Verdict("CHECK", "nothing was measured", (commands or {}).get("CHECK", ""))
-    decisive = ordered[0]
+    # Where all is well, what matters is how well: the agreement.
+    decisive = own[0] if own and ordered[0].level == "OK" else ordered[0]
     return Verdict(decisive.level, decisive.message, _command(decisive, commands or {}), ordered)
 
 
@@ -106,7 +118,7 @@ def agreement_finding(agreement: Agreement) -> Finding:
 
 
 def _noise_finding(agreement: Agreement) -> Finding:
-    kind = _deciding(agreement)
+    kind = deciding_kind(agreement)
     name, snr = kind.worst_output if kind is not None else ("", float("inf"))
     if kind is None or not name:
         return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])
@@ -115,7 +127,7 @@ def _noise_finding(agreement: Agreement) -> Finding:
     return Finding("output-noise", level, message, REMEDIES[level], {"snr_db": snr})
 
 
-def _deciding(agreement: Agreement) -> KindAgreement | None:
+def deciding_kind(agreement: Agreement) -> KindAgreement | None:
     """The best kind of input to judge noise on."""
     kinds = {kind.kind: kind for kind in agreement.judging}
     return next((kinds[kind] for kind in PREFERRED if kind in kinds), next(iter(agreement.judging), None))

@@ -76,6 +76,14 @@ def test_the_command_is_that_of_the_level_where_the_finding_has_none() -> None:
     assert judge(_classifier(99.0), commands=commands).command == ""
 
 
+def test_where_all_is_well_the_agreement_is_the_reason() -> None:
+    verdict = judge(_classifier(99.0), [Finding("samples-few", "OK", "64 samples")])
+    assert (verdict.status, verdict.reason) == (
+        "OK",
+        "predicted agreement with float on real inputs: 99.0 % (97.0 to 100.0)",
+    )
+
+
 def test_a_command_for_the_code_or_its_first_word_comes_before_that_of_the_level() -> None:
     commands = {"BAD": "dfq-deploy a", "samples": "dfq-deploy b", "samples-few": "dfq-deploy c"}
     for code, command in (("layer-x", "a"), ("samples-constant", "b"), ("samples-few", "c")):

@@ -56,6 +56,7 @@ class Placement:
             product is its scale; where several nodes read one bias, those of the first. Empty where biases stay float.
         left_float: name, operator and reason of each weighted node that stays float.
         constants: name of each other initializer that is quantized, an Add's or Mul's operand -> its type, per tensor.
+        kept: names of the nodes that stay float because somebody asked for it.
     """
 
     activations: Mapping[str, QuantType]
@@ -65,14 +66,22 @@ class Placement:
     biases: Mapping[str, tuple[str, str]]
     left_float: tuple[tuple[str, str, str], ...]
     constants: Mapping[str, QuantType] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
 
 
-def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Placement:
+KEPT = "kept in float, as asked"
+
+
+def place(
+    model: ir.Model, target: Target, apart: Collection[str] = (), kept: frozenset[str] = frozenset()
+) -> Placement:
     """Place Q and DQ in ``model`` (BatchNormalization folded, shapes inferred) by the rules of ``target``.
 
     Args:
         apart: names of nodes that one scale would break (:mod:`dfq_deploy.quantization.placement.detection_heads`): a
             Concat stays float, and a last convolution writes float.
+        kept: names of nodes that stay float: weighted ones multiply floats, others read and write what integer kernels
+            around them round, and are no part of these.
     """
     graph = model.graph
     obstacles = {
@@ -81,7 +90,9 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
         if is_op(node, WEIGHTED_OPS)
     }
     obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles[node] is None}
+    obstacles |= {node: KEPT for node in graph.all_nodes() if node.name in kept}
     heads = {node for node, reason in obstacles.items() if reason is None}
+    apart = {*apart, *kept}
     quantized = values_to_quantize(list(graph), heads, target, apart)
     limits = known_limits(graph, quantized)
     shared = shared_groups(graph, quantized, limits, target, apart)
@@ -100,6 +111,7 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
             (node.name or "", node.op_type, reason) for node, reason in obstacles.items() if reason is not None
         ),
         constants=constant_operands(graph, target),
+        kept=kept,
     )
 
 

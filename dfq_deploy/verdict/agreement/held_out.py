@@ -15,7 +15,16 @@ from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn
 from dfq_deploy.synthesis.session import known_range, synthesize_from
 
-__all__ = ["BY_RULE", "DATA", "PHOTOGRAPHS", "HeldOut", "held_out_sets"]
+__all__ = [
+    "BY_RULE",
+    "DATA",
+    "PHOTOGRAPHS",
+    "HeldOut",
+    "as_photographs",
+    "held_out_sets",
+    "kinds_of",
+    "takes_photographs",
+]
 
 CALIBRATED_SHARE = 4
 """One in so many inputs is drawn by rule where such calibrated and photographs judge: they would judge too kindly."""
@@ -70,10 +79,10 @@ def held_out_sets(
     Raises:
         ModelError: the shape of an input is open.
     """
-    own = samples.method or DATA
+    own, known = samples.method or DATA, kinds_of(samples)
     count = default_count(sample_shape(model)) if count is None else count
     found = list(_own(samples, own))
-    ruled, pictured = own in (BY_RULE, "rule"), _takes_photographs(model)
+    ruled, pictured = not known.isdisjoint((BY_RULE, "rule")), takes_photographs(model)
     drawn = synthesize_from(
         model,
         BY_RULE,
@@ -87,9 +96,14 @@ def held_out_sets(
     found.append(HeldOut(BY_RULE, drawn, ruled))
     if pictured:
         rows = drawn.part(np.arange(count) % len(drawn))
-        pictures = _photographs(model, rows, preprocess, ranges, _other(seed, 2))
-        found.append(HeldOut(PHOTOGRAPHS, pictures, own == PHOTOGRAPHS))
+        pictures = as_photographs(model, rows, preprocess, ranges, _other(seed, 2))
+        found.append(HeldOut(PHOTOGRAPHS, pictures, PHOTOGRAPHS in known))
     return tuple(found)
+
+
+def kinds_of(samples: Samples) -> frozenset[str]:
+    """The kinds of inputs that ``samples`` are of: the method that made them, or several, joined by ``+``."""
+    return frozenset((samples.method or DATA).split("+"))
 
 
 def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
@@ -98,7 +112,7 @@ def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
         yield HeldOut(kind, held if kind == DATA else replace(held, labels=None), True)
 
 
-def _photographs(
+def as_photographs(
     model: ir.Model, drawn: Samples, preprocess: Preprocess | None, ranges: InputRanges | None, seed: int
 ) -> Samples:
     """As many photographs as there are ``drawn`` samples, whose other inputs they take."""
@@ -109,7 +123,7 @@ def _photographs(
     return replace(drawn, images=images, method=PHOTOGRAPHS)
 
 
-def _takes_photographs(model: ir.Model) -> bool:
+def takes_photographs(model: ir.Model) -> bool:
     return not is_drawn(main_input(model_inputs(model))) and suits_photographs(_channels_first(model))
 
 

@@ -12,7 +12,7 @@ from dfq_deploy.verdict.agreement.held_out import DATA, HeldOut
 from dfq_deploy.verdict.agreement.intervals import Interval, agreement_interval
 from dfq_deploy.verdict.agreement.prediction import MEASURED, Prediction, predict
 
-__all__ = ["Agreement", "KindAgreement", "measure_agreement"]
+__all__ = ["Agreement", "KindAgreement", "agreement_of", "measure_agreement"]
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,12 @@ def measure_agreement(
     kinds = tuple(
         KindAgreement(held.kind, held.calibrated, compare(first, second, held.samples, progress)) for held in sets
     )
-    return Agreement(kinds, _expected(kinds))
+    return agreement_of(kinds)
+
+
+def agreement_of(kinds: Sequence[KindAgreement]) -> Agreement:
+    """What measured kinds say together."""
+    return Agreement(tuple(kinds), _expected(tuple(kinds)))
 
 
 def _expected(kinds: tuple[KindAgreement, ...]) -> Prediction | None:
