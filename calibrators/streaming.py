@@ -1,4 +1,4 @@
-"""The one loop that all histogram calibrators share."""
+"""The loop over the samples that all histogram calibrators share."""
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping

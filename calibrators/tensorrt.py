@@ -1,4 +1,4 @@
-"""TensorRT 10's own INT8 calibrators, fed by samples. TensorRT 11 has none: there Q and DQ say what is quantized."""
+"""TensorRT 10's own INT8 calibrators, fed with samples. TensorRT 11 has none: it reads Q and DQ."""
 
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Batches as TensorRT's calibrators take them: all of one size, in device memory, handed over as addresses."""
+"""Batches for TensorRT's calibrators: all of one size, in device memory, passed as addresses."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

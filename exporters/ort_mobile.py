@@ -1,4 +1,4 @@
-"""ONNX Runtime's own format, for phones: the file and what a reduced build of the runtime must hold.
+"""ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.
 
 Conversion, configuration and usability check are those of ``onnxruntime.tools``, which took over from the retired
 package ``onnxruntime-tools``.

@@ -1,4 +1,4 @@
-"""ONNX with QuantizeLinear and DequantizeLinear (QDQ), as ONNX Runtime on CPUs takes it."""
+"""QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases."""
 
 import logging
 from collections.abc import Collection, Mapping

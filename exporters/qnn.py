@@ -1,4 +1,4 @@
-"""Qualcomm's NPU through QNN: the QDQ file, and the context binary that loads without compiling.
+"""Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.
 
 The package ``onnxruntime-qnn`` carries QNN with a simulator of the HTP (the NPU) for x86, so that a machine without one
 compiles the file, finds out whether the whole graph runs there, and runs it.

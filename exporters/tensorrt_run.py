@@ -1,4 +1,4 @@
-"""Running a TensorRT engine on samples: does it say what ONNX Runtime says of the same file, and how fast."""
+"""Run a TensorRT engine on samples: compare it with ONNX Runtime, and time it."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -8,7 +8,7 @@
 ``own_metric``     Measure a figure of the user's own on the outputs of the float and the quantized model.
 ``qdq_pairs``      Read the quantized activations and weights of a QDQ graph, of any tool.
 ``sample_quality`` Quality figures of a sample set: statistics, classes, confidence, diversity.
-``scale_checks``   Compare each scale of a quantized file with what the float model's values need.
+``scale_checks``   Compare each scale of a quantized file with the scale that the float model's values need.
 ``tensor_values``  Values of a model's tensors on a few samples, channel by channel.
 ``tensors``        Compare float and quantized values tensor by tensor.
 ================== =========================================================================================

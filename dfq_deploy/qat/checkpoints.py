@@ -81,7 +81,7 @@ class Checkpoints:
             if before.get(name) != now.get(name):
                 raise SamplesError(
                     f"{self.folder} holds a training with {name}={before.get(name)}, and this call has "
-                    f"{name}={now.get(name)}; call it as before, or leave --resume out to start anew"
+                    f"{name}={now.get(name)}; call it as before, or leave --resume out to start again"
                 )
         figures, notes = about.get("figures", {}), tuple(about.get("notes", ()))
         return replace(Samples.load(kept), figures=figures, notes=notes)

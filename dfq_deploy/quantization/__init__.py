@@ -1,6 +1,6 @@
 """Turn a float graph and ranges into encodings, and compute the fake-quantized network.
 
-====================== ========================================================================
+====================== ===========================================================================
 ``bit_widths``         Bit widths such as ``w4a8``, and the integer type that each tensor gets.
 ``encode``             Prepare a float model for a target and turn ranges into encodings.
 ``fake_quant``         Fake quantization in torch with fixed encodings.
@@ -13,7 +13,7 @@
 ``overrides_file``     Read an overrides file (TOML).
 ``qdq_reader``         Read how tensors are quantized from the Q and DQ around them.
 ``ranges``             Ranges of a whole float model, and encodings from them.
-``weights``            Encode weights.
+``weights``            Encode weights, and raise their scales where the int32 bias would overflow.
 ``placement``          Decide which tensors get Q/DQ for a target.
-====================== ========================================================================
+====================== ===========================================================================
 """

@@ -48,18 +48,18 @@ class Bits:
 
     def __post_init__(self) -> None:
         if self.weights not in WIDTHS:
-            raise OptionError(f"bits: weights of {self.weights} bits are not to be had; choose 2 to 8")
+            raise OptionError(f"bits: weights of {self.weights} bits are not supported; choose 2 to 8")
         if self.activations not in WIDE:
-            raise OptionError(f"bits: activations of {self.activations} bits are not to be had; choose 2 to 8, or 16")
+            raise OptionError(f"bits: activations of {self.activations} bits are not supported; choose 2 to 8, or 16")
         if self.edge is not None and self.edge not in WIDTHS:
-            raise OptionError(f"bits: edge layers of {self.edge} bits are not to be had; choose 2 to 8")
+            raise OptionError(f"bits: edge layers of {self.edge} bits are not supported; choose 2 to 8")
 
     @classmethod
     def parse(cls, text: str, edge: int | None = None) -> "Bits":
         """Read ``w4a4``: the bits of weights and of activations.
 
         Raises:
-            OptionError: it is no such text, or a width is not to be had.
+            OptionError: it is not of that form, or a width is not supported.
         """
         found = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
         if found is None:
@@ -102,9 +102,9 @@ class Budget:
         if (self.size is None) == (self.drop is None):
             raise OptionError("bits: auto needs either a size (e.g. 18%) or a drop (e.g. 1.0), and not both")
         if self.size is not None and not 0 < self.size <= 1:
-            raise OptionError(f"bits: a size of {self.size:g} is no part of the whole; give 0.18 or 18%, say")
+            raise OptionError(f"bits: a size of {self.size:g} is not a fraction; give 0.18 or 18%, say")
         if self.drop is not None and not 0 <= self.drop <= 100:
-            raise OptionError(f"bits: a drop of {self.drop:g} is no percentage")
+            raise OptionError(f"bits: a drop of {self.drop:g} is not a percentage")
 
 
 def bits_of(
@@ -113,7 +113,7 @@ def bits_of(
     """What the options of a calibration say: widths, or a budget for widths that are still to be found.
 
     Raises:
-        OptionError: they contradict each other, or are not to be had.
+        OptionError: they contradict each other, or are not supported.
     """
     if bits == "auto" or (bits is None and (size, drop) != (None, None)):
         if edge is not None:

@@ -1,4 +1,4 @@
-"""Encode weights."""
+"""Encode weights, and raise their scales where the int32 bias would overflow."""
 
 from collections.abc import Callable
 from dataclasses import replace

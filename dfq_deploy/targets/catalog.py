@@ -1,4 +1,4 @@
-"""The targets: what each runtime accepts."""
+"""The targets and what each runtime accepts; add a new one to ``TARGETS`` here."""
 
 from dataclasses import replace
 

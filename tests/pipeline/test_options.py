@@ -124,13 +124,13 @@ WRONG: dict[str, tuple[type[DfqError], str, dict[str, Any]]] = {
     "device, a number": (OptionError, "device '1.5' is not available here", {"device": 1.5}),
     "resume": (OptionError, "resume: give the folder of the unfinished work", {"resume": True}),
     "unfinished": (OptionError, "unfinished: 3 is not a path", {"unfinished": 3}),
-    "refine": (OptionError, "refine: 5 is no list of names", {"refine": 5}),
+    "refine": (OptionError, "refine: 5 is not a list of names", {"refine": 5}),
     "refine, no name": (PluginError, "no refinement 'polish'", {"refine": "polish"}),
     "synth": (PluginError, "int is not a valid synthesizer: give a name, or an instance", {"synth": 5}),
     "synth, a class": (PluginError, "class Samples is not a valid synthesizer", {"synth": Samples}),
     "method": (PluginError, "int is not a valid calibrator", {"method": 5}),
     "target": (TargetError, "unknown target '5'", {"target": 5}),
-    "inputs": (OptionError, "'x' is given where ModelInputs is needed", {"inputs": "x"}),
+    "inputs": (OptionError, "expected ModelInputs, not 'x'", {"inputs": "x"}),
     "both": (OptionError, "calibrate needs either a synthesis method or data", {"data": "x"}),
 }
 

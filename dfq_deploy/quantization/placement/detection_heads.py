@@ -1,4 +1,4 @@
-"""Separate boxes and scores that one scale would break.
+"""Detection heads: keep a Concat of boxes and scores in float where one scale cannot hold both.
 
 A box is 0 to 640 and a score 0 to 1: at one scale for both, 8 bits leave a score two levels, and nothing is detected.
 """

@@ -1,4 +1,4 @@
-"""Decide which tensors get Q and DQ.
+"""The placement rules: which tensors get Q and DQ, operator by operator (Conv, Add, Concat...).
 
 The rules, applied to the main graph (what stands inside If, Loop or Scan stays float), for a target of style
 ``kernels``:

@@ -1,4 +1,4 @@
-"""Whether a node can be quantized, and which of its tensors share an encoding.
+"""Whether a node can be quantized, which of its tensors are, and which share an encoding.
 
 :func:`dfq_deploy.quantization.placement.place.place` lists them.
 """
