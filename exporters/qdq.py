@@ -1,7 +1,7 @@
 """ONNX with QuantizeLinear and DequantizeLinear (QDQ), as ONNX Runtime on CPUs takes it."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from dfq_deploy.graph.passes.fold_batch_norm import clone
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.plugins.contracts import Exporter, Written
+from dfq_deploy.quantization.placement.exact import exact_values
 from dfq_deploy.quantization.placement.limits import limits_behind
 from dfq_deploy.quantization.weights import room_for_bias
 
@@ -64,7 +65,8 @@ class Qdq(Exporter):
 def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integer_bias: bool = True) -> ir.Model:
     """A copy of ``model`` in which every tensor of ``encodings`` is quantized.
 
-    Rules: (1) an activation is followed by Q and DQ, and all its readers read the DQ; a quantized graph output keeps
+    Rules: (1) an activation is followed by Q and DQ, and all its readers read the DQ, but for an Identity that makes an
+    output of an input (:mod:`dfq_deploy.quantization.placement.exact`); a quantized graph output keeps
     its name, and what produces it is renamed; (2) a weighted node whose activation and weight have encodings reads its
     weight from an integer initializer through a DQ, as does whatever reads another constant that has an encoding; other
     readers of the weight keep the float one; (3) its constant
@@ -83,7 +85,7 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
     copy = with_room_for(clone(model), encodings.values())
     copy.ir_version = max(copy.ir_version, LEAST_IR_VERSION)
     RemoveInitializersFromInputsPass()(copy)
-    _Writer(copy.graph, encodings, integer_bias).write()
+    _Writer(copy.graph, encodings, integer_bias, exact_values(copy)).write()
     drop_unused_initializers(copy.graph)
     return copy
 
@@ -91,8 +93,11 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
 class _Writer:
     """Inserts the nodes; holds the graph, its encodings and the names in use."""
 
-    def __init__(self, graph: ir.Graph, encodings: Mapping[str, Encoding], integer_bias: bool) -> None:
+    def __init__(
+        self, graph: ir.Graph, encodings: Mapping[str, Encoding], integer_bias: bool, exact: Collection[ir.Value] = ()
+    ) -> None:
         self.graph = graph
+        self.exact = frozenset(exact)
         self.integer_bias = integer_bias
         self.encodings = dict(encodings)
         self.names = Names(graph)
@@ -170,7 +175,7 @@ class _Writer:
         floats = dequantize.outputs[0]
         floats.shape, floats.type = value.shape, value.type
         for use in tuple(value.uses()):
-            if use.node is not quantize:
+            if use.node is not quantize and self.exact.isdisjoint(use.node.outputs):
                 use.node.replace_input_with(use.idx, floats)
         if value.is_graph_output() and not value.is_graph_input():
             for index in [i for i, listed in enumerate(self.graph.outputs) if listed is value]:

@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy import Samples, calibrate, synthesize
+from dfq_deploy.runtime.kernels import KernelCount
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
+from dfq_deploy.verdict.assess import Subject
+from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.speed import count_findings
 from examples.digits import data
 
 CHECKOUT = Path(__file__).parents[1]
@@ -25,6 +29,19 @@ ModelOf = Callable[..., onnx.ModelProto]
 def _one_thread() -> None:
     """Tiny models gain nothing from more, and threads that wait for each other crawl beside other work."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No calibration is timed: whether a tiny model is slower than float is the machine's luck.
+
+    tests/verdict/test_speed.py tests the timing itself.
+    """
+
+    def counted(subject: Subject, kernels: KernelCount) -> tuple[Finding, ...]:
+        return count_findings(kernels)
+
+    monkeypatch.setattr("dfq_deploy.verdict.assess._speed", counted)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "inputs",
+    "limits",
     "one_of_synth_and_data",
+    "overrides",
     "preprocess",
     "refinements",
     "resumption",
@@ -77,5 +79,18 @@ def refinements(options: Options) -> list[str] | None:
 
 
 def inputs(options: Options) -> dict[str, Any]:
-    """``--input-shape`` and ``--input-range``, by the name of the input."""
-    return {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+    """``--input-shape`` and ``--input-range``, by the name of the input; ``--main-input`` and ``--task``, and
+    ``--fix-shapes`` where the command has it.
+    """
+    named = {name: dict(options[name]) for name in ("input_shapes", "input_ranges")}
+    return {**named, **{name: options[name] for name in ("main_input", "task", "fix_shapes") if name in options}}
+
+
+def overrides(options: Options) -> dict[str, Any]:
+    """``--keep-float``, ``--exclude`` and ``--overrides``."""
+    return {name: options[name] for name in ("keep_float", "exclude", "overrides")}
+
+
+def limits(options: Options) -> dict[str, Any]:
+    """``--floor``, ``--max-time`` and ``--max-slowdown``."""
+    return {name: options[name] for name in ("floor", "max_time", "max_slowdown")}

@@ -38,7 +38,7 @@ def _show(found: "Report", verbose: bool) -> None:
     from rich.console import Group, RenderableType
     from rich.text import Text
 
-    from dfq_deploy.cli.views.results import facts, indented, notes, page, title, warnings
+    from dfq_deploy.cli.views.tables import facts, indented, notes, page, title, warnings
 
     count = len(found.violations)
     verdict = "clean" if found.clean else f"{count} violation{'s' if count > 1 else ''}"

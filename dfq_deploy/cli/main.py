@@ -12,7 +12,7 @@ from dfq_deploy.cli.evaluate import evaluate
 from dfq_deploy.cli.export import export
 from dfq_deploy.cli.finetune import finetune
 from dfq_deploy.cli.option_types import FILE
-from dfq_deploy.cli.options import preprocess_options, shape_option
+from dfq_deploy.cli.options import preprocess_options, shape_option, use_options
 from dfq_deploy.cli.shell import Guarded, Shell
 from dfq_deploy.cli.synthesize import synthesize
 
@@ -34,6 +34,7 @@ def main() -> None:
 @click.argument("model", type=FILE)
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to look at it for.")
 @shape_option
+@use_options
 @click.option(
     "--sensitivity", is_flag=True, help="Quantize each layer alone, with inputs drawn by rule: which would hurt?"
 )
@@ -64,6 +65,8 @@ def inspect(
             model,
             target=target,
             input_shapes=dict(input_shapes),
+            main_input=options["main_input"],
+            task=options["task"],
             sensitivity=sensitivity,
             bits=bits,
             preprocess=preprocess,

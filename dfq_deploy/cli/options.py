@@ -11,13 +11,17 @@ __all__ = [
     "bits_options",
     "budget_options",
     "data_option",
+    "fix_option",
+    "floor_options",
     "input_options",
     "integer_option",
     "labels_option",
+    "override_options",
     "preprocess_options",
     "samples_option",
     "shape_option",
     "synthesis_options",
+    "use_options",
 ]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -30,8 +34,30 @@ def shape_option(command: Decorated) -> Decorated:
         "input_shapes",
         multiple=True,
         type=ShapeType(),
-        help="The size of an input that the model leaves open, with the batch (which stays open); repeatable.",
+        help="The size to measure an input at that the model leaves open, with the batch; repeatable.",
     )(command)
+
+
+TASKS = ("classify", "detect", "segment", "regress", "embed")
+"""As :data:`dfq_deploy.graph.task.TASKS`, which takes long to import."""
+
+
+def use_options(command: Decorated) -> Decorated:
+    """``--main-input`` and ``--task``."""
+    for option in (
+        click.option(
+            "--task",
+            type=click.Choice(TASKS),
+            help="What the model does; by default its outputs tell whether they are class scores.",
+        ),
+        click.option(
+            "--main-input",
+            metavar="NAME",
+            help="The input that samples are made for; by default its use and its name tell.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def integer_option(command: Decorated) -> Decorated:
@@ -44,7 +70,7 @@ def integer_option(command: Decorated) -> Decorated:
 
 
 def input_options(command: Decorated) -> Decorated:
-    """``--input-shape`` and ``--input-range``, both repeatable; tuples of pairs."""
+    """``--input-shape`` and ``--input-range``, both repeatable, as tuples of pairs; ``--main-input`` and ``--task``."""
     ranged = click.option(
         "--input-range",
         "input_ranges",
@@ -52,7 +78,16 @@ def input_options(command: Decorated) -> Decorated:
         type=RangeType(),
         help="What an input that is no picture (token ids, a mask, a length) is drawn from; repeatable.",
     )(command)
-    return shape_option(ranged)
+    return shape_option(use_options(ranged))
+
+
+def fix_option(command: Decorated) -> Decorated:
+    """``--fix-shapes``."""
+    return click.option(
+        "--fix-shapes",
+        is_flag=True,
+        help="Close open sizes for good, to those that the model is measured at.",
+    )(command)
 
 
 def preprocess_options(command: Decorated) -> Decorated:
@@ -99,6 +134,53 @@ def budget_options(command: Decorated) -> Decorated:
             "--size",
             type=PartType(),
             help="With --bits auto: largest part of what the weights take in float32 (8 bits: 25%).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def override_options(command: Decorated) -> Decorated:
+    """``--keep-float``, ``--exclude`` and ``--overrides``."""
+    for option in (
+        click.option(
+            "--overrides", type=FILE, metavar="FILE", help="A TOML file: type, bits, symmetry and range of tensors."
+        ),
+        click.option("--exclude", metavar="REGEX", help="Keep nodes in float whose name this is found in."),
+        click.option(
+            "--keep-float",
+            multiple=True,
+            metavar="NAME",
+            help="Keep a node in float: its name, its operator, or a pattern such as 'head*'; repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def floor_options(command: Decorated) -> Decorated:
+    """``--floor``, ``--max-time`` and ``--max-slowdown``."""
+    for option in (
+        click.option(
+            "--max-slowdown",
+            type=click.FloatRange(min=1),
+            metavar="FACTOR",
+            default=1.15,
+            show_default=True,
+            help="How many times the first result's latency a remedy may cost.",
+        ),
+        click.option(
+            "--max-time",
+            type=click.FloatRange(min=0),
+            metavar="SECONDS",
+            help="How long remedies may take.  [default: as long as the calibration, at least 60]",
+        ),
+        click.option(
+            "--floor",
+            default="ok",
+            show_default=True,
+            metavar="FLOOR",
+            help="Try remedies below it: ok (by the verdict), agreement=99 (percent), snr=20 (dB), or none.",
         ),
     ):
         command = option(command)

@@ -26,8 +26,7 @@ class Comparison:
     Args:
         count: number of samples.
         outputs: one entry for each output, in order.
-        scores: of the first output, where it is one row of class scores for each sample; else None. A row beside
-            other outputs is taken for coordinates or features, unless the samples have labels.
+        scores: of the output that holds class scores (:mod:`dfq_deploy.graph.task`); None where none does.
         left_out: outputs that are not compared, since their size depends on the sample.
     """
 
@@ -87,7 +86,12 @@ def compare(
     whole: dict[str, tuple[int, ...]] = {}
     scores = ScoreTally()
     classes = _classes(samples)
-    classifies = classes is not None or len(first.output_names) == 1
+    scored = first.scores(labelled=classes is not None)
+    if classes is not None and scored is None:
+        raise SamplesError(
+            f"the samples have labels, and no output of {first.name} is known to hold class scores; say --task "
+            "classify if one does, or leave the labels out"
+        )
     progress.start("float against quantized", len(samples))
     for part in slices(samples.images):
         chosen = samples.part(part)
@@ -100,8 +104,9 @@ def compare(
                 tallies[name].add(*pair)
             if pairs is None:
                 del tallies[name]
-        if classifies and first.output_names[0] in tallies:
-            _add_scores(scores, expected[0], found[0], None if classes is None else classes[part])
+        if scored in tallies:
+            position = first.output_names.index(scored)
+            _add_scores(scores, expected[position], found[position], None if classes is None else classes[part])
         progress.advance(len(chosen))
     return Comparison(
         len(samples),

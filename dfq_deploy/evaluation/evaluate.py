@@ -1,27 +1,23 @@
 """Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dfq_deploy.errors import DfqError
+from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.evaluation.compare import Comparison, compare
+from dfq_deploy.evaluation.float_file import Fed, Shapes, float_file
 from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.own_metric import Metric, MetricFigures, OutputStore, measure_metric
 from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized, stored_bytes
 from dfq_deploy.graph.inputs import looks_channels_last
-from dfq_deploy.graph.loading import load, load_quantized
-from dfq_deploy.graph.torch_export import exported
-from dfq_deploy.graph.writing import write_model
+from dfq_deploy.graph.loading import load_quantized
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.runtime.runner import Output, Runner
@@ -32,12 +28,9 @@ from dfq_deploy.samples.samples import Samples
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["Evaluation", "evaluate", "evaluated", "float_file"]
+__all__ = ["Evaluation", "evaluate", "evaluated"]
 
 logger = logging.getLogger(__name__)
-
-Shapes: TypeAlias = Mapping[str, Sequence[int]]
-"""Input name -> shape with the batch."""
 
 PROCEDURAL_COUNT = 256
 
@@ -104,24 +97,8 @@ def evaluate(
 ) -> Evaluation:
     """The figures alone: :func:`dfq_deploy.evaluate` judges them too, and describes the arguments."""
     with float_file(float_model, input_shape, input_shapes) as (path, name):
-        found, _ = evaluated(path, quantized_model, data, input_shapes=input_shapes, **options)
+        found, _, _ = evaluated(path, quantized_model, data, input_shapes=input_shapes, **options)
     return replace(found, float_model=name)
-
-
-@contextmanager
-def float_file(
-    float_model: "AnyPath | Module", input_shape: tuple[int, ...] | None, input_shapes: Shapes | None
-) -> Iterator[tuple[Path, str]]:
-    """The float model's file, and what results call it; a torch module is in a temporary file meanwhile."""
-    if isinstance(float_model, str | PathLike):
-        path = as_path(float_model, "the float model")
-        yield path, str(path)
-        return
-    name = type(float_model).__name__
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.onnx"
-        write_model(load(exported(float_model, input_shape), input_shapes=input_shapes), path)
-        yield path, name
 
 
 def evaluated(
@@ -140,25 +117,41 @@ def evaluated(
     device: str = "auto",
     input_shapes: Shapes | None = None,
     input_ranges: Mapping[str, tuple[float, float]] | None = None,
+    main_input: str | None = None,
+    task: str | None = None,
+    accept: Callable[[Samples], None] | None = None,
     progress: Progress = SILENT,
-) -> tuple[Evaluation, Samples]:
-    """The figures, and the samples that they were measured on; the arguments are those of :func:`dfq_deploy.evaluate`.
+) -> tuple[Evaluation, Samples, Fed]:
+    """The figures, the samples that they were measured on, and how the model was fed.
+
+    Args:
+        accept: called with the samples as soon as they are read, before a model runs on them; may refuse them.
+        others: as :func:`dfq_deploy.evaluate` takes them.
 
     Raises:
         ModelError, OptionError, SamplesError: as :func:`dfq_deploy.evaluate` does.
     """
     pixels = as_preprocess(preprocess)
     files = float_model, as_path(quantized_model, "the quantized model")
+    quantized = Runner(files[1], device=device, main=main_input)
+    fed = Fed(input_shapes, input_ranges, main_input or quantized.stated_main, task or quantized.stated_task)
+    reference = Runner(files[0], device=device, main=fed.main_input, task=fed.task)
+    if main_input is not None and reference.main.name != main_input:
+        listed = ", ".join(port.name for port in reference.ports)
+        raise ModelError(f"--main-input {main_input}: no such input; the model's inputs: {listed}")
     if data is not None and not isinstance(data, Samples):
         source = source or str(data)
-        data = samples_for(data, load(files[0], input_shapes=input_shapes), pixels, count, labels)
-    reference, quantized = (Runner(file, device=device) for file in files)
+        data = samples_for(data, fed.load(files[0]), pixels, count, labels)
+    if data is not None and accept is not None:
+        accept(data)
     warnings = _doubts(files)
     if data is None:
-        data = _procedural(reference, files[0], count, pixels, input_shapes, input_ranges, seed, progress)
+        data = _procedural(reference, files[0], count, pixels, fed, seed, progress)
         warnings += data.notes
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
+    elif data.labels is None and reference.scores(labelled=True) is None:
+        warnings += data.notes
     elif data.labels is None:
         warnings += data.notes
         warnings.append(
@@ -168,7 +161,7 @@ def evaluated(
         warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
     comparison, own = _compared(reference, quantized, data, metric, progress)
-    scales, said = _scales(files, data, input_shapes)
+    scales, said = _scales(files, data, fed)
     warnings = [*said, *warnings, *comparison.warnings]
     timed: tuple[Latency, ...] = ()
     if latency:
@@ -180,7 +173,7 @@ def evaluated(
         str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]), source or f"{len(data)} samples",
         comparison, timed, tuple(warnings), _kernels(files[1], target), scales, own,
     )  # fmt: skip
-    return found, data
+    return found, data, fed
 
 
 def _compared(
@@ -203,16 +196,14 @@ def _kernels(path: Path, target: str) -> KernelCount | None:
     return None if is_quantized(path) is None else count_kernels(path, target)
 
 
-def _scales(
-    files: tuple[Path, Path], data: Samples, shapes: Shapes | None
-) -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
+def _scales(files: tuple[Path, Path], data: Samples, fed: Fed) -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
     """Every scale of the quantized file, and a sentence on each that is wrong, or on why none can be judged."""
     if is_quantized(files[0]) or not is_quantized(files[1]):
         return (), ()
     count = min(SCALE_SAMPLES, len(data))
     part = replace(data, labels=None).part(np.arange(count) * len(data) // count)
     try:
-        found = scale_checks(load(files[0], input_shapes=shapes), load_quantized(files[1], shapes), part)
+        found = scale_checks(fed.load(files[0]), load_quantized(files[1], fed.shapes), part)
     except DfqError as problem:
         return (), (f"the scales of {files[1]} were not judged: {problem}",)
     return found, tuple(str(check) for check in found[:SHOWN_SCALES] if check.is_fault)
@@ -234,15 +225,14 @@ def _procedural(
     path: Path,
     count: int | None,
     preprocess: Preprocess | None,
-    input_shapes: Shapes | None,
-    input_ranges: Mapping[str, tuple[float, float]] | None,
+    fed: Fed,
     seed: int,
     progress: Progress,
 ) -> Samples:
     count = PROCEDURAL_COUNT if count is None else count
     shape = tuple(dim for dim in reference.shape or () if dim is not None)
     plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
-    if plain and not input_ranges and not looks_channels_last(shape):
+    if plain and not fed.ranges and not looks_channels_last(shape):
         from dfq_deploy.plugins.contracts import SynthesisRequest
         from dfq_deploy.plugins.registry import find_plugin
 
@@ -252,13 +242,13 @@ def _procedural(
     from dfq_deploy.synthesis.session import synthesize_from
 
     return synthesize_from(
-        load(path, input_shapes=input_shapes),
+        fed.load(path),
         "procedural",
         (),
         count=count,
         preprocess=preprocess,
         seed=seed,
         device="cpu",
-        ranges=input_ranges,
+        ranges=fed.ranges,
         progress=progress,
     )

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import batch_normalizations, constant_of, score_count
+from dfq_deploy.graph.task import score_output
 from dfq_deploy.graph.traversal import before
 from dfq_deploy.samples.samples import Samples
 
@@ -129,7 +130,7 @@ def _watched(reference: ir.Model) -> _Watched:
             layers.append(source)
             means.append(mean.numpy().astype(np.float64))
             stds.append(np.sqrt(var.numpy().astype(np.float64)))
-    scores = model.graph.outputs[0]
+    scores = score_output(model) or model.graph.outputs[0]
     last = _last_input(scores)
     watched = {value.name: value for value in (scores, *layers, *([] if last is None else [last]))}
     model.graph.outputs.clear()

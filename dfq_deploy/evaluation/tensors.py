@@ -68,10 +68,11 @@ def tensor_distances(
         return ()
     first = Runner(expose_tensors(reference, names), name="the float model")
     second = Runner(expose_tensors(quantized, [rounded[name] for name in names]), name="the quantized model")
+    feeding = second if first.batch is None else first  # one of both may have a fixed batch
     tallies = [OutputTally() for _ in names]
     outside, counted = np.zeros(len(names)), np.zeros(len(names))
     for part in slices(samples.images, SLICE_BYTES):
-        for feed, _ in first.batches(samples.part(part)):
+        for feed, _ in feeding.batches(samples.part(part)):
             for index, (wanted, given) in enumerate(zip(first.feed(feed), second.feed(feed), strict=True)):
                 span = encodings[names[index]].range
                 tallies[index].add(wanted, given)

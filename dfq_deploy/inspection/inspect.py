@@ -12,13 +12,23 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, UnsupportedOperators
 from dfq_deploy.graph.file_info import stored_bytes
-from dfq_deploy.graph.inputs import InputShapes, input_values, main_input, model_inputs, shown_dimension
+from dfq_deploy.graph.inputs import (
+    InputShapes,
+    input_values,
+    main_input_value,
+    model_inputs,
+    other_inputs,
+    shown_dimension,
+    state_main_input,
+)
 from dfq_deploy.graph.large_models import message_bytes, skeleton
 from dfq_deploy.graph.loading import load, load_notes
 from dfq_deploy.graph.operators import FLOATS, STANDARD_DOMAINS, WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.graph.passes.open_sizes import file_shape
 from dfq_deploy.graph.query import batch_normalizations, parameter_count, score_count
 from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.inspection.advice import (
     Advice,
@@ -35,6 +45,7 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.placement.place import Placement, place
 from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.procedural.inputs import is_drawn, rule_of
 from dfq_deploy.targets.catalog import find_target
@@ -42,7 +53,7 @@ from dfq_deploy.targets.catalog import find_target
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from dfq_deploy.verdict.what_hurts import WhatHurts
+    from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
 __all__ = ["Inspection", "MethodFit", "Port", "inspect"]
 
@@ -83,7 +94,7 @@ class Inspection:
         parameters: number of elements in float initializers.
         inputs, outputs: what is fed and what comes out.
         drawn: a sentence for each input that is drawn by rule instead of synthesized.
-        classes: number of class scores; None where there are none, or other outputs beside them.
+        classes: number of class scores; None where there are none.
         operators: how many nodes of each operator, most frequent first.
         batch_normalizations, foldable: how many are left in the graph, and how many of those fold into weights.
         target: the runtime that the next two are about.
@@ -138,6 +149,8 @@ def inspect(
     target: str = "cpu",
     input_shape: tuple[int, ...] | None = None,
     input_shapes: InputShapes | None = None,
+    main_input: str | None = None,
+    task: str | None = None,
     sensitivity: bool = False,
     bits: str | None = None,
     preprocess: Preprocess | None = None,
@@ -150,16 +163,19 @@ def inspect(
         target: the runtime to look at it for.
         input_shape: of one sample, e.g. (3, 224, 224), where the model is a torch module.
         input_shapes: input name -> its shape with the batch, for inputs whose size is open.
+        main_input, task: which input is the main one, and what the model does, where that is not to be found out.
         sensitivity: quantize each layer alone with samples drawn by rule, and say which would hurt.
         bits, preprocess, seed: of that (:func:`dfq_deploy.inspection.sensitivity.foresee`).
 
     Raises:
-        ModelError: it cannot be read at all, is quantized already, holds NaN, or has no input of a shape's name.
+        ModelError: it cannot be read at all, is quantized already, holds NaN, or has no input of a name that is given.
         TargetError: the target is unknown, or refused.
     """
     chosen = find_target(target)
     model = exported(model, input_shape)
-    loaded = load(model, input_shapes=input_shapes)
+    loaded = _loaded(model, input_shapes)
+    state_main_input(loaded, main_input)
+    state_task(loaded, task)
     folded = loaded.clone()
     foldable = len(fold_batch_normalization(folded))
     lower(folded, chosen)
@@ -169,7 +185,7 @@ def inspect(
     size = _stored(model)
     bns = len(batch_normalizations(loaded))
     unknown, refusal = _twin_problems(loaded)
-    drawn = is_drawn(main_input(model_inputs(loaded)))
+    drawn = any(is_drawn(port) for port in model_inputs(loaded) if port.name == main_input_value(loaded).name)
     noise = None
     if sensitivity:
         from dfq_deploy.inspection.sensitivity import foresee
@@ -185,7 +201,7 @@ def inspect(
         inputs=_ports(input_values(loaded)),
         outputs=_ports(loaded.graph.outputs),
         drawn=_drawn(loaded),
-        classes=score_count(loaded) if len(loaded.graph.outputs) == 1 else None,
+        classes=score_count(loaded),
         operators=dict(Counter(operator_of(node) for node in loaded.graph.all_nodes()).most_common()),
         batch_normalizations=bns,
         foldable=foldable,
@@ -210,9 +226,10 @@ def inspect(
 def _drawn(model: ir.Model) -> tuple[str, ...]:
     """The rules of the inputs that are no pictures; one of open size, which :func:`input_advice` names, has none."""
     ports = model_inputs(model)
+    others = other_inputs(ports)
     sentences = []
     for port in ports:
-        if port == main_input(ports) and not is_drawn(port):
+        if port not in others and not is_drawn(port):
             continue
         try:
             sentences.append(str(rule_of(model, port, {})))
@@ -226,12 +243,19 @@ def _ports(values: Iterable[ir.Value]) -> tuple[Port, ...]:
         Port(
             str(value.name),
             "unknown" if value.dtype is None else value.dtype.name.lower(),
-            None
-            if value.shape is None
-            else tuple(d if isinstance(d, int) else shown_dimension(str(d.value)) for d in value.shape),
+            None if shape is None else tuple(d if isinstance(d, int) else shown_dimension(str(d.value)) for d in shape),
         )
         for value in values
+        for shape in [file_shape(value)]
     )
+
+
+def _loaded(model: ModelSource, input_shapes: InputShapes | None) -> ir.Model:
+    """The model with sizes to look at it with; as it is where none of them runs, which the advice says then."""
+    try:
+        return load_sized(model, input_shapes)
+    except ModelError:
+        return load(model, input_shapes=input_shapes)
 
 
 def _proto(model: ModelSource) -> onnx.ModelProto:

@@ -13,7 +13,7 @@ from dfq_deploy.samples.batches import split_held_out
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.session import synthesize_from
 from dfq_deploy.targets.catalog import find_target
-from dfq_deploy.verdict.what_hurts import WhatHurts, what_hurts
+from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 
 __all__ = ["COUNT", "foresee"]
 

@@ -10,38 +10,40 @@ import numpy as np
 
 from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import compare
-from dfq_deploy.evaluation.evaluate import Evaluation, evaluated, float_file
+from dfq_deploy.evaluation.evaluate import Evaluation, evaluated
+from dfq_deploy.evaluation.float_file import Fed, float_file
 from dfq_deploy.evaluation.own_metric import Metric
 from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.graph.inputs import sample_shape
-from dfq_deploy.graph.loading import load
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runner
-from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.targets.catalog import find_target
-from dfq_deploy.verdict.agreement import Agreement, KindAgreement, agreement_of
-from dfq_deploy.verdict.evaluation import evaluation_findings, judge_evaluation
-from dfq_deploy.verdict.finding import Finding, Level, Verdict
-from dfq_deploy.verdict.gates import Gates
-from dfq_deploy.verdict.held_out import (
+from dfq_deploy.verdict.agreement.held_out import (
     BY_RULE,
     DATA,
     PHOTOGRAPHS,
     HeldOut,
+    as_photographs,
     held_out_sets,
-    photograph_set,
     takes_photographs,
 )
-from dfq_deploy.verdict.prediction import MEASURED
+from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
+from dfq_deploy.verdict.agreement.prediction import MEASURED
+from dfq_deploy.verdict.evaluation import evaluation_findings, judge_evaluation
+from dfq_deploy.verdict.finding import Finding, Verdict
+from dfq_deploy.verdict.gates import Gates
 from dfq_deploy.verdict.speed import count_findings, speed_findings
 
 if TYPE_CHECKING:
     from torch.nn import Module
 
 __all__ = ["JudgedEvaluation", "evaluate"]
+
+OTHER_SEED = 7919
+"""Added to the seed of the photographs, which else may be those of a calibration with the same seed."""
 
 InputRanges = Mapping[str, tuple[float, float]]
 
@@ -81,6 +83,8 @@ def evaluate(
     input_shape: tuple[int, ...] | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     input_ranges: InputRanges | None = None,
+    main_input: str | None = None,
+    task: str | None = None,
     progress: Progress = SILENT,
 ) -> JudgedEvaluation:
     """Run both files on the same samples, say how far apart they are, and whether the quantized one is good.
@@ -114,6 +118,8 @@ def evaluate(
         input_shapes: input name -> shape with the batch, where a file leaves the size open, or a module's input is
             to be fixed.
         input_ranges: what other inputs are drawn from, where there is no ``data``.
+        main_input, task: which input is the main one, and what the model does; None takes what the quantized file's
+            metadata says, and finds it out where that says nothing.
 
     Raises:
         ModelError: a file cannot be run, or the two do not match.
@@ -122,19 +128,21 @@ def evaluate(
         TargetError: there is no such target.
     """
     pixels, bounds, counted = as_preprocess(preprocess), gates or Gates(), find_target(target or "cpu").name
-    with float_file(float_model, input_shape, input_shapes) as (path, name):
-        if data is not None and not isinstance(data, Samples):
-            source = source or str(data)
-            data = samples_for(data, load(path, input_shapes=input_shapes), pixels, count, labels)
+
+    def accept(samples: Samples) -> None:
+        bounds.check(has_metric=metric is not None, has_labels=samples.labels is not None)
+
+    if data is None or isinstance(data, Samples):
         bounds.check(has_metric=metric is not None, has_labels=data is not None and data.labels is not None)
-        figures, samples = evaluated(
-            path, quantized_model, data, source=source, count=count, preprocess=pixels, latency=latency, metric=metric,
-            target=counted, seed=seed, device=device, input_shapes=input_shapes, input_ranges=input_ranges,
-            progress=progress,
+    with float_file(float_model, input_shape, input_shapes) as (path, name):
+        figures, samples, fed = evaluated(
+            path, quantized_model, data, source=source, count=count, labels=labels, preprocess=pixels, latency=latency,
+            metric=metric, target=counted, seed=seed, device=device, input_shapes=input_shapes,
+            input_ranges=input_ranges, main_input=main_input, task=task, accept=accept, progress=progress,
         )  # fmt: skip
         figures = replace(figures, float_model=name)
-        inputs = _Inputs(path, samples, drawn=data is None, preprocess=pixels, seed=seed)
-        agreement, notes = _agreement(figures, inputs, device, input_shapes, input_ranges)
+        inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=pixels, seed=seed)
+        agreement, notes = _agreement(figures, inputs, device)
         findings = [*notes, *evaluation_findings(figures, agreement, samples, target)]
         if latency and figures.latency and figures.kernels is not None:
             timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
@@ -150,11 +158,13 @@ class _Inputs:
 
     Args:
         path: the float model's file.
+        fed: how it is fed.
         drawn: whether ``samples`` were drawn by rule for it.
     """
 
     path: Path
     samples: Samples
+    fed: Fed
     drawn: bool
     preprocess: Preprocess | None
     seed: int
@@ -164,43 +174,37 @@ class _Inputs:
         """As :class:`HeldOut` has it."""
         return BY_RULE if self.drawn else self.samples.method or DATA
 
-    def others(self, shapes: Mapping[str, Sequence[int]] | None, ranges: InputRanges | None) -> Iterator[HeldOut]:
+    def others(self) -> Iterator[HeldOut]:
         """Inputs of other kinds to judge on."""
-        model = load(self.path, input_shapes=shapes)
-        settings: dict[str, Any] = {"preprocess": self.preprocess, "seed": self.seed, "ranges": ranges}
+        model, ranges = self.fed.load(self.path), self.fed.ranges
         if not self.drawn:
-            sets = held_out_sets(model, self.samples, **settings)
+            sets = held_out_sets(model, self.samples, preprocess=self.preprocess, seed=self.seed, ranges=ranges)
             yield from (entry for entry in sets if entry.kind in (BY_RULE, PHOTOGRAPHS))
         elif takes_photographs(model):
-            count = min(len(self.samples), default_count(sample_shape(model)))
-            yield photograph_set(model, self.samples.part(np.arange(count)), **settings)
+            rows = self.samples.part(np.arange(min(len(self.samples), default_count(sample_shape(model)))))
+            yield HeldOut(
+                PHOTOGRAPHS, as_photographs(model, rows, self.preprocess, ranges, self.seed + OTHER_SEED), False
+            )
 
 
-def _agreement(
-    figures: Evaluation,
-    inputs: _Inputs,
-    device: str,
-    shapes: Mapping[str, Sequence[int]] | None,
-    ranges: InputRanges | None,
-) -> tuple[Agreement, list[Finding]]:
+def _agreement(figures: Evaluation, inputs: _Inputs, device: str) -> tuple[Agreement, list[Finding]]:
     """On the samples of the evaluation and, where these are not enough real data, on others."""
-    comparison = figures.comparison
+    comparison, fed = figures.comparison, inputs.fed
     kinds = [KindAgreement(inputs.kind, not inputs.drawn and bool(inputs.samples.method), comparison)]
     if inputs.kind == DATA and (comparison.scores is None or comparison.count >= MEASURED):
         return agreement_of(kinds), []
     try:
-        pair = [Runner(path, device=device) for path in (inputs.path, figures.quantized_model)]
-        kinds += [
-            KindAgreement(other.kind, other.calibrated, compare(pair[0], pair[1], other.samples))
-            for other in inputs.others(shapes, ranges)
-        ]
+        files = inputs.path, Path(figures.quantized_model)
+        pair = [Runner(file, device=device, main=fed.main_input, task=fed.task) for file in files]
+        for other in inputs.others():
+            kinds.append(KindAgreement(other.kind, other.calibrated, compare(pair[0], pair[1], other.samples)))
     except DfqError as problem:
         message = f"no inputs of other kinds were tried: {problem}"
         return agreement_of(kinds), [Finding("held-out", "OK", message, "give 64 real inputs or more with --data")]
     return agreement_of(kinds), []
 
 
-def _commands(figures: Evaluation, *, real: bool) -> dict[Level, str]:
+def _commands(figures: Evaluation, *, real: bool) -> dict[str, str]:
     """What to do next."""
     files = shlex.quote(figures.float_model), shlex.quote(figures.quantized_model)
     hurts = f"dfq-deploy inspect {files[0]} --sensitivity"

@@ -96,7 +96,7 @@ def export(
         if named is not None:
             _refuse(source, runtime, source_name(model))
     else:
-        loaded = load(model, input_shapes=input_shapes)
+        loaded = load(model, input_shapes=input_shapes, fix_shapes=True)
         prepared = prepare(loaded, runtime)
         source = prepared.model
         given, said = _given(loaded, prepared, exporter, encodings)

@@ -24,6 +24,7 @@ from dfq_deploy.pipeline.options import (
     grouped,
     names_of,
     one_of_synth_and_data,
+    overrides_of,
     preprocess_warning,
     refuse_unknown,
 )
@@ -38,7 +39,8 @@ from dfq_deploy.qat.checkpoints import Checkpoints
 from dfq_deploy.qat.distributed import Processes, join_processes, own_device
 from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.quantization.bit_widths import Bits
-from dfq_deploy.quantization.encode import headroom_of
+from dfq_deploy.quantization.encode import headroom_of, prepare
+from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
@@ -92,7 +94,8 @@ def finetune(
         output: the folder for the results, and for checkpoints until they are there.
         resume: go on from the checkpoint in ``output``; the result is the same, bit for bit, as without the break.
         keywords: fields of :class:`~dfq_deploy.pipeline.options.ModelInputs` and
-            :class:`~dfq_deploy.pipeline.options.SynthesisOptions`.
+            :class:`~dfq_deploy.pipeline.options.SynthesisOptions`; ``keep_float``, ``exclude`` and ``overrides`` as
+            :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them.
 
     Raises:
         DfqError: one of its kinds, in one line.
@@ -111,10 +114,13 @@ def finetune(
     if folder is not None:
         check_writable(folder)
     device = own_device(pick_device(device))
-    plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device)
+    overrides = overrides_of(keywords)
+    plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device, overrides)
     refiners = plan.refiners(widths)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
-    source, name = fed.load(model)
+    source, name = fed.load(model, data)
+    if overrides:
+        prepare(source, chosen, widths, overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)
     recipe = recipe or Recipe.suited_to(sample_shape(source), device)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
@@ -125,7 +131,7 @@ def finetune(
     with join_processes(device) as processes:
         first, clock = processes.rank == 0, Clock()
         shown = progress if first else SILENT
-        call = _call(material, recipe, method, refiners, processes)
+        call = _call(material, recipe, method, refiners, processes, overrides)
         gathered = _gathered(material, processes, None if folder is None else Checkpoints(folder, call), resume, shown)
         clock.lap("samples")
         used, held = split_held_out(gathered.samples)
@@ -152,6 +158,9 @@ def finetune(
             },
             seed=seed,
             preprocess=pixels,
+            teachers=teachers,
+            ranges=fed.input_ranges,
+            device=device,
             warnings=(
                 *load_notes(source),
                 *gathered.samples.notes,
@@ -166,7 +175,12 @@ def finetune(
 
 
 def _call(
-    material: TrainingData, recipe: Recipe, method: str, refiners: Sequence[str], processes: Processes
+    material: TrainingData,
+    recipe: Recipe,
+    method: str,
+    refiners: Sequence[str],
+    processes: Processes,
+    overrides: Overrides,
 ) -> dict[str, Any]:
     """Everything that decides the result, as plain JSON."""
     data, order = material.data, material.order
@@ -184,6 +198,7 @@ def _call(
         "seed": order.seed,
         "recipe": asdict(recipe),
         "processes": processes.count,
+        **({"overrides": str(overrides)} if overrides else {}),
     }
 
 

@@ -13,6 +13,7 @@ from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget
 from dfq_deploy.quantization.encode import Prepared, Quantized, encode, headroom_of, prepare
+from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.refinement.registry import default_refinements, in_order, refine_encodings, refine_weights
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -31,6 +32,7 @@ class CalibrationPlan:
         bits: of the layers, or a budget to find them within.
         refine: names of refinements; None takes those that measure best, as far as the graph lets them run.
         device: where refinements run.
+        overrides: what is quantized otherwise than the target's rules have it.
     """
 
     target: Target
@@ -40,6 +42,7 @@ class CalibrationPlan:
     preprocess: Preprocess | None = None
     seed: int = 0
     device: str = "cpu"
+    overrides: Overrides = NO_OVERRIDES
 
     def refiners(self, widths: Bits) -> tuple[str, ...]:
         """The refinements at these widths, in their order.
@@ -93,7 +96,7 @@ def fit(
         "calibration: bits %s for target '%s', calibrator %s, refinements: %s",
         *(widths, plan.target.name, type(plan.calibrator).__name__, ", ".join(refiners) or "none"),
     )
-    ready = prepare(source, plan.target, widths)
+    ready = prepare(source, plan.target, widths, plan.overrides)
     ready, skipped = refine_weights(ready, refiners, samples, optional=optional, device=plan.device, progress=progress)
     known, unknown = _known(synth, source, teachers, ready, plan.preprocess, refiners)
     quantized = encode(ready, plan.calibrator, samples, plan.preprocess, progress, known)
@@ -121,7 +124,8 @@ def _widths(
         return plan.bits, {}
     from dfq_deploy.refinement.mixed_precision import allocate
 
-    first = encode(prepare(source, plan.target, Bits()), plan.calibrator, samples, plan.preprocess, progress)
+    ready = prepare(source, plan.target, Bits(), plan.overrides)
+    first = encode(ready, plan.calibrator, samples, plan.preprocess, progress)
     found = allocate(first, samples, budget=plan.bits, device=plan.device, progress=progress)
     return found.bits, found.to_json()
 

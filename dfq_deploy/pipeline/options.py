@@ -17,11 +17,15 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import OptionError
 from dfq_deploy.files.paths import AnyPath, as_path
-from dfq_deploy.graph.inputs import InputShapes
-from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
+from dfq_deploy.quantization.overrides import Overrides
+from dfq_deploy.quantization.overrides_file import read_overrides
+from dfq_deploy.runtime.sizes import load_sized
+from dfq_deploy.samples.npz import stored_shapes
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
@@ -42,6 +46,7 @@ __all__ = [
     "grouped",
     "names_of",
     "one_of_synth_and_data",
+    "overrides_of",
     "preprocess_warning",
     "refuse_unknown",
     "widths_of",
@@ -58,20 +63,34 @@ class ModelInputs:
         input_shape: of one sample, e.g. (3, 224, 224), where the model or a teacher is a torch module.
         input_shapes: input name -> shape with the batch, where a file leaves more open than the batch.
         input_ranges: input name -> smallest and largest value, for inputs that are drawn by rule.
+        fix_shapes: close the sizes that the file leaves open for good, to those that it is measured at.
+        main_input: name of the input that samples are made for; None finds it by use and name
+            (:func:`dfq_deploy.graph.inputs.main_input`).
+        task: what the model does: classify, detect, segment, regress or embed; None finds out whether it has class
+            scores (:func:`dfq_deploy.graph.task.score_output`).
     """
 
     input_shape: tuple[int, ...] | None = None
     input_shapes: InputShapes | None = None
     input_ranges: "InputRanges | None" = None
+    fix_shapes: bool = False
+    main_input: str | None = None
+    task: str | None = None
 
-    def load(self, model: "ModelSource | Module") -> tuple[ir.Model, str]:
+    def load(self, model: "ModelSource | Module", data: "Samples | AnyPath | None" = None) -> tuple[ir.Model, str]:
         """The model, and what the report calls it: its file, its graph, or the class of the module.
 
+        Args:
+            data: samples, or where they lie: sizes that the file leaves open are theirs, where they are arrays.
+
         Raises:
-            ModelError: it cannot be read, exported or used.
+            ModelError: it cannot be read, exported or used, or has no such main input.
+            OptionError: there is no such task.
         """
         source = exported(model, self.input_shape)
-        loaded = load(source, input_shapes=self.input_shapes)
+        loaded = load_sized(source, self.input_shapes, fix_shapes=self.fix_shapes, samples=_shapes_of(data))
+        state_main_input(loaded, self.main_input)
+        state_task(loaded, self.task)
         if isinstance(source, str | PathLike):
             return loaded, Path(source).name
         return loaded, source.graph.name or "model"
@@ -82,7 +101,18 @@ class ModelInputs:
         Raises:
             ModelError: it cannot be read, or its own preprocess is given and the model's is not.
         """
-        return read_teacher(teacher, preprocess, self.input_shape, self.input_shapes)
+        read = read_teacher(teacher, preprocess, self.input_shape, self.input_shapes)
+        if self.main_input in [value.name for value in input_values(read)]:
+            state_main_input(read, self.main_input)
+        state_task(read, self.task)
+        return read
+
+
+def _shapes_of(data: "Samples | AnyPath | None") -> Mapping[str, tuple[int, ...]]:
+    """Shape of one sample by the name of its input; the main input's name is empty."""
+    if isinstance(data, Samples):
+        return {"": data.images.shape[1:], **{name: rows.shape[1:] for name, rows in data.extra.items()}}
+    return {} if data is None else stored_shapes(as_path(data, "data"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +182,9 @@ class _InputKeywords(TypedDict, total=False):
     input_shape: tuple[int, ...] | None
     input_shapes: InputShapes | None
     input_ranges: "InputRanges | None"
+    fix_shapes: bool
+    main_input: str | None
+    task: str | None
 
 
 class _SynthesisKeywords(TypedDict, total=False):
@@ -166,20 +199,31 @@ class _ResumeKeywords(TypedDict, total=False):
     resume: bool
 
 
+class _OverrideKeywords(TypedDict, total=False):
+    keep_float: Sequence[str] | str
+    exclude: str | None
+    overrides: AnyPath | None
+
+
 class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):
     """Keywords of ``synthesize``: the fields of :class:`ModelInputs`, :class:`SynthesisOptions`, :class:`Resume`."""
 
 
-class CalibrationKeywords(SynthesisKeywords, total=False):
-    """Keywords of ``calibrate``: those of ``synthesize``, and what :class:`Bits` and :class:`Budget` are made of."""
+class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
+    """Keywords of ``calibrate``: those of ``synthesize``, and what :class:`Bits`, :class:`Budget`,
+    :class:`Overrides` and :class:`dfq_deploy.pipeline.remedies.floor.Limits` are made of."""
 
     edge_bits: int | None
     size: float | None
     drop: float | None
+    floor: str
+    max_time: float | None
+    max_slowdown: float
 
 
-class FinetuneKeywords(_InputKeywords, _SynthesisKeywords):
-    """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`."""
+class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords):
+    """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`, and what
+    :class:`Overrides` are made of."""
 
 
 def refuse_unknown(function: str, keywords: Mapping[str, Any], known: type) -> None:
@@ -241,6 +285,21 @@ def names_of(refine: Sequence[str] | str | None) -> Sequence[str] | None:
     if not isinstance(refine, Sequence) or not all(isinstance(name, str) for name in refine):
         raise OptionError(f"refine: {refine!r} is no list of names, such as ['bias']")
     return refine
+
+
+def overrides_of(keywords: Mapping[str, Any]) -> Overrides:
+    """What ``keep_float``, ``exclude`` and ``overrides`` among ``keywords`` ask for.
+
+    Raises:
+        OptionError: they are no names, no expression, or no file of overrides.
+    """
+    named, exclude, file = (keywords.get(key) for key in ("keep_float", "exclude", "overrides"))
+    names = (named,) if isinstance(named, str) else () if named is None else named
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) and name for name in names):
+        raise OptionError(f"keep_float: {named!r} is no list of names, such as ['conv1', 'HardSwish']")
+    if exclude is not None and not isinstance(exclude, str):
+        raise OptionError(f"exclude: {exclude!r} is no regular expression, such as 'head.*'")
+    return Overrides(tuple(names), exclude, () if file is None else read_overrides(as_path(file, "overrides")))
 
 
 def one_of_synth_and_data(step: str, synth: object, data: object) -> None:

@@ -83,7 +83,7 @@ def train(
     """
     refiners = plan.refiners(bits)
     optional, device = plan.optional(refiners), plan.device
-    ready = prepare(source, plan.target, bits)
+    ready = prepare(source, plan.target, bits, plan.overrides)
     ready, skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=progress)
     start = encode(ready, plan.calibrator, used, plan.preprocess, progress)
     clock.lap("ranges")

@@ -8,6 +8,7 @@
 ``profile``     Time the nodes of a model by ONNX Runtime's profiler.
 ``runner``      Run a model on any number of samples.
 ``session``     ONNX Runtime sessions on files and on models in memory.
+``sizes``       Load a float model with sizes to measure at: those that are stated, or the first that run.
 ``tagged``      Number the nodes of a model, so that the kernels of ONNX Runtime can be traced back to them.
 ``tensorrt``    TensorRT's Python package and its calibration cache.
 =============== ============================================================================================

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -18,7 +18,7 @@ from dfq_deploy.errors import DfqError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.samples.preprocess import Preprocess
 
-__all__ = ["FORMAT_VERSION", "INPUT", "NoImages", "Stored", "read_arrays", "write_arrays"]
+__all__ = ["FORMAT_VERSION", "INPUT", "NoImages", "Stored", "read_arrays", "stored_shapes", "write_arrays"]
 
 FORMAT_VERSION = 1
 """Of the files that are written; files without a version, of before there was one, are read as well."""
@@ -68,6 +68,36 @@ def read_arrays(path: Path) -> Stored:
             return _members(loaded) if isinstance(loaded, NpzFile) else Stored(loaded, named=False)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, DfqError) as problem:
         raise ValueError(str(problem)) from None
+
+
+def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of one sample of each input in a file, by name, from the headers alone; the main input's name is empty.
+
+    Empty where the file has none that can be read, which :func:`read_arrays` says.
+    """
+    if path.suffix.lower() not in (".npz", ".npy") or not path.is_file():
+        return {}
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as stream:
+                return {"": _shape(stream)[1:]}
+        with zipfile.ZipFile(path) as archive:
+            found = {}
+            for member in archive.namelist():
+                name = member.removesuffix(".npy")
+                if name == "images" or name.startswith(INPUT):
+                    with archive.open(member) as stream:
+                        found["" if name == "images" else name.removeprefix(INPUT)] = _shape(stream)[1:]
+            return found
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+        return {}
+
+
+def _shape(stream: IO[bytes]) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape: tuple[int, ...] = read(stream)[0]
+    return shape
 
 
 def _members(archive: NpzFile) -> Stored:

@@ -211,7 +211,7 @@ def pick_device(device: str) -> str:
 
 
 def _refuse_misfit(model: ir.Model, teacher: ir.Model) -> None:
-    facts = {"input shape": sample_shape, "number of classes": score_count}
+    facts: dict[str, Callable[[ir.Model], Any]] = {"input shape": sample_shape, "number of classes": score_count}
     for fact, of in facts.items():
         expected, found = of(model), of(teacher)
         if expected != found:

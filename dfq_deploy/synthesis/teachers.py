@@ -11,9 +11,9 @@ import onnx_ir as ir
 from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import InputShapes, is_channels_last, main_input_value, sample_shape
-from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def read_teacher(
     if isinstance(teacher, str):
         teacher = parse_teacher(teacher)
     if not isinstance(teacher, Teacher):
-        return load(exported(teacher, shape), input_shapes=input_shapes)
-    model = load(exported(teacher.model, shape), input_shapes=input_shapes)
+        return load_sized(exported(teacher, shape), input_shapes)
+    model = load_sized(exported(teacher.model, shape), input_shapes)
     own = as_preprocess(teacher.preprocess)
     if preprocess is None or own is None:
         raise ModelError(

@@ -1,5 +1,7 @@
 """Build the twin that synthesis and training use: one input, channels first, any batch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 import torch
@@ -10,22 +12,25 @@ from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
+from dfq_deploy.graph.task import score_output
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
 
-__all__ = ["takes_batches", "teacher_of", "twin_images"]
+__all__ = ["same_rows", "takes_batches", "teacher_of", "twin_images"]
 
 
 def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
     """The twin of ``model`` with its main input alone, which takes pictures as (N, C, H, W).
 
     Rules: (1) another input is its first row of ``extra``, repeated for each sample; (2) a main input (N, H, W, C) is
-    read through a Transpose; (3) a fixed batch is opened where the graph lets it.
+    read through a Transpose; (3) a fixed batch is opened where the graph lets it; (4) class scores come first of the
+    outputs.
     A model that needs none of these is imported as it is.
     """
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
-    if extra or is_channels_last(model) or isinstance(batch, int):
+    behind = score_output(model) not in (None, *model.graph.outputs[:1])
+    if extra or is_channels_last(model) or isinstance(batch, int) or behind:
         model = model.clone()
         main = main_input_value(model)
         if isinstance(batch, int):
@@ -34,6 +39,7 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
             _bind(model.graph, value, main, extra[str(value.name)])
         if is_channels_last(model):
             _turn(model.graph, main)
+        _put_scores_first(model)
     twin = Twin.from_model(model).to(device)
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -47,14 +53,34 @@ def twin_images(model: ir.Model, samples: Samples) -> Tensor:
 
 @torch.no_grad()
 def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
-    """True if the twin runs on two samples of ``shape`` at once."""
+    """True if the twin says of two samples of ``shape`` at once what it says of each."""
+    two = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        twin(torch.zeros(2, *shape, device=device))
+        together, alone = twin(two), [twin(one[None]) for one in two]
     except (RuntimeError, ValueError, IndexError) as problem:
         if is_out_of_memory(problem):  # says nothing of the graph
             raise
         return False
-    return True
+    if isinstance(together, Tensor):
+        together, alone = (together,), [(one,) for one in alone]
+    return all(same_rows(whole, rows) for whole, *rows in zip(together, *alone, strict=True))
+
+
+def same_rows(together: Tensor, rows: Sequence[Tensor]) -> bool:
+    """True if ``together`` is ``rows`` one after the other, but for rounding; or has no batch."""
+    if together.shape == rows[0].shape:
+        return True
+    scale = float(together.abs().max()) if together.numel() else 0.0
+    apart = torch.cat(list(rows))
+    return apart.shape == together.shape and torch.allclose(together, apart, rtol=1e-3, atol=1e-3 * scale)
+
+
+def _put_scores_first(model: ir.Model) -> None:
+    scores = score_output(model)
+    if scores is not None:
+        outputs = [scores, *(value for value in model.graph.outputs if value is not scores)]
+        model.graph.outputs.clear()
+        model.graph.outputs.extend(outputs)
 
 
 def _turn(graph_: ir.Graph, main: ir.Value) -> None:

@@ -9,14 +9,14 @@ from dfq_deploy.evaluation.metrics import Scores
 from dfq_deploy.evaluation.scale_checks import ScaleCheck
 from dfq_deploy.runtime.kernels import KernelCount
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.verdict.agreement import Agreement
+from dfq_deploy.verdict.agreement.held_out import DATA
+from dfq_deploy.verdict.agreement.intervals import drop_interval
+from dfq_deploy.verdict.agreement.measure import Agreement
+from dfq_deploy.verdict.agreement.prediction import MEASURED
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates, gate_findings
-from dfq_deploy.verdict.held_out import DATA
-from dfq_deploy.verdict.intervals import drop_interval
 from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, agreement_finding, judge
-from dfq_deploy.verdict.labels import label_finding
-from dfq_deploy.verdict.prediction import MEASURED
+from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.speed import count_findings
 
 __all__ = ["FAULTS", "drop_finding", "evaluation_findings", "judge_evaluation"]
@@ -40,7 +40,7 @@ def judge_evaluation(
     agreement: Agreement,
     findings: Iterable[Finding] = (),
     gates: Gates | None = None,
-    commands: Mapping[Level, str] | None = None,
+    commands: Mapping[str, str] | None = None,
 ) -> Verdict:
     """The last word on a quantized file.
 
@@ -49,7 +49,7 @@ def judge_evaluation(
 
     Args:
         findings: what :func:`evaluation_findings` has found, and others.
-        commands: level -> the command to paste next.
+        commands: to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes them.
 
     Raises:
         OptionError: the models do not have the figure that a gate bounds.

@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields
 
 from dfq_deploy.errors import OptionError
 from dfq_deploy.evaluation.evaluate import Evaluation
-from dfq_deploy.verdict.agreement import Agreement
+from dfq_deploy.verdict.agreement.held_out import DATA
+from dfq_deploy.verdict.agreement.intervals import agreement_interval
+from dfq_deploy.verdict.agreement.measure import Agreement
 from dfq_deploy.verdict.finding import Finding
-from dfq_deploy.verdict.held_out import DATA
-from dfq_deploy.verdict.intervals import agreement_interval
 
 __all__ = ["Gates", "gate_findings"]
 

@@ -1,7 +1,7 @@
 """Options as text, in groups and as keywords; wrong values are refused by an OptionError that names them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ForwardRef
@@ -14,6 +14,7 @@ from PIL import Image
 import dfq_deploy
 from dfq_deploy import PREPROCESSES, OptionError, PluginError, Samples, TargetError, Teacher
 from dfq_deploy.errors import DfqError, ModelError
+from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.pipeline import options
 from dfq_deploy.pipeline.options import ModelInputs, Resume, SynthesisOptions, grouped
 
@@ -50,8 +51,11 @@ def test_the_keywords_are_the_fields_of_the_groups() -> None:
     inputs, synthesis, resume = (annotations(group) for group in (ModelInputs, SynthesisOptions, Resume))
     assert annotations(options.SynthesisKeywords) == {**inputs, **synthesis, **resume}
     widths = {"edge_bits": int | None, "size": float | None, "drop": float | None}
-    assert annotations(options.CalibrationKeywords) == {**inputs, **synthesis, **resume, **widths}
-    assert annotations(options.FinetuneKeywords) == {**inputs, **synthesis}
+    overrides = {"keep_float": Sequence[str] | str, "exclude": str | None, "overrides": AnyPath | None}
+    limits = {"floor": str, "max_time": float | None, "max_slowdown": float}
+    wanted = {**inputs, **synthesis, **resume, **widths, **overrides, **limits}
+    assert annotations(options.CalibrationKeywords) == wanted
+    assert annotations(options.FinetuneKeywords) == {**inputs, **synthesis, **overrides}
 
 
 def test_a_keyword_takes_the_place_of_a_field() -> None:

@@ -10,9 +10,9 @@ from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.evaluate import Evaluation
 from dfq_deploy.evaluation.metrics import OutputDistance, Scores
 from dfq_deploy.evaluation.own_metric import MetricFigures
-from dfq_deploy.verdict.agreement import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.gates import Gates, gate_findings
-from dfq_deploy.verdict.prediction import Prediction
 
 LABELLED = Scores(99.0, 0.01, 91.2, 90.2, 0.3, 0.9, 0.02, lost=8, won=3, classes=10)
 OUTPUTS = (OutputDistance("scores", 31.5, 0.1), OutputDistance("boxes", 17.25, 0.1))

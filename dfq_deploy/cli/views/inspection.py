@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from dfq_deploy.cli.views.results import facts, indented, notes, page, size, title
+from dfq_deploy.cli.views.tables import facts, indented, notes, page, size, title
 
 if TYPE_CHECKING:
     from dfq_deploy.inspection.inspect import Inspection, Port

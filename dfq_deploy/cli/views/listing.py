@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dfq_deploy.cli.plugin_options import default_of, method_fields
-from dfq_deploy.cli.views.results import facts, indented, page, table, title, warnings
+from dfq_deploy.cli.views.tables import facts, indented, page, table, title, warnings
 from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
 from dfq_deploy.plugins.registry import KINDS, Plugin, find_plugin, installed_plugins
 from dfq_deploy.quantization.bit_widths import Bits

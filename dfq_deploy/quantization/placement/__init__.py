@@ -2,6 +2,7 @@
 
 =================== ============================================================================
 ``detection_heads`` Separate boxes and scores that one scale would break.
+``exact``           Find outputs that are inputs, so that they come back as they were given.
 ``limits``          Limits that Relu and Clip set on a tensor.
 ``place``           Decide which tensors get Q and DQ.
 ``policies``        Which tensors each placement policy quantizes (kernels, inputs, everything).

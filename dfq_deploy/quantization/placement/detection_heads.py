@@ -49,7 +49,7 @@ def separate_detection_heads(
         behind = _taken_apart(node, target)
         if behind is None or sizes[-1] <= RATIO * sizes[0]:
             continue
-        if name_of(node.outputs[0]) not in place(model, target, [str(node.name), *behind]).activations:
+        if name_of(node.outputs[0]) not in place(model, target, [str(node.name), *behind], placement.kept).activations:
             apart += [str(node.name), *behind]
             said[str(node.name)] = (
                 f"Concat '{node.name}' joins values up to {sizes[-1]:.3g} with values up to {sizes[0]:.3g}: it stays "
@@ -61,7 +61,7 @@ def separate_detection_heads(
                 f"the channels of the last convolution '{name}' reach from {small:.3g} to {large:.3g}: it writes "
                 "float, since one scale would cost the small ones their precision"
             )
-    return (place(model, target, [*apart, *said]) if said else placement), tuple(said.values())
+    return (place(model, target, [*apart, *said], placement.kept) if said else placement), tuple(said.values())
 
 
 def _taken_apart(node: ir.Node, target: Target) -> list[str] | None:
@@ -93,7 +93,7 @@ def _channels(
         if not is_op(node, "Conv") or rank is None or weighted_after(node):
             continue
         if node.outputs[0].name in placement.activations:
-            without = place(model, target, [str(node.name)])
+            without = place(model, target, [str(node.name)], placement.kept)
             if node.outputs[0].name not in without.activations:
                 ends[str(node.name)] = node.outputs[0]
     if not ends:

@@ -13,13 +13,15 @@ The rules, applied to the main graph (what stands inside If, Loop or Scan stays 
    inputs and outputs share one encoding. A Concat of tensors that are bounded differently (one after a Relu, one not)
    shares none: one zero point would keep the runtime from folding the Relu.
 5. What makes a spectrum of a wave stays float (:mod:`dfq_deploy.quantization.placement.spectral`).
-6. Everything else (BatchNormalization that is left, Softmax, ReduceMean...) stays float. Only float32 tensors are
+6. An output that is an input is that input, and not what its Q and DQ make of it
+   (:mod:`dfq_deploy.quantization.placement.exact`).
+7. Everything else (BatchNormalization that is left, Softmax, ReduceMean...) stays float. Only float32 tensors are
    touched, so what computes shapes never is.
 
-For ``inputs`` rule 1 holds, and instead of the others: the branch of an Add that is not a convolution's output is
+For ``inputs`` rules 1 and 6 hold, and instead of the others: the branch of an Add that is not a convolution's output is
 quantized too, what is quantized of a moving operator's tensors (the inputs of a Concat, say) shares one encoding, and
-everything else stays float. For ``everything`` all float tensors are quantized, but for those of rule 2 that lie
-before the Relu or Clip.
+everything else stays float. For ``everything`` all float tensors are quantized, but for those of rule 6, and those of
+rule 2 that lie before the Relu or Clip.
 """
 
 from collections.abc import Collection, Mapping
@@ -30,6 +32,7 @@ import onnx_ir as ir
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
+from dfq_deploy.quantization.placement.exact import exact_values
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, known_limits
 from dfq_deploy.quantization.placement.policies import constant_operands, values_to_quantize
 from dfq_deploy.quantization.placement.predicates import obstacle, shared_groups
@@ -56,6 +59,7 @@ class Placement:
             product is its scale; where several nodes read one bias, those of the first. Empty where biases stay float.
         left_float: name, operator and reason of each weighted node that stays float.
         constants: name of each other initializer that is quantized, an Add's or Mul's operand -> its type, per tensor.
+        kept: names of the nodes that stay float because somebody asked for it.
     """
 
     activations: Mapping[str, QuantType]
@@ -65,14 +69,22 @@ class Placement:
     biases: Mapping[str, tuple[str, str]]
     left_float: tuple[tuple[str, str, str], ...]
     constants: Mapping[str, QuantType] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
 
 
-def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Placement:
+KEPT = "kept in float, as asked"
+
+
+def place(
+    model: ir.Model, target: Target, apart: Collection[str] = (), kept: frozenset[str] = frozenset()
+) -> Placement:
     """Place Q and DQ in ``model`` (BatchNormalization folded, shapes inferred) by the rules of ``target``.
 
     Args:
         apart: names of nodes that one scale would break (:mod:`dfq_deploy.quantization.placement.detection_heads`): a
             Concat stays float, and a last convolution writes float.
+        kept: names of nodes that stay float: weighted ones multiply floats, others read and write what integer kernels
+            around them round, and are no part of these.
     """
     graph = model.graph
     obstacles = {
@@ -81,8 +93,10 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
         if is_op(node, WEIGHTED_OPS)
     }
     obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles[node] is None}
+    obstacles |= {node: KEPT for node in graph.all_nodes() if node.name in kept}
     heads = {node for node, reason in obstacles.items() if reason is None}
-    quantized = values_to_quantize(list(graph), heads, target, apart)
+    apart = {*apart, *kept}
+    quantized = values_to_quantize(list(graph), heads, target, apart) - exact_values(model)
     limits = known_limits(graph, quantized)
     shared = shared_groups(graph, quantized, limits, target, apart)
     moved = frozenset[str]().union(*shared)
@@ -100,6 +114,7 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
             (node.name or "", node.op_type, reason) for node, reason in obstacles.items() if reason is not None
         ),
         constants=constant_operands(graph, target),
+        kept=kept,
     )
 
 

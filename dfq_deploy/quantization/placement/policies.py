@@ -27,10 +27,10 @@ def values_to_quantize(
 
     Args:
         heads: the weighted nodes that are quantized.
-        apart: names of nodes that one scale would break; ``kernels`` leaves them in float.
+        apart: names of nodes that one scale would break, or that are to stay float; ``everything`` has no float nodes.
     """
     if target.style == "inputs":
-        return _inputs(nodes, heads)
+        return _inputs([node for node in nodes if node.name not in apart], heads)
     if target.style == "everything":
         return _everything(nodes, target)
     return quantized_values(nodes, heads, target, apart)
