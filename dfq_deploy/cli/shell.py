@@ -1,8 +1,8 @@
 """Common options of all commands, error lines and exit codes.
 
 Exit status 0: done. 1: a problem with the input or the machine, said in one line on stderr (and, with ``--json``,
-as one object with the key ``error`` on stdout). 2: wrong usage. 3: done, and the verdict on the result is BAD
-(:data:`BAD`). A traceback only with ``--debug``.
+as one object with the key ``error`` on stdout). 2: wrong usage. 3: done, and the verdict on the result is BAD. A
+traceback only with ``--debug``.
 """
 
 import json
@@ -16,10 +16,7 @@ import click
 
 from dfq_deploy.errors import DfqError, is_out_of_memory
 
-__all__ = ["BAD", "Guarded", "Shell"]
-
-BAD = 3
-"""Exit status of a command that did what it was asked for, with a result whose verdict is BAD."""
+__all__ = ["Guarded", "Shell"]
 
 COMMON = (
     click.Option(

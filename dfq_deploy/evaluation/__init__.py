@@ -3,6 +3,7 @@
 ================== =========================================================================================
 ``compare``        Compare the outputs of the float and the quantized model on the same samples.
 ``evaluate``       Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``.
+``float_file``     The float model of an evaluation: its file, and how it is fed.
 ``latency``        Time two models in turn in one process.
 ``metrics``        Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice.
 ``own_metric``     Measure a figure of the user's own on the outputs of the float and the quantized model.

@@ -17,6 +17,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.metrics import finite, signal_to_noise
 from dfq_deploy.evaluation.qdq_pairs import ActivationPair, WeightPair, activation_pairs, weight_pairs
 from dfq_deploy.evaluation.tensor_values import tensor_values
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.quantization.placement.limits import UNBOUNDED
@@ -46,6 +47,9 @@ ALIKE = 0.99
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"})
 """Operators that pass on the factor of a channel."""
+
+UNIT_RANGE = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
+"""Operators that write 0 to 1: a scale for all of that is not wrong, however small the values of a few samples are."""
 
 ALIVE = 1e-3
 """Power of a weight's channel, relative to the mean of all, below which its scale does not matter."""
@@ -155,6 +159,10 @@ def _activations(
     rows: dict[str, Floats] = {name: np.clip(array, *limits.get(name, UNBOUNDED)) for name, array in values.items()}
     rows |= {name: found[source] for name, source in own.items() if source in found}
     ends = _shared_ends(pairs, rows)
+    for name in ends:
+        producer = known[name].producer() if name in known else None
+        if producer is not None and is_op(producer, UNIT_RANGE):
+            ends[name] = min(ends[name][0], 0.0), max(ends[name][1], 1.0)
     return [
         _activation(pair, rows[pair.tensor], ends[pair.tensor], matched=pair.tensor in values)
         for pair in pairs

@@ -53,7 +53,7 @@ def test_a_good_file_on_real_data(digits_bn: Path, digits_int8: Path, held_out: 
 def test_without_data_agreement_is_predicted(digits_bn: Path, digits_int8: Path, held_out: Samples) -> None:
     found = evaluate(digits_bn, digits_int8, preprocess=data.PREPROCESS)
     assert found.verdict.status == "OK"
-    assert found.verdict.reason.startswith("predicted to agree with float on ")
+    assert found.verdict.reason.startswith("predicted agreement with float on real inputs: ")
     assert [(kind.kind, kind.comparison.count) for kind in found.agreement.kinds] == [
         ("procedural", 256), ("photographs", 256),
     ]  # fmt: skip
@@ -83,7 +83,7 @@ def test_samples_that_were_synthesized_do_not_judge(digits_bn: Path, digits_int8
 
 def test_a_ruined_file_is_bad(digits_bn: Path, held_out: Samples, tmp_path: Path) -> None:
     noise = Samples(np.zeros((8, 1, 16, 16), np.float32))
-    calibrate(digits_bn, data=noise, method="minmax", refine=(), output=tmp_path / "int8")
+    calibrate(digits_bn, data=noise, method="minmax", refine=(), floor="none", output=tmp_path / "int8")
     ruined = tmp_path / "int8/model.qdq.onnx"
     for samples in (held_out, None):
         found = evaluate(digits_bn, ruined, samples, preprocess=data.PREPROCESS)
