@@ -1,11 +1,12 @@
 """What remedies do for networks that plain calibration hurts, against real pictures.
 
 ``python -m benchmarks.remedies`` trains two small networks on the digits that scikit-learn carries: one of hard swishes
-and squeeze-and-excitation gates behind global pooling, and the same with an outlier channel in one layer. Each is
+and squeeze-and-excitation gates behind global pooling, and a plain one of which one channel is made an outlier. Each is
 calibrated with and without a floor; the agreement on 500 digits that nothing was trained on says what was gained.
 """
 
-import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,11 +17,11 @@ from dfq_deploy import Samples, calibrate
 from dfq_deploy.evaluation.compare import compare
 from examples.digits import data
 
-__all__ = ["Gated", "main", "train", "with_outlier"]
+__all__ = ["CASES", "Case", "export", "gated", "main", "outlier", "plain", "train"]
 
 EPOCHS, BATCH, RATE = 12, 64, 4e-3
 
-OUTLIER = 40.0
+OUTLIER = 200.0
 """How many times larger one channel of a layer is made; the layer behind it takes that back."""
 
 
@@ -32,39 +33,39 @@ class Gate(nn.Module):
         self.squeeze, self.excite = nn.Conv2d(channels, channels // 4, 1), nn.Conv2d(channels // 4, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Scale the channels of (N, C, H, W)."""
         means = nn.functional.adaptive_avg_pool2d(x, 1)
         scaled: Tensor = x * nn.functional.hardsigmoid(self.excite(torch.relu(self.squeeze(means))))
         return scaled
 
 
-def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """As in PP-LCNet: a depthwise and a pointwise convolution, hard swishes, a gate between."""
-    depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
-    return nn.Sequential(
-        *(depthwise, nn.BatchNorm2d(inputs), nn.Hardswish(), Gate(inputs)),
-        *(nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.Hardswish()),
-    )
+def gated() -> nn.Sequential:
+    """Depthwise and pointwise convolutions, hard swishes and gates, as in PP-LCNet."""
+    layers: list[nn.Module] = [nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish()]
+    for inputs, outputs, stride in ((16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1)):
+        depthwise = nn.Conv2d(inputs, inputs, 3, stride, 1, groups=inputs, bias=False)
+        layers += [depthwise, nn.BatchNorm2d(inputs), nn.Hardswish(), Gate(inputs)]
+        layers += [nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs), nn.Hardswish()]
+    head = (nn.AdaptiveAvgPool2d(1), nn.Conv2d(64, 128, 1), nn.Hardswish(), nn.Flatten(), nn.Linear(128, 10))
+    return nn.Sequential(*layers, *head)
 
 
-class Gated(nn.Sequential):
-    """A classifier of digits, 16x16 pixels."""
-
-    def __init__(self) -> None:
-        stem = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.Hardswish())
-        body = (_block(16, 32, 2), _block(32, 32, 1), _block(32, 64, 2), _block(64, 64, 1))
-        head = (nn.AdaptiveAvgPool2d(1), nn.Conv2d(64, 128, 1), nn.Hardswish(), nn.Flatten(), nn.Linear(128, 10))
-        super().__init__(stem, *body, *head)
+def plain() -> nn.Sequential:
+    """Four convolutions with BatchNormalization and Relu."""
+    layers: list[nn.Module] = []
+    for inputs, outputs, stride in ((1, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2)):
+        layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
 
-def train(seed: int = 0) -> Gated:
+def train(model: nn.Sequential, epochs: int = EPOCHS) -> nn.Sequential:
     """Train on the 1,297 training digits, shifted by up to two pixels."""
-    torch.manual_seed(seed)
-    model, pictures = Gated(), data.training()
+    pictures = data.training()
     images, labels = torch.from_numpy(data.PREPROCESS.apply(pictures.images)), torch.from_numpy(pictures.labels)
-    steps = EPOCHS * (len(images) // BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.01)
+    steps = epochs * (len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    for _ in range(EPOCHS):
+    for _ in range(steps // (len(images) // BATCH)):
         order = torch.randperm(len(images))
         for start in range(0, len(images) - BATCH + 1, BATCH):
             index = order[start : start + BATCH]
@@ -77,20 +78,14 @@ def train(seed: int = 0) -> Gated:
     return model.eval()
 
 
-class Plain(nn.Sequential):
-    """The same without gates and hard swishes: convolutions and Relu, the first layers of which an outlier fits."""
+def outlier(model: nn.Sequential, factor: float = OUTLIER) -> nn.Sequential:
+    """Make one channel of the second layer of :func:`plain` ``factor`` times as large, its readers as much smaller.
 
-    def __init__(self) -> None:
-        layers: list[nn.Module] = []
-        for inputs, outputs, stride in ((1, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2)):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
-        super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
-
-
-def with_outlier(model: nn.Sequential, factor: float = OUTLIER) -> nn.Sequential:
-    """Make one channel of the second layer's output ``factor`` times as large, and its readers as much smaller."""
+    In float the network stays what it was.
+    """
     normalization, reader = model[4], model[6]
-    assert isinstance(normalization, nn.BatchNorm2d) and isinstance(reader, nn.Conv2d)
+    assert isinstance(normalization, nn.BatchNorm2d)
+    assert isinstance(reader, nn.Conv2d)
     with torch.no_grad():
         normalization.weight[0] *= factor
         normalization.bias[0] *= factor
@@ -98,45 +93,75 @@ def with_outlier(model: nn.Sequential, factor: float = OUTLIER) -> nn.Sequential
     return model
 
 
+def export(model: nn.Sequential, file: Path) -> Path:
+    """Write the network with its BatchNormalization folded, as exporters do by default."""
+    axes = {"image": {0: "n"}, "scores": {0: "n"}}
+    torch.onnx.export(
+        model, (torch.zeros(1, 1, *data.SIZE),), file, input_names=["image"], output_names=["scores"],
+        dynamic_axes=axes, dynamo=False,
+    )  # fmt: skip
+    return file
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and how it is calibrated.
+
+    Args:
+        synth, count: the samples; noise, and few of them, are what samples of the wrong kind are like.
+        target, bits, floor: of ``calibrate``.
+    """
+
+    network: str
+    synth: str
+    count: int
+    target: str = "cpu"
+    bits: str | None = None
+    floor: str = "ok"
+
+
+CASES = (
+    Case("outlier", "procedural", 64),
+    Case("outlier", "procedural", 64, "tensorrt"),
+    Case("outlier", "procedural", 64, "qnn"),
+    Case("gated", "noise", 16, floor="snr=30"),
+    Case("gated", "procedural", 64, bits="w4a8"),
+    Case("gated", "procedural", 64),
+)
+
+
+def rows(case: Case, file: Path, held: Samples) -> Iterator[str]:
+    """Real agreement without and with the floor, and the steps between."""
+    for floor in ("none", case.floor):
+        with TemporaryDirectory() as folder:
+            result = calibrate(
+                file, synth=case.synth, count=case.count, preprocess=data.PREPROCESS, target=case.target,
+                bits=case.bits, floor=floor, output=Path(folder) / "out",
+            )  # fmt: skip
+            found = compare(file, result.model_path or "", held)
+        scores, snr = found.scores, found.outputs[0].snr
+        agreement = 0.0 if scores is None else scores.agreement
+        remedies = result.report.remedies
+        kept = [step for step in (remedies.to_json()["steps"] if remedies is not None else ()) if step["kept"]]
+        steps = "; ".join(f"{step['what']} ({step['slowdown']}x, {step['added_bytes']:+} bytes)" for step in kept)
+        said = "" if remedies is None else remedies.to_json()["said"]
+        yield f"| {case} | {floor} | {agreement:.1f} | {snr:.1f} | {steps} | {said} |"
+
+
 def main() -> None:
-    """Print a table."""
-    held = Samples(data.PREPROCESS.apply(data.held_out().images), data.held_out().labels)
+    """Train, calibrate, and print a table."""
     torch.set_num_threads(1)
-    network = train()
-    with TemporaryDirectory() as folder, torch.no_grad():
-        file = Path(folder) / "gated.onnx"
-        torch.onnx.export(
-            network,
-            (torch.zeros(1, 1, 16, 16),),
-            file,
-            input_names=["image"],
-            output_names=["scores"],
-            dynamic_axes={"image": {0: "n"}, "scores": {0: "n"}},
-            dynamo=False,
-            training=torch.onnx.TrainingMode.PRESERVE,
-            do_constant_folding=False,
-        )
-        for synth in sys.argv[1:] or ("procedural",):
-            for floor in ("none", "ok", "agreement=99"):
-                result = calibrate(
-                    file,
-                    synth=synth,
-                    count=128,
-                    preprocess=data.PREPROCESS,
-                    floor=floor,
-                    output=Path(folder) / f"{synth}-{floor}",
-                )
-                figures = compare(file, result.model_path or "", held).to_json()
-                print(
-                    synth,
-                    floor,
-                    {key: figures[key] for key in ("agreement", "float_top1", "quantized_top1")},
-                    result.report.verdict,
-                )
-                found = result.report.remedies
-                for step in () if found is None else found.steps:
-                    print("   ", step)
-                print("   ", found and (found.first, found.last, found.said))
+    torch.manual_seed(0)
+    held = Samples(data.PREPROCESS.apply(data.held_out().images), data.held_out().labels)
+    with TemporaryDirectory() as folder:
+        files = {
+            "gated": export(train(gated()), Path(folder) / "gated.onnx"),
+            "outlier": export(outlier(train(plain())), Path(folder) / "outlier.onnx"),
+        }
+        print("| case | floor | real agreement (%) | SNR (dB) | kept | end |\n|---|---|---|---|---|---|")
+        for case in CASES:
+            for row in rows(case, files[case.network], held):
+                print(row, flush=True)
 
 
 if __name__ == "__main__":

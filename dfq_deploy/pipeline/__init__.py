@@ -11,6 +11,6 @@
 ``synthesize``    Synthesize samples for a model: ``dfq_deploy.synthesize``.
 ``train``         Train the student of a prepared model.
 ``training_data`` Training samples: a fixed set, or a generator that keeps drawing new ones.
-``remedies``      Operators, by family.
+``remedies``      Work towards a floor: try remedies, cheapest first, measure each, and keep what gains.
 ================= ============================================================================================
 """

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 
+from dfq_deploy.cli.views.remedies import show_remedies
 from dfq_deploy.cli.views.tables import facts, indented, notes, page, size, table, title, warnings
 from dfq_deploy.cli.views.verdict import show_agreement, show_findings, show_noise, verdict_line
 
@@ -139,6 +140,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
         _checked(comparison),
         show_agreement(report.get("agreement")),
         show_noise(report.get("noise"), verbose),
+        show_remedies(report.get("remedies")),
         show_findings(report.get("verdict")),
         _worst(report.get("tensors", ())) if verbose else None,
         notes(str(note) for note in report.get("notes", ())),

@@ -44,15 +44,19 @@ Remedy: TypeAlias = Callable[[Bench, Measured], Iterator[Trial]]
 def _headroom(bench: Bench, best: Measured) -> Iterator[Trial]:
     entries = gate_headroom(best.fitted.reference, best.fitted.quantized.encodings)
     if entries:
-        what = f"{HEADROOM:g} times the range of {len(entries)} tensors behind global pooling"
+        what = f"{HEADROOM:g} times the range of {_tensors(len(entries))} behind global pooling"
         yield Trial("headroom", what, lambda: best.setting.overriding(entries))
 
 
 def _known(bench: Bench, best: Measured) -> Iterator[Trial]:
     entries = known_ranges(best.fitted.reference, best.fitted.quantized.encodings)
     if entries:
-        what = f"the range that its operator tells for {len(entries)} tensors"
+        what = f"the range that the operator tells for {_tensors(len(entries))}"
         yield Trial("known-ranges", what, lambda: best.setting.overriding(entries))
+
+
+def _tensors(count: int) -> str:
+    return f"{count} tensor{'' if count == 1 else 's'}"
 
 
 def _equalize(bench: Bench, best: Measured) -> Iterator[Trial]:

@@ -1,6 +1,5 @@
 """What was tried: each step's gain and cost, for the report."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,9 +43,9 @@ class RemedyStep:
         return self.after - self.before
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping; infinite figures are null."""
+        """A plain mapping; infinite figures are null, and those of what could not be measured."""
         figures = {name: None if value is None else finite(value) for name, value in self._figures().items()}
-        return {**asdict(self), **figures}
+        return {**asdict(self), **figures, "measured": self.after is not None}
 
     def _figures(self) -> dict[str, float | None]:
         return {"before": self.before, "after": self.after, "gain": self.gain}
@@ -85,7 +84,3 @@ class Remedies:
         """A plain mapping, as the report holds it."""
         ends = {"first": finite(self.first), "last": finite(self.last)}
         return {**vars(self), **ends, "steps": [step.to_json() for step in self.steps]}
-
-    def shown(self, figure: float) -> str:
-        """A figure with its unit."""
-        return "equal" if math.isinf(figure) else f"{figure:.1f} {self.unit}"

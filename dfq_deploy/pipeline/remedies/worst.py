@@ -17,8 +17,8 @@ COUNTS = (1, 2, 4, 8)
 def nodes_to_keep(model: ir.Model, hurts: WhatHurts) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Numbers of layers, the noisiest first, and the nodes that have to stay float for them.
 
-    At least half of the layers stay quantized: a float model is not what was asked for. A layer whose noise comes
-    from its weight stays float alone. Where it comes from what the layer reads, or the cause is not known, so do the
+    At least half of the layers stay quantized: a float model is not what was asked for. A layer whose noise comes from
+    its weight stays float alone. Where it comes from what the layer reads, or the cause is not known, so do the
     weighted nodes that write that: an integer kernel before it would round it all the same.
 
     Args:

@@ -1,0 +1,38 @@
+"""Print the remedies that were tried."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.text import Text
+
+from dfq_deploy.cli.views.tables import indented, table, title
+
+__all__ = ["show_remedies"]
+
+
+def show_remedies(remedies: Mapping[str, Any] | None) -> Group | None:
+    """Each remedy with its gain and its cost, and why no more was tried; None where nothing was called for."""
+    if remedies is None or (not remedies["steps"] and remedies["reached"]):
+        return None
+    unit = remedies["unit"]
+    rows = [
+        (
+            step["what"],
+            f"{_figure(step['before'], unit)} to {_figure(step['after'], unit)}" if step["measured"] else "",
+            "" if step["slowdown"] is None else f"{step['slowdown']:.2f} times",
+            "" if not step["added_bytes"] else f"{step['added_bytes'] / 1000:+.1f} kB",
+            f"{step['seconds']:.1f} s",
+            "kept" if step["kept"] else f"dropped: {step['reason']}",
+        )
+        for step in remedies["steps"]
+    ]
+    heads = ("remedy", "gain", "latency", "size", "took", "")
+    said = f"{remedies['said'][:1].upper()}{remedies['said'][1:]}"
+    head = title("remedies", f"below the floor ({remedies['floor']}); latency and size against the first result")
+    parts = [indented(table(heads, rows))] if rows else []
+    return Group("", head, *parts, Text(f"  {said}, {remedies['seconds']:.0f} s"))
+
+
+def _figure(figure: float | None, unit: str) -> str:
+    return "equal" if figure is None else f"{figure:.1f} {unit}"

@@ -1,0 +1,74 @@
+"""Ranges that operators tell; the least values are found by evaluating the functions."""
+
+import numpy as np
+import pytest
+
+from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.graph.loading import load
+from dfq_deploy.pipeline.remedies.known import LEAST, gate_headroom, known_ranges
+from tests.conftest import ModelOf
+
+U8 = QuantType(8, signed=False, symmetric=False)
+
+WEIGHTS = {
+    "w": np.ones((4, 4, 1, 1), np.float32),
+    "three": np.array(3, np.float32),
+    "six": np.array(6, np.float32),
+    "zero": np.array(0, np.float32),
+}
+
+
+def encoded(*names: str, low: float = -2.0, high: float = 5.0) -> dict[str, Encoding]:
+    return {name: Encoding.of_range(Range(low, high), U8) for name in names}
+
+
+def test_the_least_values_are_those_of_the_functions() -> None:
+    x = np.linspace(-6, 6, 1_000_001)
+    sigmoid = 1 / (1 + np.exp(-x))
+    curves = {
+        "HardSwish": x * np.clip(x + 3, 0, 6) / 6,
+        "Swish": x * sigmoid,
+        "Mish": x * np.tanh(np.log1p(np.exp(x))),
+        "Gelu": 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    }
+    assert curves.keys() == LEAST.keys()
+    for name, curve in curves.items():
+        assert curve.min() - 1e-3 <= LEAST[name] <= curve.min() + 1e-3, name
+
+
+@pytest.mark.parametrize(
+    ("nodes", "low", "high"),
+    [
+        ("y = Sigmoid(x)", 0, 1),
+        ("y = HardSigmoid(x)", 0, 1),
+        ("y = Softmax<axis = 1>(x)", 0, 1),
+        ("y = Tanh(x)", -1, 1),
+        ("y = HardSwish(x)", -0.375, 5),
+        ("s = Sigmoid(x) y = Mul(x, s)", -0.2785, 5),
+        ("a = Add(x, three) c = Clip(a, zero, six) d = Div(c, six) y = Mul(x, d)", -0.375, 5),
+    ],
+)
+def test_what_operators_tell(model_of: ModelOf, nodes: str, low: float, high: float) -> None:
+    words = nodes.replace(",", " ").replace(")", " ").split()
+    weights = {name: array for name, array in WEIGHTS.items() if name in words}
+    model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", nodes, weights))
+    (entry,) = known_ranges(model, encoded("x", "y"))
+    assert entry.match == "y"
+    assert entry.range is not None
+    assert (entry.range.low, entry.range.high) == pytest.approx((low, high), abs=0.02)
+
+
+def test_what_is_known_already_is_not_given(model_of: ModelOf) -> None:
+    model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", "y = Sigmoid(x)", {}))
+    assert known_ranges(model, encoded("y", low=0, high=1)) == ()
+    assert known_ranges(model, encoded("x")) == ()
+
+
+def test_gates_behind_global_pooling_get_headroom(model_of: ModelOf) -> None:
+    text = "p = GlobalAveragePool(x) c = Conv(p, w) r = Relu(c) d = Conv(r, w) s = Sigmoid(d) y = Mul(x, s)"
+    model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", text, {"w": WEIGHTS["w"]}))
+    found = {entry.match: entry.range for entry in gate_headroom(model, encoded("x", "p", "r", "d", "s", "y"))}
+    assert found.keys() == {"p", "r", "d"}  # a Sigmoid's range is known, and x and y have many values a sample
+    for span in found.values():
+        assert span is not None
+        assert (span.low, span.high) == pytest.approx((-4, 10), abs=0.1)

@@ -1,0 +1,61 @@
+"""Which nodes stay float for the noisiest layers."""
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from dfq_deploy.graph.loading import load
+from dfq_deploy.pipeline.remedies.worst import nodes_to_keep
+from dfq_deploy.verdict.noise.causes import Cause
+from dfq_deploy.verdict.noise.sensitivity import LayerNoise, Sensitivity
+from dfq_deploy.verdict.noise.what_hurts import HurtingLayer, WhatHurts
+from tests.conftest import ModelOf
+
+TEXT = " ".join(
+    f"c{index} = Conv({before}, w) r{index} = Relu(c{index})"
+    for index, before in enumerate(["x", "r0", "r1", "r2", "r3"])
+)
+
+
+@pytest.fixture
+def model(model_of: ModelOf) -> ir.Model:
+    """Conv_0, Relu_1, Conv_2, ... Conv_8, HardSwish_10."""
+    weights = {"w": np.ones((4, 4, 1, 1), np.float32)}
+    return load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", f"{TEXT} y = HardSwish(r4)", weights))
+
+
+def layer(node: str, reads: str, share: float, operator: str = "Conv") -> LayerNoise:
+    return LayerNoise(node, operator, "w" if operator == "Conv" else "", (reads,), 20.0, share, None)
+
+
+def noise(*layers: LayerNoise, causes: dict[str, str] | None = None) -> WhatHurts:
+    worst = tuple(
+        HurtingLayer(entry, (Cause((causes or {})[entry.node], "ordinary", "", 0.0, 1.0),), ("",))
+        for entry in layers
+        if entry.node in (causes or {})
+    )
+    return WhatHurts(Sensitivity(layers, 10.0, 100.0, 8, "twin", 0.1), worst)
+
+
+CONVS = [layer(f"Conv_{2 * index}", "x" if index == 0 else f"r{index - 1}", 0.2 - 0.01 * index) for index in range(5)]
+
+
+def test_a_noisy_weight_keeps_its_layer_alone(model: ir.Model) -> None:
+    hurts = noise(CONVS[2], CONVS[4], CONVS[0], CONVS[1], CONVS[3], causes={"Conv_4": "w", "Conv_8": "w"})
+    assert list(nodes_to_keep(model, hurts)) == [(1, ("Conv_4",)), (2, ("Conv_4", "Conv_8"))]
+
+
+def test_a_noisy_input_keeps_what_writes_it_too(model: ir.Model) -> None:
+    hurts = noise(CONVS[2], *CONVS[3:], *CONVS[:2], causes={"Conv_4": "r1"})
+    assert next(nodes_to_keep(model, hurts)) == (1, ("Conv_4", "Conv_2"))
+
+
+def test_an_operator_without_a_weight_is_mended_before_it(model: ir.Model) -> None:
+    hurts = noise(layer("HardSwish_10", "r4", 0.5, "HardSwish"), *CONVS)
+    assert next(nodes_to_keep(model, hurts)) == (1, ("Conv_8",))
+
+
+def test_half_of_the_layers_stay_quantized(model: ir.Model) -> None:
+    hurts = noise(*CONVS, causes={entry.node: "w" for entry in CONVS})
+    assert [count for count, _ in nodes_to_keep(model, hurts)] == [1, 2]
+    assert list(nodes_to_keep(model, noise(CONVS[0]))) == []
