@@ -85,7 +85,10 @@ def correct_biases(
 
 
 def _with_open_batch(model: ir.Model) -> ir.Model:
-    """``model``, or where its batch is fixed a copy that takes all samples at once if the graph lets it."""
+    """``model``, or where its batch is fixed a copy that takes all samples at once if the graph lets it; as far as ONNX
+    Runtime has its operators.
+    """
+    model = runnable_part(model) if plugin_nodes(model) else model
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
     if not isinstance(batch, int):

@@ -43,6 +43,7 @@ class Target:
         whole_ops: all operators that the runtime has, where none may be left to another one; None where others may.
         refine: refinements that the target needs besides the default ones.
         weight_per_tensor: type of weights that have one scale for all channels; None is the same.
+        has_plugins: it may have operators of its own, such as TensorRT's plug-ins.
     """
 
     name: str
@@ -65,3 +66,4 @@ class Target:
     whole_ops: frozenset[str] | None = None
     refine: tuple[str, ...] = ()
     weight_per_tensor: QuantType | None = None
+    has_plugins: bool = False

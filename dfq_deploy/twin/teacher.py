@@ -11,6 +11,7 @@ from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.graph.task import score_output
+from dfq_deploy.runtime.plugin_nodes import plugin_nodes, runnable_part
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
 
@@ -22,9 +23,10 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
 
     Rules: (1) another input is its first row of ``extra``, repeated for each sample; (2) a main input (N, H, W, C) is
     read through a Transpose; (3) a fixed batch is opened where the graph lets it; (4) class scores come first of the
-    outputs.
+    outputs; (5) operators that ONNX Runtime does not have, and what depends on them, are left out.
     A model that needs none of these is imported as it is.
     """
+    model = runnable_part(model) if plugin_nodes(model) else model
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
     behind = score_output(model) not in (None, *model.graph.outputs[:1])
