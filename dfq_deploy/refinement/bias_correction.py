@@ -21,6 +21,7 @@ from dfq_deploy.graph.passes.own_biases import CHANNEL_AXIS, give_own_biases
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.fake_quant import fake_quantizers
+from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes, runnable_part
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["correct_biases"]
@@ -55,7 +56,8 @@ def correct_biases(
     Returns:
         for each corrected output tensor, the largest shift in units of that tensor's standard deviation.
     """
-    corrected = give_own_biases(model)
+    behind = behind_plugins(model)
+    corrected = {name: node for name, node in give_own_biases(model).items() if node not in behind}
     count = max(1, MEMORY // (images[0].nbytes * 64))
     rows = {name: array[:count] for name, array in (extra or {}).items()}
     progress.start("bias correction", 2)
