@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
+from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.passes.fold_pads import fold_pads
@@ -24,6 +25,7 @@ from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.quantization.placement.detection_heads import separate_detection_heads
 from dfq_deploy.quantization.placement.place import Placement, encodings_of_weights, place, unify
 from dfq_deploy.quantization.weights import best_bounds
+from dfq_deploy.runtime.plugin_nodes import plugin_nodes
 from dfq_deploy.samples.batches import SampleBatches, tensors_of_known_range
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -137,7 +139,19 @@ def encode(
         len(placement.left_float),
     )
     encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
-    return Quantized(replace(prepared, placement=placement), encodings, kept_apart)
+    said = (*_plugin_warnings(model, prepared.target), *kept_apart)
+    return Quantized(replace(prepared, placement=placement), encodings, said)
+
+
+def _plugin_warnings(model: ir.Model, target: Target) -> tuple[str, ...]:
+    """A sentence on the nodes that are kept though nothing here runs them, where the target may not have them."""
+    names = sorted({operator_of(node) for node in plugin_nodes(model)})
+    if not names or target.has_plugins:
+        return ()
+    return (
+        f"ONNX Runtime does not have {', '.join(names)}: what comes before is calibrated and compared, the node is "
+        f"kept as it is, and {target.runtime} must have it",
+    )
 
 
 def headroom_of(bits: int, samples: Samples) -> float:

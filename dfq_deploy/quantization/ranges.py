@@ -12,6 +12,7 @@ from dfq_deploy.quantization.encode import Prepared
 from dfq_deploy.quantization.placement.limits import known_limits
 from dfq_deploy.quantization.placement.place import encodings_of_weights, unify
 from dfq_deploy.quantization.weights import best_bounds
+from dfq_deploy.runtime.plugin_nodes import behind_plugins
 
 __all__ = ["derive_ranges", "encodings_of_ranges", "float_tensors"]
 
@@ -30,8 +31,9 @@ SHOWN = 5
 
 
 def float_tensors(model: ir.Model) -> tuple[str, ...]:
-    """Names of all float32 tensors of the main graph that are fed or computed, in order."""
-    values = [*model.graph.inputs, *(value for node in model.graph for value in node.outputs)]
+    """Names of all float32 tensors of the main graph that are fed, or that ONNX Runtime can compute, in order."""
+    behind = behind_plugins(model)
+    values = [*model.graph.inputs, *(value for node in model.graph if node not in behind for value in node.outputs)]
     named = (value for value in values if value.name and constant_of(value) is None)
     return tuple(dict.fromkeys(name_of(value) for value in named if value.type == ir.TensorType(ir.DataType.FLOAT)))
 

@@ -22,6 +22,7 @@ from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.refinement.one_by_one import axes_of, fixed_batch, parts_of, shifts_one_by_one, takes_batches, tensors
+from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes, runnable_part
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["correct_biases"]
@@ -56,7 +57,8 @@ def correct_biases(
     Returns:
         for each corrected output tensor, the largest shift in units of that tensor's standard deviation.
     """
-    corrected = give_own_biases(model)
+    behind = behind_plugins(model)
+    corrected = {name: node for name, node in give_own_biases(model).items() if node not in behind}
     count = max(1, MEMORY // (images[0].nbytes * 64))
     rows = {name: array[:count] for name, array in (extra or {}).items()}
     progress.start("bias correction", 2)
@@ -97,6 +99,7 @@ def _shift(corrected: Mapping[str, ir.Node], shifts: Mapping[str, Tensor]) -> No
 
 def _with_open_batch(model: ir.Model) -> ir.Model:
     """``model``, or where its batch is fixed a copy that takes all samples at once if the graph lets it."""
+    model = runnable_part(model) if plugin_nodes(model) else model
     batch = fixed_batch(model)
     if batch is None:
         return model

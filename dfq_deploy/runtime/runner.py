@@ -138,9 +138,10 @@ class Runner:
         except google.protobuf.message.DecodeError:
             return None
         model = ir.from_proto(proto)
-        for value, entry in zip(model.graph.outputs, self.session.get_outputs(), strict=True):
-            if value.shape is None and entry.shape:  # ONNX Runtime infers what the file does not say
-                value.shape = ir.Shape(entry.shape)
+        inferred = {entry.name: entry.shape for entry in self.session.get_outputs()}
+        for value in model.graph.outputs:
+            if value.shape is None and inferred.get(str(value.name)):
+                value.shape = ir.Shape(inferred[str(value.name)])
         state_task(model, self._task)
         return model
 

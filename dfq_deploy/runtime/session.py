@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
@@ -10,6 +11,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from dfq_deploy.errors import one_line
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.large_models import contiguous, fits_in_message, skeleton
+from dfq_deploy.graph.reading import read_any
+from dfq_deploy.runtime.plugin_nodes import is_missing_operator, runnable_part
 
 __all__ = ["RUNTIME_ERRORS", "Session", "expose_tensors", "runtime_message", "session_options"]
 
@@ -48,9 +51,21 @@ class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no
 
     A model that one message cannot hold is opened from its structure, with its weights handed over as arrays. Nothing
     is written; ONNX Runtime copies them as it does those of a message.
+
+    Of a model with operators that ONNX Runtime does not have, the part before them is run
+    (:mod:`dfq_deploy.runtime.plugin_nodes`): its outputs are other ones then.
     """
 
     def __init__(self, model: str | bytes | ir.Model, options: ort.SessionOptions, providers: Sequence[Any]) -> None:
+        try:
+            self._open(model, options, providers)
+        except RUNTIME_ERRORS as problem:
+            if not is_missing_operator(problem):
+                raise
+            whole = model if isinstance(model, ir.Model) else read_any(_readable(model))
+            self._open(runnable_part(whole), options, providers)
+
+    def _open(self, model: str | bytes | ir.Model, options: ort.SessionOptions, providers: Sequence[Any]) -> None:
         # ONNX Runtime does not keep the arrays alive that it is handed.
         self._weights: list[ort.OrtValue] = []
         if isinstance(model, ir.Model):
@@ -62,6 +77,10 @@ class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no
                 options.add_external_initializers(list(beside), self._weights)
                 model = bytes(proto.SerializeToString())
         super().__init__(model, options, providers=providers)
+
+
+def _readable(model: str | bytes) -> str | onnx.ModelProto:
+    return onnx.load_model_from_string(model) if isinstance(model, bytes) else model
 
 
 def expose_tensors(model: ir.Model, names: Collection[str]) -> ir.Model:

@@ -86,6 +86,7 @@ TENSORRT = Target(
     style="inputs",
     float_bias=True,
     skips_gemv=True,
+    has_plugins=True,
 )
 
 

@@ -13,6 +13,7 @@ from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.graph.task import score_output
+from dfq_deploy.runtime.plugin_nodes import plugin_nodes, runnable_part
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
 
@@ -24,9 +25,11 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
 
     Rules: (1) every other input is replaced by its first row of ``extra``, repeated for each sample; (2) a Transpose is
     added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it; (4) the
-    class scores become the first output.
+    class scores become the first output; (5) operators that ONNX Runtime does not have, and what depends on them, are
+    left out.
     A model that needs none of these is imported unchanged.
     """
+    model = runnable_part(model) if plugin_nodes(model) else model
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
     behind = score_output(model) not in (None, *model.graph.outputs[:1])

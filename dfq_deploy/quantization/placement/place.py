@@ -15,7 +15,8 @@ The rules, applied to the main graph (what stands inside If, Loop or Scan stays 
 5. What makes a spectrum of a wave stays float (:mod:`dfq_deploy.quantization.placement.spectral`).
 6. An output that is an input is that input, and not what its Q and DQ make of it
    (:mod:`dfq_deploy.quantization.placement.exact`).
-7. Everything else (BatchNormalization that is left, Softmax, ReduceMean...) stays float. Only float32 tensors are
+7. What stands behind an operator that ONNX Runtime does not have stays float: it cannot be calibrated.
+8. Everything else (BatchNormalization that is left, Softmax, ReduceMean...) stays float. Only float32 tensors are
    touched, so what computes shapes never is.
 
 For ``inputs`` rules 1 and 6 hold, and instead of the others: the branch of an Add that is not a convolution's output is
@@ -39,9 +40,13 @@ from dfq_deploy.quantization.placement.predicates import obstacle, shared_groups
 from dfq_deploy.quantization.placement.saturation import saturations
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
 from dfq_deploy.quantization.weights import Bounds, encoding_of_weight, extremes, room_for_bias
+from dfq_deploy.runtime.plugin_nodes import behind_plugins
 from dfq_deploy.targets.target import Target
 
 __all__ = ["Placement", "encodings_of_weights", "place", "unify", "with_biases"]
+
+
+BEHIND_PLUGIN = "it stands behind an operator that ONNX Runtime does not have, so it cannot be calibrated"
 
 
 @dataclass(frozen=True)
@@ -94,9 +99,12 @@ def place(
     }
     obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles[node] is None}
     obstacles |= {node: KEPT for node in graph.all_nodes() if node.name in kept}
+    behind = behind_plugins(model)
+    obstacles |= {node: BEHIND_PLUGIN for node in obstacles if node in behind}
     heads = {node for node, reason in obstacles.items() if reason is None}
     apart = {*apart, *kept}
-    quantized = values_to_quantize(list(graph), heads, target, apart) - exact_values(model)
+    quantized = values_to_quantize([node for node in graph if node not in behind], heads, target, apart)
+    quantized -= exact_values(model)
     limits = known_limits(graph, quantized)
     shared = shared_groups(graph, quantized, limits, target, apart)
     moved = frozenset[str]().union(*shared)
