@@ -155,18 +155,21 @@ class Runner:
         options = ort.RunOptions()
         options.log_severity_level = 4  # that it fails is expected
         try:
-            self.feed(samples.part(slice(2)), options)
+            self._answer(samples.part(slice(2)), options)
         except ModelError:
-            self.feed(samples.part(slice(1)))
+            self._answer(samples.part(slice(1)), None)
             self.batch = 1
 
-    def feed(self, batch: Samples, options: ort.RunOptions | None = None) -> list[NDArray[Any]]:
+    def feed(self, batch: Samples) -> list[NDArray[Any]]:
         """The outputs for one batch, as ONNX Runtime gives them; a file of integers is fed and read in its own scales.
 
         Raises:
             ModelError: ONNX Runtime fails on it.
             SamplesError: there is nothing for an input.
         """
+        return self._answer(batch, None)
+
+    def _answer(self, batch: Samples, options: ort.RunOptions | None) -> list[NDArray[Any]]:
         feeds = self._translation.to_integers(make_feeds(self.ports, batch.images, batch.extra))
         try:
             outputs: list[NDArray[Any]] = self.session.run(None, feeds, options)
