@@ -10,9 +10,9 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, Range
-from dfq_deploy.errors import DfqError, OptionError, PluginError
+from dfq_deploy.errors import DfqError, OptionError, PluginError, TargetError
 from dfq_deploy.files.atomic import atomic_file
-from dfq_deploy.graph.inputs import closed_shape, input_values
+from dfq_deploy.graph.inputs import closed_shape, input_values, shown_shape
 from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter, Written
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.tensorrt.cache import JETPACK, CalibrationCache, version_number
@@ -154,6 +154,12 @@ class TensorRT(BuildingExporter, ImplicitExporter):
     def _shapes(self, path: Path) -> list[str]:
         """What trtexec is told of open inputs."""
         opened = [value for value in input_values(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)]
+        for value in opened:
+            if any(not isinstance(dim, int) for dim in list(value.shape or ())[1:]):
+                raise TargetError(
+                    f"input '{value.name}': shape {shown_shape(value)} is open beyond the batch; tell trtexec its "
+                    "--minShapes, --optShapes and --maxShapes, or close it with --fix-shapes"
+                )
         profiles = {
             str(value.name): self._options().profile((-1, *closed_shape(value)), str(value.name)) for value in opened
         }

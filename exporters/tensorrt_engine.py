@@ -55,7 +55,7 @@ class EngineOptions:
         """
         if any(dim < 0 for dim in dims[1:]):
             shown = ", ".join("?" if dim < 0 else str(dim) for dim in dims)
-            raise TargetError(f"input '{name}' of shape ({shown}) is open beyond the batch; fix it with --input-shape")
+            raise TargetError(f"input '{name}' of shape ({shown}) is open beyond the batch; close it with --fix-shapes")
         return tuple((batch, *dims[1:]) for batch in (1, self.batch, self.max_batch or self.batch))
 
 

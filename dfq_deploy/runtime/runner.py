@@ -118,6 +118,7 @@ class Runner:
             if not entry.shape or not all(isinstance(dim, int) for dim in entry.shape[1:])
         }
         self.batch = self.main.shape[0] if self.main.shape else None
+        self._settled = False
         self.shape = self.main.shape[1:] if self.main.shape else None
 
     def scores(self, *, labelled: bool = False) -> str | None:
@@ -180,11 +181,26 @@ class Runner:
 
         A fixed batch is filled up by repeating the last sample.
         """
+        if self.batch is None and len(samples) > 1:
+            self._settle_batch(samples)
         step = self.batch or len(samples)
         for start in range(0, len(samples), step):
             index = np.arange(start, start + step if self.batch else len(samples))
             count = min(len(samples) - start, step)
             yield samples.part(np.minimum(index, len(samples) - 1)), count
+
+    def _settle_batch(self, samples: Samples) -> None:
+        """Take batches of 1 where the model declares an open batch and runs one sample alone; found out once."""
+        if self._settled:
+            return
+        self._settled = True
+        options = ort.RunOptions()
+        options.log_severity_level = 4  # that it fails is expected
+        try:
+            self._answer(samples.part(slice(2)), options)
+        except ModelError:
+            self._answer(samples.part(slice(1)), None)
+            self.batch = 1
 
     def feed(self, batch: Samples) -> list[NDArray[Any]]:
         """The outputs for one batch, as ONNX Runtime gives them; a file of integers is fed and read in its own scales.
@@ -193,9 +209,12 @@ class Runner:
             ModelError: ONNX Runtime fails on it.
             SamplesError: there is nothing for an input.
         """
+        return self._answer(batch, None)
+
+    def _answer(self, batch: Samples, options: ort.RunOptions | None) -> list[NDArray[Any]]:
         feeds = self._translation.to_integers(make_feeds(self.ports, batch.images, batch.extra))
         try:
-            outputs: list[NDArray[Any]] = self.session.run(None, feeds)
+            outputs: list[NDArray[Any]] = self.session.run(None, feeds, options)
         except Exception as problem:  # as above
             raise ModelError(f"{self.name}: ONNX Runtime fails on it ({runtime_message(problem)})") from None
         return self._translation.to_floats(self.output_names, outputs)

@@ -66,20 +66,28 @@ def test_operators_that_the_twin_does_not_know(tiny: Model) -> None:
 
 def test_an_open_size(tiny: Model) -> None:
     model = tiny(size="side")
-    (advice,) = inspect(model).advice
-    assert advice.problem == "input 'image': shape (batch, 3, side, side) is open beyond the batch"
-    assert advice.way_out.startswith("fix it, e.g. --input-shape image:1,3,224,224")
+    (note,) = inspect(model).notes
+    assert note.startswith("input 'image' (batch, 3, side, side) is measured at (3, 224, 224), a size that was chosen")
     fixed = inspect(model, input_shapes={"image": (1, 3, 16, 16)})
-    assert fixed.inputs == (TensorInfo("image", "float", ("batch", 3, 16, 16)),)
+    assert fixed.inputs == (TensorInfo("image", "float", ("batch", 3, "side", "side")),)
     assert problems(fixed) == []
     assert fixed.notes == (
-        "input 'image' is fixed to (batch, 3, 16, 16), as --input-shape says; the quantized model takes nothing else",
+        "input 'image' is measured at (batch, 3, 16, 16), as --input-shape says; the quantized model keeps its open "
+        "sizes, unless its target takes static shapes only (--fix-shapes closes them)",
     )
 
 
 def test_several_open_sizes_are_fixed_in_one_line(tiny: Model) -> None:
     model = tiny(size="side")
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", "words"]))
+    notes = inspect(model).notes
+    assert [note.split(", a size")[0] for note in notes] == [
+        "input 'image' (batch, 3, side, side) is measured at (3, 224, 224)",
+        "input 'mask' (batch, words) is measured at (64)",
+    ]
+    model.graph.node.append(helper.make_node("Reshape", ["image", "of_143"], ["cut"], "cut"))
+    model.graph.initializer.append(helper.make_tensor("of_143", TensorProto.INT64, [4], [0, 3, 11, 13]))
+    model.graph.output.append(helper.make_tensor_value_info("cut", TensorProto.FLOAT, ["batch", 3, 11, 13]))
     (advice,) = inspect(model).advice
     assert advice.problem == ("2 inputs are open beyond the batch: image (batch, 3, side, side), mask (batch, words)")
     assert advice.lines == ("--input-shape image:1,3,224,224 --input-shape mask:1,224",)
@@ -155,5 +163,5 @@ def test_names_that_a_converter_made_up_are_not_shown(tiny: Model) -> None:
         assert inspect(tiny(batch=made_up)).inputs[0].shape == ("?", 3, 8, 8)
     for given in ("batch", "N", "sequence_length"):
         assert inspect(tiny(batch=given)).inputs[0].shape == (given, 3, 8, 8)
-    (advice,) = inspect(tiny(batch="unk__1", size="unk__2")).advice
-    assert advice.problem == "input 'image': shape (?, 3, ?, ?) is open beyond the batch"
+    (note,) = inspect(tiny(batch="unk__1", size="unk__2")).notes
+    assert note.startswith("input 'image' (?, 3, ?, ?) is measured at (3, 224, 224)")

@@ -154,8 +154,8 @@ def test_more_than_an_open_batch_is_said_instead_of_a_command(tiny: TinyModel, t
     onnx.save(tiny(size="side"), tmp_path / "m.onnx")
     _, said = TensorRT().build(tmp_path / "m.onnx")
     assert said[1:] == (
-        "input 'image': shape (batch, 3, side, side) is open beyond the batch; fix it, e.g. --input-shape "
-        "image:1,3,224,224, or export the model with a fixed size",
+        "input 'image': shape (batch, 3, side, side) is open beyond the batch; tell trtexec its --minShapes, "
+        "--optShapes and --maxShapes, or close it with --fix-shapes",
     )
 
 
