@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 import dfq_deploy
 from dfq_deploy import Gates, Samples, calibrate, evaluate
-from dfq_deploy.errors import OptionError, TargetError
+from dfq_deploy.errors import ModelError, OptionError, TargetError
 from dfq_deploy.verdict.finding import Verdict
 from examples.digits import data
 from tests.conftest import TinyModel
@@ -161,17 +161,17 @@ def test_speed_is_judged_with_latency_alone(digits_bn: Path, digits_int8: Path, 
     assert len(speed & set(_codes(evaluate(digits_bn, digits_int8, part, latency=True).verdict))) == 1
 
 
-def test_inputs_that_cannot_be_drawn_leave_the_figures(tiny: TinyModel, tmp_path: Path) -> None:
-    onnx.save(tiny(size="side"), tmp_path / "net.onnx")
-    calibrate(
-        tmp_path / "net.onnx", data=Samples(np.ones((8, 3, 8, 8), np.float32)), input_shapes={"image": (1, 3, 8, 8)},
-        output=tmp_path / "int8",
-    )  # fmt: skip
-    images = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
-    found = evaluate(tmp_path / "net.onnx", tmp_path / "int8/model.qdq.onnx", Samples(images))
+def test_inputs_that_cannot_be_drawn_leave_the_figures(
+    digits_bn: Path, digits_int8: Path, held_out: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise ModelError("input 'image' is of no known kind")
+
+    monkeypatch.setattr("dfq_deploy.pipeline.evaluate.held_out_sets", refuse)
+    found = evaluate(digits_bn, digits_int8, held_out.part(slice(16)))
     assert [kind.kind for kind in found.agreement.kinds] == ["data"]
     (note,) = (finding for finding in found.verdict.findings if finding.code == "held-out")
-    assert note.message.startswith("no inputs of other kinds were tried: ")
+    assert note.message == "no inputs of other kinds were tried: input 'image' is of no known kind"
 
 
 def test_the_public_name_is_the_judging_one() -> None:
