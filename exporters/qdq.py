@@ -19,8 +19,8 @@ from dfq_deploy.graph.passes.fold_batch_norm import clone
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.plugins.contracts import Exporter, Written
-from dfq_deploy.quantization.placement.limits import limits_behind
-from dfq_deploy.quantization.weights import room_for_bias
+from dfq_deploy.quantization.placement.limits import activation_limits
+from dfq_deploy.quantization.weights import raise_scale_for_bias
 
 from .storage import element_type, is_clipped, packed, with_room_for
 
@@ -142,7 +142,7 @@ class _Writer:
         bias = constant_of(node.inputs[2])
         if bias is not None:
             activation, weight = (value.name or "" for value in node.inputs[:2] if value is not None)
-            room = room_for_bias(self.encodings[weight], bias.numpy(), self.encodings[activation])
+            room = raise_scale_for_bias(self.encodings[weight], bias.numpy(), self.encodings[activation])
             self.encodings[weight] = room
 
     def _quantize(self, value: ir.Value, encoding: Encoding) -> None:
@@ -193,7 +193,7 @@ class _Writer:
         At 8 and 16 bits the runtime sees that itself. What others read too, or is quantized itself, is left alone.
         """
         node, kind = value.producer(), encoding.qtype
-        limits = None if node is None or kind.bits in (8, 16) else limits_behind(node)
+        limits = None if node is None or kind.bits in (8, 16) else activation_limits(node)
         source = None if node is None or limits is None else node.inputs[0]
         if limits is None or source is None or source.producer() is None or source.name in self.encodings:
             return value

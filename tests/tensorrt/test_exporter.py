@@ -108,7 +108,7 @@ def test_a_cache_of_tensorrt_lacks_what_it_fused_and_has_names_of_its_own(calibr
     )
     found = export(calibrated / "float.onnx", to="tensorrt", encodings=old, output=tmp_path / "new.onnx")
     assert scales(tmp_path / "new.onnx") == {"image": float(np.float32(2 / 127)), "flat": 2.0**-5}
-    assert found.notes[0] == "old.cache lacks 1 tensor(s) that are quantized; their ranges follow: flat from pool"
+    assert found.notes[0] == "old.cache has no range for 1 quantized tensor(s); they are derived: flat from pool"
     assert found.notes[1].startswith("no engine was built: "), "what TensorRT's parser adds is in no model"
 
 
