@@ -104,8 +104,12 @@ def test_a_limit_takes_some_of_what_lies_at_a_path(net: str, photos: str) -> Non
 
 
 WRONG: dict[str, tuple[type[DfqError], str, dict[str, Any]]] = {
-    "preprocess": (OptionError, "preprocess: 'imagnet' is none; choose imagenet, cifar10", {"preprocess": "imagnet"}),
-    "preprocess, a number": (OptionError, "preprocess: '5' is none; choose imagenet", {"preprocess": 5}),
+    "preprocess": (
+        OptionError,
+        "preprocess: 'imagnet' is unknown; choose imagenet, cifar10",
+        {"preprocess": "imagnet"},
+    ),
+    "preprocess, a number": (OptionError, "preprocess: '5' is unknown; choose imagenet", {"preprocess": 5}),
     "output": (OptionError, "output: 5 is no path; give one as text", {"output": 5}),
     "no output": (OptionError, "output: '' is no path", {"output": ""}),
     "data": (OptionError, "data: 5 is no path", {"data": 5, "synth": None}),

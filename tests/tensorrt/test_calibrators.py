@@ -244,9 +244,9 @@ def test_without_the_package_the_way_out_is_said() -> None:
 
 @pytest.mark.usefixtures("tensorrt10")
 def test_without_a_gpu_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "gpu_obstacle", lambda: "torch finds no NVIDIA GPU here")
+    monkeypatch.setattr(plugin, "gpu_obstacle", lambda: "torch finds no NVIDIA GPU")
     with pytest.raises(PluginError) as caught:
         TensorRTMinMax()
     assert str(caught.value) == (
-        "IInt8MinMaxCalibrator measures on the GPU, but torch finds no NVIDIA GPU here; take --method entropy or minmax"
+        "IInt8MinMaxCalibrator measures on the GPU, but torch finds no NVIDIA GPU; take --method entropy or minmax"
     )
