@@ -57,9 +57,9 @@ class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no
             if fits_in_message(model):
                 model = bytes(ir.to_proto(model).SerializeToString())
             else:
-                proto, beside = skeleton(model)
-                self._weights = [ort.OrtValue.ortvalue_from_numpy(contiguous(t)) for t in beside.values()]
-                options.add_external_initializers(list(beside), self._weights)
+                proto, weights = skeleton(model)
+                self._weights = [ort.OrtValue.ortvalue_from_numpy(contiguous(t)) for t in weights.values()]
+                options.add_external_initializers(list(weights), self._weights)
                 model = bytes(proto.SerializeToString())
         super().__init__(model, options, providers=providers)
 
