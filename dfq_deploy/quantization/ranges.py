@@ -106,8 +106,8 @@ def encodings_of_ranges(
     """
     model, placement = prepared.model, prepared.placement
     types = placement.activations
-    known_names = set(float_tensors(source))
-    unknown = [name for name in known if name not in known_names]
+    model_names = set(float_tensors(source))
+    unknown = [name for name in known if name not in model_names]
     if known and len(unknown) == len(known):
         raise ModelError(f"{place}: none of its {len(known)} tensors is in the model; it belongs to another model")
     ranges, derivations = derive_ranges(model, known, types)

@@ -205,7 +205,7 @@ def test_a_cache_that_is_there_is_used(model: Any, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("builder")
 def test_a_tensor_that_tensorrt_did_not_measure_is_one_line(model: Any) -> None:
-    with pytest.raises(ModelError, match=r"^TensorRT has measured no range for 1 tensor\(s\), such as 'y'; take"):
+    with pytest.raises(ModelError, match=r"^TensorRT has measured no range for 1 tensor\(s\), such as 'y'; use"):
         TensorRTMinMax().ranges(model, {"x": S8, "y": S8}, BATCHES)
 
 

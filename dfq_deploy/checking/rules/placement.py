@@ -89,7 +89,7 @@ def residual(view: View, _: Target) -> Iterator[Problem]:
     for node in view.nodes:
         branch = residual_branch(node, view.quantized_nodes)
         if branch is not None and branch.producer() not in view.by_node:
-            yield "Add", name(node), f"its input '{branch.name}' is float, beside a quantized layer's output"
+            yield "Add", name(node), f"its input '{branch.name}' is float, the other one a quantized layer's output"
 
 
 @rule("quantized-output", "remove Q and DQ, and insert them at the inputs of weighted operators")
