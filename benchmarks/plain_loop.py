@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.synthesis.inversion.loop import Stage
-from dfq_deploy.synthesis.inversion.objective import Weights
+from dfq_deploy.synthesis.inversion.objective import LossWeights
 from dfq_deploy.synthesis.losses.image_priors import image_norm, total_variation
 from dfq_deploy.twin import Hook, Twin
 
@@ -107,7 +107,7 @@ def measuring(name: str, axes: tuple[int, ...], found: dict[str, tuple[Tensor, T
     return measure
 
 
-def deepinversion(weights: Weights) -> PlainLoss:
+def deepinversion(weights: LossWeights) -> PlainLoss:
     """DeepInversion's loss."""
 
     def loss(seen: Seen) -> Tensor:

@@ -31,7 +31,7 @@ from dfq_deploy.samples.preprocess import PREPROCESSES
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 from dfq_deploy.synthesis.methods.procedural import Procedural
 from dfq_deploy.verdict.finding import LEVELS, worst
-from dfq_deploy.verdict.sanity import sanity_findings
+from dfq_deploy.verdict.sanity.findings import sanity_findings
 from examples.digits import data
 
 MODELS = ["digits", "resnet20", "resnet20_kd", "wrn16_1_kd", "resnet20_cifar100", "vit_cifar10", "mobilenet_v1"]

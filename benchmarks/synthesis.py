@@ -33,12 +33,12 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import student_maker
 from dfq_deploy.synthesis.generators.training import GeneratorSource
 from dfq_deploy.synthesis.inversion.loop import ImageParameters, Inversion, Objective, Stage
-from dfq_deploy.synthesis.inversion.objective import Matching
-from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, Rate, noise
+from dfq_deploy.synthesis.inversion.objective import DeepInversionObjective
+from dfq_deploy.synthesis.inversion.optimizers import Cosine, LearningRate, Pixels, noise
 from dfq_deploy.synthesis.methods.deepinversion import BETAS, DeepInversion
-from dfq_deploy.synthesis.methods.genie import Genie, Spread
+from dfq_deploy.synthesis.methods.genie import Genie, GenieObjective
 from dfq_deploy.synthesis.methods.hast import Hast
-from dfq_deploy.synthesis.methods.zeroq import PerImage
+from dfq_deploy.synthesis.methods.zeroq import ZeroQObjective
 from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.twin import Twin
 
@@ -86,17 +86,17 @@ def sides(model: ZooModel, method: str, batch: int | None, device: str) -> Sides
     if method in ("deepinversion", "lis"):
         weights = inversion.weights(request)
         teachers = 2 if method == "lis" else 1
-        objective = Matching(weights, [fast] * teachers, targets)
+        objective = DeepInversionObjective(weights, [fast] * teachers, targets)
         stage, loss = inversion.stages(request)[-1], plain_loop.deepinversion(weights)
     elif method == "zeroq":
-        objective, loss, axes = PerImage(fast, request), plain_loop.zeroq, (2, 3)
+        objective, loss, axes = ZeroQObjective(fast, request), plain_loop.zeroq, (2, 3)
     elif method == "hast":
         objective, loss = Hast(crop=1.0).objective(fast, request, targets), plain_loop.hast
     else:
-        objective = Spread(fast, request, 1, generator)
+        objective = GenieObjective(fast, request, 1, generator)
 
     kept: ImageParameters = (
-        Genie(schedule="short").canvas(batch, request, generator)
+        Genie(schedule="short").parameters(batch, request, generator)
         if method == "genie"
         else Pixels(noise(batch, request, generator), cosine, BETAS, None)
     )
@@ -122,12 +122,12 @@ def training_side(model: ZooModel, method: str, batch: int | None, device: str) 
     """Training of generators, with a student at 4 bits where the method meets one."""
     graph = load(model.bn)
     request = SynthesisRequest(1, model.shape, score_count(graph), model.preprocess, device=device)
-    source: GeneratorSource = find_plugin("synthesizers", method)(schedule="short", batch=batch).untrained(
+    source: GeneratorSource = find_plugin("synthesizers", method)(schedule="short", batch=batch).build(
         [Twin.from_model(graph).to(device).to(memory_format=torch.channels_last)],  # type: ignore[call-overload]
         request,
     )
     students = []
-    if source.meets_students:
+    if source.uses_students:
         students.append(Quantized(student_maker(graph, find_target("cpu"), Bits.parse("w4a4"))(request, {})))
     generator = torch.Generator().manual_seed(0)
     forward: list[tuple[type, str]] = [(GeneratorSource, "_seen"), (type(source.loss), "__call__")]
@@ -137,7 +137,7 @@ def training_side(model: ZooModel, method: str, batch: int | None, device: str) 
     return Sides(images, lambda count: source.train(count, students, generator), None, tuple(forward))
 
 
-def cosine(iterations: int) -> Rate:
+def cosine(iterations: int) -> LearningRate:
     """A learning rate; which changes nothing of the speed."""
     return Cosine(0.1, iterations)
 
@@ -166,7 +166,7 @@ def wait(device: str) -> None:
 
 
 def share_outside(method: Sides, device: str) -> float:
-    """The part of our time that is neither in the objective, nor in the canvas' images, nor in the backward pass."""
+    """The part of our time that is outside the objective, the computation of the images and the backward pass."""
     inside: list[float] = []
     with ExitStack() as stack:
         for owner, name in (*method.forward, (torch.Tensor, "backward")):

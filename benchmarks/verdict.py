@@ -43,8 +43,8 @@ from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Preprocess, Samples, calibrate
 from dfq_deploy.evaluation.compare import compare
 from dfq_deploy.graph.loading import load
-from dfq_deploy.verdict.agreement import measure_agreement
-from dfq_deploy.verdict.held_out import held_out_sets
+from dfq_deploy.verdict.agreement.held_out import held_out_sets
+from dfq_deploy.verdict.agreement.measure import measure_agreement
 
 COUNT = {True: 96, False: 64}
 """Samples to calibrate with, by whether the input is small."""

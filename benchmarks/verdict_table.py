@@ -8,9 +8,9 @@ from statistics import mean
 import numpy as np
 
 from dfq_deploy.evaluation.metrics import Scores
-from dfq_deploy.verdict.held_out import BY_RULE, PHOTOGRAPHS
+from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
+from dfq_deploy.verdict.agreement.prediction import Prediction, predict, regressors
 from dfq_deploy.verdict.judge import class_level
-from dfq_deploy.verdict.prediction import Prediction, predict, regressors
 
 __all__ = ["FIT", "Measured", "Real", "coefficients", "table"]
 

@@ -1,4 +1,4 @@
-"""Min-max calibration: the range of the measured values."""
+"""Min-max: the range is the smallest and the largest value seen."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""Compute the histograms of all tensors in one pass, for the calibrators that need them."""
+"""The loop over the samples that all histogram calibrators share."""
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping

@@ -1,4 +1,4 @@
-"""TensorRT 10's own INT8 calibrators on samples. TensorRT 11 has none: it quantizes by Q and DQ only."""
+"""TensorRT 10's own INT8 calibrators, fed with samples. TensorRT 11 has none: it reads Q and DQ."""
 
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ from dfq_deploy.pipeline.calibrate import calibrate as calibrate
 from dfq_deploy.pipeline.finetune import finetune as finetune
 from dfq_deploy.pipeline.export import export as export
 from dfq_deploy.checking.run import check as check
-from dfq_deploy.evaluation.evaluate import evaluate as evaluate
+from dfq_deploy.pipeline.evaluate import evaluate as evaluate
 
 # what they take and return
 from dfq_deploy.samples.samples import Samples as Samples
@@ -20,6 +20,7 @@ from dfq_deploy.synthesis.teachers import Teacher as Teacher
 from dfq_deploy.qat.recipe import Recipe as Recipe
 from dfq_deploy.encodings import Encoding as Encoding, QuantType as QuantType, Range as Range
 from dfq_deploy.targets.catalog import TARGETS as TARGETS, find_target as find_target
+from dfq_deploy.verdict.gates import Gates as Gates
 
 # our samples for other tools
 from dfq_deploy.samples.data_readers import OnnxRuntimeReader as OnnxRuntimeReader, PolygraphyLoader as PolygraphyLoader

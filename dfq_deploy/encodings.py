@@ -17,9 +17,9 @@ Floats = NDArray[np.floating[Any]]
 
 
 def channel_shape(ndim: int, axis: int | None) -> tuple[int, ...]:
-    """The shape in which one number for each channel is broadcast along ``axis`` of an array with ``ndim`` axes.
+    """The shape that broadcasts one number per channel along ``axis`` of an array with ``ndim`` dimensions.
 
-    ``channel_shape(4, 1)`` is ``(1, -1, 1, 1)``; where ``axis`` is None, for one number in all, it is ones alone.
+    ``channel_shape(4, 1)`` is ``(1, -1, 1, 1)``; if ``axis`` is None (a single number), all sizes are 1.
     """
     if axis is not None and not -ndim <= axis < ndim:
         raise ValueError(f"axis {axis} is not one of {ndim}")
@@ -28,12 +28,12 @@ def channel_shape(ndim: int, axis: int | None) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class QuantType:
-    """An integer type and how real values are laid on it.
+    """An integer type and the form of its zero point.
 
     Args:
         bits: width, 2 to 16 (32 for biases).
-        signed: two's complement if true.
-        symmetric: the zero point is fixed: 0 if signed, the middle if unsigned.
+        signed: two's complement if True.
+        symmetric: the zero point is fixed: 0 if signed, the middle of the range if unsigned.
     """
 
     bits: int
@@ -46,7 +46,7 @@ class QuantType:
 
     @property
     def qmin(self) -> int:
-        """Smallest integer: -2^(b-1) or 0; symmetric signed types leave the smallest one out."""
+        """Smallest integer: -2^(b-1) or 0; symmetric signed types do not use the smallest one."""
         if not self.signed:
             return 0
         return -(1 << (self.bits - 1)) + (1 if self.symmetric else 0)
@@ -62,11 +62,11 @@ class QuantType:
 
 @dataclass(frozen=True)
 class Range:
-    """The smallest and largest value that a tensor is quantized for.
+    """The smallest and the largest value that a tensor is quantized for.
 
     Args:
-        low, high: finite, ``low <= high``. Zero is always added to the range when an encoding is
-            made of it, since padding and ReLU need an exact zero.
+        low, high: finite, ``low <= high``. An encoding of the range always includes zero,
+            because padding and ReLU need an exact zero.
     """
 
     low: float
@@ -77,7 +77,7 @@ class Range:
             raise ValueError(f"Range: [{self.low}, {self.high}] is not finite and ascending")
 
     def union(self, other: "Range") -> "Range":
-        """The smallest range that holds both."""
+        """The smallest range that contains both."""
         return Range(min(self.low, other.low), max(self.high, other.high))
 
 
@@ -89,7 +89,7 @@ class Encoding:
         scale: float32, shape () or (channels,); positive.
         zero_point: int32, same shape.
         qtype: the integer type.
-        axis: the channel axis where scale has one, else None.
+        axis: the channel axis if the scale is per channel, else None.
     """
 
     scale: NDArray[np.float32]
@@ -107,12 +107,12 @@ class Encoding:
 
     @classmethod
     def of_range(cls, span: Range, qtype: QuantType) -> "Encoding":
-        """The per-tensor encoding whose integers cover ``span`` and zero."""
+        """The per-tensor encoding of a range, extended to include zero."""
         return cls.of_bounds(np.asarray(span.low), np.asarray(span.high), qtype, None)
 
     @classmethod
     def of_bounds(cls, low: Floats, high: Floats, qtype: QuantType, axis: int | None) -> "Encoding":
-        """Encodings for bounds of shape () or (channels,). An all-zero channel gets scale 1."""
+        """The encoding of bounds of shape () or (channels,); a channel with only zeros gets scale 1."""
         low64 = np.minimum(low.astype(np.float64), 0.0)
         high64 = np.maximum(high.astype(np.float64), 0.0)
         if qtype.symmetric:
@@ -121,7 +121,7 @@ class Encoding:
             zero_point = np.full(scale.shape, middle)
         else:
             scale = (high64 - low64) / (qtype.qmax - qtype.qmin)
-        # The smallest normal float32: below it x / scale overflows in the runtimes.
+        # The smallest normal float32: below it, x / scale overflows in the runtimes.
         single = np.where(scale > np.finfo(np.float32).tiny, scale, 1.0).astype(np.float32)
         if not qtype.symmetric:
             zero_point = np.clip(np.rint(qtype.qmin - low64 / single), qtype.qmin, qtype.qmax)
@@ -131,32 +131,32 @@ class Encoding:
         return parameter if self.axis is None else parameter.reshape(channel_shape(ndim, self.axis))
 
     def quantize(self, values: Floats) -> NDArray[np.int32]:
-        """Integers of ``values``, as int32 of the same shape."""
+        """Quantize ``values`` to integers, as int32 of the same shape."""
         scale, zero = (self._broadcast(p, values.ndim) for p in (self.scale, self.zero_point))
-        with np.errstate(over="ignore"):  # a quotient beyond float32 saturates like any other
+        with np.errstate(over="ignore"):  # a quotient outside float32 saturates like any other
             quotients = np.rint(values / scale)
         integers: NDArray[np.int32] = np.clip(quotients + zero, self.qtype.qmin, self.qtype.qmax).astype(np.int32)
         return integers
 
     def dequantize(self, integers: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """The float32 values that ``integers`` stand for."""
+        """Convert ``integers`` to float32 values."""
         scale, zero = (self._broadcast(p, integers.ndim) for p in (self.scale, self.zero_point))
         values: NDArray[np.float32] = (integers.astype(np.int32) - zero).astype(np.float32) * scale
         return values
 
     def fake_quantize(self, values: Floats) -> NDArray[np.float32]:
-        """``values`` after a round trip through the integers."""
+        """Quantize and dequantize ``values``."""
         return self.dequantize(self.quantize(values))
 
     @property
     def range(self) -> Range:
-        """What the integers can hold (over all channels)."""
+        """The representable range, over all channels."""
         low = (self.qtype.qmin - self.zero_point) * self.scale.astype(np.float64)
         high = (self.qtype.qmax - self.zero_point) * self.scale.astype(np.float64)
         return Range(float(low.min()), float(high.max()))
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping, as ``encodings.json`` holds it."""
+        """Convert to a JSON mapping, as stored in ``encodings.json``."""
         return {
             "bits": self.qtype.bits,
             "signed": self.qtype.signed,
@@ -168,7 +168,7 @@ class Encoding:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Encoding":
-        """The inverse of :meth:`to_json`."""
+        """Create an encoding from the mapping of :meth:`to_json`."""
         return cls(
             np.asarray(entry["scale"], np.float32),
             np.asarray(entry["zero_point"], np.int32),

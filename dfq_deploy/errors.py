@@ -3,15 +3,15 @@
 ::
 
     DfqError                      caught by the command line: one line, exit status 1
-    ├── ModelError                the model file cannot be read, or is not what the step needs
-    │   └── UnsupportedOperators  lists every node that the twin does not know
+    ├── ModelError                the model file cannot be read, or is not suitable for the step
+    │   └── UnsupportedOperators  lists every node that the twin does not support
     ├── SamplesError              the samples or images cannot be read or do not fit the model
-    ├── TargetError               the runtime asked for is unknown or refuses the model
+    ├── TargetError               the target is unknown or does not support the model
     ├── PluginError               a method is unknown, or its package does not load
-    ├── OptionError               an option has a value that it cannot have, or two options contradict each other
+    ├── OptionError               an option has an invalid value, or two options contradict each other
     └── OutputError               the result cannot be written
 
-A message names the thing, the value, the place and the way out, on one line.
+A message is one line with the object, the value, the location and the remedy.
 """
 
 from collections.abc import Iterable
@@ -37,29 +37,29 @@ OUT_OF_MEMORY = (
     "Failed to allocate memory",
     "bad_alloc",
 )
-"""How torch on a GPU, torch on Windows, torch on Linux, ONNX Runtime and C++ say it in a RuntimeError."""
+"""Texts for out of memory in a RuntimeError of torch on a GPU, on Windows, on Linux, of ONNX Runtime and of C++."""
 
 
 class DfqError(Exception):
-    """Base of every error that a user can cause and mend."""
+    """Base class of all errors that a user can cause and correct."""
 
 
 class ModelError(DfqError):
-    """The model cannot be read, or lacks what the step needs."""
+    """The model cannot be read, or is not suitable for the step."""
 
 
 class UnsupportedOperators(ModelError):  # noqa: N818 - the plural says that it lists them all
-    """The graph holds operators that the twin does not know.
+    """The graph contains operators that the twin does not support.
 
     Args:
-        nodes: pairs of node name and operator (``domain::Type-opset``), all of them.
+        nodes: pairs of node name and operator (``domain::Type-opset``) of all unsupported nodes.
     """
 
     def __init__(self, nodes: Iterable[tuple[str, str]]) -> None:
         self.nodes = tuple(nodes)
         listed = ", ".join(f"{operator} ({name})" for name, operator in self.nodes)
         super().__init__(
-            f"the twin does not know {len(self.nodes)} node(s) of this graph: {listed}; a method that needs no "
+            f"the twin does not support {len(self.nodes)} node(s) of this graph: {listed}; a method that needs no "
             "gradient (--synth procedural) or real images (--data) do without it"
         )
 
@@ -69,7 +69,7 @@ class SamplesError(DfqError):
 
 
 class TargetError(DfqError):
-    """The target is unknown or cannot take the model."""
+    """The target is unknown or does not support the model."""
 
 
 class PluginError(DfqError):
@@ -77,24 +77,24 @@ class PluginError(DfqError):
 
 
 class OptionError(DfqError):
-    """An option has a value that it cannot have, or two options contradict each other."""
+    """An option has an invalid value, or two options contradict each other."""
 
 
 class OutputError(DfqError):
-    """The result cannot be written where it was asked for."""
+    """The result cannot be written to the requested path."""
 
 
 def is_out_of_memory(problem: BaseException) -> bool:
-    """True for a MemoryError, and for another exception whose message says that memory does not suffice."""
+    """True for a MemoryError, and for other exceptions whose message reports insufficient memory."""
     return isinstance(problem, MemoryError) or any(words in str(problem) for words in OUT_OF_MEMORY)
 
 
 def one_line(problem: object, longest: int | None = None) -> str:
-    """The whole message of ``problem`` on one line, without its full stop, of at most ``longest`` characters."""
+    """The message of ``problem`` on one line, without the final full stop, truncated to ``longest`` characters."""
     return " ".join(str(problem).split()).rstrip(".")[:longest]
 
 
 def first_line(problem: object) -> str:
-    """The first line of the message of ``problem``, without its full stop; its type's name where there is none."""
+    """The first line of the message of ``problem``, without the final full stop; its type name if it is empty."""
     lines = str(problem).strip().splitlines()
     return lines[0].rstrip(". ") if lines else type(problem).__name__

@@ -10,39 +10,39 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """A display of one task at a time."""
+    """Displays the progress of one task at a time."""
 
     def start(self, task: str, total: int) -> None:
-        """Begin ``task``, which takes ``total`` steps; the task before it is finished."""
+        """Begin ``task`` with ``total`` steps; the previous task is finished."""
         ...
 
     def advance(self, steps: int = 1, **figures: float) -> None:
-        """``steps`` more are done; ``figures`` are the numbers that matter now."""
+        """Report ``steps`` finished steps; ``figures`` are the current values to display."""
         ...
 
 
 class Silent(Progress):
-    """Shows nothing."""
+    """Displays nothing."""
 
     def start(self, task: str, total: int) -> None:
-        """Show nothing."""
+        """Display nothing."""
 
     def advance(self, steps: int = 1, **figures: float) -> None:
-        """Show nothing."""
+        """Display nothing."""
 
 
 SILENT = Silent()
 
 
 class Clock:
-    """Seconds that each step took."""
+    """Measures the duration of each step in seconds."""
 
     def __init__(self) -> None:
         self._last = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
     def lap(self, step: str) -> None:
-        """``step`` ends now; the next one begins."""
+        """End ``step`` and begin the next one."""
         now = time.perf_counter()
         self.seconds[step] = round(now - self._last, 3)
         logger.info("%s: %.1f s", step, self.seconds[step])

@@ -1,4 +1,4 @@
-"""ORT format for phones: the file, and the list of operators for a reduced build of the runtime.
+"""ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.
 
 Conversion, configuration and usability check are those of ``onnxruntime.tools``, the successor of the package
 ``onnxruntime-tools``.
@@ -139,7 +139,7 @@ def _write_zero_points(graph: ir.Graph) -> None:
     names = Names(graph)
     for node in graph:
         scale = node.inputs[1] if is_op(node, DEQUANTIZE_OPS) else None
-        source = node.inputs[0]
+        source = node.inputs[0] if node.inputs else None
         if scale is None or scale.shape is None or source is None or source.dtype is None:
             continue
         if len(node.inputs) < 3 or node.inputs[2] is None:

@@ -1,7 +1,7 @@
-"""ONNX with QuantizeLinear and DequantizeLinear (QDQ), for ONNX Runtime on CPUs."""
+"""QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ from dfq_deploy.graph.passes.fold_batch_norm import clone
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.plugins.contracts import Exporter, Written
+from dfq_deploy.quantization.placement.exact import exact_values
 from dfq_deploy.quantization.placement.limits import activation_limits
 from dfq_deploy.quantization.weights import raise_scale_for_bias
 
@@ -66,8 +67,9 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
 
     Rules:
 
-    1. An activation is followed by Q and DQ, and all its consumers read the DQ. A quantized graph output keeps its
-       name, and the tensor before Q is renamed.
+    1. An activation is followed by Q and DQ, and all its consumers read the DQ, except an Identity that makes
+       an input an output (:mod:`dfq_deploy.quantization.placement.exact`). A quantized graph output keeps its name,
+       and the tensor before Q is renamed.
     2. A weighted node whose activation and weight have encodings reads its weight from an integer initializer through a
        DQ, and so do all consumers of another constant with an encoding. Other consumers of the weight keep the float
        one.
@@ -87,7 +89,7 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
     copy = with_opset_for(clone(model), encodings.values())
     copy.ir_version = max(copy.ir_version, MINIMUM_IR_VERSION)
     RemoveInitializersFromInputsPass()(copy)
-    _Writer(copy.graph, encodings, integer_bias).write()
+    _Writer(copy.graph, encodings, integer_bias, exact_values(copy)).write()
     drop_unused_initializers(copy.graph)
     return copy
 
@@ -95,8 +97,11 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
 class _Writer:
     """Inserts Q and DQ nodes into a graph."""
 
-    def __init__(self, graph: ir.Graph, encodings: Mapping[str, Encoding], integer_bias: bool) -> None:
+    def __init__(
+        self, graph: ir.Graph, encodings: Mapping[str, Encoding], integer_bias: bool, exact: Collection[ir.Value] = ()
+    ) -> None:
         self.graph = graph
+        self.exact = frozenset(exact)
         self.integer_bias = integer_bias
         self.encodings = dict(encodings)
         self.names = Names(graph)
@@ -174,7 +179,7 @@ class _Writer:
         floats = dequantize.outputs[0]
         floats.shape, floats.type = value.shape, value.type
         for use in tuple(value.uses()):
-            if use.node is not quantize:
+            if use.node is not quantize and self.exact.isdisjoint(use.node.outputs):
                 use.node.replace_input_with(use.idx, floats)
         if value.is_graph_output() and not value.is_graph_input():
             for index in [i for i, listed in enumerate(self.graph.outputs) if listed is value]:

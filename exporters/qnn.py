@@ -1,4 +1,4 @@
-"""QNN for Qualcomm's NPU: the QDQ file, and the context binary that loads without compiling.
+"""Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.
 
 The package ``onnxruntime-qnn`` contains QNN with a simulator of the HTP (the NPU) for x86: a machine without an NPU can
 compile the file, check whether the whole graph runs on the HTP, and run it.

@@ -1,4 +1,4 @@
-"""TensorRT: the QDQ file, the engine if TensorRT is installed, and the calibration cache for version 10."""
+"""TensorRT: the QDQ file, an engine where TensorRT is installed, a calibration cache for version 10."""
 
 import logging
 import shlex

@@ -1,4 +1,4 @@
-"""Build a TensorRT engine of a QDQ file, with TensorRT's Python package on a machine with an NVIDIA GPU."""
+"""Build a TensorRT engine from a QDQ file, with TensorRT's Python package and an NVIDIA GPU."""
 
 from dataclasses import dataclass
 from pathlib import Path

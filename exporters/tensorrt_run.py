@@ -1,4 +1,4 @@
-"""Run a TensorRT engine on samples: compare its outputs with ONNX Runtime's, and measure its latency."""
+"""Run a TensorRT engine on samples: compare it with ONNX Runtime, and time it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +163,7 @@ def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progres
     runner = Runner(source)
     smallest, largest = engine.batches(main_input(runner.ports).name)
     tallies = {name: OutputTally() for name in engine.outputs}
-    scores = ScoreTally()
+    scores, scored = ScoreTally(), runner.scores()
     progress.start("try the engine", len(samples))
     for start in range(0, len(samples), largest):
         rows = min(largest, len(samples) - start)
@@ -176,7 +176,7 @@ def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progres
             whole = expected[name].ndim == 0 or len(expected[name]) != len(part)
             pair = (expected[name], outputs[name]) if whole else (expected[name][:rows], outputs[name][:rows])
             tally.add(*pair)
-            if name == runner.output_names[0] and pair[0].ndim == 2 and not whole:
+            if name == scored and pair[0].ndim == 2 and not whole:
                 scores.add(*pair, None)
         progress.advance(rows)
     batches = {batch: samples.part(np.arange(batch) % len(samples)) for batch in dict.fromkeys((smallest, largest))}

@@ -10,8 +10,12 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from dfq_deploy import Samples, synthesize
+from dfq_deploy import Samples, calibrate, synthesize
+from dfq_deploy.runtime.kernels import KernelCount
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
+from dfq_deploy.verdict.assess import Subject
+from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.speed import count_findings
 from examples.digits import data
 
 CHECKOUT = Path(__file__).parents[1]
@@ -25,6 +29,19 @@ ModelOf = Callable[..., onnx.ModelProto]
 def _one_thread() -> None:
     """Tiny models gain nothing from more, and threads that wait for each other crawl beside other work."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No calibration is timed: whether a tiny model is slower than float is the machine's luck.
+
+    tests/verdict/test_speed.py tests the timing itself.
+    """
+
+    def counted(subject: Subject, kernels: KernelCount) -> tuple[Finding, ...]:
+        return count_findings(kernels)
+
+    monkeypatch.setattr("dfq_deploy.verdict.assess._speed", counted)
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +150,14 @@ def _tiny(
 def digits(digits_bn: Path) -> Samples:
     """192 samples that are made from the network alone."""
     return synthesize(digits_bn, synth=DeepInversion(iterations=60), count=192, preprocess=data.PREPROCESS)
+
+
+@pytest.fixture(scope="session")
+def digits_int8(digits_bn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example's network in 8 bits, a good file."""
+    folder = tmp_path_factory.mktemp("digits") / "int8"
+    calibrate(digits_bn, synth="procedural", count=64, preprocess=data.PREPROCESS, refine=["bias"], output=folder)
+    return folder / "model.qdq.onnx"
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
+from PIL import Image
 
-from dfq_deploy import calibrate
+from dfq_deploy import Samples, calibrate
 from dfq_deploy.cli import main
 from dfq_deploy.synthesis.methods.noise import Noise
+from examples.digits import data
 from tests.conftest import CHECKOUT, TinyModel
 from tests.test_architecture import ORDER
 
@@ -114,7 +118,7 @@ def _anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
 def test_commands_and_options_exist(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")  # lines that go on
     for name, line in re.findall(r"dfq-deploy ([a-z]+)\b([^\n`|]*)", text):
         if name not in main.commands:
             assert not line.lstrip().startswith("-"), f"dfq-deploy {name}: there is no such command"
@@ -124,6 +128,46 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert option in known, f"dfq-deploy {name}{line}: there is no option {option}"
     for module in re.findall(r"python -m ((?:benchmarks|examples)[\w.]+\w)", text):
         assert (CHECKOUT / f"{module.replace('.', '/')}.py").exists(), module
+
+
+GATE = CHECKOUT / "docs/ci-gate.md"
+
+
+def _runnable_commands(page: Path) -> list[list[str]]:
+    """Commands of a page's blocks, with the preprocess of the digits."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    units = f"--mean {data.PREPROCESS.mean[0]} --std {data.PREPROCESS.std[0]}"
+    lines = re.findall(r"^(?: +run:)? *dfq-deploy (.+)$", text, re.MULTILINE)
+    return [line.replace("--preprocess imagenet", units).split() for line in lines]
+
+
+@pytest.fixture
+def validation(tmp_path: Path, digits_bn: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the network, digits in a folder for each class, and the page's metric."""
+    pictures = data.held_out()
+    for index, (image, label) in enumerate(zip(pictures.images[:200], pictures.labels[:200], strict=True)):
+        folder = tmp_path / f"validation/{label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{index}.png")
+    shutil.copy(digits_bn, tmp_path / "model.onnx")
+    (tmp_path / "metric.py").write_text(_program(GATE), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_gate_s_commands_let_a_good_file_through_and_a_bad_one_not(validation: Path) -> None:
+    calibration, *gates = _runnable_commands(GATE)
+    assert calibration[0] == "calibrate"
+    assert [command[0] for command in gates] == ["evaluate"] * 3
+    assert CliRunner().invoke(main, calibration).exit_code == 0
+    for command in gates:
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 0, done.output
+        assert done.stdout.splitlines()[-1].startswith("OK: --")
+    nothing = Samples(np.zeros((8, 1, 16, 16), np.float32))
+    calibrate("model.onnx", data=nothing, method="minmax", refine=(), output="ruined")
+    shutil.copy("ruined/model.qdq.onnx", "int8/model.qdq.onnx")
+    assert [CliRunner().invoke(main, command).exit_code for command in gates] == [3, 3, 3]
 
 
 ARCHITECTURE = CHECKOUT / "docs/architecture.md"

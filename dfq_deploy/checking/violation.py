@@ -64,6 +64,18 @@ class Report:
         )
         return (str(self.kernels), message)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """That a file with Q and DQ runs in float from end to end, which breaks no rule and gains nothing."""
+        count = self.kernels
+        nothing = count.total and not count.integer and not count.weight_only
+        if not nothing or not (count.conversions or count.dequantized):
+            return ()
+        return (
+            f"nothing runs in INT8 for {self.target} though the file has Q and DQ: all {count.total} layers are float, "
+            f"{named(count.in_float)}; quantize for {self.target}, or check with --target what it was quantized for",
+        )
+
     def to_json(self) -> dict[str, Any]:
         """What ``check --json`` prints."""
         return {
@@ -74,4 +86,5 @@ class Report:
             "violations": [vars(violation) for violation in self.violations],
             "kernels": self.kernels.to_json(),
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }

@@ -9,6 +9,7 @@
 ``finetune``       ``dfq-deploy finetune``.
 ``generators``     Keep the generator that ``dfq-deploy synthesize`` trained.
 ``main``           The command group, and the commands inspect, targets and methods.
+``metric_file``    Read ``--metric FILE.py:FUNCTION``, which runs the user's own code.
 ``option_types``   Click parameter types: numbers, shapes, ranges, teachers.
 ``options``        Options that several commands share.
 ``plugin_options`` ``--option KEY=VALUE``: read from the fields of a plug-in's dataclass.

@@ -11,8 +11,11 @@ from dfq_deploy.cli.options import (
     bits_options,
     budget_options,
     data_option,
+    fix_option,
+    floor_options,
     input_options,
     integer_option,
+    override_options,
     preprocess_options,
     samples_option,
     synthesis_options,
@@ -32,8 +35,11 @@ __all__ = ["calibrate"]
 @click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
 @bits_options
 @budget_options
+@override_options
+@floor_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
+@fix_option
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")
@@ -46,6 +52,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
         raise click.UsageError("--resume goes on with a synthesis, and --data takes images as they are.")
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_calibration
+    from dfq_deploy.cli.views.verdict import exit_status, verdict_line
     from dfq_deploy.pipeline.calibrate import calibrate as quantize
     from dfq_deploy.targets.catalog import find_target
 
@@ -73,6 +80,8 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             seed=shell.seed,
             device=shell.device,
             **arguments.inputs(options),
+            **arguments.overrides(options),
+            **arguments.limits(options),
             **arguments.resumption(options, unfinished),
             output=folder,
             progress=progress,
@@ -81,3 +90,6 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
         shell.emit({**result.report, "paths": [str(file) for file in result.files]})
     elif not shell.quiet:
         show_calibration(result, shell.verbose)
+    if shell.quiet and not shell.as_json and exit_status(result.report.get("verdict")):
+        verdict_line(result.report["verdict"], err=True)
+    click.get_current_context().exit(exit_status(result.report.get("verdict")))

@@ -1,46 +1,97 @@
 """``dfq-deploy evaluate``."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dfq_deploy.cli import arguments
+from dfq_deploy.cli.metric_file import MetricType, load_metric
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import data_option, input_options, labels_option, preprocess_options, samples_option
-from dfq_deploy.cli.shell import Guarded, Shell
+from dfq_deploy.cli.shell import BAD, Guarded, Shell
+
+if TYPE_CHECKING:
+    from dfq_deploy.verdict.gates import Gates
 
 __all__ = ["evaluate"]
 
+GATES = ("min_agreement", "max_drop", "min_snr", "min_metric")
 
-@click.command(cls=Guarded, short_help="Compare a quantized model with the float one.")
+
+@click.command(cls=Guarded, short_help="Compare a quantized model with the float one, and judge it.")
 @click.argument("float_model", metavar="FLOAT", type=FILE)
 @click.argument("quantized_model", metavar="QUANTIZED", type=FILE)
 @data_option("Real images, best with labels; without it pictures drawn by rule.")
 @samples_option("Take at most so many of them, spread evenly; or draw so many pictures.  [default: all, or 256]")
 @labels_option
-@click.option("--latency", is_flag=True, help="Time both, in turns.")
+@click.option("--latency", is_flag=True, help="Time both, in turns; slower than float is BAD.")
+@click.option("--target", metavar="NAME", help="The runtime that QUANTIZED is for.  [default: layers run as on cpu]")
+@click.option(
+    "--min-agreement",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Gate: both have to give the same class for so many inputs; without --data as predicted.",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    metavar="POINTS",
+    help="Gate: so many points of top-1 may be lost, which needs labels; with --metric, so much of it.",
+)
+@click.option("--min-snr", type=float, metavar="DB", help="Gate: signal to noise of the worst output.")
+@click.option(
+    "--metric",
+    type=MetricType(),
+    metavar="FILE.py:FUNCTION",
+    help="Your own figure, higher is better: FUNCTION(outputs, labels) with all outputs by name; runs FILE.py.",
+)
+@click.option("--min-metric", type=float, metavar="VALUE", help="Gate: what --metric has to give for QUANTIZED.")
 @input_options
 @preprocess_options
-@click.pass_obj
+@click.pass_context
 def evaluate(
-    shell: Shell, /, *, float_model: Path, quantized_model: Path, data: Path | None, latency: bool, **options: Any
+    ctx: click.Context,
+    /,
+    *,
+    float_model: Path,
+    quantized_model: Path,
+    data: Path | None,
+    metric: tuple[Path, str] | None,
+    **options: Any,
 ) -> None:
-    """Compare QUANTIZED (any tool's) with the FLOAT model that it was made from."""
-    from dfq_deploy.cli.views.progress import display
-    from dfq_deploy.cli.views.results import show_evaluation
-    from dfq_deploy.evaluation.evaluate import evaluate as compare
+    """Compare QUANTIZED (any tool's) with the FLOAT model that it was made from, and judge it.
 
-    preprocess = arguments.preprocess(options)
+    The last line is the verdict: OK, CHECK or BAD with its reason. Gates decide it in place of the default thresholds;
+    a wrong scale is BAD all the same.
+
+    Exit status 0: OK or CHECK. 1: the files cannot be compared. 3: BAD.
+
+    \b
+    Examples:
+      dfq-deploy evaluate model.onnx int8/model.qdq.onnx
+      dfq-deploy evaluate model.onnx int8.onnx --data photos --preprocess imagenet --max-drop 1
+      dfq-deploy evaluate model.onnx int8.onnx --data set.npz --metric metric.py:f1 --min-metric 0.9
+    """
+    from dfq_deploy.cli.views.evaluation import show_judged
+    from dfq_deploy.cli.views.progress import display
+    from dfq_deploy.pipeline.evaluate import evaluate as judged
+
+    shell: Shell = ctx.obj
+    preprocess, gates = arguments.preprocess(options), _gates(options, data, metric)
+    own = None if metric is None else load_metric(*metric)
     with display(shell) as progress:
-        found = compare(
+        found = judged(
             float_model,
             quantized_model,
             data,
             count=options["samples"],
             labels=options["labels"],
             preprocess=preprocess,
-            latency=latency,
+            latency=options["latency"],
+            metric=own,
+            gates=gates,
+            target=options["target"],
             seed=shell.seed,
             device=shell.device,
             **arguments.inputs(options),
@@ -49,4 +100,18 @@ def evaluate(
     if shell.as_json:
         shell.emit(found.to_json())
     else:
-        show_evaluation(found)
+        show_judged(found)
+    ctx.exit(BAD if found.verdict.status == "BAD" else 0)
+
+
+def _gates(options: arguments.Options, data: Path | None, metric: tuple[Path, str] | None) -> "Gates":
+    """The gates; what cannot be bounded whatever the files hold is wrong usage."""
+    from dfq_deploy.errors import OptionError
+    from dfq_deploy.verdict.gates import Gates
+
+    try:
+        gates = Gates(**{name: options[name] for name in GATES})
+        gates.check(has_metric=metric is not None, has_labels=data is not None)
+    except OptionError as problem:
+        raise click.UsageError(f"{problem}.") from None
+    return gates

@@ -8,7 +8,15 @@ import click
 
 from dfq_deploy.cli import arguments
 from dfq_deploy.cli.option_types import FILE
-from dfq_deploy.cli.options import data_option, input_options, preprocess_options, samples_option, synthesis_options
+from dfq_deploy.cli.options import (
+    data_option,
+    fix_option,
+    input_options,
+    override_options,
+    preprocess_options,
+    samples_option,
+    synthesis_options,
+)
 from dfq_deploy.cli.shell import Guarded, Shell
 from dfq_deploy.errors import DfqError, OptionError
 
@@ -28,8 +36,10 @@ __all__ = ["finetune"]
 @click.option("--method", metavar="NAME", help="The calibrator that training starts from.")
 @click.option("--refine", multiple=True, metavar="NAME", help="What comes before it, repeatable; 'none' for none.")
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
+@override_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
+@fix_option
 @preprocess_options
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET-BITS]")
@@ -57,6 +67,7 @@ def finetune(
     from dfq_deploy.cli.resuming import resumable
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_calibration
+    from dfq_deploy.cli.views.verdict import exit_status, verdict_line
     from dfq_deploy.pipeline.finetune import finetune as train
     from dfq_deploy.targets.catalog import find_target
 
@@ -84,6 +95,7 @@ def finetune(
                 output=folder,
                 resume=resume,
                 **arguments.inputs(options),
+                **arguments.overrides(options),
                 verifier=options["verifier"],
                 tolerance=arguments.tolerance(options),
                 progress=progress,
@@ -96,6 +108,9 @@ def finetune(
         shell.emit({**result.report, "paths": [str(file) for file in result.files]})
     elif not shell.quiet and first:
         show_calibration(result, shell.verbose)
+    if shell.quiet and not shell.as_json and exit_status(result.report.get("verdict")):
+        verdict_line(result.report["verdict"], err=True)
+    click.get_current_context().exit(exit_status(result.report.get("verdict")))
 
 
 def _bits(text: str, edge: int | None) -> "Bits":

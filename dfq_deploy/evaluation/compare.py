@@ -1,8 +1,8 @@
 """Compare the outputs of the float and the quantized model on the same samples."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +13,20 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Output, Runnable, Runner, slices
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["Collect", "Comparison", "compare"]
+
+Collect: TypeAlias = Callable[[Sequence[Output], Sequence[Output]], None]
+"""Called with the outputs of the float and of the quantized model."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same samples.
+    """Figures of two models on the same samples.
 
     Args:
         count: number of samples.
         outputs: one entry for each output, in order.
-        scores: of the first output, where it is one row of class scores for each sample; else None. A row beside
-            other outputs is taken for coordinates or features, unless the samples have labels.
+        scores: of the output that holds class scores (:mod:`dfq_deploy.graph.task`); None where none does.
         left_out: outputs that are not compared, since their size depends on the sample.
     """
 
@@ -44,7 +46,7 @@ class Comparison:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What could not be compared."""
+        """A sentence on the outputs that could not be compared."""
         if not self.left_out:
             return ()
         names = ", ".join(self.left_out)
@@ -52,13 +54,21 @@ class Comparison:
 
 
 def compare(
-    reference: Runner | Runnable, quantized: Runner | Runnable, samples: Samples, progress: Progress = SILENT
+    reference: Runner | Runnable,
+    quantized: Runner | Runnable,
+    samples: Samples,
+    progress: Progress = SILENT,
+    *,
+    collect: Collect | None = None,
 ) -> Comparison:
-    """The figures alone. Memory does not grow with the number of samples.
+    """Compare the outputs. Memory does not grow with the number of samples.
 
-    An output whose first axis is the batch is compared row by row, any other one run by run, as a whole: a run is fed
-    one batch, the same to both models. Where its size differs from run to run, or between the models, as that of a
-    detector's boxes after suppression does, it is left out.
+    An output whose first axis is the batch is compared row by row; any other output is compared as a whole for each run
+    of one batch, the same for both models. An output whose size differs between runs or models, such as the boxes of a
+    detector after suppression, is left out.
+
+    Args:
+        collect: gets the outputs of both models for each slice of the samples, in order.
 
     Raises:
         ModelError: a model cannot be run, or their outputs do not match.
@@ -76,19 +86,27 @@ def compare(
     whole: dict[str, tuple[int, ...]] = {}
     scores = ScoreTally()
     classes = _classes(samples)
-    classifies = classes is not None or len(first.output_names) == 1
+    scored = first.scores(labelled=classes is not None)
+    if classes is not None and scored is None:
+        raise SamplesError(
+            f"the samples have labels, and no output of {first.name} is known to hold class scores; say --task "
+            "classify if one does, or leave the labels out"
+        )
     progress.start("float against quantized", len(samples))
     for part in slices(samples.images):
         chosen = samples.part(part)
         expected, found = first.run(chosen), second.run(chosen)
+        if collect is not None:
+            collect(expected, found)
         for name, wanted, given in zip(first.output_names, expected, found, strict=True):
             pairs = _pairs(name, wanted, given, whole, (first, second)) if name in tallies else ()
             for pair in pairs or ():
                 tallies[name].add(*pair)
             if pairs is None:
                 del tallies[name]
-        if classifies and first.output_names[0] in tallies:
-            _add_scores(scores, expected[0], found[0], None if classes is None else classes[part])
+        if scored in tallies:
+            position = first.output_names.index(scored)
+            _add_scores(scores, expected[position], found[position], None if classes is None else classes[part])
         progress.advance(len(chosen))
     return Comparison(
         len(samples),
@@ -101,9 +119,9 @@ def compare(
 def _pairs(
     name: str, wanted: Output, given: Output, whole: dict[str, tuple[int, ...]], runners: tuple[Runner, Runner]
 ) -> Sequence[tuple[NDArray[Any], NDArray[Any]]] | None:
-    """What to compare of one output; None where its size depends on the sample.
+    """The pairs of arrays to compare of one output; None if its size depends on the sample.
 
-    ``whole`` remembers the shape of each output that has no batch axis.
+    ``whole`` keeps the shape of each output that has no batch axis.
     """
     if not isinstance(wanted, tuple) and not isinstance(given, tuple):
         if wanted.shape == given.shape:
@@ -119,7 +137,7 @@ def _pairs(
 
 
 def _add_scores(scores: ScoreTally, wanted: Output, given: Output, classes: NDArray[np.int64] | None) -> None:
-    """Count the samples' classes where the output is one row of scores for each."""
+    """Count the predicted classes if the output is a row of scores for each sample."""
     if isinstance(wanted, tuple) or isinstance(given, tuple):
         return
     width = _score_width(wanted)
@@ -135,7 +153,7 @@ def _classes(samples: Samples) -> NDArray[np.int64] | None:
 
 
 def _score_width(output: NDArray[Any]) -> int:
-    """K where the output is (N, K), (N, K, 1, 1) or the like with at least two classes, else 0."""
+    """K if the output is (N, K), (N, K, 1, 1) or the like with at least two classes, else 0."""
     dims = [dim for dim in output.shape[1:] if dim != 1]
     return int(dims[0]) if len(dims) == 1 else 0
 

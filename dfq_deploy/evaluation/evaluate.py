@@ -1,28 +1,33 @@
-"""Evaluate a quantized file against its float file: ``dfq_deploy.evaluate``."""
+"""Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import onnx_ir as ir
 
-from dfq_deploy.errors import DfqError
+from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.evaluation.compare import Comparison, compare
 from dfq_deploy.evaluation.latency import Latency, latencies
+from dfq_deploy.evaluation.own_metric import Metric, MetricFigures, OutputStore, measure_metric
 from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized, stored_bytes
-from dfq_deploy.graph.inputs import looks_channels_last
+from dfq_deploy.graph.inputs import input_values, looks_channels_last, state_main_input
 from dfq_deploy.graph.loading import load, load_quantized
+from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernels import KernelCount, count_kernels
-from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.runner import Output, Runner
+from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
@@ -30,9 +35,12 @@ from dfq_deploy.samples.samples import Samples
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "FloatInputs", "evaluate", "evaluated", "float_file"]
 
 logger = logging.getLogger(__name__)
+
+Shapes: TypeAlias = Mapping[str, Sequence[int]]
+"""Input name -> shape with the batch."""
 
 PROCEDURAL_COUNT = 256
 
@@ -53,10 +61,10 @@ class Evaluation:
         data: what the samples are, for people.
         comparison: the figures.
         latency: one entry for each batch size; empty where it was not asked for.
-        kernels: the quantized file's layers as ONNX Runtime's CPU provider runs them; None for a file of another
-            format than ONNX.
+        kernels: the quantized file's layers as the target runs them; None for a file of another format than ONNX.
         warnings: what limits the figures, each with its way out; wrong scales come first.
         scales: every quantized tensor whose scale can be judged, the worst first; empty for other files than QDQ.
+        metric: the user's own figure; None where none was given.
     """
 
     float_model: str
@@ -69,6 +77,7 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     kernels: KernelCount | None = None
     scales: tuple[ScaleCheck, ...] = ()
+    metric: MetricFigures | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
@@ -83,11 +92,66 @@ class Evaluation:
             "warnings": list(self.warnings),
             "kernels": None if self.kernels is None else self.kernels.to_json(),
             "scales": [check.to_json() for check in self.scales],
+            "metric": None if self.metric is None else self.metric.to_json(),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class FloatInputs:
+    """How the float model is fed, as :func:`evaluate` is told.
+
+    Args:
+        shapes, ranges: by the name of the input.
+        main_input, task: None where they are to be found out.
+    """
+
+    shapes: Mapping[str, Sequence[int]] | None
+    ranges: Mapping[str, tuple[float, float]] | None
+    main_input: str | None
+    task: str | None
+
+    def load(self, path: Path) -> ir.Model:
+        """The float model with its main input and its task stated."""
+        model = load_sized(path, self.shapes)
+        if self.main_input in [value.name for value in input_values(model)]:
+            state_main_input(model, self.main_input)
+        state_task(model, self.task)
+        return model
 
 
 def evaluate(
     float_model: "AnyPath | Module",
+    quantized_model: AnyPath,
+    data: Samples | AnyPath | None = None,
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    input_shapes: Shapes | None = None,
+    **options: Any,
+) -> Evaluation:
+    """The figures alone: :func:`dfq_deploy.evaluate` judges them too, and describes the arguments."""
+    with float_file(float_model, input_shape, input_shapes) as (path, name):
+        found, _ = evaluated(path, quantized_model, data, input_shapes=input_shapes, **options)
+    return replace(found, float_model=name)
+
+
+@contextmanager
+def float_file(
+    float_model: "AnyPath | Module", input_shape: tuple[int, ...] | None, input_shapes: Shapes | None
+) -> Iterator[tuple[Path, str]]:
+    """The float model's file, and what results call it; a torch module is in a temporary file meanwhile."""
+    if isinstance(float_model, str | PathLike):
+        path = as_path(float_model, "the float model")
+        yield path, str(path)
+        return
+    name = type(float_model).__name__
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.onnx"
+        write_model(load(exported(float_model, input_shape), input_shapes=input_shapes, fix_shapes=True), path)
+        yield path, name
+
+
+def evaluated(
+    float_model: Path,
     quantized_model: AnyPath,
     data: Samples | AnyPath | None = None,
     *,
@@ -96,63 +160,40 @@ def evaluate(
     labels: AnyPath | None = None,
     preprocess: Preprocess | str | None = None,
     latency: bool = False,
+    metric: Metric | None = None,
+    target: str = "cpu",
     seed: int = 0,
     device: str = "auto",
-    input_shape: tuple[int, ...] | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_shapes: Shapes | None = None,
     input_ranges: Mapping[str, tuple[float, float]] | None = None,
+    main_input: str | None = None,
+    task: str | None = None,
     progress: Progress = SILENT,
-) -> Evaluation:
-    """Run both files on the same samples and say how far apart they are.
-
-    Args:
-        float_model, quantized_model: any ONNX files with the same input and outputs; the second one need not
-            have been written by this package, and the first may be a torch module.
-        data: real samples, or where they lie (:mod:`dfq_deploy.samples.image_folder`); None draws pictures by rule,
-            which tell agreement but not accuracy.
-        source: where ``data`` comes from, for the result; its path where it is given as one.
-        count: most samples to take from ``data`` where it is a path, spread evenly, or to draw; None takes all, or
-            draws 256.
-        labels: a file with the names of the classes, one a line, in the order of the model's scores, for images that
-            lie in a folder for each class.
-        preprocess: what turns pixels into the input, or a name such as ``imagenet``: of images at a path, and of the
-            pictures drawn by rule.
-        latency: time both models too.
-        seed: of the pictures drawn by rule.
-        device: ``auto``, ``cpu`` or ``cuda[:N]``.
-        input_shape: of one sample, e.g. (3, 224, 224), where the float model is a torch module.
-        input_shapes: input name -> shape with the batch, where a file leaves the size open, or a module's input is
-            to be fixed.
-        input_ranges: what other inputs are drawn from, where there is no ``data``.
+) -> tuple[Evaluation, Samples]:
+    """The figures, and the samples that they were measured on; the arguments are those of :func:`dfq_deploy.evaluate`.
 
     Raises:
-        ModelError: a file cannot be run, or the two do not match.
-        OptionError: an option has a value that it cannot have.
-        SamplesError: the samples cannot be read, or do not fit the models.
+        ModelError, OptionError, SamplesError: as :func:`dfq_deploy.evaluate` does.
     """
     pixels = as_preprocess(preprocess)
-    if not isinstance(float_model, str | PathLike):
-        name = type(float_model).__name__
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / f"{name}.onnx"
-            write_model(load(exported(float_model, input_shape), input_shapes=input_shapes), path)
-            found = evaluate(
-                path, quantized_model, data, source=source, count=count, labels=labels, preprocess=pixels,
-                latency=latency, seed=seed, device=device, input_shapes=input_shapes,
-                input_ranges=input_ranges, progress=progress,
-            )  # fmt: skip
-        return replace(found, float_model=name)
-    files = as_path(float_model, "the float model"), as_path(quantized_model, "the quantized model")
+    files = float_model, as_path(quantized_model, "the quantized model")
+    quantized = Runner(files[1], device=device, main=main_input)
+    fed = FloatInputs(input_shapes, input_ranges, main_input or quantized.stated_main, task or quantized.stated_task)
+    reference = Runner(files[0], device=device, main=fed.main_input, task=fed.task)
+    if main_input is not None and reference.main.name != main_input:
+        listed = ", ".join(port.name for port in reference.ports)
+        raise ModelError(f"--main-input {main_input}: no such input; the model's inputs: {listed}")
     if data is not None and not isinstance(data, Samples):
         source = source or str(data)
-        data = samples_for(data, load(files[0], input_shapes=input_shapes), pixels, count, labels)
-    reference, quantized = (Runner(file, device=device) for file in files)
+        data = samples_for(data, fed.load(files[0]), pixels, count, labels)
     warnings = _doubts(files)
     if data is None:
-        data = _procedural(reference, files[0], count, pixels, input_shapes, input_ranges, seed, progress)
+        data = _procedural(reference, files[0], count, pixels, fed, seed, progress)
         warnings += data.notes
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
         warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
+    elif data.labels is None and reference.scores(labelled=True) is None:
+        warnings += data.notes
     elif data.labels is None:
         warnings += data.notes
         warnings.append(
@@ -161,8 +202,8 @@ def evaluate(
     elif len(data) < 500:
         warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
-    comparison = compare(reference, quantized, data, progress)
-    scales, said = _scales(files, data, input_shapes)
+    comparison, own = _compared(reference, quantized, data, metric, progress)
+    scales, said = _scales(files, data, fed)
     warnings = [*said, *warnings, *comparison.warnings]
     timed: tuple[Latency, ...] = ()
     if latency:
@@ -170,18 +211,35 @@ def evaluate(
         timed = latencies(quiet[0], quiet[1], data, progress=progress)
         if not timed:
             warnings.append("the two models are fixed to different batch sizes, so their latencies are not compared")
-    return Evaluation(
-        str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]),
-        source or f"{len(data)} samples", comparison, timed, tuple(warnings), _kernels(files[1]), scales,
+    found = Evaluation(
+        str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]), source or f"{len(data)} samples",
+        comparison, timed, tuple(warnings), _kernels(files[1], target), scales, own,
     )  # fmt: skip
+    return found, data
 
 
-def _kernels(path: Path) -> KernelCount | None:
-    return None if is_quantized(path) is None else count_kernels(path)
+def _compared(
+    reference: Runner, quantized: Runner, data: Samples, metric: Metric | None, progress: Progress
+) -> tuple[Comparison, MetricFigures | None]:
+    """The figures, and those of the metric; outputs are kept only for a metric."""
+    if metric is None:
+        return compare(reference, quantized, data, progress), None
+    stores = [OutputStore(runner, reference.output_names) for runner in (reference, quantized)]
+
+    def collect(wanted: Sequence[Output], given: Sequence[Output]) -> None:
+        for store, outputs in zip(stores, (wanted, given), strict=True):
+            store.add(outputs)
+
+    comparison = compare(reference, quantized, data, progress, collect=collect)
+    return comparison, measure_metric(metric, stores[0].arrays(), stores[1].arrays(), data.labels)
+
+
+def _kernels(path: Path, target: str) -> KernelCount | None:
+    return None if is_quantized(path) is None else count_kernels(path, target)
 
 
 def _scales(
-    files: tuple[Path, Path], data: Samples, shapes: Mapping[str, Sequence[int]] | None
+    files: tuple[Path, Path], data: Samples, fed: FloatInputs
 ) -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
     """Every scale of the quantized file, and a sentence on each that is wrong, or on why none can be judged."""
     if is_quantized(files[0]) or not is_quantized(files[1]):
@@ -189,7 +247,7 @@ def _scales(
     count = min(SCALE_SAMPLES, len(data))
     part = replace(data, labels=None).part(np.arange(count) * len(data) // count)
     try:
-        found = scale_checks(load(files[0], input_shapes=shapes), load_quantized(files[1], shapes), part)
+        found = scale_checks(fed.load(files[0]), load_quantized(files[1], fed.shapes), part)
     except DfqError as problem:
         return (), (f"the scales of {files[1]} were not judged: {problem}",)
     return found, tuple(str(check) for check in found[:SHOWN_SCALES] if check.is_fault)
@@ -211,15 +269,14 @@ def _procedural(
     path: Path,
     count: int | None,
     preprocess: Preprocess | None,
-    input_shapes: Mapping[str, Sequence[int]] | None,
-    input_ranges: Mapping[str, tuple[float, float]] | None,
+    fed: FloatInputs,
     seed: int,
     progress: Progress,
 ) -> Samples:
     count = PROCEDURAL_COUNT if count is None else count
     shape = tuple(dim for dim in reference.shape or () if dim is not None)
     plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
-    if plain and not input_ranges and not looks_channels_last(shape):
+    if plain and not fed.ranges and not looks_channels_last(shape):
         from dfq_deploy.plugins.contracts import SynthesisRequest
         from dfq_deploy.plugins.registry import find_plugin
 
@@ -229,13 +286,13 @@ def _procedural(
     from dfq_deploy.synthesis.session import synthesize_from
 
     return synthesize_from(
-        load(path, input_shapes=input_shapes),
+        fed.load(path),
         "procedural",
         (),
         count=count,
         preprocess=preprocess,
         seed=seed,
         device="cpu",
-        ranges=input_ranges,
+        ranges=fed.ranges,
         progress=progress,
     )

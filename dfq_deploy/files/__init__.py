@@ -1,10 +1,10 @@
 """Files and arrays on disk: written whole or not at all, mapped where they are large.
 
-================== ============================================
+================== ===========================================
 ``arrays``         Allocate an array, on disk if large.
-``atomic``         Write files and folders whole or not at all.
+``atomic``         Write files and folders atomically.
 ``encodings_file`` Read and write encodings.json.
-``memory``         How much memory the machine has.
-``paths``          Accept a path as text or as a path object.
-================== ============================================
+``memory``         Physical memory of the machine.
+``paths``          Accept a path as a string or a path object.
+================== ===========================================
 """

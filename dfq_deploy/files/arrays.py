@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 __all__ = ["IN_MEMORY", "allocate"]
 
 IN_MEMORY = 1 << 28
-"""Bytes above which an array lies in an unnamed temporary file instead of in memory."""
+"""Size in bytes above which an array is stored in an unnamed temporary file instead of in memory."""
 
 
 def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A float32 array to fill; a large one is a mapped file that goes when the array does."""
+    """Allocate an uninitialised float32 array; a large one is a memory-mapped file that is deleted with the array."""
     if math.prod(shape) * 4 <= IN_MEMORY:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile() as stream:

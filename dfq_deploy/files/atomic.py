@@ -1,4 +1,4 @@
-"""Write files and folders whole or not at all."""
+"""Write files and folders atomically."""
 
 import os
 import shutil
@@ -16,9 +16,9 @@ __all__ = ["atomic_file", "atomic_folder", "check_writable"]
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a fresh path beside ``path``; rename it to ``path`` when the block ends well.
+    """Yield a temporary path in the same folder; rename it to ``path`` when the block succeeds.
 
-    An existing file stays as it is until then, and for good where the block raises.
+    An existing file is unchanged until then, and remains unchanged if the block raises.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -32,7 +32,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     partial = Path(name)
     try:
         yield partial
-        # mkstemp makes files that only their owner reads; results get what a plain open() would give.
+        # mkstemp creates files that only the owner can read; results get the permissions of a plain open().
         partial.chmod(0o666 & ~_umask())
         partial.replace(path)
     except OSError as problem:
@@ -43,18 +43,18 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield a fresh folder beside ``folder``; move its files there when the block ends well.
+    """Yield a temporary folder beside ``folder``; move its files to ``folder`` when the block succeeds.
 
-    What ``folder`` holds stays as it is until then, and for good where the block raises. An interrupt that
-    comes while the files move is let pass: the work is done.
+    The contents of ``folder`` are unchanged until then, and remain unchanged if the block raises. An interrupt
+    while the files are moved is ignored, because the work is complete.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: the folder cannot be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         if folder.exists() and not (folder.is_dir() and os.access(folder, os.W_OK)):
-            raise OutputError(f"cannot write into {folder}: not a folder that can be written; choose another with -o")
+            raise OutputError(f"cannot write into {folder}: it is not a writable folder; choose another with -o")
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     except OSError as problem:
         raise _cannot_write(folder, problem) from None
@@ -72,7 +72,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C pass. It always goes to the main thread; elsewhere, and where C code handles it, nothing is done."""
+    """Ignore Ctrl-C. It is always delivered to the main thread; do nothing in others, or if C code handles it."""
     before = signal.getsignal(signal.SIGINT)
     if before is None or threading.current_thread() is not threading.main_thread():
         yield
@@ -85,10 +85,10 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def check_writable(folder: Path) -> None:
-    """Find out, before long work, whether :func:`atomic_folder` can fill ``folder``; nothing is left behind.
+    """Check before a long operation that :func:`atomic_folder` can write ``folder``; no files are left behind.
 
     Raises:
-        OutputError: the place cannot be written.
+        OutputError: the folder cannot be written.
     """
     existing = [place for place in (folder, *folder.parents) if place.exists()]
     for place in (folder, folder.parent) if folder.exists() else existing[:1]:

@@ -15,13 +15,13 @@ from dfq_deploy.files.atomic import atomic_file
 __all__ = ["FORMAT", "FORMAT_VERSION", "read_encodings", "write_encodings"]
 
 FORMAT = "dfq-deploy encodings"
-"""What the file says it is. Files of before there was a version are the mapping of tensors alone."""
+"""The format name in the file. Files from before there was a version contain only the mapping of tensors."""
 
 FORMAT_VERSION = 1
 
 
 def write_encodings(encodings: Mapping[str, Encoding], path: Path) -> None:
-    """Write ``encodings``, by tensor name, whole or not at all.
+    """Write ``encodings``, by tensor name, atomically.
 
     Raises:
         OutputError: the file cannot be written.
@@ -33,10 +33,10 @@ def write_encodings(encodings: Mapping[str, Encoding], path: Path) -> None:
 
 
 def read_encodings(path: Path) -> dict[str, Encoding]:
-    """The encodings of a file, by tensor name.
+    """Read the encodings of a file, by tensor name.
 
     Raises:
-        ModelError: it cannot be read, is no such file, or is of a newer format version.
+        ModelError: it cannot be read, is not an encodings file, or has a newer format version.
     """
     try:
         entries = _tensors(json.loads(path.read_text(encoding="utf-8")))
@@ -49,7 +49,7 @@ def read_encodings(path: Path) -> dict[str, Encoding]:
 
 
 def _tensors(document: Any) -> Mapping[str, Any]:
-    # A tensor may be called "format" too: its entry is no text.
+    # A tensor may be named "format" too: its entry is not a string.
     if not isinstance(document.get("format"), str):
         return dict(document)
     if document["format_version"] > FORMAT_VERSION:

@@ -1,4 +1,4 @@
-"""How much memory the machine has."""
+"""Physical memory of the machine."""
 
 import ctypes
 import os
@@ -23,13 +23,13 @@ class _MemoryStatus(ctypes.Structure):
 
 
 def physical_memory() -> int | None:
-    """Bytes of memory that the machine has; None where the system does not say."""
+    """Physical memory of the machine in bytes; None if the system does not report it."""
     sysconf = getattr(os, "sysconf", None)  # Windows has none
     if sysconf is None:
         return _windows_memory()
     try:
         return int(sysconf("SC_PHYS_PAGES")) * int(sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError):  # a name that this system does not know
+    except (ValueError, OSError):  # the system does not support the name
         return None
 
 

@@ -1,4 +1,4 @@
-"""Accept a path as text or as a path object."""
+"""Accept a path as a string or a path object."""
 
 from os import PathLike, fspath
 from pathlib import Path
@@ -9,18 +9,19 @@ from dfq_deploy.errors import OptionError
 __all__ = ["AnyPath", "as_path"]
 
 AnyPath: TypeAlias = str | PathLike[str]
-"""What every public function takes where it wants a file or folder."""
+"""The type of file and folder arguments of public functions."""
 
 
 def as_path(value: AnyPath, option: str) -> Path:
-    """``value`` as a :class:`~pathlib.Path`; a leading ``~`` is the home folder.
+    """Convert ``value`` to a :class:`~pathlib.Path`; a leading ``~`` is the home folder.
 
     Args:
-        option: what the error calls it.
+        value: a string or a path object.
+        option: name of the argument in the error message.
 
     Raises:
-        OptionError: it is neither text nor a path object, or is empty.
+        OptionError: it is neither a string nor a path object, or is empty.
     """
     if not isinstance(value, str | PathLike) or not isinstance(fspath(value), str) or not str(fspath(value)):
-        raise OptionError(f"{option}: {value!r} is no path; give one as text or as pathlib.Path, e.g. 'int8'")
+        raise OptionError(f"{option}: {value!r} is not a path; give a string or a pathlib.Path, e.g. 'int8'")
     return Path(value).expanduser()

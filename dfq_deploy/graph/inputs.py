@@ -5,7 +5,7 @@ The same rules serve a graph and a session of ONNX Runtime, so both are always f
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,9 +13,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.graph.main_input import MAIN_INPUT, InputUse, says_auxiliary, says_main, uses_of
 from dfq_deploy.graph.operators import is_op
 
 __all__ = [
+    "CHANNELS",
     "MADE_UP",
     "ExtraInputs",
     "Feeds",
@@ -36,6 +38,8 @@ __all__ = [
     "sample_shape",
     "shown_dimension",
     "shown_shape",
+    "state_main_input",
+    "with_main",
 ]
 
 ExtraInputs: TypeAlias = Mapping[str, NDArray[Any]]
@@ -54,11 +58,15 @@ class ModelInput:
         name: of the tensor.
         dtype: as NumPy calls it, e.g. ``float32``, ``int64``, ``bool``.
         shape: with the batch; None where the rank is unknown, None in it where a dimension is open.
+        is_main: it is known to be the main input.
+        use: what the graph does with it, where that is known.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...] | None
+    is_main: bool = False
+    use: InputUse = field(default=InputUse(), compare=False)
 
     @property
     def is_float(self) -> bool:
@@ -72,16 +80,28 @@ class ModelInput:
 
 
 def main_input(ports: Sequence[ModelInput]) -> ModelInput:
-    """What samples are made for: the first float input of rank 4, else the first float one, else the first picture of
-    bytes, else the first that has a batch, else the first.
+    """What samples are made for.
+
+    Rules: (1) the one that is known to be it; (2) not a cache or a state, by its use
+    (:class:`dfq_deploy.graph.main_input.InputUse`); (3) not what its name calls a mask, a length, a cache or the like;
+    then, one after the other: (4) floats, (5) what a weighted operator reads before anything else is mixed in,
+    (6) rank 4, (7) a picture of bytes, (8) what has a batch, (9) a name such as ``image`` or ``input_ids``, (10) the
+    order.
     """
 
     def rank(port: ModelInput) -> tuple[bool, ...]:
         size = None if port.shape is None else len(port.shape)
         picture = size == 4 and port.dtype == "uint8"
-        return (not (port.is_float and size == 4), not port.is_float, not picture, size == 0)
+        beside = (not port.is_main, port.use.carried, says_auxiliary(port.name))
+        kind = (not port.is_float, not port.use.leads, not (port.is_float and size == 4), not picture, size == 0)
+        return (*beside, *kind, not says_main(port.name))
 
     return min(ports, key=rank)
+
+
+def with_main(ports: Sequence[ModelInput], name: str | None) -> list[ModelInput]:
+    """``ports`` with the one of that name as the main input; as they are where there is none of it."""
+    return [replace(port, is_main=port.name == name) for port in ports]
 
 
 def other_inputs(ports: Sequence[ModelInput]) -> list[ModelInput]:
@@ -148,8 +168,33 @@ def input_values(model: ir.Model) -> list[ir.Value]:
 
 
 def model_inputs(model: ir.Model) -> list[ModelInput]:
-    """The inputs that a caller feeds, as :mod:`dfq_deploy.graph.inputs` takes them."""
-    return [_port(value) for value in input_values(model)]
+    """The inputs that a caller feeds, as :mod:`dfq_deploy.graph.inputs` takes them; one of several is the main one."""
+    values = input_values(model)
+    ports = [_port(value) for value in values]
+    if len(ports) < 2:
+        return ports
+    known = model.metadata_props.get(MAIN_INPUT)
+    if known not in [port.name for port in ports]:
+        uses = uses_of(model.graph, values)
+        known = main_input([replace(port, use=uses[port.name]) for port in ports]).name
+    return with_main(ports, known)
+
+
+def state_main_input(model: ir.Model, name: str | None = None) -> None:
+    """Keep in the metadata of ``model`` which of its inputs is the main one, where it has several.
+
+    Args:
+        name: of that input; None takes the one of :func:`main_input`.
+
+    Raises:
+        ModelError: there is no input of that name.
+    """
+    ports = model_inputs(model)
+    names = [port.name for port in ports]
+    if name is not None and name not in names:
+        raise ModelError(f"--main-input {name}: no such input; the model's inputs: {', '.join(names)}")
+    if len(ports) > 1:
+        model.metadata_props[MAIN_INPUT] = name or main_input(ports).name
 
 
 def feeds_for(model: ir.Model, images: NDArray[np.generic], extra: ExtraInputs) -> dict[str, NDArray[np.generic]]:
@@ -166,7 +211,7 @@ def _port(value: ir.Value) -> ModelInput:
 
 
 def main_input_value(model: ir.Model) -> ir.Value:
-    """The main input: the first float one, preferring one of rank 4 (:func:`dfq_deploy.graph.inputs.main_input`)."""
+    """The main input (:func:`main_input`)."""
     name = main_input(model_inputs(model)).name
     return next(value for value in input_values(model) if value.name == name)
 

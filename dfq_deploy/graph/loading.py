@@ -3,40 +3,47 @@
 The model is an :class:`onnx_ir.Model` everywhere after :func:`load`.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.inputs import InputShapes, input_values
+from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
+from dfq_deploy.graph.passes.open_sizes import file_shape, has_open_sizes, reopen, restore_output_shapes
 from dfq_deploy.graph.passes.to_float32 import to_float32
 from dfq_deploy.graph.reading import ModelSource, read_checked, source_name
 
-__all__ = ["load", "load_notes", "load_quantized"]
+__all__ = ["add_notes", "load", "load_notes", "load_quantized"]
 
 NOTES = "dfq_deploy.notes"
 
 
-def load(source: ModelSource, *, input_shapes: InputShapes | None = None) -> ir.Model:
+def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_shapes: bool = False) -> ir.Model:
     """Read, check, upgrade and shape-infer a float model.
 
     Model-local functions are inlined, Constant nodes and what depends on constants alone become initializers
-    (:mod:`dfq_deploy.graph.passes.fold_constants`), every node has a name, an opset below 13 is converted, and other
-    widths of float become float32 (:mod:`dfq_deploy.graph.passes.to_float32`). A model that is handed over in memory
-    is copied first. :func:`.load_notes` says what a user should know of it.
+    (:mod:`dfq_deploy.graph.passes.fold_constants`), every node has a name, an opset below 13 is converted, other widths
+    of float become float32 (:mod:`dfq_deploy.graph.passes.to_float32`), and the metadata says which of several inputs
+    is the main one. A model that is handed over in memory is copied first. :func:`.load_notes` says what a user should
+    know of it.
 
     Args:
         source: a path, or a model in memory.
-        input_shapes: input name -> its shape with the batch, for inputs whose size is open.
+        input_shapes: input name -> its shape with the batch, for inputs whose size is open: it is closed to measure
+            with, and what :func:`dfq_deploy.quantization.encode.prepare` makes of the model has it open again.
+        fix_shapes: close these for good.
 
     Raises:
         ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is
             quantized already, has an input that no array can feed, or holds NaN or infinite weights.
     """
     place = source_name(source)
+    source, input_shapes = _as_in_the_file(source, input_shapes)
     model = read_checked(source)
     InlinePass()(model)
     lift = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
@@ -50,18 +57,40 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None) -> ir.
         for widths in [to_float32(model)]
         if widths
     ]
-    if input_shapes:
-        said += fix_inputs(model, input_shapes, place)
+    declared = [value.shape for value in model.graph.outputs]
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    restore_output_shapes(model, declared, {})
+    if input_shapes:
+        said += fix_inputs(model, input_shapes, place, keep=not fix_shapes)
     _refuse_inputs(model, place)
     _refuse_weights(model, place)
     model.meta[NOTES] = tuple(said)
+    state_main_input(model)
     return model
+
+
+def _as_in_the_file(source: ModelSource, stated: InputShapes | None) -> tuple[ModelSource, InputShapes | None]:
+    """A model in memory that is closed to measure with, open again, with the sizes that it is closed to as stated."""
+    if not isinstance(source, ir.Model) or not has_open_sizes(source):
+        return source, stated
+    closed = {
+        str(value.name): [dim if isinstance(dim, int) else 1 for dim in value.shape]
+        for value in input_values(source)
+        if value.shape and list(value.shape) != list(file_shape(value) or ())
+    }
+    opened = source.clone()
+    reopen(opened)
+    return opened, {**closed, **(stated or {})}
 
 
 def load_notes(model: ir.Model) -> tuple[str, ...]:
     """What :func:`load` has changed that a user should know, in sentences."""
     return tuple(model.meta.get(NOTES, ()))
+
+
+def add_notes(model: ir.Model, notes: Sequence[str]) -> None:
+    """Add sentences to what :func:`load_notes` gives."""
+    model.meta[NOTES] = (*load_notes(model), *notes)
 
 
 def _name_nodes(model: ir.Model) -> None:
@@ -128,7 +157,7 @@ def load_quantized(source: ModelSource, input_shapes: InputShapes | None = None)
     model = read_checked(source, quantized=True)
     InlinePass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    if input_shapes:
-        fix_inputs(model, input_shapes, source_name(source))
     ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    if input_shapes:
+        fix_inputs(model, input_shapes, source_name(source), keep=False)
     return model

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
+from dfq_deploy.graph.task import score_output, score_width
 
 __all__ = [
     "batch_normalizations",
@@ -29,13 +30,10 @@ def weight_axis(node: ir.Node) -> int:
     return 0 if node.attributes.get_int("transB", 0) else 1
 
 
-def score_count(model: ir.Model) -> int | None:
-    """Number of classes where the first output is one row of scores for each sample, else None."""
-    shape = model.graph.outputs[0].shape if model.graph.outputs else None
-    if shape is None:
-        return None
-    dims = [dim for dim in list(shape)[1:] if dim != 1]
-    return dims[0] if len(dims) == 1 and isinstance(dims[0], int) and dims[0] > 1 else None
+def score_count(model: ir.Model, *, labelled: bool = False) -> int | None:
+    """Number of classes where one output holds class scores (:func:`dfq_deploy.graph.task.score_output`), else None."""
+    output = score_output(model, labelled=labelled)
+    return None if output is None else score_width(output)
 
 
 def batch_normalizations(model: ir.Model) -> list[ir.Node]:

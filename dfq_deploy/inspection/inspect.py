@@ -12,13 +12,23 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, UnsupportedOperators
 from dfq_deploy.graph.file_info import stored_bytes
-from dfq_deploy.graph.inputs import InputShapes, input_values, main_input, model_inputs, shown_dimension
+from dfq_deploy.graph.inputs import (
+    InputShapes,
+    input_values,
+    main_input_value,
+    model_inputs,
+    other_inputs,
+    shown_dimension,
+    state_main_input,
+)
 from dfq_deploy.graph.large_models import message_bytes, skeleton
 from dfq_deploy.graph.loading import load, load_notes
 from dfq_deploy.graph.operators import FLOATS, STANDARD_DOMAINS, WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
+from dfq_deploy.graph.passes.open_sizes import file_shape
 from dfq_deploy.graph.query import batch_normalizations, parameter_count, score_count
 from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.inspection.advice import (
     Advice,
@@ -35,6 +45,7 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.placement.place import Placement, place
 from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.procedural.inputs import is_drawn, rule_of
 from dfq_deploy.targets.catalog import find_target
@@ -42,9 +53,9 @@ from dfq_deploy.targets.catalog import find_target
 if TYPE_CHECKING:
     from torch.nn import Module
 
-    from dfq_deploy.verdict.what_hurts import WhatHurts
+    from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
-__all__ = ["Inspection", "MethodFit", "Port", "inspect"]
+__all__ = ["Inspection", "MethodFit", "TensorInfo", "inspect"]
 
 QDQ_BYTES = 320
 """About what a Q/DQ pair takes in the file: two nodes, their names and two scalars."""
@@ -54,8 +65,8 @@ CHANNEL_BYTES = 5
 
 
 @dataclass(frozen=True)
-class Port:
-    """An input or output; open dimensions carry their name, or ``?``."""
+class TensorInfo:
+    """An input or output; open dimensions have their name, or ``?``."""
 
     name: str
     dtype: str
@@ -73,28 +84,28 @@ class MethodFit:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What :func:`inspect` found.
+    """The result of :func:`inspect`.
 
     Args:
         name: of the file or graph.
-        opset: of the default domain, as the file has it.
-        producer: what wrote it, with its version.
-        file_bytes, quantized_bytes: size now, external data included, and about the size after quantization.
+        opset: version of the default domain in the file.
+        producer: the tool that wrote the file, with its version.
+        file_bytes, quantized_bytes: size now, external data included, and an estimate of the size after quantization.
         parameters: number of elements in float initializers.
         inputs, outputs: what is fed and what comes out.
         drawn: a sentence for each input that is drawn by rule instead of synthesized.
-        classes: number of class scores; None where there are none, or other outputs beside them.
+        classes: number of class scores; None where there are none.
         operators: how many nodes of each operator, most frequent first.
         batch_normalizations, foldable: how many are left in the graph, and how many of those fold into weights.
         target: the runtime that the next two are about.
         weighted, left_float: how many convolutions and matrix products there are; name, operator and reason of
             those that the target leaves in float.
         kernels: the layers of the quantized file as they will run.
-        unknown: name and operator of each node that the twin does not know.
+        unknown: name and operator of each node that the twin does not support.
         methods: the synthesis methods that are installed.
-        advice: what will hurt.
-        notes: what loading has changed; nothing needs to be done about it.
-        sensitivity: what each quantized layer would cost, where that was asked for.
+        advice: problems, each with the way out.
+        notes: changes made by loading; nothing needs to be done.
+        sensitivity: noise of each quantized layer, if requested.
     """
 
     name: str
@@ -103,8 +114,8 @@ class Inspection:
     file_bytes: int
     quantized_bytes: int
     parameters: int
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     drawn: tuple[str, ...]
     classes: int | None
     operators: dict[str, int]
@@ -121,7 +132,7 @@ class Inspection:
     sensitivity: "WhatHurts | None" = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping, as ``--json`` prints it; ``sensitivity`` is there where it was asked for."""
+        """A plain mapping, as ``--json`` prints it; ``sensitivity`` is included if requested."""
         plain = asdict(replace(self, sensitivity=None))
         plain["kernels"] = self.kernels.to_json()
         del plain["sensitivity"]
@@ -138,28 +149,33 @@ def inspect(
     target: str = "cpu",
     input_shape: tuple[int, ...] | None = None,
     input_shapes: InputShapes | None = None,
+    main_input: str | None = None,
+    task: str | None = None,
     sensitivity: bool = False,
     bits: str | None = None,
     preprocess: Preprocess | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Inspection:
-    """Look a float model over.
+    """Inspect a float model.
 
     Args:
-        target: the runtime to look at it for.
-        input_shape: of one sample, e.g. (3, 224, 224), where the model is a torch module.
+        target: the runtime to inspect it for.
+        input_shape: of one sample, e.g. (3, 224, 224), if the model is a torch module.
         input_shapes: input name -> its shape with the batch, for inputs whose size is open.
+        main_input, task: which input is the main one, and what the model does, where that is not to be found out.
         sensitivity: quantize each layer alone with samples drawn by rule, and say which would hurt.
         bits, preprocess, seed: of that (:func:`dfq_deploy.inspection.sensitivity.foresee`).
 
     Raises:
-        ModelError: it cannot be read at all, is quantized already, holds NaN, or has no input of a shape's name.
+        ModelError: it cannot be read at all, is quantized already, holds NaN, or has no input of a name that is given.
         TargetError: the target is unknown, or refused.
     """
     chosen = find_target(target)
     model = exported(model, input_shape)
-    loaded = load(model, input_shapes=input_shapes)
+    loaded = _loaded(model, input_shapes)
+    state_main_input(loaded, main_input)
+    state_task(loaded, task)
     folded = loaded.clone()
     foldable = len(fold_batch_normalization(folded))
     lower(folded, chosen)
@@ -169,12 +185,12 @@ def inspect(
     size = _stored(model)
     bns = len(batch_normalizations(loaded))
     unknown, refusal = _twin_problems(loaded)
-    drawn = is_drawn(main_input(model_inputs(loaded)))
+    drawn = any(is_drawn(port) for port in model_inputs(loaded) if port.name == main_input_value(loaded).name)
     noise = None
     if sensitivity:
-        from dfq_deploy.inspection.sensitivity import foresee
+        from dfq_deploy.inspection.sensitivity import layer_sensitivity
 
-        noise = foresee(loaded, target=target, bits=bits, preprocess=preprocess, seed=seed, progress=progress)
+        noise = layer_sensitivity(loaded, target=target, bits=bits, preprocess=preprocess, seed=seed, progress=progress)
     return Inspection(
         name=Path(model).name if isinstance(model, str | PathLike) else str(loaded.graph.name or "model"),
         opset=_opset(model),
@@ -182,10 +198,10 @@ def inspect(
         file_bytes=size,
         quantized_bytes=_estimate(folded, placement, size),
         parameters=parameter_count(value for value in loaded.graph.initializers.values() if value.dtype in FLOATS),
-        inputs=_ports(input_values(loaded)),
-        outputs=_ports(loaded.graph.outputs),
+        inputs=_tensor_infos(input_values(loaded)),
+        outputs=_tensor_infos(loaded.graph.outputs),
         drawn=_drawn(loaded),
-        classes=score_count(loaded) if len(loaded.graph.outputs) == 1 else None,
+        classes=score_count(loaded),
         operators=dict(Counter(operator_of(node) for node in loaded.graph.all_nodes()).most_common()),
         batch_normalizations=bns,
         foldable=foldable,
@@ -208,11 +224,12 @@ def inspect(
 
 
 def _drawn(model: ir.Model) -> tuple[str, ...]:
-    """The rules of the inputs that are no pictures; one of open size, which :func:`input_advice` names, has none."""
+    """How inputs that are not images are drawn; those of open size, which :func:`input_advice` names, are left out."""
     ports = model_inputs(model)
+    others = other_inputs(ports)
     sentences = []
     for port in ports:
-        if port == main_input(ports) and not is_drawn(port):
+        if port not in others and not is_drawn(port):
             continue
         try:
             sentences.append(str(rule_of(model, port, {})))
@@ -221,17 +238,24 @@ def _drawn(model: ir.Model) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _ports(values: Iterable[ir.Value]) -> tuple[Port, ...]:
+def _tensor_infos(values: Iterable[ir.Value]) -> tuple[TensorInfo, ...]:
     return tuple(
-        Port(
+        TensorInfo(
             str(value.name),
             "unknown" if value.dtype is None else value.dtype.name.lower(),
-            None
-            if value.shape is None
-            else tuple(d if isinstance(d, int) else shown_dimension(str(d.value)) for d in value.shape),
+            None if shape is None else tuple(d if isinstance(d, int) else shown_dimension(str(d.value)) for d in shape),
         )
         for value in values
+        for shape in [file_shape(value)]
     )
+
+
+def _loaded(model: ModelSource, input_shapes: InputShapes | None) -> ir.Model:
+    """The model with sizes to look at it with; as it is where none of them runs, which the advice says then."""
+    try:
+        return load_sized(model, input_shapes)
+    except ModelError:
+        return load(model, input_shapes=input_shapes)
 
 
 def _proto(model: ModelSource) -> onnx.ModelProto:
@@ -251,7 +275,7 @@ def _stored(model: ModelSource) -> int:
 
 
 def _estimate(model: ir.Model, placement: Placement, size: int) -> int:
-    """About the size of the quantized file: a byte for each quantized weight, and the Q/DQ nodes."""
+    """Estimate of the size of the quantized file: integer weights, and the Q/DQ nodes."""
     saved = 0
     for name, (qtype, axis) in placement.weights.items():
         tensor = model.graph.initializers[name].const_value
@@ -262,7 +286,7 @@ def _estimate(model: ir.Model, placement: Placement, size: int) -> int:
 
 
 def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
-    """The operators that the twin does not know, or another reason why it cannot be built."""
+    """The operators that the twin does not support, or another reason why it cannot be built."""
     from dfq_deploy.twin import Twin
 
     try:
@@ -275,9 +299,9 @@ def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
 
 
 def _methods(statistics: bool, drawn: bool) -> tuple[MethodFit, ...]:
-    """Which methods apply; ``drawn``: the main input is made of integers, which no method synthesizes."""
+    """Which methods apply; ``drawn``: the main input holds integers, which no method synthesizes."""
     fits = []
-    integers = "makes floats: integers are drawn by rule, whatever --synth says"
+    integers = "makes floats: integers are procedural, whatever --synth says"
     for plugin in installed_plugins():
         if plugin.kind != "synthesizers":
             continue

@@ -22,16 +22,21 @@ from dfq_deploy.pipeline.options import (
     grouped,
     names_of,
     one_of_synth_and_data,
+    overrides_of,
     preprocess_warning,
     refuse_unknown,
     widths_of,
 )
+from dfq_deploy.pipeline.remedies.attempts import Setting
+from dfq_deploy.pipeline.remedies.floor import limits_of
+from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish
 from dfq_deploy.pipeline.synthesize import SampleOrder, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
 from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget
+from dfq_deploy.quantization.encode import prepare
 from dfq_deploy.refinement.registry import in_order
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
 from dfq_deploy.samples.image_folder import samples_for
@@ -84,10 +89,13 @@ def calibrate(
         integer_io: also write the model that takes pixels as bytes (:mod:`dfq_deploy.quantization.integer_io`).
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
-        keywords: those of :func:`~dfq_deploy.pipeline.synthesize.synthesize`, and three on widths: ``edge_bits``, of
-            the first and the last layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the
-            largest part of what the weights take in float32, or ``drop``, the largest percentage of the samples whose
-            class may change.
+        keywords: those of :func:`~dfq_deploy.pipeline.synthesize.synthesize`; ``keep_float`` (names, operators or
+            patterns of nodes), ``exclude`` (a regular expression on their names) and ``overrides`` (a file,
+            docs/overrides.md) on what is quantized otherwise; three on widths: ``edge_bits``, of the first and the last
+            layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the largest part of what the
+            weights take in float32, or ``drop``, the largest percentage of the samples whose class may change; and
+            ``floor`` (``ok``, ``agreement=99``, ``snr=20``, ``none``), ``max_time`` (seconds) and ``max_slowdown`` (a
+            factor) for what is tried where the first result is not good enough (:mod:`dfq_deploy.pipeline.remedies`).
 
     Raises:
         DfqError: one of its kinds, in one line.
@@ -101,14 +109,17 @@ def calibrate(
     check_seed(seed)
     chosen, pixels = find_target(target), as_preprocess(preprocess)
     asked = widths_of(bits, **{name: keywords.get(name) for name in ("edge_bits", "size", "drop")})  # type: ignore[arg-type]
-    refine = names_of(refine)
+    refine, overrides = names_of(refine), overrides_of(keywords)
     in_order(refine or ())  # refused before any work
     calibrator = calibrator_of(method or DEFAULT_METHOD)
+    limits = limits_of(keywords)
     folder = None if output is None else as_path(output, "output")
     if folder is not None:
         check_writable(folder)
     clock, where = Clock(), pick_device(device)
-    source, name = fed.load(model)
+    source, name = fed.load(model, data)
+    if overrides:
+        prepare(source, chosen, overrides=overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
     if data is None:
@@ -121,8 +132,14 @@ def calibrate(
     samples = with_quality(samples, source, teachers, verifier)
     clock.lap("samples")
     used, held = split_held_out(samples)
-    plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where)
+    plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where, overrides)
     fitted = fit(source, used, plan, synth, teachers, clock, progress)
+    work = Work(source, synth, teachers, _batch(source, fed.input_shapes or {}), fed.input_ranges)
+    raised = raise_to_floor(work, Setting(plan, samples), fitted, limits, clock, progress)
+    fitted = raised.fitted
+    if raised.samples is not samples:
+        samples = with_quality(raised.samples, source, teachers, verifier)
+        held = split_held_out(samples)[1]
     prepared = fitted.quantized.prepared
     outcome = Outcome(
         source=source,
@@ -139,7 +156,13 @@ def calibrate(
         integer_io=integer_io,
         calibrator=calibrator,
         warnings=(*load_notes(source), *samples.notes, *preprocess_warning(samples, pixels), *fitted.warnings),
-        batch=_batch(source, fed.input_shapes or {}),
+        batch=work.batch,
+        teachers=teachers,
+        ranges=fed.input_ranges,
+        device=where,
+        remedies=raised.remedies,
+        sets=raised.sets,
+        agreement=raised.agreement,
     )
     result = finish(outcome, name, folder, clock, progress)
     if kept.folder is not None and kept.folder.exists():

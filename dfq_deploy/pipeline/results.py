@@ -1,7 +1,7 @@
 """Write the results: model, encodings, samples, comparison, report."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,7 +21,8 @@ from dfq_deploy.graph.query import parameter_count
 from dfq_deploy.plugins.contracts import BuildingExporter, Calibrator, Exporter, ImplicitExporter
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
-from dfq_deploy.quantization.encode import measure_ranges
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import Prepared, measure_ranges
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.quantization.ranges import float_tensors
 from dfq_deploy.report.model import (
@@ -31,15 +32,19 @@ from dfq_deploy.report.model import (
     QuantizedSection,
     Report,
     SamplesSection,
+    Section,
     TargetSection,
     TensorRow,
 )
 from dfq_deploy.samples.batches import split_held_out
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.targets.target import Target
+from dfq_deploy.verdict.agreement.held_out import HeldOut
+from dfq_deploy.verdict.agreement.measure import Agreement
 
-__all__ = ["Calibration", "Outcome", "finish"]
+__all__ = ["Calibration", "Outcome", "closed_model", "finish"]
 
 logger = logging.getLogger(__name__)
 
@@ -105,6 +110,11 @@ class Outcome:
         integer_io: write the model that takes bytes too.
         calibrator: what measured the ranges; it measures those of all tensors of ``source`` where a runtime takes
             them. None where the float model is no longer what is exported.
+        teachers: float models whose statistics the samples matched.
+        ranges: what inputs are drawn from, by name.
+        device: where the noise of layers is measured.
+        remedies: what was tried to reach the floor.
+        sets, agreement: held-out inputs, and what was measured on them, where that is known already.
     """
 
     source: ir.Model
@@ -122,6 +132,12 @@ class Outcome:
     batch: int = 1
     calibrator: Calibrator | None = None
     integer_io: bool = False
+    teachers: Sequence[ir.Model] = ()
+    ranges: InputRanges | None = None
+    device: str = "cpu"
+    remedies: Section | None = None
+    sets: tuple[HeldOut, ...] = ()
+    agreement: Agreement | None = None
 
 
 def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progress: Progress = SILENT) -> Calibration:
@@ -164,7 +180,7 @@ def _write(
     contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
     write_encodings(outcome.encodings, folder / "encodings.json")
     clock.lap("export")
-    report = _figures(outcome, name, path, progress)
+    report = _judged(outcome, _figures(outcome, name, path, progress), path, clock, progress)
     if outcome.integer_io:
         report = replace(report, integer_io=_compared(outcome, path.with_name(INTEGER_FILE), progress))
     clock.lap("check")
@@ -211,18 +227,25 @@ def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress
 
 
 def _closed(outcome: Outcome) -> Outcome:
-    """The model as the target takes it: after calibration, which wants large batches, and before any exporter.
+    """The model as the target takes it: after calibration, which wants large batches, and before any exporter."""
+    model, encodings = closed_model(outcome.prepared, outcome.encodings, outcome.target, outcome.batch)
+    return replace(outcome, prepared=model, encodings=encodings)
+
+
+def closed_model(
+    prepared: ir.Model, encodings: Mapping[str, Encoding], target: Target, batch: int
+) -> tuple[ir.Model, Mapping[str, Encoding]]:
+    """The model with its batch fixed where the target takes no open one, and the encodings of what is left.
 
     What is computed from sizes is constant then, and some of its tensors are gone with their encodings.
     """
-    if not outcome.target.static_shapes:
-        return outcome
-    model = outcome.prepared.clone()
-    fix_batch(model, outcome.batch)
+    if not target.static_shapes:
+        return prepared, encodings
+    model = prepared.clone()
+    fix_batch(model, batch)
     left = {value.name for node in model.graph for value in node.outputs}
     left |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
-    encodings = {name: encoding for name, encoding in outcome.encodings.items() if name in left}
-    return replace(outcome, prepared=model, encodings=encodings)
+    return model, {name: encoding for name, encoding in encodings.items() if name in left}
 
 
 def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> Report:
@@ -257,7 +280,55 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> Rep
         left_float=tuple(FloatNode(*row) for row in outcome.placement.left_float),
         notes=notes,
         warnings=(*(said for said in outcome.warnings if said not in notes), *comparison.warnings),
+        remedies=outcome.remedies,
     )
+
+
+def _judged(outcome: Outcome, report: Report, path: Path, clock: Clock, progress: Progress) -> Report:
+    """``report`` with the verdict and what it stands on."""
+    from dfq_deploy.verdict.assess import Subject, assess
+
+    accumulated = {row.name: row.distance.snr for row in report.tensors if row.distance is not None}
+    subject = Subject(
+        source=outcome.source,
+        reference=outcome.reference,
+        prepared=Prepared(outcome.prepared, outcome.target, Bits(), outcome.placement),
+        encodings=outcome.encodings,
+        path=path,
+        samples=outcome.samples,
+        held_out=outcome.held_out,
+        preprocess=outcome.preprocess,
+        teachers=outcome.teachers,
+        refine=report.calibration.refine,
+        seed=outcome.seed,
+        device=outcome.device,
+        ranges=outcome.ranges,
+        accumulated=accumulated,
+        seconds=sum(clock.seconds.values()),
+        sets=outcome.sets,
+        agreement=outcome.agreement,
+        commands=_commands(report),
+    )
+    found = assess(subject, progress)
+    logger.info("verdict: %s", found.verdict)
+    return replace(report, verdict=found.verdict, agreement=found.agreement, noise=found.hurts, kernels=found.kernels)
+
+
+def _commands(report: Report) -> dict[str, str]:
+    """What to paste next, by the level, the code or the kind of the finding that decides."""
+    float_file, method, target = report.model.name, report.samples.method, report.target.name
+    calibrate = f"dfq-deploy calibrate {float_file} --target {target}"
+    samples = "--data FOLDER" if method == "data" else f"--synth {method}"
+    better = "--keep-float NODE" if "reconstruct" in report.calibration.refine else "--refine reconstruct"
+    return {
+        "CHECK": f"dfq-deploy evaluate {float_file} {report.quantized.name} --data FOLDER",
+        "BAD": f"{calibrate} {samples} {better}",
+        "preprocess": f"{calibrate} {samples} --mean MEANS --std DEVIATIONS",
+        "samples": f"{calibrate} {'--synth deepinversion' if method == 'data' else '--synth procedural'}",
+        **dict.fromkeys(
+            ("slower", "layers", "nothing"), f"dfq-deploy inspect {float_file} --target {target} --verbose"
+        ),
+    }
 
 
 def _kind(tensor: str, placement: Placement) -> str:

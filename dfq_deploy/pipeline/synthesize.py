@@ -118,11 +118,11 @@ class SampleOrder:
         """
         from dfq_deploy.synthesis.session import Checkpointing, synthesize_from
 
-        kept = None
+        checkpointing = None
         if resumption.folder is not None:
             # The target and the widths decide the student that some methods search against.
             facts = {"--target": self.target.name, "--bits": self.bits}
-            kept = Checkpointing(resumption.folder, resumption.resume, facts)
+            checkpointing = Checkpointing(resumption.folder, resumption.resume, facts)
         return synthesize_from(
             self.model,
             self.synth,
@@ -133,7 +133,7 @@ class SampleOrder:
             device=self.device,
             ranges=self.inputs.input_ranges,
             student=student_maker(self.model, self.target, self.bits),
-            kept=kept,
+            checkpointing=checkpointing,
             tolerance=self.options.tolerance,
             progress=progress,
         )

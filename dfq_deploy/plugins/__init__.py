@@ -2,7 +2,7 @@
 
 ============= =========================================================================
 ``contracts`` The plug-in contract: the Protocols Synthesizer, Calibrator and Exporter.
-``options``   Checks of options and teachers that synthesis methods share.
+``options``   Validation of options and teachers, shared by the synthesis methods.
 ``registry``  Find plug-ins by name through entry points.
 ============= =========================================================================
 """

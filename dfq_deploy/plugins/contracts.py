@@ -32,7 +32,7 @@ __all__ = [
     "Generative",
     "ImplicitExporter",
     "Journal",
-    "RangeMeter",
+    "RangeFunction",
     "RangeSource",
     "Source",
     "Student",
@@ -42,49 +42,49 @@ __all__ = [
 ]
 
 Student: TypeAlias = "Callable[[Tensor], Tensor]"
-"""A quantized network: images (N, ...) -> scores (N, K), both on its device; gradients pass to the images."""
+"""A quantized network: images (N, ...) -> scores (N, K), both on its device; differentiable in the images."""
 
 
 class Journal(Protocol):
-    """Finished batches and the state of the running one, kept so that an interrupted synthesis can be resumed."""
+    """Stores finished batches and the state of the running one, so that an interrupted synthesis can be resumed."""
 
-    def batch(self, index: int) -> Mapping[str, Any] | None:
-        """The arrays and numbers of a finished batch, as :meth:`keep` was given them; None where it is not finished."""
+    def load_batch(self, index: int) -> Mapping[str, Any] | None:
+        """The contents of a finished batch, as passed to :meth:`save_batch`; None if it is not finished."""
         ...
 
-    def keep(self, index: int, batch: Mapping[str, Any]) -> None:
-        """Batch ``index`` is finished: arrays, tensors and plain values by name."""
+    def save_batch(self, index: int, batch: Mapping[str, Any]) -> None:
+        """Store a finished batch: arrays, tensors and plain values by name."""
         ...
 
-    def due(self) -> bool:
-        """True when it is time for another :meth:`note`."""
+    def is_due(self) -> bool:
+        """True if :meth:`save_state` should be called again."""
         ...
 
-    def note(self, state: Mapping[str, Any]) -> None:
-        """Keep the state of the running batch; the note before it is replaced."""
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Store the state of the running batch, replacing the previous one."""
         ...
 
-    def noted(self) -> Mapping[str, Any] | None:
-        """The last :meth:`note`; None where no batch has begun since."""
+    def load_state(self) -> Mapping[str, Any] | None:
+        """The state that :meth:`save_state` stored last; None if no state was saved since the last finished batch."""
         ...
 
 
-RangeMeter: TypeAlias = "Callable[[Tensor], Tensor]"
-"""Images (N, ...) -> lower and upper ends of tensors, float32 (T, 2)."""
+RangeFunction: TypeAlias = "Callable[[Tensor], Tensor]"
+"""Images (N, ...) -> minimum and maximum of each of T tensors, float32 (T, 2)."""
 
 
 @dataclass(frozen=True, eq=False)
 class EarlyStopping:
-    """When a descent may end before its last iteration.
+    """Early stopping of an inversion when the ranges of the tensors have converged.
 
     Args:
-        meter: measures the ranges of a batch.
-        tolerance: largest movement of a range's ends between two checks, in parts of its span and as a mean over all
-            tensors, that counts as none.
-        messages: sentences on the descents that ended early.
+        measure_ranges: measures the ranges of a batch.
+        tolerance: the ranges have converged if their ends move by less than this between two checks, as a fraction of
+            the span of the range and as a mean over all tensors; between 0 and 1.
+        messages: one sentence for each inversion that was stopped early.
     """
 
-    meter: RangeMeter
+    measure_ranges: RangeFunction
     tolerance: float
     messages: list[str] = field(default_factory=list)
 
@@ -95,19 +95,19 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class SynthesisRequest:
-    """How many samples of which shape, from which seed, on which device.
+    """The number and shape of the samples to synthesize, the seed, the device and optional services.
 
     Args:
         count: number of samples, at least 1.
-        shape: one sample in the model's input space, (C, H, W) for images.
-        classes: width of the model's class scores; None where it does not classify.
-        preprocess: what turns pixels into the input; None leaves the samples unbounded.
-        seed: of the method's own generator; the same seed gives the same samples.
+        shape: shape of one sample in the model's input space, (C, H, W) for images.
+        classes: number of classes of the model; None if it does not classify.
+        preprocess: the normalisation of pixels to the input; None leaves the samples unbounded.
+        seed: seed of the method's own random generator; the same seed gives the same samples.
         device: a torch device, e.g. ``cpu`` or ``cuda:0``.
-        student: makes the quantized network for methods that search for samples on which it differs from the
-            teacher; called once, and only by those. None where there is none.
-        journal: keeps finished batches and the state of the running one; None keeps nothing.
-        early_stopping: ends a descent whose ranges have converged; None lets it run to its end.
+        student: creates the quantized network for methods that search for samples on which it differs from the
+            teacher; called once, and only by those methods. None if no student is available.
+        journal: stores finished batches and the state of the running one; None stores nothing.
+        early_stopping: ends an inversion whose ranges have converged; None runs every inversion to its end.
     """
 
     count: int
@@ -122,82 +122,85 @@ class SynthesisRequest:
 
     def __post_init__(self) -> None:
         if self.count < 1:
-            raise OptionError(f"samples: {self.count} asked for, at least 1 is needed")
+            raise OptionError(f"samples: {self.count} requested, but at least 1 is required")
 
 
 class Synthesizer(Protocol):
-    """Makes samples from teachers. Implementations are frozen dataclasses of hyper-parameters."""
+    """Synthesizes samples from teachers. Implementations are frozen dataclasses of hyper-parameters."""
 
     summary: ClassVar[str]
     """One line for ``dfq-deploy methods``, with the source."""
     needs_statistics: ClassVar[bool]
-    """True if at least one BatchNormalization must be left in the teacher."""
+    """True if the teacher must contain at least one BatchNormalization."""
     needs_twin: ClassVar[bool] = False
-    """True if it runs the teacher without BatchNormalization too; a method that needs neither is handed no teachers."""
+    """True if the method runs teachers without BatchNormalization too; a method that needs neither gets no teachers."""
 
     @property
     def name(self) -> str:
-        """What the samples, messages and the report call it: the name of its entry point, in lower case."""
+        """The name used in the samples, messages and the report: that of the entry point, in lower case."""
         return type(self).__name__.lower()
 
     @property
     def schedule(self) -> str:
-        """``paper``, ``short`` or ``auto`` (:func:`dfq_deploy.plugins.options.is_paper`); most methods have it as an
-        option. With ``--tolerance auto`` a descent on the paper's schedule ends when its ranges have converged."""
+        """``paper``, ``short`` or ``auto`` (:func:`dfq_deploy.plugins.options.is_paper`); an option of most methods.
+        With ``--tolerance auto`` an inversion on the schedule ``paper`` ends when its ranges have converged."""
         return "short"
 
     @property
     def iterations(self) -> int | None:
-        """A fixed number of iterations, where the user asks for one; ``--tolerance auto`` then never ends it early."""
+        """A fixed number of iterations if the user sets one; ``--tolerance auto`` then disables early stopping."""
         return None
 
     def synthesize(
         self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT
     ) -> "Samples":
-        """Make ``request.count`` samples; the same request gives the same samples."""
+        """Synthesize ``request.count`` samples; the same request gives the same samples."""
         ...
 
 
 class Source(Protocol):
-    """Draws samples without end, and can be trained against students: a generator on its teachers."""
+    """An unlimited source of samples that can be trained against students, e.g. a generator network."""
 
     def draw(self, count: int, generator: "Generator") -> "tuple[Tensor, Tensor | None]":
-        """Fresh samples (count, ...) in the model's input space without gradient, and their soft labels (count, K)
-        where the method knows them; both on the source's device."""
+        """New samples (count, ...) in the model's input space, without gradient, and their soft labels (count, K) or
+        None; both on the source's device."""
         ...
 
     def adapt(self, students: Sequence[Student], generator: "Generator") -> dict[str, float]:
-        """One step towards samples on which ``students`` differ from the teacher; the loss terms by name.
+        """Take one training step towards samples on which ``students`` differ from the teacher.
 
-        A source that no student changes takes a step of its own losses, or none.
+        A source whose loss does not depend on the students takes a step on its own loss, or does nothing.
+
+        Returns:
+            the terms of the loss, by name.
         """
         ...
 
     def state(self) -> "dict[str, Any]":
-        """Everything that goes on where it stopped: weights, optimizer, step; plain values and tensors."""
+        """Everything that is needed to resume: weights, optimizer and step; plain values and tensors."""
         ...
 
     def restore(self, state: "Mapping[str, Any]") -> None:
-        """Take the state that :meth:`state` gave back."""
+        """Load the state that :meth:`state` returned."""
         ...
 
 
 @runtime_checkable
 class Generative(Synthesizer, Protocol):
-    """A synthesizer whose samples come from something trained, which can be kept and drawn from again."""
+    """A synthesizer that draws its samples from a trained source, which can be saved and reused."""
 
     def prepare(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Source:
-        """Train the source up to the point where a student joins, or to the end where none does."""
+        """Train the source up to the point where students are needed, or to the end if none are."""
         ...
 
     def source(self, teachers: "Sequence[Twin]", request: SynthesisRequest) -> Source:
-        """The same source untrained, for :meth:`Source.restore`."""
+        """The same source without training, for :meth:`Source.restore`."""
         ...
 
 
 @runtime_checkable
 class RangeSource(Synthesizer, Protocol):
-    """A synthesizer that knows ranges without samples; its samples serve what it does not know."""
+    """A synthesizer that computes ranges without samples; its samples serve the tensors without a computed range."""
 
     def known_ranges(
         self,
@@ -207,19 +210,19 @@ class RangeSource(Synthesizer, Protocol):
         tensors: Mapping[str, QuantType],
         preprocess: Preprocess | None = None,
     ) -> dict[str, Range]:
-        """The ranges of those of ``tensors`` that it knows; none where the model tells nothing.
+        """The ranges of those of ``tensors`` that can be computed; empty if the model contains no information.
 
         Args:
-            source, teachers: as they were given, with whatever BatchNormalization they have.
+            source, teachers: the models as the user passed them, before BatchNormalization is folded.
             prepared: ``source``, folded and lowered for a target.
             tensors: names in ``prepared``.
-            preprocess: what turns pixels into the main input.
+            preprocess: the normalisation of pixels to the main input.
         """
         ...
 
 
 class Calibrator(Protocol):
-    """Gives ranges for tensors, from samples."""
+    """Determines the ranges of tensors from samples."""
 
     summary: ClassVar[str]
     """One line for ``dfq-deploy methods``, with the source."""
@@ -239,11 +242,11 @@ class Calibrator(Protocol):
 
 
 class Written(NamedTuple):
-    """What an exporter wrote.
+    """The files that an exporter wrote.
 
     Args:
-        files: each appears whole or not at all.
-        notes: sentences on what a user should know before the files go to the device.
+        files: their paths; each was written atomically.
+        notes: sentences that the user should read before deploying the files.
     """
 
     files: tuple[Path, ...]
@@ -251,21 +254,21 @@ class Written(NamedTuple):
 
 
 class Exporter(Protocol):
-    """Writes what a runtime loads."""
+    """Writes the file that a runtime loads."""
 
     summary: ClassVar[str]
     """One line for ``dfq-deploy methods``."""
     suffix: ClassVar[str] = ".qdq.onnx"
-    """How the name of its file ends where no other is asked for."""
+    """Default ending of the file name."""
 
     def export(self, model: "ir.Model", encodings: Mapping[str, Encoding], path: Path) -> Written:
         """Write ``model`` quantized by ``encodings`` (tensor and initializer names) to ``path``.
 
-        A model that is quantized already comes with no encodings, and keeps its Q and DQ as they are. ``calibrate``
-        asks for ``model.qdq.onnx``: an exporter of another format writes its own files beside it.
+        A model that is quantized already is passed without encodings, and its Q and DQ are kept. ``calibrate`` passes
+        the path ``model.qdq.onnx``: an exporter of another format writes its own files beside it.
 
         Returns:
-            the files written, and what is to be said of them.
+            the files written, and notes on them.
         """
         ...
 
@@ -278,12 +281,12 @@ class ImplicitExporter(Exporter, Protocol):
         """Write the ranges of the float model's tensors into ``folder`` as the runtime reads them.
 
         Returns:
-            the files written; each appears whole or not at all.
+            the files written; each is written atomically.
         """
         ...
 
     def read_ranges(self, path: Path) -> dict[str, Range]:
-        """The ranges by tensor name of a file that the runtime, or :meth:`write_ranges`, wrote."""
+        """Read the ranges, by tensor name, from a file that the runtime or :meth:`write_ranges` wrote."""
         ...
 
 
@@ -295,7 +298,7 @@ class BuildingExporter(Exporter, Protocol):
         """Compile what :meth:`export` wrote to ``path``, and compare it with ONNX Runtime on ``samples``.
 
         Returns:
-            the files written beside ``path``; and how the two compare, or why nothing was built and how to build it on
-            the device.
+            the files written beside ``path``, and notes: the result of the comparison, or why nothing was built and
+            how to build it on the device.
         """
         ...

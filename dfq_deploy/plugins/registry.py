@@ -24,13 +24,13 @@ KINDS = ("synthesizers", "calibrators", "exporters")
 
 @dataclass(frozen=True)
 class Plugin:
-    """One installed method.
+    """One installed plug-in.
 
     Args:
         kind: one of :data:`KINDS`.
-        name: as the command line takes it.
-        summary: its own one-line description; empty where it does not load.
-        problem: why it does not load; empty where it does.
+        name: as on the command line.
+        summary: its one-line description; empty if it cannot be loaded.
+        problem: why it cannot be loaded; empty if it can.
     """
 
     kind: str
@@ -40,19 +40,19 @@ class Plugin:
 
 
 def _entries(kind: str) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
+    entries: dict[str, EntryPoint] = {}
     for entry in entry_points(group=f"dfq_deploy.{kind}"):
-        if entry.name in found and found[entry.name].value != entry.value:
+        if entry.name in entries and entries[entry.name].value != entry.value:
             raise PluginError(
-                f"two installed packages offer the {kind[:-1]} '{entry.name}': {found[entry.name].value} and "
+                f"two installed packages offer the {kind[:-1]} '{entry.name}': {entries[entry.name].value} and "
                 f"{entry.value}; uninstall one"
             )
-        found[entry.name] = entry
-    return found
+        entries[entry.name] = entry
+    return entries
 
 
 def find_plugin(kind: str, name: str) -> Any:
-    """The class of the method ``name`` of ``kind``.
+    """The class of the plug-in ``name`` of ``kind``.
 
     Raises:
         PluginError: it is not installed, or does not load.
@@ -62,60 +62,60 @@ def find_plugin(kind: str, name: str) -> Any:
         raise PluginError(f"no {kind[:-1]} '{name}'; installed: {', '.join(sorted(entries)) or 'none'}")
     try:
         return entries[name].load()
-    except Exception as problem:  # other people's code runs here: it may fail in any way
+    except Exception as problem:  # third-party code runs here: it may raise anything
         raise PluginError(f"the {kind[:-1]} '{name}' ({entries[name].value}) does not load: {problem}") from problem
 
 
 def synthesizer_of(synth: "str | Synthesizer") -> "Synthesizer":
-    """A synthesis method, where it is given by name with its default options.
+    """Resolve a synthesis method: a name stands for the method with its default options.
 
     Raises:
-        PluginError: it is not installed, does not load, or is no Synthesizer.
+        PluginError: it is not installed, does not load, or is not a Synthesizer.
     """
     from dfq_deploy.plugins.contracts import Synthesizer
 
-    method: Synthesizer = _made("synthesizers", synth, Synthesizer)
+    method: Synthesizer = _instance("synthesizers", synth, Synthesizer)
     return method
 
 
 def calibrator_of(method: "str | Calibrator") -> "Calibrator":
-    """A calibrator, where it is given by name with its default options.
+    """Resolve a calibrator: a name stands for the calibrator with its default options.
 
     Raises:
-        PluginError: it is not installed, does not load, or is no Calibrator.
+        PluginError: it is not installed, does not load, or is not a Calibrator.
     """
     from dfq_deploy.plugins.contracts import Calibrator
 
-    calibrator: Calibrator = _made("calibrators", method, Calibrator)
+    calibrator: Calibrator = _instance("calibrators", method, Calibrator)
     return calibrator
 
 
 def exporter_of(to: "str | Exporter") -> "Exporter":
-    """An exporter, where it is given by name with its default options.
+    """Resolve an exporter: a name stands for the exporter with its default options.
 
     Raises:
-        PluginError: it is not installed, does not load, or is no Exporter.
+        PluginError: it is not installed, does not load, or is not an Exporter.
     """
     from dfq_deploy.plugins.contracts import Exporter
 
-    exporter: Exporter = _made("exporters", to, Exporter)
+    exporter: Exporter = _instance("exporters", to, Exporter)
     return exporter
 
 
-def _made(kind: str, given: Any, contract: type) -> Any:
-    plugin = find_plugin(kind, given)() if isinstance(given, str) else given
-    # The defaults of the contract are inherited, so that looking like a plug-in is not enough.
+def _instance(kind: str, name_or_plugin: Any, contract: type) -> Any:
+    plugin = find_plugin(kind, name_or_plugin)() if isinstance(name_or_plugin, str) else name_or_plugin
+    # Plug-ins inherit the defaults of the contract, so that structural typing is not enough.
     if isinstance(plugin, type) or contract not in type(plugin).__mro__:
         name = f"class {plugin.__name__}" if isinstance(plugin, type) else type(plugin).__name__
         raise PluginError(
-            f"{name} is no {kind[:-1]}: give a name, or an instance of a class that subclasses "
+            f"{name} is not a valid {kind[:-1]}: give a name, or an instance of a class that subclasses "
             f"{contract.__module__}.{contract.__name__}"
         )
     return plugin
 
 
 def installed_plugins() -> list[Plugin]:
-    """Every method that is installed, by kind and name, with the reason where one cannot load."""
+    """All installed plug-ins, by kind and name; one that cannot be loaded comes with the reason."""
     plugins = []
     for kind in KINDS:
         for name in sorted(_entries(kind)):

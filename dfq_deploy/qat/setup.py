@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.graph.query import score_count
+from dfq_deploy.graph.task import score_output
 from dfq_deploy.plugins.contracts import Source
 from dfq_deploy.qat.batches import Batches, DrawnBatches, FixedBatches
 from dfq_deploy.qat.distillation import DistillationLoss
@@ -75,12 +76,13 @@ def make_trainer(
 
 
 def make_distillation_loss(model: ir.Model, student: QuantizedStudent, recipe: Recipe) -> DistillationLoss:
-    """Create the loss for ``model``: on class scores if its first output holds them, else on all float outputs."""
+    """Create the loss for ``model``: on class scores if one output holds them, else on all float outputs."""
     names = student.twin.output_names
     floats = {value.name for value in model.graph.outputs if value.dtype in (ir.DataType.FLOAT, None)}
+    scores = score_output(model)
     return DistillationLoss(
         recipe.distillation,
-        names[0] if score_count(model) is not None else None,
+        None if scores is None else str(scores.name),
         tuple(name for name in names if name in floats),
         student.feature_names(),
     )

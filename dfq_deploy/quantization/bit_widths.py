@@ -48,18 +48,18 @@ class Bits:
 
     def __post_init__(self) -> None:
         if self.weights not in WIDTHS:
-            raise OptionError(f"bits: weights of {self.weights} bits are not available; choose 2 to 8")
+            raise OptionError(f"bits: weights of {self.weights} bits are not supported; choose 2 to 8")
         if self.activations not in ACTIVATION_WIDTHS:
-            raise OptionError(f"bits: activations of {self.activations} bits are not available; choose 2 to 8, or 16")
+            raise OptionError(f"bits: activations of {self.activations} bits are not supported; choose 2 to 8, or 16")
         if self.edge is not None and self.edge not in WIDTHS:
-            raise OptionError(f"bits: edge layers of {self.edge} bits are not available; choose 2 to 8")
+            raise OptionError(f"bits: edge layers of {self.edge} bits are not supported; choose 2 to 8")
 
     @classmethod
     def parse(cls, text: str, edge: int | None = None) -> "Bits":
         """Parse text such as ``w4a4``: the bits of weights and of activations.
 
         Raises:
-            OptionError: the text has another form, or a width is not available.
+            OptionError: the text has another form, or a width is not supported.
         """
         match = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
         if match is None:
@@ -113,7 +113,7 @@ def bits_of(
     """Convert the options of a calibration to bit widths, or to a budget from which mixed precision chooses them.
 
     Raises:
-        OptionError: the options contradict each other, or a width is not available.
+        OptionError: the options contradict each other, or a width is not supported.
     """
     if bits == "auto" or (bits is None and (size, drop) != (None, None)):
         if edge is not None:

@@ -12,12 +12,15 @@ from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
 from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.passes.fold_pads import fold_pads
+from dfq_deploy.graph.passes.open_sizes import reopen
 from dfq_deploy.plugins.contracts import Calibrator, Student
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits, with_bits
+from dfq_deploy.quantization.known_ranges import softmax_ranges
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.narrow_copies import add_narrow_copies
+from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.quantization.placement.detection_heads import separate_detection_heads
 from dfq_deploy.quantization.placement.place import Placement, encodings_of_weights, place, unify
 from dfq_deploy.quantization.weights import best_bounds
@@ -54,12 +57,14 @@ class Prepared:
         model: refinements and fine-tuning change its weights and biases in place.
         target, bits: the target and the bit widths that the model was prepared for.
         placement: the tensors that get Q and DQ, with their integer types.
+        overrides: requested changes of the placement and of the ranges.
     """
 
     model: ir.Model
     target: Target
     bits: Bits
     placement: Placement
+    overrides: Overrides = NO_OVERRIDES
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +81,28 @@ class Quantized:
     warnings: tuple[str, ...] = ()
 
 
-def prepare(source: ir.Model, target: Target, bits: Bits | None = None) -> Prepared:
-    """Fold and lower a copy of ``source`` for ``target``, and decide which of its tensors are quantized."""
+def prepare(
+    source: ir.Model, target: Target, bits: Bits | None = None, overrides: Overrides = NO_OVERRIDES
+) -> Prepared:
+    """Fold and lower a copy of ``source`` for ``target``, and decide which of its tensors are quantized.
+
+    Sizes that were fixed for measuring are dynamic in it, unless ``target`` requires static shapes.
+
+    Raises:
+        OptionError: ``overrides`` name an unknown tensor or node, or a type that the target does not support.
+    """
     model = source.clone()
+    if not target.static_shapes:
+        reopen(model)
     fold_pads(model)
     normalize_dense_layers(model)
     fold_batch_normalization(model)
     lower(model, target)
     bits = bits or Bits()
     add_narrow_copies(model, bits)
-    return Prepared(model, target, bits, with_bits(place(model, target), model, bits))
+    kept = overrides.kept(source, model, target)
+    placement = overrides.typed(with_bits(place(model, target, kept=kept), model, bits), model, target)
+    return Prepared(model, target, bits, placement, overrides)
 
 
 def encode(
@@ -102,15 +119,17 @@ def encode(
     (:mod:`dfq_deploy.quantization.placement.detection_heads`).
 
     Args:
-        known: ranges by tensor name that are not measured again.
+        known: ranges by tensor name that are not measured again, in addition to those of
+            :func:`dfq_deploy.quantization.known_ranges.softmax_ranges`.
     """
-    model, bits = prepared.model, prepared.bits
+    model, bits, overrides = prepared.model, prepared.bits, prepared.overrides
     types = prepared.placement.activations
+    known = {**softmax_ranges(model), **(known or {})}
     measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
     placement, messages = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if messages:
-        placement = with_bits(placement, model, bits)
-    ranges = unify(measured, placement)
+        placement = overrides.typed(with_bits(placement, model, bits), model, prepared.target)
+    ranges = overrides.ranged(unify(measured, placement), placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
     logger.info(
         "encodings: %d activations on %d samples, headroom %g, %d weights; %d layers stay in float",
@@ -118,7 +137,7 @@ def encode(
         len(placement.left_float),
     )
     encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
-    return Quantized(Prepared(model, prepared.target, bits, placement), encodings, messages)
+    return Quantized(replace(prepared, placement=placement), encodings, messages)
 
 
 def headroom_of(bits: int, samples: Samples) -> float:

@@ -1,4 +1,4 @@
-"""Compute the encodings of weights."""
+"""Compute the encodings of weights, and raise scales where the int32 bias would overflow."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Improve a quantized model after calibration: equalization, learned rounding, bias correction, mixed precision.
 
-============================ =====================================================================
+============================ ===========================================================================================
 ``adaround``                 Learned rounding of weights (AdaRound).
 ``bias_correction``          Bias correction: remove the mean shift of each channel.
 ``block_learner``            Learn rounding and steps, one block after another.
@@ -9,7 +9,8 @@
 ``mean_correction``          Correct channel means while a block is learned.
 ``mixed_precision``          Mixed precision: choose the bit width of each weight within a budget.
 ``more_samples``             Add augmented and procedural images to a small sample set.
+``one_by_one``               Bias correction where the twin takes one sample at a time, since the graph fixes its batch.
 ``reconstruction``           Block-wise reconstruction: learn rounding and steps.
 ``registry``                 Registry of refinements, in the order in which they run.
-============================ =====================================================================
+============================ ===========================================================================================
 """

@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfq_deploy.encodings import Encoding, channel_shape
-from dfq_deploy.graph.inputs import ExtraInputs, feeds_for, main_input_value
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.graph.inputs import ExtraInputs
 from dfq_deploy.graph.passes.open_batch import open_batch
-from dfq_deploy.graph.passes.own_biases import CHANNEL_AXIS, give_own_biases
+from dfq_deploy.graph.passes.own_biases import give_own_biases
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.fake_quant import fake_quantizers
+from dfq_deploy.refinement.one_by_one import axes_of, fixed_batch, parts_of, shifts_one_by_one, takes_batches, tensors
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["correct_biases"]
@@ -60,8 +61,13 @@ def correct_biases(
     extra_inputs = {name: array[:count] for name, array in (extra or {}).items()}
     progress.start("bias correction", 2)
     twin = Twin.from_model(_with_open_batch(model)).to(device)
-    arrays = feeds_for(model, images[:count], extra_inputs)
-    feeds = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in arrays.items()}
+    feeds = tensors(model, images[:count], extra_inputs, device)
+    if not takes_batches(model, twin, feeds, device):
+        parts = parts_of(model, images, extra or {}, len(corrected), device)
+        one_by_one_shifts, largest_shifts = shifts_one_by_one(twin, parts, corrected, encodings, device)
+        _shift(corrected, one_by_one_shifts)
+        progress.advance(2)
+        return largest_shifts
     statistics: dict[str, tuple[Tensor, Tensor]] = {}
     twin.run(feeds, hooks={name: _recording(name, node, statistics) for name, node in corrected.items()})
     progress.advance()
@@ -71,6 +77,15 @@ def correct_biases(
         hooks[name] = _correcting(name, node, statistics, shifts, hooks.get(name))
     twin.run(feeds, hooks=hooks)
     progress.advance()
+    _shift(corrected, shifts)
+    largest = {name: float((shift.abs() / statistics[name][1]).max()) for name, shift in shifts.items()}
+    for name, shift in largest.items():
+        logger.debug("bias correction: %s shifted by up to %.3g standard deviations", name, shift)
+    return largest
+
+
+def _shift(corrected: Mapping[str, ir.Node], shifts: Mapping[str, Tensor]) -> None:
+    """Add the shifts to the biases of the nodes, in place."""
     for name, node in corrected.items():
         bias = node.inputs[2]
         assert bias is not None
@@ -78,32 +93,21 @@ def correct_biases(
         assert tensor is not None
         values = tensor.numpy()
         bias.const_value = ir.tensor((values + shifts[name].cpu().numpy()).astype(values.dtype), name=bias.name)
-    largest = {name: float((shift.abs() / statistics[name][1]).max()) for name, shift in shifts.items()}
-    for name, shift in largest.items():
-        logger.debug("bias correction: %s shifted by up to %.3g standard deviations", name, shift)
-    return largest
 
 
 def _with_open_batch(model: ir.Model) -> ir.Model:
     """Return ``model``; if its batch is fixed, a copy with a dynamic batch, as far as the graph permits."""
-    main = main_input_value(model)
-    batch = main.shape[0] if main.shape is not None and len(main.shape) else None
-    if not isinstance(batch, int):
+    batch = fixed_batch(model)
+    if batch is None:
         return model
     copy = model.clone()
     open_batch(copy, batch)
     return copy
 
 
-def _axes(node: ir.Node, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the axes to average over, and the shape in which a (channels,) vector is broadcast."""
-    channel = CHANNEL_AXIS[node.op_type] % ndim
-    return tuple(axis for axis in range(ndim) if axis != channel), channel_shape(ndim, channel)
-
-
 def _recording(name: str, node: ir.Node, statistics: dict[str, tuple[Tensor, Tensor]]) -> Hook:
     def record(values: Tensor) -> Tensor:
-        axes, _ = _axes(node, values.ndim)
+        axes, _ = axes_of(node, values.ndim)
         var, mean = torch.var_mean(values, axes, correction=0)
         statistics[name] = (mean, var.sqrt().clamp_min(1e-12))
         return values
@@ -119,7 +123,7 @@ def _correcting(
     next_hook: Hook | None,
 ) -> Hook:
     def correct(values: Tensor) -> Tensor:
-        axes, shape = _axes(node, values.ndim)
+        axes, shape = axes_of(node, values.ndim)
         shifts[name] = statistics[name][0] - values.mean(axes)
         values = values + shifts[name].reshape(shape)
         return values if next_hook is None else next_hook(values)

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from dfq_deploy.report.plots import curve, in_words
+from dfq_deploy.report.plots import in_words, tradeoff_curve
+from dfq_deploy.report.verdict import noise_section, verdict_box, verdict_section
 from dfq_deploy.samples.contact_sheet import MAXIMUM
 
 __all__ = ["page"]
@@ -24,6 +25,10 @@ p { margin: .25rem 0 .75rem; } .soft { color: var(--soft); }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; padding: .75rem .9rem; }
 .tile b { display: block; font-size: 1.35rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
 .tile span { color: var(--soft); font-size: .85rem; }
+.verdict { border: 1px solid var(--line); border-left: .5rem solid; border-radius: .5rem; background: var(--card);
+  padding: .75rem 1rem; margin: 1.25rem 0; } .verdict b { font-size: 1.5rem; } .verdict p { margin: .25rem 0 0; }
+.good-edge { border-left-color: var(--good); } .fair-edge { border-left-color: var(--fair); }
+.poor-edge { border-left-color: var(--poor); } .findings td:first-child { white-space: nowrap; }
 .warning { border-left: 3px solid var(--fair); background: var(--card); padding: .6rem .9rem; margin: .5rem 0; }
 img { display: block; max-width: 100%; border-radius: .35rem; }
 .wide { overflow-x: auto; }
@@ -32,7 +37,7 @@ th { text-align: left; color: var(--soft); font-weight: 600; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: middle; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.bar { white-space: nowrap; }
-td.name { overflow-wrap: anywhere; min-width: 16rem; }
+td.name { overflow-wrap: anywhere; min-width: 16rem; } .hurts td { overflow-wrap: anywhere; min-width: 6rem; }
 code { font-family: ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; font-size: .92em; }
 .facts td:first-child { color: var(--soft); width: 11rem; }
 svg { vertical-align: middle; } .track { fill: var(--track); }
@@ -54,15 +59,18 @@ def page(report: Mapping[str, Any], picture: str = "") -> str:
     name = report.get("model", {}).get("name", "model")
     parts = [
         _header(report, name),
+        verdict_box(report),
+        noise_section(report),
         _tiles(report),
         "".join(f'<div class="warning">{escape(str(warning))}</div>' for warning in report.get("warnings", ())),
         "".join(f'<p class="soft">Note: {escape(str(note))}.</p>' for note in report.get("notes", ())),
         _samples(report, picture),
+        verdict_section(report),
         _settings(report),
         _section(
             "Size against error",
             "each step to the left takes bits from the layer whose bytes are cheapest; the error is the predicted one",
-            curve(report.get("calibration", {})),
+            tradeoff_curve(report.get("calibration", {})),
         ),
         _tensors(
             report, "activation", "Activations", "in the graph's order, float against quantized; errors add up along it"

@@ -14,7 +14,11 @@ import numpy as np
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.tensors import TensorDistance
+from dfq_deploy.runtime.kernels import KernelCount
 from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.verdict.agreement.measure import Agreement
+from dfq_deploy.verdict.finding import Verdict
+from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
 __all__ = [
     "SCHEMA_VERSION",
@@ -187,6 +191,11 @@ class Report(Mapping[str, Any]):
         left_float: convolutions and matrix products that stay in float.
         notes: sentences that call for nothing.
         warnings: sentences that should be read.
+        verdict: the last word: ``OK``, ``CHECK`` or ``BAD``, its reason, the next command, and all findings.
+        agreement: on held-out inputs of each kind, and what to expect on real ones.
+        noise: each layer's own noise at the outputs, with causes and remedies for the worst.
+        kernels: the layers that run in integers.
+        remedies: what was tried to reach the floor (:class:`dfq_deploy.pipeline.remedies.steps.Remedies`).
         integer_io: float against the model for bytes, where it was asked for.
         seconds: by step.
         files: name of each file that was written -> what it is.
@@ -204,6 +213,11 @@ class Report(Mapping[str, Any]):
     left_float: tuple[FloatNode, ...]
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    verdict: Verdict | None = None
+    agreement: Agreement | None = None
+    noise: WhatHurts | None = None
+    kernels: KernelCount | None = None
+    remedies: Section | None = None
     integer_io: Comparison | None = None
     seconds: Mapping[str, float] | None = None
     files: Mapping[str, str] | None = None

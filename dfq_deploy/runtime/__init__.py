@@ -1,6 +1,6 @@
 """Run models in ONNX Runtime, and interface with TensorRT.
 
-=============== ============================================================================================
+=============== ==========================================================================================
 ``activations`` Compute the activations of a float model, a few samples at a time.
 ``integer_io``  Feed and read models with integer inputs and outputs.
 ``kernels``     Count the layers that run in integers, in the graph that ONNX Runtime optimizes.
@@ -8,7 +8,8 @@
 ``profile``     Time the nodes of a model with ONNX Runtime's profiler.
 ``runner``      Run a model on any number of samples.
 ``session``     ONNX Runtime sessions on files and on models in memory.
+``sizes``       Load a float model with sizes to measure at: those that are stated, or the first that run.
 ``tagged``      Number the nodes of a model to trace ONNX Runtime's kernels back to them.
 ``tensorrt``    TensorRT's Python package and its calibration cache.
-=============== ============================================================================================
+=============== ==========================================================================================
 """

@@ -5,13 +5,17 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import google.protobuf.message
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
-from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds
+from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
+from dfq_deploy.graph.main_input import MAIN_INPUT
+from dfq_deploy.graph.task import TASK, score_output, state_task
 from dfq_deploy.runtime.integer_io import IntegerTranslation
 from dfq_deploy.runtime.session import Session, runtime_message, session_options
 from dfq_deploy.samples.samples import Samples
@@ -48,6 +52,9 @@ class Runner:
             in one process.
         threads: number of threads; 0 uses one per core.
         profile: prefix of the file that ``session.end_profiling()`` writes; None disables profiling.
+        main: name of the input that the images of the samples feed; None determines it from the model's metadata or its
+            graph (:mod:`dfq_deploy.graph.main_input`).
+        task: the task of the model (:data:`dfq_deploy.graph.task.TASKS`), if its metadata does not have it.
 
     Raises:
         ModelError: the file does not exist, ONNX Runtime cannot load it, or its inputs are not numeric.
@@ -62,7 +69,10 @@ class Runner:
         quiet_threads: bool = False,
         threads: int = 0,
         profile: Path | None = None,
+        main: str | None = None,
+        task: str | None = None,
     ) -> None:
+        self._source, self._task = model, task
         self.name = name or ("the model" if isinstance(model, bytes | ir.Model) else str(model))
         options = session_options(quiet_threads=quiet_threads)
         options.intra_op_num_threads = threads
@@ -84,7 +94,10 @@ class Runner:
         if not inputs or any(entry.type not in DTYPES for entry in inputs):
             listed = ", ".join(f"{entry.name}: {entry.type}" for entry in inputs) or "none"
             raise ModelError(f"{self.name}: a model whose inputs are numbers is needed (inputs: {listed})")
-        self._translation = IntegerTranslation.of(self.session.get_modelmeta().custom_metadata_map)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        self.stated_main: str | None = metadata.get(MAIN_INPUT)
+        self.stated_task: str | None = metadata.get(TASK)
+        self._translation = IntegerTranslation.of(metadata)
         self.ports = [
             ModelInput(
                 entry.name,
@@ -93,15 +106,43 @@ class Runner:
             )
             for entry in inputs
         ]
-        main = main_input(self.ports)
+        names = {port.name for port in self.ports}
+        if len(names) > 1:
+            found = next((name for name in (main, self.stated_main) if name in names), None) or _main_of(self._graph())
+            self.ports = with_main(self.ports, found)
+        self.main = main_input(self.ports)
         self.output_names: tuple[str, ...] = tuple(entry.name for entry in self.session.get_outputs())
         self.open_outputs = {
             entry.name
             for entry in self.session.get_outputs()
             if not entry.shape or not all(isinstance(dim, int) for dim in entry.shape[1:])
         }
-        self.batch = main.shape[0] if main.shape else None
-        self.shape = main.shape[1:] if main.shape else None
+        self.batch = self.main.shape[0] if self.main.shape else None
+        self.shape = self.main.shape[1:] if self.main.shape else None
+
+    def scores(self, *, labelled: bool = False) -> str | None:
+        """Name of the output that holds class scores (:func:`dfq_deploy.graph.task.score_output`); None without one."""
+        graph = self._graph()
+        output = None if graph is None else score_output(graph, labelled=labelled)
+        return None if output is None else str(output.name)
+
+    def _graph(self) -> ir.Model | None:
+        """The model as a graph, without external weights; None for a file of another format than ONNX."""
+        if isinstance(self._source, ir.Model):
+            return self._source
+        try:
+            if isinstance(self._source, bytes):
+                proto = onnx.load_model_from_string(self._source)
+            else:
+                proto = onnx.load(self._source, load_external_data=False)
+        except google.protobuf.message.DecodeError:
+            return None
+        model = ir.from_proto(proto)
+        for value, entry in zip(model.graph.outputs, self.session.get_outputs(), strict=True):
+            if value.shape is None and entry.shape:  # ONNX Runtime infers what the file does not say
+                value.shape = ir.Shape(entry.shape)
+        state_task(model, self._task)
+        return model
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise a SamplesError if samples of ``shape`` do not fit the model."""
@@ -175,6 +216,10 @@ def slices(images: NDArray[np.float32], size: int = SLICE_BYTES) -> Iterator[sli
     """Return consecutive slices of ``images`` of at most ``size`` bytes, to limit memory."""
     step = int(np.clip(size // max(1, images[0].nbytes), 1, LARGEST_SLICE))
     return (slice(start, start + step) for start in range(0, len(images), step))
+
+
+def _main_of(model: ir.Model | None) -> str | None:
+    return None if model is None else main_input(model_inputs(model)).name
 
 
 def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:

@@ -1,6 +1,6 @@
 """Inputs for a model: the sample set, its files, real images, batches, contact sheets.
 
-================= ================================================================================
+================= ===================================================================
 ``augmentation``  Augment images: mirror, shift, soften, mix.
 ``batches``       Split and batch samples for calibration, the twin and ONNX Runtime.
 ``contact_sheet`` Draw the contact sheet samples.png.
@@ -13,5 +13,5 @@
 ``preprocess``    Preprocessing: ``(pixel / 255 - mean) / std``, channel by channel.
 ``samples``       The sample set and its .npz file.
 ``sizes``         Decide which images are large, and the default number of samples.
-================= ================================================================================
+================= ===================================================================
 """

@@ -29,6 +29,7 @@ from dfq_deploy.files.memory import physical_memory
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sample_shape
 from dfq_deploy.graph.query import score_count
+from dfq_deploy.graph.task import score_output, task_hint
 from dfq_deploy.samples.labels import CLASS_FILES, folder_labels, parse_class_names, read_class_names
 from dfq_deploy.samples.npz import NoImages, SampleArrays, read_arrays
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
@@ -73,20 +74,26 @@ def samples_for(
 
     Raises:
         OptionError: ``data`` is neither samples nor a path.
-        SamplesError: it cannot be read, or does not fit the model.
+        SamplesError: it cannot be read, or does not fit the model; or there are ``labels`` and no class scores.
     """
     if isinstance(data, Samples):
         return data
     path = as_path(data, "data")
-    return read_samples(
+    classifies = score_output(model, labelled=True) is not None
+    if labels is not None and not classifies:
+        raise SamplesError(f"--labels {labels}: {task_hint(model)}")
+    found = read_samples(
         path,
         preprocess,
         sample_shape(model),
         limit,
         channels_last=is_channels_last(model),
-        classes=score_count(model),
+        classes=score_count(model, labelled=True),
         names=None if labels is None else read_class_names(as_path(labels, "labels")),
     )
+    if found.labels is None or classifies:
+        return found
+    return replace(found, labels=None, notes=(*found.notes, f"the labels of {path} are not used: {task_hint(model)}"))
 
 
 def read_samples(

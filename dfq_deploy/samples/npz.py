@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -18,7 +18,7 @@ from dfq_deploy.errors import DfqError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.samples.preprocess import Preprocess
 
-__all__ = ["FORMAT_VERSION", "INPUT", "NoImages", "SampleArrays", "read_arrays", "write_arrays"]
+__all__ = ["FORMAT_VERSION", "INPUT", "NoImages", "SampleArrays", "read_arrays", "stored_shapes", "write_arrays"]
 
 FORMAT_VERSION = 1
 """Format version of written files; older files without a version are read as well."""
@@ -68,6 +68,36 @@ def read_arrays(path: Path) -> SampleArrays:
             return _members(loaded) if isinstance(loaded, NpzFile) else SampleArrays(loaded, named=False)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, DfqError) as problem:
         raise ValueError(str(problem)) from None
+
+
+def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Read the shape of one sample of each input by name, from the headers only; the main input's name is empty.
+
+    Empty if the file cannot be read; :func:`read_arrays` raises the error.
+    """
+    if path.suffix.lower() not in (".npz", ".npy") or not path.is_file():
+        return {}
+    try:
+        if path.suffix.lower() == ".npy":
+            with path.open("rb") as stream:
+                return {"": _shape(stream)[1:]}
+        with zipfile.ZipFile(path) as archive:
+            shapes = {}
+            for member in archive.namelist():
+                name = member.removesuffix(".npy")
+                if name == "images" or name.startswith(INPUT):
+                    with archive.open(member) as stream:
+                        shapes["" if name == "images" else name.removeprefix(INPUT)] = _shape(stream)[1:]
+            return shapes
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+        return {}
+
+
+def _shape(stream: IO[bytes]) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape: tuple[int, ...] = read(stream)[0]
+    return shape
 
 
 def _members(archive: NpzFile) -> SampleArrays:

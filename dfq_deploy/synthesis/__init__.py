@@ -1,9 +1,9 @@
 """Make samples from a model alone.
 
 ===================== ==============================================================================================
-``session``           Choose teacher, sizes and fallback, then run a method.
+``session``           Prepare the request for a synthesis method and run it.
 ``teacher_hierarchy`` Order several teachers from similar to diverse (LIS).
-``teachers``          Read teachers, also with a preprocess of their own.
+``teachers``          Load teachers, including those with a different preprocess.
 ``generators``        Generator networks: architecture, training, and the methods built on them.
 ``inversion``         Gradient descent on the samples: the loop, its objective, batches, early stopping and journal.
 ``losses``            Loss terms of the synthesis methods.

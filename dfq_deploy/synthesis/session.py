@@ -1,4 +1,4 @@
-"""Choose teacher, sizes and fallback, then run a method."""
+"""Prepare the request for a synthesis method and run it."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -30,30 +30,30 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
-from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_meter
+from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_function
 from dfq_deploy.synthesis.inversion.journal import FolderJournal
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.twin.teacher import takes_batches, teacher_of
 
-__all__ = ["FALLBACK", "Checkpointing", "StudentMaker", "known_range", "pick_device", "synthesize_from"]
+__all__ = ["FALLBACK", "Checkpointing", "StudentFactory", "pick_device", "sample_bounds", "synthesize_from"]
 
 logger = logging.getLogger(__name__)
 
 FALLBACK = "procedural"
-"""What serves where a method needs statistics and no BatchNormalization is left."""
+"""The method that is used if a method needs BatchNormalization statistics and the model has none."""
 
-StudentMaker: TypeAlias = Callable[[SynthesisRequest, ExtraInputs], Student]
-"""Makes the quantized network for a request, the model's other inputs fixed to their first rows."""
+StudentFactory: TypeAlias = Callable[[SynthesisRequest, ExtraInputs], Student]
+"""Creates the quantized network for a request; the other inputs of the model are fixed to their first rows."""
 
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """Where unfinished work is kept.
+    """Where the state of an unfinished synthesis is stored.
 
     Args:
-        folder: the journal's; whoever asked for the samples removes it once they are safe.
-        resume: go on from what it holds.
-        facts: what decides the samples beside what :func:`synthesize_from` is given.
+        folder: the folder of the journal; the caller deletes it once the samples are saved.
+        resume: continue from the contents of the folder.
+        facts: what the samples depend on in addition to the arguments of :func:`synthesize_from`.
     """
 
     folder: Path
@@ -62,7 +62,7 @@ class Checkpointing:
 
 
 RULE = "rule"
-"""The method's name where a model takes integers alone, and all of them are drawn."""
+"""The name of the method if all inputs of a model are integers, which are drawn by rules."""
 
 
 def synthesize_from(
@@ -75,30 +75,31 @@ def synthesize_from(
     seed: int,
     device: str,
     ranges: InputRanges | None = None,
-    student: StudentMaker | None = None,
-    kept: Checkpointing | None = None,
+    student: StudentFactory | None = None,
+    checkpointing: Checkpointing | None = None,
     tolerance: float | str | None = None,
     progress: Progress = SILENT,
 ) -> Samples:
-    """Samples for ``model``, from ``teachers`` (or from the model itself where there are none).
+    """Synthesize samples for ``model`` from ``teachers``, or from the model itself if there are none.
 
     Args:
-        student: called by methods that search for samples on which the quantized network differs.
-        kept: where unfinished work is kept; None keeps none.
-        tolerance: of :class:`dfq_deploy.plugins.contracts.EarlyStopping`, or ``auto``; None and 0 let
-            every descent run to its end.
+        count: number of samples; None is the default for the size of the input.
+        student: called by methods that search for samples on which the quantized network differs from the teacher.
+        checkpointing: where the state of the unfinished synthesis is stored; None stores nothing.
+        tolerance: of :class:`dfq_deploy.plugins.contracts.EarlyStopping`, or ``auto``; None and 0 disable early
+            stopping.
 
     Raises:
         ModelError: a teacher does not fit the model, or the graph cannot be inverted.
         PluginError: no method of that name is installed.
     """
     for teacher in teachers:
-        _refuse_misfit(model, teacher)
+        _check_teacher(model, teacher)
     method = synthesizer_of(synth)
     name = synth if isinstance(synth, str) else method.name
     sources = list(teachers) or [model]
-    ports = model_inputs(model)
-    main = main_input(ports)
+    inputs = model_inputs(model)
+    main = main_input(inputs)
     refuse_unknown(model, ranges or {})
     notes: tuple[str, ...] = ()
     if method.needs_statistics and not any(batch_normalizations(source) for source in sources):
@@ -110,20 +111,20 @@ def synthesize_from(
         name, method = FALLBACK, synthesizer_of(FALLBACK)
     shape = sample_shape(model)
     count = default_count(shape) if count is None else count
-    rules = [rule_of(model, port, ranges or {}) for port in other_inputs(ports)]
+    rules = [rule_of(model, other, ranges or {}) for other in other_inputs(inputs)]
     extra = {rule.port.name: rule.draw(count, seed) for rule in rules}
     notes = (*notes, *(str(rule) for rule in rules))
     if is_drawn(main):
         rule = rule_of(model, main, ranges or {})
         images = rule.draw(count, seed).astype(np.float32)
-        logger.info("synthesis: %d samples of shape %s drawn by rule, seed %d", count, shape, seed)
+        logger.info("synthesis: %d samples of shape %s drawn by rules, seed %d", count, shape, seed)
         return Samples(images, method=RULE, synthetic=True, notes=(str(rule), *map(str, rules)), extra=extra)
-    turned = is_channels_last(model)
+    channels_last = is_channels_last(model)
     request = SynthesisRequest(
         count=count,
-        shape=(shape[2], *shape[:2]) if turned else shape,
+        shape=(shape[2], *shape[:2]) if channels_last else shape,
         classes=score_count(model),
-        preprocess=known_range(main, preprocess, ranges or {}),
+        preprocess=sample_bounds(main, preprocess, ranges or {}),
         seed=seed,
         device=pick_device(device),
     )
@@ -139,11 +140,11 @@ def synthesize_from(
         )
         name, method, twins = FALLBACK, synthesizer_of(FALLBACK), []
     tolerance = _tolerance(tolerance, method, request)
-    if kept is not None:
-        facts = _facts(name, method, sources, request, tolerance)
-        request = replace(request, journal=FolderJournal(kept.folder, {**facts, **kept.facts}, resume=kept.resume))
+    if checkpointing is not None:
+        facts = {**_facts(name, method, sources, request, tolerance), **checkpointing.facts}
+        request = replace(request, journal=FolderJournal(checkpointing.folder, facts, resume=checkpointing.resume))
     if tolerance is not None and twins:
-        request = replace(request, early_stopping=EarlyStopping(range_meter(twins[0]), tolerance))
+        request = replace(request, early_stopping=EarlyStopping(range_function(twins[0]), tolerance))
     logger.info(
         "synthesis: %d samples of shape %s by %s on %s, seed %d, %d teacher(s)",
         *(count, request.shape, name, request.device, seed, len(twins)),
@@ -151,7 +152,7 @@ def synthesize_from(
     logger.debug("synthesis: method %s, tolerance %s, preprocess %s", method, tolerance, request.preprocess)
     samples = method.synthesize(twins, request, progress)
     logger.info("synthesis: %s", _figures(samples.figures))
-    images = samples.images.transpose(0, 2, 3, 1) if turned else samples.images
+    images = samples.images.transpose(0, 2, 3, 1) if channels_last else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     notes = (*samples.notes, *notes)
     return replace(samples, images=images, method=name, synthetic=True, notes=notes, extra=extra, preprocess=preprocess)
@@ -161,18 +162,20 @@ def _figures(figures: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value:.4g}" for name, value in figures.items()) or "no figures"
 
 
-def _tolerance(given: float | str | None, method: Synthesizer, request: SynthesisRequest) -> float | None:
-    if given != AUTO:
-        return float(given) if given else None
-    fixed = method.iterations is not None
-    return None if fixed or not is_paper(method.schedule, request) else DEFAULT
+def _tolerance(tolerance: float | str | None, method: Synthesizer, request: SynthesisRequest) -> float | None:
+    """The tolerance as a number; None disables early stopping."""
+    if tolerance != AUTO:
+        return float(tolerance) if tolerance else None
+    has_fixed_iterations = method.iterations is not None
+    return None if has_fixed_iterations or not is_paper(method.schedule, request) else DEFAULT
 
 
 def _facts(
     name: str, method: Synthesizer, sources: Sequence[ir.Model], request: SynthesisRequest, tolerance: float | None
 ) -> dict[str, Any]:
-    """All that decides the samples, by the name that a user knows it by."""
-    options = {f"--option {part.name}": getattr(method, part.name) for part in fields(method)}  # type: ignore[arg-type]
+    """Everything that the samples depend on, by the name that the user knows it by."""
+    names = [option.name for option in fields(method)]  # type: ignore[arg-type]
+    options = {f"--option {option}": getattr(method, option) for option in names}
     return {
         "the method": name,
         **options,
@@ -185,8 +188,8 @@ def _facts(
     }
 
 
-def known_range(main: ModelInput, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
-    """What bounds the samples: the preprocess, or the range that is stated for the main input, or that of bytes."""
+def sample_bounds(main: ModelInput, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
+    """The bounds of the samples as a preprocess: the given one, the range set for the main input, or 0 to 255."""
     if preprocess is None and main.name in ranges:
         low, high = ranges[main.name]
         return Preprocess((-low / (high - low),), (1 / (high - low),))
@@ -194,10 +197,10 @@ def known_range(main: ModelInput, preprocess: Preprocess | None, ranges: InputRa
 
 
 def pick_device(device: str) -> str:
-    """``auto`` becomes the first GPU, or the CPU where there is none.
+    """Resolve a device name: ``auto`` is the first GPU, or the CPU if there is none.
 
     Raises:
-        OptionError: the device is not on this machine.
+        OptionError: the device is not available on this machine.
     """
     if device == "auto":
         return "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -210,12 +213,12 @@ def pick_device(device: str) -> str:
     return device
 
 
-def _refuse_misfit(model: ir.Model, teacher: ir.Model) -> None:
-    facts = {"input shape": sample_shape, "number of classes": score_count}
-    for fact, of in facts.items():
-        expected, found = of(model), of(teacher)
-        if expected != found:
+def _check_teacher(model: ir.Model, teacher: ir.Model) -> None:
+    properties: dict[str, Callable[[ir.Model], Any]] = {"input shape": sample_shape, "number of classes": score_count}
+    for name, property_of in properties.items():
+        expected, actual = property_of(model), property_of(teacher)
+        if expected != actual:
             raise ModelError(
-                f"--teacher does not fit the model: its {fact} is {found}, the model's {expected}; give the same "
-                "network exported with its BatchNormalization, or others of its input and classes"
+                f"--teacher does not fit the model: its {name} is {actual}, the model's {expected}; give the same "
+                "network exported with its BatchNormalization, or others with the same input and classes"
             )

@@ -1,17 +1,16 @@
 """Order several teachers from similar to diverse (LIS).
 
 Learning in School (Li et al., arXiv 2011.09899) draws the teachers of each batch from such a hierarchy and does not
-say how it is made. Here it comes from the graphs themselves. Two teachers are as far apart as the mean of three parts,
-each from 0 to 1:
+specify how it is built. Here it is computed from the graphs. The distance between two teachers is the mean of three
+terms, each from 0 to 1:
 
-1. operators: half the sum of the differences between the shares that each operator has of all nodes, where a Conv
-   with one input channel for each filter counts as an operator of its own (depthwise);
+1. operators: half the sum of the absolute differences of the operator frequencies (the share of each operator among
+   all nodes); a Conv with one input channel per filter counts as an operator of its own (depthwise);
 2. depth: r / (1 + r), r the absolute log2 ratio of the numbers of weighted nodes (Conv, Gemm, MatMul with weights);
-3. widths: as 1, with the shares of weighted nodes whose weights are 2^i long in the first axis, i rounded (the output
-   channels of a Conv).
+3. widths: as 1, with the frequencies of the rounded log2 of the first weight axis (the output channels of a Conv).
 
-The two nearest families are then joined again and again (mean distance between their members): each join is a level
-of the hierarchy, and the families at a level are its courses.
+The groups are then merged by agglomerative clustering with average linkage, starting with one teacher each. Each merge
+is a level of the hierarchy.
 """
 
 import math
@@ -26,22 +25,22 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.operators import is_op, operator_of
 from dfq_deploy.twin import Step, Twin
 
-__all__ = ["Profile", "difference", "draw", "hierarchy", "profile"]
+__all__ = ["Profile", "distance", "draw_teachers", "hierarchy", "profile"]
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 
-Course = tuple[int, ...]
-"""The teachers of a family, by their number."""
+Group = tuple[int, ...]
+"""Indices of the teachers of a group."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """What an architecture looks like.
+    """Summary of an architecture.
 
     Args:
-        operators: share of the nodes by operator.
+        operators: share of the nodes, by operator.
         depth: number of weighted nodes, at least 1.
-        widths: share of the weighted nodes by rounded log2 of the first axis of their weights.
+        widths: share of the weighted nodes, by rounded log2 of the first axis of their weights.
     """
 
     operators: Mapping[str, float]
@@ -61,12 +60,12 @@ def profile(twin: Twin) -> Profile:
 
 
 def _weight_shape(twin: Twin, step: Step) -> tuple[int, ...] | None:
-    """The shape of a node's weights, None where it has none."""
+    """Shape of the weight of a node, None if it has none."""
     if not is_op(step, WEIGHTED):
         return None
     try:
         return tuple(twin.initializer(step.inputs[1]).shape)
-    except ModelError:  # two tensors that are both computed
+    except ModelError:  # a MatMul of two activations
         return None
 
 
@@ -74,42 +73,46 @@ def _shares(counts: Counter[str]) -> dict[str, float]:
     return {key: count / counts.total() for key, count in counts.items()}
 
 
-def difference(one: Profile, other: Profile) -> float:
-    """How far two teachers are apart, 0 to 1."""
+def distance(one: Profile, other: Profile) -> float:
+    """Distance between two architectures, 0 to 1."""
     ratio = abs(math.log2(one.depth / other.depth))
-    parts = (_apart(one.operators, other.operators), ratio / (1 + ratio), _apart(one.widths, other.widths))
-    return sum(parts) / len(parts)
+    terms = (
+        _share_distance(one.operators, other.operators),
+        ratio / (1 + ratio),
+        _share_distance(one.widths, other.widths),
+    )
+    return sum(terms) / len(terms)
 
 
-def _apart(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+def _share_distance(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     return sum(abs(one.get(key, 0.0) - other.get(key, 0.0)) for key in {*one, *other}) / 2
 
 
-def hierarchy(profiles: Sequence[Profile]) -> list[tuple[Course, ...]]:
-    """The courses of each level, from the first join of two families to all teachers together; one teacher: itself."""
-    families: list[Course] = [(index,) for index in range(len(profiles))]
-    levels = [] if len(families) > 1 else [tuple(families)]
-    while len(families) > 1:
-        near, far = min(combinations(families, 2), key=lambda pair: _between(profiles, *pair))
-        families = [family for family in families if family not in (near, far)] + [tuple(sorted(near + far))]
-        levels.append(tuple(sorted(families)))
+def hierarchy(profiles: Sequence[Profile]) -> list[tuple[Group, ...]]:
+    """The groups at each level, from the first merge to all teachers in one group; a single teacher is one level."""
+    groups: list[Group] = [(index,) for index in range(len(profiles))]
+    levels = [] if len(groups) > 1 else [tuple(groups)]
+    while len(groups) > 1:
+        first, second = min(combinations(groups, 2), key=lambda pair: _mean_distance(profiles, *pair))
+        groups = [group for group in groups if group not in (first, second)] + [tuple(sorted(first + second))]
+        levels.append(tuple(sorted(groups)))
     return levels
 
 
-def _between(profiles: Sequence[Profile], one: Course, other: Course) -> float:
-    return sum(difference(profiles[i], profiles[j]) for i in one for j in other) / (len(one) * len(other))
+def _mean_distance(profiles: Sequence[Profile], one: Group, other: Group) -> float:
+    return sum(distance(profiles[i], profiles[j]) for i in one for j in other) / (len(one) * len(other))
 
 
-def draw(
-    levels: Sequence[tuple[Course, ...]], batch: int, batches: int, together: int, generator: torch.Generator
-) -> Course:
-    """The teachers of one batch.
+def draw_teachers(
+    levels: Sequence[tuple[Group, ...]], batch: int, batches: int, maximum: int, generator: torch.Generator
+) -> Group:
+    """Draw the teachers of one batch.
 
-    The batches go through the levels evenly, from similar to diverse; the last is of the last level. Of a level's
-    courses one is drawn, each as likely as it has teachers, and of that at most ``together`` teachers.
+    The batches are distributed evenly over the levels, from similar to diverse; the last batch uses the last level. A
+    group of the level is drawn with a probability proportional to its size, and from it at most ``maximum`` teachers.
     """
     level = levels[len(levels) - 1 - (batches - 1 - batch) * len(levels) // batches]
-    sizes = torch.tensor([len(course) for course in level], dtype=torch.float32)
-    course = level[int(torch.multinomial(sizes, 1, generator=generator))]
-    order = torch.randperm(len(course), generator=generator)[:together].tolist()
-    return tuple(sorted(course[index] for index in order))
+    sizes = torch.tensor([len(group) for group in level], dtype=torch.float32)
+    group = level[int(torch.multinomial(sizes, 1, generator=generator))]
+    order = torch.randperm(len(group), generator=generator)[:maximum].tolist()
+    return tuple(sorted(group[index] for index in order))

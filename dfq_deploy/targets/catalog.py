@@ -1,4 +1,4 @@
-"""The targets: what each runtime accepts."""
+"""The targets and what each runtime accepts; add a new one to ``TARGETS`` here."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ S8_SYMMETRIC = QuantType(8, signed=True, symmetric=True)
 
 
 CLIPPING = frozenset({"Relu", "Clip"})
-"""What an integer kernel does by where its output saturates."""
+"""Activations that an integer kernel implements by the saturation of its output."""
 
 
 MOVING = frozenset(
@@ -31,7 +31,7 @@ GENERAL_RULES = (
     *("float-weighted", "activation-type", "weight-type", "type-pair", "constant-parameters", "positive-scale"),
     *("per-tensor-activation", "per-channel-weight", "channel-axis", "symmetric-channels", "opset"),
 )
-"""What holds for every runtime, with the types and operators of its own."""
+"""Rules that apply to every runtime, with its own types and operators."""
 
 
 CPU = Target(
@@ -60,7 +60,7 @@ OPENVINO = replace(
     CPU,
     name="openvino",
     runtime="OpenVINO on Intel CPUs, GPUs and NPUs",
-    # It reads Q and DQ as FakeQuantize and finds its own integer kernels from these.
+    # OpenVINO converts Q and DQ to FakeQuantize and selects its integer kernels from these.
     rules=GENERAL_RULES,
 )
 
@@ -95,7 +95,7 @@ XNNPACK = replace(
     runtime="ONNX Runtime with XNNPACK on phones",
     activation=S8,
     exporter="ort",
-    # What XNNPACK has no kernel for runs on ONNX Runtime's own, so that more than its operators are quantized.
+    # Operators without an XNNPACK kernel run on ONNX Runtime's CPU kernels, so that these are quantized too.
     rules=(*GENERAL_RULES, "integer-bias", "static-sample", "two-dimensional", "constant-weight"),
     pairs=(("s8", "s8"), ("u8", "u8")),
     static_shapes=True,
@@ -108,9 +108,9 @@ NNAPI = replace(
     runtime="ONNX Runtime with NNAPI, Android 10+",
     weight=S8_SYMMETRIC,
     quantized_ops=frozenset({"Conv", "Gemm", "MatMul", "Add", "Mul", "AveragePool", "Sigmoid"}),
-    # Flatten, Squeeze and the like have no quantized form there, but a float one.
+    # Flatten, Squeeze and similar operators have only a float form there.
     passing_ops=frozenset({"Concat", "MaxPool", "Reshape", "Resize", "Transpose"}),
-    # A Gemm is taken as a quantized one only if it writes integers.
+    # NNAPI recognises a Gemm as quantized only if its output is quantized.
     float_output_ops=frozenset(),
     exporter="ort-runtime",
     rules=(*GENERAL_RULES, "integer-bias", "static-shape", "two-dimensional", "constant-weight"),
@@ -126,7 +126,7 @@ NNAPI_TENSORS = replace(
     runtime="ONNX Runtime with NNAPI, before 10",
     weight=U8,
     per_channel=False,
-    # One scale for all channels loses a depthwise network whole if they are not made alike first.
+    # With one scale for all channels, a depthwise network is unusable unless its channels are equalized first.
     refine=("equalize",),
 )
 
@@ -144,14 +144,14 @@ QNN_OPS = frozenset(
     | {"Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose"}
     | {"Unsqueeze", "Upsample", "Where", "com.microsoft::Gelu"}
 )
-"""As onnxruntime-qnn 2.7 lists them (docs/execution_providers/QNN-ExecutionProvider.md)."""
+"""Operators listed by onnxruntime-qnn 2.7 (docs/execution_providers/QNN-ExecutionProvider.md)."""
 
 
 QNN = replace(
     CPU,
     name="qnn",
     runtime="Qualcomm's NPU (HTP) through QNN",
-    weight_per_tensor=U8,  # the MatMul of the HTP backend takes no s8
+    weight_per_tensor=U8,  # the MatMul of the HTP backend does not support s8
     quantized_ops=QNN_OPS - MOVING - CLIPPING,
     passing_ops=MOVING & QNN_OPS,
     float_output_ops=frozenset(),
@@ -180,7 +180,7 @@ def find_target(name: str) -> Target:
     """The target of that name.
 
     Raises:
-        TargetError: it is unknown, or refused (the message says why).
+        TargetError: it is unknown, or not supported (the message gives the reason).
     """
     if name in REFUSED:
         raise TargetError(f"target '{name}' is refused: {REFUSED[name]}")

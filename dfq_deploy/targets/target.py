@@ -8,21 +8,21 @@ from dfq_deploy.encodings import QuantType
 __all__ = ["Style", "Target"]
 
 Style: TypeAlias = Literal["kernels", "inputs", "everything"]
-"""Where Q and DQ stand.
+"""Where Q and DQ are placed.
 
-``kernels``: on what every integer kernel reads and writes, where integers follow (ONNX Runtime, OpenVINO).
-``inputs``: on what weighted operators read, and on the residual branch of an Add; nowhere else (TensorRT).
-``everything``: on every float tensor, the graph's inputs and outputs included (Qualcomm's NPU).
+``kernels``: on the inputs and outputs of every integer kernel (ONNX Runtime, OpenVINO).
+``inputs``: only on the inputs of weighted operators and on the residual branch of an Add (TensorRT).
+``everything``: on every float tensor, including the inputs and outputs of the graph (Qualcomm's NPU).
 """
 
 
 @dataclass(frozen=True)
 class Target:
-    """The rules of one runtime.
+    """The requirements of one runtime.
 
     Args:
-        name: as ``--target`` takes it.
-        runtime: what runs the file, for people.
+        name: the value of ``--target``.
+        runtime: display name of the runtime.
         activation: type of activations, always per tensor.
         weight: type of weights.
         per_channel: one weight scale per output channel, for the operators of ``channel_ops``.
@@ -30,19 +30,19 @@ class Target:
         passing_ops: operators that move values without changing them: input and output share one
             encoding, and they are quantized only between quantized operators.
         fused_activations: operators folded into the quantization after a weighted operator.
-        float_output_ops: operators whose integer kernel can write float: a graph output behind one
+        float_output_ops: operators whose integer kernel can write float: a graph output that is produced by one
             of them stays float.
-        exporter: the exporter that writes its file.
+        exporter: name of the exporter that writes its file.
         rules: names of the rules that ``dfq-deploy check`` applies (:mod:`dfq_deploy.checking`).
-        pairs: types of activation and weight that a kernel of the runtime takes together.
-        channel_ops: weighted operators that take a scale for each output channel.
-        style: where Q and DQ stand.
-        float_bias: biases stay float; else they are int32 of scale s_x * s_w.
-        static_shapes: no dimension of the file may be open; an open batch is fixed to 1.
-        skips_gemv: a matrix-vector product stays float.
-        whole_ops: all operators that the runtime has, where none may be left to another one; None where others may.
-        refine: refinements that the target needs besides the default ones.
-        weight_per_tensor: type of weights that have one scale for all channels; None is the same.
+        pairs: combinations of activation and weight types that the kernels of the runtime support.
+        channel_ops: weighted operators that support one scale per output channel.
+        style: where Q and DQ are placed.
+        float_bias: biases stay float; else they are int32 with scale s_x * s_w.
+        static_shapes: the file must not have dynamic dimensions; a dynamic batch is fixed to 1.
+        skips_gemv: matrix-vector products stay float.
+        whole_ops: all operators that the runtime supports, if it must run the whole graph; else None.
+        refine: refinements that the target needs in addition to the default ones.
+        weight_per_tensor: type of weights with one scale for all channels; None is the type ``weight``.
     """
 
     name: str

@@ -206,9 +206,9 @@ class _Steps(Progress):
 
 
 class _EveryStep(FolderJournal):
-    """A journal that always wants another note."""
+    """A journal that saves its state after every step."""
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         return True
 
 

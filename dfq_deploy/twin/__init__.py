@@ -6,10 +6,10 @@
 ``importer``  Import an ONNX graph as a program of torch steps.
 ``module``    The Twin: an ONNX graph as a torch module.
 ``node``      One ONNX node as operator builders see it.
-``precision`` Decide where bfloat16 pays.
+``precision`` Decide where bfloat16 is used.
 ``program``   A graph as a list of steps, and the loop that runs it.
 ``registry``  Registry of operators, keyed by domain, name and version.
-``teacher``   Build the twin that synthesis and training use: one input, channels first, any batch.
+``teacher``   Build the twin for synthesis and training: one input, channels first, any batch size.
 ``unsigned``  Compute unsigned 16, 32 and 64-bit integers as int64.
 ``ops``       Operators, by family.
 ============= =====================================================================================

@@ -1,7 +1,7 @@
 """Decide which tensors stay on the CPU.
 
-Shape arithmetic (Shape, Gather, Concat, Reshape) ends in Python integers. On the GPU every such number would
-wait for all work before it, so tensors that are computed from shapes and small constants alone stay on the CPU.
+The results of shape arithmetic (Shape, Gather, Concat, Reshape) are read as Python integers. On the GPU each such
+reading would synchronize, so tensors that are computed only from shapes and small constants stay on the CPU.
 """
 
 from collections.abc import Mapping, Set
@@ -13,25 +13,25 @@ from dfq_deploy.twin.registry import Entry
 __all__ = ["is_host"]
 
 SMALL = 8
-"""A float constant of at most so many elements may take part in shape arithmetic (scales of a Resize)."""
+"""Maximum number of elements of a float constant in shape arithmetic (e.g. the scales of a Resize)."""
 
 
 def is_host(entry: Entry, inputs: tuple[str, ...], host: Set[str], constants: Mapping[str, Tensor]) -> bool:
-    """True if the node's outputs live on the CPU.
+    """True if the outputs of the node are on the CPU.
 
     Args:
-        entry: what the registry says of the operator.
-        inputs: tensor names of the node, "" where absent.
-        host: names of computed tensors that are known to live on the CPU.
+        entry: the registry entry of the operator.
+        inputs: tensor names of the node, "" for an absent one.
+        host: names of the computed tensors that are on the CPU.
         constants: initializers by name.
     """
     if entry.on_host:
         return True
     data = [name for position, name in enumerate(inputs) if name and position not in entry.arguments]
-    fixed = [constants[name] for name in data if name in constants]
+    constant_inputs = [constants[name] for name in data if name in constants]
     computed = [name for name in data if name not in constants]
     if not computed:
-        return not any(constant.is_floating_point() for constant in fixed)
+        return not any(constant.is_floating_point() for constant in constant_inputs)
     return all(name in host for name in computed) and all(
-        not constant.is_floating_point() or constant.numel() <= SMALL for constant in fixed
+        not constant.is_floating_point() or constant.numel() <= SMALL for constant in constant_inputs
     )

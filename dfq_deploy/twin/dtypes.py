@@ -26,31 +26,31 @@ DTYPES: dict[int, torch.dtype] = {
     ir.DataType.COMPLEX128: torch.complex128,
     ir.DataType.BFLOAT16: torch.bfloat16,
 }
-"""Element types that the twin computes with."""
+"""Element types that the twin supports."""
 
 
 def dtype_of(code: int, place: str) -> torch.dtype:
     """The torch dtype of an ONNX element type.
 
     Raises:
-        ModelError: the twin has no such type (strings, 4-bit and 8-bit floats, 2-bit and 4-bit integers).
+        ModelError: the type is not supported (strings, 4-bit and 8-bit floats, 2-bit and 4-bit integers).
     """
     dtype = DTYPES.get(code)
     if dtype is None:
         raise ModelError(
-            f"{place}: the twin does not compute with {ir.DataType(code).name}; export the model in float32"
+            f"{place}: the twin does not support the type {ir.DataType(code).name}; export the model in float32"
         )
     return dtype
 
 
 def tensor_of(constant: ir.TensorProtocol, place: str) -> Tensor:
-    """A CPU tensor of its own memory, with the constant's values.
+    """A CPU tensor with a copy of the values of a constant.
 
     Raises:
-        ModelError: the element type is one that the twin does not compute with.
+        ModelError: the element type is not supported.
     """
     dtype = dtype_of(int(constant.dtype), place)
     array = np.array(constant.numpy(), copy=True, order="C")
-    if dtype is torch.bfloat16:  # numpy has no bfloat16 that torch reads: carry the bits over
+    if dtype is torch.bfloat16:  # torch cannot read NumPy's bfloat16: reinterpret the bits
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

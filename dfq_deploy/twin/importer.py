@@ -15,10 +15,10 @@ from dfq_deploy.twin.program import Program, Step
 from dfq_deploy.twin.registry import REGISTRY, Entry, Operator
 from dfq_deploy.twin.unsigned import UNSIGNED, widened
 
-__all__ = ["import_graph", "unsupported"]
+__all__ = ["check_operators", "import_graph"]
 
 FOLDED_SIZE = 4096
-"""Integer constants up to so many elements are computed at import."""
+"""Maximum number of elements of an integer constant that is folded at import."""
 
 Versions = Mapping[str, int]
 
@@ -30,19 +30,19 @@ def import_graph(
 
     Args:
         versions: opset by domain.
-        outer: constants of the graphs around a nested one.
-        outer_host: tensors of the graphs around that live on the CPU.
+        outer: constants of the graphs that contain this one.
+        outer_host: tensors of the graphs that contain this one that are on the CPU.
     """
     return _Importer(graph, versions, outer or {}, outer_host).program()
 
 
-def unsupported(graph: ir.Graph, versions: Versions) -> None:
-    """Refuse a graph with operators that are not registered.
+def check_operators(graph: ir.Graph, versions: Versions) -> None:
+    """Check that all operators of a graph are registered.
 
     Raises:
-        UnsupportedOperators: names all of them, those of nested graphs too.
+        UnsupportedOperators: lists all operators that are not, including those of nested graphs.
     """
-    unknown = []
+    unsupported = []
     for index, node in enumerate(graph.all_nodes()):
         domain = _domain(node)
         version = versions.get(domain, 0)
@@ -50,9 +50,9 @@ def unsupported(graph: ir.Graph, versions: Versions) -> None:
             continue
         if REGISTRY.find(domain, node.op_type, version) is None:
             operator = f"{domain or 'ai.onnx'}::{node.op_type}-{version}"
-            unknown.append((node.name or f"{node.op_type}_{index}", operator))
-    if unknown:
-        raise UnsupportedOperators(unknown)
+            unsupported.append((node.name or f"{node.op_type}_{index}", operator))
+    if unsupported:
+        raise UnsupportedOperators(unsupported)
 
 
 class _Importer:
@@ -76,18 +76,18 @@ class _Importer:
                 self.constants[_name(node.outputs[0])] = _constant(node)
             else:
                 self._add(node, index)
-        fed = tuple(_name(value) for value in self.graph.inputs if value.name not in self.graph.initializers)
+        inputs = tuple(_name(value) for value in self.graph.inputs if value.name not in self.graph.initializers)
         free = tuple(name for name in _captures(self.graph) if name not in self.constants)
         outputs = tuple(_name(value) for value in self.graph.outputs)
         needed = {name for step in self.steps for name in step.inputs} | set(outputs) | set(self.graph.initializers)
         constants = {name: value for name, value in self.constants.items() if name in needed}
-        return Program(fed + free, outputs, tuple(self.steps), constants, self.outer_host & set(free))
+        return Program(inputs + free, outputs, tuple(self.steps), constants, self.outer_host & set(free))
 
     def _add(self, node: ir.Node, index: int) -> None:
         domain = _domain(node)
         version = self.versions.get(domain, 0)
         entry = REGISTRY.find(domain, node.op_type, version)
-        if entry is None:  # the graph was checked as a whole before
+        if entry is None:  # check_operators has refused such graphs
             raise UnsupportedOperators([(node.name or str(index), f"{domain}::{node.op_type}-{version}")])
         explicit = tuple(_name(value) for value in node.inputs)
         captured = _node_captures(node)
@@ -130,7 +130,7 @@ class _Importer:
             self.host.update(name for name in step.outputs if name)
 
     def _fold(self, step: Step) -> bool:
-        """Compute a step of integer constants now; False if it must stay."""
+        """Fold a step with integer constants as inputs; returns False if it cannot be folded."""
         values = [self.constants.get(name) for name in step.inputs]
         if not values or any(value is None for value in values) or is_op(step, {"Shape", "Size"}):
             return False
@@ -169,7 +169,7 @@ def _torch_dtype(value: ir.Value) -> torch.dtype | None:
 
 
 def _captures(graph: ir.Graph) -> tuple[str, ...]:
-    """Names that a graph uses and does not define, in order of use."""
+    """Names of the tensors that a graph uses but does not define, in order of use."""
     defined = {_name(value) for value in graph.inputs} | set(graph.initializers)
     free: dict[str, None] = {}
     for node in graph:
@@ -201,4 +201,4 @@ def _constant(node: ir.Node) -> Tensor:
             return torch.tensor(attribute.value, dtype=torch.float32)
         if name in {"value_int", "value_ints"}:
             return torch.tensor(attribute.value, dtype=torch.int64)
-    raise ModelError(f"{place}: a sparse or string constant; export the model with dense numbers")
+    raise ModelError(f"{place}: sparse and string constants are not supported; export the model with dense numbers")

@@ -1,8 +1,8 @@
 """The Twin: an ONNX graph as a torch module."""
 
+import dataclasses
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace as changed
 
 import onnx_ir as ir
 import torch
@@ -10,7 +10,7 @@ from onnx_ir.passes.common import InlinePass
 from torch import Tensor, nn
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.twin.importer import import_graph, unsupported
+from dfq_deploy.twin.importer import check_operators, import_graph
 from dfq_deploy.twin.program import Hook, Program, Step
 from dfq_deploy.twin.registry import Operator
 
@@ -18,13 +18,13 @@ __all__ = ["Twin"]
 
 
 class Twin(nn.Module):
-    """An ONNX graph that torch differentiates.
+    """An ONNX graph as a differentiable torch module.
 
-    Float initializers are parameters without gradient, all others buffers; tensors keep their names of the graph.
+    Float initializers are parameters with ``requires_grad=False``, all others buffers; tensors keep their ONNX names.
 
     Attributes:
-        input_names: the inputs to feed, in the graph's order; initializers that are listed as inputs are left out.
-        output_names: the outputs, in the graph's order.
+        input_names: names of the inputs in the order of the graph, without initializers that are listed as inputs.
+        output_names: names of the outputs in the order of the graph.
     """
 
     def __init__(self, program: Program, initializers: Collection[str], inputs: tuple[str, ...]) -> None:
@@ -40,17 +40,17 @@ class Twin(nn.Module):
 
     @classmethod
     def from_model(cls, model: ir.Model) -> "Twin":
-        """Import a model, best one that :func:`dfq_deploy.graph.loading.load` has read.
+        """Import a model, preferably one that was read with :func:`dfq_deploy.graph.loading.load`.
 
         Raises:
-            UnsupportedOperators: names every node whose operator is not in the registry.
-            ModelError: a node's form or an element type is one that the twin does not run.
+            UnsupportedOperators: lists every node whose operator is not in the registry.
+            ModelError: a form of an operator or an element type is not supported.
         """
         if model.functions:
             model = model.clone()
             InlinePass()(model)
         versions = {("" if name == "ai.onnx" else name): version for name, version in model.opset_imports.items()}
-        unsupported(model.graph, versions)
+        check_operators(model.graph, versions)
         program = import_graph(model.graph, versions)
         return cls(program, model.graph.initializers.keys(), program.inputs)
 
@@ -66,20 +66,22 @@ class Twin(nn.Module):
             self.register_buffer(attribute, tensor)
 
     def part(self, steps: Sequence[Step], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> "Twin":
-        """The twin of some consecutive steps, that takes tensors by name and returns others; weights are shared.
+        """A twin of consecutive steps with the given inputs and outputs; weights are shared.
 
         Args:
-            steps: in order; all that they read is among ``inputs``, initializers, and what they write themselves.
+            steps: in order; they may read only ``inputs``, initializers, and outputs of each other.
+            inputs: names of the tensors to feed.
+            outputs: names of the tensors to return.
         """
         return Twin(Program(inputs, outputs, tuple(steps), self._program.constants), (), inputs)
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The nodes in topological order; constants and what follows from integer constants alone are left out."""
+        """The nodes in topological order, without constants and folded integer arithmetic."""
         return self._program.steps
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Run on the inputs in order; a single output comes bare."""
+        """Run on the inputs in order; returns a single output as a tensor, several as a tuple."""
         if len(inputs) != len(self.input_names):
             raise ModelError(f"{len(inputs)} inputs given; the model takes {len(self.input_names)}: {self.input_names}")
         results = self.run(dict(zip(self.input_names, inputs, strict=True)))
@@ -96,28 +98,28 @@ class Twin(nn.Module):
         """Run on named inputs.
 
         Args:
-            feeds: every input by name.
-            keep: names of tensors to return beside the outputs; all others are freed after their last use.
-            hooks: by tensor name, a function that is applied to the tensor right after it is produced or fed (an
-                initializer: when the run starts), and whose result takes its place.
+            feeds: all inputs by name.
+            keep: names of intermediate tensors to return too; all others are freed after their last use.
+            hooks: functions by tensor name. Each is applied to its tensor as soon as it is computed or fed (for an
+                initializer: at the start), and its result replaces the tensor.
 
         Returns:
-            outputs and kept tensors by name.
+            the outputs and the kept tensors by name.
 
         Raises:
             ModelError: an input is missing, or a name is not in the graph.
         """
         self._check(feeds, keep, hooks or {})
         parameters, buffers = self._parameters, self._buffers
-        named: list[tuple[str, Tensor]] = []
+        tensors: list[tuple[str, Tensor]] = []
         for name, attribute in self._attributes.items():
             tensor = parameters[attribute] if attribute in parameters else buffers[attribute]
             if tensor is not None:
-                named.append((name, tensor))
-        named.extend((name, feeds[name]) for name in self.input_names)
-        fed = (feeds[name] for name in self.input_names)
-        device = next((value.device for value in fed if isinstance(value, Tensor)), torch.device("cpu"))
-        return self._program.run(named, device, keep, hooks)
+                tensors.append((name, tensor))
+        tensors.extend((name, feeds[name]) for name in self.input_names)
+        inputs = (feeds[name] for name in self.input_names)
+        device = next((value.device for value in inputs if isinstance(value, Tensor)), torch.device("cpu"))
+        return self._program.run(tensors, device, keep, hooks)
 
     def _check(self, feeds: Mapping[str, Tensor], keep: Collection[str], hooks: Collection[str]) -> None:
         missing = [name for name in self.input_names if name not in feeds]
@@ -129,21 +131,21 @@ class Twin(nn.Module):
                 raise ModelError(f"tensor '{name}' is not in the graph; its inputs are {', '.join(self.input_names)}")
 
     def replace(self, node_name: str, operator: Operator) -> None:
-        """Let ``operator`` do the work of one node; it takes the node's inputs in order and returns its outputs.
+        """Replace the implementation of one node; ``operator`` takes its inputs in order and returns its outputs.
 
-        A torch module becomes a part of the twin, so that ``to`` and ``parameters`` reach it.
+        A torch module is registered as a submodule of the twin, so that ``to`` and ``parameters`` include it.
 
         Raises:
             ModelError: there is no such node.
         """
-        found = [index for index, step in enumerate(self.steps) if step.name == node_name]
-        if not found:
+        index = next((index for index, step in enumerate(self.steps) if step.name == node_name), None)
+        if index is None:
             raise ModelError(f"node '{node_name}' is not in the graph")
         steps = list(self.steps)
-        steps[found[0]] = changed(steps[found[0]], operator=operator)
+        steps[index] = dataclasses.replace(steps[index], operator=operator)
         self._program = self._program.with_steps(tuple(steps))
         if isinstance(operator, nn.Module):
-            self._replaced[f"step_{found[0]}"] = operator
+            self._replaced[f"step_{index}"] = operator
 
     def initializer(self, name: str) -> Tensor:
         """The parameter or buffer that holds an initializer.

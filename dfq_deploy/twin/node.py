@@ -20,13 +20,13 @@ Integers = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """One node at import.
+    """One node during import.
 
     Attributes:
-        version: the model's opset of ``domain``.
-        inputs: tensor names, "" where an optional input is absent; for nodes with nested graphs the tensors
-            that those capture follow, from ``captured`` on.
-        constants: values of the graph's initializers and folded integer constants, by tensor name, on the CPU.
+        version: opset version of ``domain`` in the model.
+        inputs: tensor names, "" for an absent optional input; for nodes with nested graphs, followed by the
+            tensors that these capture, from position ``captured`` on.
+        constants: values of the initializers and folded integer constants, by tensor name, on the CPU.
         program_of: imports a nested graph, whose free tensors are the captured ones.
     """
 
@@ -45,7 +45,7 @@ class Node:
         return f"{self.op_type} '{self.name}'"
 
     def has(self, index: int) -> bool:
-        """True if input ``index`` is given."""
+        """True if input ``index`` is present."""
         return index < self.captured and self.inputs[index] != ""
 
     def wants(self, index: int) -> bool:
@@ -72,22 +72,22 @@ class Node:
         return default if value is None else str(value)
 
     def integers(self, name: str) -> Integers | None:
-        """A list of integers, None if it is not given."""
+        """A list of integers, None if it is absent."""
         value = self._value(name)
         return None if value is None else tuple(int(item) for item in value)
 
     def numbers(self, name: str) -> tuple[float, ...] | None:
-        """A list of floats, None if it is not given."""
+        """A list of floats, None if it is absent."""
         value = self._value(name)
         return None if value is None else tuple(float(item) for item in value)
 
     def texts(self, name: str) -> tuple[str, ...] | None:
-        """A list of strings, None if it is not given."""
+        """A list of strings, None if it is absent."""
         value = self._value(name)
         return None if value is None else tuple(str(item) for item in value)
 
     def tensor(self, name: str) -> Tensor | None:
-        """A tensor attribute, None if it is not given."""
+        """A tensor attribute, None if it is absent."""
         value = self._value(name)
         return None if value is None else tensor_of(value, str(self))
 
@@ -96,27 +96,27 @@ class Node:
         return self.program_of(self.attributes[name].as_graph())
 
     def constant(self, index: int) -> Tensor | None:
-        """The value of input ``index`` if it is known at import."""
+        """The value of input ``index`` if it is constant, else None."""
         return self.constants.get(self.inputs[index]) if self.has(index) else None
 
     def integers_at(self, index: int) -> Callable[[Tensor | None], Integers]:
-        """How to read input ``index`` as integers: known at import, or read from the tensor at run time."""
+        """A function that reads input ``index`` as integers: a constant, or the value of the tensor at run time."""
         constant = self.constant(index)
         if constant is None:
             return _read_integers
-        known = _read_integers(constant)
-        return lambda _: known
+        integers = _read_integers(constant)
+        return lambda _: integers
 
     def integer_at(self, index: int) -> Callable[[Tensor | None], int]:
-        """How to read input ``index`` as one integer."""
+        """A function that reads input ``index`` as one integer."""
         constant = self.constant(index)
         if constant is None:
             return _read_integer
-        known = _read_integer(constant)
-        return lambda _: known
+        integer = _read_integer(constant)
+        return lambda _: integer
 
     def refuse(self, reason: str) -> ModelError:
-        """The error for a form of the operator that the twin cannot run."""
+        """The error for a form of the operator that is not supported."""
         return ModelError(f"{self}: {reason}")
 
 

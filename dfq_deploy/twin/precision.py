@@ -1,4 +1,4 @@
-"""Decide where bfloat16 pays."""
+"""Decide where bfloat16 is used."""
 
 from contextlib import AbstractContextManager
 
@@ -8,7 +8,7 @@ __all__ = ["autocast", "has_fast_bfloat16"]
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """True where convolutions run in bfloat16 hardware: NVIDIA from Ampere on, x86 with AVX512-BF16 or AMX."""
+    """True if the hardware has bfloat16 convolutions: NVIDIA from Ampere on, x86 with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capabilities = torch.cpu.get_capabilities()
@@ -16,5 +16,5 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[None]:
-    """bfloat16 autocast where the hardware has it, else nothing."""
+    """A bfloat16 autocast context, disabled if the hardware has no fast bfloat16."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_fast_bfloat16(device))

@@ -15,9 +15,9 @@ __all__ = ["Hook", "Program", "Step", "moved"]
 Hook: TypeAlias = Callable[[Tensor], Tensor]
 
 ABSENT = 0
-"""The slot that reads as None."""
+"""The slot of absent inputs, which is always None."""
 IGNORED = 1
-"""The slot that takes outputs nobody named."""
+"""The slot of unnamed outputs."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class Step:
     """One node.
 
     Attributes:
-        version: the model's opset of ``domain``.
-        inputs: tensor names, "" where an optional input is absent.
-        outputs: tensor names, "" where an optional output is absent.
-        operator: tensors in, tensor or tuple out.
-        host: the positions of inputs that are read from the CPU.
-        on_host: the outputs live on the CPU.
-        strides: the attribute of that name; empty where the node has none.
+        version: opset version of ``domain`` in the model.
+        inputs: tensor names, "" for an absent optional input.
+        outputs: tensor names, "" for an absent optional output.
+        operator: takes tensors, returns a tensor or a tuple of tensors.
+        host: positions of the inputs that are read from the CPU.
+        on_host: True if the outputs are on the CPU.
+        strides: the attribute of that name; empty if the node has none.
     """
 
     name: str
@@ -59,11 +59,11 @@ class Program:
     """Steps in topological order with all names resolved to slots.
 
     Args:
-        inputs: names of the fed tensors.
-        outputs: names of the results.
+        inputs: names of the input tensors.
+        outputs: names of the output tensors.
         steps: in topological order.
         constants: initializers and folded constants, on the CPU.
-        host_inputs: fed tensors that live on the CPU (captured shape arithmetic).
+        host_inputs: names of the inputs that are on the CPU (captured shape arithmetic).
     """
 
     def __init__(
@@ -88,15 +88,15 @@ class Program:
         self._instructions: list[_Instruction] = self._compile()
 
     def with_steps(self, steps: tuple[Step, ...]) -> "Program":
-        """The same program with other steps."""
+        """A copy of the program with other steps."""
         return Program(self.inputs, self.outputs, steps, self.constants, self.host_inputs)
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Program":
-        """Steps are copied, for the modules among their operators; constants are shared, for their size."""
+        """Copy the steps, whose operators may be modules; constants are shared to save memory."""
         return self.with_steps(deepcopy(self.steps, memo))
 
     def _host_slot(self, name: str) -> int:
-        """The slot of a constant's copy on the CPU, which no ``.to(device)`` moves."""
+        """The slot of a copy of a constant that stays on the CPU after ``.to(device)``."""
         if name not in self._copies:
             self._copies[name] = len(self._template)
             self._template.append(self.constants[name])
@@ -104,24 +104,26 @@ class Program:
 
     def _compile(self) -> list[_Instruction]:
         produced_on_host = {name for step in self.steps if step.on_host for name in step.outputs} | self.host_inputs
-        rows = [self._addresses(step, produced_on_host) for step in self.steps]
+        addresses = [self._addresses(step, produced_on_host) for step in self.steps]
         self.used = frozenset(
             name
-            for step, (slots, _) in zip(self.steps, rows, strict=True)
+            for step, (slots, _) in zip(self.steps, addresses, strict=True)
             for name, slot in zip(step.inputs, slots, strict=True)
             if slot == self.slots.get(name)
         )
-        last = {slot: index for index, (slots, _) in enumerate(rows) for slot in slots}
-        saved = {self.slots[name] for name in self.outputs} | set(self._copies.values()) | {ABSENT, IGNORED}
+        last_use = {slot: index for index, (slots, _) in enumerate(addresses) for slot in slots}
+        permanent = {self.slots[name] for name in self.outputs} | set(self._copies.values()) | {ABSENT, IGNORED}
         instructions = []
-        for index, (step, (slots, moved)) in enumerate(zip(self.steps, rows, strict=True)):
+        for index, (step, (slots, moved)) in enumerate(zip(self.steps, addresses, strict=True)):
             outputs = tuple(self.slots[name] if name else IGNORED for name in step.outputs)
-            ends = {slot for slot in slots if last[slot] == index} | {slot for slot in outputs if slot not in last}
-            dead = tuple(sorted(ends - saved)) + ((IGNORED,) if IGNORED in outputs else ())
+            finished = {slot for slot in slots if last_use[slot] == index}
+            finished |= {slot for slot in outputs if slot not in last_use}
+            dead = tuple(sorted(finished - permanent)) + ((IGNORED,) if IGNORED in outputs else ())
             instructions.append(_Instruction(step.operator, slots, moved, outputs, dead))
         return instructions
 
     def _addresses(self, step: Step, produced_on_host: Collection[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The slots of the inputs, and the positions of those that must be moved from the CPU to the device."""
         slots, moved = [], []
         for position, name in enumerate(step.inputs):
             on_host = step.on_host or position in step.host
@@ -145,10 +147,10 @@ class Program:
         """Run all steps.
 
         Args:
-            feeds: the fed tensors and the constants on their device, by name.
-            device: where tensors that were computed on the CPU go when a step needs them beside others.
-            keep: names of tensors to return beside the outputs.
-            hooks: what to do to a tensor right after it is fed or produced.
+            feeds: the inputs and the constants on their device, by name.
+            device: the device to which tensors computed on the CPU are moved if a step needs them there.
+            keep: names of intermediate tensors to return too.
+            hooks: functions by tensor name, applied to a tensor as soon as it is fed or computed.
         """
         values = self._template.copy()
         for name, tensor in feeds:
@@ -180,7 +182,7 @@ class Program:
 
 
 def moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor:
-    """A tensor, or the tensors of a sequence, on a device."""
+    """Move a tensor, or the tensors of a sequence, to a device."""
     if isinstance(value, list):
         return [tensor.to(device) for tensor in value]  # type: ignore[return-value]  # a sequence
     return value.to(device)

@@ -11,10 +11,10 @@ from dfq_deploy.twin.node import Node
 __all__ = ["REGISTRY", "Builder", "Entry", "Operator", "Registry", "register"]
 
 Operator: TypeAlias = Callable[..., Tensor | tuple[Tensor, ...]]
-"""Tensors in (None for an absent optional input), one tensor or a tuple of them out."""
+"""Takes tensors (None for an absent optional input) and returns one tensor or a tuple of tensors."""
 
 Builder: TypeAlias = Callable[[Node], Operator]
-"""Reads a node's attributes and constants once, at import."""
+"""Creates the operator of a node; reads the attributes and constants once, at import."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class Entry:
     """One implementation.
 
     Attributes:
-        builder: makes the operator for one node.
-        arguments: positions of inputs that are read as Python numbers (shapes, axes, pads): they live on the CPU.
-        on_host: the outputs live on the CPU whatever the inputs are (Shape, Size).
+        builder: creates the operator of a node.
+        arguments: positions of inputs that are read as Python numbers (shapes, axes, pads) and kept on the CPU.
+        on_host: the outputs are on the CPU regardless of the inputs (Shape, Size).
     """
 
     builder: Builder
@@ -33,7 +33,7 @@ class Entry:
 
 
 class Registry:
-    """Implementations by domain, operator and the opset since which they hold."""
+    """Implementations by domain, operator and first opset version."""
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str, int], Entry] = {}
@@ -48,8 +48,8 @@ class Registry:
 
     def find(self, domain: str, op_type: str, version: int) -> Entry | None:
         """The entry with the highest since_version not above ``version``; None if there is none."""
-        known = [since for since in self._versions.get((domain, op_type), ()) if since <= version]
-        return self._entries[domain, op_type, max(known)] if known else None
+        versions = [since for since in self._versions.get((domain, op_type), ()) if since <= version]
+        return self._entries[domain, op_type, max(versions)] if versions else None
 
     def __iter__(self) -> Iterator[tuple[str, str, int]]:
         """Every (domain, operator, since_version), sorted."""

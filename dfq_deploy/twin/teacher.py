@@ -1,4 +1,6 @@
-"""Build the twin that synthesis and training use: one input, channels first, any batch."""
+"""Build the twin for synthesis and training: one input, channels first, any batch size."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -10,36 +12,40 @@ from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
+from dfq_deploy.graph.task import score_output
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
 
-__all__ = ["takes_batches", "teacher_of", "twin_images"]
+__all__ = ["same_rows", "takes_batches", "teacher_of", "twin_images"]
 
 
 def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
-    """The twin of ``model`` with its main input alone, which takes pictures as (N, C, H, W).
+    """The twin of ``model`` with the main input only, which takes images as (N, C, H, W).
 
-    Rules: (1) another input is its first row of ``extra``, repeated for each sample; (2) a main input (N, H, W, C) is
-    read through a Transpose; (3) a fixed batch is opened where the graph lets it.
-    A model that needs none of these is imported as it is.
+    Rules: (1) every other input is replaced by its first row of ``extra``, repeated for each sample; (2) a Transpose is
+    added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it; (4) the
+    class scores become the first output.
+    A model that needs none of these is imported unchanged.
     """
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
-    if extra or is_channels_last(model) or isinstance(batch, int):
+    behind = score_output(model) not in (None, *model.graph.outputs[:1])
+    if extra or is_channels_last(model) or isinstance(batch, int) or behind:
         model = model.clone()
         main = main_input_value(model)
         if isinstance(batch, int):
             open_batch(model, batch)
         for value in [value for value in input_values(model) if value.name in extra]:
-            _bind(model.graph, value, main, extra[str(value.name)])
+            _bind_input(model.graph, value, main, extra[str(value.name)])
         if is_channels_last(model):
-            _turn(model.graph, main)
+            _add_transpose(model.graph, main)
+        _put_scores_first(model)
     twin = Twin.from_model(model).to(device)
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def twin_images(model: ir.Model, samples: Samples) -> Tensor:
-    """Samples as the twin of :func:`teacher_of` takes them: pictures are (N, C, H, W), channels last in memory."""
+    """Samples as input of the twin of :func:`teacher_of`: images are (N, C, H, W) in channels-last memory format."""
     images = samples.images.transpose(0, 3, 1, 2) if is_channels_last(model) else samples.images
     tensor = torch.from_numpy(images)
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
@@ -47,18 +53,38 @@ def twin_images(model: ir.Model, samples: Samples) -> Tensor:
 
 @torch.no_grad()
 def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
-    """True if the twin runs on two samples of ``shape`` at once."""
+    """True if the outputs of the twin for a batch of two samples of ``shape`` are those for each sample alone."""
+    two = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        twin(torch.zeros(2, *shape, device=device))
+        batched, single = twin(two), [twin(sample[None]) for sample in two]
     except (RuntimeError, ValueError, IndexError) as problem:
-        if is_out_of_memory(problem):  # says nothing of the graph
+        if is_out_of_memory(problem):  # not caused by the graph
             raise
         return False
-    return True
+    if isinstance(batched, Tensor):
+        batched, single = (batched,), [(output,) for output in single]
+    return all(same_rows(output, rows) for output, *rows in zip(batched, *single, strict=True))
 
 
-def _turn(graph_: ir.Graph, main: ir.Value) -> None:
-    """Read (N, C, H, W) where the graph takes (N, H, W, C)."""
+def same_rows(batched: Tensor, rows: Sequence[Tensor]) -> bool:
+    """True if ``batched`` is the concatenation of ``rows`` up to rounding, or has no batch dimension."""
+    if batched.shape == rows[0].shape:
+        return True
+    scale = float(batched.abs().max()) if batched.numel() else 0.0
+    concatenated = torch.cat(list(rows))
+    return concatenated.shape == batched.shape and torch.allclose(batched, concatenated, rtol=1e-3, atol=1e-3 * scale)
+
+
+def _put_scores_first(model: ir.Model) -> None:
+    scores = score_output(model)
+    if scores is not None:
+        outputs = [scores, *(value for value in model.graph.outputs if value is not scores)]
+        model.graph.outputs.clear()
+        model.graph.outputs.extend(outputs)
+
+
+def _add_transpose(graph_: ir.Graph, main: ir.Value) -> None:
+    """Change the main input from (N, H, W, C) to (N, C, H, W) with a Transpose."""
     names = Names(graph_)
     node = ir.node("Transpose", [main], {"perm": [0, 2, 3, 1]}, name=names.fresh(f"{main.name}_Transpose"))
     node.outputs[0].name, node.outputs[0].type = names.fresh(f"{main.name}_channels_last"), main.type
@@ -71,8 +97,8 @@ def _turn(graph_: ir.Graph, main: ir.Value) -> None:
     graph_.insert_before(next(iter(graph_)), [node])
 
 
-def _bind(graph_: ir.Graph, value: ir.Value, main: ir.Value, rows: NDArray[np.generic]) -> None:
-    """Replace an input by its first row, with as many rows as the main input has where it has a batch."""
+def _bind_input(graph_: ir.Graph, value: ir.Value, main: ir.Value, rows: NDArray[np.generic]) -> None:
+    """Replace an input by the constant first of ``rows``, expanded to the batch size of the main input if batched."""
     names = Names(graph_)
     batched = value.shape is not None and len(value.shape) == rows.ndim
     row = np.ascontiguousarray(rows[:1] if batched else rows[0])
@@ -84,8 +110,8 @@ def _bind(graph_: ir.Graph, value: ir.Value, main: ir.Value, rows: NDArray[np.ge
         rest = add_constant(graph_, names.fresh(f"{value.name}_rest"), np.array(row.shape[1:], np.int64))
         shape = ir.node("Shape", [main])
         count = ir.node("Gather", [shape.outputs[0], zero])
-        whole = ir.node("Concat", [count.outputs[0], rest], {"axis": 0})
-        steps = [shape, count, whole, ir.node("Expand", [constant, whole.outputs[0]])]
+        full_shape = ir.node("Concat", [count.outputs[0], rest], {"axis": 0})
+        steps = [shape, count, full_shape, ir.node("Expand", [constant, full_shape.outputs[0]])]
         for step in steps:
             step.name = names.fresh(f"{value.name}_{step.op_type}")
             step.outputs[0].name = names.fresh(f"{step.name}_output")

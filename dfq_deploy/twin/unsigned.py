@@ -11,10 +11,11 @@ UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
 
 
 def widened(operator: Operator, dtypes: tuple[torch.dtype | None, ...]) -> Operator:
-    """The operator, tried as it is, and over int64 where torch has no kernel.
+    """Wrap an operator so that it falls back to int64 if torch has no kernel for an unsigned type.
 
     Args:
-        dtypes: element types of the outputs, None where the graph does not tell.
+        operator: the operator.
+        dtypes: element types of the outputs, None if unknown.
     """
 
     def run(*inputs: Tensor | None) -> Tensor | tuple[Tensor, ...]:

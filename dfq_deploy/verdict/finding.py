@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from dfq_deploy.evaluation.metrics import finite
+
 __all__ = ["LEVELS", "Finding", "Level", "Verdict", "worst"]
 
 Level: TypeAlias = Literal["OK", "CHECK", "BAD"]
@@ -32,13 +34,13 @@ class Finding:
     figures: Mapping[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping, as the report holds it."""
+        """A plain mapping, as the report holds it; an infinite figure is null."""
         return {
             "code": self.code,
             "level": self.level,
             "message": self.message,
             "remedy": self.remedy,
-            "figures": dict(self.figures or {}),
+            "figures": {name: finite(figure) for name, figure in (self.figures or {}).items()},
         }
 
 

@@ -3,12 +3,22 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from dfq_deploy.verdict.agreement import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
+from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
-from dfq_deploy.verdict.held_out import BY_RULE, PHOTOGRAPHS
-from dfq_deploy.verdict.prediction import Prediction
 
-__all__ = ["AGREEMENT", "MOVED", "PROGRAM", "SNR", "Thresholds", "agreement_finding", "class_level", "judge"]
+__all__ = [
+    "AGREEMENT",
+    "MOVED",
+    "PROGRAM",
+    "SNR",
+    "Thresholds",
+    "agreement_finding",
+    "class_level",
+    "deciding_kind",
+    "judge",
+]
 
 PROGRAM = "dfq-deploy "
 """How a remedy that is a command begins."""
@@ -52,26 +62,38 @@ REMEDIES: Mapping[Level, str] = {
 
 
 def judge(
-    agreement: Agreement | None, findings: Iterable[Finding] = (), commands: Mapping[Level, str] | None = None
+    agreement: Agreement | None, findings: Iterable[Finding] = (), commands: Mapping[str, str] | None = None
 ) -> Verdict:
     """The last word on a quantized model.
 
     Args:
-        agreement: of float and quantized (:func:`dfq_deploy.verdict.agreement.measure_agreement`); None where it was
-            not measured.
+        agreement: of float and quantized, of :func:`~dfq_deploy.verdict.agreement.measure.measure_agreement`; None
+            where it was not measured.
         findings: of samples, preprocess, speed and whatever else was looked at.
-        commands: level -> the command to paste next; that of the deciding finding comes first where its remedy is one.
+        commands: code of a finding, the first word of its code, or level -> the command to paste next; the remedy of
+            the deciding finding comes before all of them where it is a command.
 
     Returns:
-        the worst level, the sentence of the first finding that has it, and all findings, the worst first.
+        the worst level, the sentence of the first finding that has it (of the agreement where all are OK), and all
+        findings, the worst first.
     """
     own = [] if agreement is None else [agreement_finding(agreement)]
-    ordered = tuple(sorted([*own, *findings], key=lambda finding: LEVELS.index(finding.level), reverse=True))
+    ordered = tuple(sorted([*findings, *own], key=lambda finding: LEVELS.index(finding.level), reverse=True))
     if not ordered:
         return Verdict("CHECK", "nothing was measured", (commands or {}).get("CHECK", ""))
-    decisive = ordered[0]
-    command = decisive.remedy if decisive.remedy.startswith(PROGRAM) else (commands or {}).get(decisive.level, "")
-    return Verdict(decisive.level, decisive.message, command, ordered)
+    # Where all is well, what matters is how well: the agreement.
+    decisive = own[0] if own and ordered[0].level == "OK" else ordered[0]
+    return Verdict(decisive.level, decisive.message, _command(decisive, commands or {}), ordered)
+
+
+def _command(decisive: Finding, commands: Mapping[str, str]) -> str:
+    """The command to paste next; none where all is well."""
+    if decisive.level == "OK":
+        return ""
+    if decisive.remedy.startswith(PROGRAM):
+        return decisive.remedy
+    keys = (decisive.code, decisive.code.partition("-")[0], decisive.level)
+    return next((commands[key] for key in keys if key in commands), "")
 
 
 def class_level(expected: Prediction) -> Level:
@@ -87,18 +109,16 @@ def agreement_finding(agreement: Agreement) -> Finding:
         return _noise_finding(agreement)
     expected = agreement.predicted
     level = class_level(expected)
-    measured = ", ".join(str(kind) for kind in agreement.kinds)
-    how = "measured" if expected.kind == "data" else "predicted"
-    message = (
-        f"{how} to agree with float on {expected} of real inputs; class probabilities move by "
-        f"{expected.variation:.2f}; held out: {measured}"
-    )
+    how = "agreement" if expected.kind == "data" else "predicted agreement"
+    message = f"{how} with float on real inputs: {expected}"
+    if level == "CHECK":
+        message += f", but class probabilities move by {expected.variation:.2f} ({MOVED:g} or less is OK)"
     figures = {name: figure for name, figure in expected.to_json().items() if name != "kind"}
     return Finding("agreement", level, message, REMEDIES[level], figures)
 
 
 def _noise_finding(agreement: Agreement) -> Finding:
-    kind = _deciding(agreement)
+    kind = deciding_kind(agreement)
     name, snr = kind.worst_output if kind is not None else ("", float("inf"))
     if kind is None or not name:
         return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])
@@ -107,7 +127,7 @@ def _noise_finding(agreement: Agreement) -> Finding:
     return Finding("output-noise", level, message, REMEDIES[level], {"snr_db": snr})
 
 
-def _deciding(agreement: Agreement) -> KindAgreement | None:
+def deciding_kind(agreement: Agreement) -> KindAgreement | None:
     """The best kind of input to judge noise on."""
     kinds = {kind.kind: kind for kind in agreement.judging}
     return next((kinds[kind] for kind in PREFERRED if kind in kinds), next(iter(agreement.judging), None))

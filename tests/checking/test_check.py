@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from benchmarks.peers import quantize_with_onnxruntime
+from dfq_deploy import Samples, calibrate
 from dfq_deploy.checking import RULES, check
 from dfq_deploy.checking.registry import rule
 from dfq_deploy.cli.main import main
@@ -31,6 +32,20 @@ def theirs(tiny: TinyModel, tmp_path: Path) -> Path:
     images = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
     quantize_with_onnxruntime(source, images, path)
     return path
+
+
+def test_a_file_of_which_nothing_runs_in_integers(tiny: TinyModel, tmp_path: Path) -> None:
+    onnx.save(tiny(normalized=False), tmp_path / "float.onnx")
+    assert check(tmp_path / "float.onnx").warnings == ()  # a float file is not meant to
+    images = np.random.default_rng(0).normal(size=(8, 3, 8, 8)).astype(np.float32)
+    calibrate(tmp_path / "float.onnx", data=Samples(images), target="tensorrt", refine=(), output=tmp_path / "int8")
+    file = tmp_path / "int8/model.qdq.onnx"
+    assert check(file, "tensorrt").warnings == ()
+    (said,) = check(file, "cpu").warnings
+    assert said.startswith("nothing runs in INT8 for cpu though the file has Q and DQ: all 2 layers are float, Conv ")
+    for options in ((), ("-q",)):
+        assert "! nothing runs in INT8 for cpu" in run(file, *options).stdout
+    assert json.loads(run(file, "--json").stdout)["warnings"] == [said]
 
 
 def test_a_clean_file_of_another_tool(theirs: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_generator_of_another_method_is_refused_in_one_line(here: Path, digits
     run(str(digits_bn), "--method", "gdfq", *QUICK, "-o", "a.npz")
     result = run(str(digits_bn), "--method", "qimera", "--option", "generator=a.pt", "-o", "b.npz", "-q")
     assert result.exit_code == 1
-    assert "a.pt: a generator of gdfq, not of qimera; ask for gdfq" in result.stderr
+    assert "a.pt: a generator of gdfq, not of qimera; use gdfq" in result.stderr
     assert not (here / "b.npz").exists()
 
 

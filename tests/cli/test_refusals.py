@@ -142,7 +142,7 @@ REFUSALS: dict[str, tuple[type[DfqError], str, Attempt]] = {
     ),
     "6 operators that are unknown, all of them": (
         UnsupportedOperators,
-        "the twin does not know 3 node(s) of this graph: acme::Wobble-3 (first), acme::Riddle-3 (second), "
+        "the twin does not support 3 node(s) of this graph: acme::Wobble-3 (first), acme::Riddle-3 (second), "
         "acme::Wobble-3 (third); a method that needs no gradient (--synth procedural) or real images (--data) do "
         "without it",
         lambda tiny, _: synthesize(odd(tiny), count=2),

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from dfq_deploy import Samples, calibrate, evaluate, from_torch
+from dfq_deploy import Samples, calibrate, from_torch
 from dfq_deploy.errors import ModelError
+from dfq_deploy.evaluation.evaluate import evaluate
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.preprocess import PREPROCESSES

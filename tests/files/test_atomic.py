@@ -141,7 +141,7 @@ def test_new_results_replace_old_ones_and_leave_other_files_alone(tmp_path: Path
 def test_file_in_the_way_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     with (
-        pytest.raises(OutputError, match=r"^cannot write into .*results: not a folder"),
+        pytest.raises(OutputError, match=r"^cannot write into .*results: it is not a writable folder"),
         atomic_folder(tmp_path / "results"),
     ):
         pytest.fail("the block must not be entered")

@@ -21,5 +21,5 @@ def test_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("given", [5, None, "", b"a", True])
 def test_what_is_no_path(given: Any) -> None:
-    with pytest.raises(OptionError, match=r"^output: .* is no path; give one as text or as pathlib\.Path"):
+    with pytest.raises(OptionError, match=r"^output: .* is not a path; give a string or a pathlib\.Path"):
         as_path(given, "output")

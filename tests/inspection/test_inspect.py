@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy.errors import ModelError, TargetError
-from dfq_deploy.inspection.inspect import Inspection, Port, inspect
+from dfq_deploy.inspection.inspect import Inspection, TensorInfo, inspect
 
 Model = Callable[..., onnx.ModelProto]
 
@@ -24,8 +24,8 @@ def test_a_model_with_its_normalization(tmp_path: Path, tiny: Model) -> None:
     onnx.save(model, tmp_path / "net.onnx")
     found = inspect(tmp_path / "net.onnx")
     assert (found.name, found.opset, found.producer) == ("net.onnx", 17, "pytorch 2.13.0")
-    assert found.inputs == (Port("image", "float", ("batch", 3, 8, 8)),)
-    assert found.outputs == (Port("scores", "float", ("batch", 4)),)
+    assert found.inputs == (TensorInfo("image", "float", ("batch", 3, 8, 8)),)
+    assert found.outputs == (TensorInfo("scores", "float", ("batch", 4)),)
     assert found.classes == 4
     # Conv 6*3*3*3, four vectors of 6, Gemm 4*6 and its bias.
     assert found.parameters == 162 + 24 + 24 + 4
@@ -59,7 +59,7 @@ def test_operators_that_the_twin_does_not_know(tiny: Model) -> None:
     assert found.unknown == (("odd", "acme::Wobble-3"),)
     assert found.operators["acme::Wobble"] == 1
     assert problems(found) == [
-        "1 node(s) that the twin does not know (acme::Wobble-3), so no gradient reaches the input"
+        "1 node(s) that the twin does not support (acme::Wobble-3), so no gradient reaches the input"
     ]
     assert found.to_json()["unknown"] == [{"name": "odd", "operator": "acme::Wobble-3"}]
 
@@ -70,7 +70,7 @@ def test_an_open_size(tiny: Model) -> None:
     assert advice.problem == "input 'image': shape (batch, 3, side, side) is open beyond the batch"
     assert advice.way_out.startswith("fix it, e.g. --input-shape image:1,3,224,224")
     fixed = inspect(model, input_shapes={"image": (1, 3, 16, 16)})
-    assert fixed.inputs == (Port("image", "float", ("batch", 3, 16, 16)),)
+    assert fixed.inputs == (TensorInfo("image", "float", ("batch", 3, 16, 16)),)
     assert problems(fixed) == []
     assert fixed.notes == (
         "input 'image' is fixed to (batch, 3, 16, 16), as --input-shape says; the quantized model takes nothing else",
@@ -106,7 +106,7 @@ def test_methods_leave_integers_to_the_rule() -> None:
     )
     found = inspect(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     assert not any(fit.applies for fit in found.methods)
-    assert {fit.reason for fit in found.methods} == {"makes floats: integers are drawn by rule, whatever --synth says"}
+    assert {fit.reason for fit in found.methods} == {"makes floats: integers are procedural, whatever --synth says"}
     assert found.drawn[0].startswith("input 'ids' is drawn from 0 to 1 (no table that it would index was found)")
     assert not any("BatchNormalization" in problem for problem in problems(found))
 
@@ -125,7 +125,7 @@ def test_nothing_to_quantize() -> None:
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", ports[:1], ports[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    assert any(problem.startswith("nothing in it can be quantized") for problem in problems(inspect(model)))
+    assert any(problem.startswith("no layer can be quantized") for problem in problems(inspect(model)))
 
 
 def test_the_estimate_is_near_the_file_that_is_written(zoo: Path) -> None:

@@ -1,7 +1,7 @@
 """Options as text, in groups and as keywords; wrong values are refused by an OptionError that names them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from inspect import get_annotations
 from pathlib import Path
 from typing import Any, ForwardRef
@@ -14,6 +14,7 @@ from PIL import Image
 import dfq_deploy
 from dfq_deploy import PREPROCESSES, OptionError, PluginError, Samples, TargetError, Teacher
 from dfq_deploy.errors import DfqError, ModelError
+from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.pipeline import options
 from dfq_deploy.pipeline.options import ModelInputs, Resume, SynthesisOptions, grouped
 
@@ -50,8 +51,11 @@ def test_the_keywords_are_the_fields_of_the_groups() -> None:
     inputs, synthesis, resume = (annotations(group) for group in (ModelInputs, SynthesisOptions, Resume))
     assert annotations(options.SynthesisKeywords) == {**inputs, **synthesis, **resume}
     widths = {"edge_bits": int | None, "size": float | None, "drop": float | None}
-    assert annotations(options.CalibrationKeywords) == {**inputs, **synthesis, **resume, **widths}
-    assert annotations(options.FinetuneKeywords) == {**inputs, **synthesis}
+    overrides = {"keep_float": Sequence[str] | str, "exclude": str | None, "overrides": AnyPath | None}
+    limits = {"floor": str, "max_time": float | None, "max_slowdown": float}
+    wanted = {**inputs, **synthesis, **resume, **widths, **overrides, **limits}
+    assert annotations(options.CalibrationKeywords) == wanted
+    assert annotations(options.FinetuneKeywords) == {**inputs, **synthesis, **overrides}
 
 
 def test_a_keyword_takes_the_place_of_a_field() -> None:
@@ -110,27 +114,27 @@ WRONG: dict[str, tuple[type[DfqError], str, dict[str, Any]]] = {
         {"preprocess": "imagnet"},
     ),
     "preprocess, a number": (OptionError, "preprocess: '5' is unknown; choose imagenet", {"preprocess": 5}),
-    "output": (OptionError, "output: 5 is no path; give one as text", {"output": 5}),
-    "no output": (OptionError, "output: '' is no path", {"output": ""}),
-    "data": (OptionError, "data: 5 is no path", {"data": 5, "synth": None}),
-    "count": (OptionError, "samples: 0 asked for, at least 1 is needed", {"count": 0}),
-    "count, text": (OptionError, "samples: 8 asked for, at least 1", {"count": "8"}),
+    "output": (OptionError, "output: 5 is not a path; give a string", {"output": 5}),
+    "no output": (OptionError, "output: '' is not a path", {"output": ""}),
+    "data": (OptionError, "data: 5 is not a path", {"data": 5, "synth": None}),
+    "count": (OptionError, "samples: 0 requested, but at least 1 is required", {"count": 0}),
+    "count, text": (OptionError, "samples: 8 requested, but at least 1", {"count": "8"}),
     "tolerance": (OptionError, "tolerance=2 must lie between 0 and 1, e.g. 0.01, or be 'auto'", {"tolerance": 2}),
     "bits": (OptionError, "bits: '4' is not of the form w4a8", {"bits": 4}),
     "bits, text": (OptionError, "bits: 'four' is not of the form w4a8", {"bits": "four"}),
     "seed": (OptionError, "seed=-1 must be a whole number from 0 on", {"seed": -1}),
     "seed, text": (OptionError, "seed='1' must be a whole number from 0 on", {"seed": "1"}),
-    "device": (OptionError, "device 'abacus' is not to be had here", {"device": "abacus"}),
-    "device, a number": (OptionError, "device '1.5' is not to be had here", {"device": 1.5}),
+    "device": (OptionError, "device 'abacus' is not available here", {"device": "abacus"}),
+    "device, a number": (OptionError, "device '1.5' is not available here", {"device": 1.5}),
     "resume": (OptionError, "resume: give the folder of the unfinished work", {"resume": True}),
-    "unfinished": (OptionError, "unfinished: 3 is no path", {"unfinished": 3}),
-    "refine": (OptionError, "refine: 5 is no list of names", {"refine": 5}),
+    "unfinished": (OptionError, "unfinished: 3 is not a path", {"unfinished": 3}),
+    "refine": (OptionError, "refine: 5 is not a list of names", {"refine": 5}),
     "refine, no name": (PluginError, "no refinement 'polish'", {"refine": "polish"}),
-    "synth": (PluginError, "int is no synthesizer: give a name, or an instance", {"synth": 5}),
-    "synth, a class": (PluginError, "class Samples is no synthesizer", {"synth": Samples}),
-    "method": (PluginError, "int is no calibrator", {"method": 5}),
+    "synth": (PluginError, "int is not a valid synthesizer: give a name, or an instance", {"synth": 5}),
+    "synth, a class": (PluginError, "class Samples is not a valid synthesizer", {"synth": Samples}),
+    "method": (PluginError, "int is not a valid calibrator", {"method": 5}),
     "target": (TargetError, "unknown target '5'", {"target": 5}),
-    "inputs": (OptionError, "'x' is given where ModelInputs is needed", {"inputs": "x"}),
+    "inputs": (OptionError, "expected ModelInputs, not 'x'", {"inputs": "x"}),
     "both": (OptionError, "calibrate needs either a synthesis method or data", {"data": "x"}),
 }
 
@@ -148,17 +152,17 @@ def test_a_wrong_value_raises_what_is_promised(net: str, case: str) -> None:
 def test_other_steps_refuse_them_too(net: str, tmp_path: Path) -> None:
     calls: list[tuple[Callable[[], object], type[DfqError], str]] = [
         (lambda: dfq_deploy.synthesize(net, preprocess="imagnet"), OptionError, "'imagnet' is unknown"),
-        (lambda: dfq_deploy.finetune(net, data="x", output=5), OptionError, "output: 5 is no path"),  # type: ignore[arg-type]
+        (lambda: dfq_deploy.finetune(net, data="x", output=5), OptionError, "output: 5 is not a path"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.finetune(net, synth="noise", resume=True), OptionError, "resume needs the output folder"),
         (lambda: dfq_deploy.finetune(net, synth="noise", bits=4), OptionError, "bits: '4' is not of the form"),  # type: ignore[arg-type]
-        (lambda: dfq_deploy.evaluate(net, 5), OptionError, "the quantized model: 5 is no path"),  # type: ignore[arg-type]
+        (lambda: dfq_deploy.evaluate(net, 5), OptionError, "the quantized model: 5 is not a path"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.evaluate(net, net, preprocess="x"), OptionError, "'x' is unknown"),
-        (lambda: dfq_deploy.export(net, to=5), PluginError, "int is no exporter"),  # type: ignore[arg-type]
-        (lambda: dfq_deploy.export(net, to="qdq", encodings=5), OptionError, "encodings: 5 is no path"),  # type: ignore[arg-type]
+        (lambda: dfq_deploy.export(net, to=5), PluginError, "int is not a valid exporter"),  # type: ignore[arg-type]
+        (lambda: dfq_deploy.export(net, to="qdq", encodings=5), OptionError, "encodings: 5 is not a path"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.load(5), ModelError, "int"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.inspect(5), ModelError, "int"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.check(5), ModelError, "int"),  # type: ignore[arg-type]
-        (lambda: dfq_deploy.Samples.load(5), OptionError, "path: 5 is no path"),  # type: ignore[arg-type]
+        (lambda: dfq_deploy.Samples.load(5), OptionError, "path: 5 is not a path"),  # type: ignore[arg-type]
     ]
     for call, kind, words in calls:
         with pytest.raises(kind, match=words):

@@ -138,10 +138,13 @@ def test_the_example_of_a_third_party_method_works(
 
 def test_what_only_looks_like_a_plugin_is_refused(install: Install) -> None:
     install(("dowsing", "third_party:Good"))
-    words = "Good is no calibrator: give a name, or an instance of a class that subclasses dfq_deploy.plugins.contracts"
+    words = (
+        "Good is not a valid calibrator: give a name, or an instance of a class that subclasses "
+        "dfq_deploy.plugins.contracts"
+    )
     with pytest.raises(PluginError, match=words):
         calibrator_of("dowsing")
-    with pytest.raises(PluginError, match="class MinMax is no calibrator"):
+    with pytest.raises(PluginError, match="class MinMax is not a valid calibrator"):
         calibrator_of(MinMax)
     made = MinMax()
     assert calibrator_of(made) is made

@@ -12,9 +12,7 @@ SMALL = [(3, 32, 32), (1, 64, 64), (64, 64, 3), (3, 32, 128), (128,), (512, 7)]
 LARGE = [(3, 65, 64), (3, 224, 224), (224, 224, 3), (1, 48, 320)]
 
 
-@pytest.mark.parametrize(
-    ("shape", "large"), [*((shape, False) for shape in SMALL), *((shape, True) for shape in LARGE)]
-)
+@pytest.mark.parametrize("shape", [*SMALL, *LARGE])
 def test_all_that_depends_on_the_size_agrees(shape: tuple[int, ...]) -> None:
     large = shape in LARGE
     assert is_large(shape) == large

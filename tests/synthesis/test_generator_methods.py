@@ -19,7 +19,7 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare, student_maker
 from dfq_deploy.quantization.fake_quant import student_function
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.generators.method import GeneratorMethod, collected
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, draw_samples
 from dfq_deploy.synthesis.generators.training import GeneratorSource
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, relative_distance
 from dfq_deploy.synthesis.methods.adversarial import Adversarial
@@ -58,10 +58,10 @@ class Digits:
         self.samples = cache(self._samples)
 
     def _trained(self, name: str) -> GeneratorSource:
-        return METHODS[name].trained([self.teacher], self.request)
+        return METHODS[name].train([self.teacher], self.request)
 
     def _samples(self, name: str) -> Samples:
-        return collected(self.trained(name), self.request)
+        return draw_samples(self.trained(name), self.request)
 
     def distance(self, images: np.ndarray) -> float:
         """Of the statistics from the teacher's."""
@@ -89,8 +89,8 @@ def digits(checkout: Path) -> Digits:
 
 @every_method
 def test_the_statistics_come_closer(digits: Digits, name: str) -> None:
-    untrained = METHODS[name].untrained([digits.teacher], digits.request)
-    before = digits.distance(collected(untrained, digits.request).images)
+    untrained = METHODS[name].build([digits.teacher], digits.request)
+    before = digits.distance(draw_samples(untrained, digits.request).images)
     samples = digits.samples(name)
     after = digits.distance(samples.images)
     assert after < before / 3
@@ -145,7 +145,7 @@ def test_a_saved_generator_draws_the_same(digits: Digits, name: str, tmp_path: P
     # The file knows its sizes: no option but its name is needed.
     drawn = type(saving)(generator=path).synthesize([digits.teacher], replace(digits.request, student=None))
     assert np.abs(drawn.images - made.images).max() < 1e-5
-    assert type(saving)(generator=path).plan(digits.request).iterations > 4
+    assert type(saving)(generator=path).schedule_for(digits.request).iterations > 4
 
 
 @every_method
@@ -153,7 +153,7 @@ def test_another_method_s_generator_is_refused(digits: Digits, name: str, tmp_pa
     path = str(tmp_path / "kept.pt")
     replace(METHODS[name], iterations=1, warmup=1, save=path).synthesize([digits.teacher], digits.request)
     other = "gdfq" if name != "gdfq" else "qimera"
-    with pytest.raises(SamplesError, match=f"kept.pt: a generator of {name}, not of {other}; ask for {name}"):
+    with pytest.raises(SamplesError, match=f"kept.pt: a generator of {name}, not of {other}; use {name}"):
         replace(METHODS[other], generator=path).synthesize([digits.teacher], digits.request)
     wider = replace(digits.request, shape=(1, 20, 16))
     with pytest.raises(SamplesError, match=r"for images \(1, 16, 16\), and the model's are \(1, 20, 16\); train one"):
@@ -188,7 +188,7 @@ def test_a_file_cannot_run_code(digits: Digits, tmp_path: Path) -> None:
 @every_method
 def test_a_source_goes_on_where_it_stopped(digits: Digits, name: str) -> None:
     method = replace(METHODS[name], iterations=4, warmup=2)
-    sources = [method.untrained([digits.teacher], digits.request) for _ in range(2)]
+    sources = [method.build([digits.teacher], digits.request) for _ in range(2)]
     generator = torch.Generator().manual_seed(3)
     sources[0].adapt((), generator)
     sources[1].restore(sources[0].state())
@@ -201,7 +201,9 @@ def test_a_source_goes_on_where_it_stopped(digits: Digits, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["adversarial", "dfqf"])
 def test_without_a_student_the_way_out_is_said(digits: Digits, name: str) -> None:
-    with pytest.raises(ModelError, match=rf"{name} seeks samples on which a quantized network differs.*none is at"):
+    with pytest.raises(
+        ModelError, match=rf"{name} searches for samples on which a quantized network differs.*no such network is av"
+    ):
         METHODS[name].synthesize([digits.teacher], replace(digits.request, student=None))
 
 
@@ -212,7 +214,7 @@ def test_its_steps_raise_the_students_loss(digits: Digits, name: str) -> None:
         "dfqf": Dfqf(**QUICK, statistics_weight=0.0, adversarial=20.0),
     }[name]
     request = replace(digits.request, seed=1)
-    source = method.untrained([digits.teacher], request)
+    source = method.build([digits.teacher], request)
     assert request.student is not None
     student: Student = request.student()
     generator = torch.Generator().manual_seed(0)
@@ -222,7 +224,7 @@ def test_its_steps_raise_the_students_loss(digits: Digits, name: str) -> None:
 
 def test_the_student_s_weights_get_no_gradient(digits: Digits) -> None:
     weight = torch.ones((), requires_grad=True)
-    source = METHODS["adversarial"].untrained([digits.teacher], digits.request)
+    source = METHODS["adversarial"].build([digits.teacher], digits.request)
     source.adapt([lambda images: weight * images.flatten(1)[:, :10]], torch.Generator().manual_seed(0))
     assert weight.grad is None
 
@@ -232,7 +234,7 @@ def test_what_no_student_changes_runs_none(digits: Digits, name: str) -> None:
     def student(images: torch.Tensor) -> torch.Tensor:
         raise AssertionError("the student was run")
 
-    source = METHODS[name].untrained([digits.teacher], digits.request)
+    source = METHODS[name].build([digits.teacher], digits.request)
     assert set(source.adapt([student], torch.Generator().manual_seed(0))) == {"class", "statistics"}
 
 
@@ -267,9 +269,9 @@ def test_odd_sizes_and_no_preprocess(tiny: Model, name: str) -> None:
 def test_numbers_that_make_no_sense_are_refused(name: str) -> None:
     kind = type(METHODS[name])
     for options, text in (
-        ({"schedule": "fast"}, "schedule 'fast' is none of auto, paper, short"),
+        ({"schedule": "fast"}, "schedule 'fast' is not one of auto, paper, short"),
         ({"iterations": 0}, "iterations=0 must be at least 1"),
-        ({"batch": 1}, "batch=1 has no statistics; it must be at least 2"),
+        ({"batch": 1}, "batch=1 must be at least 2; a batch of one image has no statistics"),
     ):
         with pytest.raises(OptionError, match=f"{name}: {text}"):
             kind(**options)
@@ -278,21 +280,21 @@ def test_numbers_that_make_no_sense_are_refused(name: str) -> None:
 @every_method
 def test_the_paper_s_schedule_runs_on_a_gpu_and_the_short_one_elsewhere(digits: Digits, name: str) -> None:
     kind = type(METHODS[name])
-    on_gpu = kind().plan(replace(digits.request, device="cuda:0"))
-    assert on_gpu == kind(schedule="paper").plan(digits.request)
-    assert kind().plan(digits.request) == kind(schedule="short").plan(digits.request) != on_gpu
-    half = kind(iterations=on_gpu.iterations // 2, schedule="paper").plan(digits.request)
+    on_gpu = kind().schedule_for(replace(digits.request, device="cuda:0"))
+    assert on_gpu == kind(schedule="paper").schedule_for(digits.request)
+    assert kind().schedule_for(digits.request) == kind(schedule="short").schedule_for(digits.request) != on_gpu
+    half = kind(iterations=on_gpu.iterations // 2, schedule="paper").schedule_for(digits.request)
     assert half.warmup == on_gpu.warmup // 2
 
 
 def test_gdfq_s_and_qimera_s_schedule_is_the_papers(digits: Digits) -> None:
     large = replace(digits.request, shape=(3, 224, 224))
     for kind in (Gdfq, Qimera):
-        plan = kind(schedule="paper").plan(digits.request)
+        plan = kind(schedule="paper").schedule_for(digits.request)
         assert (plan.iterations, plan.warmup, plan.batch) == (400 * 200, 4 * 200, 200)
-        plan = kind(schedule="paper").plan(large)
+        plan = kind(schedule="paper").schedule_for(large)
         assert (plan.iterations, plan.warmup, plan.batch) == (400 * 200, 50 * 200, 16)
-        training_ = kind(schedule="paper").untrained([digits.teacher], digits.request).training
+        training_ = kind(schedule="paper").build([digits.teacher], digits.request).training
         rates = [training_.rate(epoch * 200) for epoch in (0, 99, 100, 200, 300)]
         assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-5, 1e-6])
 
@@ -304,7 +306,7 @@ def test_each_class_is_drawn_as_often(digits: Digits) -> None:
 
 
 def test_several_generators_share_what_is_drawn(digits: Digits) -> None:
-    source = Adversarial(**QUICK, generators=3).untrained([digits.teacher], digits.request)
+    source = Adversarial(**QUICK, generators=3).build([digits.teacher], digits.request)
     assert len(source.samplers) == 3
     images, labels = source.draw(7, torch.Generator().manual_seed(0))
     assert images.shape == (7, 1, 16, 16)

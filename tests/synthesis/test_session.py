@@ -43,7 +43,9 @@ def test_a_teacher_with_normalization_is_inverted(digits_folded: Path, digits_bn
     ],
 )
 def test_a_teacher_of_another_network_is_refused(tiny: Model, words: str, options: dict[str, int]) -> None:
-    with pytest.raises(ModelError, match=f"^--teacher does not fit the model: {words}; give the same .* or others of"):
+    with pytest.raises(
+        ModelError, match=f"^--teacher does not fit the model: {words}; give the same .* or others with"
+    ):
         synthesize(tiny(), teachers=[tiny(**options)])
 
 
@@ -66,7 +68,7 @@ def test_large_pictures_are_fewer(shape: tuple[int, ...], count: int) -> None:
 
 
 def test_no_samples_are_refused(tiny: Model) -> None:
-    with pytest.raises(OptionError, match="samples: 0 asked for, at least 1 is needed"):
+    with pytest.raises(OptionError, match="samples: 0 requested, but at least 1 is required"):
         synthesize(tiny(), synth="noise", count=0)
 
 
@@ -80,7 +82,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("device", ["cuda:9", "toaster"])
 def test_a_device_that_is_not_there_is_refused_in_one_line(device: str) -> None:
-    with pytest.raises(DfqError, match=rf"^device '{device}' is not to be had here \(.*\); use --device cpu or auto$"):
+    with pytest.raises(DfqError, match=rf"^device '{device}' is not available here \(.*\); use --device cpu or auto$"):
         pick_device(device)
 
 

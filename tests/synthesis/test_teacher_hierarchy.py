@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dfq_deploy.graph.loading import load
-from dfq_deploy.synthesis.teacher_hierarchy import Profile, difference, draw, hierarchy, profile
+from dfq_deploy.synthesis.teacher_hierarchy import Profile, distance, draw_teachers, hierarchy, profile
 from dfq_deploy.twin import Twin
 
 
@@ -15,13 +15,13 @@ def of(depth: int, operators: dict[str, float] | None = None, widths: dict[str, 
     return Profile(operators or {"Conv": 1.0}, depth, widths or {"4": 1.0})
 
 
-def test_the_difference_by_hand() -> None:
+def test_the_distance_by_hand() -> None:
     one = of(8, {"Conv": 0.5, "Relu": 0.5}, {"4": 0.5, "5": 0.5})
     other = of(16, {"Conv": 0.5, "Clip": 0.25, "Relu": 0.25}, {"5": 1.0})
     # Operators: (0 + 0.25 + 0.25) / 2; twice as deep: 1 / (1 + 1); widths: (0.5 + 0.5) / 2.
-    assert difference(one, other) == pytest.approx((0.25 + 0.5 + 0.5) / 3)
-    assert difference(other, one) == pytest.approx(difference(one, other))
-    assert difference(one, one) == 0
+    assert distance(one, other) == pytest.approx((0.25 + 0.5 + 0.5) / 3)
+    assert distance(other, one) == pytest.approx(distance(one, other))
+    assert distance(one, one) == 0
 
 
 def test_the_nearest_are_joined_first() -> None:
@@ -53,11 +53,11 @@ def test_batches_go_from_similar_to_diverse() -> None:
     levels = hierarchy([of(16), of(24), of(1)])
     assert levels[0] == ((0, 1), (2,))
     generator = torch.Generator().manual_seed(0)
-    early = {draw(levels, 0, 4, 2, generator) for _ in range(60)}
+    early = {draw_teachers(levels, 0, 4, 2, generator) for _ in range(60)}
     assert early == {(0, 1), (2,)}
-    late = {draw(levels, 3, 4, 2, generator) for _ in range(60)}
+    late = {draw_teachers(levels, 3, 4, 2, generator) for _ in range(60)}
     assert late == {(0, 1), (0, 2), (1, 2)}
-    assert {len(draw(levels, 0, 1, 5, generator)) for _ in range(5)} == {3}
-    assert [draw(levels, index, 4, 1, torch.Generator().manual_seed(1)) for index in range(4)] == [
-        draw(levels, index, 4, 1, torch.Generator().manual_seed(1)) for index in range(4)
+    assert {len(draw_teachers(levels, 0, 1, 5, generator)) for _ in range(5)} == {3}
+    assert [draw_teachers(levels, index, 4, 1, torch.Generator().manual_seed(1)) for index in range(4)] == [
+        draw_teachers(levels, index, 4, 1, torch.Generator().manual_seed(1)) for index in range(4)
     ]

@@ -53,13 +53,13 @@ def test_channels_may_come_last(model_of: Model) -> None:
 
 
 def test_the_models_own_preprocess_must_be_known(tiny: Model) -> None:
-    with pytest.raises(ModelError, match="nothing says how the model's is; give --preprocess too"):
+    with pytest.raises(ModelError, match="that of the model is not given; give --preprocess too"):
         read_teacher(Teacher(tiny(), PREPROCESSES["imagenet"]), None)
 
 
 def test_what_is_no_image_has_no_preprocess(model_of: Model) -> None:
     model = model_of("float[n,5] image", "float[n,5] y", "y = Relu(image)", {})
-    with pytest.raises(ModelError, match="teacher input 'image' is no float32 image"):
+    with pytest.raises(ModelError, match="teacher input 'image' is not a float32 image"):
         read_teacher(Teacher(model, PREPROCESSES["raw"]), PREPROCESSES["imagenet"])
 
 
@@ -79,7 +79,7 @@ def test_the_command_line_names_file_and_preprocess(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", ["imagnet", "0.5", "0.5/0", "1,2/3", "a/b/c"])
 def test_what_is_no_preprocess_is_refused(tail: str) -> None:
     with pytest.raises(
-        OptionError, match=f"^--teacher 'a.onnx:{tail}': '{tail}' is no preprocess; write imagenet, cif"
+        OptionError, match=f"^--teacher 'a.onnx:{tail}': '{tail}' is not a preprocess; write imagenet, cif"
     ):
         parse_teacher(f"a.onnx:{tail}")
 
@@ -87,4 +87,4 @@ def test_what_is_no_preprocess_is_refused(tail: str) -> None:
 def test_a_wrong_preprocess_is_wrong_usage() -> None:
     result = CliRunner().invoke(main, ["synthesize", "a.onnx", "--method", "lis", "--teacher", "b.onnx:imagnet"])
     assert result.exit_code == 2
-    assert "Error: --teacher 'b.onnx:imagnet': 'imagnet' is no preprocess; write imagenet" in result.stderr
+    assert "Error: --teacher 'b.onnx:imagnet': 'imagnet' is not a preprocess; write imagenet" in result.stderr

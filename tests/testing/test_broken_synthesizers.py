@@ -172,9 +172,9 @@ class Forgetful(Good):
     """Keeps its first half in the journal, and makes another one of it."""
 
     def synthesize(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
-        resumed = request.journal is not None and request.journal.batch(0) is not None
+        resumed = request.journal is not None and request.journal.load_batch(0) is not None
         if request.journal is not None:
-            request.journal.keep(0, {"step": 1})
+            request.journal.save_batch(0, {"step": 1})
         made = super().synthesize(teachers, request, progress)
         return replace(made, images=made.images + np.float32(resumed))
 

@@ -168,7 +168,7 @@ def test_every_unknown_node_is_named_at_once(make_model: Maker) -> None:
     with pytest.raises(UnsupportedOperators) as raised:
         Twin.from_model(ir.from_proto(model))
     assert str(raised.value) == (
-        "the twin does not know 4 node(s) of this graph: ai.onnx::Riddle-17 (first), "
+        "the twin does not support 4 node(s) of this graph: ai.onnx::Riddle-17 (first), "
         "ai.example::Mystery-0 (nested), ai.example::Mystery-0 (nested), ai.onnx::Gelu-17 (too new); a method that "
         "needs no gradient (--synth procedural) or real images (--data) do without it"
     )

@@ -8,10 +8,10 @@ import pytest
 
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.metrics import OutputDistance, Scores
-from dfq_deploy.verdict.agreement import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.judge import AGREEMENT, MOVED, SNR, agreement_finding, judge
-from dfq_deploy.verdict.prediction import Prediction
 
 
 def _classifier(predicted: float, moved: float = 0.03) -> Agreement:
@@ -42,10 +42,9 @@ def _detector(**decibels: float) -> Agreement:
 def test_probabilities_that_move_decide_for_a_classifier(predicted: float, moved: float, level: str) -> None:
     verdict = judge(_classifier(predicted, moved))
     assert verdict.status == level
-    assert verdict.reason == (
-        f"predicted to agree with float on {predicted:.1f} % ({predicted - 2:.1f} to {predicted + 1:.1f}) of real "
-        f"inputs; class probabilities move by {moved:.2f}; held out: photographs 93.8 % of 64 (84.8 to 98.3)"
-    )
+    interval = f"{predicted:.1f} % ({predicted - 2:.1f} to {predicted + 1:.1f})"
+    doubt = f", but class probabilities move by {moved:.2f} (0.15 or less is OK)" if level == "CHECK" else ""
+    assert verdict.reason == f"predicted agreement with float on real inputs: {interval}{doubt}"
 
 
 @pytest.mark.parametrize(("snr", "level"), [(20.0, "OK"), (19.9, "CHECK"), (12.0, "CHECK"), (11.9, "BAD")])
@@ -73,8 +72,22 @@ def test_the_worst_finding_decides_and_comes_first() -> None:
 
 def test_the_command_is_that_of_the_level_where_the_finding_has_none() -> None:
     commands = {"CHECK": "dfq-deploy evaluate a.onnx b.onnx --data images", "BAD": "dfq-deploy inspect a.onnx"}
-    assert judge(_classifier(93.0, 0.2), commands=commands).command == commands["CHECK"]  # type: ignore[arg-type]
-    assert judge(_classifier(99.0), commands=commands).command == ""  # type: ignore[arg-type]
+    assert judge(_classifier(93.0, 0.2), commands=commands).command == commands["CHECK"]
+    assert judge(_classifier(99.0), commands=commands).command == ""
+
+
+def test_where_all_is_well_the_agreement_is_the_reason() -> None:
+    verdict = judge(_classifier(99.0), [Finding("samples-few", "OK", "64 samples")])
+    assert (verdict.status, verdict.reason) == (
+        "OK",
+        "predicted agreement with float on real inputs: 99.0 % (97.0 to 100.0)",
+    )
+
+
+def test_a_command_for_the_code_or_its_first_word_comes_before_that_of_the_level() -> None:
+    commands = {"BAD": "dfq-deploy a", "samples": "dfq-deploy b", "samples-few": "dfq-deploy c"}
+    for code, command in (("layer-x", "a"), ("samples-constant", "b"), ("samples-few", "c")):
+        assert judge(None, [Finding(code, "BAD", "no")], commands).command == f"dfq-deploy {command}"
 
 
 def test_what_could_not_be_compared_is_to_be_checked() -> None:

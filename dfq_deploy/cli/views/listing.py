@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from dfq_deploy.cli.plugin_options import default_of, method_fields
-from dfq_deploy.cli.views.results import facts, indented, page, table, title, warnings
+from dfq_deploy.cli.views.tables import facts, indented, page, table, title, warnings
 from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
 from dfq_deploy.plugins.registry import KINDS, Plugin, find_plugin, installed_plugins
 from dfq_deploy.quantization.bit_widths import Bits
@@ -18,8 +18,8 @@ from dfq_deploy.targets.target import Style
 __all__ = ["methods_document", "show_methods", "show_targets", "targets_document"]
 
 
-STYLES: dict[Style, str] = {"kernels": "kernels' ends", "inputs": "layers' inputs", "everything": "everything"}
-"""Where Q and DQ stand, in a column's width."""
+STYLES: dict[Style, str] = {"kernels": "kernel in/outputs", "inputs": "layer inputs", "everything": "all tensors"}
+"""Which tensors get Q and DQ, for a column of the table."""
 
 
 def targets_document() -> dict[str, Any]:

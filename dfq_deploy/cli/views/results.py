@@ -1,16 +1,14 @@
 """Print the results of calibrate, finetune, export, evaluate and synthesize."""
 
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
+from rich.console import Group
+
+from dfq_deploy.cli.views.tables import facts, indented, notes, page, size, table, title, warnings
+from dfq_deploy.cli.views.verdict import show_agreement, show_findings, show_noise, verdict_line
 
 if TYPE_CHECKING:
     from dfq_deploy.evaluation.evaluate import Evaluation
@@ -18,86 +16,7 @@ if TYPE_CHECKING:
     from dfq_deploy.pipeline.results import Calibration
     from dfq_deploy.samples.samples import Samples
 
-__all__ = [
-    "facts",
-    "indented",
-    "notes",
-    "page",
-    "show_calibration",
-    "show_evaluation",
-    "show_exported",
-    "show_samples",
-    "size",
-    "table",
-    "title",
-    "warnings",
-]
-
-PIPE_WIDTH = 120
-"""Of what is printed where there is no terminal."""
-
-
-def page(*parts: RenderableType | None) -> None:
-    """Print the parts, without the blanks that tables leave at the ends of lines."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
-    with console.capture() as captured:
-        # Not cropped: lines to be copied are longer than some terminals, which wrap them.
-        console.print(*(part for part in parts if part is not None), sep="\n", crop=False)
-    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
-
-
-def facts(rows: Iterable[tuple[str, str]]) -> Table:
-    """Names and values in two columns; rows without a value are left out."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        if value:
-            grid.add_row(Text(f"  {name}"), Text(value))
-    return grid
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], numbers: bool = False) -> Table:
-    """A table without lines; ``numbers`` puts all columns but the first to the right."""
-    grid = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
-    for index, head in enumerate(heads):
-        grid.add_column(Text(head), justify="right" if numbers and index else "left")
-    for row in rows:
-        grid.add_row(*(Text(cell) for cell in row))
-    return grid
-
-
-def indented(part: RenderableType) -> Padding:
-    """``part``, two columns to the right."""
-    return Padding(part, (0, 0, 0, 2))
-
-
-def title(text: str, rest: str = "") -> Text:
-    """A heading."""
-    return Text.assemble((text, "bold"), "  " if rest else "", (rest, "dim"))
-
-
-def warnings(sentences: Iterable[str]) -> Group | None:
-    """One paragraph each, marked; None where there are none."""
-    grid = Table.grid(padding=(0, 1))
-    for sentence in sentences:
-        grid.add_row(Text("!", "bold yellow"), Text(sentence))
-    return Group("", grid) if grid.row_count else None
-
-
-def notes(sentences: Iterable[str]) -> Group | None:
-    """One paragraph each, dim: they call for nothing; None where there are none."""
-    grid = Table.grid(padding=(0, 1))
-    for sentence in sentences:
-        grid.add_row(Text("note:", "dim"), Text(sentence, "dim"))
-    return Group("", grid) if grid.row_count else None
-
-
-def size(count: int) -> str:
-    """Bytes for people."""
-    if count >= 1e6:
-        return f"{count / 1e6:.2f} MB"
-    return f"{count / 1e3:.0f} kB" if count >= 1e5 else f"{count / 1e3:.1f} kB"
+__all__ = ["show_calibration", "show_evaluation", "show_exported", "show_samples"]
 
 
 def show_samples(samples: "Samples", files: Sequence[Path]) -> None:
@@ -218,11 +137,16 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
             ]
         ),
         _checked(comparison),
+        show_agreement(report.get("agreement")),
+        show_noise(report.get("noise"), verbose),
+        show_findings(report.get("verdict")),
         _worst(report.get("tensors", ())) if verbose else None,
         notes(str(note) for note in report.get("notes", ())),
         warnings(str(warning) for warning in report.get("warnings", ())),
         _written(result, report.get("files", {})),
+        "" if report.get("verdict") else None,
     )
+    verdict_line(report.get("verdict"))
 
 
 def _mixture(calibration: Mapping[str, Any]) -> str:

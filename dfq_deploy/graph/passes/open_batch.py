@@ -12,7 +12,9 @@ def open_batch(model: ir.Model, batch: int) -> None:
     """Let ``model``, in place, take any batch where its graph was exported for ``batch`` samples.
 
     Rules: (1) a constant shape of Reshape whose first entry is ``batch``, on a tensor of that first dimension, copies
-    that dimension instead; (2) one of Expand broadcasts it. What fixes the batch by other means still does.
+    that dimension instead; (2) where it is a multiple of it, without another entry that is left to be computed, the
+    first entry is (a shuffle of channels folds these into the batch); (3) one of Expand broadcasts it. What fixes the
+    batch by other means still does, and rule 2 may mix samples: whoever runs the result compares it with single ones.
     """
     for node in list(model.graph):
         value = node.inputs[1] if is_op(node, ("Reshape", "Expand")) else None
@@ -20,10 +22,13 @@ def open_batch(model: ir.Model, batch: int) -> None:
             continue
         wanted = value.const_value.numpy().copy()
         source = node.inputs[0].shape if node.inputs[0] is not None else None
-        if wanted.size == 0 or wanted[0] != batch or node.attributes.get_int("allowzero", 0):
+        folded = is_op(node, "Reshape") and bool(wanted.size) and wanted[0] != batch
+        if wanted.size == 0 or node.attributes.get_int("allowzero", 0) != 0:
             continue
         if is_op(node, "Reshape") and (source is None or not len(source) or source[0] != batch):
             continue
-        wanted[0] = 0 if is_op(node, "Reshape") else 1
+        if wanted[0] != batch and not (folded and wanted.min() > 0 and wanted[0] % batch == 0):
+            continue
+        wanted[0] = -1 if folded else 0 if is_op(node, "Reshape") else 1
         name = Names(model.graph).fresh(f"{node.name}_open_shape")
         node.replace_input_with(1, add_constant(model.graph, name, wanted))

@@ -8,7 +8,8 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import replace_by_constant
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
-from dfq_deploy.graph.passes.input_shapes import known_dimension
+from dfq_deploy.graph.passes.input_shapes import NO_NAMES, known_dimension
+from dfq_deploy.graph.passes.open_sizes import restore_output_shapes
 
 __all__ = ["fix_batch"]
 
@@ -30,7 +31,7 @@ def fix_batch(model: ir.Model, batch: int) -> None:
     known: dict[str, int] = {}
     for value in fed:
         first = value.shape[0] if value.shape else None
-        if isinstance(first, ir.SymbolicDim) and first.value is not None:
+        if isinstance(first, ir.SymbolicDim) and first.value is not None and first.value not in NO_NAMES:
             known[first.value] = batch
     for value in fed:
         if value.shape:
@@ -42,6 +43,7 @@ def fix_batch(model: ir.Model, batch: int) -> None:
                 f"input '{value.name}': shape {shown} is open, and the runtime takes static shapes only; fix it with "
                 f"--input-shape {value.name}:1,3,224,224"
             )
+    declared = [value.shape for value in model.graph.outputs]
     for value in (*(v for node in model.graph.all_nodes() for v in node.outputs), *model.graph.outputs):
         if value.shape is not None and not value.shape.is_static():
             value.shape = None
@@ -52,6 +54,7 @@ def fix_batch(model: ir.Model, batch: int) -> None:
         fold_constants(model, leave=("QuantizeLinear", "DequantizeLinear"), room=GRID)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         infer(model)
+    restore_output_shapes(model, declared, known)
 
 
 def _fold_shape(graph: ir.Graph, node: ir.Node) -> bool:

@@ -1,4 +1,4 @@
-"""Keep boxes and scores of a detection head from sharing one scale.
+"""Detection heads: keep a Concat of boxes and scores in float where one scale cannot hold both.
 
 A box is 0 to 640 and a score 0 to 1: with one scale for both, 8 bits leave two levels for a score, and nothing is
 detected.
@@ -53,7 +53,7 @@ def separate_detection_heads(
         movers = _movers_before_split(node, target)
         if movers is None or magnitudes[-1] <= RATIO * magnitudes[0]:
             continue
-        if name_of(node.outputs[0]) not in place(model, target, [str(node.name), *movers]).activations:
+        if name_of(node.outputs[0]) not in place(model, target, [str(node.name), *movers], placement.kept).activations:
             float_nodes += [str(node.name), *movers]
             messages[str(node.name)] = (
                 f"Concat '{node.name}' joins values up to {magnitudes[-1]:.3g} with values up to {magnitudes[0]:.3g}: "
@@ -65,7 +65,9 @@ def separate_detection_heads(
                 f"the channels of the last convolution '{name}' reach from {small:.3g} to {large:.3g}: it writes "
                 "float, since one scale would cost the small ones their precision"
             )
-    return (place(model, target, [*float_nodes, *messages]) if messages else placement), tuple(messages.values())
+    return (place(model, target, [*float_nodes, *messages], placement.kept) if messages else placement), tuple(
+        messages.values()
+    )
 
 
 def _movers_before_split(node: ir.Node, target: Target) -> list[str] | None:
@@ -97,7 +99,7 @@ def _channel_extremes(
         if not is_op(node, "Conv") or rank is None or weighted_after(node):
             continue
         if node.outputs[0].name in placement.activations:
-            placement_without = place(model, target, [str(node.name)])
+            placement_without = place(model, target, [str(node.name)], placement.kept)
             if node.outputs[0].name not in placement_without.activations:
                 last_convolutions[str(node.name)] = node.outputs[0]
     if not last_convolutions:

@@ -1,4 +1,4 @@
-"""Decide which tensors get Q and DQ.
+"""The placement rules: which tensors get Q and DQ, operator by operator (Conv, Add, Concat...).
 
 The rules apply to the main graph; nodes inside If, Loop or Scan stay float. For a target of style ``kernels``:
 
@@ -14,13 +14,15 @@ The rules apply to the main graph; nodes inside If, Loop or Scan stay float. For
    inputs and outputs share one encoding. A Concat of tensors with different bounds (one after a Relu, one not) shares
    no encoding: one zero point would keep the runtime from folding the Relu.
 5. Spectral front ends stay float (:mod:`dfq_deploy.quantization.placement.spectral`).
-6. Everything else (BatchNormalization that was not folded, Softmax, ReduceMean...) stays float. Only float32 tensors
+6. An output that is an input is passed through without Q and DQ
+   (:mod:`dfq_deploy.quantization.placement.exact`).
+7. Everything else (BatchNormalization that was not folded, Softmax, ReduceMean...) stays float. Only float32 tensors
    are quantized, so shape computations are never affected.
 
-For style ``inputs`` rule 1 applies, and the others are replaced: the branch of an Add that is not a convolution's
+For style ``inputs`` rules 1 and 6 apply, and the others are replaced: the branch of an Add that is not a convolution's
 output is quantized too; the quantized tensors of an operator that only moves values (e.g. the inputs of a Concat)
 share one encoding; everything else stays float. For style ``everything`` all float tensors are quantized except those
-between a kernel and its Relu or Clip (rule 2).
+of rule 6, and those between a kernel and its Relu or Clip (rule 2).
 """
 
 from collections.abc import Collection, Mapping
@@ -31,6 +33,7 @@ import onnx_ir as ir
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
+from dfq_deploy.quantization.placement.exact import exact_values
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, known_limits
 from dfq_deploy.quantization.placement.policies import constant_operands, values_to_quantize
 from dfq_deploy.quantization.placement.predicates import obstacle, shared_groups
@@ -58,6 +61,7 @@ class Placement:
             whose biases stay float.
         left_float: name, operator and reason of each weighted node that stays float.
         constants: name of each other quantized initializer (operand of an Add, Mul...) -> its type, per tensor.
+        kept: names of the nodes that stay float by request.
     """
 
     activations: Mapping[str, QuantType]
@@ -67,14 +71,22 @@ class Placement:
     biases: Mapping[str, tuple[str, str]]
     left_float: tuple[tuple[str, str, str], ...]
     constants: Mapping[str, QuantType] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
 
 
-def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Placement:
+KEPT = "kept in float, as asked"
+
+
+def place(
+    model: ir.Model, target: Target, apart: Collection[str] = (), kept: frozenset[str] = frozenset()
+) -> Placement:
     """Place Q and DQ in ``model`` (BatchNormalization folded, shapes inferred) by the rules of ``target``.
 
     Args:
         apart: names of nodes that one scale would break (:mod:`dfq_deploy.quantization.placement.detection_heads`): a
             Concat stays float, and a last convolution writes float.
+        kept: names of nodes that stay float: weighted ones multiply floats, others read and write what integer kernels
+            around them round, and are no part of these.
     """
     graph = model.graph
     obstacles = {
@@ -83,8 +95,10 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
         if is_op(node, WEIGHTED_OPS)
     }
     obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles[node] is None}
+    obstacles |= {node: KEPT for node in graph.all_nodes() if node.name in kept}
     heads = {node for node, reason in obstacles.items() if reason is None}
-    quantized = values_to_quantize(list(graph), heads, target, apart)
+    apart = {*apart, *kept}
+    quantized = values_to_quantize(list(graph), heads, target, apart) - exact_values(model)
     limits = known_limits(graph, quantized)
     shared = shared_groups(graph, quantized, limits, target, apart)
     moved = frozenset[str]().union(*shared)
@@ -102,6 +116,7 @@ def place(model: ir.Model, target: Target, apart: Collection[str] = ()) -> Place
             (node.name or "", node.op_type, reason) for node, reason in obstacles.items() if reason is not None
         ),
         constants=constant_operands(graph, target),
+        kept=kept,
     )
 
 

@@ -27,10 +27,11 @@ def values_to_quantize(
 
     Args:
         quantized_nodes: the weighted nodes that are quantized.
-        kept_float: names of nodes that style ``kernels`` keeps in float, since one scale would break them.
+        kept_float: names of nodes that stay float, by request or since one scale would break them; style ``everything``
+            has no float nodes.
     """
     if target.style == "inputs":
-        return _inputs(nodes, quantized_nodes)
+        return _inputs([node for node in nodes if node.name not in kept_float], quantized_nodes)
     if target.style == "everything":
         return _everything(nodes, target)
     return quantized_values(nodes, quantized_nodes, target, kept_float)

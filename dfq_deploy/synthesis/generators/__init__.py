@@ -6,6 +6,6 @@
 ``losses``   Generator losses: entropies, divergences, distances.
 ``method``   Base class of methods that train a generator.
 ``networks`` Generator networks for images of any size.
-``training`` Train a generator on its teacher and draw from it.
+``training`` Train generators against a teacher and draw samples from them.
 ============ ==============================================================
 """

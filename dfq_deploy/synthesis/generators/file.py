@@ -19,14 +19,14 @@ FORMAT = "dfq-deploy generator 1"
 
 @dataclass(frozen=True, eq=False)
 class GeneratorFile:
-    """What a generator's file holds.
+    """The contents of a generator file.
 
     Args:
-        method: that trained it, e.g. ``gdfq``.
-        shape: of its images, (C, H, W).
-        classes: of the model that it was trained on.
-        structure: the options of the method that decide the sizes of its networks.
-        state: the source's, without the optimizer.
+        method: the method that trained it, e.g. ``gdfq``.
+        shape: shape of its images, (C, H, W).
+        classes: number of classes of the model that it was trained on.
+        structure: the options of the method that determine the sizes of its networks.
+        state: state of the source, without the optimizer.
     """
 
     method: str
@@ -36,45 +36,45 @@ class GeneratorFile:
     state: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
         Raises:
-            OutputError: the place cannot be written.
+            OutputError: the file cannot be written.
         """
         with atomic_file(path) as partial:
-            held = {field.name: getattr(self, field.name) for field in fields(self)}
-            torch.save({"format": FORMAT, **held}, partial)
+            contents = {field.name: getattr(self, field.name) for field in fields(self)}
+            torch.save({"format": FORMAT, **contents}, partial)
 
     @classmethod
     def load(cls, path: Path) -> "GeneratorFile":
         """Read a file that :meth:`save` wrote.
 
         Raises:
-            SamplesError: it cannot be read, or is none.
+            SamplesError: it cannot be read, or is not a generator file.
         """
         way_out = "; make one with dfq-deploy synthesize --method gdfq, qimera, adversarial or dfqf"
         try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            contents = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as e:
             reason = " ".join(str(e).split())[:120]
             raise SamplesError(f"{path}: not a generator ({reason}){way_out}") from None
-        if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
+        if not isinstance(contents, dict) or contents.pop("format", None) != FORMAT:
             raise SamplesError(f"{path}: not a generator of dfq-deploy{way_out}")
         try:
-            return cls(**found)
+            return cls(**contents)
         except TypeError:
-            raise SamplesError(f"{path}: the generator's file is not complete{way_out}") from None
+            raise SamplesError(f"{path}: the generator file is incomplete{way_out}") from None
 
-    def refuse_misfit(self, path: Path, method: str, shape: tuple[int, ...], classes: int | None) -> None:
-        """Refuse a generator of another method, or for another model.
+    def check_fits(self, path: Path, method: str, shape: tuple[int, ...], classes: int | None) -> None:
+        """Check that the generator belongs to the method and the model.
 
         Raises:
             SamplesError: it does not fit.
         """
         if self.method != method:
-            raise SamplesError(f"{path}: a generator of {self.method}, not of {method}; ask for {self.method}")
-        for fact, found, wanted in (("images", self.shape, shape), ("classes", self.classes, classes)):
-            if found != wanted:
+            raise SamplesError(f"{path}: a generator of {self.method}, not of {method}; use {self.method}")
+        for name, actual, expected in (("images", self.shape, shape), ("classes", self.classes, classes)):
+            if actual != expected:
                 raise SamplesError(
-                    f"{path}: a generator for {fact} {found}, and the model's are {wanted}; train one on this model"
+                    f"{path}: a generator for {name} {actual}, and the model's are {expected}; train one on this model"
                 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.synthesis.generators.networks import Geometry, InputSpace
 from dfq_deploy.synthesis.inversion.loop import ImageParameters
-from dfq_deploy.synthesis.inversion.optimizers import Decay, Descent, Plateau
+from dfq_deploy.synthesis.inversion.optimizers import Decay, Plateau, ScheduledAdam
 from dfq_deploy.twin.precision import autocast
 
 __all__ = ["GenieGenerator", "Latents"]
@@ -19,10 +19,11 @@ BETAS = (0.9, 0.999)
 
 
 class GenieGenerator(nn.Module):
-    """Linear to 128 maps of a quarter of the image's size; BatchNorm; doubled; Conv3x3 to 64, BatchNorm and LeakyReLU
-    0.2; doubled; Conv3x3 to the image's channels; Tanh; BatchNorm without gain and offset; the input space.
+    """The generator of GENIE: Linear to 128 feature maps of a quarter of the image size; BatchNorm; upsampling; Conv3x3
+    to 64, BatchNorm and LeakyReLU 0.2; upsampling; Conv3x3 to the image channels; Tanh; BatchNorm without affine
+    parameters; :class:`InputSpace`.
 
-    The paper's network at 224 pixels. For other sizes the maps are as large as rounding up asks.
+    At 224 pixels it is the paper's network. For other sizes the sizes of the feature maps are rounded up.
     """
 
     def __init__(self, geometry: Geometry, request: SynthesisRequest) -> None:
@@ -48,17 +49,18 @@ class GenieGenerator(nn.Module):
 
 
 def _batch_norm(channels: int, affine: bool = True) -> nn.BatchNorm2d:
-    """Normalises by the batch at hand, always: a generator of one batch remembers none."""
+    """BatchNorm that always uses the batch statistics: the generator is trained on a single batch."""
     return nn.BatchNorm2d(channels, affine=affine, track_running_stats=False)
 
 
 class Latents(ImageParameters):
-    """Latents and the generator that makes images of them, both descending.
+    """Latent vectors and the weights of a generator as the parameters of an inversion.
 
     Args:
-        latents: (N, L), on the generator's device; taken over.
-        latent_rate, generator_rate: Adam's first.
-        every: the latents' patience, and the iterations after which the generator's rate falls by 5 %.
+        latents: (N, L), on the generator's device; used in place.
+        network: the generator.
+        latent_rate, generator_rate: initial learning rates of Adam.
+        every: patience of the latents' rate, and number of iterations after which the generator's rate decays by 5 %.
     """
 
     def __init__(
@@ -67,40 +69,40 @@ class Latents(ImageParameters):
         self.latents = latents.requires_grad_()
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.rates, self.every = (latent_rate, generator_rate), every
-        self.descents: tuple[Descent, ...] = ()
+        self.optimizers: tuple[ScheduledAdam, ...] = ()
 
     def images(self) -> Tensor:
-        """What the generator makes of the latents."""
+        """The images of the generator for the latents."""
         with autocast(self.latents.device):
             images: Tensor = self.network(self.latents)
         return images
 
     def begin(self, iterations: int) -> None:
-        """Start with fresh optimizers."""
+        """Begin with new optimizers."""
         plateau = Plateau(self.rates[0], self.every, 1e-4, self.latents.device)
-        self.descents = (
-            Descent([self.latents], plateau, BETAS),
-            Descent(list(self.network.parameters()), Decay(self.rates[1], 0.95, self.every), BETAS),
+        self.optimizers = (
+            ScheduledAdam([self.latents], plateau, BETAS),
+            ScheduledAdam(list(self.network.parameters()), Decay(self.rates[1], 0.95, self.every), BETAS),
         )
 
     def descend(self, loss: Tensor) -> None:
-        """One step of both."""
+        """Take one step with both optimizers."""
         loss.backward()  # type: ignore[no-untyped-call]
-        for descent in self.descents:
-            descent.step(loss)
+        for optimizer in self.optimizers:
+            optimizer.step(loss)
 
     def state(self) -> dict[str, Any]:
-        """Latents, weights and both optimizers."""
+        """Copies of the latents, the weights and the state of both optimizers."""
         return {
             "latents": self.latents.detach().clone(),
             "network": deepcopy(self.network.state_dict()),
-            "descents": [descent.state() for descent in self.descents],
+            "descents": [optimizer.state() for optimizer in self.optimizers],
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the state that :meth:`state` gave back."""
+        """Load the state that :meth:`state` returned."""
         with torch.no_grad():
             self.latents.copy_(state["latents"])
         self.network.load_state_dict(state["network"])
-        for descent, kept in zip(self.descents, state["descents"], strict=bool(self.descents)):
-            descent.restore(kept)
+        for optimizer, saved in zip(self.optimizers, state["descents"], strict=bool(self.optimizers)):
+            optimizer.restore(saved)

@@ -17,32 +17,32 @@ __all__ = [
 ]
 
 EPSILON = 1e-5
-"""Added to variances, as BatchNormalization does: a channel that was constant in training has none."""
+"""Added to variances, as in BatchNormalization: the variance of a channel that was constant in training is 0."""
 
 
 def gaussian_divergence(layers: Sequence[LayerStatistics]) -> Tensor:
-    """Choi et al.'s BatchNormalization loss (2020, section 3): KL(batch || training) between the Gaussians that mean
-    and variance stand for in each channel; the mean over channels and then layers, where the paper has the sum.
+    """BatchNormalization loss of Choi et al. (2020, section 3): KL(batch || training) between the Gaussians with the
+    mean and variance of each channel, averaged over channels and then layers, where the paper has the sum.
 
     ``((m - mu)^2 + v) / (2 s^2) - ln(v / s^2) / 2 - 1 / 2`` with the batch's m and v, and mu and s^2 of training.
     """
     terms = []
     for layer in layers:
-        var, known = layer.var + EPSILON, layer.running_var + EPSILON
+        var, running_var = layer.var + EPSILON, layer.running_var + EPSILON
         shift = (layer.mean - layer.running_mean).square()
-        terms.append(((shift + var) / known - (var / known).log() - 1).mean() / 2)
+        terms.append(((shift + var) / running_var - (var / running_var).log() - 1).mean() / 2)
     total: Tensor = torch.stack(terms).mean()
     return total
 
 
 def instance_entropy(scores: Tensor) -> Tensor:
-    """Mean over the samples of the entropy of their class probabilities: low where each is clearly of one class."""
+    """Mean entropy of the class probabilities of the samples: low if each is confidently assigned to one class."""
     logs = torch.log_softmax(scores, 1)
     return -(logs.exp() * logs).sum(1).mean()
 
 
 def batch_entropy(scores: Tensor) -> Tensor:
-    """Entropy of the mean class probabilities of the batch: high where all classes occur equally often."""
+    """Entropy of the mean class probabilities of the batch: high if all classes occur equally often."""
     mean = torch.softmax(scores, 1).mean(0)
     entropy: Tensor = torch.special.entr(mean).sum()
     return entropy
@@ -56,6 +56,6 @@ def inception_loss(scores: Tensor) -> Tensor:
 
 
 def output_divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(teacher || student) between class probabilities, the mean over the samples."""
+    """KL(teacher || student) between class probabilities, averaged over the samples."""
     logs, target = torch.log_softmax(student, 1), torch.log_softmax(teacher, 1)
     return torch.nn.functional.kl_div(logs, target, reduction="batchmean", log_target=True)

@@ -14,13 +14,13 @@ from dfq_deploy.samples.preprocess import Preprocess
 __all__ = ["ClassNorm", "Geometry", "ImageGenerator", "InputSpace"]
 
 LARGEST_START = 64
-"""Longest side of the first feature map; larger images are doubled more than twice."""
+"""Maximum side of the first feature map; larger images are upsampled more than twice."""
 
 
 class _Bounded(torch.autograd.Function):
-    """Clamp whose gradient still passes where a step along it leads back inside, as projected descent has it.
+    """Clamp that passes the gradient outside the bounds if a step along it leads back inside (projected descent).
 
-    A plain clamp passes none outside the bounds: pixels that are once too dark or too bright would stay so.
+    A plain clamp has no gradient outside the bounds: pixels that are out of range once would stay out of range.
     """
 
     @staticmethod
@@ -36,16 +36,16 @@ class _Bounded(torch.autograd.Function):
 
 
 class InputSpace(nn.Module):
-    """Takes channels of mean 0 and variance 1 to a model's input, and clips them to what pixels can be.
+    """Maps channels of mean 0 and variance 1 to the input space of a model, and clamps them to valid pixel values.
 
-    GDFQ and Qimera hand such channels to the model as they are, since its input is normalised by the mean and the
-    standard deviation of its data. So is done where ``preprocess`` looks like that (mean 0.1 to 0.9 and standard
-    deviation 0.05 to 0.35 in units of pixel / 255) or is None; for another one, such as raw pixels, the channels get
-    the mean 0.45 and the standard deviation 0.25 of photographs. Chosen for this project.
+    GDFQ and Qimera pass such channels to the model unchanged, because its input is normalised by the mean and the
+    standard deviation of its data. The same is done here if ``preprocess`` looks like such a normalisation (mean 0.1 to
+    0.9 and standard deviation 0.05 to 0.35 in units of pixel / 255) or is None; for another one, such as raw pixels,
+    the channels get the mean 0.45 and the standard deviation 0.25 of photographs. Chosen for this project.
 
     Args:
-        preprocess: what turns pixels into the input; None leaves the images unbounded.
-        channels: of the image.
+        preprocess: the normalisation of pixels to the input; None leaves the images unbounded.
+        channels: number of channels of the image.
     """
 
     low: Tensor
@@ -68,7 +68,7 @@ class InputSpace(nn.Module):
         self.bounded = preprocess is not None
 
     def forward(self, channels: Tensor) -> Tensor:
-        """(N, C, H, W) to the same, float32."""
+        """Map (N, C, H, W) to the input space, float32."""
         images = torch.addcmul(self.centre, channels.float(), self.spread)
         if not self.bounded:
             return images
@@ -76,13 +76,13 @@ class InputSpace(nn.Module):
 
 
 class ClassNorm(nn.Module):
-    """Batch normalisation with a gain and an offset for each class (Dumoulin et al., ICLR 2017).
+    """Class-conditional batch normalisation: a gain and an offset per class (Dumoulin et al., ICLR 2017).
 
-    A soft label takes the mean of the classes' gains and offsets, weighted by it.
+    A soft label uses the mean of the gains and offsets, weighted by the label.
 
     Args:
-        channels: of the features.
-        classes: number of classes; None has one gain and offset for all.
+        channels: number of channels of the features.
+        classes: number of classes; None for one gain and offset shared by all.
         eps: added to the variance.
     """
 
@@ -105,13 +105,13 @@ class ClassNorm(nn.Module):
 
 @dataclass(frozen=True)
 class Geometry:
-    """The shape of a generator.
+    """The dimensions of a generator.
 
     Args:
-        latent: length of the vectors that it takes.
-        shape: of an image, (C, H, W).
-        channels: of its feature maps; half of them in the last one.
-        classes: number of classes where the normalisations are conditional on them, else None.
+        latent: length of the latent vectors.
+        shape: shape of an image, (C, H, W).
+        channels: number of channels of its feature maps; half of them in the last one.
+        classes: number of classes if the normalisations are class-conditional, else None.
     """
 
     latent: int
@@ -128,7 +128,7 @@ class Geometry:
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """(H, W) of the feature maps, first to last: doubled twice, or until the first is at most 64 pixels long."""
+        """(H, W) of the feature maps in order: upsampled twice, or more often if the first would exceed 64 pixels."""
         height, width = self.shape[1:]
         steps = max(2, math.ceil(math.log2(max(height, width) / LARGEST_START)))
         return [(-(-height // 2**k), -(-width // 2**k)) for k in range(steps, -1, -1)]
@@ -137,11 +137,11 @@ class Geometry:
 class ImageGenerator(nn.Module):
     """The generator of GDFQ (Xu et al., ECCV 2020) and Qimera, for images of any size and number of channels.
 
-    Linear to feature maps of a quarter of the image's size; BatchNorm; then, each after a doubling (nearest
-    neighbour), Conv3x3, BatchNorm with epsilon 0.8 and LeakyReLU 0.2; Conv3x3 to the image's channels; Tanh; BatchNorm
-    without gain and offset; :class:`InputSpace`. At 32 and 224 pixels these are the papers' networks. For others the
-    maps are as large as rounding up asks, and images above 256 pixels are doubled more often (chosen here, since the
-    linear layer would grow with their area).
+    Linear to feature maps of a quarter of the image size; BatchNorm; then, each after upsampling by two (nearest
+    neighbour), Conv3x3, BatchNorm with epsilon 0.8 and LeakyReLU 0.2; Conv3x3 to the image channels; Tanh; BatchNorm
+    without affine parameters; :class:`InputSpace`. At 32 and 224 pixels these are the papers' networks. For other sizes
+    the sizes of the feature maps are rounded up, and images above 256 pixels are upsampled more often (chosen here,
+    because the linear layer would grow with their area).
     """
 
     def __init__(self, geometry: Geometry, preprocess: Preprocess | None) -> None:
@@ -159,7 +159,7 @@ class ImageGenerator(nn.Module):
         self.space = InputSpace(preprocess, geometry.shape[0])
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Latents (N, L), and soft labels (N, K) where the network is conditional, to images (N, C, H, W)."""
+        """Latents (N, L), and soft labels (N, K) if the network is conditional, to images (N, C, H, W)."""
         features = self.start(latents).unflatten(1, (*self.sizes[0], self.channels)).permute(0, 3, 1, 2)
         features = self.norm(features, labels)
         for size, convolution, norm in zip(self.sizes[1:], self.convolutions, self.norms, strict=True):

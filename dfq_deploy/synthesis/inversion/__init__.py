@@ -1,13 +1,13 @@
 """Gradient descent on the samples: the loop, its objective, batches, early stopping and journal.
 
-====================== ================================================================================
-``batches``            Invert batch after batch and collect the set.
+====================== ===================================================================================
+``batches``            Invert the samples in batches and collect the results.
 ``early_stopping``     Early stopping when calibration ranges converge.
 ``image_augmentation`` Random crops of images during inversion.
 ``journal``            Journal of finished batches, for ``--resume``.
-``loop``               The inversion loop that every method of gradient descent on samples shares.
+``loop``               The inversion loop shared by all methods that optimize samples by gradient descent.
 ``mixing``             Data mixing (MixMix, Li et al., ICCV 2021).
 ``objective``          DeepInversion's loss: class scores, BatchNormalization statistics, image priors.
-``optimizers``         Adam, its learning rates, and the pixels that it moves.
-====================== ================================================================================
+``optimizers``         Adam with learning-rate schedules, and pixels as parameters.
+====================== ===================================================================================
 """

@@ -1,4 +1,4 @@
-"""Invert batch after batch and collect the set."""
+"""Invert the samples in batches and collect the results."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,20 +13,20 @@ from dfq_deploy.files.arrays import allocate
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.progress import Progress
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.inversion.early_stopping import ConvergenceWatch
+from dfq_deploy.synthesis.inversion.early_stopping import ConvergenceCheck
 from dfq_deploy.synthesis.inversion.loop import Inversion
 
-__all__ = ["Batch", "Part", "batch_sizes", "collect", "descend_all", "parts_of", "spread_targets"]
+__all__ = ["Batch", "BatchPlan", "balanced_targets", "batch_sizes", "collect", "invert_batches", "split_into_batches"]
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """A batch to make.
+class BatchPlan:
+    """The size and the target classes of one batch.
 
     Args:
-        index: of the batch.
+        index: position of the batch in the set, from 0.
         size: number of images.
-        targets: classes int64 (size,), on the CPU; None where there are none.
+        targets: target classes int64 (size,), on the CPU; None if the model does not classify.
     """
 
     index: int
@@ -36,12 +36,12 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A finished batch.
+    """The result of one batch.
 
     Args:
         images: float32 (n, ...).
         labels: float32 (n, K) soft labels, or None.
-        figures: numbers about it, by name; a set reports their means.
+        figures: metrics of the batch, by name; the set reports their means.
     """
 
     images: NDArray[np.float32]
@@ -49,82 +49,86 @@ class Batch:
     figures: dict[str, float]
 
 
-def spread_targets(request: SynthesisRequest, generator: torch.Generator) -> Tensor | None:
-    """Classes (N,): each appears floor(N / K) or ceil(N / K) times, in random order."""
+def balanced_targets(request: SynthesisRequest, generator: torch.Generator) -> Tensor | None:
+    """Target classes (N,) in random order; each class appears floor(N / K) or ceil(N / K) times."""
     if request.classes is None:
         return None
     rounds = math.ceil(request.count / request.classes)
-    spread = torch.cat([torch.randperm(request.classes, generator=generator) for _ in range(rounds)])
-    return spread[: request.count]
+    targets = torch.cat([torch.randperm(request.classes, generator=generator) for _ in range(rounds)])
+    return targets[: request.count]
 
 
 def batch_sizes(count: int, largest: int) -> list[int]:
-    """Batches of equal size (to one), since the statistics of a small last batch would mean little."""
+    """Sizes of the batches for ``count`` images: they differ by at most one, because the statistics of a small last
+    batch would be unreliable.
+    """
     batches = math.ceil(count / largest)
     return [count // batches + (index < count % batches) for index in range(batches)]
 
 
-def parts_of(count: int, largest: int, targets: Tensor | None) -> list[Part]:
-    """The batches of ``count`` images, none above ``largest``, and the targets dealt out to them."""
+def split_into_batches(count: int, largest: int, targets: Tensor | None) -> list[BatchPlan]:
+    """Split ``count`` images and their targets into batches of at most ``largest`` images."""
     sizes = batch_sizes(count, largest)
-    dealt: Sequence[Tensor | None] = [None] * len(sizes) if targets is None else torch.split(targets, sizes)
-    return [Part(index, size, chosen) for index, (size, chosen) in enumerate(zip(sizes, dealt, strict=True))]
+    per_batch: Sequence[Tensor | None] = [None] * len(sizes) if targets is None else torch.split(targets, sizes)
+    return [BatchPlan(index, size, part) for index, (size, part) in enumerate(zip(sizes, per_batch, strict=True))]
 
 
-def descend_all(
-    parts: Iterable[Part], start: Callable[[Part], Inversion], progress: Progress, request: SynthesisRequest
+def invert_batches(
+    plans: Iterable[BatchPlan], start: Callable[[BatchPlan], Inversion], progress: Progress, request: SynthesisRequest
 ) -> Iterator[Batch]:
-    """Make batch after batch, each handed on before the next is begun.
+    """Invert the batches one after the other and yield each result before the next batch starts.
 
-    Where the request has a journal, finished batches are taken from it, and the running one goes on where it stood.
+    If the request has a journal, finished batches are loaded from it, and the interrupted one resumes from its last
+    saved state.
 
     Args:
-        start: a new descent for a part; it draws from the method's generator, so parts are started in order.
+        start: creates the inversion of a batch; it draws from the method's generator, so batches are started in order.
     """
     journal = request.journal
-    drawn: Tensor | None = None
-    for part in parts:
-        known = None if journal is None else journal.batch(part.index)
-        if known is not None:
-            drawn = known["generator"]
-            progress.advance(known["iterations"])
+    generator_state: Tensor | None = None
+    for plan in plans:
+        finished = None if journal is None else journal.load_batch(plan.index)
+        if finished is not None:
+            generator_state = finished["generator"]
+            progress.advance(finished["iterations"])
             if request.early_stopping is not None:
-                request.early_stopping.messages.extend(known["said"])
-            yield Batch(known["images"].numpy(), _array(known["labels"]), known["figures"])
+                request.early_stopping.messages.extend(finished["said"])
+            yield Batch(finished["images"].numpy(), _array(finished["labels"]), finished["figures"])
             continue
-        run = start(part)
-        if drawn is not None:
-            # The batches before were not started here: what they drew is made up for, and this one drawn again.
-            run.generator.set_state(drawn)
-            run, drawn = start(part), None
-        _descend(run, part, progress, request)
-        batch = _finished(run, part)
+        run = start(plan)
+        if generator_state is not None:
+            # The previous batches were not started here: restore the generator as they left it, then start again.
+            run.generator.set_state(generator_state)
+            run, generator_state = start(plan), None
+        _run(run, plan, progress, request)
+        batch = _result(run, plan)
         if journal is not None:
             stopped = request.early_stopping if run.step < run.iterations else None
-            said = [] if stopped is None else stopped.messages[-1:]
-            kept = {"generator": run.generator.get_state(), "iterations": run.iterations, "said": said}
-            journal.keep(part.index, kept | {name: getattr(batch, name) for name in ("images", "labels", "figures")})
+            messages = [] if stopped is None else stopped.messages[-1:]
+            record = {"generator": run.generator.get_state(), "iterations": run.iterations, "said": messages}
+            result = {name: getattr(batch, name) for name in ("images", "labels", "figures")}
+            journal.save_batch(plan.index, record | result)
         yield batch
 
 
-def _descend(run: Inversion, part: Part, progress: Progress, request: SynthesisRequest) -> None:
-    """To the end of the schedule, or until the request's ranges have settled; noted in its journal now and then."""
+def _run(run: Inversion, plan: BatchPlan, progress: Progress, request: SynthesisRequest) -> None:
+    """Run to the end of the schedule or until the ranges have converged; save the state to the journal when due."""
     journal = request.journal
-    watch = None if request.early_stopping is None else ConvergenceWatch(request.early_stopping, run, part.index)
-    noted = None if journal is None else journal.noted()
-    if noted is not None:
-        run.restore(noted["run"])
+    check = None if request.early_stopping is None else ConvergenceCheck(request.early_stopping, run, plan.index)
+    saved = None if journal is None else journal.load_state()
+    if saved is not None:
+        run.restore(saved["run"])
         progress.advance(run.step)
-        if watch is not None:
-            watch.restore(noted["watch"])
+        if check is not None:
+            check.restore(saved["watch"])
 
-    def after(step: int, images: Tensor) -> bool:
-        ends = watch is not None and watch(step, images)
-        if journal is not None and not ends and step < run.iterations and journal.due():
-            journal.note({"run": run.state(), "watch": {} if watch is None else watch.state()})
-        return ends
+    def after_iteration(step: int, images: Tensor) -> bool:
+        converged = check is not None and check(step, images)
+        if journal is not None and not converged and step < run.iterations and journal.is_due():
+            journal.save_state({"run": run.state(), "watch": {} if check is None else check.state()})
+        return converged
 
-    run.run(progress, after)
+    run.run(progress, after_iteration)
     if run.step < run.iterations:
         progress.advance(run.iterations - run.step)
 
@@ -133,20 +137,20 @@ def _array(labels: Tensor | None) -> NDArray[np.float32] | None:
     return None if labels is None else labels.numpy()
 
 
-def _finished(run: Inversion, part: Part) -> Batch:
+def _result(run: Inversion, plan: BatchPlan) -> Batch:
     images = run.images
-    soft, figures = run.objective.judge(images)
-    if soft is not None and part.targets is not None:
-        figures = figures | {"target_hit": float((soft.argmax(1).cpu() == part.targets).float().mean())}
-    labels = None if soft is None else soft.cpu().numpy()
+    soft_labels, figures = run.objective.evaluate(images)
+    if soft_labels is not None and plan.targets is not None:
+        figures = figures | {"target_hit": float((soft_labels.argmax(1).cpu() == plan.targets).float().mean())}
+    labels = None if soft_labels is None else soft_labels.cpu().numpy()
     return Batch(images.contiguous().cpu().numpy(), labels, figures)
 
 
 def collect(request: SynthesisRequest, batches: Iterable[Batch], notes: tuple[str, ...] = ()) -> Samples:
-    """The set that the batches make; the figures are means over the images.
+    """Collect the batches into one set of samples; its figures are means over the images.
 
     Memory does not grow with the number of samples beyond :data:`dfq_deploy.files.arrays.IN_MEMORY`: a larger set
-    lies in a temporary file that goes when the set does.
+    is kept in a temporary file that is deleted with the set.
     """
     images = allocate((request.count, *request.shape))
     labels: list[NDArray[np.float32]] = []
@@ -159,5 +163,5 @@ def collect(request: SynthesisRequest, batches: Iterable[Batch], notes: tuple[st
         labels += [] if batch.labels is None else [batch.labels]
         for name, value in batch.figures.items():
             figures[name] = figures.get(name, 0.0) + value * size / request.count
-    said = () if request.early_stopping is None else tuple(request.early_stopping.messages)
-    return Samples(images, np.concatenate(labels) if labels else None, figures=figures, notes=(*notes, *said))
+    messages = () if request.early_stopping is None else tuple(request.early_stopping.messages)
+    return Samples(images, np.concatenate(labels) if labels else None, figures=figures, notes=(*notes, *messages))

@@ -17,86 +17,86 @@ from dfq_deploy.plugins.contracts import Journal
 __all__ = ["EVERY", "FolderJournal"]
 
 EVERY = 30.0
-"""Seconds from one state on disk to the next."""
+"""Seconds between two states that are written to disk."""
 
 FACTS = "facts.json"
 STATE = "state.pt"
 
 
 class FolderJournal(Journal):
-    """A journal in a folder.
+    """A journal that is stored in a folder.
 
-    Made afresh, it forgets what the folder holds; resumed, it goes on from that. Each file appears whole or not at all.
+    A new journal deletes what the folder contains; with ``resume`` it continues from it. Files are written atomically.
 
     Args:
-        folder: made where it is missing.
-        facts: what decides the samples, by the name that a user knows it by.
-        resume: go on from what the folder holds.
+        folder: created if it does not exist.
+        facts: everything that the samples depend on, by the name that the user knows it by.
+        resume: continue from the contents of the folder.
 
     Raises:
-        SamplesError: there is nothing to go on from, or it was made from other facts.
+        SamplesError: there is nothing to resume, or the journal was written with other facts.
         OutputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path, facts: Mapping[str, Any], *, resume: bool = False) -> None:
         self.folder = folder
-        wanted = {name: str(value) for name, value in facts.items()}
+        current = {name: str(value) for name, value in facts.items()}
         if resume:
-            self._refuse_others(wanted)
+            self._check_facts(current)
         else:
             self.remove()
             try:
                 folder.mkdir(parents=True)
                 with atomic_file(folder / FACTS) as partial:
-                    partial.write_text(json.dumps(wanted, indent=1), encoding="utf-8")
+                    partial.write_text(json.dumps(current, indent=1), encoding="utf-8")
             except OSError as problem:
                 reason = problem.strerror or problem
                 raise OutputError(f"cannot write {folder}: {reason}; choose another place with -o") from None
-        self._written = time.monotonic()
+        self._last_write = time.monotonic()
 
-    def _refuse_others(self, wanted: Mapping[str, str]) -> None:
+    def _check_facts(self, current: Mapping[str, str]) -> None:
         try:
-            found = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
+            previous = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise SamplesError(
-                f"--resume: nothing to go on from in {self.folder}; leave --resume out to start anew"
+                f"--resume: there is nothing to resume in {self.folder}; leave --resume out to start anew"
             ) from None
-        for name, value in wanted.items():
-            if found.get(name) != value:
+        for name, value in current.items():
+            if previous.get(name) != value:
                 raise SamplesError(
-                    f"--resume: {name} was {found.get(name, 'not given')} and is {value} now; give what was given "
+                    f"--resume: {name} was {previous.get(name, 'not given')} and is {value} now; use the same value as "
                     "before, or leave --resume out to start anew"
                 )
 
-    def batch(self, index: int) -> Mapping[str, Any] | None:
-        """The arrays and numbers of a finished batch, as :meth:`keep` was given them; None where it is not finished."""
+    def load_batch(self, index: int) -> Mapping[str, Any] | None:
+        """The contents of a finished batch, as passed to :meth:`save_batch`; None if it is not finished."""
         path = self._path(index)
         if not path.exists():
             return None
         return self._read(path)
 
-    def keep(self, index: int, batch: Mapping[str, Any]) -> None:
-        """Batch ``index`` is finished: arrays, tensors and plain values by name."""
+    def save_batch(self, index: int, batch: Mapping[str, Any]) -> None:
+        """Store a finished batch: arrays, tensors and plain values by name."""
         self._write(self._path(index), batch)
         (self.folder / STATE).unlink(missing_ok=True)
-        self._written = time.monotonic()
+        self._last_write = time.monotonic()
 
-    def due(self) -> bool:
-        """True once :data:`EVERY` seconds have gone by since something was written."""
-        return time.monotonic() - self._written >= EVERY
+    def is_due(self) -> bool:
+        """True if at least :data:`EVERY` seconds have passed since the last write."""
+        return time.monotonic() - self._last_write >= EVERY
 
-    def note(self, state: Mapping[str, Any]) -> None:
-        """Where the running batch stands; the note before it is replaced."""
+    def save_state(self, state: Mapping[str, Any]) -> None:
+        """Store the state of the running batch, replacing the previous one."""
         self._write(self.folder / STATE, state)
-        self._written = time.monotonic()
+        self._last_write = time.monotonic()
 
-    def noted(self) -> Mapping[str, Any] | None:
-        """What :meth:`note` was given last; None where no batch has begun since."""
+    def load_state(self) -> Mapping[str, Any] | None:
+        """The state that :meth:`save_state` stored last; None if no state was saved since the last finished batch."""
         path = self.folder / STATE
         return self._read(path) if path.exists() else None
 
     def remove(self) -> None:
-        """The samples are written: nothing is left to go on from."""
+        """Delete the journal, once the samples are written."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
 
@@ -113,9 +113,9 @@ class FolderJournal(Journal):
     def _read(self, path: Path) -> Mapping[str, Any]:
         try:
             content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as problem:  # torch raises whatever its reader meets
+        except Exception as problem:  # torch.load raises many types of exception on a damaged file
             reason = one_line(problem, 120)
             raise SamplesError(
-                f"--resume: {path} cannot be read ({reason}); leave --resume out to start anew"
+                f"--resume: {path} cannot be read ({reason}); leave --resume out to start again"
             ) from None
         return content

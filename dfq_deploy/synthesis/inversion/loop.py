@@ -1,4 +1,4 @@
-"""The inversion loop that every method of gradient descent on samples shares."""
+"""The inversion loop shared by all methods that optimize samples by gradient descent."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from torch import Tensor
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.progress import SILENT, Progress
 
-__all__ = ["After", "ImageParameters", "Inversion", "Loss", "Objective", "Stage"]
+__all__ = ["AfterIteration", "ImageParameters", "Inversion", "Loss", "Objective", "Stage"]
 
-After: TypeAlias = Callable[[int, Tensor], bool]
-"""Called after each iteration with the number of iterations done and the images (N, ...) as they are, without gradient
-and not copied; True ends the descent."""
+AfterIteration: TypeAlias = Callable[[int, Tensor], bool]
+"""Called after each iteration with the number of finished iterations and the current images (N, ...), detached and not
+copied; returning True ends the inversion."""
 
-SHOWN_EVERY = 10
-"""Iterations from one reading of the figures to the next: a GPU stands still for each."""
+REPORT_EVERY = 10
+"""Iterations between two readings of the figures: each reading synchronizes with the GPU."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A run of iterations at one resolution.
+    """A number of iterations at one resolution.
 
     Args:
         iterations: number of steps.
-        shrink: the images are averaged over shrink x shrink pixels before the teacher sees them.
-        jitter: largest shift in pixels of the shrunk image, along each axis.
-        flip: mirror the batch in every other iteration, at random.
+        shrink: factor by which the images are downscaled (average pooling) before they are passed to the teacher.
+        jitter: maximum random shift along each axis, in pixels of the downscaled image.
+        flip: flip the batch horizontally with probability 0.5 in each iteration.
     """
 
     iterations: int
@@ -39,11 +39,11 @@ class Stage:
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """What one iteration minimises.
+    """The loss of one iteration.
 
     Args:
-        total: a scalar with gradient.
-        figures: the numbers to show, by name; reading them waits for the device.
+        total: the scalar to minimise, with gradient.
+        figures: returns the values to display, by name; calling it synchronizes with the device.
     """
 
     total: Tensor
@@ -51,68 +51,71 @@ class Loss:
 
 
 class Objective(Protocol):
-    """What the images of one batch should be like."""
+    """The loss function of an inversion."""
 
-    def loss(self, seen: Tensor, generator: torch.Generator) -> Loss:
-        """Of the images (N, ...) as the teachers see them."""
+    def loss(self, images: Tensor, generator: torch.Generator) -> Loss:
+        """The loss of the images (N, ...) as they are passed to the teachers."""
         ...
 
-    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
-        """Soft labels (N, K) of finished images, where there are classes, and what is to be reported of the batch."""
+    def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+        """Soft labels (N, K) of the final images, None if the model does not classify, and the metrics to report."""
         ...
 
 
 class ImageParameters(Protocol):
-    """What descends, pixels or something that images are made from."""
+    """The parameters that are optimized: the pixels themselves, or the inputs and weights of a generator."""
 
     def images(self) -> Tensor:
-        """(N, ...), with gradient to what descends."""
+        """The images (N, ...), differentiable with respect to the parameters."""
         ...
 
     def begin(self, iterations: int) -> None:
-        """Start a stage with fresh optimizers."""
+        """Begin a stage of ``iterations`` iterations with new optimizers."""
         ...
 
     def descend(self, loss: Tensor) -> None:
-        """One step along the gradient of ``loss``."""
+        """Take one optimizer step along the gradient of ``loss``."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """Copies of what descends and of its optimizers."""
+        """Copies of the parameters and of the state of their optimizers."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the state that :meth:`state` gave back; the stage that it is of has begun."""
+        """Load the state that :meth:`state` returned; the stage that it belongs to has already begun."""
         ...
 
 
 class Inversion:
-    """The descent of one batch.
+    """The inversion of one batch by gradient descent.
 
     Args:
-        method: whose it is, for errors.
-        generator: of shifts, flips and whatever the objective draws.
+        method: name of the method, for error messages.
+        parameters: what is optimized.
+        objective: the loss function.
+        stages: in order.
+        generator: source of random shifts and flips, and of the random numbers of the objective.
 
     Attributes:
-        step: number of iterations done, over all stages.
-        iterations: number of iterations of all stages.
+        step: number of finished iterations, over all stages.
+        iterations: total number of iterations of all stages.
     """
 
     def __init__(
         self,
         method: str,
-        canvas: ImageParameters,
+        parameters: ImageParameters,
         objective: Objective,
         stages: Sequence[Stage],
         generator: torch.Generator,
     ) -> None:
-        self.method, self.canvas, self.objective = method, canvas, objective
+        self.method, self.parameters, self.objective = method, parameters, objective
         self.stages, self.generator = tuple(stages), generator
         self.iterations = sum(stage.iterations for stage in stages)
         self.step = 0
 
-    def run(self, progress: Progress = SILENT, after: After | None = None) -> None:
-        """Go on from where it stands to the end of the last stage, or until ``after`` says stop.
+    def run(self, progress: Progress = SILENT, after: AfterIteration | None = None) -> None:
+        """Run from the current step to the end of the last stage, or until ``after`` returns True.
 
         Raises:
             SamplesError: the images became NaN.
@@ -120,13 +123,13 @@ class Inversion:
         while self.step < self.iterations:
             stage, index = self._position()
             if index == 0:
-                self.canvas.begin(stage.iterations)
-            images = self.canvas.images()
+                self.parameters.begin(stage.iterations)
+            images = self.parameters.images()
             loss = self.objective.loss(self._augmented(images, stage), self.generator)
-            self.canvas.descend(loss.total)
+            self.parameters.descend(loss.total)
             self.step += 1
-            shown = self.step % SHOWN_EVERY == 0 or self.step == self.iterations
-            progress.advance(1, **(loss.figures() if shown else {}))
+            report = self.step % REPORT_EVERY == 0 or self.step == self.iterations
+            progress.advance(1, **(loss.figures() if report else {}))
             if after is not None and after(self.step, images.detach()):
                 break
         if not torch.isfinite(self.images).all():
@@ -134,25 +137,25 @@ class Inversion:
 
     @property
     def images(self) -> Tensor:
-        """The images as they are, without gradient."""
+        """The current images, without gradient."""
         with torch.no_grad():
-            return self.canvas.images().detach()
+            return self.parameters.images().detach()
 
     def state(self) -> dict[str, Any]:
-        """Everything that goes on where it stopped, as copies: plain values and tensors, for ``torch.save``."""
-        return {"step": self.step, "canvas": self.canvas.state(), "generator": self.generator.get_state()}
+        """Everything that is needed to resume, as copies: plain values and tensors, for ``torch.save``."""
+        return {"step": self.step, "canvas": self.parameters.state(), "generator": self.generator.get_state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the state of an inversion that was made with the same arguments."""
+        """Load the state of an inversion that was created with the same arguments."""
         self.step = int(state["step"])
         stage, index = self._position()
         if index:
-            self.canvas.begin(stage.iterations)
-        self.canvas.restore(state["canvas"])
+            self.parameters.begin(stage.iterations)
+        self.parameters.restore(state["canvas"])
         self.generator.set_state(state["generator"])
 
     def _position(self) -> tuple[Stage, int]:
-        """The stage of the next iteration, and how many of its iterations are done."""
+        """The stage of the next iteration, and the number of its iterations that are finished."""
         index = self.step
         for stage in self.stages:
             if index < stage.iterations:

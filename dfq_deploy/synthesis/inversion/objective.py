@@ -17,28 +17,28 @@ from dfq_deploy.synthesis.losses.batch_norm_statistics import (
 )
 from dfq_deploy.synthesis.losses.image_priors import class_loss, competition, image_norm, total_variation
 from dfq_deploy.synthesis.losses.per_image_statistics import Space
-from dfq_deploy.synthesis.losses.soft_labels import with_soft_labels
+from dfq_deploy.synthesis.losses.soft_labels import soft_labels_and_distance
 from dfq_deploy.twin import Twin
 from dfq_deploy.twin.precision import autocast
 
-__all__ = ["Competitor", "Matching", "Weights", "first_scores"]
+__all__ = ["CompetingModel", "DeepInversionObjective", "LossWeights", "first_output"]
 
-Competitor: TypeAlias = Callable[[Tensor], Tensor]
-"""Images (N, ...) to logits (N, K), with gradient to the images."""
+CompetingModel: TypeAlias = Callable[[Tensor], Tensor]
+"""Maps images (N, ...) to logits (N, K), differentiable with respect to the images."""
 
 
 @dataclass(frozen=True)
-class Weights:
-    """How much each term counts.
+class LossWeights:
+    """Weights of the terms of the loss.
 
     Args:
-        class_weight: cross-entropy with the targets, mean over the teachers.
-        feature_weight: distance of the feature statistics, mean over the teachers.
-        first_multiplier: how many times the first layer's statistics count.
-        tv_l2, tv_l1, l2: priors of the images.
-        competition: with the rival.
-        hard: exponent of HAST's weight (1 - p) on the cross-entropy of each image; 0 is the plain one.
-        mixing: share of the iterations in which a box of each image is taken from another one.
+        class_weight: of the cross-entropy with the targets, mean over the teachers.
+        feature_weight: of the distance of the feature statistics, mean over the teachers.
+        first_multiplier: factor on the statistics of the first layer.
+        tv_l2, tv_l1, l2: of the image priors.
+        competition: of the competition with another model.
+        hard: exponent of HAST's weight (1 - p) on the cross-entropy of each image; 0 is plain cross-entropy.
+        mixing: probability that a box of each image is replaced by that of another image in an iteration.
     """
 
     class_weight: float
@@ -52,70 +52,72 @@ class Weights:
     mixing: float = 0.0
 
 
-class Matching(Objective):
+class DeepInversionObjective(Objective):
     """``class_weight * CE + feature_weight * R_feature + priors + competition * (1 - JS)``.
 
     Args:
-        teachers: all of them see the same images; their terms are averaged.
-        targets: classes int64 (N,), or float (N, K) where images are mixed, on the device; None where the teachers do
-            not classify.
-        rival: what competes with the first teacher.
-        space: mean and standard deviation of images where the priors are to see them in units of those.
+        teachers: all of them are run on the same images; their terms are averaged.
+        targets: classes int64 (N,), or float (N, K) if images are mixed, on the device; None if the teachers do not
+            classify.
+        competitor: the model that competes with the first teacher.
+        space: mean and standard deviation that the images are normalised by before the image priors; None for no
+            normalisation.
     """
 
     def __init__(
         self,
-        weights: Weights,
+        weights: LossWeights,
         teachers: Sequence[Twin],
         targets: Tensor | None,
-        rival: Competitor | None = None,
+        competitor: CompetingModel | None = None,
         space: Space | None = None,
     ) -> None:
         self.space = space
-        self.weights, self.teachers, self.targets, self.rival = weights, teachers, targets, rival
+        self.weights, self.teachers, self.targets, self.competitor = weights, teachers, targets, competitor
         self.statistics = [FeatureStatistics(teacher) for teacher in teachers]
 
-    def loss(self, seen: Tensor, generator: torch.Generator) -> Loss:
-        """Of the images as the teachers see them."""
+    def loss(self, images: Tensor, generator: torch.Generator) -> Loss:
+        """The weighted sum of all terms for the images as they are passed to the teachers."""
         weights, targets = self.weights, self.targets
         if weights.mixing and torch.rand((), generator=generator) < weights.mixing:
-            seen, targets = mix(seen, targets, generator)
-        found = self._run(seen)
-        feature = _mean([feature_distance(layers, weights.first_multiplier) for _, layers in found])
-        plain = seen if self.space is None else (seen - self.space[0]) / self.space[1]
-        l1, l2 = total_variation(plain)
+            images, targets = mix(images, targets, generator)
+        results = self._run(images)
+        feature = _mean([feature_distance(layers, weights.first_multiplier) for _, layers in results])
+        normalised = images if self.space is None else (images - self.space[0]) / self.space[1]
+        l1, l2 = total_variation(normalised)
         total = weights.feature_weight * feature + weights.tv_l2 * l2 + weights.tv_l1 * l1
         terms = {"feature": feature}
         if weights.l2:
-            total = total + weights.l2 * image_norm(plain)
+            total = total + weights.l2 * image_norm(normalised)
         if targets is not None:
-            terms["class"] = _mean([class_loss(scores, targets, weights.hard) for scores, _ in found])
+            terms["class"] = _mean([class_loss(scores, targets, weights.hard) for scores, _ in results])
             total = total + weights.class_weight * terms["class"]
-        if self.rival is not None:
-            total = total + weights.competition * competition(self.rival(seen), found[0][0])
+        if self.competitor is not None:
+            total = total + weights.competition * competition(self.competitor(images), results[0][0])
 
         def figures() -> dict[str, float]:
-            distance = sum(relative_distance(layers) for _, layers in found) / len(found)
+            distance = sum(relative_distance(layers) for _, layers in results) / len(results)
             return {name: float(term.detach()) for name, term in terms.items()} | {"distance": distance}
 
         return Loss(total, figures)
 
-    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
-        """The teachers' mean softmax, and the distance of their statistics."""
-        return with_soft_labels(self.teachers, images, self.targets is not None)
+    def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+        """The mean softmax of the teachers, and the distance of the batch statistics."""
+        return soft_labels_and_distance(self.teachers, images, self.targets is not None)
 
-    def _run(self, seen: Tensor) -> list[tuple[Tensor, list[LayerStatistics]]]:
-        with autocast(seen.device):
-            found = [statistics.run(seen) for statistics in self.statistics]
-        return [(scores.flatten(1).float(), layers) for scores, layers in found]
+    def _run(self, images: Tensor) -> list[tuple[Tensor, list[LayerStatistics]]]:
+        """The logits and the batch statistics of each teacher."""
+        with autocast(images.device):
+            results = [statistics.run(images) for statistics in self.statistics]
+        return [(scores.flatten(1).float(), layers) for scores, layers in results]
 
 
-def first_scores(twin: Twin) -> Competitor:
-    """A twin as a rival: its first output, (N, K)."""
+def first_output(twin: Twin) -> CompetingModel:
+    """A function that returns the first output (N, K) of a twin."""
 
-    def run(seen: Tensor) -> Tensor:
-        with autocast(seen.device):
-            outputs = twin(seen)
+    def run(images: Tensor) -> Tensor:
+        with autocast(images.device):
+            outputs = twin(images)
         scores: Tensor = outputs[0] if isinstance(outputs, tuple) else outputs
         return scores.flatten(1).float()
 

@@ -1,11 +1,11 @@
 """Loss terms of the synthesis methods.
 
 ========================= ====================================================
-``attention``             Attention outputs of a twin, found by structure.
+``attention``             Find the attention outputs of a twin.
 ``batch_norm_statistics`` Distance to BatchNormalization's running statistics.
 ``image_priors``          Class loss, total variation and image norm.
-``per_image_statistics``  Distance to the running statistics, image by image.
-``soft_labels``           Label finished images with the teacher's answers.
+``per_image_statistics``  Distance to the running statistics, per image.
+``soft_labels``           Soft labels from the outputs of the teachers.
 ``swing_convolution``     Swing convolution (GENIE, Jeon et al., CVPR 2023).
 ========================= ====================================================
 """

@@ -1,4 +1,4 @@
-"""Attention outputs of a twin, found by structure."""
+"""Find the attention outputs of a twin."""
 
 import torch
 from torch import Tensor
@@ -7,45 +7,44 @@ from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.traversal import walk
 from dfq_deploy.twin import Step, Twin
 
-__all__ = ["attention_outputs", "tokens_of"]
+__all__ = ["as_tokens", "attention_outputs"]
 
 BETWEEN = frozenset({"Dropout", "Identity", "Cast", "Mul", "Div", "Add", "Where", "Transpose", "Reshape"})
-"""What may stand between the scores and the Softmax, or between the weights and what they mix."""
+"""Operators that are allowed between the scores and the Softmax, or between the Softmax and the second MatMul."""
 
 FUSED = frozenset({"Attention", "com.microsoft::Attention", "com.microsoft::MultiHeadAttention"})
 
 
 def attention_outputs(twin: Twin) -> tuple[str, ...]:
-    """Names of the tensors that attention writes, in order.
+    """Names of the output tensors of attention layers, in the order of the graph.
 
     Rules: (1) the first output of an Attention operator; (2) the output of a MatMul whose first input comes from a
-    Softmax that comes from a MatMul, with nothing but scaling, masking and moving between them.
+    Softmax that comes from a MatMul, with only scaling, masking and layout operators between them.
     """
-    made = {name: step for step in twin.steps for name in step.outputs}
-    found = []
+    producers = {name: step for step in twin.steps for name in step.outputs}
+    names = []
     for step in twin.steps:
         if is_op(step, FUSED):
-            found.append(step.outputs[0])
+            names.append(step.outputs[0])
         elif is_op(step, "MatMul"):
-            softmax = _behind(made.get(step.inputs[0]), "Softmax", made)
-            scores = None if softmax is None else made.get(softmax.inputs[0])
-            if softmax is not None and _behind(scores, "MatMul", made) is not None:
-                found.append(step.outputs[0])
-    return tuple(found)
+            softmax = _upstream(producers.get(step.inputs[0]), "Softmax", producers)
+            scores = None if softmax is None else producers.get(softmax.inputs[0])
+            if softmax is not None and _upstream(scores, "MatMul", producers) is not None:
+                names.append(step.outputs[0])
+    return tuple(names)
 
 
-def _behind(step: Step | None, wanted: str, made: dict[str, Step]) -> Step | None:
-    """The step of a type that ``step`` is, or comes from."""
+def _upstream(step: Step | None, op_type: str, producers: dict[str, Step]) -> Step | None:
+    """The first step of type ``op_type`` among ``step`` and what it is computed from."""
 
     def sources(name: str) -> list[str]:
-        return [
-            made[source].outputs[0] for source in made[name].inputs if source in made and is_op(made[name], BETWEEN)
-        ]
+        step = producers[name]
+        return [producers[source].outputs[0] for source in step.inputs if source in producers and is_op(step, BETWEEN)]
 
-    steps = (made[name] for name in walk([] if step is None else [step.outputs[0]], sources))
-    return next((one for one in steps if is_op(one, wanted)), None)
+    steps = (producers[name] for name in walk([] if step is None else [step.outputs[0]], sources))
+    return next((candidate for candidate in steps if is_op(candidate, op_type)), None)
 
 
-def tokens_of(values: Tensor) -> Tensor:
-    """(N, T, D) of what attention writes: (N, T, D) itself, or (N, heads, T, D / heads) with the heads joined."""
+def as_tokens(values: Tensor) -> Tensor:
+    """Reshape an attention output to (N, T, D): from (N, heads, T, D / heads), or (N, T, D) unchanged."""
     return values if values.ndim < 4 else torch.cat(values.unbind(1), dim=-1)

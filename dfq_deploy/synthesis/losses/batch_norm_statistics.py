@@ -22,13 +22,13 @@ __all__ = [
 ]
 
 BatchMoments: TypeAlias = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
-"""Features (N, C, ...) to the same, and their mean and biased variance with gradients."""
+"""Returns the features (N, C, ...) unchanged, and their mean and biased variance with gradients."""
 
 
 class _Measure(torch.autograd.Function):
-    """Passes features on and returns their mean and biased variance per channel.
+    """Return the features unchanged, and their mean and biased variance per channel.
 
-    One node in the autograd graph on kernels that stay fast for channels-last bfloat16, where
+    A single node in the autograd graph with kernels that are fast for channels-last bfloat16, where
     torch.var_mean over N, H, W takes 10 to 30 times as long.
     """
 
@@ -43,7 +43,7 @@ class _Measure(torch.autograd.Function):
         features, mean = ctx.saved_tensors  # type: ignore[attr-defined]
         count = features.numel() // features.shape[1]
         # d mean / d x = 1 / n and d var / d x = 2 (x - mean) / n, channel by channel; batch_norm with
-        # mean 0, variance 1 and epsilon 0 is the fastest multiply-add per channel that there is.
+        # mean 0, variance 1 and epsilon 0 is the fastest available multiply-add per channel.
         slope = 2 * grad_var / count
         offset = grad_mean / count - slope * mean
         zero, one = torch.zeros_like(mean), torch.ones_like(mean)
@@ -70,13 +70,13 @@ def batch_moments(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class LayerStatistics:
-    """One BatchNormalization: what it remembers, and what the batch at hand has.
+    """The running statistics of one BatchNormalization, and the batch statistics of its input.
 
     Args:
-        name: of the node.
+        name: name of the node.
         running_mean, running_var: float32 (C,), from training.
-        mean, var: float32 (C,), of its input over (N, H, W), biased; they carry gradients. (N, C) where each image is
-            measured by itself.
+        mean, var: float32 (C,), statistics of the input over (N, H, W), biased, with gradients; (N, C) if they are
+            computed per image.
     """
 
     name: str
@@ -87,14 +87,14 @@ class LayerStatistics:
 
 
 class FeatureStatistics:
-    """Measures the input of every BatchNormalization while a twin runs.
+    """Computes the statistics of the input of every BatchNormalization during a forward pass of a twin.
 
     Args:
         twin: in inference form.
-        moments: how features are measured; over the batch, or image by image.
+        moments: computes mean and variance of the features, over the batch (default) or per image.
 
     Attributes:
-        names: of the BatchNormalization nodes, in order.
+        names: names of the BatchNormalization nodes, in order.
     """
 
     def __init__(self, twin: Twin, moments: BatchMoments | None = None) -> None:
@@ -103,19 +103,19 @@ class FeatureStatistics:
         self.names = tuple(step.name for step in self._layers)
 
     def run(self, images: Tensor) -> tuple[Tensor, list[LayerStatistics]]:
-        """Run the twin on (N, C, H, W); the first output, and what the batch's statistics are, in order."""
+        """Run the twin on images (N, C, H, W); return its first output and the statistics of each layer, in order."""
         measured: dict[str, tuple[Tensor, Tensor]] = {}
 
-        def measuring(name: str) -> Hook:
-            def measure(features: Tensor) -> Tensor:
-                passed, mean, var = self._moments(features)
+        def recorder(name: str) -> Hook:
+            def record(features: Tensor) -> Tensor:
+                features, mean, var = self._moments(features)
                 measured[name] = (mean, var)
-                return passed
+                return features
 
-            return measure
+            return record
 
         twin = self._twin
-        hooks = {step.inputs[0]: measuring(step.inputs[0]) for step in self._layers}
+        hooks = {step.inputs[0]: recorder(step.inputs[0]) for step in self._layers}
         outputs = twin.run({twin.input_names[0]: images}, hooks=hooks)
         layers = [
             LayerStatistics(
@@ -147,7 +147,7 @@ def feature_distance(layers: Sequence[LayerStatistics], first_multiplier: float)
 def mean_squares(layers: Sequence[LayerStatistics]) -> Tensor:
     """The mean over the layers of the mean squared error of the mean plus that of the variance.
 
-    Xu et al., "GDFQ", 2020, equation 5; DFQF, Qimera and HAST have the same.
+    Xu et al., "GDFQ", 2020, equation 5; also used by DFQF, Qimera and HAST.
     """
     errors = [
         (layer.mean - layer.running_mean).square().mean() + (layer.var - layer.running_var).square().mean()
@@ -159,10 +159,10 @@ def mean_squares(layers: Sequence[LayerStatistics]) -> Tensor:
 
 @torch.no_grad()
 def relative_distance(layers: Sequence[LayerStatistics]) -> float:
-    """How far the batch is from the training data: the mean over layers and channels of
+    """Distance of the batch from the training data: the mean over layers and channels of
     ``|mean - running_mean| / running_std + |std / running_std - 1|``; 0 is a perfect match.
 
-    Channels that were constant in training (standard deviation under 1e-3 of the layer's largest) are left out.
+    Channels that were constant in training (standard deviation below 1e-3 of the layer's largest) are ignored.
     """
     distances = []
     for layer in layers:

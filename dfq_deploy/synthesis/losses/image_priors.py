@@ -17,11 +17,11 @@ def _neighbour_differences(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 def total_variation(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Total variation over four directions, as DeepInversion takes it (section 3.1 and its appendix).
+    """Total variation over four directions, as in DeepInversion (section 3.1 and its appendix).
 
     Returns:
         the l1 form, the sum of the four mean absolute differences, in units of the input; and the l2
-        form, the sum of the four Euclidean norms of all differences of the whole batch.
+        form, the sum of the four Euclidean norms of the differences over the whole batch.
     """
     differences = _neighbour_differences(images)
     l1 = torch.stack([d.abs().mean() for d in differences]).sum()
@@ -36,36 +36,36 @@ def image_norm(images: Tensor) -> Tensor:
 
 
 def class_loss(scores: Tensor, targets: Tensor, hard: float = 0.0) -> Tensor:
-    """Cross-entropy in nats, the mean over the images, each weighted by ``(1 - p) ** hard``.
+    """Cross-entropy in nats, averaged over the images, each weighted by ``(1 - p) ** hard``.
 
-    The weight lets go of images that the teacher is sure of (HAST, Li et al., CVPR 2023, section 3.2); ``p`` is the
-    probability of the target, and the gradient passes through it too.
+    The weight reduces the loss of images that the teacher classifies with confidence (HAST, Li et al., CVPR 2023,
+    section 3.2); ``p`` is the probability of the target, and the gradient flows through it too.
 
     Args:
         scores: logits (N, K).
-        targets: classes int64 (N,), or probabilities float (N, K), whose ``p`` is the mean under them.
-        hard: 0 is the plain cross-entropy.
+        targets: classes int64 (N,), or probabilities float (N, K); ``p`` is then the expectation under them.
+        hard: exponent of the weight; 0 is plain cross-entropy.
     """
     if not hard:
         return torch.nn.functional.cross_entropy(scores, targets)
     each = torch.nn.functional.cross_entropy(scores, targets, reduction="none")
     probabilities = torch.softmax(scores, 1)
     if targets.is_floating_point():
-        reached = (probabilities * targets).sum(1)
+        target_probability = (probabilities * targets).sum(1)
     else:
-        reached = probabilities.gather(1, targets[:, None])[:, 0]
-    # The slope of a power below one has no end at 0, where the cross-entropy is 0 as well.
-    return ((1 - reached).clamp_min(1e-6).pow(hard) * each).mean()
+        target_probability = probabilities.gather(1, targets[:, None])[:, 0]
+    # The derivative of a power below one is infinite at 0, where the cross-entropy is 0 as well.
+    return ((1 - target_probability).clamp_min(1e-6).pow(hard) * each).mean()
 
 
 def competition(student_scores: Tensor, teacher_scores: Tensor, temperature: float = 3.0) -> Tensor:
     """One minus the Jensen-Shannon divergence between student and teacher (Yin et al. 2020, section 3.3).
 
-    Minimising it finds images on which the two disagree.
+    Minimising it leads to images on which the two disagree.
 
     Args:
         student_scores, teacher_scores: logits (N, K).
-        temperature: both are softened by it.
+        temperature: of both softmaxes.
 
     Returns:
         a scalar in [0, 1]; the divergence is in nats, clamped to 1.

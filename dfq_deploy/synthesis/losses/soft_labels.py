@@ -1,4 +1,4 @@
-"""Label finished images with the teacher's answers."""
+"""Soft labels from the outputs of the teachers."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics,
 from dfq_deploy.twin import Twin
 from dfq_deploy.twin.precision import autocast
 
-__all__ = ["with_soft_labels"]
+__all__ = ["soft_labels_and_distance"]
 
 
 @torch.no_grad()
-def with_soft_labels(
-    teachers: Sequence[Twin], images: Tensor, classified: bool
+def soft_labels_and_distance(
+    teachers: Sequence[Twin], images: Tensor, has_classes: bool
 ) -> tuple[Tensor | None, dict[str, float]]:
-    """The teachers' mean softmax (N, K), None where they do not classify, and the mean distance of their statistics."""
+    """The mean softmax (N, K) of the teachers, None without classes, and the mean distance of the batch statistics."""
     with autocast(images.device):
-        found = [FeatureStatistics(teacher).run(images) for teacher in teachers]
-    distance = sum(relative_distance(layers) for _, layers in found) / len(found)
-    if not classified:
+        results = [FeatureStatistics(teacher).run(images) for teacher in teachers]
+    distance = sum(relative_distance(layers) for _, layers in results) / len(results)
+    if not has_classes:
         return None, {"statistics_distance": distance}
-    soft = torch.stack([torch.softmax(scores.flatten(1).float(), 1) for scores, _ in found]).mean(0)
-    return soft, {"statistics_distance": distance}
+    labels = torch.stack([torch.softmax(scores.flatten(1).float(), 1) for scores, _ in results]).mean(0)
+    return labels, {"statistics_distance": distance}

@@ -9,13 +9,13 @@ from torch import Tensor
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.twin import Twin
 
-__all__ = ["swing", "swinging"]
+__all__ = ["swing", "with_swing_convolutions"]
 
 
 def swing(features: Tensor, reach: int, generator: torch.Generator) -> Tensor:
-    """Features (N, C, H, W) shifted by up to ``reach`` pixels along each axis, mirrored at the edge.
+    """Shift features (N, C, H, W) randomly by up to ``reach`` pixels along each axis, with reflection padding.
 
-    What a stride skips would otherwise get no gradient from the layers behind it (section 3.1).
+    Pixels that a stride skips would otherwise get no gradient from the following layers (section 3.1).
     """
     reach = min(reach, features.shape[2] - 1, features.shape[3] - 1)
     down, right = torch.randint(0, 2 * reach + 1, (2,), generator=generator).tolist()
@@ -23,16 +23,16 @@ def swing(features: Tensor, reach: int, generator: torch.Generator) -> Tensor:
     return padded[:, :, down : down + features.shape[2], right : right + features.shape[3]]
 
 
-def swinging(twin: Twin, reach: int, generator: torch.Generator) -> Twin:
-    """A copy of ``twin``, weights shared by value, in which every strided Conv over images sees swung features."""
-    changed = deepcopy(twin)
+def with_swing_convolutions(twin: Twin, reach: int, generator: torch.Generator) -> Twin:
+    """A copy of ``twin`` in which the input of every strided 2-D Conv is shifted by :func:`swing`."""
+    copy = deepcopy(twin)
     for step in twin.steps:
         if is_op(step, "Conv") and len(step.strides) == 2 and max(step.strides) > 1:
-            changed.replace(step.name, _swung(step.operator, reach, generator))
-    return changed
+            copy.replace(step.name, _with_swing(step.operator, reach, generator))
+    return copy
 
 
-def _swung(
+def _with_swing(
     operator: Callable[..., Tensor | tuple[Tensor, ...]], reach: int, generator: torch.Generator
 ) -> Callable[..., Tensor | tuple[Tensor, ...]]:
     def run(features: Tensor, *rest: Tensor | None) -> Tensor | tuple[Tensor, ...]:

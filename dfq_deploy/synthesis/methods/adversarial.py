@@ -1,7 +1,6 @@
 """Data-free adversarial distillation (Choi et al., CVPR Workshops 2020).
 
-Data-free adversarial distillation: samples on which student and teacher differ most (Choi et al., CVPR Workshops
-2020, arXiv 2005.04136).
+Samples on which student and teacher differ most (Choi et al., CVPR Workshops 2020, arXiv 2005.04136).
 """
 
 from collections.abc import Sequence
@@ -20,9 +19,9 @@ from dfq_deploy.synthesis.generators.losses import (
     instance_entropy,
     output_divergence,
 )
-from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorPlan
+from dfq_deploy.synthesis.generators.method import GeneratorMethod, GeneratorSchedule
 from dfq_deploy.synthesis.generators.networks import Geometry, ImageGenerator
-from dfq_deploy.synthesis.generators.training import GeneratorStep, Loss, Sampler, normal
+from dfq_deploy.synthesis.generators.training import GeneratorLoss, GeneratorStep, Sampler, normal
 from dfq_deploy.twin import Twin
 
 __all__ = ["Adversarial", "AdversarialLoss", "Unconditional"]
@@ -30,29 +29,29 @@ __all__ = ["Adversarial", "AdversarialLoss", "Unconditional"]
 
 @dataclass(frozen=True)
 class AdversarialLoss:
-    """``auxiliary * (L_BN + L_instance - L_batch) - adversarial * KL(teacher || student)``, the divergence being the
-    mean over the students; without one the first part alone, which is the warm-up.
+    """``auxiliary * (L_BN + L_instance - L_batch) - adversarial * KL(teacher || student)``, the divergence averaged
+    over the students; without students (in the warm-up) only the first term.
     """
 
     auxiliary: float
     adversarial: float
 
-    def __call__(self, seen: GeneratorStep, students: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and its terms, before their weights."""
+    def __call__(self, batch: GeneratorStep, students: Sequence[Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its unweighted terms."""
         terms = {
-            "statistics": gaussian_divergence(seen.layers),
-            "instance": instance_entropy(seen.scores),
-            "batch": batch_entropy(seen.scores),
+            "statistics": gaussian_divergence(batch.layers),
+            "instance": instance_entropy(batch.scores),
+            "batch": batch_entropy(batch.scores),
         }
         loss = self.auxiliary * (terms["statistics"] + terms["instance"] - terms["batch"])
         if students:
-            terms["divergence"] = torch.stack([output_divergence(seen.scores, student) for student in students]).mean()
+            terms["divergence"] = torch.stack([output_divergence(batch.scores, student) for student in students]).mean()
             loss = loss - self.adversarial * terms["divergence"]
         return loss, terms
 
 
 class Unconditional(Sampler):
-    """Noise to images; it is not told what to make."""
+    """A generator from noise to images, without classes."""
 
     def __init__(self, geometry: Geometry, preprocess: Preprocess | None) -> None:
         super().__init__()
@@ -60,29 +59,29 @@ class Unconditional(Sampler):
         self.network = ImageGenerator(geometry, preprocess)
 
     def forward(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Images (count, C, H, W), and no labels."""
+        """Images (count, C, H, W), and None for the labels."""
         return self.network(normal((count, self.latent), generator, self.network.last.weight.device)), None
 
 
 @dataclass(frozen=True)
 class Adversarial(GeneratorMethod):
-    """Generators that maximise the divergence of a quantized student from the teacher, held near the training data by
-    the statistics, by instance entropy and by batch entropy.
+    """Generators that maximise the divergence of a quantized student from the teacher, regularised towards the training
+    data by the statistics, the instance entropy and the batch entropy.
 
-    The paper's min-max: the generators step towards ``max KL(teacher || student) - auxiliary * L``, in turn with
-    students that step towards its minimum; after a warm-up on L alone. The students' steps are those of fine-tuning,
-    which hands its students to :meth:`.GeneratorSource.adapt`, one or several. For calibration the student is the
-    quantized network as it stands, and only the generators step.
+    The min-max problem of the paper: after a warm-up on L, steps of the generators towards
+    ``max KL(teacher || student) - auxiliary * L`` alternate with steps of the students towards its minimum. The steps
+    of the students are those of fine-tuning, which passes one or several students to :meth:`.GeneratorSource.adapt`.
+    For calibration the student is the unchanged quantized network, and only the generators are trained.
 
-    The paper's numbers are not known to this project, nor what its generators look like: these are GDFQ's without
-    classes; batch, Adam and the length of ``paper`` are of the order of other generators in the field, and the
-    weights and ``short`` were chosen on the digits of the examples. The statistics are averaged over layers and
-    channels, where the paper adds them up.
+    The numbers of the paper and its generators are not known to this project: the generators are GDFQ's without
+    classes; batch, Adam and the length of ``paper`` are typical of other generators in the field, and the weights and
+    ``short`` were chosen on the digits of the examples. The statistics loss is averaged over layers and channels, where
+    the paper has the sum.
 
     Other options: :class:`GeneratorMethod`.
 
     Args:
-        generators: how many; each makes an equal share of the samples.
+        generators: number of generators; each makes an equal share of the samples.
         auxiliary: weight of ``L = L_BN + L_instance - L_batch``.
         adversarial: weight of the divergence.
     """
@@ -93,11 +92,11 @@ class Adversarial(GeneratorMethod):
 
     summary: ClassVar[str] = "generators that seek where a quantized student differs (Choi et al., CVPRW 2020)"
     needs_student: ClassVar[bool] = True
-    plans: ClassVar[dict[tuple[str, str], GeneratorPlan]] = {
-        ("paper", "small"): GeneratorPlan(20_000, 4_000, 256),
-        ("paper", "large"): GeneratorPlan(20_000, 4_000, 16),
-        ("short", "small"): GeneratorPlan(200, 150, 32, 32, 5e-3, (0.8,)),
-        ("short", "large"): GeneratorPlan(200, 150, 16, 32, 5e-3, (0.8,)),
+    schedules: ClassVar[dict[tuple[str, str], GeneratorSchedule]] = {
+        ("paper", "small"): GeneratorSchedule(20_000, 4_000, 256),
+        ("paper", "large"): GeneratorSchedule(20_000, 4_000, 16),
+        ("short", "small"): GeneratorSchedule(200, 150, 32, 32, 5e-3, (0.8,)),
+        ("short", "large"): GeneratorSchedule(200, 150, 16, 32, 5e-3, (0.8,)),
     }
 
     def __post_init__(self) -> None:
@@ -105,15 +104,15 @@ class Adversarial(GeneratorMethod):
         if self.generators < 1:
             raise OptionError(f"adversarial: generators={self.generators} must be at least 1")
 
-    def structure(self, plan: GeneratorPlan) -> dict[str, Any]:
+    def structure(self, schedule: GeneratorSchedule) -> dict[str, Any]:
         """Adds the number of generators."""
-        return super().structure(plan) | {"generators": self.generators}
+        return super().structure(schedule) | {"generators": self.generators}
 
-    def samplers(self, teacher: Twin, request: SynthesisRequest, plan: GeneratorPlan) -> list[Sampler]:
-        """``generators`` of them, from different weights."""
-        geometry = Geometry(self.latent, request.shape, plan.channels)
+    def samplers(self, teacher: Twin, request: SynthesisRequest, schedule: GeneratorSchedule) -> list[Sampler]:
+        """Create the generators, with different initial weights."""
+        geometry = Geometry(self.latent, request.shape, schedule.channels)
         return [Unconditional(geometry, request.preprocess) for _ in range(self.generators)]
 
-    def loss(self) -> Loss:
+    def loss(self) -> GeneratorLoss:
         """Statistics, entropies and divergence."""
         return AdversarialLoss(self.auxiliary, self.adversarial)

@@ -1,6 +1,6 @@
 """GENIE: latents and generator, batch by batch (Jeon et al., CVPR 2023).
 
-GENIE's synthesis: latent vectors and a generator found together, batch by batch (Jeon et al., CVPR 2023).
+GENIE's synthesis: latent vectors and a generator are optimized jointly for each batch (Jeon et al., CVPR 2023).
 """
 
 from collections.abc import Sequence
@@ -11,40 +11,40 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
-from dfq_deploy.plugins.options import check_options, is_large, is_paper, only_first, refuse_bare
+from dfq_deploy.plugins.options import check_options, is_large, is_paper, require_batch_norm, single_teacher_note
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.generators.latents import GenieGenerator, Latents
 from dfq_deploy.synthesis.generators.networks import Geometry
-from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of
+from dfq_deploy.synthesis.inversion.batches import BatchPlan, collect, invert_batches, split_into_batches
 from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, LayerStatistics
-from dfq_deploy.synthesis.losses.per_image_statistics import deviation, image_distance, image_space
-from dfq_deploy.synthesis.losses.soft_labels import with_soft_labels
-from dfq_deploy.synthesis.losses.swing_convolution import swinging
+from dfq_deploy.synthesis.losses.per_image_statistics import image_distance, image_space, standard_deviation
+from dfq_deploy.synthesis.losses.soft_labels import soft_labels_and_distance
+from dfq_deploy.synthesis.losses.swing_convolution import with_swing_convolutions
 from dfq_deploy.twin import Twin
 from dfq_deploy.twin.precision import autocast
 
-__all__ = ["Genie", "Spread", "standard_distance"]
+__all__ = ["Genie", "GenieObjective", "standard_distance"]
 
 
 @dataclass(frozen=True)
 class Genie(Synthesizer):
-    """Adam on latent vectors and on a fresh generator for each batch, no classes, strided convolutions swung.
+    """Optimizes latent vectors and a new generator for each batch with Adam, without classes, with swing convolutions.
 
     ``loss = sum over the layers of ||mean - mu||^2 / C + ||std - sigma||^2 / C``, plus the squared distance of each
-    image's own mean and standard deviation from 0 and 1 (or from those of photographs, where the input is not
-    normalised by its own data). The latents' rate falls to a tenth whenever the loss stands still, the generator's by
-    5 % at a time.
+    image's own mean and standard deviation from 0 and 1 (or from those of photographs, if the input is not
+    normalised by the statistics of its own data). The learning rate of the latents is divided by ten when the loss
+    reaches a plateau; that of the generator decays by 5 % at a time.
 
     Args:
-        schedule: ``paper`` has 4,000 iterations a batch, patience 100 and a fall of the generator's rate every 100;
+        schedule: ``paper`` has 4,000 iterations per batch, patience 100 and a decay of the generator's rate every 100;
             ``short`` a tenth of all three (chosen for CPUs); ``auto`` is ``paper`` on a GPU and ``short`` elsewhere.
-        iterations: overrides the schedule's number.
-        batch: largest number of images that are found together (the paper's 128; 32 of large ones in ``short``).
-        latent: length of the latent vectors (the paper's 256).
-        latent_rate, generator_rate: Adam's first (the paper's 0.1 and 0.01).
-        swing: how far a strided convolution is shifted, in pixels of its input (the paper's 1; 0 leaves it as it is).
+        iterations: overrides the number of the schedule.
+        batch: maximum number of images in a batch (128 in the paper; 32 for large images in ``short``).
+        latent: length of the latent vectors (256 in the paper).
+        latent_rate, generator_rate: initial learning rates of Adam (0.1 and 0.01 in the paper).
+        swing: maximum shift of the input of a strided convolution, in pixels (1 in the paper; 0 for none).
     """
 
     schedule: str = "auto"
@@ -62,32 +62,32 @@ class Genie(Synthesizer):
         check_options("genie", self.schedule, iterations=self.iterations, batch=self.batch, latent=self.latent)
 
     def synthesize(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
-        """Find ``request.count`` images for the first teacher, with its softmax as labels.
+        """Synthesize ``request.count`` images for the first teacher, with its softmax as labels.
 
         Raises:
-            ModelError: the teacher has no BatchNormalization, or its input is no image.
+            ModelError: the teacher has no BatchNormalization, or its input is not an image.
             SamplesError: the images became NaN.
         """
-        refuse_bare("genie", teachers[:1])
+        require_batch_norm("genie", teachers[:1])
         generator = torch.Generator().manual_seed(request.seed)
         paper = is_paper(self.schedule, request)
         iterations = self.iterations or (4000 if paper else 400)
-        objective = Spread(teachers[0], request, self.swing, generator)
+        objective = GenieObjective(teachers[0], request, self.swing, generator)
 
-        def start(part: Part) -> Inversion:
+        def start(plan: BatchPlan) -> Inversion:
             return Inversion(
-                "genie", self.canvas(part.size, request, generator), objective, [Stage(iterations)], generator
+                "genie", self.parameters(plan.size, request, generator), objective, [Stage(iterations)], generator
             )
 
-        parts = parts_of(request.count, self.batch or (128 if paper or not is_large(request) else 32), None)
-        progress.start("genie", len(parts) * iterations)
-        return collect(request, descend_all(parts, start, progress, request), only_first("genie", teachers))
+        plans = split_into_batches(request.count, self.batch or (128 if paper or not is_large(request) else 32), None)
+        progress.start("genie", len(plans) * iterations)
+        return collect(request, invert_batches(plans, start, progress, request), single_teacher_note("genie", teachers))
 
-    def canvas(self, size: int, request: SynthesisRequest, generator: torch.Generator) -> Latents:
-        """Fresh latents and a fresh generator, drawn from ``generator``."""
+    def parameters(self, size: int, request: SynthesisRequest, generator: torch.Generator) -> Latents:
+        """New latents and a new generator, initialised from ``generator``."""
         device = torch.device(request.device)
         latents = torch.randn(size, self.latent, generator=generator).to(device)
-        # torch's initialisers draw from the global generator, which is put back afterwards.
+        # torch's initialisers draw from the global generator, whose state is restored afterwards.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(torch.randint(2**31, (), generator=generator)))
             network = GenieGenerator(Geometry(self.latent, request.shape), request).to(device)
@@ -95,32 +95,34 @@ class Genie(Synthesizer):
         return Latents(latents, network, self.latent_rate, self.generator_rate, every)
 
 
-class Spread(Objective):
-    """GENIE's loss, on a teacher whose strided convolutions swing.
+class GenieObjective(Objective):
+    """GENIE's loss, on a teacher with swing convolutions.
 
     Args:
-        reach: of the swing, in pixels; 0 swings nothing.
+        reach: maximum shift in pixels; 0 for none.
     """
 
     def __init__(self, teacher: Twin, request: SynthesisRequest, reach: int, generator: torch.Generator) -> None:
-        self.teacher, self.classified = teacher, request.classes is not None
-        self.statistics = FeatureStatistics(swinging(teacher, reach, generator) if reach else teacher)
+        self.teacher, self.has_classes = teacher, request.classes is not None
+        self.statistics = FeatureStatistics(with_swing_convolutions(teacher, reach, generator) if reach else teacher)
         self.space = image_space(request)
 
-    def loss(self, seen: Tensor, generator: torch.Generator) -> Loss:
-        """Of the images as they are."""
-        with autocast(seen.device):
-            _, layers = self.statistics.run(seen)
-        total = standard_distance(layers) + image_distance(seen, self.space)
+    def loss(self, images: Tensor, generator: torch.Generator) -> Loss:
+        """The loss of the images."""
+        with autocast(images.device):
+            _, layers = self.statistics.run(images)
+        total = standard_distance(layers) + image_distance(images, self.space)
         return Loss(total, lambda: {"statistics": float(total.detach())})
 
-    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
-        """The softmax and the distance of the statistics of the teacher without swing."""
-        return with_soft_labels([self.teacher], images, self.classified)
+    def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+        """The softmax of the teacher without swing, and the distance of its statistics."""
+        return soft_labels_and_distance([self.teacher], images, self.has_classes)
 
 
 def standard_distance(layers: Sequence[LayerStatistics]) -> Tensor:
     """The sum over the layers of the mean squared errors of mean and standard deviation."""
     errors = [(layer.mean - layer.running_mean).square().mean() for layer in layers]
-    errors += [(deviation(layer.var) - deviation(layer.running_var)).square().mean() for layer in layers]
+    errors += [
+        (standard_deviation(layer.var) - standard_deviation(layer.running_var)).square().mean() for layer in layers
+    ]
     return torch.stack(errors).sum()

@@ -1,6 +1,6 @@
 """Learning in School: several teachers invert one set (Li et al., 2020).
 
-Learning in School: several teachers invert one set together (Li et al., arXiv 2011.09899; MixMix, ICCV 2021).
+Learning in School: one set is inverted from several teachers (Li et al., arXiv 2011.09899; MixMix, ICCV 2021).
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,22 @@ import torch
 
 from dfq_deploy.errors import OptionError
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
-from dfq_deploy.plugins.options import check_options, is_large, refuse_bare
+from dfq_deploy.plugins.options import check_options, is_large, require_batch_norm
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.inversion.batches import Part, collect, descend_all, parts_of, spread_targets
+from dfq_deploy.synthesis.inversion.batches import (
+    BatchPlan,
+    balanced_targets,
+    collect,
+    invert_batches,
+    split_into_batches,
+)
 from dfq_deploy.synthesis.inversion.loop import Inversion
-from dfq_deploy.synthesis.inversion.objective import Matching
+from dfq_deploy.synthesis.inversion.objective import DeepInversionObjective
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, noise, pixel_bounds
-from dfq_deploy.synthesis.losses.per_image_statistics import wide_space
+from dfq_deploy.synthesis.losses.per_image_statistics import wide_image_space
 from dfq_deploy.synthesis.methods.deepinversion import BETAS, DeepInversion, usable
-from dfq_deploy.synthesis.teacher_hierarchy import draw, hierarchy, profile
+from dfq_deploy.synthesis.teacher_hierarchy import draw_teachers, hierarchy, profile
 from dfq_deploy.twin import Twin
 
 __all__ = ["Lis"]
@@ -29,29 +35,29 @@ __all__ = ["Lis"]
 
 @dataclass(frozen=True)
 class Lis(Synthesizer):
-    """DeepInversion's descent with several teachers: the statistics and the class loss of those drawn are averaged.
+    """DeepInversion with several teachers, whose statistics losses and class losses are averaged.
 
-    ``loss = mean over the drawn teachers of (class_weight * CE + feature_weight * R_feature) + image priors``. Each
-    batch draws its teachers from a hierarchy of courses (:mod:`dfq_deploy.synthesis.teacher_hierarchy` has the rule),
-    from similar ones to diverse ones, and some iterations mix data: a box of pixels of one trainable image is pasted
-    into another, and the labels are mixed by its area. The papers name no numbers of teachers, weights or iterations;
-    what is not said below to be chosen otherwise is DeepInversion's, for the size of the image. With one teacher it is
+    ``loss = mean over the drawn teachers of (class_weight * CE + feature_weight * R_feature) + image priors``. The
+    teachers of each batch are drawn from a hierarchy (:mod:`dfq_deploy.synthesis.teacher_hierarchy` has the rules),
+    from similar to diverse ones, and some iterations mix data: a box of pixels of one trainable image is pasted
+    into another, and the labels are mixed by its area. The papers do not state the number of teachers, the weights or
+    the iterations; unless noted below, they are DeepInversion's for the image size. With one teacher the method is
     DeepInversion with mixed data.
 
     Tried with ResNet-20, ResNet-56 and WRN-16-1 for another ResNet-20, W4A4 with biases corrected, 256 images, the
     ``short`` schedule, seeds 0 and 1, on CIFAR-10 training images: 6.2 dB signal to noise with two teachers a batch and
     mixing, 6.1 without mixing, 6.1 with three teachers, 5.9 with one, 6.0 with batches of 128; each teacher's own set
-    6.3, 6.4 and 5.7 dB (the last for one seed), the model's own 5.0. So a set of several is as good as the mean of
-    theirs; it spares the choice.
+    6.3, 6.4 and 5.7 dB (the last for one seed), the model's own 5.0. So a set from several teachers is as good as the
+    mean of the sets from each of them, without the need to choose one.
 
     Args:
-        schedule, iterations, learning_rate: as ``deepinversion`` has them; ``paper`` and ``short`` are its schedules.
-        class_weight, feature_weight, first_multiplier, tv_l2, l2: the same.
-        jitter, flip, hard: the same.
-        batch: largest number of images that are inverted together: 64, or 32 large ones, so that a small set draws
-            teachers several times (chosen for that, not by experiment).
-        together: largest number of teachers of a batch; 2 takes twice the time of one.
-        mixing: share of the iterations that mix; no clear gain was seen, and it is in MixMix.
+        schedule, iterations, learning_rate: as in ``deepinversion``; ``paper`` and ``short`` are its schedules.
+        class_weight, feature_weight, first_multiplier, tv_l2, l2: as in ``deepinversion``.
+        jitter, flip, hard: as in ``deepinversion``.
+        batch: maximum number of images in a batch: 64, or 32 for large images, so that teachers are drawn several
+            times for a small set (chosen for that, not by experiment).
+        together: maximum number of teachers of a batch; 2 takes twice the time of one.
+        mixing: share of the iterations that mix data; it showed no clear gain, and is part of MixMix.
     """
 
     schedule: str = "auto"
@@ -78,36 +84,40 @@ class Lis(Synthesizer):
             raise OptionError(f"lis: mixing={self.mixing:g} must be a share from 0 to 1")
 
     def synthesize(self, teachers: Sequence[Twin], request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
-        """Invert ``request.count`` images, classes spread evenly; the labels are the drawn teachers' mean softmax.
+        """Synthesize ``request.count`` images with balanced classes; the labels are the mean softmax of the teachers.
 
         Raises:
             ModelError: a teacher has no BatchNormalization.
             SamplesError: the images became NaN.
         """
-        refuse_bare("lis", teachers)
+        require_batch_norm("lis", teachers)
         base = self._base(request)
         weights = replace(base.weights(request), mixing=self.mixing)
         peak: float = base.settings(request)["learning_rate"]
         generator = torch.Generator().manual_seed(request.seed)
-        parts = parts_of(request.count, base.settings(request)["batch"], spread_targets(request, generator))
+        plans = split_into_batches(request.count, base.settings(request)["batch"], balanced_targets(request, generator))
         stages = usable(base.stages(request), teachers, request)
         levels = hierarchy([profile(teacher) for teacher in teachers])
-        bounds, space = pixel_bounds(request), wide_space(request)
+        bounds, space = pixel_bounds(request), wide_image_space(request)
 
-        def start(part: Part) -> Inversion:
-            drawn = [teachers[index] for index in draw(levels, part.index, len(parts), self.together, generator)]
-            pixels = Pixels(noise(part.size, request, generator), partial(Cosine, peak), BETAS, bounds, space)
+        def start(plan: BatchPlan) -> Inversion:
+            drawn = [
+                teachers[index] for index in draw_teachers(levels, plan.index, len(plans), self.together, generator)
+            ]
+            pixels = Pixels(noise(plan.size, request, generator), partial(Cosine, peak), BETAS, bounds, space)
             targets = None
-            if part.targets is not None and request.classes is not None:
-                whole = torch.nn.functional.one_hot(part.targets, request.classes) if self.mixing else part.targets
-                targets = (whole.float() if self.mixing else whole).to(request.device)
-            return Inversion("lis", pixels, Matching(weights, drawn, targets, None, space), stages, generator)
+            if plan.targets is not None and request.classes is not None:
+                one_hot = torch.nn.functional.one_hot(plan.targets, request.classes).float()
+                targets = (one_hot if self.mixing else plan.targets).to(request.device)
+            return Inversion(
+                "lis", pixels, DeepInversionObjective(weights, drawn, targets, None, space), stages, generator
+            )
 
-        progress.start("lis", len(parts) * sum(stage.iterations for stage in stages))
-        return collect(request, descend_all(parts, start, progress, request))
+        progress.start("lis", len(plans) * sum(stage.iterations for stage in stages))
+        return collect(request, invert_batches(plans, start, progress, request))
 
     def _base(self, request: SynthesisRequest) -> DeepInversion:
-        """The descent that this is one of, with its options."""
+        """DeepInversion with the options of this method."""
         return DeepInversion(
             schedule=self.schedule,
             iterations=self.iterations,

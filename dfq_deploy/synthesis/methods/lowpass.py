@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["REFERENCE", "LowPass", "low_pass", "low_passed"]
 
 REFERENCE = 224
-"""Side in pixels of the images that a radius is counted for."""
+"""Image size in pixels that the radius refers to."""
 
 CHUNK = 64
-"""Images that are filtered at once."""
+"""Number of images that are filtered at once."""
 
 
 def low_pass(images: Tensor, radius: float) -> Tensor:
-    """Images (N, C, H, W) whose high frequencies are damped by ``exp(-D^2 / (2 radius^2))``.
+    """Multiply the spectrum of images (N, C, H, W) by the Gaussian ``exp(-D^2 / (2 radius^2))``.
 
-    ``D`` is the distance from frequency 0 in periods per 224 pixels, so that a radius damps the same details
-    whatever the size of the image; at 224 pixels that is SynQ's distance in the centred Fourier transform.
-    SynQ looks for the radius among 20 to 100 (80 in its code); the smaller, the smoother.
+    ``D`` is the distance from frequency 0 in periods per 224 pixels, so that a radius removes the same details
+    at any image size; at 224 pixels it is SynQ's distance in the centred Fourier transform.
+    SynQ selects the radius from 20 to 100 (80 in its code); smaller values give smoother images.
     """
     height, width = images.shape[-2:]
     rows = torch.fft.fftfreq(height, device=images.device)[:, None] * REFERENCE
@@ -43,13 +43,13 @@ def low_pass(images: Tensor, radius: float) -> Tensor:
 
 @dataclass(frozen=True)
 class LowPass(Synthesizer):
-    """Another method, whose samples are filtered.
+    """Applies a low-pass filter to the samples of another method.
 
-    Labels and figures are those of the method, for the samples before the filter.
+    Labels and figures are those of the method, computed on the unfiltered samples.
 
     Args:
-        method: it.
-        radius: as :func:`low_pass` takes it.
+        method: the other method.
+        radius: as in :func:`low_pass`.
     """
 
     method: Synthesizer
@@ -58,7 +58,7 @@ class LowPass(Synthesizer):
     def __post_init__(self) -> None:
         if not self.radius > 0:
             raise OptionError(
-                f"lowpass={self.radius:g} must be above 0; SynQ takes 20 to 100, the smaller the smoother"
+                f"lowpass={self.radius:g} must be above 0; SynQ uses 20 to 100, smaller values give smoother images"
             )
 
     @property
@@ -92,7 +92,7 @@ class LowPass(Synthesizer):
         return self.method.needs_twin
 
     def synthesize(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
-        """The method's samples, filtered and clipped to what pixels can be; what is no image stays as it is."""
+        """The samples of the method, filtered and clamped to valid pixel values; non-images are left unchanged."""
         samples = self.method.synthesize(teachers, request, progress)
         if samples.images.ndim != 4:
             return samples
@@ -105,7 +105,7 @@ class LowPass(Synthesizer):
 
 @dataclass(frozen=True)
 class _GenerativeLowPass(LowPass, Generative):
-    """A method with a source, all that is drawn from which is filtered."""
+    """Applies a low-pass filter to everything that is drawn from the source of a generative method."""
 
     method: Generative
 
@@ -119,13 +119,13 @@ class _GenerativeLowPass(LowPass, Generative):
 
 
 class _Filtered(Source):
-    """A source whose samples are filtered; its training is not."""
+    """A source whose samples are filtered; its training is unchanged."""
 
     def __init__(self, source: Source, radius: float, request: SynthesisRequest) -> None:
         self.source, self.radius, self.request = source, radius, request
 
     def draw(self, count: int, generator: Generator) -> tuple[Tensor, Tensor | None]:
-        """Fresh samples, filtered."""
+        """New samples, filtered."""
         images, labels = self.source.draw(count, generator)
         return _filtered(images, self.radius, self.request), labels
 
@@ -134,16 +134,16 @@ class _Filtered(Source):
         return self.source.adapt(students, generator)
 
     def state(self) -> dict[str, Any]:
-        """Of the source."""
+        """The state of the source."""
         return self.source.state()
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the state that :meth:`state` gave back."""
+        """Load the state that :meth:`state` returned."""
         self.source.restore(state)
 
 
 def low_passed(method: Synthesizer, radius: float) -> LowPass:
-    """``method`` with its samples filtered; a source stays one.
+    """Add a low-pass filter to ``method``; a generative method stays generative.
 
     Raises:
         OptionError: the radius is not above 0.

@@ -19,10 +19,10 @@ __all__ = ["Noise"]
 
 @dataclass(frozen=True)
 class Noise(Synthesizer):
-    """Independent values in the model's own input space, whatever the model.
+    """Independent random values in the model's input space.
 
     Args:
-        distribution: ``uniform`` in [0, 1), as ModelOpt and Polygraphy do, or ``gaussian``, N(0, 1).
+        distribution: ``uniform`` in [0, 1), as in ModelOpt and Polygraphy, or ``gaussian``, N(0, 1).
     """
 
     distribution: str = "uniform"
@@ -35,7 +35,7 @@ class Noise(Synthesizer):
             raise OptionError(f"noise: distribution '{self.distribution}' is neither uniform nor gaussian")
 
     def synthesize(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
-        """Draw ``request.count`` samples; the teachers are not looked at."""
+        """Draw ``request.count`` samples; the teachers are not used."""
         generator = np.random.default_rng(request.seed)
         shape = (request.count, *request.shape)
         progress.start("noise", 1)

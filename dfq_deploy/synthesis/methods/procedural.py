@@ -22,17 +22,17 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Procedural(Synthesizer):
-    """Dead leaves: opaque discs that hide each other, with radii that fall off as 1 / r^3.
+    """The dead leaves model: opaque discs that occlude each other, with radii distributed as 1 / r^3.
 
-    Their edges, contrasts and power spectrum are those of natural images (Lee, Mumford, Huang 2001,
+    The edges, contrasts and power spectrum are those of natural images (Lee, Mumford, Huang 2001,
     "Occlusion models for natural images"; Baradad et al. 2021 train networks on them). Each disc has
-    a colour, a gradient and a texture of its own, and each picture an exposure of its own, so that a set
-    holds dark, bright, flat and busy pictures, as a camera's does.
+    its own colour, gradient and texture, and each image its own exposure, so that a set
+    contains dark, bright, low-contrast and high-contrast images, as photographs do.
 
     Args:
-        discs: number of discs in one picture.
-        smallest: least radius, as a part of the picture's shorter side.
-        texture: largest standard deviation of a disc's texture, in units of the pixel range.
+        discs: number of discs in one image.
+        smallest: minimum radius, as a fraction of the shorter side of the image.
+        texture: maximum standard deviation of the texture of a disc, in units of the pixel range.
     """
 
     discs: int = 160
@@ -43,10 +43,10 @@ class Procedural(Synthesizer):
     needs_statistics: ClassVar[bool] = False
 
     def synthesize(self, teachers: "Sequence[Twin]", request: SynthesisRequest, progress: Progress = SILENT) -> Samples:
-        """Draw ``request.count`` pictures; without a preprocess they have mean 0 and standard deviation 1.
+        """Draw ``request.count`` images; without a preprocess they have mean 0 and standard deviation 1.
 
-        An input that is no image (rank other than 3) gets signals (:mod:`dfq_deploy.synthesis.procedural.signals`),
-        within the bounds where the preprocess has one channel, or Gaussian values where no axis is long enough for one.
+        An input that is not an image (rank other than 3) gets signals (:mod:`dfq_deploy.synthesis.procedural.signals`),
+        within the bounds if the preprocess has one channel, or Gaussian values if no axis is long enough for a signal.
         """
         generator = np.random.default_rng(request.seed)
         progress.start("procedural", request.count)
@@ -72,9 +72,9 @@ class Procedural(Synthesizer):
         return scaled
 
     def picture(self, channels: int, height: int, width: int, generator: np.random.Generator) -> Pixels:
-        """One picture, float32 (channels, height, width) in [0, 1]."""
+        """Draw one image, float32 (channels, height, width) in [0, 1]."""
         side = min(height, width)
-        # Inverse of the cumulative distribution of 1 / r^3 between the smallest radius and the whole side.
+        # Inverse of the cumulative distribution of 1 / r^3 between the minimum radius and the whole side.
         uniform = generator.random(self.discs)
         radii = side * self.smallest / np.sqrt(1 - uniform * (1 - self.smallest**2))
         centres = generator.random((self.discs, 2)) * (height, width)
@@ -88,7 +88,7 @@ class Procedural(Synthesizer):
         self, owner: NDArray[np.intp], channels: int, rows: Pixels, columns: Pixels, generator: np.random.Generator
     ) -> Pixels:
         count = self.discs + 1
-        # Grey values vary more than hues, as they do in photographs.
+        # Brightness varies more than hue, as in photographs.
         colour = generator.random((count, 1)) + generator.normal(0, 0.15, (count, channels))
         slope = generator.normal(0, 0.3, (2, count, 1))
         grain = generator.random((count, 1)) * self.texture
@@ -105,9 +105,11 @@ class Procedural(Synthesizer):
 
 
 def _is_bounded(request: SynthesisRequest) -> bool:
-    """True where the preprocess says what samples may reach: that of a picture, or one range for all of a signal."""
-    known = request.preprocess
-    return known is not None and (len(request.shape) == 3 or (len(known.mean) == 1 and _is_signal(request.shape)))
+    """True if the preprocess bounds the samples: images always, signals if it has one channel."""
+    preprocess = request.preprocess
+    if preprocess is None:
+        return False
+    return len(request.shape) == 3 or (len(preprocess.mean) == 1 and _is_signal(request.shape))
 
 
 def _is_signal(shape: tuple[int, ...]) -> bool:
@@ -117,9 +119,9 @@ def _is_signal(shape: tuple[int, ...]) -> bool:
 def _series(request: SynthesisRequest, generator: np.random.Generator) -> Pixels:
     if not _is_signal(request.shape):
         return generator.standard_normal(request.shape, dtype=np.float32).cumsum(axis=-1, dtype=np.float32)
-    drawn = signal(request.shape, generator)
+    waves = signal(request.shape, generator)
     if not _is_bounded(request) or request.preprocess is None:
-        return drawn
+        return waves
     (low,), (high,) = request.preprocess.bounds(1)
-    scaled: Pixels = low + (drawn + 1) / 2 * (high - low)
+    scaled: Pixels = low + (waves + 1) / 2 * (high - low)
     return scaled

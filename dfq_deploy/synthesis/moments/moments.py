@@ -7,23 +7,23 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["Moments", "joined", "linear", "pooled", "product", "through", "total"]
+__all__ = ["Moments", "add", "apply_elementwise", "average", "concatenate", "linear", "multiply"]
 
 POINTS = 1025
-"""Of the grid on which a normal distribution is passed through a function; the clipped normal's mean comes out to
-1e-5 of the standard deviation."""
+"""Number of points of the grid on which a function of a normal distribution is evaluated; the mean of a clipped normal
+distribution is accurate to 1e-5 of the standard deviation."""
 
 REACH = 8.0
-"""Standard deviations that the grid spans on either side."""
+"""Standard deviations that the grid covers on either side of the mean."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What is known of each channel.
+    """Mean, variance and bounds of each channel of a tensor.
 
     Args:
         mean, var: float64 (C,).
-        low, high: float64 (C,), between which the channel's values are taken to lie.
+        low, high: float64 (C,), assumed bounds of the values of the channel.
     """
 
     mean: Tensor
@@ -33,37 +33,37 @@ class Moments:
 
     @classmethod
     def normal(cls, mean: Tensor, var: Tensor, reach: float) -> "Moments":
-        """A normal distribution that ends at ``reach`` standard deviations: beta +- n * gamma in the paper."""
-        wide, spread = mean.double(), reach * var.double().sqrt()
-        return cls(wide, var.double(), wide - spread, wide + spread)
+        """A normal distribution truncated at ``reach`` standard deviations: beta +- n * gamma in the paper."""
+        mean64, spread = mean.double(), reach * var.double().sqrt()
+        return cls(mean64, var.double(), mean64 - spread, mean64 + spread)
 
     def __len__(self) -> int:
         return len(self.mean)
 
-    def mixed(self) -> "Moments":
-        """All channels as one, (1,): where it is no longer known which values belong to which channel."""
+    def mixture(self) -> "Moments":
+        """The mixture of all channels as one channel, (1,)."""
         mean = self.mean.mean()
         var = self.var.mean() + (self.mean - mean).square().mean()
         return Moments(*(value.reshape(1) for value in (mean, var, self.low.min(), self.high.max())))
 
-    def spread_to(self, channels: int) -> "Moments":
-        """(C,), of one channel or of C; of any other number the mixture is taken."""
+    def broadcast_to(self, channels: int) -> "Moments":
+        """Expand to ``channels`` channels; another number of channels than that or 1 is replaced by the mixture."""
         if len(self) == channels:
             return self
-        one = self if len(self) == 1 else self.mixed()
-        return Moments(*(value.expand(channels) for value in (one.mean, one.var, one.low, one.high)))
+        single = self if len(self) == 1 else self.mixture()
+        return Moments(*(value.expand(channels) for value in (single.mean, single.var, single.low, single.high)))
 
-    def repeated(self, times: int) -> "Moments":
-        """Each channel ``times`` times in a row, as Flatten lays out its pixels."""
+    def repeat(self, times: int) -> "Moments":
+        """Repeat each channel ``times`` times in a row, as Flatten arranges its pixels."""
         return Moments(*(value.repeat_interleave(times) for value in (self.mean, self.var, self.low, self.high)))
 
-    def within(self, low: Tensor, high: Tensor) -> "Moments":
-        """With ends that are no wider than ``low`` and ``high``."""
+    def clamp(self, low: Tensor, high: Tensor) -> "Moments":
+        """Restrict the bounds to ``low`` and ``high``."""
         return Moments(self.mean, self.var, self.low.maximum(low), self.high.minimum(high))
 
 
-def through(moments: Moments, function: Callable[[Tensor], Tensor]) -> Moments:
-    """``moments`` after an elementwise function, by a grid over normal distributions that are cut off at their ends.
+def apply_elementwise(moments: Moments, function: Callable[[Tensor], Tensor]) -> Moments:
+    """Apply an elementwise function, evaluated on a grid over the normal distributions clipped to their bounds.
 
     For ReLU the mean is that of the clipped normal distribution (Nagel et al. 2019, appendix C).
 
@@ -74,46 +74,46 @@ def through(moments: Moments, function: Callable[[Tensor], Tensor]) -> Moments:
     weight = torch.exp(-steps.square() / 2)
     weight = weight / weight.sum()
     values = moments.mean + moments.var.sqrt() * steps
-    passed = function(values.maximum(moments.low).minimum(moments.high).float()).double()
-    mean = (weight * passed).sum(0)
-    reached = function((moments.low + (moments.high - moments.low) * torch.linspace(0, 1, POINTS)[:, None]).float())
-    ends = reached.double().amin(0), reached.double().amax(0)
-    return Moments(mean, (weight * (passed - mean).square()).sum(0), *ends)
+    results = function(values.maximum(moments.low).minimum(moments.high).float()).double()
+    mean = (weight * results).sum(0)
+    image = function((moments.low + (moments.high - moments.low) * torch.linspace(0, 1, POINTS)[:, None]).float())
+    bounds = image.double().amin(0), image.double().amax(0)
+    return Moments(mean, (weight * (results - mean).square()).sum(0), *bounds)
 
 
-def total(first: Moments, second: Moments, reach: float) -> Moments:
-    """The sum of two that are taken to be independent; its ends are the sums of theirs, or ``reach`` deviations."""
+def add(first: Moments, second: Moments, reach: float) -> Moments:
+    """The sum of two independent tensors; its bounds are the sums of theirs, restricted to ``reach`` deviations."""
     channels = max(len(first), len(second))
-    first, second = first.spread_to(channels), second.spread_to(channels)
+    first, second = first.broadcast_to(channels), second.broadcast_to(channels)
     bound = Moments.normal(first.mean + second.mean, first.var + second.var, reach)
-    return bound.within(first.low + second.low, first.high + second.high)
+    return bound.clamp(first.low + second.low, first.high + second.high)
 
 
-def product(first: Moments, second: Moments) -> Moments:
-    """The product of two that are taken to be independent."""
+def multiply(first: Moments, second: Moments) -> Moments:
+    """The product of two independent tensors."""
     channels = max(len(first), len(second))
-    first, second = first.spread_to(channels), second.spread_to(channels)
+    first, second = first.broadcast_to(channels), second.broadcast_to(channels)
     squares = (first.var + first.mean.square()) * (second.var + second.mean.square())
     mean = first.mean * second.mean
     corners = torch.stack([a * b for a in (first.low, first.high) for b in (second.low, second.high)])
     return Moments(mean, (squares - mean.square()).clamp_min(0), corners.amin(0), corners.amax(0))
 
 
-def joined(parts: list[Moments]) -> Moments:
-    """The channels of all, one after the other."""
+def concatenate(parts: list[Moments]) -> Moments:
+    """Concatenate the channels of several tensors."""
     return Moments(*(torch.cat([getattr(part, name) for part in parts]) for name in ("mean", "var", "low", "high")))
 
 
 def linear(moments: Moments, weight: Tensor, bias: Tensor | None, reach: float) -> Moments:
-    """After a linear layer whose inputs are taken to be independent.
+    """The output of a linear layer with independent inputs.
 
     Args:
-        moments: of its inputs, (I,), in G groups that lie one after the other.
+        moments: moments of its inputs, (I,), in G consecutive groups.
         weight: (O, I / G, positions); the first O / G rows belong to the first group.
         bias: (O,).
     """
     rows, width = weight.shape[:2]
-    inputs = moments.spread_to(len(moments) if len(moments) > 1 else width)
+    inputs = moments.broadcast_to(len(moments) if len(moments) > 1 else width)
     groups = max(1, len(inputs) // width)
     split = weight.double().reshape(groups, rows // groups, width, -1)
     mean = torch.einsum("grip,gi->gr", split, inputs.mean.reshape(groups, width)).reshape(-1)
@@ -122,9 +122,9 @@ def linear(moments: Moments, weight: Tensor, bias: Tensor | None, reach: float) 
     return Moments.normal(mean + shift, var, reach)
 
 
-def pooled(moments: Moments, size: int, reach: float) -> Moments:
-    """After the mean over ``size`` positions, whose variance is taken to fall as if the square root of them were
-    independent (neighbours in features are alike).
+def average(moments: Moments, size: int, reach: float) -> Moments:
+    """The mean over ``size`` positions, of which sqrt(``size``) are assumed to be independent (neighbouring features
+    are correlated).
     """
     bound = Moments.normal(moments.mean, moments.var / math.sqrt(max(size, 1)), reach)
-    return bound.within(moments.low, moments.high)
+    return bound.clamp(moments.low, moments.high)

@@ -21,6 +21,7 @@ from dfq_deploy.graph.inputs import (
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.graph.traversal import walk
+from dfq_deploy.synthesis.procedural.sequences import Part, on_lengths, part_of
 
 __all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of"]
 
@@ -41,6 +42,8 @@ class InputRule:
         values: one value for each element of the last axis, or for all; None draws.
         low, high: least and greatest value drawn, uniformly; None, both, is a normal distribution.
         why: where that comes from, for people.
+        part: what it is in a sequence whose samples have varied lengths; None where it is in none.
+        longest: the longest of them.
     """
 
     port: ModelInput
@@ -49,9 +52,18 @@ class InputRule:
     values: tuple[float, ...] | None = None
     low: float | None = None
     high: float | None = None
+    part: Part | None = None
+    longest: int = 0
 
     def draw(self, count: int, seed: int) -> NDArray[Any]:
-        """``(count, *shape)``, in the input's own type; the same seed gives the same values."""
+        """``(count, *shape)``, in the input's own type.
+
+        The same seed gives the same values, and the same lengths to all inputs of a sequence.
+        """
+        values = self._drawn(count, seed)
+        return values if self.part is None else on_lengths(self.part, values, self.longest, seed)
+
+    def _drawn(self, count: int, seed: int) -> NDArray[Any]:
         generator = np.random.default_rng([seed, *self.port.name.encode()])
         shape, dtype = (count, *self.shape), np.dtype(self.port.dtype)
         if self.values is not None:
@@ -64,7 +76,10 @@ class InputRule:
 
     def __str__(self) -> str:
         """A sentence for the report."""
-        if self.values is not None:
+        if self.part is not None:
+            drawn = "" if self.high is None else f"drawn from {self.low:g} to {self.high:g}, "
+            what = f"is {drawn}{self.part.value}, for lengths from 1 to {self.longest}"
+        elif self.values is not None:
             what = f"is {' x '.join(f'{value:g}' for value in self.values)}"
         elif self.low is None or self.high is None:
             what = "is drawn from a normal distribution"
@@ -81,10 +96,11 @@ def is_drawn(port: ModelInput) -> bool:
 def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule:
     """How an input of ``model`` is drawn.
 
-    Rules, the first that applies: (1) the range that the caller states; (2) a mask, or a bool, is all ones; (3) what a
-    Gather looks up in a constant table is an index of its rows; (4) a length is that of the main input's longest axis;
-    (5) a scale is 1, and the size of a picture is that of the main input; (6) other integers are 0 or 1, other floats
-    normally distributed.
+    Rules, the first that applies: (1) the range that the caller states; (2) what belongs to a sequence with a mask is
+    cut to the lengths of the samples (:mod:`dfq_deploy.synthesis.procedural.sequences`); (3) any other mask, or a bool,
+    is all ones; (4) what a Gather looks up in a constant table is an index of its rows; (5) a length is that of the
+    main input's longest axis; (6) a scale is 1, and the size of a picture is that of the main input; (7) other integers
+    are 0 or 1, other floats normally distributed.
 
     Raises:
         ModelError: its size is open.
@@ -94,6 +110,9 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
         low, high = ranges[port.name]
         return InputRule(port, shape, "as --input-range says", low=low, high=high)
     table = None if port.is_float else _table(model, port.name)
+    found = part_of(port, model_inputs(model), ranges)
+    if found is not None:
+        return _in_sequence(port, shape, table, *found)
     fixed = _fixed(port, shape, main_input(model_inputs(model)), table is not None)
     if fixed is not None:
         return InputRule(port, shape, fixed[0], values=fixed[1])
@@ -102,6 +121,23 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
     if port.is_float:
         return InputRule(port, shape, "a float input beside the main one")
     return InputRule(port, shape, "no table that it would index was found", low=0, high=1)
+
+
+def _in_sequence(
+    port: ModelInput, shape: tuple[int, ...], table: tuple[str, int] | None, part: Part, longest: int
+) -> InputRule:
+    top = 1 if table is None else table[1] - 1
+    if part is Part.IDS:
+        why = "no table that it would index was found" if table is None else f"the rows of '{table[0]}'"
+        return InputRule(port, shape, why, low=0, high=top, part=part, longest=longest)
+    values: tuple[float, ...] = (1.0,)
+    why = "a mask" if part in (Part.MASK, Part.PADDING_MASK) else "a length"
+    if part is Part.TYPES:
+        values, why = (float(min(1, top)),), "token types"
+    if part is Part.POSITIONS:
+        last = longest - 1 if table is None else top
+        values, why = tuple(float(min(step, last)) for step in range(longest)), "positions"
+    return InputRule(port, shape, why, values=values, part=part, longest=longest)
 
 
 def _fixed(

@@ -8,23 +8,23 @@ __all__ = ["SHORTEST", "signal"]
 Waves = NDArray[np.float32]
 
 SHORTEST = 32
-"""A longest axis of fewer values holds no time, only features."""
+"""A longest axis of fewer values is not a time axis, only features."""
 
 TONES = 4
-"""Notes in one signal, at most."""
+"""Maximum number of notes in one signal."""
 
 HARMONICS = 8
 
 QUIETEST = 0.05
-"""Of the largest value: a set holds loud and quiet signals, as a microphone's does."""
+"""Minimum of the peak amplitude: a set contains loud and quiet signals, as recordings do."""
 
 
 def signal(shape: tuple[int, ...], generator: np.random.Generator) -> Waves:
-    """One signal along the longest axis of ``shape``, float32 in [-1, 1].
+    """Draw one signal along the longest axis of ``shape``, float32 in [-1, 1].
 
-    Up to four notes with harmonics that start at some time and decay, on noise whose power falls off as 1 / f^a, with
-    a of 0 (white) to 2 (brown): most natural series have such spectra (Voss and Clarke 1975, "1/f noise in music and
-    speech"). What stands along the other axes are channels, which share the notes at gains of their own.
+    Up to four notes with harmonics that start at a random time and decay, on noise with a power spectrum of 1 / f^a,
+    a from 0 (white) to 2 (brown): most natural time series have such spectra (Voss and Clarke 1975, "1/f noise in music
+    and speech"). The other axes are channels, which contain the same notes with different gains.
     """
     axis = int(np.argmax(shape))
     length, channels = shape[axis], int(np.prod(shape)) // shape[axis]
@@ -39,7 +39,7 @@ def signal(shape: tuple[int, ...], generator: np.random.Generator) -> Waves:
 
 
 def _note(length: int, generator: np.random.Generator) -> Waves:
-    """A pitch and its harmonics from some time on; the pitch is anything from two periods in all to four samples."""
+    """A fundamental and its harmonics from a random start; its period is from four samples to half the signal."""
     time = np.arange(length, dtype=np.float32)
     pitch = np.exp(generator.uniform(np.log(2 / length), np.log(0.25)))
     falls, start = generator.uniform(0.5, 2), generator.uniform(-0.2, 0.8) * length
@@ -54,7 +54,7 @@ def _note(length: int, generator: np.random.Generator) -> Waves:
 
 
 def _noise(length: int, generator: np.random.Generator) -> Waves:
-    """Noise of standard deviation 1 whose power falls off as 1 / f^a."""
+    """Noise of standard deviation 1 with a power spectrum of 1 / f^a."""
     frequencies = np.maximum(np.fft.rfftfreq(length), 1 / length)
     phases = generator.standard_normal((2, len(frequencies)))
     spectrum = (phases[0] + 1j * phases[1]) * frequencies ** (-generator.uniform(0, 2) / 2)

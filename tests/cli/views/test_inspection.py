@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from dfq_deploy.cli.views import results
+from dfq_deploy.cli.views import tables
 from dfq_deploy.cli.views.inspection import show_inspection
 from dfq_deploy.inspection.inspect import inspect
 
@@ -17,7 +17,7 @@ def test_lines_to_be_copied_are_whole(
     tiny: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     onnx.save(tiny(normalized=False), tmp_path / "net.onnx")
-    monkeypatch.setattr(results, "PIPE_WIDTH", 80)
+    monkeypatch.setattr(tables, "PIPE_WIDTH", 80)
     show_inspection(inspect(tmp_path / "net.onnx"), verbose=False)
     lines = capsys.readouterr().out.splitlines()
     calls = [line.strip() for line in lines if "torch.onnx.export" in line]
@@ -31,4 +31,4 @@ def test_a_note_calls_for_nothing(tiny: Model, tmp_path: Path, capsys: pytest.Ca
     text = " ".join(capsys.readouterr().out.split())
     assert "note: input 'image' is fixed to (batch, 3, 8, 8), as --input-shape says;" in text
     assert "way out: nothing" not in text
-    assert "Nothing in the way." in text
+    assert "No problems found." in text

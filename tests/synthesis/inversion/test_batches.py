@@ -10,7 +10,7 @@ import torch
 
 from dfq_deploy.files import arrays
 from dfq_deploy.plugins.contracts import SynthesisRequest
-from dfq_deploy.synthesis.inversion.batches import Batch, batch_sizes, collect, parts_of, spread_targets
+from dfq_deploy.synthesis.inversion.batches import Batch, balanced_targets, batch_sizes, collect, split_into_batches
 
 
 @pytest.mark.parametrize(
@@ -24,16 +24,16 @@ def test_batches_are_of_one_size(count: int, largest: int, sizes: list[int]) -> 
 @pytest.mark.parametrize(("count", "classes"), [(7, 10), (10, 10), (23, 10), (256, 1000)])
 def test_classes_are_spread_evenly_and_dealt_out(count: int, classes: int) -> None:
     request = SynthesisRequest(count, (3, 4, 4), classes)
-    targets = spread_targets(request, torch.Generator().manual_seed(0))
+    targets = balanced_targets(request, torch.Generator().manual_seed(0))
     assert targets is not None
     times = Counter(targets.tolist())
     assert len(targets) == count
     assert max(times.values()) - min(times.get(label, 0) for label in range(classes)) <= 1
-    parts = parts_of(count, 9, targets)
+    parts = split_into_batches(count, 9, targets)
     assert [part.index for part in parts] == list(range(len(parts)))
     assert torch.equal(torch.cat([part.targets for part in parts if part.targets is not None]), targets)
-    assert spread_targets(SynthesisRequest(count, (3, 4, 4)), torch.Generator()) is None
-    assert [(part.size, part.targets) for part in parts_of(5, 3, None)] == [(3, None), (2, None)]
+    assert balanced_targets(SynthesisRequest(count, (3, 4, 4)), torch.Generator()) is None
+    assert [(part.size, part.targets) for part in split_into_batches(5, 3, None)] == [(3, None), (2, None)]
 
 
 def made(count: int, size: int, side: int) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import EarlyStopping, SynthesisRequest
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.inversion.early_stopping import DEFAULT, ConvergenceWatch, range_meter
+from dfq_deploy.synthesis.inversion.early_stopping import DEFAULT, ConvergenceCheck, range_function
 from dfq_deploy.synthesis.inversion.loop import Inversion, Stage
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 from dfq_deploy.synthesis.methods.noise import Noise
@@ -34,7 +34,7 @@ class Schedule:
 
 def watch_of(
     ends: Callable[[int], float], *iterations: int, tolerance: float = 0.01
-) -> tuple[ConvergenceWatch, list[int]]:
+) -> tuple[ConvergenceCheck, list[int]]:
     """A watch on ranges [0, ends(n)] and [-1, 1], where n counts the checks, and the steps at which it checked."""
     checked: list[int] = []
 
@@ -42,10 +42,10 @@ def watch_of(
         checked.append(int(images))
         return torch.tensor([[0.0, ends(len(checked))], [-1.0, 1.0]])
 
-    return ConvergenceWatch(EarlyStopping(meter, tolerance), cast(Inversion, Schedule(*iterations)), 0), checked
+    return ConvergenceCheck(EarlyStopping(meter, tolerance), cast(Inversion, Schedule(*iterations)), 0), checked
 
 
-def stopped(watch: ConvergenceWatch, iterations: int) -> int | None:
+def stopped(watch: ConvergenceCheck, iterations: int) -> int | None:
     return next((step for step in range(1, iterations + 1) if watch(step, torch.tensor(step))), None)
 
 
@@ -83,7 +83,7 @@ def test_only_the_last_stage_is_looked_at() -> None:
 def test_the_meter_reads_what_layers_read(model_of: Model) -> None:
     weights = {"w": np.array([[2.0], [0.0]], np.float32), "v": np.array([[3.0]], np.float32)}
     twin = Twin.from_model(load(model_of("float[n,2] x", "float[n,1] y", "h = MatMul(x, w) y = MatMul(h, v)", weights)))
-    found = range_meter(twin)(torch.tensor([[1.0, 9.0], [-0.5, 9.0]]))
+    found = range_function(twin)(torch.tensor([[1.0, 9.0], [-0.5, 9.0]]))
     assert found.tolist() == [[-1, 2], [-3, 6]]
 
 

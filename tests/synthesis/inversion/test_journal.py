@@ -32,13 +32,13 @@ import os, signal, sys
 from dfq_deploy.cli import main
 from dfq_deploy.synthesis.inversion import journal
 journal.EVERY = 0.0
-note, calls = journal.FolderJournal.note, []
+save_state, calls = journal.FolderJournal.save_state, []
 def interrupting(self, state):
-    note(self, state)
+    save_state(self, state)
     calls.append(state["run"]["step"])
     if len(calls) == 25:
         os.kill(os.getpid(), signal.SIGINT)
-journal.FolderJournal.note = interrupting
+journal.FolderJournal.save_state = interrupting
 sys.argv = ["dfq-deploy", *sys.argv[1:]]
 main()
 """
@@ -59,13 +59,13 @@ def test_a_killed_run_goes_on_to_the_same_file(digits_bn: Path, tmp_path: Path) 
     assert list(tmp_path.glob("*.unfinished")) == []
     killed = interrupted(*command, "-o", str(part))
     assert killed.returncode == 1
-    assert killed.stderr == f"interrupted: the same command with --resume goes on from {unfinished}\n"
+    assert killed.stderr == f"interrupted: run the same command with --resume to continue from {unfinished}\n"
     # 19 states of the first batch (its last iteration finishes it), then the sixth iteration of the second.
     assert sorted(file.name for file in unfinished.iterdir()) == ["batch-00000.pt", "facts.json", "state.pt"]
     assert torch.load(unfinished / "state.pt", weights_only=True)["run"]["step"] == 6
     assert not part.exists()
     other = CliRunner().invoke(main, [*command, "-o", str(part), "--resume", "--seed", "1"])
-    said = "--seed was 0 and is 1 now; give what was given before, or leave --resume out to start anew"
+    said = "--seed was 0 and is 1 now; use the same value as before, or leave --resume out to start anew"
     assert other.stderr == f"error: --resume: {said}\n"
     assert CliRunner().invoke(main, [*command, "-o", str(part), "--resume"]).exit_code == 0
     assert part.read_bytes() == whole.read_bytes()
@@ -82,7 +82,7 @@ def test_an_interrupt_while_the_picture_is_drawn(
     with monkeypatch.context() as patch:
         patch.setattr(contact_sheet, "contact_sheet", interrupting)
         killed = CliRunner().invoke(main, command)
-    said = f"interrupted: the same command with --resume goes on from {tmp_path / 's.npz.unfinished'}\n"
+    said = f"interrupted: run the same command with --resume to continue from {tmp_path / 's.npz.unfinished'}\n"
     assert (killed.exit_code, killed.stderr) == (1, said)
     assert CliRunner().invoke(main, [*command, "--resume"]).exit_code == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["s.npz", "s.png"]
@@ -126,7 +126,7 @@ def test_methods_go_on_bit_for_bit(
 ) -> None:
     monkeypatch.setattr(journal, "EVERY", 0.0)
     expected = synthesize(digits_bn, synth=method, count=6)
-    write = FolderJournal.note
+    write = FolderJournal.save_state
     for index, stop in enumerate(stops):
         left = [stop - (stops[index - 1] if index else 0)]
 
@@ -136,10 +136,10 @@ def test_methods_go_on_bit_for_bit(
             if not left[0]:
                 raise InterruptError
 
-        monkeypatch.setattr(FolderJournal, "note", interrupting)
+        monkeypatch.setattr(FolderJournal, "save_state", interrupting)
         with pytest.raises(InterruptError):
             synthesize(digits_bn, synth=method, count=6, unfinished=tmp_path / "j", resume=index > 0)
-    monkeypatch.setattr(FolderJournal, "note", write)
+    monkeypatch.setattr(FolderJournal, "save_state", write)
     found = synthesize(digits_bn, synth=method, count=6, unfinished=tmp_path / "j", resume=True)
     np.testing.assert_array_equal(found.images, expected.images)
     np.testing.assert_array_equal(found.labels, expected.labels)
@@ -159,7 +159,7 @@ def test_methods_go_on_bit_for_bit(
 def test_other_options_are_refused_by_name(digits_bn: Path, tmp_path: Path, words: str, change: dict[str, Any]) -> None:
     given: dict[str, Any] = {"synth": DeepInversion(iterations=2, batch=2), "count": 4, "unfinished": tmp_path / "j"}
     synthesize(digits_bn, **given)
-    with pytest.raises(SamplesError, match=f"^--resume: {words}; give what was given before, or leave --resume out"):
+    with pytest.raises(SamplesError, match=f"^--resume: {words}; use the same value as before, or leave --resume out"):
         synthesize(digits_bn, **(given | change), resume=True)
 
 
@@ -172,22 +172,22 @@ def test_another_model_is_refused(digits_bn: Path, tiny: Model, tmp_path: Path) 
 
 def test_nothing_to_go_on_from(digits_bn: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        SamplesError, match=r"^--resume: nothing to go on from in .*; leave --resume out to start anew$"
+        SamplesError, match=r"^--resume: there is nothing to resume in .*; leave --resume out to start anew$"
     ):
         synthesize(digits_bn, synth="noise", count=2, unfinished=tmp_path / "j", resume=True)
 
 
 def test_a_fresh_journal_forgets(tmp_path: Path) -> None:
     first = FolderJournal(tmp_path / "j", {"a": 1})
-    first.keep(0, {"images": np.arange(3, dtype=np.float32), "figures": {"x": 0.5}})
-    first.note({"step": torch.tensor(3)})
+    first.save_batch(0, {"images": np.arange(3, dtype=np.float32), "figures": {"x": 0.5}})
+    first.save_state({"step": torch.tensor(3)})
     again = FolderJournal(tmp_path / "j", {"a": 1}, resume=True)
-    kept = again.batch(0)
+    kept = again.load_batch(0)
     assert kept is not None
     assert (kept["images"].tolist(), kept["figures"]) == ([0, 1, 2], {"x": 0.5})
-    assert again.noted() == {"step": torch.tensor(3)}
-    assert again.batch(1) is None
-    assert FolderJournal(tmp_path / "j", {"a": 1}).batch(0) is None
+    assert again.load_state() == {"step": torch.tensor(3)}
+    assert again.load_batch(1) is None
+    assert FolderJournal(tmp_path / "j", {"a": 1}).load_batch(0) is None
 
 
 def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_damaged_file_is_said_to_be(tmp_path: Path) -> None:
     with pytest.raises(
         SamplesError, match=r"^--resume: .*state\.pt cannot be read \(.*\); leave --resume out to start"
     ):
-        FolderJournal(tmp_path / "j", {}, resume=True).noted()
+        FolderJournal(tmp_path / "j", {}, resume=True).load_state()
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ class Bright(Objective):
         drawn = torch.rand((), generator=generator)
         return Loss(((seen - 1) ** 2).mean() * (1 + drawn), dict)
 
-    def judge(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
+    def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
         return None, {}
 
 
@@ -77,7 +77,7 @@ def test_coarse_stages_see_shrunk_images() -> None:
 
 def test_images_are_shifted_and_mirrored_at_random() -> None:
     run = inversion((Stage(40, 1, 1, True),))
-    run.canvas = Pixels(torch.arange(9.0).reshape(1, 1, 3, 3), lambda count: Cosine(0.0, count), (0.5, 0.9), None)
+    run.parameters = Pixels(torch.arange(9.0).reshape(1, 1, 3, 3), lambda count: Cosine(0.0, count), (0.5, 0.9), None)
     run.run()
     plain = torch.arange(9.0).reshape(1, 1, 3, 3)
     possible = [
@@ -91,7 +91,7 @@ def test_images_are_shifted_and_mirrored_at_random() -> None:
     found = {next(i for i, p in enumerate(possible) if torch.equal(p, seen)) for seen in run.objective.seen}
     assert len(found) > 10  # of the 18 that there are
     still = inversion((Stage(5),))
-    still.canvas = Pixels(plain.clone(), lambda count: Cosine(0.0, count), (0.5, 0.9), None)
+    still.parameters = Pixels(plain.clone(), lambda count: Cosine(0.0, count), (0.5, 0.9), None)
     still.run()
     assert isinstance(still.objective, Bright)
     assert all(torch.equal(seen, plain) for seen in still.objective.seen)
@@ -99,6 +99,6 @@ def test_images_are_shifted_and_mirrored_at_random() -> None:
 
 def test_nan_is_said() -> None:
     run = inversion()
-    run.canvas = Pixels(torch.full((1, 1, 6, 6), float("nan")), lambda count: Cosine(0.1, count), (0.5, 0.9), None)
+    run.parameters = Pixels(torch.full((1, 1, 6, 6), float("nan")), lambda count: Cosine(0.1, count), (0.5, 0.9), None)
     with pytest.raises(SamplesError, match="test: the images became NaN; lower learning_rate"):
         run.run()

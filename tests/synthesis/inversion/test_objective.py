@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.graph.loading import load
-from dfq_deploy.synthesis.inversion.objective import Matching, Weights
+from dfq_deploy.synthesis.inversion.objective import DeepInversionObjective, LossWeights
 from dfq_deploy.synthesis.losses.image_priors import competition, image_norm, total_variation
 from dfq_deploy.twin import Twin
 
@@ -26,7 +26,7 @@ def twin(tiny: Model, seed: int) -> Twin:
     return Twin.from_model(load(tiny(seed=seed)))
 
 
-def total(objective: Matching, images: Tensor) -> float:
+def total(objective: DeepInversionObjective, images: Tensor) -> float:
     return objective.loss(images, torch.Generator().manual_seed(0)).total.item()
 
 
@@ -45,17 +45,19 @@ def test_the_terms_are_added_by_their_weights(tiny: Model, images: Tensor) -> No
     model = twin(tiny, 0)
     entropy, distance = terms(model, images)
     l1, l2 = (float(value) for value in total_variation(images))
-    weights = Weights(class_weight=2, feature_weight=0.5, first_multiplier=10, tv_l2=0.1, tv_l1=0.3, l2=0.7)
+    weights = LossWeights(class_weight=2, feature_weight=0.5, first_multiplier=10, tv_l2=0.1, tv_l1=0.3, l2=0.7)
     wanted = 2 * entropy + 0.5 * 10 * distance + 0.1 * l2 + 0.3 * l1 + 0.7 * float(image_norm(images))
-    assert total(Matching(weights, [model], TARGETS), images) == pytest.approx(wanted, rel=0.02)  # bfloat16
+    assert total(DeepInversionObjective(weights, [model], TARGETS), images) == pytest.approx(
+        wanted, rel=0.02
+    )  # bfloat16
 
 
 def test_the_terms_of_several_teachers_are_averaged(tiny: Model, images: Tensor) -> None:
     models = [twin(tiny, seed) for seed in range(3)]
-    weights = Weights(class_weight=1, feature_weight=1, first_multiplier=1, tv_l2=0, tv_l1=0, l2=0)
+    weights = LossWeights(class_weight=1, feature_weight=1, first_multiplier=1, tv_l2=0, tv_l1=0, l2=0)
     wanted = sum(sum(terms(model, images)) for model in models) / 3
-    assert total(Matching(weights, models, TARGETS), images) == pytest.approx(wanted, rel=0.02)
-    soft, figures = Matching(weights, models, TARGETS).judge(images)
+    assert total(DeepInversionObjective(weights, models, TARGETS), images) == pytest.approx(wanted, rel=0.02)
+    soft, figures = DeepInversionObjective(weights, models, TARGETS).evaluate(images)
     mean = torch.stack([torch.softmax(model(images), 1) for model in models]).mean(0)
     assert soft is not None
     torch.testing.assert_close(soft, mean, rtol=0, atol=0.02)
@@ -63,12 +65,14 @@ def test_the_terms_of_several_teachers_are_averaged(tiny: Model, images: Tensor)
 
 
 def test_the_rival_competes(tiny: Model, images: Tensor) -> None:
-    model, rival = twin(tiny, 0), torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
-    weights = Weights(class_weight=0, feature_weight=0, first_multiplier=1, tv_l2=0, tv_l1=0, l2=0, competition=0.5)
+    model, competitor = twin(tiny, 0), torch.randn(3, 4, generator=torch.Generator().manual_seed(1))
+    weights = LossWeights(class_weight=0, feature_weight=0, first_multiplier=1, tv_l2=0, tv_l1=0, l2=0, competition=0.5)
     scores = model(images)
     assert isinstance(scores, Tensor)
-    wanted = 0.5 * float(competition(rival, scores))
-    assert total(Matching(weights, [model], TARGETS, lambda _: rival), images) == pytest.approx(wanted, abs=0.01)
+    wanted = 0.5 * float(competition(competitor, scores))
+    assert total(DeepInversionObjective(weights, [model], TARGETS, lambda _: competitor), images) == pytest.approx(
+        wanted, abs=0.01
+    )
 
 
 def test_mixed_images_have_mixed_targets(tiny: Model) -> None:
@@ -76,9 +80,11 @@ def test_mixed_images_have_mixed_targets(tiny: Model) -> None:
     model = twin(tiny, 0)
     images = torch.ones(2, 3, 8, 8)
     targets = torch.eye(4)[[0, 3]]
-    weights = Weights(class_weight=1, feature_weight=0, first_multiplier=1, tv_l2=0, tv_l1=0, l2=0, mixing=1)
+    weights = LossWeights(class_weight=1, feature_weight=0, first_multiplier=1, tv_l2=0, tv_l1=0, l2=0, mixing=1)
     scores = model(images)
     assert isinstance(scores, Tensor)
     entropies = -torch.log_softmax(scores, 1)[0, [0, 3]]
     # Both images lose to the other what they gain from it, or nothing: the mean stays the same.
-    assert total(Matching(weights, [model], targets), images) == pytest.approx(float(entropies.mean()), rel=0.02)
+    assert total(DeepInversionObjective(weights, [model], targets), images) == pytest.approx(
+        float(entropies.mean()), rel=0.02
+    )

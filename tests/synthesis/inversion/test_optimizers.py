@@ -6,13 +6,13 @@ import torch
 
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES
-from dfq_deploy.synthesis.inversion.optimizers import Cosine, Decay, Pixels, Plateau, Rate, noise, pixel_bounds
+from dfq_deploy.synthesis.inversion.optimizers import Cosine, Decay, LearningRate, Pixels, Plateau, noise, pixel_bounds
 
 CPU = torch.device("cpu")
 
 
-def rates(rate: Rate, count: int) -> list[float]:
-    return [float(rate.before(step)) for step in range(count)]
+def rates(rate: LearningRate, count: int) -> list[float]:
+    return [float(rate.at(step)) for step in range(count)]
 
 
 def test_a_cosine_warms_up_and_falls() -> None:
@@ -41,8 +41,8 @@ def test_a_plateau_is_that_of_torch() -> None:
     for step in range(200):
         loss = torch.rand((), generator=generator) + 10 / (step + 1)
         wanted.step(float(loss))
-        found.after(loss)
-        rate = float(found.before(step))
+        found.update(loss)
+        rate = float(found.at(step))
         assert rate == pytest.approx(adam.param_groups[0]["lr"], rel=1e-5)
         seen.add(round(rate, 6))
     assert len(seen) == 5  # 0.5, 0.05, 0.005, 0.0005, 0.0001
@@ -51,18 +51,18 @@ def test_a_plateau_is_that_of_torch() -> None:
 @pytest.mark.parametrize("plateau", [False, True])
 def test_adam_is_that_of_torch_and_goes_on_where_it_stopped(plateau: bool) -> None:
     def pixels() -> Pixels:
-        def rate(iterations: int) -> Rate:
+        def rate(iterations: int) -> LearningRate:
             return Plateau(0.3, 1, 1e-4, CPU) if plateau else Cosine(0.3, iterations)
 
         return Pixels(torch.linspace(-1, 2, 6), rate, (0.5, 0.9), None)
 
-    def descend(canvas: Pixels, steps: int) -> None:
+    def descend(parameters: Pixels, steps: int) -> None:
         for _ in range(steps):
-            canvas.descend((canvas.images() ** 4).sum())
+            parameters.descend((parameters.images() ** 4).sum())
 
     whole, half, rest = pixels(), pixels(), pixels()
-    for canvas in (whole, half, rest):
-        canvas.begin(10)
+    for parameters in (whole, half, rest):
+        parameters.begin(10)
     descend(whole, 10)
     descend(half, 4)
     state = half.state()
@@ -75,7 +75,7 @@ def test_adam_is_that_of_torch_and_goes_on_where_it_stopped(plateau: bool) -> No
         plain = torch.linspace(-1, 2, 6).requires_grad_()
         adam = torch.optim.Adam([plain], betas=(0.5, 0.9))
         for step in range(10):
-            adam.param_groups[0]["lr"] = Cosine(0.3, 10).before(step)
+            adam.param_groups[0]["lr"] = Cosine(0.3, 10).at(step)
             adam.zero_grad()
             (plain**4).sum().backward()  # type: ignore[no-untyped-call]
             adam.step()
@@ -87,10 +87,10 @@ def test_pixels_are_clipped_channel_by_channel() -> None:
     bounds = pixel_bounds(request)
     assert bounds is not None
     torch.testing.assert_close(bounds[0].flatten(), torch.tensor([-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225]))
-    canvas = Pixels(
+    parameters = Pixels(
         100 * noise(5, request, torch.Generator().manual_seed(0)), lambda count: Cosine(0.0, count), (0.5, 0.9), bounds
     )
-    canvas.begin(1)
-    canvas.descend(canvas.images().sum())
-    torch.testing.assert_close(canvas.pixels.amin((0, 2, 3)), bounds[0].flatten())
-    torch.testing.assert_close(canvas.pixels.amax((0, 2, 3)), bounds[1].flatten())
+    parameters.begin(1)
+    parameters.descend(parameters.images().sum())
+    torch.testing.assert_close(parameters.pixels.amin((0, 2, 3)), bounds[0].flatten())
+    torch.testing.assert_close(parameters.pixels.amax((0, 2, 3)), bounds[1].flatten())

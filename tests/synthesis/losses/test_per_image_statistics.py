@@ -9,11 +9,11 @@ from torch import Tensor
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES
 from dfq_deploy.synthesis.losses.per_image_statistics import (
-    deviation,
     image_distance,
     image_moments,
     image_space,
     squared_distance,
+    standard_deviation,
 )
 
 
@@ -62,10 +62,10 @@ def test_the_squared_distance_is_a_mean_over_the_images() -> None:
 
 def test_a_deviation_has_a_slope_at_zero() -> None:
     var = torch.zeros(1, requires_grad=True)
-    deviation(var).sum().backward()  # type: ignore[no-untyped-call]
+    standard_deviation(var).sum().backward()  # type: ignore[no-untyped-call]
     assert var.grad is not None
     assert torch.isfinite(var.grad).all()
-    assert deviation(torch.tensor(4.0)).item() == pytest.approx(2)
+    assert standard_deviation(torch.tensor(4.0)).item() == pytest.approx(2)
 
 
 def test_images_are_to_have_mean_0_and_deviation_1() -> None:

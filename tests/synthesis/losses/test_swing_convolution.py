@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dfq_deploy.graph.loading import load
-from dfq_deploy.synthesis.losses.swing_convolution import swing, swinging
+from dfq_deploy.synthesis.losses.swing_convolution import swing, with_swing_convolutions
 from dfq_deploy.twin import Twin
 
 Model = Callable[..., onnx.ModelProto]
@@ -36,7 +36,7 @@ def test_strided_convolutions_alone_swing(model_of: Model, strides: list[int], s
     twin = Twin.from_model(load(model))
     images = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     plain = twin(images)
-    changed = swinging(twin, 1, torch.Generator().manual_seed(1))
+    changed = with_swing_convolutions(twin, 1, torch.Generator().manual_seed(1))
     seen = [changed(images) for _ in range(30)]
     assert any(not torch.equal(one, plain) for one in seen) == swung
     assert torch.equal(twin(images), plain)  # the teacher itself is left alone

@@ -17,7 +17,7 @@ from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.inversion.loop import Inversion, Stage
-from dfq_deploy.synthesis.inversion.objective import Matching
+from dfq_deploy.synthesis.inversion.objective import DeepInversionObjective
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, relative_distance
 from dfq_deploy.synthesis.methods import deepinversion
@@ -98,17 +98,22 @@ class Recorder:
         monkeypatch.setattr(deepinversion, "Inversion", self.start)
 
     def start(
-        self, method: str, canvas: Pixels, objective: Matching, stages: Sequence[Stage], generator: torch.Generator
+        self,
+        method: str,
+        parameters: Pixels,
+        objective: DeepInversionObjective,
+        stages: Sequence[Stage],
+        generator: torch.Generator,
     ) -> Inversion:
         assert objective.targets is not None
-        assert len(objective.targets) == len(canvas.pixels)
-        self.sizes.append(len(canvas.pixels))
+        assert len(objective.targets) == len(parameters.pixels)
+        self.sizes.append(len(parameters.pixels))
         self.targets += objective.targets.tolist()
         self.stages.append(tuple(stages))
-        rate = canvas.rate(1000)
+        rate = parameters.rate(1000)
         assert isinstance(rate, Cosine)
         self.peaks.append(rate.peak)
-        return Inversion(method, canvas, objective, [], generator)
+        return Inversion(method, parameters, objective, [], generator)
 
 
 @pytest.mark.parametrize(("given", "peak"), [(None, 0.1), (0.02, 0.02)])
@@ -187,14 +192,14 @@ def test_a_graph_of_one_size_is_not_shrunk(
 
 
 def test_a_second_teacher_competes(teacher: Twin, tiny: Model) -> None:
-    rival = Twin.from_model(load(tiny(channels=1, size=16, classes=10)))
+    competitor = Twin.from_model(load(tiny(channels=1, size=16, classes=10)))
 
     def images(weight: float, *teachers: Twin) -> np.ndarray:
         return DeepInversion(iterations=3, competition=weight).synthesize(teachers, request_of(3)).images
 
     alone = images(0.0, teacher)
-    np.testing.assert_array_equal(images(0.0, teacher, rival), alone)
-    assert not np.array_equal(images(0.2, teacher, rival), alone)
+    np.testing.assert_array_equal(images(0.0, teacher, competitor), alone)
+    assert not np.array_equal(images(0.2, teacher, competitor), alone)
 
 
 def test_the_quantized_network_competes_where_no_second_teacher_is_given(teacher: Twin) -> None:
@@ -213,7 +218,7 @@ def test_the_quantized_network_competes_where_no_second_teacher_is_given(teacher
 
 def test_a_second_teacher_that_nobody_looks_at_is_said(teacher: Twin) -> None:
     (note,) = DeepInversion(iterations=1).synthesize([teacher, teacher], request_of(2)).notes
-    assert note == "deepinversion inverts the first of the 2 teachers alone; lis inverts several together"
+    assert note == "deepinversion uses only the first of the 2 teachers; lis uses several together"
     assert DeepInversion(iterations=1, competition=0.2).synthesize([teacher, teacher], request_of(2)).notes == ()
 
 
@@ -243,7 +248,7 @@ def test_images_that_are_no_numbers_are_said_to_be(teacher: Twin) -> None:
 @pytest.mark.parametrize(
     ("words", "options"),
     [
-        ("schedule 'long' is none of auto, paper, short", {"schedule": "long"}),
+        ("schedule 'long' is not one of auto, paper, short", {"schedule": "long"}),
         ("iterations=0 must be at least 1", {"iterations": 0}),
         ("batch=0 must be at least 1", {"batch": 0}),
     ],

@@ -45,15 +45,15 @@ def test_at_224_pixels_it_is_the_papers() -> None:
 
 def test_latents_and_generator_descend_and_go_on_where_they_stopped() -> None:
     request = SynthesisRequest(4, (3, 8, 8), preprocess=PREPROCESSES["imagenet"])
-    whole, half, rest = (Genie(latent=8).canvas(4, request, torch.Generator().manual_seed(0)) for _ in range(3))
+    whole, half, rest = (Genie(latent=8).parameters(4, request, torch.Generator().manual_seed(0)) for _ in range(3))
     first = {name: weight.detach().clone() for name, weight in whole.network.named_parameters()}
     latents = whole.latents.detach().clone()
-    for canvas in (whole, half, rest):
-        canvas.begin(6)
+    for parameters in (whole, half, rest):
+        parameters.begin(6)
 
-    def descend(canvas: object, steps: int) -> None:
+    def descend(parameters: object, steps: int) -> None:
         for _ in range(steps):
-            canvas.descend((canvas.images()[:, :, 2:5] - 1).square().mean())  # type: ignore[attr-defined]
+            parameters.descend((parameters.images()[:, :, 2:5] - 1).square().mean())  # type: ignore[attr-defined]
 
     start = float((whole.images()[:, :, 2:5] - 1).square().mean().detach())
     descend(whole, 6)

@@ -14,7 +14,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.synthesis.inversion.loop import Inversion, Stage
-from dfq_deploy.synthesis.inversion.objective import Matching
+from dfq_deploy.synthesis.inversion.objective import DeepInversionObjective
 from dfq_deploy.synthesis.losses.batch_norm_statistics import FeatureStatistics, relative_distance
 from dfq_deploy.synthesis.methods import lis
 from dfq_deploy.synthesis.methods.lis import Lis
@@ -25,15 +25,15 @@ Model = Callable[..., onnx.ModelProto]
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Matching]:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[DeepInversionObjective]:
     """The objectives of the batches, none of which descends."""
-    seen: list[Matching] = []
+    seen: list[DeepInversionObjective] = []
 
     def start(
-        method: str, canvas: object, objective: Matching, stages: Sequence[Stage], generator: object
+        method: str, parameters: object, objective: DeepInversionObjective, stages: Sequence[Stage], generator: object
     ) -> Inversion:
         seen.append(objective)
-        return Inversion(method, canvas, objective, [], generator)  # type: ignore[arg-type]
+        return Inversion(method, parameters, objective, [], generator)  # type: ignore[arg-type]
 
     monkeypatch.setattr(lis, "Inversion", start)
     return seen
@@ -43,7 +43,7 @@ def twins(tiny: Model, count: int) -> list[Twin]:
     return [Twin.from_model(load(tiny(seed=seed))) for seed in range(count)]
 
 
-def test_each_batch_draws_its_teachers(tiny: Model, drawn: list[Matching]) -> None:
+def test_each_batch_draws_its_teachers(tiny: Model, drawn: list[DeepInversionObjective]) -> None:
     teachers = twins(tiny, 4)
     Lis(batch=2).synthesize(teachers, SynthesisRequest(24, (3, 8, 8), 4))
     assert len(drawn) == 12
@@ -55,7 +55,7 @@ def test_each_batch_draws_its_teachers(tiny: Model, drawn: list[Matching]) -> No
     assert len(drawn[0].teachers) == 4
 
 
-def test_targets_are_soft_where_boxes_are_mixed(tiny: Model, drawn: list[Matching]) -> None:
+def test_targets_are_soft_where_boxes_are_mixed(tiny: Model, drawn: list[DeepInversionObjective]) -> None:
     for mixing in (0.5, 0.0):
         Lis(mixing=mixing).synthesize(twins(tiny, 1), SynthesisRequest(8, (3, 8, 8), 4))
     soft, plain = (objective.targets for objective in drawn)

@@ -103,5 +103,5 @@ def test_what_is_no_radius_is_refused(value: str, words: str, digits_bn: Any) ->
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 2
     assert words in result.stderr
-    with pytest.raises(OptionError, match="lowpass=-1 must be above 0; SynQ takes 20 to 100"):
+    with pytest.raises(OptionError, match="lowpass=-1 must be above 0; SynQ uses 20 to 100"):
         LowPass(Noise(), -1)

@@ -14,10 +14,10 @@ from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.synthesis.inversion.loop import Stage
-from dfq_deploy.synthesis.losses.attention import attention_outputs, tokens_of
+from dfq_deploy.synthesis.losses.attention import as_tokens, attention_outputs
 from dfq_deploy.synthesis.losses.image_priors import total_variation
 from dfq_deploy.synthesis.methods.noise import Noise
-from dfq_deploy.synthesis.methods.psaq import Patches, Psaq, entropy, similarities
+from dfq_deploy.synthesis.methods.psaq import Psaq, PsaqObjective, entropy, similarities
 from dfq_deploy.twin import Twin
 
 Model = Callable[..., onnx.ModelProto]
@@ -74,8 +74,8 @@ def test_attention_is_found_by_its_structure(teacher: Twin, model_of: Model) -> 
 
 def test_heads_are_joined() -> None:
     values = torch.arange(12.0).reshape(1, 2, 3, 2)
-    assert tokens_of(values).tolist() == [[[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]]
-    assert tokens_of(values[0]).shape == (2, 3, 2)
+    assert as_tokens(values).tolist() == [[[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]]
+    assert as_tokens(values[0]).shape == (2, 3, 2)
 
 
 def test_the_loss_has_three_terms(teacher: Twin) -> None:
@@ -83,21 +83,21 @@ def test_the_loss_has_three_terms(teacher: Twin) -> None:
     targets = torch.tensor([1, 2, 3, 4])
     layers = attention_outputs(teacher)
     kept = teacher.run({"image": images}, keep=layers)
-    told_apart = sum(float(entropy(similarities(tokens_of(kept[name]))).mean()) for name in layers)
+    told_apart = sum(float(entropy(similarities(as_tokens(kept[name]))).mean()) for name in layers)
     cross = float(torch.nn.functional.cross_entropy(kept["scores"], targets))
     variation = float(total_variation(images)[1]) * math.sqrt(32 * 3 * 224 * 224 / (4 * 256))
     settings = Psaq(patch_weight=2.0, class_weight=3.0, tv_weight=0.5)
-    loss = Patches(settings, teacher, layers, targets, 2600.0).loss(images, torch.Generator())
+    loss = PsaqObjective(settings, teacher, layers, targets, 2600.0).loss(images, torch.Generator())
     assert float(loss.total) == pytest.approx(0.5 * abs(variation - 2600) - 2 * told_apart + 3 * cross, rel=0.02)
 
 
 def test_patches_are_told_apart(transformer: Path, teacher: Twin) -> None:
     made = synthesize(transformer, synth=Psaq(iterations=40, batch=6, tv_weight=0.0), count=12)
     noise = torch.from_numpy(synthesize(transformer, synth=Noise("gaussian"), count=12).images)
-    patches = Patches(Psaq(), teacher, attention_outputs(teacher), None, 0.0)
-    before = patches.judge(noise)[1]["patch_entropy"]
+    patches = PsaqObjective(Psaq(), teacher, attention_outputs(teacher), None, 0.0)
+    before = patches.evaluate(noise)[1]["patch_entropy"]
     assert made.figures["patch_entropy"] == pytest.approx(
-        patches.judge(torch.from_numpy(made.images))[1]["patch_entropy"], abs=0.01
+        patches.evaluate(torch.from_numpy(made.images))[1]["patch_entropy"], abs=0.01
     )
     assert made.figures["patch_entropy"] > before + 0.3
     assert made.figures["target_hit"] > 0.3
@@ -112,7 +112,7 @@ def test_the_schedules() -> None:
 
 
 def test_a_model_that_does_not_attend_is_refused(digits_folded: Path) -> None:
-    words = r"^psaq looks at attention on patches, and the model attends nowhere .*; use --synth procedural$"
+    words = r"^psaq needs attention on image patches, and the model has none .*; use --synth procedural$"
     with pytest.raises(ModelError, match=words):
         synthesize(digits_folded, synth="psaq", count=2)
 

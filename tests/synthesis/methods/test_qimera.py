@@ -24,7 +24,7 @@ ROWS = np.arange(6, dtype=np.float32).reshape(2, 3)
 def sampler_of(twin: Twin, **options: float | int | str) -> torch.nn.Module:
     """Qimera's generator for ten digits, untrained."""
     method = Qimera(schedule="short", channels=4, batch=8, **options)  # type: ignore[arg-type]
-    source = method.untrained([twin], SynthesisRequest(8, (1, 16, 16), 10, PREPROCESSES["zero-one"]))
+    source = method.build([twin], SynthesisRequest(8, (1, 16, 16), 10, PREPROCESSES["zero-one"]))
     return source.samplers[0]
 
 
@@ -111,16 +111,16 @@ def test_without_a_classifier_random_embeddings_serve(model_of: ModelOf) -> None
     twin = Twin.from_model(load(model_of("float[n,2,8,8] x", "float[n,2] y", nodes, ones)))
     request = SynthesisRequest(4, (2, 8, 8), 2)
     assert len(Qimera(iterations=2, channels=4, batch=4).synthesize([twin], request)) == 4
-    with pytest.raises(ModelError, match=r"ends in no Gemm, MatMul or 1x1 Conv to embed; use embedding=random"):
+    with pytest.raises(ModelError, match=r"does not end in a Gemm, MatMul or 1x1 Conv; use embedding=random"):
         Qimera(embedding="classifier").synthesize([twin], request)
 
 
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"superposed": 1.5}, "superposed=1.5 is no probability"),
+        ({"superposed": 1.5}, "superposed=1.5 is not a probability"),
         ({"parts": 0}, "parts=0 must be at least 1"),
-        ({"embedding": "teacher"}, "embedding 'teacher' is none of auto, classifier, random"),
+        ({"embedding": "teacher"}, "embedding 'teacher' is not one of auto, classifier, random"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, float], text: str) -> None:

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import SynthesisRequest
-from dfq_deploy.synthesis.methods.zeroq import PerImage
+from dfq_deploy.synthesis.methods.zeroq import ZeroQObjective
 from dfq_deploy.twin import Twin
 
 Model = Callable[..., onnx.ModelProto]
@@ -28,5 +28,5 @@ def test_each_image_by_itself_is_compared_with_the_training_statistics(tiny: Mod
         ):
             wanted += float(((maps.mean((1, 2)) - mean) ** 2).sum()) / 3
             wanted += float(((maps.std((1, 2), correction=0) - var.sqrt()) ** 2).sum()) / 3
-    objective = PerImage(Twin.from_model(load(model)), SynthesisRequest(3, (3, 8, 8), 4))
+    objective = ZeroQObjective(Twin.from_model(load(model)), SynthesisRequest(3, (3, 8, 8), 4))
     assert objective.loss(images, torch.Generator()).total.item() == pytest.approx(wanted, rel=0.02)  # bfloat16

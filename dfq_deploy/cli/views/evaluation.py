@@ -1,0 +1,46 @@
+"""Print the verdict of evaluate: the user's own metric, the gates, and the last line."""
+
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Group
+
+from dfq_deploy.cli.views.results import show_evaluation
+from dfq_deploy.cli.views.tables import facts, page, title
+
+if TYPE_CHECKING:
+    from dfq_deploy.evaluation.own_metric import MetricFigures
+    from dfq_deploy.pipeline.evaluate import JudgedEvaluation
+    from dfq_deploy.verdict.finding import Finding, Level
+
+__all__ = ["show_judged"]
+
+COLOURS: "dict[Level, str]" = {"OK": "green", "CHECK": "yellow", "BAD": "red"}
+
+
+def show_judged(found: "JudgedEvaluation") -> None:
+    """What ``evaluate`` prints: the figures, then the verdict as the last line, however long it is."""
+    show_evaluation(found)
+    gates = [finding for finding in found.verdict.findings if finding.code.startswith("gate-")]
+    parts = [*_metric(found.metric), *_gates(gates)]
+    if parts:
+        page(*parts)
+    click.echo()
+    status, line = found.verdict.status, str(found.verdict)
+    click.echo(click.style(status, fg=COLOURS[status], bold=True) + line.removeprefix(status))
+
+
+def _metric(figures: "MetricFigures | None") -> list[Group]:
+    if figures is None:
+        return []
+    row = f"{figures.of_float:.6g} in float, {figures.of_quantized:.6g} quantized: a drop of {figures.drop:.6g}"
+    return [Group("", title("own metric"), facts([(figures.name, row)]))]
+
+
+def _gates(gates: "list[Finding]") -> list[Group]:
+    if not gates:
+        return []
+    parts = (gate.message.partition(": ") for gate in gates)
+    rows = [(name, figure) for name, _, figure in parts]
+    met = sum(gate.level == "OK" for gate in gates)
+    return [Group("", title("gates", f"{met} of {len(gates)} met"), facts(rows))]

@@ -1,0 +1,74 @@
+"""Remember the open shapes of a model whose sizes are closed to measure with, and give them back."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnx_ir as ir
+
+__all__ = ["close_remembered", "file_shape", "has_open_sizes", "remember_shapes", "reopen", "restore_output_shapes"]
+
+OPEN = "dfq_deploy.open_shape"
+"""Key in a value's ``meta``, which copies of a model keep and no file holds."""
+
+
+def remember_shapes(model: ir.Model) -> None:
+    """Note the shape of every value of ``model``, once: what is noted already stays."""
+    for value in _values(model):
+        value.meta.setdefault(OPEN, None if value.shape is None else ir.Shape(list(value.shape)))
+
+
+def file_shape(value: ir.Value) -> ir.Shape | None:
+    """The shape that the file gives a value, whatever it is closed to by now."""
+    shape = value.meta.get(OPEN, value.shape)
+    return shape if shape is None or isinstance(shape, ir.Shape) else None
+
+
+def has_open_sizes(model: ir.Model) -> bool:
+    """True for a model that is closed to measure with, and not for good."""
+    return any(OPEN in value.meta for value in model.graph.inputs)
+
+
+def close_remembered(model: ir.Model, sizes: Mapping[str, int], first: int) -> None:
+    """Close dimensions, in place, in what is remembered too.
+
+    Args:
+        sizes: name of a dimension -> its size.
+        first: the first dimension of inputs that leave it open.
+    """
+    for value in _values(model):
+        shape = file_shape(value) if OPEN in value.meta else None
+        if shape is None:
+            continue
+        dims = [dim if isinstance(dim, int) or dim.value is None else sizes.get(dim.value, dim) for dim in shape]
+        if value.is_graph_input() and dims and not isinstance(dims[0], int):
+            dims[0] = first
+        value.meta[OPEN] = ir.Shape(dims)
+
+
+def reopen(model: ir.Model) -> None:
+    """Give every value of ``model``, in place, the shape of the file; a rank that only closed sizes tell is kept."""
+    for value in _values(model):
+        if OPEN not in value.meta:
+            continue
+        shape = value.meta.pop(OPEN)
+        if shape is None and value.shape is not None:
+            shape = ir.Shape([None] * len(value.shape))
+        value.shape = shape
+
+
+def restore_output_shapes(model: ir.Model, declared: Sequence[ir.Shape | None], known: Mapping[str, int]) -> None:
+    """Give outputs that shape inference does not reach, in place, the shapes that the file declares.
+
+    Args:
+        declared: of each output, in order.
+        known: name of a dimension -> its size, where it is closed.
+    """
+    for value, shape in zip(model.graph.outputs, declared, strict=True):
+        if value.shape is None and shape is not None:
+            value.shape = ir.Shape(
+                [dim if isinstance(dim, int) or dim.value is None else known.get(dim.value, dim) for dim in shape]
+            )
+
+
+def _values(model: ir.Model) -> Iterator[ir.Value]:
+    yield from model.graph.inputs
+    yield from (value for node in model.graph.all_nodes() for value in node.outputs)

@@ -1,0 +1,209 @@
+"""Evaluate a quantized file, and judge it: ``dfq_deploy.evaluate``."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dfq_deploy.errors import DfqError
+from dfq_deploy.evaluation.compare import compare
+from dfq_deploy.evaluation.evaluate import Evaluation, FloatInputs, evaluated, float_file
+from dfq_deploy.evaluation.own_metric import Metric
+from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.graph.inputs import sample_shape
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.samples.image_folder import samples_for
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.samples.sizes import default_count
+from dfq_deploy.targets.catalog import find_target
+from dfq_deploy.verdict.agreement.held_out import (
+    BY_RULE,
+    DATA,
+    PHOTOGRAPHS,
+    HeldOut,
+    held_out_sets,
+    photograph_set,
+    takes_photographs,
+)
+from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
+from dfq_deploy.verdict.agreement.prediction import MEASURED
+from dfq_deploy.verdict.evaluation import evaluation_findings, judge_evaluation
+from dfq_deploy.verdict.finding import Finding, Verdict
+from dfq_deploy.verdict.gates import Gates
+from dfq_deploy.verdict.speed import count_findings, speed_findings
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+__all__ = ["JudgedEvaluation", "evaluate"]
+
+InputRanges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class JudgedEvaluation(Evaluation):
+    """An evaluation, and what it means.
+
+    Args:
+        verdict: ``OK``, ``CHECK`` or ``BAD``, with the reason and everything that was looked at.
+        agreement: of float and quantized model, kind by kind of inputs, and what is predicted for real ones.
+    """
+
+    verdict: Verdict = field(kw_only=True)
+    agreement: Agreement = field(kw_only=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping, as ``--json`` prints it."""
+        return {**super().to_json(), "held_out": self.agreement.to_json(), "verdict": self.verdict.to_json()}
+
+
+def evaluate(
+    float_model: "AnyPath | Module",
+    quantized_model: AnyPath,
+    data: Samples | AnyPath | None = None,
+    *,
+    source: str = "",
+    count: int | None = None,
+    labels: AnyPath | None = None,
+    preprocess: Preprocess | str | None = None,
+    latency: bool = False,
+    metric: Metric | None = None,
+    gates: Gates | None = None,
+    target: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    input_shape: tuple[int, ...] | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_ranges: InputRanges | None = None,
+    main_input: str | None = None,
+    task: str | None = None,
+    progress: Progress = SILENT,
+) -> JudgedEvaluation:
+    """Run both files on the same samples, say how far apart they are, and whether the quantized one is good.
+
+    Agreement is measured on real data of 64 samples or more. Else inputs are drawn by rule, and photographs where the
+    input is an image, and agreement on real data is predicted from them.
+
+    Args:
+        float_model, quantized_model: any ONNX files with the same input and outputs; the second one need not
+            have been written by this package, and the first may be a torch module.
+        data: real samples, or where they lie (:mod:`dfq_deploy.samples.image_folder`); None draws pictures by rule,
+            which tell agreement but not accuracy.
+        source: where ``data`` comes from, for the result; its path where it is given as one.
+        count: most samples to take from ``data`` where it is a path, spread evenly, or to draw; None takes all, or
+            draws 256.
+        labels: a file with the names of the classes, one a line, in the order of the model's scores, for images that
+            lie in a folder for each class.
+        preprocess: what turns pixels into the input, or a name such as ``imagenet``: of images at a path, and of the
+            pictures drawn by rule.
+        latency: time both models too; a file that is slower than float is then ``BAD``.
+        metric: a figure of one's own, ``metric(outputs, labels) -> float``, higher is better. It is called once with
+            all outputs of the float model, by name, and once with those of the quantized one; they are kept in memory
+            for it.
+        gates: bounds that decide the verdict together with faults (wrong scales, nothing quantized), instead of the
+            default thresholds.
+        target: the runtime that the file is for: layers in integers are counted for it. None counts for ONNX Runtime on
+            the CPU, and a file that runs in float there is no more than ``CHECK``.
+        seed: of the inputs that are drawn.
+        device: ``auto``, ``cpu`` or ``cuda[:N]``.
+        input_shape: of one sample, e.g. (3, 224, 224), where the float model is a torch module.
+        input_shapes: input name -> shape with the batch, where a file leaves the size open, or a module's input is
+            to be fixed.
+        input_ranges: what other inputs are drawn from, where there is no ``data``.
+        main_input, task: which input is the main one, and what the model does; None takes what the quantized file's
+            metadata says, and finds it out where that says nothing.
+
+    Raises:
+        ModelError: a file cannot be run, or the two do not match.
+        OptionError: an option has a value that it cannot have, a gate needs what there is not, or the metric fails.
+        SamplesError: the samples cannot be read, or do not fit the models.
+        TargetError: there is no such target.
+    """
+    pixels, bounds, counted = as_preprocess(preprocess), gates or Gates(), find_target(target or "cpu").name
+    with float_file(float_model, input_shape, input_shapes) as (path, name):
+        stated = Runner(as_path(quantized_model, "the quantized model"), device=device, main=main_input)
+        fed = FloatInputs(input_shapes, input_ranges, main_input or stated.stated_main, task or stated.stated_task)
+        if data is not None and not isinstance(data, Samples):
+            source = source or str(data)
+            data = samples_for(data, fed.load(path), pixels, count, labels)
+        bounds.check(has_metric=metric is not None, has_labels=data is not None and data.labels is not None)
+        figures, samples = evaluated(
+            path, quantized_model, data, source=source, count=count, preprocess=pixels, latency=latency, metric=metric,
+            target=counted, seed=seed, device=device, input_shapes=input_shapes, input_ranges=input_ranges,
+            main_input=main_input, task=task, progress=progress,
+        )  # fmt: skip
+        figures = replace(figures, float_model=name)
+        inputs = _Inputs(path, samples, drawn=data is None, preprocess=pixels, seed=seed)
+        agreement, notes = _agreement(figures, inputs, device, fed)
+        findings = [*notes, *evaluation_findings(figures, agreement, samples, target)]
+        if latency and figures.latency and figures.kernels is not None:
+            timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
+            findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
+        commands = _commands(figures, real=data is not None) if path == Path(name) else {}
+        verdict = judge_evaluation(figures, agreement, findings, bounds, commands)
+    return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement)
+
+
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """What an evaluation ran on.
+
+    Args:
+        path: the float model's file.
+        drawn: whether ``samples`` were drawn by rule for it.
+    """
+
+    path: Path
+    samples: Samples
+    drawn: bool
+    preprocess: Preprocess | None
+    seed: int
+
+    @property
+    def kind(self) -> str:
+        """As :class:`HeldOut` has it."""
+        return BY_RULE if self.drawn else self.samples.method or DATA
+
+    def others(self, fed: FloatInputs) -> Iterator[HeldOut]:
+        """Inputs of other kinds to judge on."""
+        model = fed.load(self.path)
+        settings: dict[str, Any] = {"preprocess": self.preprocess, "seed": self.seed, "ranges": fed.ranges}
+        if not self.drawn:
+            sets = held_out_sets(model, self.samples, **settings)
+            yield from (entry for entry in sets if entry.kind in (BY_RULE, PHOTOGRAPHS))
+        elif takes_photographs(model):
+            count = min(len(self.samples), default_count(sample_shape(model)))
+            yield photograph_set(model, self.samples.part(np.arange(count)), **settings)
+
+
+def _agreement(figures: Evaluation, inputs: _Inputs, device: str, fed: FloatInputs) -> tuple[Agreement, list[Finding]]:
+    """On the samples of the evaluation and, where these are not enough real data, on others."""
+    comparison = figures.comparison
+    kinds = [KindAgreement(inputs.kind, not inputs.drawn and bool(inputs.samples.method), comparison)]
+    if inputs.kind == DATA and (comparison.scores is None or comparison.count >= MEASURED):
+        return agreement_of(kinds), []
+    try:
+        pair = [
+            Runner(path, device=device, main=fed.main_input, task=fed.task)
+            for path in (inputs.path, figures.quantized_model)
+        ]
+        kinds += [
+            KindAgreement(other.kind, other.calibrated, compare(pair[0], pair[1], other.samples))
+            for other in inputs.others(fed)
+        ]
+    except DfqError as problem:
+        message = f"no inputs of other kinds were tried: {problem}"
+        return agreement_of(kinds), [Finding("held-out", "OK", message, "give 64 real inputs or more with --data")]
+    return agreement_of(kinds), []
+
+
+def _commands(figures: Evaluation, *, real: bool) -> dict[str, str]:
+    """What to do next."""
+    files = shlex.quote(figures.float_model), shlex.quote(figures.quantized_model)
+    hurts = f"dfq-deploy inspect {files[0]} --sensitivity"
+    return {"CHECK": hurts if real else f"dfq-deploy evaluate {files[0]} {files[1]} --data FOLDER", "BAD": hurts}

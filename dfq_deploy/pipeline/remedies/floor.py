@@ -1,0 +1,134 @@
+"""The floor that a calibration works towards, and the limits of the work."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import onnx_ir as ir
+
+from dfq_deploy.errors import OptionError
+from dfq_deploy.graph.query import score_count
+from dfq_deploy.verdict.agreement.measure import Agreement
+from dfq_deploy.verdict.judge import agreement_finding, deciding_kind
+
+__all__ = ["Floor", "Limits", "limits_of"]
+
+Kind: TypeAlias = Literal["ok", "agreement", "snr", "none"]
+
+LEAST_TIME = 60.0
+"""Seconds that remedies may take however short the calibration was."""
+
+PERCENT, DECIBELS = "%", "dB"
+
+
+@dataclass(frozen=True)
+class Floor:
+    """What a result has to reach.
+
+    Args:
+        kind: ``ok``: what the verdict calls OK; ``agreement``: percent of real inputs that get the same class,
+            predicted; ``snr``: dB at the worst output; ``none``: anything will do.
+        value: of ``agreement`` and ``snr``.
+    """
+
+    kind: Kind = "ok"
+    value: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Floor":
+        """Read ``ok``, ``none``, ``agreement=99`` or ``snr=20``.
+
+        Raises:
+            OptionError: it is none of them.
+        """
+        name, _, number = text.strip().lower().partition("=")
+        if name in ("ok", "none") and not number:
+            return cls("ok" if name == "ok" else "none")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if name == "agreement" and 0 < value <= 100:
+            return cls("agreement", value)
+        if name == "snr" and math.isfinite(value):
+            return cls("snr", value)
+        raise OptionError(f"floor: '{text}' is no floor; give ok, none, agreement=99 (percent) or snr=20 (dB)")
+
+    def __str__(self) -> str:
+        return self.kind if self.kind in ("ok", "none") else f"{self.kind}={self.value:g}"
+
+    def unit(self, agreement: Agreement) -> str:
+        """``%`` or ``dB``: what :meth:`figure` is in."""
+        by_class = self.kind != "snr" and agreement.predicted is not None
+        return PERCENT if by_class else DECIBELS
+
+    def figure(self, agreement: Agreement) -> float:
+        """The figure that counts, of which more is better; see :meth:`unit`."""
+        if self.unit(agreement) == PERCENT and agreement.predicted is not None:
+            return agreement.predicted.value
+        kind = deciding_kind(agreement)
+        return -math.inf if kind is None else kind.worst_output[1]
+
+    def check(self, model: ir.Model) -> None:
+        """Refuse an agreement for a model without class scores.
+
+        Raises:
+            OptionError: says so.
+        """
+        if self.kind == "agreement" and score_count(model) is None:
+            raise OptionError(f"floor: {self} needs class scores, and the model has none; give snr=20, say")
+
+    def is_reached(self, agreement: Agreement) -> bool:
+        """True where there is nothing to do."""
+        if self.kind == "none":
+            return True
+        if self.kind == "ok":
+            return agreement_finding(agreement).level == "OK"
+        expected = agreement.predicted
+        if self.kind == "agreement":
+            return expected is not None and expected.value >= self.value
+        return self.figure(agreement) >= self.value
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far the work may go.
+
+    Args:
+        floor: where it ends.
+        max_time: seconds for all attempts; None: as long as the calibration took, at least 60.
+        max_slowdown: how many times the latency of the first result a remedy may cost, where it can be timed here.
+
+    Raises:
+        OptionError: a limit is out of its range.
+    """
+
+    floor: Floor = Floor()
+    max_time: float | None = None
+    max_slowdown: float = 1.15
+
+    def __post_init__(self) -> None:
+        if self.max_time is not None and not (_is_number(self.max_time) and self.max_time >= 0):
+            raise OptionError(f"max_time={self.max_time!r} must be a number of seconds from 0 on")
+        if not (_is_number(self.max_slowdown) and self.max_slowdown >= 1):
+            raise OptionError(f"max_slowdown={self.max_slowdown!r} must be a factor from 1 on, e.g. 1.15")
+
+    def seconds(self, taken: float) -> float:
+        """What all attempts may take, where the calibration took ``taken`` seconds."""
+        return max(LEAST_TIME, taken) if self.max_time is None else self.max_time
+
+
+def limits_of(keywords: Mapping[str, Any]) -> Limits:
+    """What ``floor``, ``max_time`` and ``max_slowdown`` among ``keywords`` ask for.
+
+    Raises:
+        OptionError: one of them has a value that it cannot have.
+    """
+    floor = keywords.get("floor", "ok")
+    given = {name: keywords[name] for name in ("max_time", "max_slowdown") if name in keywords}
+    return Limits(Floor.parse(str(floor)), **given)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,87 @@
+"""Ranges that the operators of a graph tell: gates, bounded functions."""
+
+from collections.abc import Iterator, Mapping
+
+import onnx_ir as ir
+
+from dfq_deploy.encodings import Encoding, Range
+from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.query import name_of
+from dfq_deploy.quantization.overrides import Override
+from dfq_deploy.verdict.noise.roles import role_of
+
+__all__ = ["gate_headroom", "known_ranges"]
+
+HEADROOM = 2.0
+"""How much wider than measured a tensor behind global pooling is quantized for."""
+
+BOUNDED = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0), "HardSigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
+"""Least and greatest value of what these write."""
+
+LEAST = {"HardSwish": -0.375, "Gelu": -0.17, "Mish": -0.3089, "Swish": -0.2785}
+"""Least value of what these write: x clip(x + 3, 0, 6) / 6 is least at -1.5, x sigmoid(x) at -1.2785."""
+
+SAME = 0.01
+"""Part of its span by which a range has to change to be worth a trial."""
+
+
+def gate_headroom(model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[Override, ...]:
+    """Wider ranges for what lies behind global pooling: a sample gives one value a channel, so tails are not seen.
+
+    Not for what a bounded function writes, whose range is known.
+
+    Args:
+        model: the prepared model in float.
+        encodings: of what was measured.
+    """
+    found = []
+    for value in _quantized(model, encodings):
+        node = value.producer()
+        if role_of(value) == "pooled" and not is_op(node, BOUNDED):  # type: ignore[arg-type]
+            span = encodings[name_of(value)].range
+            found.append(_given(value, Range(span.low * HEADROOM, span.high * HEADROOM)))
+    return tuple(found)
+
+
+def known_ranges(model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[Override, ...]:
+    """The ranges that operators tell, as far as they differ from what was measured.
+
+    Softmax, Sigmoid, HardSigmoid and Tanh are bounded. A hard swish and its like have a least value; where it is one of
+    several nodes, as exporters write it, the product says so.
+    """
+    found = []
+    for value in _quantized(model, encodings):
+        span, told = encodings[name_of(value)].range, _told(value, encodings[name_of(value)])
+        if told is not None and abs(span.low - told.low) + abs(span.high - told.high) > SAME * (span.high - span.low):
+            found.append(_given(value, told))
+    return tuple(found)
+
+
+def _told(value: ir.Value, encoding: Encoding) -> Range | None:
+    node = value.producer()
+    if node is None:
+        return None
+    for operator, (low, high) in BOUNDED.items():
+        if is_op(node, operator):
+            return Range(low, high)
+    kind = _swish(node, value)
+    return None if kind is None else Range(max(LEAST[kind], encoding.range.low), encoding.range.high)
+
+
+def _swish(node: ir.Node, value: ir.Value) -> str | None:
+    """The function among :data:`LEAST` that ``node`` ends."""
+    if node.op_type in LEAST:
+        return node.op_type
+    if not is_op(node, "Mul") or role_of(value) != "hard-swish":
+        return None
+    gates = {part.producer().op_type for part in node.inputs if part is not None and part.producer() is not None}  # type: ignore[union-attr]
+    return "Swish" if "Sigmoid" in gates else "HardSwish"
+
+
+def _quantized(model: ir.Model, encodings: Mapping[str, Encoding]) -> Iterator[ir.Value]:
+    for node in model.graph:
+        yield from (value for value in node.outputs if name_of(value) in encodings)
+
+
+def _given(value: ir.Value, span: Range) -> Override:
+    return Override("tensor", name_of(value), "remedies", range=span)

@@ -1,0 +1,124 @@
+"""The remedies, the cheapest first."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting
+from dfq_deploy.pipeline.remedies.known import HEADROOM, gate_headroom, known_ranges
+from dfq_deploy.pipeline.remedies.samples import mixable, mixed
+from dfq_deploy.pipeline.remedies.worst import nodes_to_keep
+from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
+from dfq_deploy.verdict.noise.what_hurts import what_hurts
+
+__all__ = ["REMEDIES", "Trial"]
+
+NOISE_S = 10.0
+"""Seconds that the noise of single layers may take to measure."""
+
+NAMED = 3
+"""How many names a sentence lists."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One thing to try.
+
+    Args:
+        name: as :class:`dfq_deploy.pipeline.remedies.steps.RemedyStep` has it.
+        what: what it changes, for people.
+        make: the setting with it; drawing samples may take a while.
+        mixes: a kind of inputs that calibrate with it, and can judge no more; empty for none.
+    """
+
+    name: str
+    what: str
+    make: Callable[[], Setting]
+    mixes: str = ""
+
+
+Remedy: TypeAlias = Callable[[Bench, Measured], Iterator[Trial]]
+"""From the best result so far, what to try; of several, each is tried with what was kept before it."""
+
+
+def _headroom(bench: Bench, best: Measured) -> Iterator[Trial]:
+    entries = gate_headroom(best.fitted.reference, best.fitted.quantized.encodings)
+    if entries:
+        what = f"{HEADROOM:g} times the range of {len(entries)} tensors behind global pooling"
+        yield Trial("headroom", what, lambda: best.setting.overriding(entries))
+
+
+def _known(bench: Bench, best: Measured) -> Iterator[Trial]:
+    entries = known_ranges(best.fitted.reference, best.fitted.quantized.encodings)
+    if entries:
+        what = f"the range that its operator tells for {len(entries)} tensors"
+        yield Trial("known-ranges", what, lambda: best.setting.overriding(entries))
+
+
+def _equalize(bench: Bench, best: Measured) -> Iterator[Trial]:
+    used = best.fitted.choices["refine"]
+    if "equalize" not in used:
+        yield Trial("equalize", "--refine equalize", lambda: best.setting.planned(refine=(*used, "equalize")))
+
+
+def _procedural(bench: Bench, best: Measured) -> Iterator[Trial]:
+    return _mixing(bench, best, BY_RULE)
+
+
+def _photographs(bench: Bench, best: Measured) -> Iterator[Trial]:
+    return _mixing(bench, best, PHOTOGRAPHS)
+
+
+def _mixing(bench: Bench, best: Measured, kind: str) -> Iterator[Trial]:
+    setting = best.setting
+    if kind in mixable(bench.source, setting.samples, best.sets):
+
+        def make() -> Setting:
+            more = mixed(bench.source, setting.samples, kind, setting.plan.preprocess, setting.plan.seed, bench.ranges)
+            return replace(setting, samples=more)
+
+        yield Trial("samples", f"{len(setting.samples)} {kind} inputs among the samples", make, kind)
+
+
+def _sixteen_bits(bench: Bench, best: Measured) -> Iterator[Trial]:
+    plan, bits = best.setting.plan, best.fitted.quantized.prepared.bits
+    if any(activation == "u16" for activation, _ in plan.target.pairs) and bits.activations < 16:
+        wide = replace(bits, activations=16)
+        yield Trial("16-bit", f"--bits {wide}", lambda: best.setting.planned(bits=wide))
+
+
+def _keep_float(bench: Bench, best: Measured) -> Iterator[Trial]:
+    if best.setting.plan.target.style == "everything":
+        return
+    fitted, plan = best.fitted, best.setting.plan
+    hurts = what_hurts(
+        bench.source, fitted.reference, fitted.quantized.prepared, fitted.quantized.encodings,
+        replace(best.sets[-1].samples, labels=None), refine=fitted.choices["refine"], budget_s=NOISE_S,
+        device=plan.device,
+    )  # fmt: skip
+    for count, nodes in nodes_to_keep(fitted.quantized.prepared.model, hurts):
+        more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
+        what = f"float for the {count} noisiest layer{'s' if count > 1 else ''}: {', '.join(nodes[:NAMED])}{more}"
+
+        def make(nodes: tuple[str, ...] = nodes) -> Setting:
+            return best.setting.overriding(keep_float=nodes)
+
+        yield Trial("keep-float", what, make)
+
+
+def _reconstruct(bench: Bench, best: Measured) -> Iterator[Trial]:
+    used = best.fitted.choices["refine"]
+    if "reconstruct" not in used:
+        yield Trial("reconstruct", "--refine reconstruct", lambda: best.setting.planned(refine=(*used, "reconstruct")))
+
+
+REMEDIES: tuple[Remedy, ...] = (
+    _headroom,
+    _known,
+    _equalize,
+    _procedural,
+    _photographs,
+    _sixteen_bits,
+    _keep_float,
+    _reconstruct,
+)

@@ -1,0 +1,107 @@
+"""Raise the result of a calibration to its floor."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx_ir as ir
+
+from dfq_deploy.errors import DfqError
+from dfq_deploy.pipeline.fit import Fitted
+from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting
+from dfq_deploy.pipeline.remedies.floor import Limits
+from dfq_deploy.pipeline.remedies.search import improve
+from dfq_deploy.pipeline.remedies.steps import Remedies
+from dfq_deploy.plugins.contracts import Synthesizer
+from dfq_deploy.progress import SILENT, Clock, Progress
+from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.procedural.inputs import InputRanges
+from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
+from dfq_deploy.verdict.agreement.measure import Agreement
+
+__all__ = ["Raised", "Work", "raise_to_floor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What does not change from one attempt to the next.
+
+    Args:
+        source: the float model.
+        synth, teachers: where ranges may be known without samples.
+        batch: of the file where the target takes no open one.
+        ranges: what inputs are drawn from, by name.
+    """
+
+    source: ir.Model
+    synth: str | Synthesizer | None
+    teachers: Sequence[ir.Model]
+    batch: int
+    ranges: InputRanges | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Raised:
+    """The result with what was kept.
+
+    Args:
+        samples: all that it was calibrated with and held out.
+        remedies: for the report; None where no floor was asked for.
+        sets, agreement: what it was measured with, where that holds for the verdict too; else empty and None.
+    """
+
+    fitted: Fitted
+    samples: Samples
+    remedies: Remedies | None = None
+    sets: tuple[HeldOut, ...] = ()
+    agreement: Agreement | None = None
+
+
+def raise_to_floor(
+    work: Work, setting: Setting, fitted: Fitted, limits: Limits, clock: Clock, progress: Progress = SILENT
+) -> Raised:
+    """Measure ``fitted``, and try remedies where it stays below the floor; else it is what it was.
+
+    Args:
+        setting: that ``fitted`` was made with.
+        clock: gets the lap ``remedies``.
+
+    Raises:
+        OptionError: the floor is none for this model.
+    """
+    samples, plan = setting.samples, setting.plan
+    if limits.floor.kind == "none":
+        return Raised(fitted, samples)
+    limits.floor.check(work.source)
+    with TemporaryDirectory() as folder:
+        bench = Bench(
+            work.source, Runner(work.source, name="the float model"), work.synth, work.teachers, work.batch,
+            Path(folder), work.ranges, progress=progress,
+        )  # fmt: skip
+        try:
+            sets = held_out_sets(work.source, samples, preprocess=plan.preprocess, seed=plan.seed, ranges=work.ranges)
+            # Widths that were found within a budget stay what they are.
+            settled = setting.planned(bits=fitted.quantized.prepared.bits)
+            first = bench.measured(settled, fitted, sets, "first")
+        except DfqError as problem:
+            clock.lap("remedies")
+            return Raised(fitted, samples, _unmeasured(limits, problem))
+        found = improve(bench, first, limits, sum(clock.seconds.values()))
+    clock.lap("remedies")
+    return _raised(found.best, found.remedies, fitted, samples)
+
+
+def _raised(best: Measured, remedies: Remedies, first: Fitted, samples: Samples) -> Raised:
+    choices = {**first.choices, **best.fitted.choices}
+    fitted = replace(best.fitted, choices=choices)
+    if best.setting.samples is not samples:  # the verdict draws its own, by what calibrated now
+        return Raised(fitted, best.setting.samples, remedies)
+    return Raised(fitted, samples, remedies, best.sets, best.agreement)
+
+
+def _unmeasured(limits: Limits, problem: DfqError) -> Remedies:
+    said = f"the result could not be measured: {problem}"
+    nothing = float("-inf")
+    return Remedies(str(limits.floor), "dB", nothing, nothing, False, "unmeasured", said, 0.0, limits.max_slowdown, 0.0)

@@ -1,0 +1,140 @@
+"""Try one remedy after another until the floor or a limit is reached."""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from dfq_deploy.errors import DfqError
+from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime, with_calibrated
+from dfq_deploy.pipeline.remedies.floor import PERCENT, Limits
+from dfq_deploy.pipeline.remedies.measures import REMEDIES, Trial
+from dfq_deploy.pipeline.remedies.steps import Remedies, RemedyStep
+
+__all__ = ["Improved", "improve"]
+
+logger = logging.getLogger(__name__)
+
+LEAST_GAIN = {PERCENT: 0.1, "dB": 0.3}
+"""Points or decibels that a remedy has to gain to be kept; less is chance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Improved:
+    """The best result, and the way to it.
+
+    Args:
+        best: with the setting that made it.
+        remedies: for the report.
+    """
+
+    best: Measured
+    remedies: Remedies
+
+
+def improve(bench: Bench, first: Measured, limits: Limits, taken: float) -> Improved:
+    """Try remedies for ``first`` until it reaches the floor.
+
+    Nothing is tried where it does already. A remedy is kept where it gains (:data:`LEAST_GAIN`) and the result is no
+    slower than allowed. An attempt begins only where the last one would still fit into the time, and ends with it.
+
+    Args:
+        taken: seconds that the calibration took so far.
+
+    Raises:
+        OptionError: the floor is none for this model.
+    """
+    search = _Search(bench, first, limits, limits.seconds(taken))
+    while not search.stopped and (trial := search.next_trial()) is not None:
+        search.attempt(trial)
+    return Improved(search.best, search.remedies())
+
+
+class _Search:
+    """The best result so far, and what was tried."""
+
+    def __init__(self, bench: Bench, first: Measured, limits: Limits, seconds: float) -> None:
+        self.first = self.best = first
+        self.limits, self.seconds = limits, seconds
+        self.started = time.perf_counter()
+        self.bench = replace(bench, ends=self.started + seconds)
+        self.steps: list[RemedyStep] = []
+        self.longest = 0.0
+        self.stopped = "floor" if limits.floor.is_reached(first.agreement) else ""
+        self.trials = self._all()
+
+    def _all(self) -> Iterator[Trial]:
+        for remedy in REMEDIES:
+            with suppress(DfqError):  # a remedy that cannot be applied to this graph has nothing to try
+                yield from remedy(self.bench, self.best)
+
+    def next_trial(self) -> Trial | None:
+        """What to try next; None, and the reason noted, where that is nothing."""
+        if time.perf_counter() + self.longest > self.bench.ends:
+            self.stopped = "max-time"
+            return None
+        trial = next(self.trials, None)
+        self.stopped = "exhausted" if trial is None else ""
+        return trial
+
+    def attempt(self, trial: Trial) -> None:
+        """Try it, keep it where it gains, and note what came of it."""
+        started = time.perf_counter()
+        base = with_calibrated(self.best, {trial.mixes} - {""})
+        before = self.limits.floor.figure(base.agreement)
+        found, slowdown, reason = None, None, ""
+        try:
+            setting = trial.make()
+            fitted = self.bench.fitted(setting)
+            found = self.bench.measured(setting, fitted, base.sets, f"{len(self.steps) + 1}")
+            slowdown, reason = self._judged(before, found)
+        except OutOfTime:
+            reason, self.stopped = "the time was up", "max-time"
+        except DfqError as problem:
+            reason = f"it failed: {problem}"
+        after = None if found is None else self.limits.floor.figure(found.agreement)
+        added = None if found is None else found.size - self.first.size
+        spent = time.perf_counter() - started
+        step = RemedyStep(trial.name, trial.what, before, after, not reason, reason, slowdown, added, round(spent, 3))
+        logger.info("remedy %s", step)
+        self.steps.append(step)
+        self.longest = max(self.longest, spent)
+        if found is not None and not reason:
+            self.best = found
+            self.stopped = "floor" if self.limits.floor.is_reached(found.agreement) else ""
+
+    def _judged(self, before: float, found: Measured) -> tuple[float | None, str]:
+        """Its slowdown, where it was timed, and why it is not kept; empty where it is."""
+        unit = self.limits.floor.unit(found.agreement)
+        after = self.limits.floor.figure(found.agreement)
+        if not (after - before >= LEAST_GAIN[unit] or (math.isinf(after) and after > before)):
+            return None, "it gains nothing"
+        slowdown = self.bench.slowdown(self.first, found)
+        if slowdown is not None and slowdown > self.limits.max_slowdown:
+            return slowdown, f"it is slower than allowed (--max-slowdown {self.limits.max_slowdown:g})"
+        return slowdown, ""
+
+    def remedies(self) -> Remedies:
+        """What was tried, for the report."""
+        floor, spent = self.limits.floor, time.perf_counter() - self.started
+        reached = floor.is_reached(self.best.agreement)
+        ends = {
+            "floor": f"the floor ({floor}) is reached",
+            "max-time": f"the time for remedies is up ({self.seconds:.0f} s; --max-time)",
+            "exhausted": f"the floor ({floor}) is not reached, and there is no more to try",
+        }
+        return Remedies(
+            floor=str(floor),
+            unit=floor.unit(self.best.agreement),
+            first=floor.figure(self.first.agreement),
+            last=floor.figure(self.best.agreement),
+            reached=reached,
+            stopped=self.stopped,
+            said=ends[self.stopped],
+            max_time=round(self.seconds, 3),
+            max_slowdown=self.limits.max_slowdown,
+            seconds=round(spent, 3),
+            steps=tuple(self.steps),
+        )

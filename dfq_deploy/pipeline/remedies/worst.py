@@ -1,0 +1,59 @@
+"""Find the nodes to keep in float, the noisiest layers first."""
+
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
+from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.graph.traversal import walk
+from dfq_deploy.verdict.noise.what_hurts import WhatHurts
+
+__all__ = ["nodes_to_keep"]
+
+COUNTS = (1, 2, 4, 8)
+
+
+def nodes_to_keep(model: ir.Model, hurts: WhatHurts) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Numbers of layers, the noisiest first, and the nodes that have to stay float for them.
+
+    At least half of the layers stay quantized: a float model is not what was asked for. A layer whose noise comes
+    from its weight stays float alone. Where it comes from what the layer reads, or the cause is not known, so do the
+    weighted nodes that write that: an integer kernel before it would round it all the same.
+
+    Args:
+        model: the prepared model.
+        hurts: what was measured of it.
+    """
+    nodes = {str(node.name): node for node in model.graph}
+    causes = {layer.layer.node: layer.causes for layer in hurts.worst}
+    layers = [layer for layer in hurts.sensitivity.layers if layer.share > 0]
+    quantized = sum(nodes[layer.node].op_type in WEIGHTED_OPS for layer in hurts.sensitivity.layers)
+    kept: list[tuple[str, ...]] = []
+    for layer in layers[: COUNTS[-1]]:
+        known = causes.get(layer.node, ())
+        own = [layer.node] if nodes[layer.node].op_type in WEIGHTED_OPS else []
+        reads = [] if known and known[0].tensor == layer.weight else list(layer.activations)
+        writers = [name for read in reads for name in _writers(nodes[layer.node], read)]
+        kept.append(tuple(dict.fromkeys([*own, *writers])))
+    for count in COUNTS:
+        if count // 2 < len(kept):
+            chosen = tuple(dict.fromkeys(name for names in kept[:count] for name in names))
+            if chosen and 2 * len(chosen) <= quantized:
+                yield min(count, len(kept)), chosen
+
+
+def _writers(node: ir.Node, tensor: str) -> list[str]:
+    """The weighted nodes nearest before ``tensor``, which ``node`` reads."""
+
+    def sources(step: ir.Node) -> list[ir.Node]:
+        if is_op(step, WEIGHTED_OPS):
+            return []
+        values = [value for value in step.inputs if value is not None and constant_of(value) is None]
+        return [producer for value in values if (producer := value.producer()) is not None]
+
+    starts = [
+        value.producer() for value in (*node.inputs, *node.outputs) if value is not None and name_of(value) == tensor
+    ]
+    steps = walk([step for step in starts if step is not None], sources)
+    return [str(step.name) for step in steps if is_op(step, WEIGHTED_OPS)]

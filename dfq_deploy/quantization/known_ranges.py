@@ -1,0 +1,32 @@
+"""Ranges that the graph tells without samples: of a Softmax behind a mask."""
+
+import onnx_ir as ir
+
+from dfq_deploy.encodings import Range
+from dfq_deploy.graph.inputs import input_values
+from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.query import name_of
+from dfq_deploy.graph.traversal import before, walk
+
+__all__ = ["softmax_ranges"]
+
+CARRYING_OPS = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout"})
+"""What may stand behind a Softmax without changing a value."""
+
+
+def softmax_ranges(model: ir.Model) -> dict[str, Range]:
+    """0 to 1 for each Softmax that depends on a mask, and for what it becomes without a change of its values.
+
+    A mask can leave one token, which then gets all of the attention, however rare that is among the samples.
+    """
+    masks = {value for value in input_values(model) if value.dtype == ir.DataType.BOOL or "mask" in name_of(value)}
+    masked = [node for node in model.graph if is_op(node, "Softmax") and masks and _depends_on(node, masks)]
+    return {name_of(value): Range(0.0, 1.0) for node in masked for value in walk(node.outputs, _carried)}
+
+
+def _carried(value: ir.Value) -> list[ir.Value]:
+    return [use.node.outputs[0] for use in value.uses() if use.idx == 0 and is_op(use.node, CARRYING_OPS)]
+
+
+def _depends_on(node: ir.Node, masks: set[ir.Value]) -> bool:
+    return any(not masks.isdisjoint(step.inputs) for step in (node, *before(node)))

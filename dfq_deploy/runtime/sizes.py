@@ -1,0 +1,271 @@
+"""Load a float model with sizes to measure at: those that are stated, or the first that run.
+
+A size that a file leaves open is closed to make samples, to measure ranges and to build the twin, and stays open in the
+result (:mod:`dfq_deploy.graph.passes.open_sizes`).
+
+=========== ==================================================================================================
+images      224, or whatever of a list runs; 64 where the outputs are larger than the input (super-resolution);
+            320 beside a fixed height of up to 64 (lines of text), else as long as the side that is fixed
+sequences   64; 16,000 where it is a wave (N, T) or (N, 1, T)
+volumes     32
+=========== ==================================================================================================
+
+A dimension that is called ``a + b`` is as long as the two together.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.inputs import (
+    CHANNELS,
+    InputShapes,
+    example_shape,
+    input_values,
+    main_input_value,
+    shown_shape,
+)
+from dfq_deploy.graph.loading import add_notes, load
+from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs
+from dfq_deploy.graph.passes.open_sizes import close_remembered
+from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, runtime_message, session_options
+
+__all__ = ["load_sized"]
+
+logger = logging.getLogger(__name__)
+
+IMAGE = (224, 256, 320, 640, 512, 384, 416, 299, 128, 96, 64, 32)
+FEATURES = (32, 56, 64, 28, 16, 8)
+ENLARGED = (64, 96, 128, 224)
+SEQUENCE = (64, 128, 512, 100, 32, 16, 8, 1)
+WAVE = (16000, 16384, 32000, 4096, 512)
+VOLUME = (32, 16, 64, 8)
+TEXT_LINE = (320, 256, 224, 128)
+
+Sizes = dict[str, ir.Shape]
+
+
+def load_sized(
+    source: ModelSource,
+    input_shapes: InputShapes | None = None,
+    *,
+    fix_shapes: bool = False,
+    samples: Mapping[str, Sequence[int]] | None = None,
+) -> ir.Model:
+    """:func:`dfq_deploy.graph.loading.load`, and every size closed that is open beyond the batch.
+
+    Where the batch is declared open and the graph runs one sample alone, the batch is closed to 1 for good. Notes
+    (:func:`dfq_deploy.graph.loading.load_notes`) say what was chosen.
+
+    Args:
+        input_shapes: input name -> its shape with the batch; what it says is not chosen.
+        fix_shapes: close the sizes for good.
+        samples: shape of one sample by input, the main one's name empty: open sizes are theirs, where they fit.
+
+    Raises:
+        ModelError: as :func:`dfq_deploy.graph.loading.load`; or no size that was tried runs.
+    """
+    model = load(source, input_shapes=input_shapes, fix_shapes=fix_shapes)
+    trial = _Trial.of(model)
+    add_notes(model, _closed_by_samples(model, samples or {}, keep=not fix_shapes))
+    opened = [value for value in input_values(model) if _open_axes(value)]
+    if opened:
+        shapes = _first_that_runs(model, opened, trial)
+        said = [_sentence(value, shapes[str(value.name)], fix_shapes) for value in opened]
+        close_inputs(model, shapes, _known(opened, shapes), keep=not fix_shapes)
+        add_notes(model, said)
+    if trial is not None:
+        add_notes(model, _closed_batch(model, trial))
+    return model
+
+
+class _Trial:
+    """A session of a model, to see which shapes it runs at; without optimizations, which cost more than they save."""
+
+    def __init__(self, model: ir.Model, session: Session) -> None:
+        self.values = input_values(model)
+        self.session = session
+
+    @classmethod
+    def of(cls, model: ir.Model) -> "_Trial | None":
+        """None where ONNX Runtime does not load the model (a custom operator): nothing is tried then."""
+        options = session_options(quiet_threads=True)
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return cls(model, Session(model, options, ["CPUExecutionProvider"]))
+        except RUNTIME_ERRORS:
+            return None
+
+    def run(self, shapes: Sizes, batch: int) -> list[NDArray[Any]] | str:
+        """The outputs on inputs of one value, or ONNX Runtime's message."""
+        message = ""
+        for fill in (1, 0):  # an index of 1 may lie behind a table of one row, and a scale of 0 is none
+            feeds = {str(value.name): _filled(value, shapes, batch, fill) for value in self.values}
+            try:
+                return [np.asarray(array) for array in self.session.run(None, feeds)]
+            except RUNTIME_ERRORS as problem:
+                message = message or runtime_message(problem)
+        return message
+
+
+def _filled(value: ir.Value, shapes: Sizes, batch: int, fill: int) -> NDArray[Any]:
+    shape = shapes.get(str(value.name), value.shape) or ()
+    dtype = (value.dtype or ir.DataType.FLOAT).numpy()
+    return np.full([dim if isinstance(dim, int) else batch for dim in shape], fill, dtype)
+
+
+def _closed_by_samples(model: ir.Model, samples: Mapping[str, Sequence[int]], *, keep: bool) -> list[str]:
+    """Close, in place, the open sizes of inputs to those that samples have; a sentence on each."""
+    main, said, shapes = main_input_value(model), [], {}
+    for value in input_values(model):
+        size = samples.get("" if value is main else str(value.name))
+        dims = list(value.shape or ())
+        if size is None or not _open_axes(value) or len(dims) != len(size) + 1:
+            continue
+        if all(not isinstance(dim, int) or dim == own for dim, own in zip(dims[1:], size, strict=True)):
+            shapes[str(value.name)] = ir.Shape([dims[0], *size])
+            kept = "keeps it open, unless its target takes static shapes only" if keep else "takes nothing else"
+            shown = f"({', '.join(map(str, size))})"
+            said.append(
+                f"input '{value.name}' {shown_shape(value)} is measured at {shown}, as the samples are; the quantized "
+                f"model {kept}"
+            )
+    if shapes:
+        opened = [value for value in input_values(model) if str(value.name) in shapes]
+        close_inputs(model, shapes, _known(opened, shapes), keep=keep)
+    return said
+
+
+def _open_axes(value: ir.Value) -> list[int]:
+    """The axes that are open beyond the batch."""
+    shape = value.shape or ()
+    return [axis for axis, dim in enumerate(shape) if axis and not (isinstance(dim, int) and dim > 0)]
+
+
+def _first_that_runs(model: ir.Model, opened: Sequence[ir.Value], trial: _Trial | None) -> Sizes:
+    first, message = None, ""
+    for shapes in _candidates(model, opened, enlarged=False):
+        first = first or shapes
+        found = "" if trial is None else trial.run(shapes, 1)
+        if isinstance(found, str) and trial is not None:
+            message = message or found
+            continue
+        if trial is not None and _enlarges(main_input_value(model), shapes, found):
+            smaller = next(_candidates(model, opened, enlarged=True))
+            return shapes if isinstance(trial.run(smaller, 1), str) else smaller
+        return shapes
+    named = " ".join(f"--input-shape {example_shape(value)}" for value in opened)
+    shape = shown_shape(opened[0])
+    raise ModelError(
+        f"input '{opened[0].name}': shape {shape} is open beyond the batch, and the model runs at none "
+        f"of the sizes that were tried ({message}); state one, e.g. {named}"
+    )
+
+
+def _candidates(model: ir.Model, opened: Sequence[ir.Value], *, enlarged: bool) -> Iterator[Sizes]:
+    """Shapes of the inputs that are open, in the order to try them."""
+    rows = {(str(value.name), axis): _sizes(value, axis, enlarged) for value in opened for axis in _open_axes(value)}
+    for step in range(max(map(len, rows.values()))):
+        known: dict[str, int] = {}
+        chosen: Sizes = {}
+        for value in opened:
+            dims = list(value.shape or ())
+            for axis in _open_axes(value):
+                sizes = rows[str(value.name), axis]
+                dims[axis] = _named(dims[axis], known, sizes[min(step, len(sizes) - 1)])
+            chosen[str(value.name)] = ir.Shape(dims)
+        yield {name: _summed(shape, opened, name, known) for name, shape in chosen.items()}
+
+
+def _named(dim: int | ir.SymbolicDim, known: dict[str, int], size: int) -> int:
+    name = None if isinstance(dim, int) else dim.value
+    return size if name is None or name in NO_NAMES else known.setdefault(name, size)
+
+
+def _summed(shape: ir.Shape, opened: Sequence[ir.Value], name: str, known: Mapping[str, int]) -> ir.Shape:
+    """``shape`` with each dimension that is called ``a + b`` as long as both."""
+    source = next(value for value in opened if value.name == name).shape or ()
+    dims = list(shape)
+    for axis, dim in enumerate(source):
+        parts = [] if isinstance(dim, int) or dim.value is None else [part.strip() for part in dim.value.split("+")]
+        if axis and len(parts) > 1 and all(part.isdigit() or part in known for part in parts):
+            dims[axis] = sum(int(part) if part.isdigit() else known[part] for part in parts)
+    return ir.Shape(dims)
+
+
+def _sizes(value: ir.Value, axis: int, enlarged: bool) -> tuple[int, ...]:
+    dims = [dim if isinstance(dim, int) else 0 for dim in value.shape or ()]
+    floats = value.dtype in (None, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8)
+    if len(dims) > 4:
+        return VOLUME
+    if len(dims) == 4 and floats:
+        if enlarged:
+            return ENLARGED
+        if not {dims[1], dims[3]} & {0, *CHANNELS}:
+            return FEATURES
+        beside = [dim for place, dim in enumerate(dims) if place and place != axis and dim > max(CHANNELS)]
+        return IMAGE if not beside else (*(TEXT_LINE if beside[0] <= 64 else beside[:1]), *IMAGE)
+    if floats and (len(dims) == 2 or dims[1:2] == [1]):
+        return WAVE
+    return SEQUENCE
+
+
+def _enlarges(main: ir.Value, shapes: Sizes, outputs: Sequence[NDArray[Any]] | str) -> bool:
+    """True where an output is a larger picture than the main input."""
+    shape = shapes.get(str(main.name))
+    if shape is None or len(shape) != 4:
+        return False
+    size = [int(dim) for dim in shape if isinstance(dim, int)][-3:]
+    larger = [sum(map(int.__gt__, array.shape[1:], size)) for array in outputs if isinstance(array, np.ndarray)]
+    return any(count >= 2 for count in larger)
+
+
+def _known(opened: Sequence[ir.Value], shapes: Sizes) -> dict[str, int]:
+    """Name of a dimension -> the size that was chosen."""
+    return {
+        str(dim.value): int(size)
+        for value in opened
+        for dim, size in zip(list(value.shape or ())[1:], list(shapes[str(value.name)])[1:], strict=True)
+        if isinstance(dim, ir.SymbolicDim) and dim.value not in (None, *NO_NAMES) and isinstance(size, int)
+    }
+
+
+def _sentence(value: ir.Value, shape: ir.Shape, fixed: bool) -> str:
+    chosen = f"({', '.join(map(str, list(shape)[1:]))})"
+    kept = (
+        "the quantized model takes nothing else"
+        if fixed
+        else "the quantized model keeps it open, unless its target takes static shapes only (--fix-shapes closes it)"
+    )
+    return (
+        f"input '{value.name}' {shown_shape(value)} is measured at {chosen}, a size that was chosen (--input-shape "
+        f"{value.name}:1,{','.join(map(str, list(shape)[1:]))} states it); {kept}"
+    )
+
+
+def _closed_batch(model: ir.Model, trial: _Trial) -> list[str]:
+    """Close a batch that the graph does not have, in place; a sentence where there was one."""
+    values = [value for value in input_values(model) if value.shape and not isinstance(value.shape[0], int)]
+    if main_input_value(model) not in values:
+        return []
+    shapes = {str(value.name): value.shape for value in input_values(model) if value.shape is not None}
+    message = trial.run(shapes, 2)
+    if not isinstance(message, str) or isinstance(trial.run(shapes, 1), str):
+        return []
+    firsts = [value.shape[0] for value in values if value.shape]
+    names = {dim.value: 1 for dim in firsts if isinstance(dim, ir.SymbolicDim) and dim.value not in (None, *NO_NAMES)}
+    logger.debug("the batch is closed to 1; of two samples ONNX Runtime says: %s", message)
+    closed = {str(value.name): ir.Shape([1, *list(value.shape or ())[1:]]) for value in values}
+    close_inputs(model, closed, names, keep=False)
+    close_remembered(model, names, 1)
+    return [
+        "the model declares an open batch, and ONNX Runtime runs it on one sample at a time alone: its batch is 1 here "
+        "and in the quantized model; a constant shape inside it fixes that, so export it again for any other batch"
+    ]

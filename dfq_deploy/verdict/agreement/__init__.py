@@ -1,0 +1,9 @@
+"""Agreement of float and quantized on held-out inputs, and on real data predicted.
+
+============== ========================================================================
+``held_out``   Held-out inputs of several kinds, none of which calibrates.
+``intervals``  Confidence intervals of agreement and of the top-1 drop.
+``measure``    Agreement of float and quantized model on held-out inputs, kind by kind.
+``prediction`` Predicted agreement on real data, from inputs that are not.
+============== ========================================================================
+"""

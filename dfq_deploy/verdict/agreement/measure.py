@@ -1,0 +1,122 @@
+"""Agreement of float and quantized model on held-out inputs, kind by kind."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dfq_deploy.evaluation.compare import Comparison, compare
+from dfq_deploy.evaluation.metrics import finite
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.runner import Runnable, Runner
+from dfq_deploy.verdict.agreement.held_out import DATA, HeldOut
+from dfq_deploy.verdict.agreement.intervals import Interval, agreement_interval
+from dfq_deploy.verdict.agreement.prediction import MEASURED, Prediction, predict
+
+__all__ = ["Agreement", "KindAgreement", "agreement_of", "measure_agreement"]
+
+
+@dataclass(frozen=True)
+class KindAgreement:
+    """Float against quantized on held-out inputs of one kind.
+
+    Args:
+        kind, calibrated: as :class:`dfq_deploy.verdict.agreement.held_out.HeldOut` has them.
+        comparison: all figures.
+    """
+
+    kind: str
+    calibrated: bool
+    comparison: Comparison
+
+    @property
+    def agreement(self) -> Interval | None:
+        """In how many percent both put the same class first; None for a model without class scores."""
+        scores, count = self.comparison.scores, self.comparison.count
+        return None if scores is None else agreement_interval(round(scores.agreement * count / 100), count)
+
+    @property
+    def worst_output(self) -> tuple[str, float]:
+        """Name and signal-to-noise ratio, in dB, of the output with the lowest one.
+
+        A ratio of infinity and an empty name where no output can be compared.
+        """
+        outputs = [(output.snr, output.name) for output in self.comparison.outputs]
+        snr, name = min(outputs, default=(float("inf"), ""))
+        return name, snr
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping."""
+        interval, (name, snr) = self.agreement, self.worst_output
+        return {
+            "kind": self.kind,
+            "calibrated": self.calibrated,
+            "samples": self.comparison.count,
+            "agreement": None if interval is None else interval.to_json(),
+            "kl_nats": None if self.comparison.scores is None else finite(self.comparison.scores.divergence),
+            "worst_output": {"name": name, "snr_db": finite(snr)},
+        }
+
+    def __str__(self) -> str:
+        """For people."""
+        interval, (name, snr) = self.agreement, self.worst_output
+        figure = f"'{name}' {snr:.1f} dB" if interval is None else str(interval)
+        return f"{self.kind} {figure}" + (" (this kind calibrated)" if self.calibrated else "")
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far a quantized model is from its float model.
+
+    Args:
+        kinds: in the order of the held-out sets.
+        predicted: agreement to expect on real data; None for a model without class scores, or without inputs to
+            predict from.
+    """
+
+    kinds: tuple[KindAgreement, ...]
+    predicted: Prediction | None
+
+    @property
+    def judging(self) -> tuple[KindAgreement, ...]:
+        """The kinds that did not calibrate; all where there is no other."""
+        return tuple(kind for kind in self.kinds if not kind.calibrated) or self.kinds
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain mapping, as the report holds it."""
+        return {
+            "predicted": None if self.predicted is None else self.predicted.to_json(),
+            "kinds": [kind.to_json() for kind in self.kinds],
+        }
+
+
+def measure_agreement(
+    reference: Runner | Runnable, quantized: Runner | Runnable, sets: Sequence[HeldOut], progress: Progress = SILENT
+) -> Agreement:
+    """Run both models on each held-out set, and predict their agreement on real data.
+
+    Costs one run of each model on each input: 128 runs of each where :func:`held_out_sets` draws 64 of two kinds.
+
+    Raises:
+        ModelError: a model cannot be run, or their outputs do not match.
+    """
+    first, second = (model if isinstance(model, Runner) else Runner(model) for model in (reference, quantized))
+    kinds = tuple(
+        KindAgreement(held.kind, held.calibrated, compare(first, second, held.samples, progress)) for held in sets
+    )
+    return agreement_of(kinds)
+
+
+def agreement_of(kinds: Iterable[KindAgreement]) -> Agreement:
+    """What is predicted from figures that were measured before."""
+    found = tuple(kinds)
+    return Agreement(found, _expected(found))
+
+
+def _expected(kinds: tuple[KindAgreement, ...]) -> Prediction | None:
+    """Agreement on real data: measured where enough of it is held out, else predicted from other inputs."""
+    for kind in kinds:
+        interval, figures = kind.agreement, kind.comparison.scores
+        if kind.kind == DATA and interval is not None and figures is not None and interval.count >= MEASURED:
+            return Prediction(interval.value, interval.low, interval.high, DATA, figures.variation)
+    scores = {kind.kind: kind.comparison.scores for kind in Agreement(kinds, None).judging}
+    return predict({kind: figures for kind, figures in scores.items() if figures is not None})

@@ -1,0 +1,162 @@
+"""Assess a quantized file: sanity of the samples, agreement, what hurts, speed, and the verdict."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+import onnx_ir as ir
+
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import DfqError
+from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.quantization.encode import Prepared
+from dfq_deploy.runtime.kernels import KernelCount, count_kernels
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.procedural.inputs import InputRanges
+from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
+from dfq_deploy.verdict.agreement.measure import Agreement, measure_agreement
+from dfq_deploy.verdict.finding import Finding, Verdict
+from dfq_deploy.verdict.judge import judge
+from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
+from dfq_deploy.verdict.sanity.findings import sanity_findings
+from dfq_deploy.verdict.speed import speed_findings
+
+__all__ = ["Assessment", "Subject", "assess"]
+
+NOISE_SHARE = 0.1
+"""Part of the time of a calibration that the noise of its layers may take to measure."""
+
+LEAST_NOISE_S = 1.0
+"""Seconds that it may take however short the calibration was."""
+
+TIMING_S = 1.0
+"""Seconds that float and quantized model are timed."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A quantized file, and how it came about.
+
+    Args:
+        source: the float model as it was given.
+        reference: ``prepared.model`` before biases were corrected and roundings learned.
+        prepared: what the encodings are for.
+        path: the quantized file, as ONNX Runtime loads it.
+        samples: all samples of the calibration.
+        held_out: those of them that nothing was calibrated with.
+        preprocess: what turns pixels into the main input.
+        teachers: float models whose statistics the samples matched.
+        refine: the refinements that were used.
+        ranges: what inputs are drawn from, by name.
+        accumulated: signal to noise in dB by tensor name.
+        seconds: what the calibration took so far.
+        sets: held-out inputs; none draws them.
+        agreement: of both models on ``sets``; None measures it.
+        commands: to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes them.
+    """
+
+    source: ir.Model
+    reference: ir.Model
+    prepared: Prepared
+    encodings: Mapping[str, Encoding]
+    path: Path
+    samples: Samples
+    held_out: Samples
+    preprocess: Preprocess | None = None
+    teachers: Sequence[ir.Model] = ()
+    refine: Collection[str] = ()
+    seed: int = 0
+    device: str = "cpu"
+    ranges: InputRanges | None = None
+    accumulated: Mapping[str, float] | None = None
+    seconds: float = 0.0
+    sets: Sequence[HeldOut] = ()
+    agreement: Agreement | None = None
+    commands: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Assessment:
+    """What was found.
+
+    Args:
+        verdict: the last word, with all findings.
+        agreement: on held-out inputs of each kind; None where it could not be measured.
+        hurts: the noise of each layer; None where it could not be measured.
+        kernels: the layers that run in integers.
+    """
+
+    verdict: Verdict
+    agreement: Agreement | None
+    hurts: WhatHurts | None
+    kernels: KernelCount
+
+
+def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
+    """Measure and judge; a part that cannot be measured becomes a finding that says why.
+
+    The noise of single layers is reported and does not decide: what it adds up to does, in the agreement.
+    """
+    target = subject.prepared.target.name
+    failures: list[Finding] = []
+    sanity = _tried("the samples", lambda: _sanity(subject), failures) or ()
+    sets = subject.sets or _tried("the held-out inputs", lambda: _sets(subject), failures) or ()
+    agreement = subject.agreement or _tried(
+        "the agreement", lambda: measure_agreement(subject.source, subject.path, sets, progress), failures
+    )
+    best = sets[-1].samples if sets else subject.held_out
+    hurts = _tried("the noise of the layers", lambda: _noise(subject, best, progress), failures)
+    kernels = count_kernels(subject.path, target)
+    speed = _tried("the speed", lambda: _speed(subject, kernels), failures) or ()
+    verdict = judge(agreement, [*sanity, *speed, *failures], subject.commands)
+    return Assessment(verdict, agreement, hurts, kernels)
+
+
+def _tried(what: str, measure: Callable[[], Result], failures: list[Finding]) -> Result | None:
+    try:
+        return measure()
+    except DfqError as problem:
+        failures.append(Finding("not-measured", "CHECK", f"{what} could not be measured: {problem}"))
+        return None
+
+
+def _sanity(subject: Subject) -> tuple[Finding, ...]:
+    return sanity_findings(subject.source, subject.samples, subject.preprocess, subject.teachers)
+
+
+def _sets(subject: Subject) -> tuple[HeldOut, ...]:
+    return held_out_sets(
+        subject.source, subject.samples, preprocess=subject.preprocess, seed=subject.seed, ranges=subject.ranges
+    )
+
+
+def _agreement(subject: Subject, sets: Sequence[HeldOut], progress: Progress) -> Agreement:
+    return measure_agreement(subject.source, subject.path, sets, progress)
+
+
+def _noise(subject: Subject, samples: Samples, progress: Progress) -> WhatHurts | None:
+    if not subject.encodings:
+        return None
+    return what_hurts(
+        subject.source,
+        subject.reference,
+        subject.prepared,
+        subject.encodings,
+        replace(samples, labels=None),
+        refine=subject.refine,
+        accumulated=subject.accumulated,
+        budget_s=max(LEAST_NOISE_S, NOISE_SHARE * subject.seconds),
+        device=subject.device,
+        progress=progress,
+    )
+
+
+def _speed(subject: Subject, kernels: KernelCount) -> tuple[Finding, ...]:
+    target = subject.prepared.target.name
+    return speed_findings(
+        subject.source, subject.path, subject.held_out, target=target, count=kernels, seconds=TIMING_S
+    )

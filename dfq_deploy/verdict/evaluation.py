@@ -1,0 +1,170 @@
+"""Judge an evaluation: wrong scales, gates, agreement, top-1, labels, kernels and speed."""
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from dfq_deploy.evaluation.evaluate import Evaluation
+from dfq_deploy.evaluation.metrics import Scores
+from dfq_deploy.evaluation.scale_checks import ScaleCheck
+from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.verdict.agreement.held_out import DATA
+from dfq_deploy.verdict.agreement.intervals import drop_interval
+from dfq_deploy.verdict.agreement.measure import Agreement
+from dfq_deploy.verdict.agreement.prediction import MEASURED
+from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
+from dfq_deploy.verdict.gates import Gates, gate_findings
+from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, agreement_finding, judge
+from dfq_deploy.verdict.sanity.labels import label_finding
+from dfq_deploy.verdict.speed import count_findings
+
+__all__ = ["FAULTS", "drop_finding", "evaluation_findings", "judge_evaluation"]
+
+FAULTS = frozenset({"scale-fault", "nothing-quantized"})
+"""Codes of what is wrong whatever the figures are: no gate makes up for it."""
+
+NAMED_SCALES = 5
+"""Wrong scales that get a finding of their own."""
+
+WRONG_BY = 3.0
+"""How many times too large or too small a scale is that is a fault by itself. Calibration on other inputs than real
+ones clips by less: by 2.2 times in ResNet-20 on noise, by 1.2 on pictures by rule, neither of which costs top-1."""
+
+KEPT, LOST = 0.5, 3.0
+"""Points of top-1: fewer may be lost without a word; a file that loses more is never ``OK`` (docs/verdict.md)."""
+
+
+def judge_evaluation(
+    evaluation: Evaluation,
+    agreement: Agreement,
+    findings: Iterable[Finding] = (),
+    gates: Gates | None = None,
+    commands: Mapping[str, str] | None = None,
+) -> Verdict:
+    """The last word on a quantized file.
+
+    Without gates the worst finding decides. With them they decide, together with :data:`FAULTS`: what else is ``BAD``
+    by the thresholds of docs/verdict.md is then ``CHECK``.
+
+    Args:
+        findings: what :func:`evaluation_findings` has found, and others.
+        commands: level -> the command to paste next.
+
+    Raises:
+        OptionError: the models do not have the figure that a gate bounds.
+    """
+    found = [*findings, agreement_finding(agreement)]
+    if not gates:
+        return judge(None, _in_order(found), commands)
+    checked = gate_findings(gates, evaluation, agreement)
+    verdict = judge(None, _in_order([*checked, *map(_overruled, found)]), commands)
+    return replace(verdict, reason=_reason(verdict, checked))
+
+
+def evaluation_findings(
+    evaluation: Evaluation, agreement: Agreement, samples: Samples, target: str | None = None
+) -> Iterator[Finding]:
+    """What the figures of an evaluation say beside the agreement.
+
+    Args:
+        samples: those of the evaluation.
+        target: the runtime that the file is for; None where that is not known.
+    """
+    comparison, scores = evaluation.comparison, evaluation.comparison.scores
+    yield from (_scale_finding(check) for check in evaluation.scales[:NAMED_SCALES] if check.is_fault)
+    if scores is not None and scores.float_top1 is not None:
+        figures = {"label_hit": scores.float_top1 / 100, "confidence": scores.confidence}
+        figures |= {"classes_seen": scores.classes, "class_coverage": 1.0}
+        labels = label_finding(replace(samples, figures=figures))
+        yield from () if labels is None else (labels,)
+        yield drop_finding(scores, comparison.count)
+    yield from _few_findings(agreement)
+    if evaluation.kernels is not None:
+        for finding in count_findings(evaluation.kernels):
+            yield _for_target(finding, evaluation, evaluation.kernels, target)
+
+
+def drop_finding(scores: Scores, count: int) -> Finding:
+    """What the drop of top-1 means, with its interval.
+
+    ``BAD``: more than 3 points are lost, and with 95 % confidence more than half a point. ``CHECK``: one of both.
+
+    Args:
+        scores: with labels.
+        count: number of samples.
+    """
+    drop = drop_interval(scores.lost or 0, scores.won or 0, count)
+    doubts = (drop.value > LOST) + (drop.low > KEPT)
+    level = LEVELS[doubts]
+    message = f"top-1 falls by {drop.value:.2f} points ({drop.low:.2f} to {drop.high:.2f}) on {count} labelled samples"
+    figures = {"drop": drop.value, "low": drop.low, "high": drop.high, "count": float(count)}
+    remedy = "" if level == "OK" else "keep the layers that hurt in float or at more bits, or try other samples"
+    return Finding("top1-drop", level, message, remedy, figures)
+
+
+def _scale_finding(check: ScaleCheck) -> Finding:
+    """``BAD`` for a scale that no calibration gives; what a range clips that is nearly right is judged by its noise."""
+    remedy = "mend this scale in the tool that wrote it, or calibrate again"
+    figures = {"factor": check.factor, "excess_db": check.excess, "snr_db": check.snr}
+    level: Level = "BAD" if max(check.factor, 1 / max(check.factor, 1e-30)) >= WRONG_BY else SNR.level(check.snr)
+    return Finding("scale-fault" if level == "BAD" else "scale-clips", level, str(check), remedy, figures)
+
+
+def _few_findings(agreement: Agreement) -> Iterator[Finding]:
+    """What real inputs say that are too few to measure on: they can only condemn."""
+    for kind in agreement.kinds:
+        interval = kind.agreement
+        if kind.kind == DATA and interval is not None and interval.count < MEASURED:
+            level: Level = "BAD" if interval.high < AGREEMENT else "OK"
+            message = f"agrees with float on {interval} real inputs; {MEASURED} are needed to measure it"
+            yield Finding("agreement-few", level, message, "give more real inputs with --data", interval.to_json())
+
+
+def _for_target(finding: Finding, evaluation: Evaluation, count: KernelCount, target: str | None) -> Finding:
+    """A file that is quantized for another runtime may run in float here."""
+    if finding.code != "nothing-quantized":
+        return finding
+    if not count.conversions and not count.dequantized:
+        return replace(finding, remedy="give the quantized file, as calibrate wrote it, as the second one")
+    if target is not None:
+        return finding
+    message = f"{finding.message}, though the file has Q and DQ: another runtime may run it in INT8"
+    files = shlex.quote(evaluation.float_model), shlex.quote(evaluation.quantized_model)
+    remedy = f"{PROGRAM}evaluate {files[0]} {files[1]} --target NAME"
+    return replace(finding, code="layers-in-float", level="CHECK", message=message, remedy=remedy)
+
+
+def _in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Causes before what follows from them: faults, gates, wrong labels, how close it is to float, the rest."""
+    return sorted(findings, key=_rank)
+
+
+def _rank(finding: Finding) -> int:
+    if finding.code in FAULTS:
+        return 0
+    if finding.code.startswith("gate-"):
+        return 1
+    if finding.code == "labels":
+        return 2 if finding.level != "OK" else 5
+    return {"top1-drop": 3, "agreement": 4, "output-noise": 4}.get(finding.code, 5)
+
+
+def _overruled(finding: Finding) -> Finding:
+    """A finding as it counts where gates are given."""
+    if finding.level != "BAD" or finding.code in FAULTS:
+        return finding
+    message = f"{finding.message} (BAD by the default thresholds, which the gates overrule)"
+    return replace(finding, level="CHECK", message=message)
+
+
+def _reason(verdict: Verdict, gates: Iterable[Finding]) -> str:
+    """The sentence that decides, where gates are given: the fault, the missed gates, or the ones that are met."""
+    decisive, gates = verdict.findings[0], tuple(gates)
+    if decisive.code in FAULTS and decisive.level == "BAD":
+        return decisive.message
+    missed = [gate.message for gate in gates if gate.level == "BAD"]
+    if missed:
+        return "; ".join(missed)
+    met = "; ".join(gate.message for gate in gates)
+    return met if verdict.status == "OK" else f"{met}; worth a look: {decisive.message}"

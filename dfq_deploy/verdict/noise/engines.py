@@ -1,0 +1,268 @@
+"""Run a float model with some of its layers quantized, in torch or in ONNX Runtime."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dfq_deploy.encodings import Encoding
+from dfq_deploy.graph.editing import Names
+from dfq_deploy.graph.operators import WEIGHTED_OPS
+from dfq_deploy.graph.query import name_of
+from dfq_deploy.quantization.fake_quant import fake_quantizers
+from dfq_deploy.runtime.runner import Output, Runner
+from dfq_deploy.runtime.session import expose_tensors
+from dfq_deploy.samples.batches import as_twin_input
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.twin import Hook, Step
+from dfq_deploy.twin.teacher import teacher_of
+from dfq_deploy.verdict.noise.layers import QuantizedLayer
+
+__all__ = ["Engine", "QuantizedTensors", "RuntimeEngine", "TwinEngine"]
+
+Outputs: TypeAlias = tuple[Output, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class QuantizedTensors:
+    """What rounding makes of tensors.
+
+    Args:
+        activations: encoding of each activation.
+        constants: each quantized weight or operand after its round trip through the integers.
+    """
+
+    activations: Mapping[str, Encoding]
+    constants: Mapping[str, NDArray[np.float32]]
+
+
+class Engine(Protocol):
+    """Runs the model on a few samples."""
+
+    name: str
+    halves: bool
+    """True if a layer's run starts at the layer, so that all of them cost half as much."""
+
+    def together(self, layers: Collection[QuantizedLayer]) -> Outputs:
+        """The model's outputs with these layers quantized, in order; with none of them it is the float model."""
+        ...
+
+    def alone(self, layers: Sequence[QuantizedLayer]) -> Iterator[tuple[QuantizedLayer, Outputs]]:
+        """Each of ``layers``, in the graph's order, and the outputs with it alone quantized."""
+        ...
+
+    def tensors(self, layers: Collection[QuantizedLayer], names: Sequence[str]) -> tuple[NDArray[Any], ...]:
+        """Activations with these layers quantized, before they are rounded themselves."""
+        ...
+
+
+class TwinEngine:
+    """The twin in torch: what lies before a layer runs once for all of them.
+
+    Args:
+        corrected: take the mean shift of each channel out of what a quantized convolution or matrix product writes, as
+            a corrected bias does (:mod:`dfq_deploy.refinement.bias_correction`).
+
+    Raises:
+        ModelError: the twin cannot run the model.
+    """
+
+    name = "twin"
+    halves = True
+
+    def __init__(
+        self,
+        model: ir.Model,
+        rounded: QuantizedTensors,
+        samples: Samples,
+        device: str = "cpu",
+        *,
+        corrected: bool = False,
+    ) -> None:
+        self.corrected = corrected
+        self.twin = teacher_of(model, samples.extra, device)
+        images = torch.from_numpy(as_twin_input(model, samples)).to(device)
+        self.feed = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
+        self.device = device
+        self.hooks: dict[str, Hook] = dict(fake_quantizers(rounded.activations, device))
+        for name, values in rounded.constants.items():
+            self.hooks[name] = _constant(torch.from_numpy(values).to(device))
+        self.places = {step.name: place for place, step in enumerate(self.twin.steps)}
+
+    def together(self, layers: Collection[QuantizedLayer]) -> Outputs:
+        """The outputs with these layers quantized."""
+        return self._outputs(self._run(self._steps(layers), {self.twin.input_names[0]: self.feed}))
+
+    def tensors(self, layers: Collection[QuantizedLayer], names: Sequence[str]) -> tuple[NDArray[Any], ...]:
+        """Activations by name."""
+        found = self._run(self._steps(layers), {self.twin.input_names[0]: self.feed}, tuple(names))
+        return tuple(found[name].cpu().numpy() for name in names)
+
+    def alone(self, layers: Sequence[QuantizedLayer]) -> Iterator[tuple[QuantizedLayer, Outputs]]:
+        """The outputs with each layer alone quantized."""
+        steps = self.twin.steps
+        last = {name: place for place, step in enumerate(steps) for name in step.inputs}
+        last.update(dict.fromkeys(self.twin.output_names, len(steps)))
+        state, done = {self.twin.input_names[0]: self.feed}, 0
+        for layer in layers:
+            place = self.places[layer.node]
+            if place > done:
+                made = {name for step in steps[done:place] for name in step.outputs if name}
+                kept = tuple(name for name in (made | state.keys()) if last.get(name, -1) >= place)
+                state = self._run(steps[done:place], state, kept, bare=True)
+                done = place
+            yield layer, self._outputs(self._run((self._rounded(steps[place], layer), *steps[place + 1 :]), state))
+
+    def _steps(self, layers: Collection[QuantizedLayer]) -> tuple[Step, ...]:
+        chosen = {layer.node: layer for layer in layers}
+        return tuple(
+            self._rounded(step, chosen[step.name]) if step.name in chosen else step for step in self.twin.steps
+        )
+
+    @torch.no_grad()
+    def _run(
+        self, steps: Sequence[Step], state: Mapping[str, Tensor], keep: tuple[str, ...] = (), *, bare: bool = False
+    ) -> dict[str, Tensor]:
+        """Run some steps from the tensors of ``state``; ``bare`` returns only what is to be kept."""
+        outputs = keep if bare else tuple(dict.fromkeys((*self.twin.output_names, *keep)))
+        part = self.twin.part(steps, tuple(state), outputs).to(self.device)
+        return part.run(state)
+
+    def _outputs(self, found: Mapping[str, Tensor]) -> Outputs:
+        return tuple(found[name].cpu().numpy() for name in self.twin.output_names)
+
+    def _rounded(self, step: Step, layer: QuantizedLayer) -> Step:
+        reads = [(place, self.hooks[name]) for place, name in layer.reads]
+        writes = {place: self.hooks[name] for place, name in layer.writes}
+        operator = step.operator
+        axis = (1 if step.op_type in ("Conv", "ConvTranspose") else -1) if self.corrected and layer.weight else None
+        axis = axis if step.op_type in WEIGHTED_OPS else None
+
+        def rounded(*arguments: Any) -> Any:
+            given = list(arguments)
+            for place, hook in reads:
+                given[place] = hook(given[place])
+            result = operator(*given)
+            exact = operator(*arguments) if axis is not None else None
+            if axis is not None and isinstance(result, Tensor) and isinstance(exact, Tensor):
+                result = exact + _without_shift(result - exact, axis)
+            if not writes:
+                return result
+            parts = result if isinstance(result, tuple) else (result,)
+            parts = tuple(writes[place](part) if place in writes else part for place, part in enumerate(parts))
+            return parts if isinstance(result, tuple) else parts[0]
+
+        return replace(step, operator=rounded)
+
+
+def _without_shift(error: Tensor, axis: int) -> Tensor:
+    """The error without each channel's mean; as large as it is on samples that the mean was not taken from (Bessel)."""
+    others = [dim for dim in range(error.ndim) if dim != axis % error.ndim]
+    count = error.numel() // error.shape[axis]
+    if count < 2:
+        return error
+    return (error - error.mean(dim=others, keepdim=True)) * math.sqrt(count / (count - 1))
+
+
+def _constant(values: Tensor) -> Hook:
+    laid = values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+    return lambda _: laid
+
+
+class RuntimeEngine:
+    """ONNX Runtime, on copies of the graph in which some layers read rounded tensors: for what the twin cannot run.
+
+    Bias correction needs the twin, so nothing is corrected here.
+    """
+
+    name = "onnxruntime"
+    halves = False
+
+    def __init__(self, model: ir.Model, rounded: QuantizedTensors, samples: Samples) -> None:
+        self.model, self.rounded, self.samples = model, rounded, samples
+
+    def together(self, layers: Collection[QuantizedLayer]) -> Outputs:
+        """The outputs with these layers quantized."""
+        return tuple(Runner(self._variant(layers), name="the model").run(self.samples))
+
+    def alone(self, layers: Sequence[QuantizedLayer]) -> Iterator[tuple[QuantizedLayer, Outputs]]:
+        """The outputs with each layer alone quantized."""
+        return ((layer, self.together([layer])) for layer in layers)
+
+    def tensors(self, layers: Collection[QuantizedLayer], names: Sequence[str]) -> tuple[NDArray[Any], ...]:
+        """Activations by name."""
+        shown = Runner(expose_tensors(self._variant(layers), names), name="the model")
+        parts = [shown.feed(part) for part, _ in shown.batches(self.samples)]
+        return tuple(
+            np.concatenate(column) if column[0].ndim else np.stack(column) for column in zip(*parts, strict=True)
+        )
+
+    def _variant(self, layers: Collection[QuantizedLayer]) -> ir.Model:
+        copy = self.model.clone()
+        writer = _Rounding(copy.graph, self.rounded)
+        chosen = {layer.node: layer for layer in layers}
+        for node in list(copy.graph):
+            layer = chosen.get(str(node.name))
+            if layer is not None:
+                writer.round_reads(node, layer)
+                writer.round_writes(node, layer)
+        return copy
+
+
+class _Rounding:
+    """Puts Div, Round, Clip and Mul before inputs of nodes: a round trip through integers of any width."""
+
+    def __init__(self, graph: ir.Graph, rounded: QuantizedTensors) -> None:
+        self.graph, self.rounded, self.names = graph, rounded, Names(graph)
+        self.made: dict[str, ir.Value] = {}
+
+    def round_reads(self, node: ir.Node, layer: QuantizedLayer) -> None:
+        for place, name in layer.reads:
+            value = node.inputs[place]
+            if value is None:
+                continue
+            if name not in self.made:
+                constant = self.rounded.constants.get(name)
+                self.made[name] = self._rounded(value, node) if constant is None else self._held(constant, name)
+            node.replace_input_with(place, self.made[name])
+
+    def round_writes(self, node: ir.Node, layer: QuantizedLayer) -> None:
+        for place, name in layer.writes:
+            value = node.outputs[place]
+            rounded = self._rounded(value, None)
+            for index in [i for i, listed in enumerate(self.graph.outputs) if listed is value]:
+                self.graph.outputs[index] = rounded
+            value.name, rounded.name = self.names.fresh(f"{name}_float"), name
+
+    def _rounded(self, value: ir.Value, before: ir.Node | None) -> ir.Value:
+        """``value`` through its integers; before a node, or at the graph's end."""
+        name = name_of(value)
+        encoding = self.rounded.activations[name]
+        zero = int(encoding.zero_point)
+        scale = self._held(np.asarray(encoding.scale, np.float32), name)
+        ends = [
+            self._held(np.asarray(end - zero, np.float32), name) for end in (encoding.qtype.qmin, encoding.qtype.qmax)
+        ]
+        result = value
+        for operator, inputs in (("Div", [scale]), ("Round", []), ("Clip", ends), ("Mul", [scale])):
+            node = ir.node(operator, [result, *inputs], name=self.names.fresh(f"{name}_{operator}"))
+            result = node.outputs[0]
+            result.name, result.type, result.shape = self.names.fresh(f"{node.name}_output"), value.type, value.shape
+            if before is None:
+                self.graph.append(node)
+            else:
+                self.graph.insert_before(before, node)
+        return result
+
+    def _held(self, array: NDArray[np.float32], base: str) -> ir.Value:
+        tensor = ir.Tensor(array, name=self.names.fresh(f"{base}_held"))
+        kind, shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+        value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
+        self.graph.register_initializer(value)
+        return value

@@ -1,0 +1,127 @@
+"""Sanity of what goes in: do samples and preprocess fit the network."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from dfq_deploy.errors import ModelError
+from dfq_deploy.evaluation.sample_quality import quality
+from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs
+from dfq_deploy.graph.query import batch_normalizations
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
+from dfq_deploy.verdict.sanity.input_statistics import input_statistics
+from dfq_deploy.verdict.sanity.labels import label_finding
+from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
+from dfq_deploy.verdict.sanity.preprocess_fit import (
+    made_with_finding,
+    pixel_statistics,
+    statistics_finding,
+    units_finding,
+)
+from dfq_deploy.verdict.sanity.sample_figures import figure_findings
+from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
+
+__all__ = ["sanity_findings"]
+
+VALUES_LOOKED_AT = 48 * 32 * 32 * 3
+"""So many values of samples are enough to run the network on."""
+
+FEWEST_LOOKED_AT, MOST_LOOKED_AT = 16, 48
+"""Whatever their size."""
+
+CAUSES = (
+    "preprocess-units",
+    "samples-preprocess",
+    "samples-constant",
+    "samples-few",
+    "samples-repeated",
+    "preprocess-fit",
+    "samples-range",
+    "samples-scale",
+    "samples-diversity",
+    "samples-classes",
+    "samples-confidence",
+    "samples-statistics",
+    "labels",
+)
+"""Codes of findings, causes before what follows from them."""
+
+CHANNELS = (1, 3)
+"""Of a picture that a preprocess was made for."""
+
+
+def sanity_findings(
+    model: ir.Model, samples: Samples, preprocess: Preprocess | None = None, teachers: Sequence[ir.Model] = ()
+) -> tuple[Finding, ...]:
+    """Judge ``samples`` and ``preprocess`` before they are used: a finding for each aspect, causes first.
+
+    The scale, and what needs the network, are measured on a part of the samples, at most 48. The quality figures are
+    taken from ``samples.figures`` where :func:`dfq_deploy.evaluation.sample_quality.with_quality` has left them there.
+
+    Args:
+        model: the float model, as it was given.
+        samples: the whole set.
+        preprocess: what turns pixels into the model's input; None where it is not known.
+        teachers: networks of the same input; the first with BatchNormalization serves where the model has none.
+    """
+    reference = next((entry for entry in (model, *teachers) if batch_normalizations(entry)), model)
+    part = _part(samples)
+    axis = _channel_axis(model) if samples.images.ndim == 4 else None
+    found = [count_finding(samples), constant_finding(samples, preprocess, axis)]
+    found += figure_findings(_figures(samples, part, reference), len(samples))
+    # A set that is read from a file of samples may know its own.
+    made_with = made_with_finding(samples.preprocess, preprocess)
+    found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
+    if axis is not None:
+        found += _of_pictures(model, reference, samples, part, preprocess, axis)
+    return tuple(sorted(found, key=lambda entry: CAUSES.index(entry.code)))
+
+
+def _of_pictures(
+    model: ir.Model, reference: ir.Model, samples: Samples, part: Samples, preprocess: Preprocess | None, axis: int
+) -> Iterator[Finding]:
+    """Scale, range and preprocess of pictures."""
+    units = None if preprocess is None else units_finding(preprocess)
+    in_range = None if preprocess is None else range_finding(samples, preprocess, axis)
+    yield from (entry for entry in (units, in_range) if entry is not None)
+    expected = input_statistics(reference)
+    scale = response_finding(model, part) if expected is None else scale_finding(part, expected, axis)
+    yield from () if scale is None else (scale,)
+    if preprocess is None or in_range is None or units is not None:
+        return
+    if expected is not None:
+        real = not samples.method and in_range.level == "OK"
+        yield statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None)
+    elif in_range.level == "OK":
+        answers = answers_finding(model, part, preprocess, axis)
+        yield from () if answers is None else (answers,)
+
+
+def _channel_axis(model: ir.Model) -> int | None:
+    """Of the main input, with the batch in front; None where it is no picture of 1 or 3 channels."""
+    shape = main_input(model_inputs(model)).shape
+    if shape is None or len(shape) != 4:
+        return None
+    axis = 3 if is_channels_last(model) else 1
+    return axis if shape[axis] in CHANNELS else None
+
+
+def _part(samples: Samples) -> Samples:
+    """Evenly spread samples that are enough to run the network on."""
+    count = int(np.clip(VALUES_LOOKED_AT // max(1, samples.images[0].size), FEWEST_LOOKED_AT, MOST_LOOKED_AT))
+    return samples if len(samples) <= count else samples.part(np.arange(count) * len(samples) // count)
+
+
+def _figures(samples: Samples, part: Samples, reference: ir.Model) -> dict[str, float]:
+    """The quality figures that are there already, or those of a part; none where the network cannot be run."""
+    if "diversity" in samples.figures or "class_coverage" in samples.figures:
+        return dict(samples.figures)
+    try:
+        return quality(part, reference)
+    except ModelError:
+        # Its reason is a note of the samples: with_quality has run into it before.
+        return {}

@@ -1,0 +1,105 @@
+"""Judge a preprocess by the answers of a network that has no BatchNormalization."""
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.graph.query import score_count
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.verdict.finding import Finding, Level
+from dfq_deploy.verdict.sanity.preprocess_fit import PixelStatistics, candidates, pixel_statistics
+from dfq_deploy.verdict.sanity.response import information
+
+__all__ = ["answers_finding"]
+
+ANSWERS_BAD, ANSWERS_CHECK = 0.7, 0.975
+"""Information of the answers on real images, as a part of the best preprocess' one."""
+
+RECOGNIZED, RECOGNIZED_DRAWN = 0.5, 0.1
+"""Under the right preprocess, real images and drawn ones give at least these parts of the largest information."""
+
+DRAWN_BAD, DRAWN_CHECK = 0.25, 0.5
+"""The same on pictures drawn by rule, in which a network recognizes less."""
+
+PLENTY = 0.25
+"""No preprocess gives more than twice this part on drawn pictures, so the others need not be tried."""
+
+SAME_FAMILY = "cifar10"
+"""Too near to imagenet for answers to tell them apart."""
+
+FEWEST = 16
+"""Samples that answers can be compared on."""
+
+OWN = "own"
+"""The candidate that standardizes the given images."""
+
+
+def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, channel_axis: int) -> Finding | None:
+    """Whether the network answers best under ``preprocess``; None without class scores, or of too few samples.
+
+    For networks without BatchNormalization: the pictures are put through each known preprocess, and the one under
+    which the answers are sure and various fits best (:func:`dfq_deploy.verdict.sanity.response.information`).
+
+    Args:
+        samples: real images under ``preprocess``, or pictures drawn by rule, which their ``method`` tells.
+
+    Raises:
+        SamplesError: ONNX Runtime cannot run the model on the samples.
+    """
+    own, drawn = information(model, samples) if len(samples) >= FEWEST else None, bool(samples.method)
+    if own is None:
+        return None
+    most = np.log(min(len(samples), score_count(model) or 1))
+    if drawn and own >= PLENTY * most:
+        message = f"the answers hold {own:.2g} nats of information under --preprocess, plenty for drawn pictures"
+        return Finding("preprocess-fit", "OK", message, "", {"information": own})
+    tries = candidates(samples.images.shape[channel_axis])
+    tries.pop(SAME_FAMILY)
+    if not drawn:
+        tries[OWN] = _standardized(pixel_statistics(samples, preprocess, channel_axis))
+    tried = {
+        name: own if other == preprocess else _information(model, _exchanged(samples, preprocess, other, channel_axis))
+        for name, other in tries.items()
+    }
+    if max(*tried.values(), own) < (RECOGNIZED_DRAWN if drawn else RECOGNIZED) * most:
+        return None
+    best = max(tried, key=lambda name: tried[name])
+    return _answers(own, tried[best], best if best != OWN else _typed(tries[OWN]), drawn=drawn)
+
+
+def _information(model: ir.Model, samples: Samples) -> float:
+    return information(model, samples) or 0.0
+
+
+def _standardized(pixels: PixelStatistics) -> Preprocess:
+    """The preprocess that makes mean 0 and deviation 1 of pixels, as most trainings do."""
+    return Preprocess(pixels.mean, (max(pixels.std, 1 / 255),) * len(pixels.mean))
+
+
+def _typed(preprocess: Preprocess) -> str:
+    mean, std = (",".join(f"{value:.2f}" for value in values) for values in (preprocess.mean, preprocess.std))
+    return f"--mean {mean} --std {std}"
+
+
+def _answers(own: float, best: float, name: str, *, drawn: bool) -> Finding:
+    share = own / max(best, own, 1e-6)
+    bad, check = (DRAWN_BAD, DRAWN_CHECK) if drawn else (ANSWERS_BAD, ANSWERS_CHECK)
+    level: Level = "BAD" if share < bad else "CHECK" if share < check else "OK"
+    figures = {"information": own, "information_best": max(best, own)}
+    said = f"the answers hold {own:.2g} nats of information under --preprocess, and at best {max(best, own):.2g}"
+    if level == "OK":
+        return Finding("preprocess-fit", level, said, "", figures)
+    shown = name if name.startswith("--") else f"--preprocess {name}"
+    message = f"--preprocess does not seem to fit the model: {said}, under {shown}"
+    return Finding("preprocess-fit", level, message, f"give the mean and std of training; {shown} fits better", figures)
+
+
+def _exchanged(samples: Samples, old: Preprocess, new: Preprocess, channel_axis: int) -> Samples:
+    """The same pixels under another preprocess."""
+    channels = samples.images.shape[channel_axis]
+    (low, high), (other_low, other_high) = old.bounds(channels), new.bounds(channels)
+    factor = (other_high - other_low) / (high - low)
+    moved = np.moveaxis(samples.images, channel_axis, -1)
+    made: NDArray[np.float32] = np.moveaxis((moved - low) * factor + other_low, -1, channel_axis)
+    return Samples(np.ascontiguousarray(made, np.float32), method=samples.method, extra=samples.extra)

@@ -1,0 +1,144 @@
+"""Judge a preprocess by the input statistics that a network expects, and name the best one."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, divided_by_255
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.verdict.finding import Finding, Level
+from dfq_deploy.verdict.sanity.input_scale import channel_statistics
+from dfq_deploy.verdict.sanity.input_statistics import InputStatistics
+
+__all__ = [
+    "PHOTOGRAPHS",
+    "PixelStatistics",
+    "candidates",
+    "made_with_finding",
+    "misfit",
+    "pixel_statistics",
+    "statistics_finding",
+    "units_finding",
+]
+
+STD_BAD, STD_CHECK = (0.03, 0.65), (0.1, 0.5)
+"""Deviation of pixels in [0, 1] that the network's statistics ask for: none can be above 0.5."""
+
+MEAN_BAD, MEAN_CHECK = (-0.08, 1.08), (-0.03, 1.03)
+"""Their mean: 0 to 1, and an estimate that may be off by some hundredths."""
+
+FITS = 0.5
+"""A smaller misfit is a fit."""
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """Pixels in units of pixel / 255.
+
+    Args:
+        mean: of each channel, or one for all.
+        std: about that mean, over all channels.
+    """
+
+    mean: tuple[float, ...]
+    std: float
+
+
+PHOTOGRAPHS = PixelStatistics((0.45,), 0.25)
+"""About ImageNet's mean (0.485, 0.456, 0.406), and CIFAR-10's deviation over all pixels (0.247, 0.243, 0.262)."""
+
+
+def pixel_statistics(samples: Samples, preprocess: Preprocess, channel_axis: int) -> PixelStatistics:
+    """Statistics of the pixels that ``preprocess`` made ``samples`` of."""
+    mean, deviation = channel_statistics(samples, channel_axis)
+    low, high = preprocess.bounds(len(mean))
+    pixels = (np.asarray(mean) - low) / (high - low)
+    return PixelStatistics(tuple(float(value) for value in pixels), deviation / float((high - low).mean()))
+
+
+def misfit(preprocess: Preprocess, pixels: PixelStatistics, expected: InputStatistics) -> float:
+    """How far the input that ``preprocess`` makes of ``pixels`` is from the one expected; 0 is a match.
+
+    ``|ln(std / expected std)| + max |mean - expected mean| / expected std``.
+    """
+    low, high = preprocess.bounds(len(expected.mean))
+    mean = low + np.asarray(pixels.mean) * (high - low)
+    shift = np.abs(mean - expected.mean).max() / expected.std
+    return float(abs(np.log(pixels.std * (high - low).mean() / expected.std)) + shift)
+
+
+def statistics_finding(preprocess: Preprocess, expected: InputStatistics, pixels: PixelStatistics | None) -> Finding:
+    """Whether ``preprocess`` can give the input that the first BatchNormalization expects.
+
+    Args:
+        pixels: of real images, where there are any; None supposes photographs to name the one that fits best.
+    """
+    low, high = preprocess.bounds(len(expected.mean))
+    mean = float(((np.asarray(expected.mean) - low) / (high - low)).mean())
+    std = expected.std / float((high - low).mean())
+    level = _level(mean, std)
+    figures = {"pixel_mean": mean, "pixel_std": std, "misfit": misfit(preprocess, pixels or PHOTOGRAPHS, expected)}
+    asked = f"the network's statistics ask for pixels of mean {255 * mean:.3g} and deviation {255 * std:.3g}"
+    if level == "OK":
+        return Finding("preprocess-fit", level, f"{asked} of 255, which --preprocess can give", "", figures)
+    message = f"--preprocess does not fit the model: under it {asked}, out of 0 to 255"
+    return Finding("preprocess-fit", level, message, _nearest(expected, pixels), figures)
+
+
+def _level(mean: float, std: float) -> Level:
+    for level, means, stds in (("BAD", MEAN_BAD, STD_BAD), ("CHECK", MEAN_CHECK, STD_CHECK)):
+        if not (means[0] <= mean <= means[1] and stds[0] <= std <= stds[1]):
+            return "BAD" if level == "BAD" else "CHECK"
+    return "OK"
+
+
+def _nearest(expected: InputStatistics, pixels: PixelStatistics | None) -> str:
+    """The way out: the known preprocess that fits best, or the figures that would."""
+    known = pixels or PHOTOGRAPHS
+    distances = {name: misfit(entry, known, expected) for name, entry in candidates(len(expected.mean)).items()}
+    best = min(distances, key=lambda name: distances[name])
+    std = known.std / expected.std
+    mean = np.resize(known.mean, len(expected.mean)) - np.asarray(expected.mean) * std
+    shown = ",".join(f"{value:.2f}" for value in mean)
+    if distances[best] < FITS:
+        return f"--preprocess {best} is the nearest of the known ones; or give --mean and --std of the training"
+    return (
+        f"none of the known ones fits (the nearest is {best}); give those of training, about --mean {shown} "
+        f"--std {std:.2g}"
+    )
+
+
+def candidates(channels: int) -> dict[str, Preprocess]:
+    """The known preprocesses, those of colors averaged where the input is grey."""
+    kept = {name: entry for name, entry in PREPROCESSES.items() if len(entry.mean) in (1, channels)}
+    if channels != 1:
+        return kept
+    grey = {n: Preprocess((float(np.mean(p.mean)),), (float(np.mean(p.std)),)) for n, p in PREPROCESSES.items()}
+    return {**grey, **kept}
+
+
+def units_finding(preprocess: Preprocess) -> Finding | None:
+    """Figures of 0 to 255 where pixel / 255 is meant; None where there is nothing to say."""
+    meant = divided_by_255(preprocess)
+    if meant is None:
+        return None
+    mean, std = (",".join(f"{value:.4g}" for value in values) for values in (meant.mean, meant.std))
+    message = f"the preprocess' mean {max(preprocess.mean):.4g} is a figure of 0 to 255, where pixel / 255 is meant"
+    return Finding("preprocess-units", "BAD", message, f"divide by 255: --mean {mean} --std {std}")
+
+
+def made_with_finding(made: Preprocess | None, given: Preprocess | None) -> Finding | None:
+    """Samples that another preprocess made than the one of this run; None where one of them is not known.
+
+    Args:
+        made: the preprocess that is kept with the samples.
+        given: that of this run.
+    """
+    if made is None or given is None:
+        return None
+    channels = max(len(made.mean), len(given.mean))
+    if np.allclose(made.bounds(channels), given.bounds(channels), rtol=1e-2, atol=1e-2):
+        return Finding("samples-preprocess", "OK", "the samples were made with the preprocess that is given")
+    mean, std = (",".join(f"{value:.4g}" for value in values) for values in (made.mean, made.std))
+    message = f"the samples were made with another preprocess than the one given: mean {mean}, std {std}"
+    return Finding("samples-preprocess", "BAD", message, f"give --mean {mean} --std {std}, or other samples")

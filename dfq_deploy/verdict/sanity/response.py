@@ -1,0 +1,82 @@
+"""Measure how a network responds to samples: its first layer, and its answers."""
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.evaluation.sample_quality import probabilities
+from dfq_deploy.graph.query import constant_of, weighted_nodes
+from dfq_deploy.graph.task import score_output
+from dfq_deploy.runtime.activations import activations
+from dfq_deploy.samples.batches import SampleBatches
+from dfq_deploy.samples.samples import Samples
+
+__all__ = ["information", "response_to_bias"]
+
+Floats = NDArray[np.float64]
+
+DEAD = 1e-3
+"""A channel whose deviation is a smaller part of the largest one does not respond."""
+
+
+def response_to_bias(model: ir.Model, samples: Samples) -> float | None:
+    """Deviation of the first layer's output over ``samples``, in units of its bias; None where it has no bias.
+
+    Both are root mean squares over the channels that respond at all. A bias, above all one that a BatchNormalization
+    was folded into, is made for inputs of one scale: an input that is 255 times too large drowns it, one that is 100
+    times too small leaves nothing but the bias.
+
+    Raises:
+        SamplesError: ONNX Runtime cannot run the model on the samples.
+    """
+    layer = next((entry for node in weighted_nodes(model) if (entry := _with_bias(node)) is not None), None)
+    if layer is None:
+        return None
+    name, channel_axis, bias = layer
+    count, total, squares = 0, np.zeros(1), np.zeros(1)
+    for tensors in activations(model, [name], SampleBatches(model, samples)):
+        rows = np.moveaxis(tensors[name], channel_axis, -1).reshape(-1, len(bias)).astype(np.float64)
+        count, total, squares = count + len(rows), total + rows.sum(axis=0), squares + np.square(rows).sum(axis=0)
+    variance = np.maximum(squares / count - (total / count) ** 2, 0)
+    alive = variance >= np.square(DEAD) * variance.max()
+    return float(np.sqrt(variance[alive].mean() / max(np.square(bias[alive]).mean(), np.finfo(np.float32).tiny)))
+
+
+def _with_bias(node: ir.Node) -> tuple[str, int, Floats] | None:
+    """Name, channel axis and bias (C,) of a layer's output; None where it has no bias, or one of zeros."""
+    axis = 1 if node.op_type in ("Conv", "ConvTranspose") else -1
+    constants = [node.inputs[2]] if len(node.inputs) > 2 else []
+    for use in node.outputs[0].uses():
+        constants += list(use.node.inputs) if use.node.op_type == "Add" else []
+    for value in constants:
+        tensor = constant_of(value)
+        if tensor is None:
+            continue
+        bias = tensor.numpy().astype(np.float64).reshape(-1)
+        shape = node.outputs[0].shape
+        if shape is not None and shape[axis] == len(bias) and bias.any():
+            return str(node.outputs[0].name), axis, bias
+    return None
+
+
+def information(model: ir.Model, samples: Samples) -> float | None:
+    """What one answer says about its sample, in nats: entropy of the mean answer less the mean entropy.
+
+    The logarithm of the inception score (Salimans et al. 2016, arXiv 1606.03498): 0 where all answers are equal, the
+    logarithm of the number of classes where the network is sure and all classes appear alike. None without class
+    scores.
+
+    Raises:
+        SamplesError: ONNX Runtime cannot run the model on the samples.
+    """
+    output = score_output(model)
+    if output is None:
+        return None
+    name = str(output.name)
+    parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, samples))]
+    answers = probabilities(np.concatenate(parts).reshape(len(samples), -1))
+    return float(_entropy(answers.mean(axis=0)) - _entropy(answers).mean())
+
+
+def _entropy(shares: Floats) -> Floats:
+    return np.asarray(-(shares * np.log(shares + 1e-12)).sum(axis=-1), np.float64)

@@ -1,0 +1,73 @@
+"""Agreement kind by kind, and what it predicts."""
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from dfq_deploy import Samples
+from dfq_deploy.graph.loading import load
+from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
+from dfq_deploy.verdict.agreement.measure import measure_agreement
+from tests.conftest import TinyModel
+
+
+def _rolled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with its classes renamed, so that every answer is another one."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if tensor.name.startswith("fc."):
+            tensor.CopyFrom(numpy_helper.from_array(np.roll(numpy_helper.to_array(tensor), 1, axis=0), tensor.name))
+    return copy
+
+
+def _images(count: int, seed: int = 0) -> Samples:
+    return Samples(np.random.default_rng(seed).normal(size=(count, 3, 16, 16)).astype(np.float32))
+
+
+def test_equal_models_agree_everywhere(tiny: TinyModel) -> None:
+    model = tiny(size=16)
+    found = measure_agreement(
+        model.SerializeToString(), model.SerializeToString(), held_out_sets(load(model), _images(8), count=16)
+    )
+    intervals = {kind.kind: kind.agreement for kind in found.kinds}
+    assert all(interval is not None and interval.value == 100 for interval in intervals.values())
+    assert found.kinds[2].worst_output == ("scores", np.inf)
+    assert found.predicted is not None
+    assert found.predicted.kind == "photographs"
+    assert found.predicted.value > 99.9
+
+
+def test_a_model_of_other_answers_is_predicted_to_disagree(tiny: TinyModel) -> None:
+    model = tiny(size=16)
+    broken = _rolled(model)
+    found = measure_agreement(
+        model.SerializeToString(), broken.SerializeToString(), held_out_sets(load(model), _images(8), count=16)
+    )
+    assert found.predicted is not None
+    assert [kind.comparison.scores.agreement for kind in found.kinds if kind.comparison.scores] == [0, 0, 0]
+    assert found.predicted.value < 80
+    assert found.to_json()["kinds"][2]["kind"] == "photographs"
+
+
+def test_enough_held_out_data_are_measured_and_not_predicted(tiny: TinyModel) -> None:
+    model = tiny(size=16)
+    float_file, broken = model.SerializeToString(), _rolled(model).SerializeToString()
+    data, other = HeldOut("data", _images(64), True), HeldOut("photographs", _images(64, 1), False)
+    found = measure_agreement(float_file, broken, [data, other])
+    assert found.predicted is not None
+    assert found.kinds[0].agreement is not None
+    assert (found.predicted.kind, found.predicted.value) == ("data", found.kinds[0].agreement.value)
+    few = measure_agreement(float_file, broken, [HeldOut("data", _images(8), True), other])
+    assert few.predicted is not None
+    assert few.predicted.kind == "photographs"
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_photographs_that_calibrated_do_not_predict(tiny: TinyModel, calibrated: bool) -> None:
+    model = tiny(size=16).SerializeToString()
+    sets = [HeldOut("photographs", _images(16), calibrated), HeldOut("procedural", _images(16, 1), False)]
+    found = measure_agreement(model, model, sets).predicted
+    assert found is not None
+    assert found.kind == ("procedural" if calibrated else "photographs")

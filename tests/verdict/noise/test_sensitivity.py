@@ -1,0 +1,177 @@
+"""Each layer's own noise, against products worked out in NumPy."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+
+from dfq_deploy.encodings import Encoding, QuantType, Range
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.loading import load
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import encode, prepare
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.targets.catalog import find_target
+from dfq_deploy.verdict.noise import sensitivity
+from dfq_deploy.verdict.noise.engines import RuntimeEngine, TwinEngine
+from dfq_deploy.verdict.noise.layers import quantized_layers
+from dfq_deploy.verdict.noise.sensitivity import layer_noise, rounded_tensors, sample_count
+
+ModelOf = Callable[..., onnx.ModelProto]
+
+U8 = QuantType(8, signed=False, symmetric=False)
+S8 = QuantType(8, signed=True, symmetric=True)
+RNG = np.random.default_rng(0)
+FIRST, SECOND = (RNG.normal(0, 1, (6, 6)).astype(np.float32) for _ in range(2))
+IMAGES = RNG.normal(0, 1, (5, 6)).astype(np.float32)
+ENCODINGS = {
+    "x": Encoding.of_range(Range(-3, 3), U8),
+    "h": Encoding.of_range(Range(-4, 9), U8),
+    "a": Encoding.of_range(Range(-5, 5), S8),
+    "b": Encoding.of_range(Range(-30, 30), S8),
+}
+
+
+@pytest.fixture
+def two_products(model_of: ModelOf) -> ir.Model:
+    """y = (x a) b; the second weight has a scale ten times too large."""
+    return load(
+        model_of("float[n,6] x", "float[n,6] y", "h = MatMul(x, a) y = MatMul(h, b)", {"a": FIRST, "b": SECOND})
+    )
+
+
+def snr(exact: np.ndarray, given: np.ndarray) -> float:
+    return float(10 * np.log10(np.square(exact).sum() / np.square(exact - given).sum()))
+
+
+def test_own_noise_by_hand(two_products: ir.Model) -> None:
+    found = layer_noise(two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), budget_s=None)
+    x, h, a, b = ENCODINGS["x"], ENCODINGS["h"], ENCODINGS["a"], ENCODINGS["b"]
+    exact = IMAGES @ FIRST @ SECOND
+    first = x.fake_quantize(IMAGES) @ a.fake_quantize(FIRST) @ SECOND
+    second = h.fake_quantize(IMAGES @ FIRST) @ b.fake_quantize(SECOND)
+    both = h.fake_quantize(x.fake_quantize(IMAGES) @ a.fake_quantize(FIRST)) @ b.fake_quantize(SECOND)
+    noise = {layer.weight: layer for layer in found.layers}
+    assert found.layers[0].weight == "b"
+    assert noise["a"].own_snr == pytest.approx(snr(exact, first), abs=0.01)
+    assert noise["b"].own_snr == pytest.approx(snr(exact, second), abs=0.01)
+    assert found.total_snr == pytest.approx(snr(exact, both), abs=0.01)
+    powers = [np.square(exact - given).sum() for given in (first, second)]
+    assert noise["b"].share == pytest.approx(powers[1] / sum(powers), abs=1e-3)
+    hidden = snr(IMAGES @ FIRST, h.fake_quantize(x.fake_quantize(IMAGES) @ a.fake_quantize(FIRST)))
+    assert noise["a"].accumulated_snr == pytest.approx(hidden, abs=0.01)
+    assert (noise["a"].operator, noise["a"].activations, noise["a"].measured) == ("MatMul", ("x",), True)
+
+
+def test_a_corrected_bias_takes_the_mean_shift_out(two_products: ir.Model) -> None:
+    found = layer_noise(
+        two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), corrected=True, budget_s=None
+    )
+    exact = IMAGES @ FIRST @ SECOND
+    given = ENCODINGS["h"].fake_quantize(IMAGES @ FIRST) @ ENCODINGS["b"].fake_quantize(SECOND)
+    # The mean of five samples takes a fifth of their scatter with it, which other samples keep.
+    given = exact + ((given - exact) - (given - exact).mean(axis=0)) * np.sqrt(5 / 4)
+    (own,) = [layer.own_snr for layer in found.layers if layer.weight == "b"]
+    assert own == pytest.approx(snr(exact, given), abs=0.01)
+
+
+def test_weights_that_were_changed_are_measured_against_the_float_file(two_products: ir.Model) -> None:
+    changed = two_products.clone()
+    grid = ENCODINGS["b"].fake_quantize(SECOND)
+    changed.graph.initializers["b"].const_value = ir.tensor(grid, name="b")
+    found = layer_noise(two_products, two_products, changed, ENCODINGS, Samples(IMAGES), budget_s=None)
+    expected = layer_noise(two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), budget_s=None)
+    assert [layer.own_snr for layer in found.layers] == pytest.approx([layer.own_snr for layer in expected.layers])
+
+
+def test_both_engines_agree_on_a_residual_network(digits_bn: Path, held_out: Samples) -> None:
+    source = load(digits_bn)
+    part = held_out.part(slice(8))
+    prepared = prepare(source, find_target("cpu"))
+    quantized = encode(prepared, find_plugin("calibrators", "minmax")(), part)
+    model = prepared.model
+    layers = quantized_layers(model, quantized.encodings)
+    rounded = rounded_tensors(model, quantized.encodings)
+    twin, runtime = TwinEngine(model, rounded, part), RuntimeEngine(model, rounded, part)
+    for (layer, first), (_, second) in zip(twin.alone(layers), runtime.alone(layers), strict=True):
+        np.testing.assert_allclose(first[0], second[0], atol=0.02, err_msg=layer.node)
+    assert {"Conv", "Gemm", "Add"} <= {layer.operator for layer in layers}
+
+
+def test_shares_add_up_to_what_the_whole_file_loses(digits_bn: Path, held_out: Samples) -> None:
+    source, part = load(digits_bn), held_out.part(slice(16))
+    prepared = prepare(source, find_target("cpu"))
+    encodings = encode(prepared, find_plugin("calibrators", "minmax")(), part).encodings
+    found = layer_noise(source, prepared.model, prepared.model, encodings, part, budget_s=None)
+    together = sum(10 ** (-layer.own_snr / 10) for layer in found.layers)
+    assert sum(layer.share for layer in found.layers) == pytest.approx(1)
+    assert found.total_snr == pytest.approx(-10 * np.log10(together), abs=1.5)
+    assert found.preparation_snr > 80
+    assert found.to_json()["layers"][0]["own_snr_db"] == found.layers[0].own_snr
+
+
+def test_a_short_budget_still_finds_the_worst_group(digits_bn: Path, held_out: Samples) -> None:
+    source, part = load(digits_bn), held_out.part(slice(8))
+    prepared = prepare(source, find_target("cpu"))
+    encodings = dict(encode(prepared, find_plugin("calibrators", "minmax")(), part).encodings)
+    worst = quantized_layers(prepared.model, encodings)[-1]
+    wide = encodings[worst.weight]
+    encodings[worst.weight] = Encoding(wide.scale * 40, wide.zero_point, wide.qtype, wide.axis)
+    found = layer_noise(source, prepared.model, prepared.model, encodings, part, budget_s=0)
+    whole = len(found.layers)
+    group = [layer for layer in found.layers if layer.own_snr == pytest.approx(found.layers[0].own_snr)]
+    assert worst.node in {layer.node for layer in group}
+    assert len(group) < whole
+    assert not any(layer.measured for layer in group)
+
+
+def test_what_the_twin_cannot_run_goes_through_onnxruntime(
+    two_products: ir.Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = layer_noise(two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), budget_s=None)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ModelError("unknown operator")
+
+    monkeypatch.setattr(sensitivity, "TwinEngine", refuse)
+    found = layer_noise(two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), budget_s=None)
+    assert (expected.engine, found.engine) == ("twin", "onnxruntime")
+    assert [layer.node for layer in found.layers] == [layer.node for layer in expected.layers]
+    assert [layer.own_snr for layer in found.layers] == pytest.approx(
+        [layer.own_snr for layer in expected.layers], abs=0.05
+    )
+
+
+def test_outputs_of_changing_size_are_refused(model_of: ModelOf) -> None:
+    model = load(
+        model_of(
+            "float[1,6] x", "int64[r,k] y", "h = MatMul(x, a) p = Relu(h) q = Sub(p, c) r = Relu(q) y = NonZero(r)",
+            {"a": FIRST, "c": np.float32(0.02) * np.ones(6, np.float32)},
+        )
+    )  # fmt: skip
+    coarse = {
+        "x": Encoding.of_range(Range(-3, 3), QuantType(2, signed=False, symmetric=False)),
+        "a": Encoding.of_range(Range(-1, 1), QuantType(2, signed=True, symmetric=True)),
+    }
+    with pytest.raises(ModelError, match="no output keeps its size"):
+        layer_noise(model, model, model, coarse, Samples(IMAGES), budget_s=None)
+
+
+def test_every_style_of_placement_is_measured(digits_folded: Path, held_out: Samples) -> None:
+    source, part = load(digits_folded), held_out.part(slice(8))
+    for target in ("tensorrt", "qnn"):
+        prepared = prepare(source, find_target(target), Bits.parse("w8a8"))
+        encodings = encode(prepared, find_plugin("calibrators", "minmax")(), part).encodings
+        found = layer_noise(source, prepared.model, prepared.model, encodings, part)
+        assert np.isfinite(found.total_snr)
+        assert all(np.isfinite(layer.own_snr) for layer in found.layers)
+
+
+def test_few_of_large_samples_are_used() -> None:
+    assert sample_count(Samples(np.zeros((64, 3, 32, 32), np.float32))) == 32
+    assert sample_count(Samples(np.zeros((8, 3, 224, 224), np.float32))) == 3
+    assert sample_count(Samples(np.zeros((2, 3, 224, 224), np.float32))) == 2

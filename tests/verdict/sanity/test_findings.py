@@ -1,0 +1,126 @@
+"""Sanity of whole sets on the digits example: what is good passes, what is wrong is named."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from dfq_deploy.evaluation.sample_quality import with_quality
+from dfq_deploy.graph.loading import load
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.verdict.finding import Finding, worst
+from dfq_deploy.verdict.sanity.findings import sanity_findings
+from examples.digits import data
+
+Model = Callable[..., onnx.ModelProto]
+
+PIXELS = data.training().images[:64]
+
+REAL = Samples(data.PREPROCESS.apply(PIXELS))
+
+GREY = {"imagenet": Preprocess((0.449,), (0.226,)), "std 100": Preprocess((0.305,), (100.0,))} | {
+    name: PREPROCESSES[name] for name in ("raw", "zero-one", "minus-one-one")
+}
+
+
+@pytest.fixture(params=["bn", "folded"])
+def path(request: pytest.FixtureRequest, digits_bn: Path, digits_folded: Path) -> Path:
+    return digits_bn if request.param == "bn" else digits_folded
+
+
+def findings(path: Path, samples: Samples, preprocess: Preprocess | None = data.PREPROCESS) -> dict[str, Finding]:
+    found = sanity_findings(load(path), samples, preprocess)
+    assert len({entry.code for entry in found}) == len(found)
+    return {entry.code: entry for entry in found}
+
+
+def level(path: Path, samples: Samples, preprocess: Preprocess | None = data.PREPROCESS) -> str:
+    return worst(list(findings(path, samples, preprocess).values()))
+
+
+def test_real_images_are_ok(path: Path) -> None:
+    assert level(path, REAL) == "OK"
+    assert level(path, REAL, None) == "OK"
+
+
+def test_synthesized_samples_are_ok(path: Path, digits: Samples) -> None:
+    assert level(path, digits) == "OK"
+
+
+def test_zeros_are_bad(path: Path) -> None:
+    zeros = Samples(np.zeros((16, 1, 16, 16), np.float32))
+    for preprocess in (data.PREPROCESS, None):
+        assert findings(path, zeros, preprocess)["samples-constant"].level == "BAD"
+
+
+def test_the_cause_comes_first(path: Path) -> None:
+    zeros = Samples(np.zeros((16, 1, 16, 16), np.float32))
+    for samples, preprocess, code in (
+        (zeros, data.PREPROCESS, "samples-constant"),
+        (Samples(GREY["zero-one"].apply(PIXELS)), GREY["zero-one"], "preprocess-fit"),
+        (zeros, Preprocess((123.0,), (58.0,)), "preprocess-units"),
+    ):
+        found = sanity_findings(load(path), samples, preprocess)
+        assert next(entry.code for entry in found if entry.level == "BAD") == code
+
+
+def test_one_sample_is_bad(path: Path) -> None:
+    assert findings(path, REAL.part(slice(1)))["samples-few"].level == "BAD"
+
+
+@pytest.mark.parametrize("name", ["raw", "zero-one", "std 100"])
+def test_a_wrong_preprocess_is_bad(path: Path, name: str) -> None:
+    assert level(path, Samples(GREY[name].apply(PIXELS)), GREY[name]) == "BAD"
+
+
+def test_one_that_clips_is_worth_a_look(path: Path) -> None:
+    found = findings(path, Samples(GREY["minus-one-one"].apply(PIXELS)), GREY["minus-one-one"])
+    assert found["preprocess-fit"].level == "CHECK"
+
+
+def test_raw_on_the_digits_names_what_fits_better(digits_bn: Path) -> None:
+    found = findings(digits_bn, Samples(GREY["raw"].apply(PIXELS)), GREY["raw"])
+    assert found["preprocess-fit"].level == "BAD"
+    assert found["preprocess-fit"].remedy.startswith("none of the known ones fits (the nearest is imagenet)")
+
+
+def test_figures_of_0_to_255_are_bad(path: Path) -> None:
+    given = Preprocess((123.0,), (58.0,))
+    assert findings(path, Samples(given.apply(PIXELS)), given)["preprocess-units"].level == "BAD"
+
+
+def test_arrays_of_another_range_are_bad(path: Path) -> None:
+    assert findings(path, Samples(GREY["raw"].apply(PIXELS)))["samples-range"].level == "BAD"
+    assert level(path, Samples(GREY["raw"].apply(PIXELS)), None) != "OK"
+
+
+def test_a_teacher_tells_the_statistics(digits_bn: Path, digits_folded: Path) -> None:
+    raw = Samples(GREY["raw"].apply(PIXELS))
+    found = sanity_findings(load(digits_folded), raw, GREY["raw"], [load(digits_bn)])
+    assert "samples-statistics" in {entry.code for entry in found if entry.level == "BAD"}
+
+
+def test_labels_of_another_order_are_named(digits_bn: Path) -> None:
+    true = data.training().labels[:64]
+    for labels, expected in ((true, "OK"), ((true + 3) % 10, "CHECK")):
+        samples = with_quality(replace(REAL, labels=labels), load(digits_bn))
+        assert findings(digits_bn, samples)["labels"].level == expected
+
+
+def test_inputs_that_are_no_pictures_have_no_preprocess(model_of: Model) -> None:
+    weights = {"w": np.random.default_rng(0).normal(0, 1, (5, 3)).astype(np.float32)}
+    model = load(model_of("float[n,5] x", "float[n,3] y", "y = MatMul(x, w)", weights))
+    rows = Samples(np.random.default_rng(1).standard_normal((32, 5), np.float32))
+    codes = {entry.code for entry in sanity_findings(model, rows, PREPROCESSES["raw"])}
+    assert not codes & {"samples-scale", "samples-range", "preprocess-fit"}
+    assert worst(list(sanity_findings(model, rows))) == "OK"
+
+
+def test_the_cheap_findings_do_not_touch_the_samples(digits_bn: Path) -> None:
+    before = REAL.images.copy()
+    sanity_findings(load(digits_bn), REAL, data.PREPROCESS)
+    np.testing.assert_array_equal(REAL.images, before)

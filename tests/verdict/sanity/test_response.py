@@ -1,0 +1,55 @@
+"""The first layer's response and the information of answers, against numbers worked out by hand."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+from dfq_deploy.graph.loading import load
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.verdict.sanity.response import information, response_to_bias
+
+Model = Callable[..., onnx.ModelProto]
+
+EYE = np.eye(3, dtype=np.float32)
+
+
+def rows(*values: tuple[float, ...]) -> Samples:
+    return Samples(np.array(values, np.float32))
+
+
+@pytest.fixture
+def scores(model_of: Model) -> onnx.ModelProto:
+    return model_of("float[n,3] x", "float[n,3] y", "y = MatMul(x, w)", {"w": EYE})
+
+
+def test_the_response_is_in_units_of_the_bias(model_of: Model) -> None:
+    # Outputs 2 x and -x: deviations 2 and 1 of inputs 0 and 2; the third channel does not respond.
+    weights = {"w": np.array([[2.0, -1.0, 0.0]], np.float32), "b": np.array([3.0, 4.0, 99.0], np.float32)}
+    for nodes in ("y = Gemm(x, w, b)", "m = MatMul(x, w) y = Add(m, b)"):
+        model = load(model_of("float[n,1] x", "float[n,3] y", nodes, weights))
+        assert response_to_bias(model, rows((0,), (2,))) == pytest.approx(np.sqrt((4 + 1) / (9 + 16)))
+        assert response_to_bias(model, rows((0,), (200,))) == pytest.approx(100 * np.sqrt((4 + 1) / (9 + 16)))
+
+
+def test_no_bias_no_response(scores: onnx.ModelProto) -> None:
+    assert response_to_bias(load(scores), rows((1, 2, 3))) is None
+
+
+def test_sure_and_various_answers_hold_the_most_information(scores: onnx.ModelProto) -> None:
+    model = load(scores)
+    sure = rows((99, 0, 0), (0, 99, 0), (0, 0, 99))
+    assert information(model, sure) == pytest.approx(np.log(3), abs=1e-6)
+    assert information(model, rows((99, 0, 0), (99, 0, 0))) == pytest.approx(0, abs=1e-6)
+    assert information(model, rows((0, 0, 0), (1, 1, 1))) == pytest.approx(0, abs=1e-6)
+    # (2/3, 1/6, 1/6) and (1/6, 2/3, 1/6): the mean answer is (5/12, 5/12, 1/6).
+    half = np.log(4.0)
+    mean = -(2 * 5 / 12 * np.log(5 / 12) + np.log(1 / 6) / 6)
+    each = -(2 / 3 * np.log(2 / 3) + 2 * np.log(1 / 6) / 6)
+    assert information(model, rows((half, 0, 0), (0, half, 0))) == pytest.approx(mean - each, abs=1e-6)
+
+
+def test_no_scores_no_information(model_of: Model) -> None:
+    model = model_of("float[n,1,4,4] x", "float[n,1,4,4] y", "y = Relu(x)", {})
+    assert information(load(model), Samples(np.ones((2, 1, 4, 4), np.float32))) is None

@@ -1,0 +1,132 @@
+"""The verdict on an evaluation: what is BAD by itself, and what gates overrule."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dfq_deploy import Samples
+from dfq_deploy.evaluation.compare import Comparison
+from dfq_deploy.evaluation.evaluate import Evaluation
+from dfq_deploy.evaluation.metrics import OutputDistance, Scores
+from dfq_deploy.evaluation.scale_checks import ScaleCheck
+from dfq_deploy.runtime.kernels import Kernel, KernelCount
+from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
+from dfq_deploy.verdict.evaluation import drop_finding, evaluation_findings, judge_evaluation
+from dfq_deploy.verdict.finding import Verdict
+from dfq_deploy.verdict.gates import Gates
+
+COUNT = 500
+SCORES = Scores(99.0, 0.01, 91.2, 90.8, 0.3, 0.9, 0.02, lost=5, won=3, classes=10)
+INTEGER = KernelCount((Kernel("conv", "Conv", "QLinearConv", "integer"),), 2, (), "ONNX Runtime")
+FAULT = ScaleCheck("conv.weight", "weight", "Conv 'conv'", 8, 18.0, 20.0, 8.0)
+SAMPLES = Samples(np.zeros((COUNT, 1), np.float32), np.arange(COUNT) % 10)
+
+
+def _evaluation(scores: Scores = SCORES, count: int = COUNT) -> Evaluation:
+    comparison = Comparison(count, (OutputDistance("scores", 30.0, 0.1),), scores)
+    return Evaluation("f.onnx", "q.onnx", 4, 1, "data", comparison, kernels=INTEGER)
+
+
+def _agreement(evaluation: Evaluation) -> Agreement:
+    return agreement_of([KindAgreement("data", False, evaluation.comparison)])
+
+
+def _verdict(evaluation: Evaluation, gates: Gates | None = None, target: str | None = None) -> Verdict:
+    agreement = _agreement(evaluation)
+    return judge_evaluation(
+        evaluation, agreement, evaluation_findings(evaluation, agreement, SAMPLES, target), gates, {"BAD": "next"}
+    )
+
+
+def test_a_good_file() -> None:
+    verdict = _verdict(_evaluation())
+    assert verdict.status == "OK"
+    assert verdict.reason == "top-1 falls by 0.40 points (-0.77 to 1.57) on 500 labelled samples"
+    assert {finding.code for finding in verdict.findings} == {"top1-drop", "agreement", "labels", "layers-in-int8"}
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "count", "level"),
+    [
+        (5, 3, 500, "OK"),
+        (8, 3, 500, "OK"),  # 1 point, which chance explains
+        (15, 3, 500, "CHECK"),  # 2.4 points, which it does not
+        (3, 1, 64, "CHECK"),  # 3.1 points of few samples
+        (40, 10, 500, "BAD"),
+        (0, 20, 500, "OK"),
+    ],
+)
+def test_the_drop_of_top1(lost: int, won: int, count: int, level: str) -> None:
+    assert drop_finding(replace(SCORES, lost=lost, won=won), count).level == level
+
+
+@pytest.mark.parametrize("gates", [None, Gates(min_agreement=10, min_snr=1, max_drop=90)])
+def test_a_wrong_scale_is_bad_whatever_the_figures_and_the_gates(gates: Gates | None) -> None:
+    verdict = _verdict(replace(_evaluation(), scales=(FAULT,)), gates)
+    assert verdict.status == "BAD"
+    assert verdict.reason == str(FAULT)
+    assert verdict.findings[0].code == "scale-fault"
+
+
+@pytest.mark.parametrize(
+    ("factor", "snr", "level"),
+    [(8.0, 25.0, "BAD"), (1 / 8, 25.0, "BAD"), (0.66, 29.7, "OK"), (0.4, 15.0, "CHECK"), (2.0, 5.0, "BAD")],
+)
+def test_a_range_that_clips_a_little_is_judged_by_its_noise(factor: float, snr: float, level: str) -> None:
+    verdict = _verdict(replace(_evaluation(), scales=(replace(FAULT, factor=factor, snr=snr),)))
+    assert verdict.status == level
+
+
+def test_a_file_of_few_right_answers_is_bad_until_gates_say_otherwise() -> None:
+    poor = _evaluation(replace(SCORES, agreement=80.0, lost=90, won=5, quantized_top1=74.2))
+    assert _verdict(poor).status == "BAD"
+    met = _verdict(poor, Gates(max_drop=20))
+    assert met.status == "CHECK"
+    assert met.reason.startswith("--max-drop met: top-1 falls by 17.00 points")
+    assert "(BAD by the default thresholds, which the gates overrule)" in met.reason
+    missed = _verdict(poor, Gates(max_drop=16, min_snr=40, min_agreement=50))
+    assert missed.status == "BAD"
+    assert missed.reason == (
+        "--max-drop missed: top-1 falls by 17.00 points from 91.20 to 74.20 %, at most 16 is allowed; "
+        "--min-snr missed: output 'scores' has 30.0 dB of signal to noise, at least 40 is asked for"
+    )
+    assert missed.command == "next"
+    assert [entry.level for entry in missed.findings if entry.code == "gate-min-agreement"] == ["OK"]
+
+
+def test_gates_can_be_stricter_than_the_thresholds() -> None:
+    assert _verdict(_evaluation()).status == "OK"
+    assert _verdict(_evaluation(), Gates(min_agreement=99.5)).status == "BAD"
+    assert _verdict(_evaluation(), Gates(min_agreement=99)).status == "OK"
+
+
+def test_a_file_without_a_quantized_layer() -> None:
+    plain = KernelCount((Kernel("conv", "Conv", "Conv", "float"),), 0, (), "ONNX Runtime")
+    for gates in (None, Gates(min_agreement=50)):
+        verdict = _verdict(replace(_evaluation(), kernels=plain), gates)
+        assert (verdict.status, verdict.findings[0].code) == ("BAD", "nothing-quantized")
+
+
+def test_a_file_for_another_runtime() -> None:
+    behind = KernelCount((Kernel("conv", "Conv", "Conv", "float", dequantized=True),), 3, (), "ONNX Runtime")
+    verdict = _verdict(replace(_evaluation(), kernels=behind))
+    assert verdict.status == "CHECK"
+    assert verdict.command == "dfq-deploy evaluate f.onnx q.onnx --target NAME"
+    assert _verdict(replace(_evaluation(), kernels=behind), target="cpu").status == "BAD"
+
+
+def test_labels_of_another_order() -> None:
+    wrong = _evaluation(replace(SCORES, float_top1=10.2, quantized_top1=10.2, lost=0, won=0))
+    verdict = _verdict(wrong)
+    assert verdict.status == "CHECK"
+    assert verdict.findings[0].code == "labels"
+
+
+@pytest.mark.parametrize(("agreement", "level"), [(50.0, "BAD"), (93.75, "OK")])
+def test_few_real_samples_condemn_and_do_not_acquit(agreement: float, level: str) -> None:
+    few = _evaluation(replace(SCORES, agreement=agreement), count=16)
+    (found,) = (
+        finding for finding in evaluation_findings(few, _agreement(few), SAMPLES) if finding.code == "agreement-few"
+    )
+    assert found.level == level
