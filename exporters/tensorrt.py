@@ -153,7 +153,9 @@ class TensorRT(BuildingExporter, ImplicitExporter):
 
     def _shapes(self, path: Path) -> list[str]:
         """Return trtexec's arguments for dynamic inputs."""
-        dynamic = [value for value in input_values(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)]
+        dynamic = [
+            value for value in input_values(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)
+        ]
         for value in dynamic:
             if any(not isinstance(dim, int) for dim in list(value.shape or ())[1:]):
                 raise TargetError(

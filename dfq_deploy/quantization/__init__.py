@@ -1,4 +1,4 @@
-"""Turn a float graph and ranges into encodings, and simulate the quantized network.
+"""Turn a float graph and ranges into encodings, and compute the fake-quantized network.
 
 ====================== =======================================================================================
 ``bit_widths``         Bit widths such as ``w4a8``, and the integer type of each tensor.

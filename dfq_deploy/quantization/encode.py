@@ -139,8 +139,8 @@ def encode(
         len(placement.left_float),
     )
     encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
-    said = (*_plugin_warnings(model, prepared.target), *kept_apart)
-    return Quantized(replace(prepared, placement=placement), encodings, said)
+    messages = (*_plugin_warnings(model, prepared.target), *messages)
+    return Quantized(replace(prepared, placement=placement), encodings, messages)
 
 
 def _plugin_warnings(model: ir.Model, target: Target) -> tuple[str, ...]:

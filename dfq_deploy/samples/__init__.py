@@ -1,4 +1,4 @@
-"""Inputs for a model: the sample set, its files, real images, batches, contact sheets.
+"""Inputs for a model: the sample set, its files, real images, batches, pictures of it.
 
 ================= ===================================================================
 ``augmentation``  Augment images: mirror, shift, soften, mix.

@@ -1,4 +1,4 @@
-"""The rules of quantized files, by subject; each target lists those of its runtime.
+"""The rules that a quantized file must obey, by subject; each runtime names those that it has.
 
 ============= ==============================================================
 ``placement`` Rules on the placement of Q and DQ.
