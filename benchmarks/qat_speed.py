@@ -56,7 +56,7 @@ def steps(made: Trainer, twin: Twin) -> dict[str, Callable[[], None]]:
 
     def descend(network: Callable[[Tensor], Tensor], optimizer: torch.optim.Optimizer) -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=made.coarse):
+        with torch.autocast("cpu", torch.bfloat16, enabled=made.in_bfloat16):
             scores = network(images)
         scores.float().square().mean().backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -1,4 +1,4 @@
-"""Entropy: the range that keeps the most information, by Kullback-Leibler divergence."""
+"""Entropy calibration: the range with the smallest Kullback-Leibler divergence."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -14,33 +14,33 @@ from .streaming import HistogramCalibrator
 
 __all__ = ["Entropy", "best_length", "divergences"]
 
-SIDES = 4
-"""Sweeps over a range with two free ends at most: high, low, and both once more."""
+SWEEPS = 4
+"""Largest number of sweeps over a range with two free ends: high, low, and both again."""
 
-MOST_CLIPPED = 0.001
-"""Largest share of the values other than zero that a candidate may clip at one end. Where most values are clipped into
-one bin, P and Q agree and hold nothing; and on heavy tails the divergence alone clips some percent (measured: 15 dB of
-the logits of a wide ResNet at 8 bits, which this bound gives back)."""
+LARGEST_CLIPPED = 0.001
+"""Largest fraction of the non-zero values that a candidate may clip at one end. If most values are clipped into one
+bin, P and Q agree but hold no information; and on heavy tails the divergence alone clips some percent (measured: a loss
+of 15 dB in the logits of a wide ResNet at 8 bits, which this limit avoids)."""
 
 
 @dataclass(frozen=True)
 class Entropy(HistogramCalibrator):
-    """Sweeps the range's end over the histogram and keeps the candidate nearest to the unclipped distribution.
+    """Sweeps the end of the range over the histogram and selects the candidate closest to the unclipped distribution.
 
-    The reference P is the first m bins with all that lies beyond added to the last of them; the candidate Q is the
-    first m bins merged into as many levels as the type has, and each level's count shared among its bins that are
-    not empty in P. The m with the smallest KL(P || Q) wins; m is never less than the number of levels. The histogram
-    has 2048 to 4096 bins. A type with more levels than there are bins is not clipped.
+    The reference P is the first m bins, with the counts of all later bins added to the last one. The candidate Q is the
+    first m bins merged into as many levels as the type has, where the count of each level is distributed evenly among
+    its bins that are not empty in P. The m with the smallest KL(P || Q) is selected; m is at least the number of
+    levels. The histogram has 2048 to 4096 bins. A type with more levels than bins is not clipped.
 
-    Beyond the source: asymmetric types sweep each end for itself, with all their levels. The bin of zero is left out:
-    every encoding holds zero exactly, and the number of zeros behind a ReLU would drown all else. Where outliers are
-    clipped into a last level that is empty, Q has one value there: an infinite divergence would keep every range that
-    ends in the gap before an outlier from being chosen.
+    Differences from the source: for asymmetric types each end is swept separately, with all levels. The bin of zero is
+    ignored: every encoding represents zero exactly, and the number of zeros after a ReLU would dominate. If outliers
+    are clipped into an empty last level, Q has one value there: an infinite divergence would exclude every range that
+    ends in the gap before an outlier.
 
     Source: Migacz, "8-bit Inference with TensorRT", GTC 2017, slides 19 to 38.
 
     Args:
-        candidates: most ends that are tried in a sweep; fewer is faster and coarser.
+        candidates: largest number of ends that are tried in a sweep; fewer is faster and coarser.
     """
 
     candidates: int = 512
@@ -49,10 +49,10 @@ class Entropy(HistogramCalibrator):
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
-            raise OptionError(f"Entropy: candidates={self.candidates} leaves nothing to choose from; give at least 2")
+            raise OptionError(f"Entropy: candidates={self.candidates} must be at least 2")
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
-        """The range of a tensor, from its histogram; never wider than what was seen."""
+        """Compute the range of a tensor from its histogram; it never exceeds the measured values."""
         low, high = histogram.low, histogram.high
         zero = -histogram.first
         counts = histogram.counts.copy()
@@ -62,62 +62,62 @@ class Entropy(HistogramCalibrator):
         if qtype.symmetric:
             middle = 0 if qtype.signed else 2 ** (qtype.bits - 1)
             magnitudes = replace(histogram, counts=counts).magnitudes()
-            kept = best_length(magnitudes.counts, qtype.qmax - middle + 1, self.candidates)
-            upper = float(magnitudes.edges[kept])
+            length = best_length(magnitudes.counts, qtype.qmax - middle + 1, self.candidates)
+            upper = float(magnitudes.edges[length])
             lower = -upper
         else:
             start, stop = self._two_ends(counts, zero + 1, qtype.qmax - qtype.qmin + 1)
             lower, upper = float(histogram.edges[start]), float(histogram.edges[stop])
-        # The outermost edges lie beyond what was seen, and a tensor that never reaches zero keeps its own near end.
+        # The outermost edges exceed the measured values; a tensor that never reaches zero keeps the end near zero.
         return Range(min(max(low, lower), upper), max(min(high, upper), lower))
 
     def _two_ends(self, counts: NDArray[np.int64], zero: int, levels: int) -> tuple[int, int]:
-        """First bin and end of the bins to keep; ``zero`` is the edge at the value zero, which stays inside."""
+        """Return the first and the end of the bins in the range; ``zero`` is the edge at zero, which stays inside."""
         start, stop = 0, len(counts)
-        for side in range(SIDES):
+        for side in range(SWEEPS):
             before = start, stop
             if side % 2 == 0:
-                # What the other end clips stands in the bin at that end, as in P.
+                # As in P, values that the other end clips count in the bin at that end.
                 row = _clipped(counts, start)
                 stop = start + best_length(row, levels, self.candidates, max(zero - start, 1))
             else:
                 row = _clipped(counts[::-1], len(counts) - stop)
                 start = stop - best_length(row, levels, self.candidates, max(stop - zero, 1))
             if side and (start, stop) == before:
-                break  # the next sweep would find what the one before this found
+                break  # converged
         return start, stop
 
 
 def _clipped(counts: NDArray[np.int64], start: int) -> NDArray[np.int64]:
-    """``counts`` from ``start`` on, with all before it added to the first."""
-    kept = counts[start:].copy()
-    kept[0] += counts[:start].sum()
-    return kept
+    """Return ``counts`` from ``start`` on, with all counts before it added to the first."""
+    remaining = counts[start:].copy()
+    remaining[0] += counts[:start].sum()
+    return remaining
 
 
-def best_length(counts: NDArray[np.int64], levels: int, candidates: int, least: int = 1) -> int:
-    """How many of the first bins to keep, at least ``levels`` and ``least`` where there are so many.
+def best_length(counts: NDArray[np.int64], levels: int, candidates: int, shortest: int = 1) -> int:
+    """Return the number of bins to keep, at least ``levels`` and ``least`` if there are so many.
 
     Args:
         counts: int64 (bins,).
-        levels: integers that the range is quantized to.
-        candidates: most lengths to try, evenly spread, the whole among them.
+        levels: number of integers of the type.
+        candidates: largest number of lengths to try, evenly spaced, including the whole length.
         least: shortest length to try.
     """
-    least = max(levels, least)
-    if least >= len(counts):
+    shortest = max(levels, shortest)
+    if shortest >= len(counts):
         return len(counts)
-    lengths = np.unique(np.rint(np.linspace(least, len(counts), candidates)).astype(np.int64))[::-1]
-    lengths = lengths[np.cumsum(counts)[lengths - 1] >= (1 - MOST_CLIPPED) * counts.sum()]
-    # The longest first among equals: what costs nothing to keep is kept.
+    lengths = np.unique(np.rint(np.linspace(shortest, len(counts), candidates)).astype(np.int64))[::-1]
+    lengths = lengths[np.cumsum(counts)[lengths - 1] >= (1 - LARGEST_CLIPPED) * counts.sum()]
+    # Of equal candidates the longest is selected.
     return int(lengths[int(np.argmin(divergences(counts, levels, lengths)))])
 
 
 def divergences(counts: NDArray[np.int64], levels: int, lengths: NDArray[np.int64]) -> NDArray[np.float64]:
-    """KL(P || Q) in nats of keeping the first ``lengths[i]`` of the bins.
+    """Compute KL(P || Q) in nats for the first ``lengths[i]`` bins.
 
-    Within a level Q is constant, so that the sum over its bins needs the level's count and its number of bins that
-    are not empty, which running sums give: each candidate costs as many logarithms as there are levels.
+    Q is constant within a level, so the sum over its bins needs only its count and its number of non-empty bins, which
+    cumulative sums provide: each candidate costs as many logarithms as there are levels.
     """
     sums = np.concatenate(([0], np.cumsum(counts)))
     filled = np.concatenate(([0], np.cumsum(counts > 0)))

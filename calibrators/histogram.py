@@ -197,13 +197,13 @@ class HistogramBuilder:
         np.add.at(self._counts, moved % BINS, histogram.counts)
 
     def histogram(self) -> Histogram:
-        """What was counted so far.
+        """Return the histogram of all counted values.
 
         Raises:
-            SamplesError: nothing.
+            SamplesError: no value was counted.
         """
         if self._low > self._high:
-            raise SamplesError(f"tensor '{self.name}': no value was seen; calibration needs at least one sample")
+            raise SamplesError(f"tensor '{self.name}': no values; calibration needs at least one sample")
         index = self._indices()
         return Histogram(self._low, self._high, self._exponent, int(index[0]), self._counts[index % BINS])
 

@@ -1,4 +1,4 @@
-"""Min-max: the range is what was seen."""
+"""Min-max: the range is the smallest and the largest value seen."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -21,7 +21,7 @@ __all__ = ["MinMax"]
 
 @dataclass(frozen=True)
 class MinMax(Calibrator):
-    """From the smallest to the largest value: nothing is clipped, and one outlier costs all others their precision.
+    """Range from the smallest to the largest value: no value is clipped, but outliers reduce the resolution.
 
     Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
     Inference", CVPR 2018, section 3 (without the moving average).
@@ -37,18 +37,18 @@ class MinMax(Calibrator):
         progress: Progress = SILENT,
     ) -> dict[str, Range]:
         """See :class:`~dfq_deploy.plugins.contracts.Calibrator`."""
-        found: dict[str, Range] = {}
+        ranges: dict[str, Range] = {}
         with closing(activations(model, tensors, batches, progress)) as slices:
             for arrays in slices:
                 for name, array in arrays.items():
                     if array.size:
-                        span = Range(*bounds_of(array, name))
-                        found[name] = span.union(found.get(name, span))
+                        batch_range = Range(*bounds_of(array, name))
+                        ranges[name] = batch_range.union(ranges.get(name, batch_range))
         for name in tensors:
-            if name not in found:
-                raise SamplesError(f"tensor '{name}': no value was seen; calibration needs at least one sample")
-        return {name: found[name] for name in tensors}
+            if name not in ranges:
+                raise SamplesError(f"tensor '{name}': no values; calibration needs at least one sample")
+        return {name: ranges[name] for name in tensors}
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
-        """The range that ``histogram`` spans, whatever the type."""
+        """Return the range of ``histogram``, for any type."""
         return Range(histogram.low, histogram.high)

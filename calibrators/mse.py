@@ -1,4 +1,4 @@
-"""Mean squared error: the range whose rounding and clipping errors together are smallest."""
+"""Mean squared error calibration: the range with the smallest sum of rounding and clipping errors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["MeanSquaredError", "squared_errors"]
 Floats: TypeAlias = NDArray[np.float64]
 
 SMALLEST_BINS = 16
-"""A range narrower than so many bins is never tried: the histogram knows too little within it."""
+"""Smallest width in bins of a range that is tried: the histogram is too coarse for smaller ones."""
 
 COARSE = (40, 16)
 """Steps of the first, geometric grid for one free end and for two."""
@@ -28,15 +28,15 @@ FINE = (17, 9)
 REFINEMENTS = 3
 
 BLOCK = 8
-"""Candidates that are evaluated at a time: their work arrays fit a second-level cache."""
+"""Number of candidates that are evaluated at a time: their arrays fit into a second-level cache."""
 
 
 @dataclass(frozen=True)
 class MeanSquaredError(HistogramCalibrator):
-    """Minimises the expected squared error between a tensor and its quantized self, on its histogram.
+    """Minimizes the expected squared quantization error of a tensor, computed on its histogram.
 
-    The error is that of the exact integer grid, with the zero point rounded. Either end of an asymmetric range is
-    searched for itself, by a geometric grid and finer ones around the best point.
+    The error is that of the exact integer grid, with the zero point rounded. Both ends of an asymmetric range are
+    searched independently, on a geometric grid and on finer grids around the best point.
 
     Source: Sung et al., "Resiliency of Deep Neural Networks under Quantization", 2015, section 3 (the L2 error as the
     criterion); Nagel et al., "A White Paper on Neural Network Quantization", 2021, section 3.1, equation 23.
@@ -45,7 +45,7 @@ class MeanSquaredError(HistogramCalibrator):
     summary: ClassVar[str] = "smallest squared error of rounding and clipping (Nagel et al. 2021)"
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
-        """The range of a tensor, from its histogram; never wider than what was seen."""
+        """Compute the range of a tensor from its histogram; it never exceeds the measured values."""
         low, high = histogram.low, histogram.high
         if low == high:
             return Range(low, high)
@@ -64,10 +64,10 @@ class MeanSquaredError(HistogramCalibrator):
 
 
 def squared_errors(histogram: Histogram, qtype: QuantType, lows: Floats, highs: Floats) -> Floats:
-    """Expected squared error of a value when quantized for each range ``[lows[i], highs[i]]``; float64 (ranges,).
+    """Compute the expected squared error of a value for each range ``[lows[i], highs[i]]``; float64 (ranges,).
 
-    Values are taken to be spread evenly within their bin, so that bins may be wider than a step, but for exact zeros,
-    which cost nothing.
+    Values are assumed to be distributed evenly within their bin, so bins may be wider than a step; exact zeros have no
+    error.
     """
     counts = histogram.counts.astype(np.float64)
     if histogram.zeros:
@@ -85,9 +85,9 @@ def squared_errors(histogram: Histogram, qtype: QuantType, lows: Floats, highs: 
 
 
 def _integral(x: Floats, scale: Floats, qmin: NDArray[np.int32], qmax: NDArray[np.int32]) -> Floats:
-    """An antiderivative of ``(x - Q(x))^2`` at ``x``, for each scale; integers are counted from the zero point.
+    """Compute an antiderivative of ``(x - Q(x))^2`` at ``x``, for each scale; integers are relative to the zero point.
 
-    With ``n`` the integer of ``x`` and ``r = x / s - n`` what rounding or clipping takes, it is
+    With ``n`` the integer of ``x`` and ``r = x / s - n`` the rounding or clipping error in steps, it is
     ``s^3 (n / 12 + r^3 / 3)``: each whole step adds ``s^3 / 12``.
     """
     steps = x / scale
@@ -105,7 +105,7 @@ def _integral(x: Floats, scale: Floats, qmin: NDArray[np.int32], qmax: NDArray[n
 def _search(
     histogram: Histogram, qtype: QuantType, ends: Floats, range_at: Callable[[Floats], tuple[Floats, Floats]]
 ) -> Floats:
-    """The point (one magnitude for each free end, at most ``ends``) whose range has the smallest error."""
+    """Find the point (one magnitude per free end, at most ``ends``) whose range has the smallest error."""
 
     def errors_at(points: Floats) -> Floats:
         return squared_errors(histogram, qtype, *range_at(points))
@@ -113,7 +113,7 @@ def _search(
     smallest = np.minimum(SMALLEST_BINS * histogram.width, ends)
     ratio = (ends / smallest) ** (1 / (COARSE[len(ends) - 1] - 1))
     points = _grid([np.geomspace(*span, COARSE[len(ends) - 1]) for span in zip(smallest, ends, strict=True)])
-    # The widest range first among equals: a tensor that every range serves is not clipped.
+    # Of equal ranges the widest is selected.
     best: Floats = points[::-1][int(np.argmin(errors_at(points)[::-1]))]
     lower, upper = np.maximum(best / ratio, smallest), np.minimum(best * ratio, ends)
     for _ in range(REFINEMENTS):
@@ -126,5 +126,5 @@ def _search(
 
 
 def _grid(axes: list[Floats]) -> Floats:
-    """All points of a grid, (points, axes)."""
+    """Return all points of a grid, (points, axes)."""
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, len(axes))

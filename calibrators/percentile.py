@@ -1,4 +1,4 @@
-"""Percentile: a fixed share of the values is clipped."""
+"""Percentile calibration: a fixed fraction of the values is clipped."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,17 +14,17 @@ __all__ = ["Percentile"]
 
 @dataclass(frozen=True)
 class Percentile(HistogramCalibrator):
-    """Clips the largest magnitudes: (100 - percentile) percent of all values.
+    """Clips the values of largest magnitude: (100 - percentile) percent of all values.
 
-    Symmetric types clip by magnitude. Asymmetric types clip half of the share at either end, or all of it at the one
-    end that a tensor has (behind a ReLU).
+    Symmetric types clip by magnitude. Asymmetric types clip half of them at each end, or all of them at one end if all
+    values have the same sign (after a ReLU).
 
     Source: McKinstry et al., "Discovering Low-Precision Networks Close to Full-Precision Networks for Efficient
     Inference", NeurIPS 2019 workshop, section 3 (percentile initialisation).
 
     Args:
-        percentile: share of values that the range holds, in percent, above 50 and up to 100. The default suits
-            8 bits; 99.99 measures better at 6, 99.9 at 4.
+        percentile: percentage of the values inside the range, above 50 and up to 100. The default suits 8 bits; 99.99
+            was better at 6 bits, 99.9 at 4.
     """
 
     percentile: float = 99.999
@@ -36,7 +36,7 @@ class Percentile(HistogramCalibrator):
             raise OptionError(f"Percentile: percentile={self.percentile} is outside (50, 100]; 99.999 is usual")
 
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
-        """The range of a tensor, from its histogram."""
+        """Compute the range of a tensor from its histogram."""
         clipped = 1 - self.percentile / 100
         if histogram.low >= 0:
             return Range(histogram.low, histogram.quantile(1 - clipped))

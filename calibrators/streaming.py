@@ -1,4 +1,4 @@
-"""The one loop that all histogram calibrators share."""
+"""The loop over the samples that all histogram calibrators share."""
 
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping
@@ -18,13 +18,13 @@ from .histogram import Histogram, HistogramBuilder
 __all__ = ["HistogramCalibrator", "histograms"]
 
 WORKERS = 2
-"""Threads that count. NumPy holds the interpreter's lock for about half of the counting, so more do not help."""
+"""Number of counting threads. NumPy holds the interpreter lock for about half of the time, so more do not help."""
 
 
 def histograms(
     model: ir.Model, names: Collection[str], batches: Iterable[Feeds], progress: Progress = SILENT
 ) -> dict[str, Histogram]:
-    """The histogram of each tensor over all samples, in one pass and constant memory.
+    """Compute the histogram of each tensor over all samples, in one pass and constant memory.
 
     Raises:
         ModelError, SamplesError: as :func:`.activations` and :meth:`.HistogramBuilder.add`.
@@ -38,7 +38,7 @@ def histograms(
 
 
 class HistogramCalibrator(Calibrator):
-    """A calibrator that needs no more of a tensor than its histogram and its type."""
+    """Base class of calibrators that compute a range from the histogram and the type of a tensor."""
 
     def ranges(
         self,
@@ -48,9 +48,9 @@ class HistogramCalibrator(Calibrator):
         progress: Progress = SILENT,
     ) -> dict[str, Range]:
         """See :class:`~dfq_deploy.plugins.contracts.Calibrator`."""
-        found = histograms(model, tensors, batches, progress)
-        return {name: self.range_of(histogram, tensors[name]) for name, histogram in found.items()}
+        histograms_by_name = histograms(model, tensors, batches, progress)
+        return {name: self.range_of(histogram, tensors[name]) for name, histogram in histograms_by_name.items()}
 
     @abstractmethod
     def range_of(self, histogram: Histogram, qtype: QuantType) -> Range:
-        """The range of a tensor, from its histogram."""
+        """Compute the range of a tensor from its histogram."""

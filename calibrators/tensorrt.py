@@ -1,4 +1,4 @@
-"""TensorRT 10's own INT8 calibrators, fed by samples. TensorRT 11 has none: there Q and DQ say what is quantized."""
+"""TensorRT 10's own INT8 calibrators, fed with samples. TensorRT 11 has none: it reads Q and DQ."""
 
 from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
@@ -24,41 +24,41 @@ from .tensorrt_batches import DeviceBatches, equal_batches
 __all__ = ["TensorRT", "TensorRTEntropy", "TensorRTMinMax", "calibrator_of", "interface_of"]
 
 DEVICE = "cuda"
-"""Where TensorRT looks for batches, as torch names it: the current device."""
+"""The device of the batches, by torch's name: the current CUDA device."""
 
 
 def interface_of(trt: Any, name: str) -> Any:
-    """The calibrator interface ``name`` of TensorRT's package.
+    """Return the calibrator interface ``name`` of TensorRT's package.
 
     Raises:
-        PluginError: it has none, since version 11.
+        PluginError: the package does not have it (version 11).
     """
     if not hasattr(trt, name):
         raise PluginError(
-            f"TensorRT {trt.__version__} has no {name}: version 11 removed calibration and quantizes where Q and DQ "
-            "stand; leave --method out, and build from the model.qdq.onnx that --target tensorrt writes"
+            f"TensorRT {trt.__version__} has no {name}: version 11 removed calibration and quantizes by Q and DQ; "
+            "omit --method, and build from the model.qdq.onnx that --target tensorrt writes"
         )
     return getattr(trt, name)
 
 
 def calibrator_of(trt: Any, interface: str, batches: DeviceBatches, cache: Path | None = None) -> Any:
-    """An instance of a calibrator interface of TensorRT, for ``IBuilderConfig.int8_calibrator``.
+    """Create a calibrator of TensorRT for ``IBuilderConfig.int8_calibrator``.
 
-    TensorRT swallows what its callbacks raise, and goes on as if there were no more batches: the first such exception
-    is kept as ``problem``, and whoever builds must raise it afterwards. ``written`` is the cache that TensorRT made.
+    TensorRT ignores exceptions of its callbacks, and continues as after the last batch: the first exception is kept as
+    ``problem``, and the caller must raise it after the build. ``written`` is the cache that TensorRT wrote.
 
     Args:
         trt: the package.
         interface: ``IInt8EntropyCalibrator2`` or ``IInt8MinMaxCalibrator``.
-        batches: handed over one after the other, and no more.
-        cache: a file that is taken instead of calibrating where it is there, and written where it is not.
+        batches: the samples.
+        cache: a file that is used instead of calibrating if it exists, and written otherwise.
 
     Raises:
         PluginError: as :func:`interface_of`.
     """
     base = interface_of(trt, interface)
 
-    class Fed(base):  # type: ignore[misc, valid-type]  # the package has no types
+    class SampleCalibrator(base):  # type: ignore[misc, valid-type]  # the package has no types
         def __init__(self) -> None:
             base.__init__(self)
             self.problem: BaseException | None = None
@@ -70,7 +70,7 @@ def calibrator_of(trt: Any, interface: str, batches: DeviceBatches, cache: Path 
         def get_batch(self, names: list[str]) -> list[int] | None:
             try:
                 return None if self.problem else batches.advance(names)
-            except BaseException as problem:  # an interrupt would be swallowed too
+            except BaseException as problem:  # TensorRT would ignore an interrupt too
                 self.problem = problem
                 return None
 
@@ -84,28 +84,28 @@ def calibrator_of(trt: Any, interface: str, batches: DeviceBatches, cache: Path 
         def write_calibration_cache(self, content: Any) -> None:
             try:
                 self.written = bytes(content)
-                # What was calibrated on a part of the samples must not be found by the next build.
+                # The next build must not use a cache that was calibrated on a part of the samples.
                 if cache is not None and self.problem is None:
                     with atomic_file(cache) as partial:
                         partial.write_bytes(self.written)
             except BaseException as problem:
                 self.problem = problem
 
-    return Fed()
+    return SampleCalibrator()
 
 
 @dataclass(frozen=True)
 class TensorRT(Calibrator):
-    """Builds an INT8 engine of the model with one of TensorRT's calibrators, and keeps the ranges that it found.
+    """Builds an INT8 engine of the model with one of TensorRT's calibrators, and returns the ranges that it measured.
 
-    Calibration comes before fusion, so that TensorRT measures every tensor of the model. The engine itself is thrown
-    away: what it does with Q and DQ is another one.
+    TensorRT calibrates before it fuses layers, and thus measures every tensor of the model. The engine is discarded: it
+    differs from one that is built with Q and DQ.
 
     Args:
-        cache: a calibration cache that is used where it is there, and written where it is not.
+        cache: a calibration cache that is used if it exists, and written otherwise.
 
     Raises:
-        PluginError: TensorRT 10 or an NVIDIA GPU is missing; said here, before samples are made.
+        PluginError: TensorRT 10 or an NVIDIA GPU is missing; raised before samples are synthesized.
     """
 
     interface: ClassVar[str]
@@ -116,7 +116,7 @@ class TensorRT(Calibrator):
         interface_of(tensorrt_package(), self.interface)
         obstacle = gpu_obstacle()
         if obstacle:
-            raise PluginError(f"{self.interface} measures on the GPU, but {obstacle}; take --method entropy or minmax")
+            raise PluginError(f"{self.interface} measures on the GPU, but {obstacle}; use --method entropy or minmax")
 
     def ranges(
         self,
@@ -128,18 +128,18 @@ class TensorRT(Calibrator):
         """See :class:`~dfq_deploy.plugins.contracts.Calibrator`. Ranges are symmetric, whatever the type.
 
         Raises:
-            ModelError: TensorRT cannot read the model, or has measured less than is asked for.
-            TargetError: it cannot build the engine.
+            ModelError: TensorRT cannot read the model, or did not measure a tensor.
+            TargetError: TensorRT cannot build the engine.
         """
         trt = tensorrt_package()
         draft = read_network(trt, to_bytes(model), strongly_typed=False)
-        fed = _fed(model, batches, progress)
-        calibrator = calibrator_of(trt, self.interface, fed, self.cache)
-        profile = add_profile(draft, {name: (shape,) * 3 for name, shape in fed.shapes.items()})
+        device_batches = _device_batches(model, batches, progress)
+        calibrator = calibrator_of(trt, self.interface, device_batches, self.cache)
+        profile = add_profile(draft, {name: (shape,) * 3 for name, shape in device_batches.shapes.items()})
         if profile is not None:
             draft.config.set_calibration_profile(profile)
         draft.config.set_flag(trt.BuilderFlag.INT8)
-        # The engine is not kept, so no time is spent on making it fast.
+        # The engine is discarded, so it need not be fast.
         draft.config.builder_optimization_level = 0
         draft.config.int8_calibrator = calibrator
         try:
@@ -149,25 +149,25 @@ class TensorRT(Calibrator):
                 raise
         if calibrator.problem is not None:
             raise calibrator.problem
-        return self._found(model, tensors, calibrator.written)
+        return self._ranges_of(model, tensors, calibrator.written)
 
-    def _found(self, model: ir.Model, tensors: Mapping[str, QuantType], written: bytes | None) -> dict[str, Range]:
+    def _ranges_of(self, model: ir.Model, tensors: Mapping[str, QuantType], written: bytes | None) -> dict[str, Range]:
         if written is None and self.cache is not None:
             cache = CalibrationCache.read(self.cache)
         else:
             cache = CalibrationCache.parse(written or b"", f"{self.interface}'s cache")
         known = {name: cache.range_of(name) for name in cache.scales}
-        found, _ = derive_ranges(model, known, tensors)
-        missing = [name for name in tensors if name not in found]
+        ranges, _ = derive_ranges(model, known, tensors)
+        missing = [name for name in tensors if name not in ranges]
         if missing:
             raise ModelError(
-                f"TensorRT has measured no range for {len(missing)} tensor(s), such as '{missing[0]}'; take --method "
-                "entropy or minmax, which measure every one"
+                f"TensorRT has measured no range for {len(missing)} tensor(s), such as '{missing[0]}'; use --method "
+                "entropy or minmax, which measure all tensors"
             )
-        return found
+        return ranges
 
 
-def _fed(model: ir.Model, batches: Iterable[Feeds], progress: Progress) -> DeviceBatches:
+def _device_batches(model: ir.Model, batches: Iterable[Feeds], progress: Progress) -> DeviceBatches:
     image = main_input_value(model)
     name = str(image.name)
     batch = image.shape[0] if image.shape is not None and len(image.shape) else None

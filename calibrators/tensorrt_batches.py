@@ -1,4 +1,4 @@
-"""Batches as TensorRT's calibrators take them: all of one size, in device memory, handed over as addresses."""
+"""Batches for TensorRT's calibrators: all of one size, in device memory, passed as addresses."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,36 +18,36 @@ __all__ = ["DeviceBatches", "equal_batches"]
 
 
 def equal_batches(batches: Iterable[Feeds], batched_by: str, size: int | None = None) -> Iterator[Feeds]:
-    """The same samples in batches of ``size``; None takes the length of the first one.
+    """Yield the same samples in batches of ``size``; None is the length of the first batch.
 
-    The last batch is filled up with samples from the front, which then count twice: TensorRT takes whole batches only,
-    and to drop the rest would lose what may hold the largest values. What is not as long as the batch stays as it is.
+    The last batch is padded with the first samples, which then count twice: TensorRT accepts full batches only, and
+    dropping the rest could lose the largest values. Arrays without a row per sample are not changed.
 
     Raises:
-        SamplesError: there is no sample, or none for ``batched_by``.
+        SamplesError: there are no samples, or no data for ``batched_by``.
     """
-    front: Feeds | None = None
+    first_batch: Feeds | None = None
     rest: Feeds = {}
-    rows: _Rows | None = None
+    batched_inputs: _BatchedInputs | None = None
     for feeds in batches:
         if _length(feeds, batched_by) == 0:
             continue
-        rows = rows or _Rows.of(feeds, batched_by)
-        joined = rows.joined(rest, feeds) if rest else feeds
-        length = _length(joined, batched_by)
+        batched_inputs = batched_inputs or _BatchedInputs.of(feeds, batched_by)
+        concatenated = batched_inputs.concatenated(rest, feeds) if rest else feeds
+        length = _length(concatenated, batched_by)
         size = size or length
         stop = length - length % size
         for start in range(0, stop, size):
-            whole = rows.taken(joined, slice(start, start + size))
-            front = front or whole
-            yield whole
-        rest = rows.taken(joined, slice(stop, None)) if stop < length else {}
-    if rows is None or size is None:
+            batch = batched_inputs.selected(concatenated, slice(start, start + size))
+            first_batch = first_batch or batch
+            yield batch
+        rest = batched_inputs.selected(concatenated, slice(stop, None)) if stop < length else {}
+    if batched_inputs is None or size is None:
         raise SamplesError("samples: none to calibrate with; at least one is needed")
     if rest:
-        filling = front or rest
-        missing = np.arange(size - _length(rest, batched_by)) % _length(filling, batched_by)
-        yield rows.joined(rest, rows.taken(filling, missing))
+        padding = first_batch or rest
+        missing = np.arange(size - _length(rest, batched_by)) % _length(padding, batched_by)
+        yield batched_inputs.concatenated(rest, batched_inputs.selected(padding, missing))
 
 
 def _length(feeds: Feeds, batched_by: str) -> int:
@@ -59,34 +59,34 @@ def _length(feeds: Feeds, batched_by: str) -> int:
 
 
 @dataclass(frozen=True)
-class _Rows:
-    """The inputs that have a row for each sample; the others are the same in every batch."""
+class _BatchedInputs:
+    """The names of the inputs with one row per sample; the others are the same in every batch."""
 
     names: frozenset[str]
 
     @classmethod
-    def of(cls, feeds: Feeds, batched_by: str) -> "_Rows":
+    def of(cls, feeds: Feeds, batched_by: str) -> "_BatchedInputs":
         length = _length(feeds, batched_by)
         return cls(frozenset(name for name, array in feeds.items() if array.ndim and len(array) == length))
 
-    def joined(self, first: Feeds, second: Feeds) -> Feeds:
+    def concatenated(self, first: Feeds, second: Feeds) -> Feeds:
         return {
             name: np.concatenate([first[name], array]) if name in self.names else array
             for name, array in second.items()
         }
 
-    def taken(self, feeds: Feeds, index: slice | NDArray[np.intp]) -> Feeds:
+    def selected(self, feeds: Feeds, index: slice | NDArray[np.intp]) -> Feeds:
         return {name: array[index] if name in self.names else array for name, array in feeds.items()}
 
 
 class DeviceBatches:
-    """Copies one batch at a time to a device and keeps it there until the next one.
+    """Copies one batch at a time to a device, where it stays until the next one.
 
     Args:
-        batches: all of one size, at least one.
+        batches: at least one, all of the same size.
         batched_by: the input whose length is the batch size.
-        device: as torch names it.
-        total: samples, for progress.
+        device: torch's name of the device.
+        total: number of samples, for progress.
     """
 
     def __init__(
@@ -101,22 +101,22 @@ class DeviceBatches:
         self._next: Feeds | None = next(self._batches)
         self._device = device
         self._progress = progress
-        self._held: dict[str, Tensor] = {}
+        self._tensors: dict[str, Tensor] = {}
         self.shapes = {name: array.shape for name, array in self._next.items()}
         self.size = len(self._next[batched_by])
         progress.start("calibrate", total)
 
     def advance(self, names: Sequence[str]) -> list[int] | None:
-        """The addresses of the next batch's arrays, in the order of ``names``; None where there is no batch left.
+        """Return the addresses of the next batch's arrays, in the order of ``names``; None after the last batch.
 
         Raises:
-            SamplesError: nothing is fed to an input.
+            SamplesError: the batch has no data for an input.
         """
         import torch
 
-        if self._held:
+        if self._tensors:
             self._progress.advance(self.size)
-        self._held = {}
+        self._tensors = {}
         if self._next is None:
             return None
         missing = [name for name in names if name not in self._next]
@@ -124,6 +124,6 @@ class DeviceBatches:
             raise SamplesError(f"samples: nothing for input '{missing[0]}'; fed {', '.join(sorted(self._next))}")
         for name in names:
             array = np.require(self._next[name], requirements=["C", "W"])
-            self._held[name] = torch.from_numpy(array).to(self._device)
+            self._tensors[name] = torch.from_numpy(array).to(self._device)
         self._next = next(self._batches, None)
-        return [self._held[name].data_ptr() for name in names]
+        return [self._tensors[name].data_ptr() for name in names]

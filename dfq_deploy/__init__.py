@@ -12,7 +12,33 @@ The pipeline; each step can be called alone, and hands on a plain file::
 
 Wherever a model is, a torch.nn.Module can be, with ``input_shape=(3, 224, 224)`` beside it.
 
-Nothing heavy is imported until it is used.
+Where to look; the docstring of each package lists its modules:
+
+================ ============================================================================
+``graph``        Read, check, rewrite and write ONNX models.
+``samples``      Sample sets, image folders, preprocessing.
+``synthesis``    Make samples from a model alone (DeepInversion and others).
+``quantization`` Decide which tensors get Q/DQ; turn ranges into scales and zero points.
+``targets``      The runtimes to quantize for, as data.
+``refinement``   Improve a quantized model after calibration.
+``qat``          Train the quantized network on samples.
+``checking``     Check a quantized file against the rules of a runtime.
+``evaluation``   Compare a quantized model with the float one.
+``verdict``      Judge a quantized model without data.
+``report``       Write ``report.json`` and ``report.html``.
+``inspection``   What ``dfq-deploy inspect`` shows.
+``pipeline``     The steps above, in their order.
+``cli``          The command line.
+``calibrators``  Turn observed values into ranges; one algorithm a module.
+``exporters``    Write the files that runtimes load: Q and DQ, integer weights, int32 biases.
+``runtime``      Run models in ONNX Runtime and TensorRT.
+``twin``         The same graph as a torch module, for gradients.
+``plugins``      The contracts of methods, calibrators and exporters, and how they are found.
+``testing``      Tests that a plug-in keeps its contract.
+``files``        Files that are written whole or not at all.
+================ ============================================================================
+
+torch and ONNX Runtime are imported when they are first used.
 """
 
 import ast

@@ -1,1 +1,12 @@
-"""Exporters: one file per kind of file. Installed as ``dfq_deploy.exporters``."""
+"""Exporters: one module for each kind of file. Installed as ``dfq_deploy.exporters``.
+
+=================== ==================================================================================================
+``ort_mobile``      ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.
+``qdq``             QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases.
+``qnn``             Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.
+``storage``         Storage of integers of each width in an ONNX file.
+``tensorrt``        TensorRT: the QDQ file, an engine where TensorRT is installed, a calibration cache for version 10.
+``tensorrt_engine`` Build a TensorRT engine from a QDQ file, with TensorRT's Python package and an NVIDIA GPU.
+``tensorrt_run``    Run a TensorRT engine on samples: compare it with ONNX Runtime, and time it.
+=================== ==================================================================================================
+"""

@@ -1,7 +1,7 @@
-"""ONNX Runtime's own format, for phones: the file and what a reduced build of the runtime must hold.
+"""ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.
 
-Conversion, configuration and usability check are those of ``onnxruntime.tools``, which took over from the retired
-package ``onnxruntime-tools``.
+Conversion, configuration and usability check are those of ``onnxruntime.tools``, the successor of the package
+``onnxruntime-tools``.
 """
 
 import logging
@@ -34,20 +34,20 @@ __all__ = ["CONFIGURATION", "OrtMobile", "OrtMobileRuntime"]
 logger = logging.getLogger(__name__)
 
 CONFIGURATION = "required_operators_and_types.config"
-"""What ``build.sh --include_ops_by_config`` of ONNX Runtime takes."""
+"""File name of the configuration for ``build.sh --include_ops_by_config`` of ONNX Runtime."""
 
 STYLES = {"fixed": "Fixed", "runtime": "Runtime"}
 
 
 @dataclass(frozen=True)
 class OrtMobile(Exporter):
-    """Writes ``model.ort`` and the operators and types that it needs, with static shapes.
+    """Writes ``model.ort`` with static shapes, and the list of operators and types that it needs.
 
     Args:
-        batch: of inputs that leave it open.
-        style: ``fixed`` optimizes for ONNX Runtime's own kernels and XNNPACK; ``runtime`` leaves Q and DQ as they are,
-            for providers that compile what they take (NNAPI), and saves the optimizations of the rest: the session
-            option ``session.enable_saved_runtime_optimizations`` applies them.
+        batch: batch size of inputs with a dynamic batch.
+        style: ``fixed`` optimizes for ONNX Runtime's own kernels and XNNPACK; ``runtime`` keeps Q and DQ for providers
+            that compile parts of the graph (NNAPI), and saves the optimizations for the rest: the session option
+            ``session.enable_saved_runtime_optimizations`` applies them.
         platform: ``arm`` keeps signed 8-bit activations, which XNNPACK needs; ``amd64`` makes them unsigned.
     """
 
@@ -64,14 +64,13 @@ class OrtMobile(Exporter):
         if self.platform not in ("arm", "amd64"):
             raise OptionError(f"ort: no platform '{self.platform}'; choose arm or amd64")
         if self.batch < 1:
-            raise OptionError(f"ort: a batch of {self.batch} is none; choose 1 or more")
+            raise OptionError(f"ort: batch={self.batch} must be at least 1")
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
-        """Write the model, and its configuration beside it; say what ONNX Runtime's usability check finds, and how to
-        load the file where that is not plain.
+        """Write the model and its configuration; notes have the result of ONNX Runtime's usability check.
 
-        For a path that ends in ``.onnx`` the QDQ file is written there, with static shapes; ``.ort`` file and
-        configuration come beside it.
+        For a path that ends in ``.onnx`` the QDQ file is written there, with static shapes, and the ``.ort`` file and
+        the configuration in the same folder.
 
         Raises:
             ModelError: the model does not fit the encodings, or its shapes cannot be fixed.
@@ -84,7 +83,7 @@ class OrtMobile(Exporter):
         with self._source(model, encodings) as source:
             if path.suffix == ".onnx":
                 ort = path.with_name(f"{stem}.ort")
-                # In the folder of a calibration there is one model; elsewhere each has a configuration of its own.
+                # The output folder of a calibration has one model; elsewhere each model has its own configuration.
                 configuration = path.with_name(CONFIGURATION) if stem == "model" else configuration
                 written = Qdq().export(ir.load(source), {}, path).files
             _convert(source, *self._options())
@@ -104,14 +103,14 @@ class OrtMobile(Exporter):
 
     @contextmanager
     def _source(self, model: ir.Model, encodings: Mapping[str, Encoding]) -> Iterator[Path]:
-        """A temporary ONNX file, quantized and with static shapes."""
+        """Context manager: write a temporary ONNX file, quantized and with static shapes."""
         quantized = quantized_model(model, encodings)
         fix_batch(quantized, self.batch)
         _write_zero_points(quantized.graph)
         if not fits_in_message(quantized):
             raise TargetError(
-                f"ort: the quantized model still has {weight_bytes(quantized) / 1e9:.1f} GB of weights, and an .ort "
-                "file holds 2 GB; take --target cpu, whose file may have its weights beside it"
+                f"ort: the quantized model has {weight_bytes(quantized) / 1e9:.1f} GB of weights, and an .ort file "
+                "holds 2 GB; use --target cpu, which writes large weights to a separate file"
             )
         with TemporaryDirectory() as folder:
             source = Path(folder) / "model.onnx"
@@ -125,7 +124,7 @@ class OrtMobile(Exporter):
 
 @dataclass(frozen=True)
 class OrtMobileRuntime(OrtMobile):
-    """The same in the style that NNAPI wants."""
+    """Writes ``model.ort`` in the style ``runtime``, for NNAPI."""
 
     summary: ClassVar[str] = "the same with Q and DQ kept for providers that compile, such as NNAPI"
 
@@ -133,8 +132,9 @@ class OrtMobileRuntime(OrtMobile):
 
 
 def _write_zero_points(graph: ir.Graph) -> None:
-    """Give, in place, each DequantizeLinear its zero point: ONNX Runtime 1.31 cannot save one without beside the
-    optimizations for later.
+    """Add missing zero points to DequantizeLinear nodes, in place.
+
+    ONNX Runtime 1.31 cannot save runtime optimizations for nodes without one.
     """
     names = Names(graph)
     for node in graph:
@@ -151,7 +151,7 @@ def _write_zero_points(graph: ir.Graph) -> None:
 
 
 def _convert(source: Path, *options: str) -> None:
-    """Run the conversion in a process of its own: it prints, and configures the root logger.
+    """Run the conversion in a separate process: it prints, and configures the root logger.
 
     Raises:
         TargetError: it fails.
@@ -165,26 +165,29 @@ def _convert(source: Path, *options: str) -> None:
 
 
 def _configuration(listed: str, name: str) -> str:
-    """The tool's list without the temporary paths in its head."""
+    """Return the tool's list without the temporary paths in its header."""
     lines = [line for line in listed.splitlines() if not line.startswith("#")]
     return "\n".join([f"# What {name} needs: build.sh --include_ops_by_config takes this file.", *lines]) + "\n"
 
 
 def _usability(source: Path) -> tuple[str, ...]:
-    """One sentence for each provider whose operators ``check_onnx_model_mobile_usability`` knows."""
+    """Run ONNX Runtime's usability check, and return one sentence per provider."""
     from onnxruntime.tools.mobile_helpers import usability_checker as checker
 
-    shaped = onnx.shape_inference.infer_shapes(onnx.load(source))
-    found = {
-        "NNAPI": checker.check_nnapi_partitions(shaped, True),
-        "Core ML": checker.check_coreml_partitions(shaped, True, "coreml_supported_mlprogram_ops.md"),
+    inferred = onnx.shape_inference.infer_shapes(onnx.load(source))
+    partitions_by_provider = {
+        "NNAPI": checker.check_nnapi_partitions(inferred, True),
+        "Core ML": checker.check_coreml_partitions(inferred, True, "coreml_supported_mlprogram_ops.md"),
     }
-    return tuple(_sentence(provider, partitions) for provider, partitions in found.items())
+    return tuple(_sentence(provider, partitions) for provider, partitions in partitions_by_provider.items())
 
 
 def _sentence(provider: str, partitions: Any) -> str:
     parts = "part" if partitions.num_partitions == 1 else "parts"
-    taken = f"{partitions.num_supported_nodes} of {partitions.num_nodes} nodes in {partitions.num_partitions} {parts}"
-    lacking = ", ".join(sorted(name.removeprefix("ai.onnx:") for name in partitions.unsupported_ops))
-    lacks = f"; it has no {lacking}" if lacking else ""
-    return f"usability check: {provider} can take {taken} (worth a try: {partitions.suitability().name.lower()}){lacks}"
+    supported = (
+        f"{partitions.num_supported_nodes} of {partitions.num_nodes} nodes in {partitions.num_partitions} {parts}"
+    )
+    unsupported = ", ".join(sorted(name.removeprefix("ai.onnx:") for name in partitions.unsupported_ops))
+    suffix = f"; it has no {unsupported}" if unsupported else ""
+    suitability = partitions.suitability().name.lower()
+    return f"usability check: {provider} can take {supported} (worth a try: {suitability}){suffix}"

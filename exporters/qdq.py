@@ -1,4 +1,4 @@
-"""ONNX with QuantizeLinear and DequantizeLinear (QDQ), as ONNX Runtime on CPUs takes it."""
+"""QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases."""
 
 import logging
 from collections.abc import Collection, Mapping
@@ -20,28 +20,28 @@ from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.plugins.contracts import Exporter, Written
 from dfq_deploy.quantization.placement.exact import exact_values
-from dfq_deploy.quantization.placement.limits import limits_behind
-from dfq_deploy.quantization.weights import room_for_bias
+from dfq_deploy.quantization.placement.limits import activation_limits
+from dfq_deploy.quantization.weights import raise_scale_for_bias
 
-from .storage import element_type, is_clipped, packed, with_room_for
+from .storage import element_type, is_clipped, packed, with_opset_for
 
 __all__ = ["Qdq", "quantized_model"]
 
 logger = logging.getLogger(__name__)
 
-LEAST_IR_VERSION = 7
-"""The version of opset 13; below 4 every initializer would have to be listed as an input."""
+MINIMUM_IR_VERSION = 7
+"""The IR version of opset 13; below 4 every initializer would have to be a graph input."""
 
 
 @dataclass(frozen=True)
 class Qdq(Exporter):
-    """Writes one ONNX file whose quantized tensors go through QuantizeLinear and DequantizeLinear.
+    """Writes one ONNX file whose quantized tensors pass through QuantizeLinear and DequantizeLinear.
 
     Args:
-        external_data_above: bytes of initializers from which they are written to ``PATH.data`` beside the model; None
-            is what one protobuf file holds, which ends at 2 GiB.
-        integer_bias: store biases as int32; false for runtimes that want them in float. (ONNX Runtime rounds float ones
-            of quantized layers itself.)
+        external_data_above: size of all initializers in bytes above which they are written to ``PATH.data``; None is
+            the limit of one protobuf file, 2 GiB.
+        integer_bias: store biases as int32; False for runtimes that need them in float. (ONNX Runtime rounds float
+            biases of quantized layers itself.)
     """
 
     summary: ClassVar[str] = "ONNX with QuantizeLinear and DequantizeLinear, for ONNX Runtime on CPUs"
@@ -50,10 +50,10 @@ class Qdq(Exporter):
     integer_bias: bool = True
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
-        """Write ``model`` quantized by ``encodings`` to ``path``; ``model`` stays as it is.
+        """Write ``model``, quantized by ``encodings``, to ``path``; ``model`` is not changed.
 
         Raises:
-            ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
+            ModelError: an encoding has no tensor in the model, or the file cannot represent it.
             OutputError: the file cannot be written.
         """
         quantized = quantized_model(model, encodings, integer_bias=self.integer_bias)
@@ -63,27 +63,31 @@ class Qdq(Exporter):
 
 
 def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integer_bias: bool = True) -> ir.Model:
-    """A copy of ``model`` in which every tensor of ``encodings`` is quantized.
+    """Return a copy of ``model`` in which every tensor of ``encodings`` is quantized.
 
-    Rules: (1) an activation is followed by Q and DQ, and all its readers read the DQ, but for an Identity that makes an
-    output of an input (:mod:`dfq_deploy.quantization.placement.exact`); a quantized graph output keeps
-    its name, and what produces it is renamed; (2) a weighted node whose activation and weight have encodings reads its
-    weight from an integer initializer through a DQ, as does whatever reads another constant that has an encoding; other
-    readers of the weight keep the float one; (3) its constant
-    bias becomes int32 of scale s_x * s_w, through a DQ, one for each node; where that would overflow, the channel's
-    weight scale is raised; it stays float where ``integer_bias`` is false; (4) initializers are no longer listed as
-    graph inputs, since a runtime takes those for variable; (5) 4 and 16 bits have types of their own in opset 21, to
-    which the copy is upgraded; other widths are kept in the next larger type, activations with a Clip between Q and DQ,
-    and so are 4 bits behind a Clip, which ONNX Runtime's optimizer (1.31) refuses to meet them; (6) a Relu or Clip is
-    left out where the integers of such a width end where it cuts off, and what it read takes its name: ONNX Runtime,
-    which looks at the type that they are stored in, would keep it, and run the layer before it in a float kernel.
+    Rules:
+
+    1. An activation is followed by Q and DQ, and all its consumers read the DQ, except an Identity that makes
+       an input an output (:mod:`dfq_deploy.quantization.placement.exact`). A quantized graph output keeps its name,
+       and the tensor before Q is renamed.
+    2. A weighted node whose activation and weight have encodings reads its weight from an integer initializer through a
+       DQ, and so do all consumers of another constant with an encoding. Other consumers of the weight keep the float
+       one.
+    3. The constant bias of such a node becomes int32 of scale s_x * s_w, through a DQ for each node. If it would
+       overflow, the channel's weight scale is raised. It stays float if ``integer_bias`` is False.
+    4. Initializers are no longer graph inputs, since a runtime treats those as variable.
+    5. 4 and 16 bits have their own types in opset 21, to which the copy is upgraded. Other widths are stored in the
+       next larger type, activations with a Clip between Q and DQ. So are 4 bits after a Clip, which ONNX Runtime's
+       optimizer (1.31) rejects otherwise.
+    6. A Relu or Clip is omitted if the integers of such a width saturate at its bounds; its input takes over the name.
+       ONNX Runtime, which considers the stored type, would keep it and run the layer before it in a float kernel.
 
     Raises:
-        ModelError: an encoding names no tensor of the model, or is of a kind that the file cannot hold.
+        ModelError: an encoding has no tensor in the model, or the file cannot represent it.
     """
-    _refuse(model.graph, encodings)
-    copy = with_room_for(clone(model), encodings.values())
-    copy.ir_version = max(copy.ir_version, LEAST_IR_VERSION)
+    _check_encodings(model.graph, encodings)
+    copy = with_opset_for(clone(model), encodings.values())
+    copy.ir_version = max(copy.ir_version, MINIMUM_IR_VERSION)
     RemoveInitializersFromInputsPass()(copy)
     _Writer(copy.graph, encodings, integer_bias, exact_values(copy)).write()
     drop_unused_initializers(copy.graph)
@@ -91,7 +95,7 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
 
 
 class _Writer:
-    """Inserts the nodes; holds the graph, its encodings and the names in use."""
+    """Inserts Q and DQ nodes into a graph."""
 
     def __init__(
         self, graph: ir.Graph, encodings: Mapping[str, Encoding], integer_bias: bool, exact: Collection[ir.Value] = ()
@@ -108,31 +112,31 @@ class _Writer:
         nodes = [node for node in self.graph if self._is_quantized(node)]
         for node in nodes:
             if self._has_integer_bias(node):
-                self._make_room(node)
-        stored: dict[ir.Value, ir.Value] = {}
+                self._raise_weight_scale(node)
+        dequantized: dict[ir.Value, ir.Value] = {}
         for node in nodes:
             activation, weight, *bias = node.inputs
             if activation is None or weight is None:
                 continue
             if self._has_integer_bias(node) and bias[0] is not None:
                 self._store_bias(node, activation, weight, bias[0])
-            if weight not in stored:
-                stored[weight] = self._store_weight(weight, node)
-            node.replace_input_with(1, stored[weight])
-        self._store_operands(stored)
+            if weight not in dequantized:
+                dequantized[weight] = self._store_weight(weight, node)
+            node.replace_input_with(1, dequantized[weight])
+        self._store_operands(dequantized)
         for name, value in activations.items():
             self._quantize(value, self.encodings[name])
 
-    def _store_operands(self, stored: dict[ir.Value, ir.Value]) -> None:
-        """Quantize the constants with an encoding that are no weights, for all that read them."""
-        weights = set(stored)
+    def _store_operands(self, dequantized: dict[ir.Value, ir.Value]) -> None:
+        """Quantize constants with an encoding that are not weights, for all their consumers."""
+        weights = set(dequantized)
         for node in list(self.graph):
             for index, value in enumerate(node.inputs):
                 if value is None or value in weights or value.name not in self.encodings or constant_of(value) is None:
                     continue
-                if value not in stored:
-                    stored[value] = self._store_weight(value, node)
-                node.replace_input_with(index, stored[value])
+                if value not in dequantized:
+                    dequantized[value] = self._store_weight(value, node)
+                node.replace_input_with(index, dequantized[value])
 
     def _is_quantized(self, node: ir.Node) -> bool:
         if not is_op(node, WEIGHTED_OPS) or node.inputs[0] is None or constant_of(node.inputs[1]) is None:
@@ -143,32 +147,32 @@ class _Writer:
         bias = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
         return self.integer_bias and bias is not None
 
-    def _make_room(self, node: ir.Node) -> None:
+    def _raise_weight_scale(self, node: ir.Node) -> None:
         bias = constant_of(node.inputs[2])
         if bias is not None:
             activation, weight = (value.name or "" for value in node.inputs[:2] if value is not None)
-            room = room_for_bias(self.encodings[weight], bias.numpy(), self.encodings[activation])
-            self.encodings[weight] = room
+            raised = raise_scale_for_bias(self.encodings[weight], bias.numpy(), self.encodings[activation])
+            self.encodings[weight] = raised
 
     def _quantize(self, value: ir.Value, encoding: Encoding) -> None:
-        """``value`` -> Q -> (Clip ->) DQ -> every reader of ``value``."""
+        """Insert Q, Clip if needed, and DQ between ``value`` and its consumers."""
         name, producer = value.name or "", value.producer()
-        source = self._before_cut(value, encoding)
-        clipped = is_clipped(encoding.qtype) or (encoding.qtype.bits == 4 and source is value and _behind_clip(value))
-        kind = element_type(encoding.qtype, clipped=clipped)
-        parameters = self._parameters(name, encoding, kind)
+        source = self._source_before_clip(value, encoding)
+        clipped = is_clipped(encoding.qtype) or (encoding.qtype.bits == 4 and source is value and _follows_clip(value))
+        element = element_type(encoding.qtype, clipped=clipped)
+        parameters = self._parameters(name, encoding, element)
         quantize = ir.node("QuantizeLinear", [source, *parameters], name=self.names.fresh(f"{name}_QuantizeLinear"))
         steps = [quantize]
         if clipped:
-            ends = [
-                self._initializer(f"{name}_{end}", np.asarray(bound, kind.numpy()))
-                for end, bound in (("least", encoding.qtype.qmin), ("largest", encoding.qtype.qmax))
+            bounds = [
+                self._initializer(f"{name}_{suffix}", np.asarray(bound, element.numpy()))
+                for suffix, bound in (("least", encoding.qtype.qmin), ("largest", encoding.qtype.qmax))
             ]
-            steps.append(ir.node("Clip", [quantize.outputs[0], *ends], name=self.names.fresh(f"{name}_Clip")))
+            steps.append(ir.node("Clip", [quantize.outputs[0], *bounds], name=self.names.fresh(f"{name}_Clip")))
         for step in steps:
             integers = step.outputs[0]
             integers.name, integers.shape = self.names.fresh(f"{name}_quantized"), value.shape
-            integers.type = ir.TensorType(kind)
+            integers.type = ir.TensorType(element)
         dequantize = ir.node(
             "DequantizeLinear", [integers, *parameters], name=self.names.fresh(f"{name}_DequantizeLinear")
         )
@@ -191,14 +195,13 @@ class _Writer:
         elif self.start is not None:
             self.graph.insert_before(self.start, [*steps, dequantize])
 
-    def _before_cut(self, value: ir.Value, encoding: Encoding) -> ir.Value:
-        """What the Relu or Clip that writes ``value`` reads, where ``encoding`` cuts off all that it does; else
-        ``value``.
+    def _source_before_clip(self, value: ir.Value, encoding: Encoding) -> ir.Value:
+        """Return the input of the Relu or Clip before ``value`` if ``encoding`` makes it redundant, else ``value``.
 
-        At 8 and 16 bits the runtime sees that itself. What others read too, or is quantized itself, is left alone.
+        At 8 and 16 bits the runtime detects that itself. An input that has other consumers or is quantized is kept.
         """
         node, kind = value.producer(), encoding.qtype
-        limits = None if node is None or kind.bits in (8, 16) else limits_behind(node)
+        limits = None if node is None or kind.bits in (8, 16) else activation_limits(node)
         source = None if node is None or limits is None else node.inputs[0]
         if limits is None or source is None or source.producer() is None or source.name in self.encodings:
             return value
@@ -243,8 +246,8 @@ class _Writer:
         return add_constant(self.graph, name, packed(integers, kind, name))
 
 
-def _behind_clip(value: ir.Value) -> bool:
-    """True if a Clip writes ``value``, perhaps through an Identity."""
+def _follows_clip(value: ir.Value) -> bool:
+    """Return True if a Clip writes ``value``, possibly through an Identity."""
     node = value.producer()
     while node is not None and is_op(node, "Identity") and node.inputs[0] is not None:
         node = node.inputs[0].producer()
@@ -254,7 +257,7 @@ def _behind_clip(value: ir.Value) -> bool:
 def _array(value: ir.Value) -> NDArray[np.floating[Any]]:
     tensor = constant_of(value)
     if tensor is None:
-        raise ValueError(f"initializer '{value.name}' holds no value")
+        raise ValueError(f"initializer '{value.name}' has no value")
     return tensor.numpy()
 
 
@@ -263,7 +266,7 @@ def _activations(graph: ir.Graph) -> dict[str, ir.Value]:
     return {value.name: value for value in values if value.name and value.name not in graph.initializers}
 
 
-def _refuse(graph: ir.Graph, encodings: Mapping[str, Encoding]) -> None:
+def _check_encodings(graph: ir.Graph, encodings: Mapping[str, Encoding]) -> None:
     activations = _activations(graph)
     for name, encoding in encodings.items():
         bits = encoding.qtype.bits

@@ -1,7 +1,7 @@
-"""Qualcomm's NPU through QNN: the QDQ file, and the context binary that loads without compiling.
+"""Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.
 
-The package ``onnxruntime-qnn`` carries QNN with a simulator of the HTP (the NPU) for x86, so that a machine without one
-compiles the file, finds out whether the whole graph runs there, and runs it.
+The package ``onnxruntime-qnn`` contains QNN with a simulator of the HTP (the NPU) for x86: a machine without an NPU can
+compile the file, check whether the whole graph runs on the HTP, and run it.
 """
 
 import logging
@@ -41,18 +41,18 @@ NOT_INSTALLED = (
     "pip install 'dfq-deploy[qnn]', on x86 with Linux or Windows"
 )
 
-ALONE = ("session.disable_cpu_ep_fallback", "1")
-"""Nothing may be left to ONNX Runtime's CPU kernels: the session is refused instead."""
+NO_CPU_FALLBACK = ("session.disable_cpu_ep_fallback", "1")
+"""Session entry: fail instead of running nodes in ONNX Runtime's CPU kernels."""
 
 
 @dataclass(frozen=True)
 class Qnn(Exporter):
-    """Writes a QDQ file of static shapes and, where ``onnxruntime-qnn`` is installed, its context ``model_ctx.onnx``.
+    """Writes a QDQ file with static shapes and, if ``onnxruntime-qnn`` is installed, its context ``model_ctx.onnx``.
 
     Args:
-        batch: of inputs that leave it open.
-        htp_arch: version of the HTP that the context is compiled for, e.g. ``75``; empty for the simulator's.
-        soc_model: number of the chip, as QNN's documentation lists them; empty for any.
+        batch: batch size of inputs with a dynamic batch.
+        htp_arch: version of the HTP for which the context is compiled, e.g. ``75``; empty for the simulator's.
+        soc_model: number of the chip in QNN's documentation; empty for any.
     """
 
     summary: ClassVar[str] = "QDQ and a context binary for Qualcomm's NPU"
@@ -63,7 +63,7 @@ class Qnn(Exporter):
     soc_model: str = ""
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
-        """Write the QDQ file to ``path`` and the context beside it, or say why there is no context.
+        """Write the QDQ file to ``path`` and the context next to it; a note explains a missing context.
 
         Raises:
             ModelError: the model does not fit the encodings, or its shapes cannot be fixed.
@@ -94,23 +94,23 @@ class Qnn(Exporter):
 
 
 def has_simulator() -> bool:
-    """True if QNN can be used here."""
+    """Return True if QNN is installed."""
     return find_spec("onnxruntime_qnn") is not None
 
 
 def open_session(
     model: Path, entries: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
 ) -> "ort.InferenceSession":
-    """A session whose whole graph runs on the HTP, or on its simulator.
+    """Create a session whose whole graph runs on the HTP, or on its simulator.
 
     Args:
-        model: a QDQ file of static shapes, or a context.
-        entries: further entries of the session's configuration.
+        model: a QDQ file with static shapes, or a context.
+        entries: further entries of the session configuration.
         options: further options of the provider.
 
     Raises:
         PluginError: ``onnxruntime-qnn`` is not installed.
-        TargetError: QNN does not take the whole graph.
+        TargetError: QNN cannot run the whole graph.
     """
     if not has_simulator():
         raise PluginError("onnxruntime-qnn is not installed; pip install 'dfq-deploy[qnn]'")
@@ -119,7 +119,7 @@ def open_session(
 
     session_options = ort.SessionOptions()
     session_options.log_severity_level = 4
-    for name, value in (ALONE, *(entries or {}).items()):
+    for name, value in (NO_CPU_FALLBACK, *(entries or {}).items()):
         session_options.add_session_config_entry(name, value)
     with _silenced():
         if not any(device.ep_name == PROVIDER for device in ort.get_ep_devices()):
@@ -141,7 +141,7 @@ def _reason(problem: Exception) -> str:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """Send what QNN's libraries print to nowhere: they write to the process's own streams."""
+    """Context manager: discard the output of QNN's libraries, which write to the streams of the process."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     copies = {number: os.dup(number) for number in (1, 2)}

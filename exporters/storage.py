@@ -1,4 +1,4 @@
-"""How integers of each width are stored in an ONNX file."""
+"""Storage of integers of each width in an ONNX file."""
 
 from collections.abc import Iterable
 
@@ -11,10 +11,10 @@ from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.errors import ModelError, first_line
 from dfq_deploy.graph.large_models import fits_in_message, through_message
 
-__all__ = ["element_type", "is_clipped", "packed", "upgraded", "with_room_for"]
+__all__ = ["element_type", "is_clipped", "packed", "upgraded", "with_opset_for"]
 
 OPSET_OF_WIDTHS = 21
-"""The first opset whose QuantizeLinear and DequantizeLinear take 4 and 16 bits."""
+"""The first opset whose QuantizeLinear and DequantizeLinear support 4 and 16 bits."""
 
 TYPES = {
     (4, True): ir.DataType.INT4,
@@ -27,23 +27,23 @@ TYPES = {
 
 
 def element_type(qtype: QuantType, *, clipped: bool = False) -> ir.DataType:
-    """The narrowest type of ONNX that holds ``qtype``: of 4, 8 or 16 bits; of 8 or 16 where a Clip must take it."""
+    """Return the smallest ONNX type for ``qtype``: of 4, 8 or 16 bits; of 8 or 16 if a Clip reads it."""
     widths = (8, 16) if clipped else (4, 8, 16)
     return TYPES[next(bits for bits in widths if bits >= qtype.bits), qtype.signed]
 
 
 def is_clipped(qtype: QuantType) -> bool:
-    """True if no type holds just the integers of ``qtype``, so that a Clip must follow a QuantizeLinear."""
+    """Return True if no type has exactly the integers of ``qtype``, so that QuantizeLinear needs a Clip after it."""
     return qtype.bits not in (4, 8, 16)
 
 
 def packed(integers: NDArray[np.integer], kind: ir.DataType, name: str) -> ir.TensorProtocol:
-    """``integers`` as a tensor of ``kind``; those of 4 bits take half a byte each in the file."""
+    """Return ``integers`` as a tensor of type ``kind``; 4-bit integers take half a byte each in the file."""
     return ir.Tensor(np.asarray(integers).astype(kind.numpy()), dtype=kind, name=name)
 
 
-def with_room_for(model: ir.Model, encodings: Iterable[Encoding]) -> ir.Model:
-    """``model``, upgraded to opset 21 where an encoding has a width that older ones lack.
+def with_opset_for(model: ir.Model, encodings: Iterable[Encoding]) -> ir.Model:
+    """Upgrade ``model`` to opset 21 if an encoding has a width that older opsets do not support.
 
     Raises:
         ModelError: onnx cannot convert it.
@@ -56,7 +56,7 @@ def with_room_for(model: ir.Model, encodings: Iterable[Encoding]) -> ir.Model:
 
 
 def upgraded(model: ir.Model, opset: int) -> ir.Model:
-    """A copy of ``model`` in a newer opset, names and metadata kept.
+    """Return a copy of ``model`` in a newer opset, with names and metadata.
 
     Raises:
         ModelError: onnx cannot convert it.
@@ -70,7 +70,7 @@ def upgraded(model: ir.Model, opset: int) -> ir.Model:
         reason = first_line(problem)
         raise ModelError(
             f"the model's opset {model.opset_imports['']} cannot be converted to {opset}, which 4 and 16 bits need "
-            f"({reason}); export it with opset {opset} or newer, or take other bits"
+            f"({reason}); export it with opset {opset} or newer, or use other bits"
         ) from None
     converted.metadata_props.update(model.metadata_props)
     return converted

@@ -1,4 +1,4 @@
-"""TensorRT: the QDQ file, the engine where TensorRT is at hand, and the calibration cache for version 10."""
+"""TensorRT: the QDQ file, an engine where TensorRT is installed, a calibration cache for version 10."""
 
 import logging
 import shlex
@@ -10,9 +10,9 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, Range
-from dfq_deploy.errors import DfqError, OptionError, PluginError
+from dfq_deploy.errors import DfqError, OptionError, PluginError, TargetError
 from dfq_deploy.files.atomic import atomic_file
-from dfq_deploy.graph.inputs import closed_shape, input_values
+from dfq_deploy.graph.inputs import closed_shape, input_values, shown_shape
 from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter, Written
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.tensorrt.cache import JETPACK, CalibrationCache, version_number
@@ -28,23 +28,23 @@ __all__ = ["CACHE", "TensorRT"]
 logger = logging.getLogger(__name__)
 
 CACHE = "calibration.cache"
-"""The name of the calibration cache beside the QDQ file."""
+"""File name of the calibration cache."""
 
-ADDED = ("(Unnamed Layer*", "ONNXTRT_")
-"""How TensorRT names tensors that no ONNX file has."""
+ADDED_TENSOR_PREFIXES = ("(Unnamed Layer*", "ONNXTRT_")
+"""Prefixes of tensors that TensorRT's parser adds."""
 
 
 @dataclass(frozen=True)
 class TensorRT(BuildingExporter, ImplicitExporter):
-    """Writes Q and DQ as TensorRT 10 and 11 take them, biases in float, and builds the engine where TensorRT is.
+    """Writes a QDQ file for TensorRT 10 and 11, with float biases, and builds the engine if TensorRT is installed.
 
-    For version 10 (all that Jetson has) there is the calibration cache as well: with it TensorRT quantizes the float
-    file wherever it likes.
+    For version 10 (the only one on Jetson) it also writes the calibration cache: with it TensorRT quantizes the float
+    file and chooses itself which layers run in INT8.
 
     Args:
-        engine: build one where TensorRT's package and a GPU are there.
-        batch, max_batch, workspace_mib, timing_cache, level: as :class:`.tensorrt_engine.EngineOptions` has them.
-        version: of the TensorRT that is to read the cache. It may skip a cache of another version.
+        engine: build the engine if TensorRT's package and a GPU are available.
+        batch, max_batch, workspace_mib, timing_cache, level: see :class:`.tensorrt_engine.EngineOptions`.
+        version: version of the TensorRT that reads the cache; it may ignore a cache of another version.
     """
 
     summary: ClassVar[str] = "QDQ for TensorRT 10 and 11, the engine where TensorRT is, a calibration cache for 10"
@@ -64,7 +64,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
             version_number(self.version)
         except ValueError:
             raise OptionError(
-                f"tensorrt: version={self.version} is none of TensorRT; give one such as {JETPACK}"
+                f"tensorrt: version={self.version} is not a version of TensorRT; give one such as {JETPACK}"
             ) from None
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
@@ -77,10 +77,10 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         return Qdq(integer_bias=False).export(model, encodings, path)
 
     def build(self, path: Path, samples: Samples | None = None, progress: Progress = SILENT) -> Written:
-        """Build the engine of the QDQ file at ``path``, and try it on ``samples``.
+        """Build the engine of the QDQ file at ``path``, and compare it with ONNX Runtime on ``samples``.
 
         Returns:
-            the engine, where it could be built; and what came of the trial, or how to build it on the device.
+            the engine, if it could be built; and the result of the comparison, or how to build it on the device.
 
         Raises:
             OutputError: the engine cannot be written.
@@ -101,32 +101,32 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         try:
             return Written((target,), try_engine(Engine(plan), path, samples, progress).sentences())
         except DfqError as problem:
-            return Written((target,), (f"the engine was built, but cannot be tried: {problem}",))
+            return Written((target,), (f"the engine was built, but cannot be run: {problem}",))
 
     def write_ranges(self, ranges: Mapping[str, Range], folder: Path) -> tuple[Path, ...]:
         """Write ``calibration.cache``.
 
         Raises:
-            ModelError: a name cannot stand in it.
+            ModelError: the cache cannot store the name of a tensor.
             OutputError: it cannot be written.
         """
         CalibrationCache.of_ranges(ranges, version_number(self.version)).write(folder / CACHE)
         return (folder / CACHE,)
 
     def read_ranges(self, path: Path) -> dict[str, Range]:
-        """The ranges of a calibration cache, without the tensors that TensorRT's own ONNX parser has added.
+        """Read the ranges of a calibration cache, without the tensors that TensorRT's ONNX parser adds.
 
         Raises:
-            ModelError: it cannot be read.
+            ModelError: the file cannot be read.
         """
         cache = CalibrationCache.read(path)
-        return {name: cache.range_of(name) for name in cache.scales if not name.startswith(ADDED)}
+        return {name: cache.range_of(name) for name in cache.scales if not name.startswith(ADDED_TENSOR_PREFIXES)}
 
     def _options(self) -> EngineOptions:
         return EngineOptions(self.batch, self.max_batch, self.workspace_mib, self.timing_cache, self.level)
 
     def _obstacle(self) -> str:
-        """Why no engine can be built here; empty where one can."""
+        """Return the reason why no engine can be built; empty if one can."""
         if not self.engine:
             return "engine=false"
         try:
@@ -136,26 +136,34 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         return str(gpu_obstacle())
 
     def _commands(self, path: Path, target: Path) -> tuple[str, ...]:
-        """The lines that build it on the device, or what must be known first."""
+        """Return the commands that build the engine on the device, or the reason why they are unknown."""
         try:
             common = [*self._shapes(path), f"--saveEngine={target.name}"]
         except DfqError as problem:
             return (str(problem),)
         if self.workspace_mib:
             common.append(f"--memPoolSize=workspace:{self.workspace_mib}")
-        said = [f"on the device: {shlex.join(['trtexec', f'--onnx={path.name}', '--stronglyTyped', *common])}"]
+        commands = [f"on the device: {shlex.join(['trtexec', f'--onnx={path.name}', '--stronglyTyped', *common])}"]
         if (path.parent / CACHE).exists():
             options = ["--onnx=FLOAT.onnx", "--int8", "--fp16", f"--calib={CACHE}", *common]
-            said.append(
+            commands.append(
                 f"or, TensorRT 10 only, of the float model without Q and DQ: {shlex.join(['trtexec', *options])}"
             )
-        return tuple(said)
+        return tuple(commands)
 
     def _shapes(self, path: Path) -> list[str]:
-        """What trtexec is told of open inputs."""
-        opened = [value for value in input_values(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)]
+        """Return trtexec's arguments for dynamic inputs."""
+        dynamic = [
+            value for value in input_values(ir.load(path)) if value.shape and not isinstance(value.shape[0], int)
+        ]
+        for value in dynamic:
+            if any(not isinstance(dim, int) for dim in list(value.shape or ())[1:]):
+                raise TargetError(
+                    f"input '{value.name}': shape {shown_shape(value)} is open beyond the batch; tell trtexec its "
+                    "--minShapes, --optShapes and --maxShapes, or close it with --fix-shapes"
+                )
         profiles = {
-            str(value.name): self._options().profile((-1, *closed_shape(value)), str(value.name)) for value in opened
+            str(value.name): self._options().profile((-1, *closed_shape(value)), str(value.name)) for value in dynamic
         }
         if not profiles:
             return []
@@ -165,7 +173,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
 
 
 def _listed(profiles: Mapping[str, tuple[tuple[int, ...], ...]], index: int) -> str:
-    # A name that holds what trtexec divides by stands in quotes.
+    # A name with one of trtexec's separators needs quotes.
     quoted = {name: f"'{name}'" if set(name) & set(":,") else name for name in profiles}
     return ",".join(f"{quoted[name]}:{'x'.join(map(str, shapes[index]))}" for name, shapes in profiles.items())
 

@@ -1,4 +1,4 @@
-"""Building a TensorRT engine of a QDQ file, with TensorRT's Python package on a machine with an NVIDIA GPU."""
+"""Build a TensorRT engine from a QDQ file, with TensorRT's Python package and an NVIDIA GPU."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,14 @@ __all__ = ["EngineOptions", "build_engine", "monitor_of"]
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What an engine is built for.
+    """Options of an engine.
 
     Args:
-        batch: the batch that it is made fast for, where the file leaves it open.
-        max_batch: the largest that it takes; 0 is ``batch``. The smallest is 1.
-        workspace_mib: device memory that a layer may use for a while, in MiB; 0 is all that there is.
-        timing_cache: a file of what TensorRT has measured; read where it is there, written in any case. Empty for none.
-        level: how long TensorRT searches, 0 to 5; 3 is its default.
+        batch: the batch size to optimize for, if the batch of the file is dynamic.
+        max_batch: the largest batch size; 0 is ``batch``. The smallest is 1.
+        workspace_mib: largest temporary device memory of a layer, in MiB; 0 is all memory of the device.
+        timing_cache: file of TensorRT's timings; it is read if it exists, and always written. Empty for none.
+        level: optimization level (duration of the search), 0 to 5; 3 is TensorRT's default.
     """
 
     batch: int = 1
@@ -33,8 +33,8 @@ class EngineOptions:
     def __post_init__(self) -> None:
         if self.batch < 1 or (self.max_batch and self.max_batch < self.batch):
             raise OptionError(
-                f"tensorrt: batch={self.batch} with max_batch={self.max_batch}; give a batch of 1 or more, and 0 or "
-                "nothing smaller as the largest"
+                f"tensorrt: batch={self.batch} with max_batch={self.max_batch}; give a batch of 1 or more, and a "
+                "max_batch of 0 or not below batch"
             )
         if not 0 <= self.level <= 5 or self.workspace_mib < 0:
             raise OptionError(
@@ -44,28 +44,30 @@ class EngineOptions:
 
     @property
     def is_fixed(self) -> bool:
-        """True if an open batch is closed to 1."""
+        """True if a dynamic batch is fixed to 1."""
         return self.batch == 1 and self.max_batch in (0, 1)
 
     def profile(self, dims: tuple[int, ...], name: str) -> tuple[tuple[int, ...], ...]:
-        """Smallest, usual and largest shape of an input whose open dimensions are -1.
+        """Return the smallest, usual and largest shape of an input whose dynamic dimensions are -1.
 
         Raises:
-            TargetError: more than the batch is open.
+            TargetError: a dimension other than the batch is dynamic.
         """
         if any(dim < 0 for dim in dims[1:]):
             shown = ", ".join("?" if dim < 0 else str(dim) for dim in dims)
-            raise TargetError(f"input '{name}' of shape ({shown}) is open beyond the batch; fix it with --input-shape")
+            raise TargetError(f"input '{name}' of shape ({shown}) is open beyond the batch; close it with --fix-shapes")
         return tuple((batch, *dims[1:]) for batch in (1, self.batch, self.max_batch or self.batch))
 
 
 def build_engine(source: Path, options: EngineOptions, progress: Progress = SILENT) -> bytes:
-    """A serialized engine of the QDQ file ``source``: strongly typed, so that Q and DQ say what runs in integers.
+    """Build a serialized engine of the QDQ file ``source``.
+
+    The network is strongly typed: Q and DQ determine which layers run in integers.
 
     Raises:
-        PluginError: TensorRT's package does not load.
+        PluginError: TensorRT's package cannot be imported.
         ModelError: TensorRT cannot read the file.
-        TargetError: it cannot build the engine.
+        TargetError: TensorRT cannot build the engine.
         OutputError: the timing cache cannot be written.
     """
     trt = tensorrt_package()
@@ -96,40 +98,40 @@ def build_engine(source: Path, options: EngineOptions, progress: Progress = SILE
 def _attach_timing_cache(draft: Draft, path: Path) -> None:
     config = draft.config
     content = path.read_bytes() if path.exists() else b""
-    # False: what was measured on another GPU is refused, and measured anew.
+    # False: timings of another GPU are rejected, and measured again.
     if not config.set_timing_cache(config.create_timing_cache(content), False):
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def monitor_of(trt: Any, progress: Progress) -> Any:
-    """An ``IProgressMonitor`` that shows TensorRT's outermost phases, and stops the build where showing them fails.
+    """Create an ``IProgressMonitor`` that reports TensorRT's outermost phases, and stops the build if that fails.
 
-    TensorRT swallows what its callbacks raise (an interrupt, say): ``problem`` keeps it.
+    TensorRT ignores exceptions of its callbacks (such as an interrupt): ``problem`` keeps the exception.
     """
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]  # the package has no types
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.problem: BaseException | None = None
-            self._shown = ""
+            self._phase = ""
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             if parent_phase is None and self.problem is None:
-                self._shown = phase_name
+                self._phase = phase_name
                 self._guard(lambda: progress.start(f"TensorRT: {phase_name}", num_steps))
 
         def step_complete(self, phase_name: str, _: int) -> bool:
-            if phase_name == self._shown and self.problem is None:
+            if phase_name == self._phase and self.problem is None:
                 self._guard(progress.advance)
             return self.problem is None
 
         def phase_finish(self, phase_name: str) -> None:
-            if phase_name == self._shown:
-                self._shown = ""
+            if phase_name == self._phase:
+                self._phase = ""
 
-        def _guard(self, show: Any) -> None:
+        def _guard(self, report: Any) -> None:
             try:
-                show()
+                report()
             except BaseException as problem:
                 self.problem = problem
 

@@ -1,4 +1,4 @@
-"""Running a TensorRT engine on samples: does it say what ONNX Runtime says of the same file, and how fast."""
+"""Run a TensorRT engine on samples: compare it with ONNX Runtime, and time it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +20,18 @@ __all__ = ["Engine", "Trial", "try_engine"]
 WARM_UP, RUNS = 10, 100
 
 DEVICE = "cuda"
-"""Where an engine looks for its tensors, as torch names it: the current device."""
+"""The device of an engine's tensors, by torch's name: the current CUDA device."""
 
 
 class Engine:
     """A serialized engine, ready to run on the current CUDA device.
 
     Args:
-        plan: as TensorRT wrote it, on this kind of GPU with this version.
+        plan: the serialized engine, built on the same kind of GPU with the same version of TensorRT.
 
     Raises:
-        PluginError: TensorRT's package does not load.
-        TargetError: TensorRT refuses the engine.
+        PluginError: TensorRT's package cannot be imported.
+        TargetError: TensorRT cannot load the engine.
     """
 
     def __init__(self, plan: bytes) -> None:
@@ -48,7 +48,7 @@ class Engine:
         self.outputs = tuple(name for name in names if name not in self.inputs)
 
     def batches(self, name: str) -> tuple[int, int]:
-        """The smallest and the largest batch that input ``name`` takes."""
+        """Return the smallest and the largest batch size of input ``name``."""
         fixed = self._engine.get_tensor_shape(name)[0]
         if fixed >= 0:
             return int(fixed), int(fixed)
@@ -56,49 +56,49 @@ class Engine:
         return int(smallest[0]), int(largest[0])
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
-        """The outputs for one batch.
+        """Compute the outputs for one batch.
 
         Raises:
             SamplesError: an input is missing, or its shape does not fit.
             TargetError: the engine fails.
         """
-        held = self._bind(feeds)
+        tensors = self._bind(feeds)
         self._launch(1)
-        return {name: held[name].cpu().numpy() for name in self.outputs}
+        return {name: tensors[name].cpu().numpy() for name in self.outputs}
 
     def milliseconds(self, feeds: Feeds) -> float:
-        """Median time of a run on the GPU, without the copies to it and from it.
+        """Return the median time of a run on the GPU, without copies to and from the device.
 
         Raises:
             SamplesError, TargetError: as :meth:`run`.
         """
-        held = self._bind(feeds)
+        tensors = self._bind(feeds)
         self._launch(WARM_UP)
         times = self._launch(RUNS)
-        del held
+        del tensors
         return float(np.median(times))
 
     def _bind(self, feeds: Feeds) -> dict[str, Any]:
-        """Device tensors for all inputs and outputs, with their addresses set; they must outlive the run."""
+        """Create device tensors for all inputs and outputs, and set their addresses; they must outlive the run."""
         import torch
 
-        held: dict[str, Any] = {}
+        tensors: dict[str, Any] = {}
         for name in self.inputs:
             if name not in feeds:
                 raise SamplesError(f"samples: nothing for input '{name}'; fed {', '.join(sorted(feeds)) or 'nothing'}")
             array = np.require(feeds[name], requirements=["C", "W"])
             if not self._context.set_input_shape(name, array.shape):
-                raise SamplesError(f"samples: the engine takes no input '{name}' of shape {array.shape}")
-            held[name] = torch.from_numpy(array).to(DEVICE)
+                raise SamplesError(f"samples: the engine does not support shape {array.shape} for input '{name}'")
+            tensors[name] = torch.from_numpy(array).to(DEVICE)
         for name in self.outputs:
             shape = tuple(self._context.get_tensor_shape(name))
             if any(dim < 0 for dim in shape):
-                raise TargetError(f"output '{name}': its shape depends on values, so the engine cannot be tried here")
+                raise TargetError(f"output '{name}': its shape depends on values, which is not supported here")
             dtype = getattr(torch, self._dtype(name))
-            held[name] = torch.empty(shape, dtype=dtype, device=DEVICE)
-        for name, tensor in held.items():
+            tensors[name] = torch.empty(shape, dtype=dtype, device=DEVICE)
+        for name, tensor in tensors.items():
             self._context.set_tensor_address(name, tensor.data_ptr())
-        return held
+        return tensors
 
     def _dtype(self, name: str) -> str:
         kind = str(self._engine.get_tensor_dtype(name).name)
@@ -106,7 +106,7 @@ class Engine:
         return names.get(kind, kind.lower())
 
     def _launch(self, runs: int) -> list[float]:
-        """Run ``runs`` times on a stream of their own (TensorRT's default one waits more than needed); ms each."""
+        """Run ``runs`` times on a separate stream (TensorRT synchronizes more on the default one); ms of each."""
         import torch
 
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
@@ -129,12 +129,12 @@ class Engine:
 
 @dataclass(frozen=True)
 class Trial:
-    """An engine against ONNX Runtime on the file that it was built from.
+    """Comparison of an engine with ONNX Runtime on the file from which it was built.
 
     Args:
-        samples: how many.
+        samples: number of samples.
         snr: signal to noise of each output in dB, by name.
-        agreement: percent of samples in which both put the same class first; None where the output is no scores.
+        agreement: percent of samples with the same class; None if the output has no class scores.
         latency: batch size -> median milliseconds on the GPU.
     """
 
@@ -144,7 +144,7 @@ class Trial:
     latency: dict[int, float]
 
     def sentences(self) -> tuple[str, ...]:
-        """For people."""
+        """Return the result as sentences."""
         outputs = ", ".join(f"'{name}' {value:.1f} dB" for name, value in self.snr.items())
         same = "" if self.agreement is None else f", the same class first in {self.agreement:.1f} %"
         times = ", ".join(f"batch {batch} {ms:.3f} ms" for batch, ms in self.latency.items())
@@ -155,10 +155,10 @@ class Trial:
 
 
 def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progress = SILENT) -> Trial:
-    """Run ``engine`` and its QDQ file ``source`` on ``samples``.
+    """Compare ``engine`` with ONNX Runtime on its QDQ file ``source``, on ``samples``.
 
     Raises:
-        SamplesError, TargetError, ModelError: one of both cannot run.
+        SamplesError, TargetError, ModelError: one of them cannot run.
     """
     runner = Runner(source)
     smallest, largest = engine.batches(main_input(runner.ports).name)
@@ -167,22 +167,25 @@ def try_engine(engine: Engine, source: Path, samples: Samples, progress: Progres
     progress.start("try the engine", len(samples))
     for start in range(0, len(samples), largest):
         rows = min(largest, len(samples) - start)
-        # A fixed batch is filled up; what belongs to the filling is left out.
+        # A fixed batch is padded; the padding is not compared.
         part = samples.part(np.arange(start, start + max(rows, smallest)) % len(samples))
         feeds = make_feeds(runner.ports, part.images, part.extra)
         expected = dict(zip(runner.output_names, runner.feed(part), strict=True))
-        found = engine.run(feeds)
+        outputs = engine.run(feeds)
         for name, tally in tallies.items():
             whole = expected[name].ndim == 0 or len(expected[name]) != len(part)
-            both = (expected[name], found[name]) if whole else (expected[name][:rows], found[name][:rows])
-            tally.add(*both)
-            if name == scored and both[0].ndim == 2 and not whole:
-                scores.add(*both, None)
+            pair = (expected[name], outputs[name]) if whole else (expected[name][:rows], outputs[name][:rows])
+            tally.add(*pair)
+            if name == scored and pair[0].ndim == 2 and not whole:
+                scores.add(*pair, None)
         progress.advance(rows)
-    fed = {batch: samples.part(np.arange(batch) % len(samples)) for batch in dict.fromkeys((smallest, largest))}
+    batches = {batch: samples.part(np.arange(batch) % len(samples)) for batch in dict.fromkeys((smallest, largest))}
     return Trial(
         len(samples),
         {name: tally.distance(name).snr for name, tally in tallies.items()},
         scores.scores().agreement if scores.same else None,
-        {batch: engine.milliseconds(make_feeds(runner.ports, part.images, part.extra)) for batch, part in fed.items()},
+        {
+            batch: engine.milliseconds(make_feeds(runner.ports, part.images, part.extra))
+            for batch, part in batches.items()
+        },
     )

@@ -33,6 +33,8 @@ MAXIMUM_IN_PACKAGE = 15
 FLAT = {"twin/ops", "synthesis/methods"}
 """Packages of one file for each operator family or method."""
 
+PLUGIN_FOLDERS = ("calibrators", "exporters")
+
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 
@@ -64,7 +66,7 @@ def test_imports_run_one_way(checkout: Path) -> None:
     assert not wrong, "; ".join(wrong)
 
 
-@pytest.mark.parametrize("plugins", ["calibrators", "exporters"])
+@pytest.mark.parametrize("plugins", PLUGIN_FOLDERS)
 def test_plugins_import_the_core_and_the_core_no_plugin(checkout: Path, plugins: str) -> None:
     other = {"calibrators": "exporters", "exporters": "calibrators"}[plugins]
     assert not [file for file, tree in _modules(checkout / plugins) if {other, "cli"} & set(_imported(tree))]
@@ -83,9 +85,9 @@ def test_no_package_is_crowded(checkout: Path) -> None:
 
 def test_tables_of_contents_list_each_module_with_its_first_line(checkout: Path) -> None:
     core = checkout / "dfq_deploy"
-    for init in core.rglob("*/__init__.py"):
+    for init in [*core.rglob("*/__init__.py"), *(checkout / name / "__init__.py" for name in PLUGIN_FOLDERS)]:
         package, text = init.parent, ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))) or ""
-        if package.relative_to(core).as_posix() == "twin/ops":
+        if package == core / "twin/ops":
             continue
         listed = dict(re.findall(r"^``(\w+)`` +(.+)$", text, re.MULTILINE))
         for file in package.glob("[!_]*.py"):
@@ -94,3 +96,10 @@ def test_tables_of_contents_list_each_module_with_its_first_line(checkout: Path)
         for child in package.glob("*/__init__.py"):
             assert listed.pop(child.parent.name, None), f"{init.relative_to(checkout)}: {child.parent.name}"
         assert not listed, f"{init.relative_to(checkout)} lists what is not there: {', '.join(listed)}"
+
+
+def test_the_top_docstring_lists_each_package(checkout: Path) -> None:
+    core = checkout / "dfq_deploy"
+    text = ast.get_docstring(ast.parse((core / "__init__.py").read_text(encoding="utf-8"))) or ""
+    listed = re.findall(r"^``(\w+)`` +.+$", text, re.MULTILINE)
+    assert sorted(listed) == sorted([*PLUGIN_FOLDERS, *(init.parent.name for init in core.glob("*/__init__.py"))])

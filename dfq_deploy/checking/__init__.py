@@ -1,12 +1,12 @@
 """Check any quantized ONNX file against the rules of a runtime: ``dfq-deploy check``.
 
-============= ==============================================================================================
+============= ============================================================================================
 ``registry``  Registry of checker rules.
 ``run``       Check one quantized file against one target.
-``view``      The quantized graph as the rules read it: integer kernels and how their tensors are quantized.
-``violation`` Violations, and the report that lists them.
+``view``      The quantized graph for the rules: integer kernels and the quantization of their tensors.
+``violation`` Violations of rules, and the report that lists them.
 ``rules``     The rules that a quantized file must obey, by subject; each runtime names those that it has.
-============= ==============================================================================================
+============= ============================================================================================
 """
 
 from dfq_deploy.checking.registry import RULES, Rule

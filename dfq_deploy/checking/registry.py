@@ -8,23 +8,24 @@ from dfq_deploy.checking.view import View
 from dfq_deploy.checking.violation import Violation
 from dfq_deploy.targets.target import Target
 
-__all__ = ["RULES", "Check", "Place", "Rule", "rule"]
+__all__ = ["RULES", "Check", "Problem", "Rule", "rule"]
 
-Place: TypeAlias = tuple[str, str, str]
-"""Operator, node name, what was found there."""
+Problem: TypeAlias = tuple[str, str, str]
+"""Operator, node name and a description of the problem."""
 
-Check: TypeAlias = Callable[[View, Target], Iterator[Place]]
-"""A rule's work: yields the places that break it."""
+Check: TypeAlias = Callable[[View, Target], Iterator[Problem]]
+"""The function of a rule: yields one finding for each place that breaks it."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One thing that a runtime asks of a file.
+    """One requirement of a runtime on a file.
 
     Args:
-        name: short, as targets list it.
-        asks: what it asks for: the first line of its docstring, which also names the source.
-        way_out: what to do where it is broken.
+        name: short name, as targets list it.
+        asks: the requirement: the first line of the docstring of its function, which also names the source.
+        way_out: how to mend a violation.
+        check: the function that finds violations.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Rule:
     check: Check
 
     def violations(self, view: View, target: Target) -> tuple[Violation, ...]:
-        """Where ``view`` breaks the rule."""
+        """Return the violations of this rule in ``view``."""
         return tuple(
             Violation(self.name, node, operator, found, self.way_out)
             for operator, node, found in self.check(view, target)
@@ -48,7 +49,7 @@ def rule(name: str, way_out: str) -> Callable[[Check], Check]:
 
     def register(check: Check) -> Check:
         if name in RULES:
-            raise ValueError(f"rule '{name}' is registered already")
+            raise ValueError(f"rule '{name}' is already registered")
         RULES[name] = Rule(name, (check.__doc__ or "").strip().split("\n", 1)[0].rstrip("."), way_out, check)
         return check
 

@@ -13,19 +13,19 @@ __all__ = ["check"]
 
 
 def check(model: ModelSource, target: str = "cpu") -> Report:
-    """Every place where ``model``, of this tool or any other, breaks a rule of ``target``.
+    """Check ``model``, which any tool may have quantized, against the rules of ``target``.
 
     Raises:
-        ModelError: there is no such file, or it is no ONNX model.
-        TargetError: the target is unknown, or refused.
+        ModelError: the file does not exist, or is not an ONNX model.
+        TargetError: the target is unknown or not supported.
     """
-    chosen = find_target(target)
+    resolved = find_target(target)
     view = view_of(model)
-    rules = [RULES[name] for name in chosen.rules]
+    rules = [RULES[name] for name in resolved.rules]
     return Report(
         model=source_name(model),
-        target=chosen.name,
+        target=resolved.name,
         rules={rule.name: rule.asks for rule in rules},
-        violations=tuple(violation for rule in rules for violation in rule.violations(view, chosen)),
-        kernels=count_kernels(model, chosen.name),
+        violations=tuple(violation for rule in rules for violation in rule.violations(view, resolved)),
+        kernels=count_kernels(model, resolved.name),
     )

@@ -1,4 +1,4 @@
-"""The quantized graph as the rules read it: integer kernels and how their tensors are quantized."""
+"""The quantized graph for the rules: integer kernels and the quantization of their tensors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ QLINEAR = {
     **{"QLinearConv": "Conv", "com.microsoft::QLinearConv": "Conv", "QLinearMatMul": "MatMul"},
     "com.microsoft::QGemm": "Gemm",
 }
-"""Weighted operators on integers -> the float operator that each stands for.
+"""Weighted operators on integers -> the equivalent float operator.
 
-All of them read the activation with scale and zero point first, and then the weight with its own.
+Their inputs are the activation, its scale and zero point, and then the weight, its scale and zero point.
 """
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel:
-    """A weighted node: what it reads, None for what is not quantized.
+    """A weighted node and the quantization of its inputs; None for an input that is float.
 
     Args:
         operator: ``Conv`` also for QLinearConv.
-        weight: None also where the node multiplies two activations.
-        has_weight: false where it does.
-        bias: None where it is float, or there is none.
+        weight: None also if the node multiplies two activations.
+        has_weight: False if the node multiplies two activations.
+        bias: None also if there is no bias.
     """
 
     node: ir.Node
@@ -44,7 +44,7 @@ class Kernel:
 
 
 class View:
-    """One model with its quantization looked up."""
+    """One model with the quantization of its tensors."""
 
     def __init__(self, model: ir.Model, place: str) -> None:
         self.model = model
@@ -68,7 +68,7 @@ class View:
 
     @cached_property
     def by_node(self) -> dict[ir.Node, Quantization]:
-        """The quantizations by their Q or DQ."""
+        """The quantizations by their Q or DQ node."""
         return {entry.node: entry for entry in self.quantizations}
 
     @cached_property
@@ -77,20 +77,20 @@ class View:
         return frozenset(kernel.node for kernel in self.kernels)
 
     @cached_property
-    def heads(self) -> frozenset[ir.Node]:
+    def quantized_nodes(self) -> frozenset[ir.Node]:
         """The weighted nodes that read integers."""
         return frozenset(kernel.node for kernel in self.kernels if kernel.activation is not None)
 
     def source(self, node: ir.Node) -> ir.Node | None:
-        """What writes the tensor that a DQ gives back; ``node`` itself where it is none."""
-        seen: ir.Node | None = node
-        while seen is not None and is_op(seen, QDQ_OPS):
-            value = seen.inputs[0]
-            seen = None if value is None else value.producer()
-        return seen
+        """Return the node before a chain of Q and DQ that ends in ``node``; ``node`` itself if it is neither."""
+        current: ir.Node | None = node
+        while current is not None and is_op(current, QDQ_OPS):
+            value = current.inputs[0]
+            current = None if value is None else value.producer()
+        return current
 
     def activations(self) -> Iterator[Quantization]:
-        """The quantizations of what is not constant; one for each Q, and for each DQ of integers that are fed."""
+        """Yield the quantizations of activations: one for each Q, and for each DQ that reads an integer input."""
         for entry in self.quantizations:
             integers = entry.node.inputs[0]
             fed = integers is not None and integers.producer() is None
@@ -102,10 +102,10 @@ class View:
 
 
 def view_of(source: ModelSource) -> View:
-    """Read any ONNX file, float or quantized; nothing of it is changed but that constants become initializers.
+    """Read any ONNX file, float or quantized; Constant nodes become initializers, all else stays as it is.
 
     Raises:
-        ModelError: it is missing or no ONNX model.
+        ModelError: the file does not exist, or is not an ONNX model.
     """
     model = read_any(source)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -114,7 +114,7 @@ def view_of(source: ModelSource) -> View:
 
 
 def name(node: ir.Node) -> str:
-    """The node's name, or that of its first output."""
+    """Return the name of ``node``, or of its first output if it has none."""
     return node.name or next((value.name for value in node.outputs if value.name), None) or "?"
 
 

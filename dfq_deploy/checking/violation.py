@@ -1,4 +1,4 @@
-"""Violations, and the report that lists them."""
+"""Violations of rules, and the report that lists them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ class Violation:
     """One place where a file breaks a rule of a target.
 
     Args:
-        rule: the rule's name.
-        node: name of the node, input or output.
-        operator: the node's operator; ``input`` or ``output`` for those of the graph.
-        found: what is wrong there.
-        way_out: what to do about it.
+        rule: name of the rule.
+        node: name of the node, or of the input or output of the graph.
+        operator: operator of the node; ``input`` or ``output`` for those of the graph.
+        found: description of the problem.
+        way_out: how to mend it.
     """
 
     rule: str
@@ -33,12 +33,12 @@ class Violation:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything that a check has found.
+    """The result of a check.
 
     Args:
-        rules: name of each rule that was applied -> what it asks for.
+        rules: name of each applied rule -> its requirement.
         violations: rule by rule, in the order of the graph.
-        kernels: the layers as the runtime runs them; one in float breaks no rule by itself.
+        kernels: how the runtime runs each layer; a layer in float is not a violation by itself.
     """
 
     model: str
@@ -54,12 +54,15 @@ class Report:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How many layers run in integers, and which are quantized and run in float all the same."""
-        lost = self.kernels.dequantized
-        if not lost:
+        """How many layers run in integer kernels, and which quantized layers run in float nevertheless."""
+        dequantized = self.kernels.dequantized
+        if not dequantized:
             return (str(self.kernels),)
-        told = f"{len(lost)} quantized layer(s) run in float in {self.kernels.runtime}, slower than without Q and DQ"
-        return (str(self.kernels), f"{told}: {named(lost)}; {self.kernels.way_out}")
+        message = (
+            f"{len(dequantized)} quantized layer(s) run in float in {self.kernels.runtime}, slower than without Q and "
+            f"DQ: {named(dequantized)}; {self.kernels.way_out}"
+        )
+        return (str(self.kernels), message)
 
     @property
     def warnings(self) -> tuple[str, ...]:

@@ -29,21 +29,21 @@ Options = Mapping[str, Any]
 
 
 def one_of_synth_and_data(options: Options) -> None:
-    """Refuse both of ``--synth`` and ``--data``, and neither."""
+    """Require exactly one of ``--synth`` and ``--data``."""
     if (options["synth"] is None) == (options["data"] is None):
         raise click.UsageError("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.")
 
 
 def preprocess(options: Options) -> "Preprocess | None":
-    """What ``--preprocess``, or ``--mean`` and ``--std``, describe; None where none of them is given."""
+    """The preprocess of ``--preprocess``, or of ``--mean`` and ``--std``; None if none of them is given."""
     from dfq_deploy.errors import OptionError
     from dfq_deploy.samples.preprocess import PREPROCESSES, preprocess_of_units
 
     name, mean, std = options["preprocess"], options["mean"], options["std"]
     if (mean is None) != (std is None):
-        raise click.UsageError("--mean and --std go together.")
+        raise click.UsageError("--mean and --std must be given together.")
     if name is not None and mean is not None:
-        raise click.UsageError("--preprocess and --mean/--std exclude each other.")
+        raise click.UsageError("--preprocess and --mean/--std cannot be combined.")
     if mean is not None and std is not None:
         try:
             return preprocess_of_units(mean, std)
@@ -60,21 +60,21 @@ def synthesizer(options: Options, name: str) -> "str | Synthesizer":
 
 
 def tolerance(options: Options) -> float | str:
-    """``--tolerance``, or what suits the schedule; ``--iterations`` is a fixed number, so no tolerance ends it."""
+    """``--tolerance``, or ``auto`` if it is not given; it cannot be combined with ``--iterations``."""
     value: float | None = options["tolerance"]
     if options["iterations"] is not None and value:
-        raise click.UsageError("--iterations fixes their number, and --tolerance ends them earlier: give one of them.")
+        raise click.UsageError("--iterations and --tolerance cannot be combined; give one of them.")
     return "auto" if value is None else value
 
 
 def resumption(options: Options, unfinished: Path) -> dict[str, Any]:
-    """What of synthesis is no option of a method."""
+    """The options of synthesis that do not belong to a method, as keywords of the library."""
     known = {"tolerance": tolerance(options), "unfinished": unfinished}
     return {**known, "verifier": options["verifier"], "resume": options["resume"]}
 
 
 def refinements(options: Options) -> list[str] | None:
-    """``--refine``: names, none of them for ``none``; None where nothing is said."""
+    """``--refine`` as a list of names, empty for ``none``; None if the option is not given."""
     return [name for name in options["refine"] if name != "none"] if options["refine"] else None
 
 

@@ -9,7 +9,7 @@ from dfq_deploy.cli import arguments
 from dfq_deploy.cli.metric_file import MetricType, load_metric
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import data_option, input_options, labels_option, preprocess_options, samples_option
-from dfq_deploy.cli.shell import BAD, Guarded, Shell
+from dfq_deploy.cli.shell import Guarded, Shell
 
 if TYPE_CHECKING:
     from dfq_deploy.verdict.gates import Gates
@@ -75,6 +75,7 @@ def evaluate(
     """
     from dfq_deploy.cli.views.evaluation import show_judged
     from dfq_deploy.cli.views.progress import display
+    from dfq_deploy.cli.views.verdict import exit_status
     from dfq_deploy.pipeline.evaluate import evaluate as judged
 
     shell: Shell = ctx.obj
@@ -101,7 +102,7 @@ def evaluate(
         shell.emit(found.to_json())
     else:
         show_judged(found)
-    ctx.exit(BAD if found.verdict.status == "BAD" else 0)
+    ctx.exit(exit_status(found.verdict.to_json()))
 
 
 def _gates(options: arguments.Options, data: Path | None, metric: tuple[Path, str] | None) -> "Gates":

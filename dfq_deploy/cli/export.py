@@ -14,14 +14,14 @@ from dfq_deploy.cli.shell import Guarded, Shell
 __all__ = ["export"]
 
 
-@click.command(cls=Guarded, short_help="Write what a runtime loads.")
+@click.command(cls=Guarded, short_help="Write the file that a runtime loads.")
 @click.argument("model", metavar="QUANTIZED", type=FILE)
 @click.option("--to", required=True, metavar="NAME", help="The exporter: qdq, ort, ... `dfq-deploy methods` lists all.")
 @click.option(
     "--encodings",
     type=FILE,
     metavar="FILE",
-    help="For a float model: the encodings.json that calibrate wrote, or a calibration cache of TensorRT.",
+    help="For a float model: encodings.json as written by calibrate, or a TensorRT calibration cache.",
 )
 @click.option("--target", metavar="NAME", help="The runtime; by default the one that --to names, or cpu.")
 @shape_option
@@ -34,7 +34,7 @@ __all__ = ["export"]
 )
 @integer_option
 @preprocess_options
-@click.option("-o", "--output", type=FILE, metavar="PATH", help="The file to write.  [default: named like the model]")
+@click.option("-o", "--output", type=FILE, metavar="PATH", help="The file to write.  [default: named after the model]")
 @click.pass_obj
 def export(
     shell: Shell,
@@ -50,12 +50,12 @@ def export(
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Write what a runtime loads, from a QUANTIZED file of any tool, or from a float one with its --encodings."""
+    """Write the file that a runtime loads, from a QUANTIZED file of any tool or a float one with --encodings."""
     from dfq_deploy.cli.views.results import show_exported
-    from dfq_deploy.pipeline.export import export as write
+    from dfq_deploy.pipeline.export import export as export_model
     from dfq_deploy.targets.catalog import TARGETS
 
-    found = write(
+    exported = export_model(
         model,
         to=exporter_of(to, settings),
         encodings=encodings,
@@ -66,6 +66,6 @@ def export(
         output=output,
     )
     if shell.as_json:
-        shell.emit({"to": to, **found.to_json()})
+        shell.emit({"to": to, **exported.to_json()})
     elif not shell.quiet:
-        show_exported(found)
+        show_exported(exported)

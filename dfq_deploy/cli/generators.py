@@ -10,13 +10,13 @@ from dfq_deploy.plugins.registry import find_plugin
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Synthesizer
 
-__all__ = ["keeping"]
+__all__ = ["save_generator_beside"]
 
 
-def keeping(synth: "str | Synthesizer", samples: Path) -> "tuple[str | Synthesizer, Path | None]":
+def save_generator_beside(synth: "str | Synthesizer", samples: Path) -> "tuple[str | Synthesizer, Path | None]":
     """The method with its option ``save`` set to the samples' path with ``.pt``, and the file it will write.
 
-    A method without that option stays as it is, as does one that draws from a generator that it is given.
+    A method without that option stays as it is, and so does one that loads its generator from a file.
     """
     kind = find_plugin("synthesizers", synth) if isinstance(synth, str) else type(synth)
     if not {"save", "generator"} <= {field.name for field, _ in method_fields(kind)}:

@@ -30,13 +30,15 @@ def main() -> None:
     """
 
 
-@main.command(cls=Guarded, short_help="What is in a model, and what will hurt.")
+@main.command(cls=Guarded, short_help="Show what is in a model, and what will cost accuracy.")
 @click.argument("model", type=FILE)
-@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to look at it for.")
+@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to inspect it for.")
 @shape_option
 @use_options
 @click.option(
-    "--sensitivity", is_flag=True, help="Quantize each layer alone, with inputs drawn by rule: which would hurt?"
+    "--sensitivity",
+    is_flag=True,
+    help="Quantize each layer alone, on procedural inputs, and list the most sensitive ones.",
 )
 @click.option("--bits", metavar="w8a8", help="With --sensitivity: bits of weights and activations.")
 @preprocess_options
@@ -52,16 +54,16 @@ def inspect(
     bits: str | None,
     **options: Any,
 ) -> None:
-    """Say what is in MODEL, what can be synthesized from it, what will hurt, and what to do."""
+    """Show what is in MODEL, which synthesis methods apply, what will cost accuracy or speed, and what to do."""
     from dfq_deploy.cli.views.inspection import show_inspection
     from dfq_deploy.cli.views.progress import display
-    from dfq_deploy.inspection.inspect import inspect as look
+    from dfq_deploy.inspection.inspect import inspect as inspect_model
 
     preprocess = arguments.preprocess(options)
     if not sensitivity and (bits is not None or preprocess is not None):
-        raise click.UsageError("--bits and --preprocess go with --sensitivity.")
+        raise click.UsageError("--bits and --preprocess need --sensitivity.")
     with display(shell) as progress:
-        found = look(
+        inspection = inspect_model(
             model,
             target=target,
             input_shapes=dict(input_shapes),
@@ -74,9 +76,9 @@ def inspect(
             progress=progress,
         )
     if shell.as_json:
-        shell.emit(found.to_json())
+        shell.emit(inspection.to_json())
     else:
-        show_inspection(found, shell.verbose)
+        show_inspection(inspection, shell.verbose)
 
 
 @main.command(cls=Guarded, short_help="List the runtimes.")
@@ -94,7 +96,7 @@ def targets(shell: Shell, /) -> None:
 @main.command(cls=Guarded, short_help="List the installed methods.")
 @click.pass_obj
 def methods(shell: Shell, /) -> None:
-    """List the methods that are installed, and why something cannot load."""
+    """List the installed methods, calibrators, exporters and refinements, and why one cannot be loaded."""
     from dfq_deploy.cli.views.listing import methods_document, show_methods
 
     if shell.as_json:

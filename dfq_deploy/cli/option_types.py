@@ -8,7 +8,7 @@ import click
 if TYPE_CHECKING:
     from dfq_deploy.synthesis.teachers import Teacher
 
-__all__ = ["FILE", "NumbersType", "PartType", "RangeType", "ShapeType", "TeacherType"]
+__all__ = ["FILE", "FractionType", "NumbersType", "RangeType", "ShapeType", "TeacherType"]
 
 FILE = click.Path(path_type=Path)
 
@@ -22,10 +22,10 @@ class NumbersType(click.ParamType[tuple[float, ...]]):
         try:
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
-            self.fail(f"'{value}' is no list of numbers; write them with commas, e.g. 0.485,0.456,0.406", param, ctx)
+            self.fail(f"'{value}' is not a list of numbers; separate them by commas: 0.485,0.456,0.406", param, ctx)
 
 
-class PartType(click.ParamType[float]):
+class FractionType(click.ParamType[float]):
     name = "PERCENT"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
@@ -33,7 +33,7 @@ class PartType(click.ParamType[float]):
         try:
             return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
-            self.fail(f"'{value}' is no part of the whole; write 18% or 0.18", param, ctx)
+            self.fail(f"'{value}' is not a fraction; write 18% or 0.18", param, ctx)
 
 
 class ShapeType(click.ParamType[tuple[str, tuple[int, ...]]]):

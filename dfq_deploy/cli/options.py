@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
-from dfq_deploy.cli.option_types import FILE, NumbersType, PartType, RangeType, ShapeType, TeacherType
+from dfq_deploy.cli.option_types import FILE, FractionType, NumbersType, RangeType, ShapeType, TeacherType
 
 __all__ = [
     "bits_options",
@@ -34,7 +34,7 @@ def shape_option(command: Decorated) -> Decorated:
         "input_shapes",
         multiple=True,
         type=ShapeType(),
-        help="The size to measure an input at that the model leaves open, with the batch; repeatable.",
+        help="Shape, batch included, at which an input of open size is measured (it stays open); repeatable.",
     )(command)
 
 
@@ -65,7 +65,8 @@ def integer_option(command: Decorated) -> Decorated:
     return click.option(
         "--integer-io",
         is_flag=True,
-        help="Bytes in, integers out: pixels (N, C, H, W) from 0 to 255, with --preprocess folded into the model.",
+        help="Write a model that takes uint8 pixels (N, C, H, W), with --preprocess folded in, and returns "
+        "integers where the runtime does.",
     )(command)
 
 
@@ -76,7 +77,7 @@ def input_options(command: Decorated) -> Decorated:
         "input_ranges",
         multiple=True,
         type=RangeType(),
-        help="What an input that is no picture (token ids, a mask, a length) is drawn from; repeatable.",
+        help="Range of the values drawn for an input that is not an image (token ids, mask, length); repeatable.",
     )(command)
     return shape_option(use_options(ranged))
 
@@ -93,21 +94,25 @@ def fix_option(command: Decorated) -> Decorated:
 def preprocess_options(command: Decorated) -> Decorated:
     """Add ``--preprocess``, ``--mean`` and ``--std``; :func:`dfq_deploy.cli.arguments.preprocess` reads them."""
     for option in (
-        click.option("--std", type=NumbersType(), help="Divides what --mean leaves."),
-        click.option("--mean", type=NumbersType(), help="Subtracted from pixel / 255; with --std, instead of a name."),
+        click.option("--std", type=NumbersType(), help="Std of each channel: input = (pixel / 255 - mean) / std."),
+        click.option(
+            "--mean",
+            type=NumbersType(),
+            help="Mean of each channel, for pixel / 255; with --std, in place of --preprocess.",
+        ),
         click.option(
             "--preprocess",
             metavar="NAME",
-            help="What turns pixels into the model's input: imagenet, cifar10, zero-one, minus-one-one or raw.",
+            help="Normalization of the model's input: imagenet, cifar10, zero-one, minus-one-one or raw.",
         ),
     ):
         command = option(command)
     return command
 
 
-def samples_option(meaning: str) -> Callable[[Decorated], Decorated]:
+def samples_option(help_text: str) -> Callable[[Decorated], Decorated]:
     """``--samples N``."""
-    return click.option("--samples", type=click.IntRange(min=1), metavar="N", help=meaning)
+    return click.option("--samples", type=click.IntRange(min=1), metavar="N", help=help_text)
 
 
 def bits_options(command: Decorated) -> Decorated:
@@ -117,7 +122,7 @@ def bits_options(command: Decorated) -> Decorated:
         click.option(
             "--bits",
             metavar="w8a8",
-            help="Bits of weights and activations, of every layer; 'auto' finds them within --size or --drop.",
+            help="Bits of weights and activations of every layer; 'auto' chooses them within --size or --drop.",
         ),
     ):
         command = option(command)
@@ -125,15 +130,18 @@ def bits_options(command: Decorated) -> Decorated:
 
 
 def budget_options(command: Decorated) -> Decorated:
-    """``--size`` and ``--drop``: what ``--bits auto`` may cost."""
+    """``--size`` and ``--drop``: the budget of ``--bits auto``."""
     for option in (
         click.option(
-            "--drop", type=float, metavar="POINTS", help="With --bits auto: percentage of classes that may change."
+            "--drop",
+            type=float,
+            metavar="POINTS",
+            help="With --bits auto: largest percentage of samples whose class may change.",
         ),
         click.option(
             "--size",
-            type=PartType(),
-            help="With --bits auto: largest part of what the weights take in float32 (8 bits: 25%).",
+            type=FractionType(),
+            help="With --bits auto: largest size of the weights, in percent of their float32 size (8 bits: 25%).",
         ),
     ):
         command = option(command)
@@ -146,7 +154,7 @@ def override_options(command: Decorated) -> Decorated:
         click.option(
             "--overrides", type=FILE, metavar="FILE", help="A TOML file: type, bits, symmetry and range of tensors."
         ),
-        click.option("--exclude", metavar="REGEX", help="Keep nodes in float whose name this is found in."),
+        click.option("--exclude", metavar="REGEX", help="Keep nodes in float whose name matches this expression."),
         click.option(
             "--keep-float",
             multiple=True,
@@ -167,29 +175,29 @@ def floor_options(command: Decorated) -> Decorated:
             metavar="FACTOR",
             default=1.15,
             show_default=True,
-            help="How many times the first result's latency a remedy may cost.",
+            help="Largest latency of a remedy, as a multiple of the first result's.",
         ),
         click.option(
             "--max-time",
             type=click.FloatRange(min=0),
             metavar="SECONDS",
-            help="How long remedies may take.  [default: as long as the calibration, at least 60]",
+            help="Time limit for remedies.  [default: as long as the calibration, at least 60]",
         ),
         click.option(
             "--floor",
             default="ok",
             show_default=True,
             metavar="FLOOR",
-            help="Try remedies below it: ok (by the verdict), agreement=99 (percent), snr=20 (dB), or none.",
+            help="Try remedies if the result is below: ok (verdict), agreement=99 (percent), snr=20 (dB), or none.",
         ),
     ):
         command = option(command)
     return command
 
 
-def data_option(meaning: str) -> Callable[[Decorated], Decorated]:
+def data_option(help_text: str) -> Callable[[Decorated], Decorated]:
     """``--data PATH``."""
-    return click.option("--data", type=FILE, metavar="PATH", help=meaning)
+    return click.option("--data", type=FILE, metavar="PATH", help=help_text)
 
 
 def labels_option(command: Decorated) -> Decorated:
@@ -198,26 +206,26 @@ def labels_option(command: Decorated) -> Decorated:
         "--labels",
         type=FILE,
         metavar="FILE",
-        help="Class names, one a line in the order of the model's scores: what the folders of --data are called.",
+        help="Class names, one a line, in the order of the model's scores; folders of --data have these names.",
     )(command)
 
 
 def synthesis_options(command: Decorated) -> Decorated:
-    """What synthesis takes; :func:`dfq_deploy.cli.arguments.synthesizer` reads ``--iterations`` and ``--option``."""
+    """Options of synthesis; :func:`dfq_deploy.cli.arguments.synthesizer` reads ``--iterations`` and ``--option``."""
     for option in (
-        click.option("--resume", is_flag=True, help="Go on where the same command was interrupted."),
+        click.option("--resume", is_flag=True, help="Continue an interrupted run of the same command."),
         click.option(
             "--tolerance",
             type=click.FloatRange(0, 1, max_open=True),
             metavar="T",
-            help="Stop when the ranges move by less than this part of their span; 0 runs to the schedule's end.  "
+            help="Stop early when the ranges change by less than this fraction of their span; 0 runs every iteration.  "
             "[default: 0.02 on a paper's schedule, else 0]",
         ),
         click.option(
             "--verifier",
             type=TeacherType(),
             metavar="FILE[:PREPROCESS]",
-            help="A second network with the same classes: say what it takes the samples for.",
+            help="A second network with the same classes: report how often it gives a sample the same class.",
         ),
         click.option(
             "--option",
@@ -233,8 +241,8 @@ def synthesis_options(command: Decorated) -> Decorated:
             multiple=True,
             type=TeacherType(),
             metavar="FILE[:PREPROCESS]",
-            help="The same network exported with its BatchNormalization, or for lis several networks, each with its "
-            "own preprocess where that is not the model's; repeatable.",
+            help="The same network exported with its BatchNormalization; for lis, several networks. Append :PREPROCESS "
+            "if it differs from the model's. Repeatable.",
         ),
     ):
         command = option(command)

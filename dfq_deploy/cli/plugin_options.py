@@ -15,11 +15,11 @@ SCALARS: dict[type, str] = {int: "a whole number", float: "a number", bool: "tru
 
 
 def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -> "str | Synthesizer":
-    """The method by name, or the method itself where it is given options; ``lowpass=RADIUS`` is one of every method.
+    """The method by name, or the method itself if options are given; every method takes ``lowpass=RADIUS``.
 
     Raises:
         PluginError: it is not installed.
-        click.UsageError: an option is unknown, or its value is no such thing.
+        click.UsageError: an option is unknown, or its value has another type.
     """
     from dfq_deploy.errors import OptionError
 
@@ -39,11 +39,11 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
 
 
 def exporter_of(name: str, settings: Sequence[str]) -> "str | Exporter":
-    """The exporter by name, or the exporter itself where it is given options.
+    """The exporter by name, or the exporter itself if options are given.
 
     Raises:
         PluginError: it is not installed.
-        click.UsageError: an option is unknown, or its value is no such thing.
+        click.UsageError: an option is unknown, or its value has another type.
     """
     exporter: str | Exporter = _plugin_of("exporters", name, settings)
     return exporter
@@ -72,7 +72,7 @@ def method_fields(kind: type) -> "list[tuple[Field[Any], Any]]":
 
 
 def default_of(field: "Field[Any]") -> Any:
-    """The default of an option; None where it has none."""
+    """The default of an option; None if it has none."""
     return None if field.default is MISSING else field.default
 
 

@@ -5,24 +5,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["forget", "resumable"]
+__all__ = ["remove_unfinished", "resumable"]
 
 
 @contextmanager
 def resumable(unfinished: Path) -> Iterator[None]:
-    """Keep ``unfinished`` where the block fails and there is something to go on from; an interrupt then says how."""
+    """Keep ``unfinished`` if the block fails and its work can be resumed; an interrupt then says how to."""
     try:
         yield
     except BaseException as problem:
         if not any(unfinished.glob("*.pt")):
-            forget(unfinished)
+            remove_unfinished(unfinished)
         elif isinstance(problem, KeyboardInterrupt):
-            message = f"interrupted: the same command with --resume goes on from {unfinished}"
+            message = f"interrupted: run the same command with --resume to continue from {unfinished}"
             raise KeyboardInterrupt(message) from None
         raise
 
 
-def forget(unfinished: Path) -> None:
-    """The samples are safe, or there is nothing to go on from."""
+def remove_unfinished(unfinished: Path) -> None:
+    """Remove the folder, when the samples are written or nothing in it can be resumed."""
     if unfinished.exists():
         shutil.rmtree(unfinished)

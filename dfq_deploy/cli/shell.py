@@ -1,8 +1,8 @@
 """Common options of all commands, error lines and exit codes.
 
 Exit status 0: done. 1: a problem with the input or the machine, said in one line on stderr (and, with ``--json``,
-as one object with the key ``error`` on stdout). 2: wrong usage. 3: done, and the verdict on the result is BAD
-(:data:`BAD`). A traceback only with ``--debug``.
+as one object with the key ``error`` on stdout). 2: wrong usage. 3: done, and the verdict on the result is BAD. A
+traceback only with ``--debug``.
 """
 
 import json
@@ -16,20 +16,23 @@ import click
 
 from dfq_deploy.errors import DfqError, is_out_of_memory
 
-__all__ = ["BAD", "Guarded", "Shell"]
-
-BAD = 3
-"""Exit status of a command that did what it was asked for, with a result whose verdict is BAD."""
+__all__ = ["Guarded", "Shell"]
 
 COMMON = (
-    click.Option(["--seed"], type=click.IntRange(0), default=0, show_default=True, help="Same seed, same files."),
     click.Option(
-        ["--device"], default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Where to compute."
+        ["--seed"],
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="The same seed gives the same files.",
+    ),
+    click.Option(
+        ["--device"], default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Device to compute on."
     ),
     click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout and nothing else."),
-    click.Option(["-v", "--verbose"], is_flag=True, help="Say more, and log the steps on stderr."),
+    click.Option(["-v", "--verbose"], is_flag=True, help="Print details, and log the steps to stderr."),
     click.Option(["-q", "--quiet"], is_flag=True, help="Show no progress and no summary."),
-    click.Option(["--debug"], is_flag=True, help="Log every detail, and show the traceback of a failure."),
+    click.Option(["--debug"], is_flag=True, help="Log everything to stderr, and show the traceback of an error."),
 )
 
 
@@ -46,7 +49,7 @@ class Shell:
 
     @property
     def log_level(self) -> int:
-        """Of the package's loggers."""
+        """The level of the package's loggers."""
         if self.debug:
             return logging.DEBUG
         return logging.INFO if self.verbose else logging.ERROR
@@ -57,7 +60,7 @@ class Shell:
 
 
 class _Stderr(logging.Handler):
-    """Writes to whatever stderr is at the moment: while bars are shown, Rich puts lines above them."""
+    """Writes to the current ``sys.stderr``: while progress bars are shown, Rich replaces it and prints above them."""
 
     def emit(self, record: logging.LogRecord) -> None:
         sys.stderr.write(f"{self.format(record)}\n")
@@ -71,7 +74,7 @@ class Guarded(click.Command):
         self.params.extend(COMMON)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; say failures in one line."""
+        """Run the command; print an error in one line."""
         shell = Shell(**{str(option.name): ctx.params.pop(str(option.name)) for option in COMMON})
         ctx.obj = shell
         logging.basicConfig(handlers=[_Stderr()], level=logging.ERROR, format="%(message)s", force=True)
@@ -88,21 +91,21 @@ class Guarded(click.Command):
 
 
 def _fail(problem: BaseException, shell: Shell) -> None:
-    message = _worded(problem)
+    message = _error_message(problem)
     click.echo(message if isinstance(problem, KeyboardInterrupt) else f"error: {message}", err=True)
     if shell.as_json:
         shell.emit({"error": message, "kind": type(problem).__name__})
 
 
-def _worded(problem: BaseException) -> str:
-    """One line that says what happened and what to do."""
+def _error_message(problem: BaseException) -> str:
+    """The error in one line: what happened and what to do."""
     text = " ".join(str(problem).split())
     if isinstance(problem, DfqError):
         return text
     if isinstance(problem, KeyboardInterrupt):
         return text or "interrupted: nothing was written"
     if is_out_of_memory(problem):
-        return "not enough memory; use fewer samples (--samples) or a machine with more"
+        return "not enough memory; use fewer samples (--samples) or a machine with more memory"
     if isinstance(problem, OSError):
         return f"{text}; nothing was written"
     return f"unexpected {type(problem).__name__}: {text or 'no message'}; run again with --debug and report it"

@@ -8,7 +8,7 @@ import click
 from dfq_deploy.cli import arguments
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import input_options, preprocess_options, samples_option, synthesis_options
-from dfq_deploy.cli.resuming import forget, resumable
+from dfq_deploy.cli.resuming import remove_unfinished, resumable
 from dfq_deploy.cli.shell import Guarded, Shell
 
 __all__ = ["synthesize"]
@@ -17,7 +17,7 @@ __all__ = ["synthesize"]
 @click.command(cls=Guarded, short_help="Make samples from the model itself.")
 @click.argument("model", type=FILE)
 @click.option("--method", default="deepinversion", show_default=True, metavar="NAME", help="The synthesis method.")
-@samples_option("How many; by default as many as suit the input's size.")
+@samples_option("Number of samples; by default it depends on the size of the input.")
 @input_options
 @preprocess_options
 @synthesis_options
@@ -30,24 +30,27 @@ __all__ = ["synthesize"]
 )
 @click.pass_obj
 def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None, **options: Any) -> None:
-    """Make calibration samples from MODEL itself; write them, and a picture and the generator, if any, beside."""
-    from dfq_deploy.cli.generators import keeping
+    """Make calibration samples from MODEL itself.
+
+    Writes the samples, a picture that shows them, and the generator if the method trains one.
+    """
+    from dfq_deploy.cli.generators import save_generator_beside
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_samples
     from dfq_deploy.files.atomic import atomic_file
-    from dfq_deploy.pipeline.synthesize import synthesize as make
+    from dfq_deploy.pipeline.synthesize import synthesize as make_samples
     from dfq_deploy.samples.contact_sheet import contact_sheet
 
     preprocess, synthesizer = arguments.preprocess(options), arguments.synthesizer(options, method)
     path = output or Path(f"{model.stem}-samples.npz")
     path = path / "samples.npz" if path.is_dir() else path
     picture = path.with_suffix(".png")
-    synthesizer, generator = keeping(synthesizer, path)
+    synthesizer, generator = save_generator_beside(synthesizer, path)
     # Opened before the work, so that a place that cannot be written is known at once.
     unfinished = path.with_name(f"{path.name}.unfinished")
     with resumable(unfinished), atomic_file(path) as partial:
         with display(shell) as progress:
-            made = make(
+            samples = make_samples(
                 model,
                 synth=synthesizer,
                 teachers=options["teachers"],
@@ -59,20 +62,20 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
                 **arguments.resumption(options, unfinished),
                 progress=progress,
             )
-        made.save(partial)
-        drawn = contact_sheet(made, preprocess, picture)
-    forget(unfinished)
+        samples.save(partial)
+        drawn = contact_sheet(samples, preprocess, picture)
+    remove_unfinished(unfinished)
     files = (path, picture) if drawn else (path,)
-    if generator is not None and made.method == method:
+    if generator is not None and samples.method == method:
         files = (*files, generator)
     if shell.as_json:
         shell.emit({
-            "samples": len(made),
-            "shape": list(made.images.shape[1:]),
-            "method": made.method,
-            "figures": dict(made.figures),
-            "warnings": list(made.notes),
+            "samples": len(samples),
+            "shape": list(samples.images.shape[1:]),
+            "method": samples.method,
+            "figures": dict(samples.figures),
+            "warnings": list(samples.notes),
             "files": [str(file) for file in files],
         })  # fmt: skip
     elif not shell.quiet:
-        show_samples(made, files)
+        show_samples(samples, files)

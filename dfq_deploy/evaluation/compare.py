@@ -21,7 +21,7 @@ Collect: TypeAlias = Callable[[Sequence[Output], Sequence[Output]], None]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same samples.
+    """Figures of two models on the same samples.
 
     Args:
         count: number of samples.
@@ -46,7 +46,7 @@ class Comparison:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What could not be compared."""
+        """A sentence on the outputs that could not be compared."""
         if not self.left_out:
             return ()
         names = ", ".join(self.left_out)
@@ -61,11 +61,11 @@ def compare(
     *,
     collect: Collect | None = None,
 ) -> Comparison:
-    """The figures alone. Memory does not grow with the number of samples.
+    """Compare the outputs. Memory does not grow with the number of samples.
 
-    An output whose first axis is the batch is compared row by row, any other one run by run, as a whole: a run is fed
-    one batch, the same to both models. Where its size differs from run to run, or between the models, as that of a
-    detector's boxes after suppression does, it is left out.
+    An output whose first axis is the batch is compared row by row; any other output is compared as a whole for each run
+    of one batch, the same for both models. An output whose size differs between runs or models, such as the boxes of a
+    detector after suppression, is left out.
 
     Args:
         collect: gets the outputs of both models for each slice of the samples, in order.
@@ -119,9 +119,9 @@ def compare(
 def _pairs(
     name: str, wanted: Output, given: Output, whole: dict[str, tuple[int, ...]], runners: tuple[Runner, Runner]
 ) -> Sequence[tuple[NDArray[Any], NDArray[Any]]] | None:
-    """What to compare of one output; None where its size depends on the sample.
+    """The pairs of arrays to compare of one output; None if its size depends on the sample.
 
-    ``whole`` remembers the shape of each output that has no batch axis.
+    ``whole`` keeps the shape of each output that has no batch axis.
     """
     if not isinstance(wanted, tuple) and not isinstance(given, tuple):
         if wanted.shape == given.shape:
@@ -137,7 +137,7 @@ def _pairs(
 
 
 def _add_scores(scores: ScoreTally, wanted: Output, given: Output, classes: NDArray[np.int64] | None) -> None:
-    """Count the samples' classes where the output is one row of scores for each."""
+    """Count the predicted classes if the output is a row of scores for each sample."""
     if isinstance(wanted, tuple) or isinstance(given, tuple):
         return
     width = _score_width(wanted)
@@ -153,7 +153,7 @@ def _classes(samples: Samples) -> NDArray[np.int64] | None:
 
 
 def _score_width(output: NDArray[Any]) -> int:
-    """K where the output is (N, K), (N, K, 1, 1) or the like with at least two classes, else 0."""
+    """K if the output is (N, K), (N, K, 1, 1) or the like with at least two classes, else 0."""
     dims = [dim for dim in output.shape[1:] if dim != 1]
     return int(dims[0]) if len(dims) == 1 else 0
 

@@ -1,33 +1,26 @@
 """Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from os import PathLike
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir as ir
 
 from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.evaluation.compare import Comparison, compare
+from dfq_deploy.evaluation.float_file import Fed, Shapes, float_file
 from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.own_metric import Metric, MetricFigures, OutputStore, measure_metric
 from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized, stored_bytes
-from dfq_deploy.graph.inputs import input_values, looks_channels_last, state_main_input
-from dfq_deploy.graph.loading import load, load_quantized
-from dfq_deploy.graph.task import state_task
-from dfq_deploy.graph.torch_export import exported
-from dfq_deploy.graph.writing import write_model
+from dfq_deploy.graph.inputs import looks_channels_last
+from dfq_deploy.graph.loading import load_quantized
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernels import KernelCount, count_kernels
 from dfq_deploy.runtime.runner import Output, Runner
-from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
@@ -35,12 +28,9 @@ from dfq_deploy.samples.samples import Samples
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["Evaluation", "FloatInputs", "evaluate", "evaluated", "float_file"]
+__all__ = ["Evaluation", "evaluate", "evaluated"]
 
 logger = logging.getLogger(__name__)
-
-Shapes: TypeAlias = Mapping[str, Sequence[int]]
-"""Input name -> shape with the batch."""
 
 PROCEDURAL_COUNT = 256
 
@@ -96,29 +86,6 @@ class Evaluation:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class FloatInputs:
-    """How the float model is fed, as :func:`evaluate` is told.
-
-    Args:
-        shapes, ranges: by the name of the input.
-        main_input, task: None where they are to be found out.
-    """
-
-    shapes: Mapping[str, Sequence[int]] | None
-    ranges: Mapping[str, tuple[float, float]] | None
-    main_input: str | None
-    task: str | None
-
-    def load(self, path: Path) -> ir.Model:
-        """The float model with its main input and its task stated."""
-        model = load_sized(path, self.shapes)
-        if self.main_input in [value.name for value in input_values(model)]:
-            state_main_input(model, self.main_input)
-        state_task(model, self.task)
-        return model
-
-
 def evaluate(
     float_model: "AnyPath | Module",
     quantized_model: AnyPath,
@@ -130,24 +97,8 @@ def evaluate(
 ) -> Evaluation:
     """The figures alone: :func:`dfq_deploy.evaluate` judges them too, and describes the arguments."""
     with float_file(float_model, input_shape, input_shapes) as (path, name):
-        found, _ = evaluated(path, quantized_model, data, input_shapes=input_shapes, **options)
+        found, _, _ = evaluated(path, quantized_model, data, input_shapes=input_shapes, **options)
     return replace(found, float_model=name)
-
-
-@contextmanager
-def float_file(
-    float_model: "AnyPath | Module", input_shape: tuple[int, ...] | None, input_shapes: Shapes | None
-) -> Iterator[tuple[Path, str]]:
-    """The float model's file, and what results call it; a torch module is in a temporary file meanwhile."""
-    if isinstance(float_model, str | PathLike):
-        path = as_path(float_model, "the float model")
-        yield path, str(path)
-        return
-    name = type(float_model).__name__
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.onnx"
-        write_model(load(exported(float_model, input_shape), input_shapes=input_shapes, fix_shapes=True), path)
-        yield path, name
 
 
 def evaluated(
@@ -168,9 +119,14 @@ def evaluated(
     input_ranges: Mapping[str, tuple[float, float]] | None = None,
     main_input: str | None = None,
     task: str | None = None,
+    accept: Callable[[Samples], None] | None = None,
     progress: Progress = SILENT,
-) -> tuple[Evaluation, Samples]:
-    """The figures, and the samples that they were measured on; the arguments are those of :func:`dfq_deploy.evaluate`.
+) -> tuple[Evaluation, Samples, Fed]:
+    """The figures, the samples that they were measured on, and how the model was fed.
+
+    Args:
+        accept: called with the samples as soon as they are read, before a model runs on them; may refuse them.
+        others: as :func:`dfq_deploy.evaluate` takes them.
 
     Raises:
         ModelError, OptionError, SamplesError: as :func:`dfq_deploy.evaluate` does.
@@ -178,7 +134,7 @@ def evaluated(
     pixels = as_preprocess(preprocess)
     files = float_model, as_path(quantized_model, "the quantized model")
     quantized = Runner(files[1], device=device, main=main_input)
-    fed = FloatInputs(input_shapes, input_ranges, main_input or quantized.stated_main, task or quantized.stated_task)
+    fed = Fed(input_shapes, input_ranges, main_input or quantized.stated_main, task or quantized.stated_task)
     reference = Runner(files[0], device=device, main=fed.main_input, task=fed.task)
     if main_input is not None and reference.main.name != main_input:
         listed = ", ".join(port.name for port in reference.ports)
@@ -186,6 +142,8 @@ def evaluated(
     if data is not None and not isinstance(data, Samples):
         source = source or str(data)
         data = samples_for(data, fed.load(files[0]), pixels, count, labels)
+    if data is not None and accept is not None:
+        accept(data)
     warnings = _doubts(files)
     if data is None:
         data = _procedural(reference, files[0], count, pixels, fed, seed, progress)
@@ -215,7 +173,7 @@ def evaluated(
         str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]), source or f"{len(data)} samples",
         comparison, timed, tuple(warnings), _kernels(files[1], target), scales, own,
     )  # fmt: skip
-    return found, data
+    return found, data, fed
 
 
 def _compared(
@@ -238,9 +196,7 @@ def _kernels(path: Path, target: str) -> KernelCount | None:
     return None if is_quantized(path) is None else count_kernels(path, target)
 
 
-def _scales(
-    files: tuple[Path, Path], data: Samples, fed: FloatInputs
-) -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
+def _scales(files: tuple[Path, Path], data: Samples, fed: Fed) -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
     """Every scale of the quantized file, and a sentence on each that is wrong, or on why none can be judged."""
     if is_quantized(files[0]) or not is_quantized(files[1]):
         return (), ()
@@ -269,7 +225,7 @@ def _procedural(
     path: Path,
     count: int | None,
     preprocess: Preprocess | None,
-    fed: FloatInputs,
+    fed: Fed,
     seed: int,
     progress: Progress,
 ) -> Samples:

@@ -23,24 +23,24 @@ BUDGET = 20.0
 FEWEST = 5
 
 BLOCKS = 12
-"""A median lies between the second least and the second greatest of twelve values in all but 26 of 4096 cases."""
+"""The median lies between the second smallest and the second largest of twelve values in all but 26 of 4096 cases."""
 
 FULL = 3
-"""Pairs of runs in each block from which the least times are worth comparing."""
+"""Pairs of runs that each block needs before its smallest times are compared."""
 
 MOST = 70
-"""Pairs of runs in each block at most: more tell nothing that these do not."""
+"""Largest number of pairs of runs in each block: more add no information."""
 
 PATIENCE = 3
-"""How many times longer than asked for an undecided measurement goes on."""
+"""Factor by which an undecided measurement exceeds the requested time."""
 
 EQUAL = (0.95, 1.05)
-"""Times as fast as float: between them a model counts as about as fast."""
+"""Ratios float time / quantized time between which a model counts as about as fast as float."""
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Times for one batch size.
+    """Median times for one batch size.
 
     Args:
         batch: samples in one run.
@@ -78,15 +78,15 @@ def latencies(
     runs: int = 30,
     progress: Progress = SILENT,
 ) -> tuple[Latency, ...]:
-    """Time both models at batch 1 and 8, or at the one batch that a model is fixed to.
+    """Time both models at batch 1 and 8, or at the fixed batch of a model.
 
     Args:
-        reference, quantized: opened with ``quiet_threads``; otherwise the spinning threads of one hold up the other.
-        samples: repeated where a batch needs more.
+        reference, quantized: opened with ``quiet_threads``; otherwise the spinning threads of one delay the other.
+        samples: repeated if a batch needs more.
         runs: pairs of runs.
 
     Returns:
-        one entry for each batch size that both models take; empty where they are fixed to different ones.
+        one entry for each batch size that both models take; empty if they are fixed to different ones.
     """
     pair = (reference, quantized)
     fixed = sorted({runner.batch for runner in pair if runner.batch is not None})
@@ -119,15 +119,15 @@ def _once(runner: Runner, feed: Samples) -> float:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast two models are, by a short measurement that other work on the machine disturbs little.
+    """Speed of two models, from a short measurement that is robust against other work on the machine.
 
     Args:
         batch: samples in one run.
-        float_ms, quantized_ms: the least times, in milliseconds a run on one thread.
+        float_ms, quantized_ms: the smallest times, in milliseconds a run on one thread.
         ratio: float time / quantized time, above 1 where the quantized model is faster.
-        low, high: the second least and the second greatest ratio of :data:`BLOCKS` blocks of interleaved runs, each
-            with the least times of its own, which hold their median with 99 %; widened to hold ``ratio``. The least and
-            the greatest where there were not runs for all blocks.
+        low, high: the second smallest and the second largest ratio of :data:`BLOCKS` blocks of interleaved runs, each
+            from the smallest times of its block; they contain the median with 99 % probability, and are widened to
+            contain ``ratio``. The smallest and the largest if there were not runs for all blocks.
         pairs: runs of each model.
     """
 
@@ -145,12 +145,12 @@ class Speed:
 
 
 def speed_of(reference: Runner, quantized: Runner, samples: Samples, seconds: float = 1.5) -> Speed | None:
-    """Time both models in turn, at batch 1 or the one that they are fixed to; None where those differ.
+    """Time both models in turn, at batch 1 or their fixed batch; None if their fixed batches differ.
 
     Args:
         reference, quantized: opened with ``quiet_threads`` and one thread.
-        seconds: at most, where the interval tells by then which one is faster; :data:`PATIENCE` times that where it
-            does not. Slow models are run 5 times each, however long that takes.
+        seconds: limit if the interval decides by then which model is faster, else :data:`PATIENCE` times as long. Slow
+            models are run 5 times each in any case.
     """
     pair = (reference, quantized)
     fixed = {runner.batch for runner in pair if runner.batch is not None}
@@ -173,7 +173,7 @@ def speed_of(reference: Runner, quantized: Runner, samples: Samples, seconds: fl
 
 
 def _is_enough(times: Sequence[Sequence[float]], passed: float, seconds: float) -> bool:
-    """True if the times tell which model is faster, or would not in any time."""
+    """True if the times decide which model is faster, or the limits are reached."""
     if len(times) < FEWEST or len(times) >= BLOCKS * MOST:
         return len(times) >= FEWEST
     if passed > PATIENCE * seconds:

@@ -17,8 +17,8 @@ class OutputDistance:
     """One output, float against quantized, over all samples.
 
     Args:
-        name: the float model's name of it.
-        snr: signal to noise in dB, ``10 log10(sum f^2 / sum (f - q)^2)``; infinite where they are equal.
+        name: of the output in the float model.
+        snr: signal to noise in dB, ``10 log10(sum f^2 / sum (f - q)^2)``; infinite if they are equal.
         largest: largest absolute difference.
     """
 
@@ -48,18 +48,18 @@ class OutputTally:
         self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
 
     def distance(self, name: str) -> OutputDistance:
-        """What the sums say."""
+        """The distance that the sums give."""
         return OutputDistance(name, signal_to_noise(self.signal, self.noise), self.largest)
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Two classifiers on the same samples. Percentages are of the samples.
+    """Figures of two classifiers on the same samples; percentages are of the samples.
 
     Args:
-        agreement: in how many both put the same class first.
+        agreement: percentage for which both put the same class first.
         divergence: mean KL(float, quantized) of the softmaxes, in nats.
-        float_top1, quantized_top1: right answers; None without labels.
+        float_top1, quantized_top1: percentage of right predictions; None without labels.
         drop_error: standard error of ``float_top1 - quantized_top1`` as a paired difference, in points.
         confidence: mean of the float model's largest class probability, 0 to 1.
         variation: mean total variation distance of the class probabilities, ``sum |p - q| / 2``, 0 to 1.
@@ -80,7 +80,7 @@ class Scores:
 
     @property
     def drop(self) -> float | None:
-        """Points of top-1 that the quantized model loses."""
+        """Drop of top-1 by quantization, in points."""
         if self.float_top1 is None or self.quantized_top1 is None:
             return None
         return self.float_top1 - self.quantized_top1
@@ -124,7 +124,7 @@ class ScoreTally:
             self.gained.append((second == labels).astype(np.int64) - right)
 
     def scores(self) -> Scores:
-        """What the counts say."""
+        """The scores that the counts give."""
         same = np.concatenate(self.same)
         agreement, divergence = 100 * float(same.mean()), self.divergence / len(same)
         confidence, variation = self.confidence / len(same), self.variation / len(same)
@@ -139,7 +139,7 @@ class ScoreTally:
 
 
 def log_softmax(scores: Floats) -> NDArray[np.float64]:
-    """Logarithms of the class probabilities of (N, K); rows that are probabilities already are taken as such."""
+    """Logarithms of the class probabilities of (N, K); rows that already are probabilities are used as they are."""
     exact = scores.astype(np.float64)
     if (exact >= 0).all() and np.allclose(exact.sum(axis=1), 1, atol=1e-3):
         # Quantized probabilities are often 0: the floor keeps the divergence finite.
@@ -156,5 +156,5 @@ def signal_to_noise(signal: float, noise: float) -> float:
 
 
 def finite(value: float) -> float | None:
-    """JSON has no infinity: null stands for it."""
+    """``value``, or None if it is infinite or NaN, which JSON does not have."""
     return value if math.isfinite(value) else None

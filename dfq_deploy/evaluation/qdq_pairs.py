@@ -20,7 +20,7 @@ WIDTHS = {
 }
 
 FULL = 0.9
-"""Part of a weight's channels that reach the end of a narrower type where it has that type's bits."""
+"""Share of the channels of a weight that must reach the limit of a narrower type for it to have that type's bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +28,10 @@ class ActivationPair:
     """A QuantizeLinear and the DequantizeLinear that reads it.
 
     Args:
-        tensor: the name that the float model has for what is quantized.
-        source: what the QuantizeLinear reads.
+        tensor: name of the quantized tensor in the float model.
+        source: name of the input of the QuantizeLinear.
         written: how it is quantized.
-        read: how it is dequantized; the same in a sound file.
+        read: how it is dequantized; equal to ``written`` in a correct file.
     """
 
     tensor: str
@@ -40,22 +40,22 @@ class ActivationPair:
     read: Encoding
 
     def restored(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``values`` as the readers get them."""
+        """``values`` after quantization and dequantization."""
         return self.read.dequantize(self.written.quantize(values))
 
 
 @dataclass(frozen=True, eq=False)
 class WeightPair:
-    """A constant behind DequantizeLinear that a convolution or matrix product multiplies with.
+    """A constant after DequantizeLinear that is the weight of a convolution or matrix product.
 
     Args:
         tensor: the name of the integers, or of the floats that a QuantizeLinear reads.
         node: the weighted node.
-        place: where the node reads it.
+        place: index of the input of the node.
         axis: of its output channels.
-        values: what the node multiplies with.
+        values: the dequantized weight.
         encoding: how it is quantized.
-        exact: the floats, where the file holds them.
+        exact: the float weight, if the file contains it.
     """
 
     tensor: str
@@ -68,7 +68,7 @@ class WeightPair:
 
 
 def activation_pairs(model: ir.Model) -> tuple[ActivationPair, ...]:
-    """Every activation that goes through integers of constant scale, in the graph's order."""
+    """Every activation that is quantized with a constant scale, in the graph's order."""
     found: dict[str, ActivationPair] = {}
     for node in model.graph:
         value = node.inputs[0] if node.op_type == "DequantizeLinear" else None
@@ -96,11 +96,11 @@ def weight_pairs(model: ir.Model) -> tuple[WeightPair, ...]:
             if dequantizer is not None and dequantizer.op_type == "DequantizeLinear":
                 pair = _weight(node, place, dequantizer)
                 found += [] if pair is None else [pair]
-    return tuple(_as_the_others(pair, found) for pair in found)
+    return tuple(_with_usual_bits(pair, found) for pair in found)
 
 
-def _as_the_others(pair: WeightPair, pairs: Sequence[WeightPair]) -> WeightPair:
-    """``pair`` with the bits of most weights, where it alone seems to have fewer: a coarse scale looks like that."""
+def _with_usual_bits(pair: WeightPair, pairs: Sequence[WeightPair]) -> WeightPair:
+    """``pair`` with the bits of most weights, if it alone seems to have fewer: a too coarse scale has that effect."""
     counts = Counter(other.encoding.qtype for other in pairs)
     usual, count = counts.most_common(1)[0]
     mine = pair.encoding.qtype
@@ -143,7 +143,7 @@ def _quantizer(value: ir.Value | None) -> tuple[ir.Node | None, tuple[int, int] 
 
 
 def _encoding(node: ir.Node, kind: ir.DataType | None, ends: tuple[int, int] | None = None) -> Encoding | None:
-    """Scale, zero point and type of a Q or DQ node; None where they are computed, or of another kind."""
+    """Scale, zero point and type of a Q or DQ node; None if they are computed, or of another type."""
     scale = constant_of(node.inputs[1])
     zero = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
     kind = kind or (ir.DataType.UINT8 if zero is None else zero.dtype)
@@ -168,7 +168,7 @@ def _type(kind: ir.DataType, ends: tuple[int, int] | None) -> QuantType:
 
 
 def _narrowed(encoding: Encoding, integers: NDArray[np.int32]) -> QuantType:
-    """The type of weights that are kept in a wider one: nearly all channels end where the narrower type does."""
+    """The type of weights that are stored in a wider one: nearly all channels reach the limit of the narrower type."""
     qtype = encoding.qtype
     if not qtype.signed or encoding.zero_point.any():
         return qtype

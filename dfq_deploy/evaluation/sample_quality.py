@@ -23,18 +23,18 @@ __all__ = ["probabilities", "quality", "with_quality"]
 Floats = NDArray[np.float64]
 
 SLICE_BYTES = 2**21
-"""Of images that go through the network at a time: all inputs of BatchNormalization are kept while they do."""
+"""Bytes of images in one run: all inputs of BatchNormalization are in memory during the run."""
 
 ASSESSED = 1024
-"""Of a larger set so many samples, spread evenly, speak for all."""
+"""Samples that are assessed, spread evenly over a larger set."""
 
 
 def with_quality(
     samples: Samples, model: ir.Model, teachers: Sequence[ir.Model] = (), verifier: "Runner | None" = None
 ) -> Samples:
-    """``samples`` with the figures of :func:`quality` beside their own; where they cannot be had, a note says why.
+    """``samples`` with the figures of :func:`quality` added; if these are not available, a note says why.
 
-    The reference is ``model``, or the first of ``teachers`` that has kept the BatchNormalization that it has lost.
+    The reference is ``model``, or if it has no BatchNormalization the first of ``teachers`` that has.
 
     Raises:
         SamplesError, ModelError: the verifier does not take the samples, or gives other scores than the model.
@@ -52,7 +52,7 @@ def with_quality(
 
 
 def quality(samples: Samples, reference: ir.Model, verifier: "Runner | None" = None) -> dict[str, float]:
-    """What can be said of ``samples`` from the network that they are for; in ONNX Runtime, on at most 1,024 of them.
+    """Quality of ``samples``, measured with the network that they are for, in ONNX Runtime, on at most 1,024 of them.
 
     Args:
         reference: the network, best with its BatchNormalization.
@@ -61,15 +61,15 @@ def quality(samples: Samples, reference: ir.Model, verifier: "Runner | None" = N
     Returns:
         ``statistics_distance``: over all layers and channels, the mean of ``|mean - running mean| / running std +
         |std / running std - 1|`` at the inputs of BatchNormalization; 0 for the training data itself.
-        ``classes_seen``, ``class_coverage``: number and share of the classes among the network's answers;
-        ``class_share_smallest``, ``class_share_largest``: parts of the samples that got the rarest and the most
-        frequent class; ``confidence``: mean probability of the class that is answered.
+        ``classes_seen``, ``class_coverage``: number and share of the classes that the network predicts;
+        ``class_share_smallest``, ``class_share_largest``: shares of the samples with the rarest and the most frequent
+            class; ``confidence``: mean probability of the predicted class.
         ``diversity``: mean distance between the inputs of the last weighted layer for two samples, in units of the
         mean norm of these inputs; 0 where all samples are the same.
         ``label_hit``: share of the samples that get the class of their label, where they have labels.
         ``verifier_agreement``: share that get the same class from the verifier; ``verifier_hit``: that get the class
         of their label from it.
-        What the network does not have (BatchNormalization, classes) is left out.
+        Figures that need BatchNormalization or classes are left out if the network has none.
 
     Raises:
         ModelError: ONNX Runtime fails on the samples.
@@ -83,7 +83,7 @@ def quality(samples: Samples, reference: ir.Model, verifier: "Runner | None" = N
     scores, features, checked = [], [], []
     classes = score_count(reference)
     for part in (samples.part(chosen) for chosen in slices(samples.images, SLICE_BYTES)):
-        # An output without a row for each sample comes as a tuple, and says nothing here.
+        # An output without a row for each sample is a tuple, and is not used here.
         outputs = zip(runner.output_names, runner.run(part), strict=True)
         arrays = {name: array for name, array in outputs if not isinstance(array, tuple)}
         for moment, layer in zip(moments, watched.layers, strict=True):
@@ -140,7 +140,7 @@ def _watched(reference: ir.Model) -> _Watched:
 
 
 def _last_input(scores: ir.Value) -> ir.Value | None:
-    """What the last weighted layer before the scores reads; None where that is the network's own input."""
+    """The input of the last weighted layer before the scores; None if that is the network's own input."""
     last = scores.producer()
     for node in () if last is None else (last, *before(last)):
         if is_op(node, WEIGHTED_OPS) and constant_of(node.inputs[1]) is not None:
@@ -158,7 +158,7 @@ class _Moments:
     squares: Floats = field(default_factory=lambda: np.zeros(1))
 
     def add(self, array: NDArray[Any] | None) -> None:
-        """Add a batch; one without a batch axis says nothing."""
+        """Add a batch; one without a batch axis is ignored."""
         if array is None:
             return
         # Contiguous dot products in the array's own type are ten times as fast as sums over two axes in float64.
@@ -210,7 +210,7 @@ def _class_figures(scores: NDArray[Any], labels: NDArray[Any] | None) -> dict[st
 
 
 def probabilities(scores: NDArray[Any]) -> Floats:
-    """The softmax of scores (N, K), or the scores themselves where the network ends with one."""
+    """The softmax of scores (N, K), or the scores themselves if the network ends with a softmax."""
     wide = scores.astype(np.float64)
     if wide.min() >= 0 and np.allclose(wide.sum(axis=1), 1, atol=1e-3):
         return wide

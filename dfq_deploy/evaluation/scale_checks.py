@@ -1,7 +1,7 @@
-"""Compare each scale of a quantized file with what the float model's values need.
+"""Compare each scale of a quantized file with the scale that the float model's values need.
 
-The accumulated noise along a graph says that something is wrong before a tensor; the noise that a tensor's own Q and
-DQ add to its float values, relative to what a good scale of the same bits adds, says where.
+Noise accumulates along a graph: it shows that there is a fault before a tensor, not where. The noise that a tensor's
+own Q and DQ add to its float values, relative to the noise of a good scale of the same bits, locates the fault.
 """
 
 import math
@@ -17,6 +17,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.metrics import finite, signal_to_noise
 from dfq_deploy.evaluation.qdq_pairs import ActivationPair, WeightPair, activation_pairs, weight_pairs
 from dfq_deploy.evaluation.tensor_values import tensor_values
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.quantization.placement.limits import UNBOUNDED
@@ -27,45 +28,49 @@ from dfq_deploy.samples.samples import Samples
 __all__ = ["FAULT", "ScaleCheck", "scale_checks"]
 
 FAULT = 15.0
-"""dB of excess from which a scale is called wrong: a range six times as wide as it need be (8 times: 18 dB)."""
+"""dB of excess from which a scale counts as wrong: a range six times as wide as needed (8 times: 18 dB)."""
 
 HARMLESS = 60.0
-"""dB of signal to noise above which no scale is called wrong, whatever a better one would give."""
+"""dB of signal to noise above which no scale counts as wrong, even if a better one exists."""
 
 RESCALED = 0.05
-"""How far the factor of a weight's channel may be from that of most others, where nothing has moved it."""
+"""Largest deviation of the factor of a weight's channel from that of most channels, if it was not rescaled."""
 
 FEW = 2
-"""Channels that may be moved by wrong scales; where more are, the weight was equalized."""
+"""Number of channels that wrong scales may rescale; if there are more, the weight was equalized."""
 
 TURNED = 0.004
-"""1 less the cosine between a float channel and a quantized one: what 8 bits never reach."""
+"""1 minus the cosine between a float channel and a quantized one: larger than 8 bits ever cause."""
 
 ALIKE = 0.99
-"""Cosine between an equalized weight and the fitted float one, below which it was not equalized."""
+"""Cosine between a weight and the fitted float one, below which it does not count as equalized."""
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"})
-"""Operators that hand a channel's factor on."""
+"""Operators that pass on the factor of a channel."""
+
+UNIT_RANGE = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
+"""Operators that write 0 to 1: a scale for all of that is not wrong, however small the values of a few samples are."""
 
 ALIVE = 1e-3
-"""Power of a weight's channel, relative to the mean of all, below which its scale decides nothing."""
+"""Power of a weight's channel, relative to the mean of all, below which its scale does not matter."""
 
 Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
 class ScaleCheck:
-    """One quantized tensor of the file.
+    """The check of one quantized tensor of the file.
 
     Args:
-        tensor: the float model's name of an activation; the file's name of a weight.
-        kind: what it is.
+        tensor: name of an activation in the float model, or of a weight in the file.
+        kind: activation or weight.
         node: the weighted node that reads a weight; empty for an activation.
         bits: of its integers.
         excess: how much more noise its Q and DQ add than a good scale of the same bits, in dB.
         snr: signal to noise in dB of its Q and DQ on float values.
-        factor: how many times too large the scale is; below 1 where it is too small.
-        matched: whether the values are the float model's; else they are the file's own, with all errors before them.
+        factor: how many times too large the scale is; below 1 if it is too small.
+        matched: whether the values are those of the float model; else they are the file's own, with all errors before
+            them.
     """
 
     tensor: str
@@ -79,7 +84,7 @@ class ScaleCheck:
 
     @property
     def is_fault(self) -> bool:
-        """True where another scale would take most of the noise away."""
+        """True if another scale would remove most of the noise."""
         return self.excess >= FAULT and self.snr < HARMLESS
 
     def __str__(self) -> str:
@@ -107,11 +112,11 @@ class ScaleCheck:
 
 
 def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[ScaleCheck, ...]:
-    """Every quantized tensor whose scale can be judged, the worst first.
+    """Check every quantized tensor whose scale can be checked, the worst first.
 
-    Weights that were equalized are compared with float ones at the scale of their channels, and what they write with
-    the file's own values. A scale among theirs that is wrong while its integers are right looks like equalization: it
-    stays unseen, and the tensor behind it is named.
+    Equalized weights are compared with float weights at the scale of their channels, and the activations that they
+    write with the file's own values. A wrong scale of such a weight whose integers are right looks like equalization:
+    it is not detected, and the tensor after it is reported instead.
 
     Args:
         reference: the float model, as :func:`dfq_deploy.graph.loading.load` reads it.
@@ -124,12 +129,12 @@ def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> 
     folded = reference.clone()
     fold_batch_normalization(folded)
     weights, equalized = _weights((reference, folded), quantized)
-    activations = _activations(reference, quantized, samples, _behind(folded, equalized))
+    activations = _activations(reference, quantized, samples, _after_equalized(folded, equalized))
     return tuple(sorted((*weights, *activations), key=lambda check: (not check.is_fault, -check.excess, check.tensor)))
 
 
-def _behind(model: ir.Model, equalized: Collection[str]) -> set[str]:
-    """What equalized layers write, up to where values are computed otherwise."""
+def _after_equalized(model: ir.Model, equalized: Collection[str]) -> set[str]:
+    """The tensors after equalized layers whose channels have the same factors."""
     found: set[str] = set()
     for node in model.graph:
         waiting = [node.outputs[0]] if str(node.name) in equalized else []
@@ -154,6 +159,10 @@ def _activations(
     rows: dict[str, Floats] = {name: np.clip(array, *limits.get(name, UNBOUNDED)) for name, array in values.items()}
     rows |= {name: found[source] for name, source in own.items() if source in found}
     ends = _shared_ends(pairs, rows)
+    for name in ends:
+        producer = known[name].producer() if name in known else None
+        if producer is not None and is_op(producer, UNIT_RANGE):
+            ends[name] = min(ends[name][0], 0.0), max(ends[name][1], 1.0)
     return [
         _activation(pair, rows[pair.tensor], ends[pair.tensor], matched=pair.tensor in values)
         for pair in pairs
@@ -162,7 +171,7 @@ def _activations(
 
 
 def _shared_ends(pairs: Sequence[ActivationPair], rows: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
-    """What each tensor's scale has to hold: the values of all tensors that have the very same one."""
+    """The range that each tensor's scale must cover: that of all tensors with the same scale."""
     groups: dict[tuple[float, int], list[str]] = {}
     for pair in pairs:
         if pair.tensor in rows:
@@ -215,7 +224,7 @@ def _closest(pair: WeightPair, candidates: Sequence[Mapping[str, ir.Node]]) -> F
         constant = constant_of(value)
         if constant is not None and tuple(constant.numpy().shape) == pair.values.shape:
             found.append(constant.numpy().astype(np.float32))
-    return min(found, key=lambda exact: float(np.median(_moves(_factors(exact, pair)))), default=None)
+    return min(found, key=lambda exact: float(np.median(_deviations(_factors(exact, pair)))), default=None)
 
 
 def _factors(exact: Floats, pair: WeightPair) -> Floats:
@@ -227,29 +236,29 @@ def _factors(exact: Floats, pair: WeightPair) -> Floats:
     return np.asarray((rows * others).sum(axis=1) / np.maximum(np.square(rows).sum(axis=1), 1e-30))
 
 
-def _moves(factors: Floats) -> Floats:
-    """How far each channel's factor is from that of most of them."""
+def _deviations(factors: Floats) -> Floats:
+    """Relative deviation of each channel's factor from the median."""
     usual = float(np.median(factors))
     return np.abs(factors / usual - 1) if usual > 0 else np.full(factors.shape, np.inf)
 
 
-def _likeness(first: Floats, second: Floats) -> float:
-    """Cosine of the angle between two weights, whatever their scale."""
+def _cosine(first: Floats, second: Floats) -> float:
+    """Cosine of the angle between two weights, independent of their scale."""
     norms = math.sqrt(_power(first) * _power(second))
     return float((first.astype(np.float64) * second).sum()) / norms if norms > 0 else 0.0
 
 
 def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, bool]:
-    """The float weight at the scale of an equalized one, channel by channel; and whether it was."""
-    moves = _moves(_factors(exact, pair))
+    """The float weight, rescaled by channel if the quantized one was equalized; and whether it was."""
+    deviations = _deviations(_factors(exact, pair))
     first, second = (np.moveaxis(array, pair.axis, 0).astype(np.float64) for array in (exact, pair.values))
     good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
     rounded = 4 * _power(good - exact) / _power(exact)
-    likeness = np.array([_likeness(one, other) for one, other in zip(first, second, strict=True)])
-    alike = 1 - likeness < max(TURNED, rounded)
-    moved = int((~((moves < RESCALED) & alike)).sum())
+    cosines = np.array([_cosine(one, other) for one, other in zip(first, second, strict=True)])
+    alike = 1 - cosines < max(TURNED, rounded)
+    moved = int((~((deviations < RESCALED) & alike)).sum())
     # A single wrong scale leaves the other channels alone.
-    if np.isinf(moves).any() or moved <= max(FEW, len(moves) // 20):
+    if np.isinf(deviations).any() or moved <= max(FEW, len(deviations) // 20):
         return exact, False
     same = (first * second > 0) & (np.abs(second) >= np.abs(second).max() / 64)
     ratios = np.where(same, np.log(np.where(same, second / np.where(same, first, 1.0), 1.0)), np.nan)
@@ -265,13 +274,13 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, bool]:
     sums = (level * second.reshape(flat.shape)).sum(axis=(0, 2)) / np.maximum(np.square(level).sum(axis=(0, 2)), 1e-30)
     inner[0, unknown] = np.log(np.maximum(sums[unknown], 1e-12))
     fitted = first * np.exp(outer + inner).reshape(*outer.shape[:1], first.shape[1], *(1,) * (first.ndim - 2))
-    if _likeness(fitted, second) < ALIKE:
+    if _cosine(fitted, second) < ALIKE:
         return exact, False
     return np.moveaxis(fitted, 0, pair.axis).astype(np.float32), True
 
 
 def _medians(values: Floats, axes: tuple[int, int]) -> Floats:
-    """Medians of what is known; 0 where nothing is."""
+    """Medians of the values that are not NaN; 0 if there are none."""
     known = ~np.isnan(values).all(axis=axes, keepdims=True)
     return np.nanmedian(np.where(known, values, 0.0), axis=axes)
 
@@ -293,7 +302,7 @@ def _weight(pair: WeightPair, exact: Floats) -> ScaleCheck:
 
 
 def _worst_channel(found: Floats, best: Floats, exact: Floats) -> tuple[int, float]:
-    """The channel with the largest excess, and it; what folding has all but switched off is left out."""
+    """The channel with the largest excess, and that excess; channels close to zero are left out."""
     powers = [_power(channel) for channel in exact]
     alive = [index for index, power in enumerate(powers) if power >= ALIVE * sum(powers) / len(powers)]
     excess = {index: _excess(_power(found[index]), _power(best[index]), exact[index]) for index in alive}
@@ -305,5 +314,5 @@ def _power(values: Floats) -> float:
 
 
 def _excess(noise: float, best: float, exact: Floats) -> float:
-    """dB above the noise of a good scale, which is at least a hundredth of a billionth of the signal."""
+    """dB above the noise of a good scale, which counts as at least 1e-11 of the signal."""
     return 10 * math.log10(max(noise, 1e-30) / max(best, 1e-11 * _power(exact), 1e-30))

@@ -15,19 +15,19 @@ from dfq_deploy.samples.samples import Samples
 __all__ = ["channel_axis", "tensor_values"]
 
 VALUES = 2**16
-"""Values of one tensor and one sample that are kept."""
+"""Number of values kept of one tensor and one sample."""
 
 CHUNK = 48
-"""Tensors that one run shows: all of a large model at once would not fit into memory."""
+"""Tensors read in one run: all tensors of a large model do not fit into memory."""
 
 Rows = NDArray[np.float32]
 
 
 def channel_axis(value: ir.Value) -> int:
-    """The axis of an activation's channels: the last one where a MatMul reads or writes it, else 1.
+    """The channel axis of an activation: the last if a MatMul, LayerNormalization or Softmax touches it, else 1.
 
-    A tensor that no MatMul touches and that has three axes comes from a one-dimensional convolution or from a
-    transformer's norm; whatever reads it behind moving operators decides nothing here.
+    Only the nodes directly before and after the tensor count, not those behind operators that move values. A tensor of
+    three axes without such a node is taken for that of a one-dimensional convolution.
     """
     nodes = [use.node for use in value.uses()]
     producer = value.producer()
@@ -43,14 +43,14 @@ def tensor_values(
 ) -> dict[str, Rows]:
     """Values of float tensors as rows (channels, values), over all samples.
 
-    Of a large tensor every channel's least and greatest value are kept with an evenly spaced part of the others, so
-    that clipping and resolution are judged on what is there.
+    Of a large tensor the smallest and the largest value of every channel are kept, with an evenly spaced part of the
+    others, so that clipping and resolution are measured on real values.
 
     Args:
-        model: any that ONNX Runtime runs.
-        names: inputs, outputs or anything between; constants and integers are left out of the result.
+        model: any model that ONNX Runtime runs.
+        names: of inputs, outputs or intermediate tensors; constants and integers are left out of the result.
         samples: a few.
-        axes: the channels' axis by name; 1 where nothing is said.
+        axes: channel axis by tensor name; 1 by default.
 
     Raises:
         ModelError, SamplesError: ONNX Runtime fails on them.

@@ -21,17 +21,17 @@ from dfq_deploy.samples.samples import Samples
 __all__ = ["TensorDistance", "tensor_distances"]
 
 SLICE_BYTES = 2**21
-"""Of inputs: every tensor of the model is in memory at once, which is some fifty times as much."""
+"""Bytes of inputs in one run: all tensors of the model are in memory at once, about fifty times as much."""
 
 
 @dataclass(frozen=True)
 class TensorDistance:
-    """One activation, float against quantized.
+    """Distance between float and quantized values of one activation.
 
     Args:
         name: of the tensor.
-        snr: signal to noise in dB, with the errors of everything before it.
-        clipped: share of its float values that lie outside of its encoding's range, 0 to 1.
+        snr: signal to noise in dB, including the errors of all layers before it.
+        clipped: share of its float values outside the range of its encoding, 0 to 1.
     """
 
     name: str
@@ -55,7 +55,7 @@ def tensor_distances(
         reference: the float model, with the names that ``encodings`` use.
         quantized: the same model with QuantizeLinear and DequantizeLinear.
         encodings: by tensor name; weights and tensors that either model lacks are left out.
-        samples: a few dozen are enough.
+        samples: some dozens are enough.
 
     Returns:
         one entry for each tensor, in the graph's order.
@@ -95,7 +95,7 @@ def _model(source: onnx.ModelProto | Runnable) -> ir.Model:
 
 
 def _dequantized(model: ir.Model) -> dict[str, str]:
-    """Float tensor -> the tensor that its readers get after Q, perhaps a Clip of the integers, and DQ."""
+    """Float tensor -> the tensor after its Q, its Clip of the integers if any, and its DQ."""
     found = {}
     for node in model.graph:
         quantizer = quantizer_of(node)

@@ -1,7 +1,7 @@
-"""Write ONNX's own domain as the empty string.
+"""Normalize the name of ONNX's own domain to the empty string.
 
-"ai.onnx" means the same, and ONNX Runtime takes both; onnx's checker, shape inference and converter know the empty
-string alone.
+"ai.onnx" means the same, and ONNX Runtime accepts both; onnx's checker, shape inference and converter accept only the
+empty string.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ LONG = "ai.onnx"
 
 
 def with_short_domain(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """``proto``, changed in place: its nodes and opsets, those of nested graphs and of functions too."""
+    """Normalize nodes and opsets of ``proto`` in place, those of nested graphs and of functions too; return it."""
     nodes = [*proto.graph.node, *(node for function in proto.functions for node in function.node)]
     imports = [*proto.opset_import, *(entry for function in proto.functions for entry in function.opset_import)]
     for entry in (*imports, *_with_nested(nodes)):
@@ -33,7 +33,7 @@ def _with_nested(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
 
 
 def with_short_opset(model: ir.Model) -> ir.Model:
-    """``model``, changed in place: the opset is found under the empty string. (onnx_ir does the same for nodes.)"""
+    """Store the opset of ``model`` under the empty string, in place; return it. (onnx_ir normalizes the nodes.)"""
     if LONG in model.opset_imports:
         model.opset_imports[""] = model.opset_imports.pop(LONG)
     return model

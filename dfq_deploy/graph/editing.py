@@ -10,30 +10,30 @@ __all__ = ["Names", "add_constant", "drop_unused_initializers", "replace_by_cons
 
 
 class Names:
-    """The names of a graph's values and nodes; gives new ones that clash with none of them."""
+    """The names of a graph's values and nodes; creates new unique names."""
 
     def __init__(self, graph: ir.Graph) -> None:
-        self._taken = {value.name for value in (*graph.inputs, *graph.initializers.values())}
+        self._used = {value.name for value in (*graph.inputs, *graph.initializers.values())}
         for node in graph.all_nodes():
-            self._taken.add(node.name)
-            self._taken.update(value.name for value in node.outputs)
+            self._used.add(node.name)
+            self._used.update(value.name for value in node.outputs)
 
     def fresh(self, base: str) -> str:
-        """``base``, or ``base_1``, ``base_2``... where that is taken; taken from now on."""
+        """Return ``base``, or ``base_1``, ``base_2``... if it is in use, and mark it as used."""
         name, count = base, 0
-        while name in self._taken:
+        while name in self._used:
             count += 1
             name = f"{base}_{count}"
-        self._taken.add(name)
+        self._used.add(name)
         return name
 
 
 def add_constant(graph: ir.Graph, name: str, values: NDArray[Any] | ir.TensorProtocol) -> ir.Value:
-    """A new initializer of ``graph``.
+    """Add an initializer to ``graph`` and return it.
 
     Args:
-        name: one that the graph does not have yet (:class:`Names`).
-        values: an array, or a tensor of a type that NumPy lacks.
+        name: a name that the graph does not use yet (:class:`Names`).
+        values: an array, or a tensor of a type that NumPy does not support.
     """
     tensor = ir.tensor(values, name=name) if isinstance(values, np.ndarray) else values
     value = ir.val(name, const_value=tensor)
@@ -42,13 +42,13 @@ def add_constant(graph: ir.Graph, name: str, values: NDArray[Any] | ir.TensorPro
 
 
 def replace_by_constant(graph: ir.Graph, value: ir.Value, values: NDArray[Any]) -> None:
-    """Let everything that reads the computed ``value`` read an initializer instead, which takes over its name."""
+    """Replace the computed ``value`` by an initializer of the same name, for all its consumers."""
     name, value.name = str(value.name), None
     value.replace_all_uses_with(add_constant(graph, name, values))
 
 
 def drop_unused_initializers(graph: ir.Graph) -> None:
-    """Remove the initializers that nothing reads, also where they are listed as graph inputs."""
+    """Remove initializers without consumers, also from the graph inputs."""
     for name, value in list(graph.initializers.items()):
         if not value.uses() and not value.is_graph_output():
             del graph.initializers[name]

@@ -1,4 +1,4 @@
-"""Facts about a model file that need no session: size, quantized or not."""
+"""Properties of a model file that need no session: size, quantized or not."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,16 +12,16 @@ __all__ = ["is_quantized", "quantized_node", "stored_bytes"]
 
 
 def is_quantized(path: Path) -> bool | None:
-    """Whether the file is a quantized model; None where it is no ONNX file (an .ort file, say)."""
+    """Return whether the file is a quantized model; None if it is not an ONNX file (such as an .ort file)."""
     model = _parsed(path)
     return None if model is None else quantized_node(model) is not None
 
 
 def quantized_node(model: onnx.ModelProto) -> onnx.NodeProto | None:
-    """The first node that makes a model a quantized one; None in a float model.
+    """Return the first node of a quantized model that computes on quantized values; None for a float model.
 
-    Weights that are stored as integers behind a DequantizeLinear are no obstacle: they are computed when the model is
-    loaded. Activations that are quantized are, and so are operators that read weights of few bits themselves.
+    A DequantizeLinear of constant weights does not count: it is folded when the model is loaded. Quantized activations
+    do, and so do operators that read weights of few bits themselves.
     """
     constants = {tensor.name for tensor in model.graph.initializer}
     nodes: Iterable[onnx.NodeProto] = model.graph.node
@@ -35,7 +35,7 @@ def quantized_node(model: onnx.ModelProto) -> onnx.NodeProto | None:
 
 
 def stored_bytes(path: Path) -> int:
-    """Size of the file and of the external data that it names."""
+    """Return the size in bytes of the file and its external data."""
     model = _parsed(path)
     tensors = () if model is None else model.graph.initializer
     places: set[str] = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}

@@ -1,7 +1,7 @@
-"""Models over protobuf's 2 GB: the structure, with the weights beside it.
+"""Models over protobuf's limit of 2 GB: separate the structure from the weights.
 
-A message ends at 2 GiB. What has to be a message (a session of ONNX Runtime, a file, the checker, an opset conversion)
-gets the structure, in which large initializers hold no values, and their tensors by name.
+A protobuf message is limited to 2 GiB. Where a message is needed (a session of ONNX Runtime, a file, the checker, an
+opset conversion), it contains the structure without the values of large initializers, whose tensors are passed by name.
 """
 
 from collections.abc import Callable, Iterable
@@ -26,93 +26,96 @@ __all__ = [
 ]
 
 LARGEST_MESSAGE = 2**31 - 2**24
-"""Bytes of initializers that one message holds, with room for its structure."""
+"""Largest size in bytes of all initializers in one message; the rest is reserved for its structure."""
 
-SMALLEST_BESIDE = 1024
-"""Bytes of the smallest tensor that is kept beside the structure: shapes and axes must stay in it."""
+SMALLEST_SEPARATE = 1024
+"""Size in bytes of the smallest tensor that is separated from the structure: shapes and axes must stay in it."""
 
-PLAIN = frozenset(
+ARRAY_TYPES = frozenset(
     {
         *(ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BOOL),
         *(ir.DataType.INT8, ir.DataType.INT16, ir.DataType.INT32, ir.DataType.INT64),
         *(ir.DataType.UINT8, ir.DataType.UINT16, ir.DataType.UINT32, ir.DataType.UINT64),
     }
 )
-"""Element types that an array holds just as a file does."""
+"""Element types with the same representation in a NumPy array and in a file."""
 
 Weights = dict[str, ir.TensorProtocol]
 
 
 def weight_bytes(model: ir.Model) -> int:
-    """Bytes of all initializers, those of nested graphs too."""
-    stored = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
-    return sum(tensor.nbytes for tensor in stored if tensor is not None)
+    """Return the size in bytes of all initializers, those of nested graphs too."""
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
 def fits_in_message(model: ir.Model) -> bool:
-    """True if one message holds the model with its weights."""
+    """Return True if the model with its weights fits into one message."""
     return weight_bytes(model) <= LARGEST_MESSAGE
 
 
 def message_bytes(model: ir.Model) -> int:
-    """Size of the model in a file, with its weights."""
+    """Return the size in bytes of the model in a file, with its weights."""
     if fits_in_message(model):
         return int(ir.to_proto(model).ByteSize())
-    proto, beside = skeleton(model)
-    return int(proto.ByteSize()) + sum(tensor.nbytes for tensor in beside.values())
+    proto, weights = skeleton(model)
+    return int(proto.ByteSize()) + sum(tensor.nbytes for tensor in weights.values())
 
 
-def skeleton(model: ir.Model, smallest: int = SMALLEST_BESIDE) -> tuple[onnx.ModelProto, Weights]:
-    """The model as a message in which large initializers are marked external, without a place, and those by name.
+def skeleton(model: ir.Model, smallest: int = SMALLEST_SEPARATE) -> tuple[onnx.ModelProto, Weights]:
+    """Return the model as a message whose large initializers are external without a location, and their tensors.
 
     Args:
-        smallest: bytes of what counts as large.
+        smallest: size in bytes from which an initializer is large.
+
+    Returns:
+        the message; and name -> tensor of each large initializer.
     """
     copy = model.clone()
-    beside: Weights = {}
+    weights: Weights = {}
     for name, value in copy.graph.initializers.items():
         tensor = value.const_value
-        if tensor is not None and tensor.dtype in PLAIN and tensor.nbytes >= smallest:
-            beside[name] = tensor
+        if tensor is not None and tensor.dtype in ARRAY_TYPES and tensor.nbytes >= smallest:
+            weights[name] = tensor
             shape = ir.Shape(tensor.shape.numpy())
             value.const_value = ir.ExternalTensor("beside", None, None, tensor.dtype, shape=shape, name=name)
-    return ir.to_proto(copy), beside
+    return ir.to_proto(copy), weights
 
 
 def weightless(model: ir.Model) -> tuple[onnx.ModelProto, Weights]:
-    """The model as a message in which large initializers are inputs, and those by name."""
-    proto, beside = skeleton(model)
-    kept = [tensor for tensor in proto.graph.initializer if tensor.name not in beside]
+    """Return the model as a message whose large initializers are graph inputs, and their tensors by name."""
+    proto, weights = skeleton(model)
+    small = [tensor for tensor in proto.graph.initializer if tensor.name not in weights]
     del proto.graph.initializer[:]
-    proto.graph.initializer.extend(kept)
+    proto.graph.initializer.extend(small)
     listed = {value.name for value in proto.graph.input}
-    for name, tensor in beside.items():
+    for name, tensor in weights.items():
         if name not in listed:
             shape = tensor.shape.numpy()
             proto.graph.input.append(onnx.helper.make_tensor_value_info(name, int(tensor.dtype), shape))
-    return proto, beside
+    return proto, weights
 
 
 def through_message(model: ir.Model, function: Callable[[onnx.ModelProto], onnx.ModelProto]) -> ir.Model:
-    """What ``function``, an opset conversion, makes of the model; large initializers go around it."""
+    """Apply ``function``, such as an opset conversion, to the model as a message without large initializers."""
     listed = {value.name for value in model.graph.inputs}
-    proto, beside = weightless(model)
-    made = ir.from_proto(function(proto))
-    fed = {value.name: value for value in made.graph.inputs}
-    for name, tensor in beside.items():
-        value = fed[name]
+    proto, weights = weightless(model)
+    converted = ir.from_proto(function(proto))
+    inputs = {value.name: value for value in converted.graph.inputs}
+    for name, tensor in weights.items():
+        value = inputs[name]
         if name not in listed:
-            made.graph.inputs.remove(value)
+            converted.graph.inputs.remove(value)
         value.const_value = tensor
-        made.graph.register_initializer(value)
-    return made
+        converted.graph.register_initializer(value)
+    return converted
 
 
 def in_memory(model: ir.Model) -> ir.Model:
-    """``model``, in place, without references to files: its tensors are arrays, mapped ones where they lie in a file.
+    """Replace external tensors of ``model``, in place, by arrays that are mapped to the files; return it.
 
     Raises:
-        OSError, ValueError: a file is missing, too short, or not beside the model.
+        OSError, ValueError: a file is missing, too short, or not in the folder of the model.
     """
     for graph in model.graphs():
         for value in graph.initializers.values():
@@ -126,24 +129,24 @@ def in_memory(model: ir.Model) -> ir.Model:
 
 
 def _as_array(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
-    """An array for a tensor in a file, and for one in a message, which is copied whenever it is looked at."""
-    held = isinstance(tensor, ir.TensorProtoTensor) and tensor.dtype in PLAIN
-    if not held and not isinstance(tensor, ir.ExternalTensor):
+    """Return an array for a tensor in a file or in a message (which would be copied at each access)."""
+    is_message_tensor = isinstance(tensor, ir.TensorProtoTensor) and tensor.dtype in ARRAY_TYPES
+    if not is_message_tensor and not isinstance(tensor, ir.ExternalTensor):
         return tensor
     return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=tensor.name)
 
 
 def contiguous(tensor: ir.TensorProtocol) -> NDArray[np.generic]:
-    """Its array, copied only where it is not in one piece at an address that fits its type."""
+    """Return the array of a tensor, copied only if it is not contiguous and aligned."""
     return np.require(tensor.numpy(), requirements=["C_CONTIGUOUS", "ALIGNED"])
 
 
 def fingerprint(models: Iterable[ir.Model]) -> str:
-    """16 hexadecimal digits of the SHA-256 over structure and weights of all ``models``."""
+    """Return 16 hexadecimal digits of the SHA-256 over structure and weights of all ``models``."""
     digest = sha256()
     for model in models:
-        proto, beside = skeleton(model, smallest=0)
+        proto, weights = skeleton(model, smallest=0)
         digest.update(proto.SerializeToString(deterministic=True))
-        for tensor in beside.values():
+        for tensor in weights.values():
             digest.update(contiguous(tensor).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Bring files that ONNX Runtime reads into the form that the ONNX checker accepts."""
+"""Convert files that ONNX Runtime reads to the form that the ONNX checker accepts."""
 
 import heapq
 from collections.abc import Iterator, Sequence
@@ -12,18 +12,17 @@ from dfq_deploy.errors import ModelError
 __all__ = ["to_standard_form"]
 
 UNNAMED = frozenset({"None", "?", "-1"})
-"""What converters write as the name of a dimension that has none."""
+"""Placeholders that converters write as the name of an unnamed dimension."""
 
 LARGEST_SPARSE = 2**31
-"""Bytes that a sparse initializer may take once it is dense."""
+"""Largest size in bytes of a sparse initializer after conversion to a dense one."""
 
 
 def to_standard_form(proto: onnx.ModelProto, place: str) -> None:
-    """Rewrite ``proto`` in place; the function that it computes stays the same.
+    """Rewrite ``proto`` in place; its outputs do not change.
 
-    Rules, for the graph and all graphs within: (1) a sparse initializer becomes a dense one; (2) nodes are sorted, so
-    that each stands behind those whose outputs it reads; (3) a dimension named ``None`` or ``?`` has no name, so that
-    two of them may differ.
+    Rules, for the graph and all nested graphs: (1) sparse initializers become dense; (2) nodes are sorted
+    topologically; (3) names of dimensions such as ``None`` or ``?`` are removed, since two of them may differ.
 
     Raises:
         ModelError: a sparse initializer is damaged or too large, or the nodes form a cycle.
@@ -31,11 +30,11 @@ def to_standard_form(proto: onnx.ModelProto, place: str) -> None:
     for graph in _graphs(proto.graph):
         _densify(graph, place)
         _sort(graph, place)
-        _unname(graph)
+        _clear_placeholder_names(graph)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """``graph`` and every graph within, the inner ones first."""
+    """Yield ``graph`` and all nested graphs, the inner ones first."""
     for node in graph.node:
         for inner in _inner(node):
             yield from _graphs(inner)
@@ -55,7 +54,7 @@ def _densify(graph: onnx.GraphProto, place: str) -> None:
         size = int(np.prod(dims, dtype=object)) if dims else 1
         if min(dims, default=1) < 0 or size * 8 > LARGEST_SPARSE:
             raise ModelError(
-                f"{place}: sparse initializer '{name}' of shape {dims} is too large to be made dense; export it dense"
+                f"{place}: sparse initializer '{name}' of shape {dims} is too large for a dense one; export it dense"
             )
         try:
             values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
@@ -69,41 +68,41 @@ def _densify(graph: onnx.GraphProto, place: str) -> None:
     del graph.sparse_initializer[:]
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """Names of the values that a node needs, those that its graphs take from around them included."""
+def _input_names(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield the names of the values that a node reads, including those that its nested graphs capture."""
     yield from (name for name in node.input if name)
     for inner in _inner(node):
         own = {value.name for value in (*inner.input, *inner.initializer)}
         own |= {name for each in inner.node for name in each.output}
         for each in inner.node:
-            yield from (name for name in _reads(each) if name not in own)
+            yield from (name for name in _input_names(each) if name not in own)
         yield from (value.name for value in inner.output if value.name not in own)
 
 
 def _sort(graph: onnx.GraphProto, place: str) -> None:
-    """Kahn's algorithm; of the nodes that are ready, the one that stood first comes first."""
+    """Sort nodes topologically with Kahn's algorithm; ready nodes keep their original order."""
     nodes = list(graph.node)
     writer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
-    needs = [{writer[name] for name in _reads(node) if name in writer} for node in nodes]
+    needs = [{writer[name] for name in _input_names(node) if name in writer} for node in nodes]
     if all(max(need, default=-1) < index for index, need in enumerate(needs)):
         return
     readers: list[list[int]] = [[] for _ in nodes]
     for index, need in enumerate(needs):
         for other in need:
             readers[other].append(index)
-    left = [len(need) for need in needs]
-    ready = [index for index, count in enumerate(left) if count == 0]
+    pending = [len(need) for need in needs]
+    ready = [index for index, count in enumerate(pending) if count == 0]
     order: list[int] = []
     while ready:
         index = heapq.heappop(ready)
         order.append(index)
         for reader in readers[index]:
-            left[reader] -= 1
-            if left[reader] == 0:
+            pending[reader] -= 1
+            if pending[reader] == 0:
                 heapq.heappush(ready, reader)
     if len(order) < len(nodes):
-        stuck = next(node for index, node in enumerate(nodes) if left[index])
-        raise ModelError(f"{place}: {stuck.op_type} '{stuck.name}' depends on its own output; export the model again")
+        cyclic = next(node for index, node in enumerate(nodes) if pending[index])
+        raise ModelError(f"{place}: {cyclic.op_type} '{cyclic.name}' depends on its own output; export the model again")
     _reorder(graph, [nodes[index] for index in order])
 
 
@@ -117,7 +116,7 @@ def _reorder(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     graph.node.extend(copies)
 
 
-def _unname(graph: onnx.GraphProto) -> None:
+def _clear_placeholder_names(graph: onnx.GraphProto) -> None:
     for value in (*graph.input, *graph.output, *graph.value_info):
         for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
             if dim.dim_param in UNNAMED:

@@ -23,17 +23,17 @@ __all__ = ["exported", "from_torch"]
 OPSET = 17
 
 BATCH = 2
-"""Of the zeros that are traced; with a batch of 1, a squeeze in the module would drop the batch."""
+"""Batch size of the zeros for tracing; with a batch of 1, a squeeze in the module would remove the batch."""
 
 
 def from_torch(module: "Module", input_shape: tuple[int, ...]) -> ir.Model:
     """Export a module with one float input, named ``input``; its first output is named ``output``.
 
-    BatchNormalization stays a node of its own, so that samples can be synthesized from it, and the batch is
-    open. A float32 copy on the CPU in evaluation mode is exported; the module stays as it is.
+    BatchNormalization nodes are kept, so that samples can be synthesized from them, and the batch is dynamic. A float32
+    copy on the CPU in evaluation mode is exported; the module is not changed.
 
     Args:
-        input_shape: of one sample, without the batch, e.g. (3, 224, 224).
+        input_shape: shape of one sample, without the batch, e.g. (3, 224, 224).
 
     Raises:
         ModelError: torch cannot copy, run or export it.
@@ -54,10 +54,10 @@ def from_torch(module: "Module", input_shape: tuple[int, ...]) -> ir.Model:
 
 
 def exported(source: "ModelSource | Module", input_shape: tuple[int, ...] | None) -> "ModelSource":
-    """What :func:`from_torch` makes of a module; anything else as it is.
+    """Export a module with :func:`from_torch`; return any other source as it is.
 
     Raises:
-        ModelError: torch cannot export it, or ``input_shape`` is missing.
+        ModelError: torch cannot export the module, or ``input_shape`` is missing.
     """
     if isinstance(source, str | PathLike | onnx.ModelProto | ir.Model):
         return source
@@ -73,7 +73,7 @@ def _export(module: "Module", example: "Tensor") -> onnx.ModelProto:
 
     with warnings.catch_warnings(), TemporaryDirectory() as folder:
         path = Path(folder) / "module.onnx"
-        # The newer exporter folds BatchNormalization unless all of its clean-up is switched off too.
+        # The newer exporter folds BatchNormalization unless all its optimizations are disabled.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             module,

@@ -1,4 +1,4 @@
-"""Walk a graph forward and backward."""
+"""Traverse a graph forward and backward."""
 
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
@@ -15,31 +15,31 @@ Item = TypeVar("Item", bound=Hashable)
 Predicate = Callable[[ir.Node], bool]
 
 
-def walk(start: Iterable[Item], near: Callable[[Item], Iterable[Item]]) -> Iterator[Item]:
-    """``start`` and everything that ``near`` leads to from there, each once, the nearest first."""
-    waiting = deque(dict.fromkeys(start))
-    seen = set(waiting)
-    while waiting:
-        item = waiting.popleft()
+def walk(start: Iterable[Item], neighbors: Callable[[Item], Iterable[Item]]) -> Iterator[Item]:
+    """Traverse breadth-first: yield ``start`` and everything reachable through ``neighbors``, each once."""
+    queue = deque(dict.fromkeys(start))
+    visited = set(queue)
+    while queue:
+        item = queue.popleft()
         yield item
-        for other in near(item):
-            if other not in seen:
-                seen.add(other)
-                waiting.append(other)
+        for other in neighbors(item):
+            if other not in visited:
+                visited.add(other)
+                queue.append(other)
 
 
 def after(node: ir.Node, through: Predicate = lambda _: True) -> Iterator[ir.Node]:
-    """The nodes that read what ``node`` writes, however far down, the nearest first.
+    """Yield all nodes that depend on ``node``, the nearest first.
 
     Args:
-        through: where the walk goes on. A node for which it is false is yielded, and what reads it is not, unless
-            another way leads there.
+        through: whether to continue after a node. A node for which it is False is yielded, but its successors are not,
+            unless another path leads to them.
     """
     return walk(node.successors(), lambda reader: reader.successors() if through(reader) else ())
 
 
 def before(node: ir.Node, through: Predicate = lambda _: True) -> Iterator[ir.Node]:
-    """The nodes that ``node`` is computed from, however far up, the nearest first.
+    """Yield all nodes on which ``node`` depends, the nearest first.
 
     Args:
         through: as in :func:`after`.
@@ -48,5 +48,5 @@ def before(node: ir.Node, through: Predicate = lambda _: True) -> Iterator[ir.No
 
 
 def weighted_after(node: ir.Node) -> bool:
-    """True if a convolution or matrix product reads ``node``'s output, however far down."""
+    """Return True if a convolution or matrix product depends on ``node``."""
     return any(is_op(reader, WEIGHTED_OPS) for reader in after(node))

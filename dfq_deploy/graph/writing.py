@@ -12,19 +12,19 @@ from dfq_deploy.graph.large_models import contiguous, fits_in_message, skeleton,
 __all__ = ["to_bytes", "write_model"]
 
 PAGE = 4096
-"""Where large tensors begin, so that runtimes can map them."""
+"""Alignment of large tensors in bytes, so that runtimes can map them."""
 
 
 def write_model(model: ir.Model, path: Path, largest: int | None = None) -> tuple[Path, ...]:
-    """Write ``model`` to ``path``; more weights than that holds go to ``PATH.data`` beside it.
+    """Write ``model`` to ``path``, with its large weights in ``PATH.data`` if they exceed a limit.
 
-    Either file appears whole or not at all, and the model last.
+    Both files are written atomically, the model last.
 
     Args:
-        largest: bytes of weights that stay in the file; None is what one message holds.
+        largest: largest size of all weights in bytes that stay in the file; None is the limit of one message.
 
     Returns:
-        what was written.
+        the written files.
 
     Raises:
         OutputError: a file cannot be written.
@@ -34,29 +34,29 @@ def write_model(model: ir.Model, path: Path, largest: int | None = None) -> tupl
             partial.write_bytes(ir.to_proto(model).SerializeToString())
         return (path,)
     data = path.with_name(f"{path.name}.data")
-    proto, beside = skeleton(model)
-    with atomic_file(path) as partial, atomic_file(data) as stored:
-        with stored.open("wb") as stream:
+    proto, weights = skeleton(model)
+    with atomic_file(path) as partial, atomic_file(data) as partial_data:
+        with partial_data.open("wb") as stream:
             for tensor in proto.graph.initializer:
-                if tensor.name in beside:
+                if tensor.name in weights:
                     stream.seek(-stream.tell() % PAGE, 1)
-                    _place(tensor, data.name, stream.tell(), beside[tensor.name].nbytes)
-                    contiguous(beside[tensor.name]).tofile(stream)
+                    _set_location(tensor, data.name, stream.tell(), weights[tensor.name].nbytes)
+                    contiguous(weights[tensor.name]).tofile(stream)
         partial.write_bytes(proto.SerializeToString())
     return path, data
 
 
-def _place(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
+def _set_location(tensor: onnx.TensorProto, location: str, offset: int, length: int) -> None:
     del tensor.external_data[:]
     for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
         tensor.external_data.add(key=key, value=value)
 
 
 def to_bytes(model: ir.Model) -> bytes:
-    """The serialized model with its weights, for what takes nothing else.
+    """Serialize the model with its weights into one message.
 
     Raises:
-        ModelError: they take more than 2 GB, which no message holds.
+        ModelError: it exceeds the limit of 2 GB.
     """
     if not fits_in_message(model):
         raise ModelError(

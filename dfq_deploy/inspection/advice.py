@@ -1,4 +1,4 @@
-"""Advice: what will hurt in a model, and the way out."""
+"""Advice on what will cost accuracy or speed in a model, or prevent synthesis."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -27,12 +27,12 @@ EXPORTS = (
     'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=True, optimize=False)',
     'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=False, training=torch.onnx.TrainingMode.PRESERVE)',
 )
-"""The two calls that keep BatchNormalization; the default of either exporter folds it."""
+"""The two calls that keep BatchNormalization; both exporters fold it by default."""
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Something that will hurt, and the way out: a sentence, and lines to type where there are any."""
+    """One problem, and the way out: a sentence, and lines to type if there are any."""
 
     problem: str
     way_out: str
@@ -40,7 +40,7 @@ class Advice:
 
 
 def input_advice(model: ir.Model) -> Iterable[Advice]:
-    """What keeps samples from being made or fed: the inputs of open size, with the options that fix them."""
+    """Inputs of open size, which prevent synthesis and inference, with the options that fix their shapes."""
     refused = []
     for value in input_values(model):
         if value.shape is None or len(value.shape):
@@ -62,7 +62,7 @@ def input_advice(model: ir.Model) -> Iterable[Advice]:
 
 
 def statistics_advice(left: int) -> Iterable[Advice]:
-    """What follows where no BatchNormalization is left."""
+    """Advice if no BatchNormalization is left."""
     if left == 0:
         yield Advice(
             "no BatchNormalization is left (exporters fold it by default), so deepinversion has no statistics to match",
@@ -72,7 +72,7 @@ def statistics_advice(left: int) -> Iterable[Advice]:
 
 
 def twin_advice(unknown: tuple[tuple[str, str], ...], refusal: str) -> Iterable[Advice]:
-    """What follows where the twin cannot be built: unknown nodes (name, operator), or another refusal."""
+    """Advice if the twin cannot be built: unsupported nodes (name, operator), or another error."""
     if unknown:
         operators = ", ".join(sorted({operator for _, operator in unknown}))
         yield Advice(
@@ -84,7 +84,7 @@ def twin_advice(unknown: tuple[tuple[str, str], ...], refusal: str) -> Iterable[
 
 
 def target_notes(left: int) -> Iterable[str]:
-    """What costs little on the target; ``left`` BatchNormalization nodes are left after folding."""
+    """Remarks on what costs little on the target; ``left`` BatchNormalization nodes remain after folding."""
     if left:
         yield (
             f"{left} BatchNormalization node(s) neither fold into a convolution nor run in integers, and stay float: "
@@ -93,11 +93,11 @@ def target_notes(left: int) -> Iterable[str]:
 
 
 def target_advice(placement: Placement, target: Target) -> Iterable[Advice]:
-    """What stays float on the target."""
+    """Advice on layers that stay float on the target."""
     if not placement.weights:
         yield Advice(
-            f"nothing in it can be quantized for {target.runtime}: no weighted operator has a kernel for integers",
-            "check that it is the network that you mean",
+            f"no layer can be quantized for {target.runtime}: no weighted operator has an integer kernel",
+            "check that this is the intended network",
         )
     elif placement.left_float:
         reasons = Counter(reason for _, _, reason in placement.left_float)
@@ -108,7 +108,7 @@ def target_advice(placement: Placement, target: Target) -> Iterable[Advice]:
 
 
 def kernel_advice(kernels: KernelCount) -> Iterable[Advice]:
-    """What will be quantized in the file, and run in float all the same."""
+    """Advice on layers that are quantized in the file but run in float."""
     lost = kernels.dequantized
     if lost:
         yield Advice(

@@ -1,4 +1,4 @@
-"""Estimate what will run in integers: quantize with made-up ranges, and count."""
+"""Estimate which layers will run in integers: quantize with arbitrary ranges, and count."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,21 +21,23 @@ LARGEST = 2**28
 """Bytes of weights up to which a model is quantized for the estimate."""
 
 STEP = 0.01
-"""Ranges differ from tensor to tensor by so much, as measured ones do: equal scales would let kernels fuse."""
+"""Difference between the ranges of two tensors: equal scales, which measured ranges never have, would let kernels
+fuse."""
 
 
 def estimated_kernels(model: ir.Model, placement: Placement, target: Target) -> KernelCount:
-    """The layers as the quantized file will have them.
+    """Count the layers that will run in integers in the quantized file.
 
-    The kernels that a runtime chooses depend on where Q and DQ stand and on what shares a scale, not on the scales.
-    What calibration decides by measured values (a detection head that is kept in float) is not foreseen.
+    The kernels that a runtime chooses depend on where Q and DQ are and on which tensors share a scale, not on the
+    scales. Decisions that calibration makes from measured values (a detection head that stays in float) are not
+    included.
 
     Args:
-        model: BatchNormalization folded, lowered for ``target``; stays as it is.
+        model: BatchNormalization folded, lowered for ``target``; not changed.
         placement: what is quantized in it.
     """
     if weight_bytes(model) > LARGEST:
-        return _by_rule(model, placement, target, f"over {LARGEST / 1e6:.0f} MB of weights")
+        return _counted_by_placement(model, placement, target, f"over {LARGEST / 1e6:.0f} MB of weights")
     spans = {name: Range(-1 - STEP * index, 1 + STEP * index) for index, name in enumerate(placement.activations)}
     ranges = unify(spans, placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
@@ -46,12 +48,12 @@ def estimated_kernels(model: ir.Model, placement: Placement, target: Target) -> 
         try:
             exporter.export(model, encodings, path)
         except ModelError as problem:
-            return _by_rule(model, placement, target, str(problem))
+            return _counted_by_placement(model, placement, target, str(problem))
         return count_kernels(path, target.name)
 
 
-def _by_rule(model: ir.Model, placement: Placement, target: Target, reason: str) -> KernelCount:
-    """What is quantized counts as integer."""
+def _counted_by_placement(model: ir.Model, placement: Placement, target: Target, reason: str) -> KernelCount:
+    """Count by placement: every quantized layer counts as integer."""
     floats = {name for name, _, _ in placement.left_float}
     kernels = tuple(
         Kernel(str(node.name), node.op_type, node.op_type, "float" if node.name in floats else "integer")

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
     from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
-__all__ = ["Inspection", "MethodFit", "Port", "inspect"]
+__all__ = ["Inspection", "MethodFit", "TensorInfo", "inspect"]
 
 QDQ_BYTES = 320
 """About what a Q/DQ pair takes in the file: two nodes, their names and two scalars."""
@@ -65,8 +65,8 @@ CHANNEL_BYTES = 5
 
 
 @dataclass(frozen=True)
-class Port:
-    """An input or output; open dimensions carry their name, or ``?``."""
+class TensorInfo:
+    """An input or output; open dimensions have their name, or ``?``."""
 
     name: str
     dtype: str
@@ -84,13 +84,13 @@ class MethodFit:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What :func:`inspect` found.
+    """The result of :func:`inspect`.
 
     Args:
         name: of the file or graph.
-        opset: of the default domain, as the file has it.
-        producer: what wrote it, with its version.
-        file_bytes, quantized_bytes: size now, external data included, and about the size after quantization.
+        opset: version of the default domain in the file.
+        producer: the tool that wrote the file, with its version.
+        file_bytes, quantized_bytes: size now, external data included, and an estimate of the size after quantization.
         parameters: number of elements in float initializers.
         inputs, outputs: what is fed and what comes out.
         drawn: a sentence for each input that is drawn by rule instead of synthesized.
@@ -103,9 +103,9 @@ class Inspection:
         kernels: the layers of the quantized file as they will run.
         unknown: name and operator of each node that the twin does not support.
         methods: the synthesis methods that are installed.
-        advice: what will hurt.
-        notes: what loading has changed; nothing needs to be done about it.
-        sensitivity: what each quantized layer would cost, where that was asked for.
+        advice: problems, each with the way out.
+        notes: changes made by loading; nothing needs to be done.
+        sensitivity: noise of each quantized layer, if requested.
     """
 
     name: str
@@ -114,8 +114,8 @@ class Inspection:
     file_bytes: int
     quantized_bytes: int
     parameters: int
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     drawn: tuple[str, ...]
     classes: int | None
     operators: dict[str, int]
@@ -132,7 +132,7 @@ class Inspection:
     sensitivity: "WhatHurts | None" = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain mapping, as ``--json`` prints it; ``sensitivity`` is there where it was asked for."""
+        """A plain mapping, as ``--json`` prints it; ``sensitivity`` is included if requested."""
         plain = asdict(replace(self, sensitivity=None))
         plain["kernels"] = self.kernels.to_json()
         del plain["sensitivity"]
@@ -157,11 +157,11 @@ def inspect(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Inspection:
-    """Look a float model over.
+    """Inspect a float model.
 
     Args:
-        target: the runtime to look at it for.
-        input_shape: of one sample, e.g. (3, 224, 224), where the model is a torch module.
+        target: the runtime to inspect it for.
+        input_shape: of one sample, e.g. (3, 224, 224), if the model is a torch module.
         input_shapes: input name -> its shape with the batch, for inputs whose size is open.
         main_input, task: which input is the main one, and what the model does, where that is not to be found out.
         sensitivity: quantize each layer alone with samples drawn by rule, and say which would hurt.
@@ -188,9 +188,9 @@ def inspect(
     drawn = any(is_drawn(port) for port in model_inputs(loaded) if port.name == main_input_value(loaded).name)
     noise = None
     if sensitivity:
-        from dfq_deploy.inspection.sensitivity import foresee
+        from dfq_deploy.inspection.sensitivity import layer_sensitivity
 
-        noise = foresee(loaded, target=target, bits=bits, preprocess=preprocess, seed=seed, progress=progress)
+        noise = layer_sensitivity(loaded, target=target, bits=bits, preprocess=preprocess, seed=seed, progress=progress)
     return Inspection(
         name=Path(model).name if isinstance(model, str | PathLike) else str(loaded.graph.name or "model"),
         opset=_opset(model),
@@ -198,8 +198,8 @@ def inspect(
         file_bytes=size,
         quantized_bytes=_estimate(folded, placement, size),
         parameters=parameter_count(value for value in loaded.graph.initializers.values() if value.dtype in FLOATS),
-        inputs=_ports(input_values(loaded)),
-        outputs=_ports(loaded.graph.outputs),
+        inputs=_tensor_infos(input_values(loaded)),
+        outputs=_tensor_infos(loaded.graph.outputs),
         drawn=_drawn(loaded),
         classes=score_count(loaded),
         operators=dict(Counter(operator_of(node) for node in loaded.graph.all_nodes()).most_common()),
@@ -224,7 +224,7 @@ def inspect(
 
 
 def _drawn(model: ir.Model) -> tuple[str, ...]:
-    """The rules of the inputs that are no pictures; one of open size, which :func:`input_advice` names, has none."""
+    """How inputs that are not images are drawn; those of open size, which :func:`input_advice` names, are left out."""
     ports = model_inputs(model)
     others = other_inputs(ports)
     sentences = []
@@ -238,9 +238,9 @@ def _drawn(model: ir.Model) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def _ports(values: Iterable[ir.Value]) -> tuple[Port, ...]:
+def _tensor_infos(values: Iterable[ir.Value]) -> tuple[TensorInfo, ...]:
     return tuple(
-        Port(
+        TensorInfo(
             str(value.name),
             "unknown" if value.dtype is None else value.dtype.name.lower(),
             None if shape is None else tuple(d if isinstance(d, int) else shown_dimension(str(d.value)) for d in shape),
@@ -275,7 +275,7 @@ def _stored(model: ModelSource) -> int:
 
 
 def _estimate(model: ir.Model, placement: Placement, size: int) -> int:
-    """About the size of the quantized file: a byte for each quantized weight, and the Q/DQ nodes."""
+    """Estimate of the size of the quantized file: integer weights, and the Q/DQ nodes."""
     saved = 0
     for name, (qtype, axis) in placement.weights.items():
         tensor = model.graph.initializers[name].const_value
@@ -299,9 +299,9 @@ def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
 
 
 def _methods(statistics: bool, drawn: bool) -> tuple[MethodFit, ...]:
-    """Which methods apply; ``drawn``: the main input is made of integers, which no method synthesizes."""
+    """Which methods apply; ``drawn``: the main input holds integers, which no method synthesizes."""
     fits = []
-    integers = "makes floats: integers are drawn by rule, whatever --synth says"
+    integers = "makes floats: integers are procedural, whatever --synth says"
     for plugin in installed_plugins():
         if plugin.kind != "synthesizers":
             continue

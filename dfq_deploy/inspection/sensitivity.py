@@ -1,4 +1,4 @@
-"""Look ahead at what would hurt: quantize with samples drawn by rule and measure each layer alone."""
+"""Sensitivity before calibration: quantize on procedural samples, and measure each layer alone."""
 
 from collections.abc import Mapping
 
@@ -15,15 +15,15 @@ from dfq_deploy.synthesis.session import synthesize_from
 from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 
-__all__ = ["COUNT", "foresee"]
+__all__ = ["COUNT", "layer_sensitivity"]
 
 COUNT = 64
-"""Samples drawn by rule: 56 give ranges and 8 are looked at."""
+"""Procedural samples: 56 give the ranges, and 8 measure the noise."""
 
 METHOD = "procedural"
 
 
-def foresee(
+def layer_sensitivity(
     source: ir.Model,
     *,
     target: str = "cpu",
@@ -34,16 +34,16 @@ def foresee(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> WhatHurts:
-    """Which layers of a float model would hurt, before any calibration.
+    """Measure the noise of each layer of a float model, before any calibration.
 
-    Ranges are the extremes of samples drawn by rule. Mean shifts are taken out, as the default refinements do;
-    roundings are not learned, so below 8 bits a calibration does better.
+    Ranges are the extremes of procedural samples. Mean shifts are corrected, as the default refinements do. Roundings
+    are not learned, so below 8 bits a calibration does better.
 
     Args:
         source: as :func:`dfq_deploy.graph.loading.load` reads it.
         bits: widths of weights and activations, e.g. ``w4a8``; None is 8 of both.
-        preprocess: of the pictures drawn by rule.
-        ranges: what other inputs are drawn from.
+        preprocess: of the procedural images.
+        ranges: input name -> smallest and largest value, for inputs that are not images.
 
     Raises:
         ModelError: the model cannot be run, or no output can be compared.

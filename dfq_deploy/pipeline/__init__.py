@@ -1,16 +1,16 @@
 """The steps in order: synthesize, calibrate, fine-tune, export.
 
-================= =====================================================================================
+================= ============================================================================================
 ``calibrate``     Post-training quantization from end to end: ``dfq_deploy.calibrate``.
 ``evaluate``      Evaluate a quantized file, and judge it: ``dfq_deploy.evaluate``.
-``export``        Write what a runtime loads from a quantized model: ``dfq_deploy.export``.
+``export``        Write the file that a runtime loads, from a quantized model: ``dfq_deploy.export``.
 ``finetune``      Quantization-aware training from end to end: ``dfq_deploy.finetune``.
-``fit``           Find encodings: bit widths, refinements and ranges in their order.
-``options``       Groups of options that the steps share, and the keywords that stand for their fields.
+``fit``           Turn a float model and samples into encodings: bit widths, refinements and ranges, in order.
+``options``       Option groups that the steps share, and the keywords for their fields.
 ``results``       Write the results: model, encodings, samples, comparison, report.
 ``synthesize``    Synthesize samples for a model: ``dfq_deploy.synthesize``.
 ``train``         Train the student of a prepared model.
-``training_data`` Training samples: a fixed set, or a generator that keeps drawing them.
+``training_data`` Training samples: a fixed set, or a generator that keeps drawing new ones.
 ``remedies``      Work towards a floor: try remedies, cheapest first, measure each, and keep what gains.
-================= =====================================================================================
+================= ============================================================================================
 """

@@ -10,13 +10,13 @@ import numpy as np
 
 from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import compare
-from dfq_deploy.evaluation.evaluate import Evaluation, FloatInputs, evaluated, float_file
+from dfq_deploy.evaluation.evaluate import Evaluation, evaluated
+from dfq_deploy.evaluation.float_file import Fed, float_file
 from dfq_deploy.evaluation.own_metric import Metric
-from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runner
-from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
@@ -26,8 +26,8 @@ from dfq_deploy.verdict.agreement.held_out import (
     DATA,
     PHOTOGRAPHS,
     HeldOut,
+    as_photographs,
     held_out_sets,
-    photograph_set,
     takes_photographs,
 )
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 __all__ = ["JudgedEvaluation", "evaluate"]
+
+OTHER_SEED = 7919
+"""Added to the seed of the photographs, which else may be those of a calibration with the same seed."""
 
 InputRanges = Mapping[str, tuple[float, float]]
 
@@ -125,21 +128,21 @@ def evaluate(
         TargetError: there is no such target.
     """
     pixels, bounds, counted = as_preprocess(preprocess), gates or Gates(), find_target(target or "cpu").name
-    with float_file(float_model, input_shape, input_shapes) as (path, name):
-        stated = Runner(as_path(quantized_model, "the quantized model"), device=device, main=main_input)
-        fed = FloatInputs(input_shapes, input_ranges, main_input or stated.stated_main, task or stated.stated_task)
-        if data is not None and not isinstance(data, Samples):
-            source = source or str(data)
-            data = samples_for(data, fed.load(path), pixels, count, labels)
+
+    def accept(samples: Samples) -> None:
+        bounds.check(has_metric=metric is not None, has_labels=samples.labels is not None)
+
+    if data is None or isinstance(data, Samples):
         bounds.check(has_metric=metric is not None, has_labels=data is not None and data.labels is not None)
-        figures, samples = evaluated(
-            path, quantized_model, data, source=source, count=count, preprocess=pixels, latency=latency, metric=metric,
-            target=counted, seed=seed, device=device, input_shapes=input_shapes, input_ranges=input_ranges,
-            main_input=main_input, task=task, progress=progress,
+    with float_file(float_model, input_shape, input_shapes) as (path, name):
+        figures, samples, fed = evaluated(
+            path, quantized_model, data, source=source, count=count, labels=labels, preprocess=pixels, latency=latency,
+            metric=metric, target=counted, seed=seed, device=device, input_shapes=input_shapes,
+            input_ranges=input_ranges, main_input=main_input, task=task, accept=accept, progress=progress,
         )  # fmt: skip
         figures = replace(figures, float_model=name)
-        inputs = _Inputs(path, samples, drawn=data is None, preprocess=pixels, seed=seed)
-        agreement, notes = _agreement(figures, inputs, device, fed)
+        inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=pixels, seed=seed)
+        agreement, notes = _agreement(figures, inputs, device)
         findings = [*notes, *evaluation_findings(figures, agreement, samples, target)]
         if latency and figures.latency and figures.kernels is not None:
             timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
@@ -155,11 +158,13 @@ class _Inputs:
 
     Args:
         path: the float model's file.
+        fed: how it is fed.
         drawn: whether ``samples`` were drawn by rule for it.
     """
 
     path: Path
     samples: Samples
+    fed: Fed
     drawn: bool
     preprocess: Preprocess | None
     seed: int
@@ -169,33 +174,30 @@ class _Inputs:
         """As :class:`HeldOut` has it."""
         return BY_RULE if self.drawn else self.samples.method or DATA
 
-    def others(self, fed: FloatInputs) -> Iterator[HeldOut]:
+    def others(self) -> Iterator[HeldOut]:
         """Inputs of other kinds to judge on."""
-        model = fed.load(self.path)
-        settings: dict[str, Any] = {"preprocess": self.preprocess, "seed": self.seed, "ranges": fed.ranges}
+        model, ranges = self.fed.load(self.path), self.fed.ranges
         if not self.drawn:
-            sets = held_out_sets(model, self.samples, **settings)
+            sets = held_out_sets(model, self.samples, preprocess=self.preprocess, seed=self.seed, ranges=ranges)
             yield from (entry for entry in sets if entry.kind in (BY_RULE, PHOTOGRAPHS))
         elif takes_photographs(model):
-            count = min(len(self.samples), default_count(sample_shape(model)))
-            yield photograph_set(model, self.samples.part(np.arange(count)), **settings)
+            rows = self.samples.part(np.arange(min(len(self.samples), default_count(sample_shape(model)))))
+            yield HeldOut(
+                PHOTOGRAPHS, as_photographs(model, rows, self.preprocess, ranges, self.seed + OTHER_SEED), False
+            )
 
 
-def _agreement(figures: Evaluation, inputs: _Inputs, device: str, fed: FloatInputs) -> tuple[Agreement, list[Finding]]:
+def _agreement(figures: Evaluation, inputs: _Inputs, device: str) -> tuple[Agreement, list[Finding]]:
     """On the samples of the evaluation and, where these are not enough real data, on others."""
-    comparison = figures.comparison
+    comparison, fed = figures.comparison, inputs.fed
     kinds = [KindAgreement(inputs.kind, not inputs.drawn and bool(inputs.samples.method), comparison)]
     if inputs.kind == DATA and (comparison.scores is None or comparison.count >= MEASURED):
         return agreement_of(kinds), []
     try:
-        pair = [
-            Runner(path, device=device, main=fed.main_input, task=fed.task)
-            for path in (inputs.path, figures.quantized_model)
-        ]
-        kinds += [
-            KindAgreement(other.kind, other.calibrated, compare(pair[0], pair[1], other.samples))
-            for other in inputs.others(fed)
-        ]
+        files = inputs.path, Path(figures.quantized_model)
+        pair = [Runner(file, device=device, main=fed.main_input, task=fed.task) for file in files]
+        for other in inputs.others():
+            kinds.append(KindAgreement(other.kind, other.calibrated, compare(pair[0], pair[1], other.samples)))
     except DfqError as problem:
         message = f"no inputs of other kinds were tried: {problem}"
         return agreement_of(kinds), [Finding("held-out", "OK", message, "give 64 real inputs or more with --data")]

@@ -1,4 +1,4 @@
-"""Write what a runtime loads from a quantized model: ``dfq_deploy.export``."""
+"""Write the file that a runtime loads, from a quantized model: ``dfq_deploy.export``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,11 +34,11 @@ DEFAULT_TARGET = "cpu"
 
 @dataclass(frozen=True)
 class Exported:
-    """What :func:`export` wrote.
+    """The result of :func:`export`.
 
     Args:
-        files: in the order in which the exporter names them.
-        notes: sentences that the user should read.
+        files: paths of the written files, in the order of the exporter.
+        notes: sentences for the user.
     """
 
     files: tuple[Path, ...]
@@ -61,35 +61,35 @@ def export(
     output: AnyPath | None = None,
     progress: Progress = SILENT,
 ) -> Exported:
-    """Write what a runtime loads.
+    """Write the file that a runtime loads.
 
     Args:
-        model: a quantized ONNX model, this package's or any other tool's, whose Q and DQ stay as they are; or a float
-            one with its ``encodings``.
+        model: a quantized ONNX model of any tool, whose Q and DQ stay as they are; or a float one with its
+            ``encodings``.
         to: an exporter's name, or the exporter itself with its options.
-        encodings: for a float model: by tensor name, or the ``encodings.json`` that ``calibrate`` wrote, or a file of
-            ranges that the runtime's own calibration left (TensorRT's calibration cache).
-        target: the runtime that the float model is quantized for; None is the one that ``to`` is named like, or the
-            CPU. A quantized one must obey its rules, where it is named.
-        input_shapes: input name -> shape with the batch, where more than the batch is open.
-        integer_io: pixels go in as bytes, quantized outputs come out as integers
+        encodings: for a float model: a mapping from tensor names, the ``encodings.json`` of ``calibrate``, or a
+            calibration file of the runtime (a TensorRT calibration cache).
+        target: the runtime that a float model is quantized for; None is the target named ``to``, or ``cpu``. If it is
+            given, or ``to`` names a target, a quantized model must obey its rules.
+        input_shapes: input name -> shape, batch included, for inputs whose size is open.
+        integer_io: take uint8 pixels, and return quantized outputs as integers
             (:mod:`dfq_deploy.quantization.integer_io`).
-        preprocess: what turns those pixels into the input, or a name such as ``imagenet``; None leaves the input in
-            the scale of its QuantizeLinear.
-        output: the file to write; None writes one named like the model into the working folder.
+        preprocess: normalisation of those pixels, or a name such as ``imagenet``; None leaves the input at the scale of
+            its QuantizeLinear.
+        output: the file to write; None writes a file named after the model into the working folder.
 
     Raises:
         ModelError: the model cannot be read, or does not fit the encodings.
-        TargetError: the runtime refuses it, or the quantized model breaks its rules.
+        TargetError: the target is refused, or the quantized model violates its rules.
         PluginError: there is no such exporter.
-        OptionError: an option has a value that it cannot have.
+        OptionError: an option has an invalid value.
         OutputError: the file cannot be written.
     """
     exporter, pixels = exporter_of(to), as_preprocess(preprocess)
     named = target or (to if isinstance(to, str) and to in TARGETS else None)
     runtime = find_target(named or DEFAULT_TARGET)
     path = _path(model, exporter, None if output is None else as_path(output, "output"))
-    given: Mapping[str, Encoding] = {}
+    read: Mapping[str, Encoding] = {}
     notes: tuple[str, ...] = ()
     if encodings is None:
         source = load_quantized(model, input_shapes)
@@ -99,23 +99,23 @@ def export(
         loaded = load(model, input_shapes=input_shapes, fix_shapes=True)
         prepared = prepare(loaded, runtime)
         source = prepared.model
-        given, said = _given(loaded, prepared, exporter, encodings)
-        notes = (*load_notes(loaded), *said)
+        read, more = _read_encodings(loaded, prepared, exporter, encodings)
+        notes = (*load_notes(loaded), *more)
     if integer_io:
-        source, given = _as_qdq(source, given), {}
+        source, read = _as_qdq(source, read), {}
         notes = (*notes, *take_integers(source, pixels))
-    files, said = exporter.export(source, given, path)
-    notes = (*notes, *said)
+    files, more = exporter.export(source, read, path)
+    notes = (*notes, *more)
     if isinstance(exporter, BuildingExporter):
-        built, said = exporter.build(path, None, progress)
-        files, notes = (*files, *built), (*notes, *said)
+        built, more = exporter.build(path, None, progress)
+        files, notes = (*files, *built), (*notes, *more)
     return Exported(files, notes)
 
 
-def _given(
+def _read_encodings(
     source: ir.Model, prepared: Prepared, exporter: Exporter, encodings: AnyPath | Mapping[str, Encoding]
 ) -> tuple[Mapping[str, Encoding], tuple[str, ...]]:
-    """The encodings, and sentences on how they were found."""
+    """The encodings, and notes on how they were derived."""
     if isinstance(encodings, Mapping):
         return encodings, ()
     path = as_path(encodings, "encodings")
@@ -125,7 +125,7 @@ def _given(
 
 
 def _as_qdq(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
-    """``model`` with Q and DQ in it; one without encodings has them already."""
+    """``model`` with Q and DQ inserted; without encodings it has them already."""
     if not encodings:
         return model
     with TemporaryDirectory() as folder:
@@ -135,20 +135,24 @@ def _as_qdq(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:
 
 
 def _refuse(model: ir.Model, target: Target, place: str) -> None:
-    """Refuse a quantized model that breaks a rule of ``target``; an open batch is closed by the exporter.
+    """Refuse a quantized model that violates a rule of ``target``; the exporter fixes an open batch.
 
     Raises:
-        TargetError: it breaks one.
+        TargetError: it violates one.
     """
     from dfq_deploy.checking import check
 
     closed = model.clone()
     if target.static_shapes:
         fix_batch(closed, 1)
-    broken = check(closed, target.name).violations
-    if broken:
-        more = f", and {len(broken) - 1} more: dfq-deploy check --target {target.name} lists them" if broken[1:] else ""
-        raise TargetError(f"{place} breaks the rules of '{target.name}': {broken[0]}{more}")
+    violations = check(closed, target.name).violations
+    if violations:
+        more = (
+            f", and {len(violations) - 1} more: dfq-deploy check --target {target.name} lists them"
+            if violations[1:]
+            else ""
+        )
+        raise TargetError(f"{place} breaks the rules of '{target.name}': {violations[0]}{more}")
 
 
 def _path(source: ModelSource, exporter: Exporter, output: Path | None) -> Path:

@@ -76,29 +76,30 @@ def finetune(
     progress: Progress = SILENT,
     **keywords: Unpack[FinetuneKeywords],
 ) -> Calibration:
-    """Train the quantized network to say what ``model`` says, on samples that are synthesized, or given as ``data``.
+    """Train the quantized network to reproduce the outputs of ``model``, on synthesized samples or on ``data``.
 
-    A method that is a generator is drawn from anew in each step, and adapts to the student in turn. An eighth of the
-    samples is held out of the training. Under ``torchrun`` all processes train one student; the first one writes.
+    A method with a generator draws new samples in each step, and trains the generator in turn with the student. An
+    eighth of the samples is held out of the training. Under ``torchrun`` all processes train one student; the first
+    one writes.
 
     Args:
         model, synth, data, target, preprocess, seed, device, inputs, synthesis: as
             :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them.
         bits: widths of weights and activations; every layer has them, the first and the last too. The network's input
             has 8 bits, its outputs are float.
-        edge_bits: widths of the first and the last layer, where they are to be larger.
-        method: the calibrator whose ranges training starts from; None is the one that measures best.
-        refine: names of refinements that come before the training; None is what measures best.
+        edge_bits: width of the first and the last layer, if it should be larger.
+        method: the calibrator whose ranges training starts from; None is the default.
+        refine: names of refinements before the training; None takes the defaults.
         epochs: passes over the samples, instead of the recipe's.
-        recipe: schedule, rates and losses; None is what suits the size of the input.
-        output: the folder for the results, and for checkpoints until they are there.
-        resume: go on from the checkpoint in ``output``; the result is the same, bit for bit, as without the break.
+        recipe: schedule, learning rates and losses; None is the default for the size of the input.
+        output: the folder for the results, and for checkpoints until they are written.
+        resume: continue from the checkpoint in ``output``; the result is bit-identical to that of an uninterrupted run.
         keywords: fields of :class:`~dfq_deploy.pipeline.options.ModelInputs` and
             :class:`~dfq_deploy.pipeline.options.SynthesisOptions`; ``keep_float``, ``exclude`` and ``overrides`` as
             :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them.
 
     Raises:
-        DfqError: one of its kinds, in one line.
+        DfqError: one of its subclasses, with a one-line message.
     """
     refuse_unknown("finetune", keywords, FinetuneKeywords)
     one_of_synth_and_data("finetune", synth, data)
@@ -127,15 +128,15 @@ def finetune(
     given = None if data is None else samples_for(data, source, pixels, options.count)
     order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
     unfinished = None if folder is None else folder.with_name(f"{folder.name}.unfinished")
-    material = TrainingData(order, given, verifier, unfinished)
+    training_data = TrainingData(order, given, verifier, unfinished)
     with join_processes(device) as processes:
         first, clock = processes.rank == 0, Clock()
         shown = progress if first else SILENT
-        call = _call(material, recipe, method, refiners, processes, overrides)
-        gathered = _gathered(material, processes, None if folder is None else Checkpoints(folder, call), resume, shown)
+        call = _call(training_data, recipe, method, refiners, processes, overrides)
+        start = _start(training_data, processes, None if folder is None else Checkpoints(folder, call), resume, shown)
         clock.lap("samples")
-        used, held = split_held_out(gathered.samples)
-        run = Run(gathered.source, processes, gathered.state, gathered.keep)
+        used, held = split_held_out(start.samples)
+        run = Run(start.source, processes, start.state, start.keep)
         learned = train(source, used, held, plan, widths, recipe, run, clock, shown)
         prepared = learned.quantized.prepared
         outcome = Outcome(
@@ -145,12 +146,12 @@ def finetune(
             target=chosen,
             placement=prepared.placement,
             encodings=learned.quantized.encodings,
-            samples=gathered.samples,
+            samples=start.samples,
             held_out=held,
             choices={
                 "method": method,
                 "refine": [*refiners, "finetune"],
-                "headroom": headroom_of(widths.activations, gathered.samples),
+                "headroom": headroom_of(widths.activations, start.samples),
                 "bits": str(widths),
                 "steps": learned.steps,
                 "held_out_agreement": learned.agreement,
@@ -163,29 +164,29 @@ def finetune(
             device=device,
             warnings=(
                 *load_notes(source),
-                *gathered.samples.notes,
-                *preprocess_warning(gathered.samples, pixels),
+                *start.samples.notes,
+                *preprocess_warning(start.samples, pixels),
                 *learned.warnings,
             ),
         )
         result = finish(outcome, name, folder if first else None, clock, shown)
-        if gathered.kept_by is not None:
-            gathered.kept_by.clear()
+        if start.kept_by is not None:
+            start.kept_by.clear()
         return result
 
 
 def _call(
-    material: TrainingData,
+    training_data: TrainingData,
     recipe: Recipe,
     method: str,
     refiners: Sequence[str],
     processes: Processes,
     overrides: Overrides,
 ) -> dict[str, Any]:
-    """Everything that decides the result, as plain JSON."""
-    data, order = material.data, material.order
+    """Everything that determines the result, as plain JSON."""
+    data, order = training_data.data, training_data.order
     return {
-        "model": fingerprint([material.model]),
+        "model": fingerprint([training_data.model]),
         "synth": str(order.synth),
         "data": None if data is None else sha256(np.ascontiguousarray(data.images).data).hexdigest()[:16],
         "samples": order.options.count,
@@ -203,12 +204,12 @@ def _call(
 
 
 @dataclass(frozen=True, eq=False)
-class _Gathered:
-    """What training begins with.
+class _Start:
+    """What training starts with.
 
     Args:
-        source: what goes on drawing, where the samples come from one.
-        state: of the training that goes on; None where it begins.
+        source: the generator, if samples are drawn during training.
+        state: of the training to continue; None for a new one.
         kept_by: the checkpoints, in the process that writes them.
     """
 
@@ -219,27 +220,27 @@ class _Gathered:
 
     @property
     def keep(self) -> Callable[[Mapping[str, Any]], None] | None:
-        """What is handed the state now and then."""
+        """The function that saves the state, in the process that writes."""
         return None if self.kept_by is None else self.kept_by.save
 
 
-def _gathered(
-    material: TrainingData, processes: Processes, checkpoints: Checkpoints | None, resume: bool, progress: Progress
-) -> _Gathered:
-    unfinished = material.unfinished is not None and material.unfinished.exists()
+def _start(
+    training_data: TrainingData, processes: Processes, checkpoints: Checkpoints | None, resume: bool, progress: Progress
+) -> _Start:
+    unfinished = training_data.unfinished is not None and training_data.unfinished.exists()
     before = checkpoints.samples() if resume and checkpoints is not None and not unfinished else None
     state = checkpoints.state() if resume and checkpoints is not None else None
     source = None
-    if material.data is None and generative(material.order.synth) is not None:
-        source = material.source(processes.rank, trained=state is None, progress=progress)
+    if training_data.data is None and generative(training_data.order.synth) is not None:
+        source = training_data.source(processes.rank, trained=state is None, progress=progress)
 
     def make() -> Samples:
-        return material.synthesize(resume, progress) if source is None else material.drawn(source)
+        return training_data.synthesize(resume, progress) if source is None else training_data.drawn(source)
 
-    samples = before or material.data or processes.made_once(make)
-    check_samples_fit(material.model, samples)
+    samples = before or training_data.data or processes.made_once(make)
+    check_samples_fit(training_data.model, samples)
     kept_by = checkpoints if processes.rank == 0 else None
     if kept_by is not None and before is None:
         kept_by.begin(samples)
-        material.forget()
-    return _Gathered(samples, source, state, kept_by)
+        training_data.remove_unfinished()
+    return _Start(samples, source, state, kept_by)

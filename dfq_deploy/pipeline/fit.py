@@ -1,4 +1,4 @@
-"""Find encodings: bit widths, refinements and ranges in their order."""
+"""Turn a float model and samples into encodings: bit widths, refinements and ranges, in order."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -26,13 +26,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class CalibrationPlan:
-    """What is asked of a calibration.
+    """The settings of a calibration.
 
     Args:
-        bits: of the layers, or a budget to find them within.
-        refine: names of refinements; None takes those that measure best, as far as the graph lets them run.
-        device: where refinements run.
-        overrides: what is quantized otherwise than the target's rules have it.
+        bits: of the layers, or a budget within which they are chosen.
+        refine: names of refinements; None takes the defaults, and leaves out those that the graph does not support.
+        device: on which refinements run.
+        overrides: exceptions from the rules of the target.
     """
 
     target: Target
@@ -45,25 +45,25 @@ class CalibrationPlan:
     overrides: Overrides = NO_OVERRIDES
 
     def refiners(self, widths: Bits) -> tuple[str, ...]:
-        """The refinements at these widths, in their order.
+        """The refinements at these widths, in order.
 
         Raises:
-            PluginError: there is none of a name.
+            PluginError: a name is unknown.
         """
         names = (*self.target.refine, *default_refinements(widths)) if self.refine is None else self.refine
         return in_order(names)
 
     def optional(self, refiners: tuple[str, ...]) -> tuple[str, ...]:
-        """Those of them that are left out where the graph does not let them run: all that nobody asked for."""
+        """Those that are left out if the graph does not support them: all of them, unless they were requested."""
         return refiners if self.refine is None else ()
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """A quantized model, and how it came about.
+    """A quantized model, with the choices that led to it.
 
     Args:
-        reference: the prepared model in float, before its biases were corrected and its roundings learned.
+        reference: the prepared model in float, before bias correction and learned rounding.
         choices: bits, refinements and the like, for the report.
         warnings: sentences on what was left out.
     """
@@ -83,10 +83,11 @@ def fit(
     clock: Clock,
     progress: Progress = SILENT,
 ) -> Fitted:
-    """Find encodings for ``source``, which stays as it is.
+    """Find encodings for ``source``, which is not changed.
 
     Args:
-        synth, teachers: where ranges may be known without samples (:class:`dfq_deploy.plugins.contracts.RangeSource`).
+        synth, teachers: a method that gives ranges without samples (:class:`dfq_deploy.plugins.contracts.RangeSource`)
+            computes them from the teachers.
         clock: gets the laps ``ranges`` and ``refinement``.
     """
     widths, allocation = _widths(source, samples, plan, progress)
@@ -119,7 +120,7 @@ def fit(
 def _widths(
     source: ir.Model, samples: Samples, plan: CalibrationPlan, progress: Progress
 ) -> tuple[Bits, Mapping[str, Any]]:
-    """The bits of every layer, and how they were found where there is a budget."""
+    """The bits of every layer, and for a budget the trade-off for the report."""
     if isinstance(plan.bits, Bits):
         return plan.bits, {}
     from dfq_deploy.refinement.mixed_precision import allocate
@@ -138,7 +139,7 @@ def _known(
     preprocess: Preprocess | None,
     refiners: Sequence[str],
 ) -> tuple[Mapping[str, Range], tuple[str, ...]]:
-    """The ranges that the method knows without samples, and a note on those that it does not."""
+    """The ranges that the method gives without samples, and a note on those that it does not give."""
     method = synth if synth is None else synthesizer_of(synth)
     if not isinstance(method, RangeSource):
         return {}, ()

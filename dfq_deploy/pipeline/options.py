@@ -1,4 +1,4 @@
-"""Groups of options that the steps share, and the keywords that stand for their fields.
+"""Option groups that the steps share, and the keywords for their fields.
 
 Each step takes a group as one argument, or any field of it as a keyword of its own::
 
@@ -78,7 +78,7 @@ class ModelInputs:
     task: str | None = None
 
     def load(self, model: "ModelSource | Module", data: "Samples | AnyPath | None" = None) -> tuple[ir.Model, str]:
-        """The model, and what the report calls it: its file, its graph, or the class of the module.
+        """The model, and its name in the report: that of its file, its graph, or the class of the module.
 
         Args:
             data: samples, or where they lie: sizes that the file leaves open are theirs, where they are arrays.
@@ -96,7 +96,7 @@ class ModelInputs:
         return loaded, source.graph.name or "model"
 
     def teacher(self, teacher: "TeacherSource", preprocess: Preprocess | None) -> ir.Model:
-        """A teacher as a graph that takes what the model takes.
+        """A teacher as a graph that takes the input of the model.
 
         Raises:
             ModelError: it cannot be read, or its own preprocess is given and the model's is not.
@@ -117,20 +117,20 @@ def _shapes_of(data: "Samples | AnyPath | None") -> Mapping[str, tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class SynthesisOptions:
-    """What synthesis takes beside the method.
+    """Options of synthesis that do not belong to a method.
 
     Args:
-        teachers: the same network with its BatchNormalization kept, where the model has lost it; for ``lis`` several
-            networks, each as a :class:`~dfq_deploy.Teacher` where its input is normalised otherwise than the model's.
-        count: number of samples to make, or most of them to take from ``data`` where that is a path; None leaves it to
-            the size of the input, and takes all.
-        verifier: a second network with the same classes, which is asked what it takes the samples for.
-        tolerance: end a descent when the ranges that it is made for move by less, in parts of their span
+        teachers: the same network with its BatchNormalization kept, if the model has none; for ``lis`` several
+            networks, each as a :class:`~dfq_deploy.Teacher` if its input is normalised differently from the model's.
+        count: number of samples to make, or largest number to take from ``data`` if that is a path; None makes the
+            default for the size of the input, and takes all.
+        verifier: a second network with the same classes, which classifies the samples.
+        tolerance: stop early when the calibration ranges change by less than this fraction of their span
             (:mod:`dfq_deploy.synthesis.inversion.early_stopping`); ``auto`` does so on a paper's schedule; None and 0
-            let it run to its end.
+            run every iteration.
 
     Raises:
-        OptionError: a number is out of its range.
+        OptionError: a number is out of range.
     """
 
     teachers: "Sequence[TeacherSource]" = ()
@@ -152,15 +152,16 @@ class SynthesisOptions:
 
 @dataclass(frozen=True, eq=False)
 class Resume:
-    """Where unfinished work is kept, and whether to go on from it.
+    """Where unfinished work is kept, and whether to continue it.
 
     Args:
         unfinished: a folder for finished batches and the state of the running one (docs/formats.md); ``calibrate``
-            removes it at the end, ``synthesize`` leaves that to whoever has the samples safe. None keeps nothing.
-        resume: go on from what ``unfinished`` holds: the samples are those of a run that was not interrupted.
+            removes it at the end; after ``synthesize`` the caller removes it, when the samples are saved. None keeps
+            nothing.
+        resume: continue from ``unfinished``; the samples are identical to those of an uninterrupted run.
 
     Raises:
-        OptionError: there is nothing to resume from.
+        OptionError: ``resume`` without ``unfinished``.
     """
 
     unfinished: AnyPath | None = None
@@ -210,8 +211,8 @@ class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):
 
 
 class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
-    """Keywords of ``calibrate``: those of ``synthesize``, and what :class:`Bits`, :class:`Budget`,
-    :class:`Overrides` and :class:`dfq_deploy.pipeline.remedies.floor.Limits` are made of."""
+    """Keywords of ``calibrate``: those of ``synthesize``, and the fields of :class:`Bits`, :class:`Budget`,
+    :class:`Overrides` and :class:`dfq_deploy.pipeline.remedies.floor.Limits`."""
 
     edge_bits: int | None
     size: float | None
@@ -227,10 +228,10 @@ class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords):
 
 
 def refuse_unknown(function: str, keywords: Mapping[str, Any], known: type) -> None:
-    """Refuse a keyword that ``function`` has not, as Python does.
+    """Refuse a keyword that ``function`` does not have, as Python does.
 
     Raises:
-        TypeError: says which, and lists those that there are.
+        TypeError: names the keyword, and lists the valid ones.
     """
     names: frozenset[str] = known.__optional_keys__  # type: ignore[attr-defined]
     for name in keywords:
@@ -242,13 +243,13 @@ def refuse_unknown(function: str, keywords: Mapping[str, Any], known: type) -> N
 
 
 def grouped(kind: type[Group], given: Group | None, keywords: Mapping[str, Any]) -> Group:
-    """``given``, or the defaults, with those of ``keywords`` that are fields of ``kind`` in their place.
+    """``given``, or the defaults, with its fields replaced by ``keywords`` of the same name.
 
     Raises:
-        OptionError: ``given`` is no such group, or a field has a value that it cannot have.
+        OptionError: ``given`` is of another type, or a field has an invalid value.
     """
     if given is not None and not isinstance(given, kind):
-        raise OptionError(f"{given!r} is given where {kind.__name__} is needed")
+        raise OptionError(f"expected {kind.__name__}, not {given!r}")
     names = {field.name for field in fields(kind)}
     return replace(given or kind(), **{name: value for name, value in keywords.items() if name in names})
 
@@ -260,30 +261,30 @@ def widths_of(
     size: float | None = None,
     drop: float | None = None,
 ) -> Bits | Budget:
-    """What a calibration is asked for: widths, or a budget to find them within.
+    """The requested widths, or a budget within which they are chosen.
 
     Raises:
-        OptionError: they contradict each other, or are not available.
+        OptionError: they contradict each other, or are not supported.
     """
     if bits is not None and not isinstance(bits, str | Bits | Budget):
         raise OptionError(f"bits: '{bits}' is not of the form w4a8 (bits of weights, bits of activations)")
     if not isinstance(bits, Budget):
         return bits_of(bits, edge_bits, size, drop)
     if (edge_bits, size, drop) != (None, None, None):
-        raise OptionError(f"bits: {bits} says all; leave edge_bits, size and drop out")
+        raise OptionError(f"bits: {bits} has its own widths; leave edge_bits, size and drop out")
     return bits
 
 
 def names_of(refine: Sequence[str] | str | None) -> Sequence[str] | None:
-    """Names of refinements; one alone may be text, and ``none`` is none at all.
+    """Names of refinements; a single name may be a string, and ``none`` means no refinement.
 
     Raises:
-        OptionError: they are no names.
+        OptionError: they are not names.
     """
     if refine is None or isinstance(refine, str):
         return refine if refine is None else () if refine == "none" else (refine,)
     if not isinstance(refine, Sequence) or not all(isinstance(name, str) for name in refine):
-        raise OptionError(f"refine: {refine!r} is no list of names, such as ['bias']")
+        raise OptionError(f"refine: {refine!r} is not a list of names, such as ['bias']")
     return refine
 
 
@@ -303,27 +304,27 @@ def overrides_of(keywords: Mapping[str, Any]) -> Overrides:
 
 
 def one_of_synth_and_data(step: str, synth: object, data: object) -> None:
-    """Refuse both of them, and neither.
+    """Require exactly one of ``synth`` and ``data``.
 
     Raises:
-        OptionError: says so.
+        OptionError: both are given, or neither.
     """
     if (synth is None) == (data is None):
         raise OptionError(f"{step} needs either a synthesis method or data, and not both")
 
 
 def check_seed(seed: int) -> None:
-    """Refuse what is no seed.
+    """Check that ``seed`` is valid.
 
     Raises:
-        OptionError: it is no whole number, or below 0.
+        OptionError: it is not a whole number, or negative.
     """
     if not _is_count(seed, 0):
         raise OptionError(f"seed={seed!r} must be a whole number from 0 on")
 
 
 def preprocess_warning(samples: Samples, preprocess: Preprocess | None) -> tuple[str, ...]:
-    """A sentence where samples were made with another preprocess than the model is said to have."""
+    """A warning if the samples were made with another preprocess than the one given for the model."""
     made = samples.preprocess
     if made is None or preprocess is None:
         return ()
@@ -332,8 +333,8 @@ def preprocess_warning(samples: Samples, preprocess: Preprocess | None) -> tuple
     if all(np.allclose(np.resize(own, channels), np.resize(given, channels)) for own, given in pairs):
         return ()
     return (
-        f"the samples were made with mean {made.mean} and std {made.std}, and the preprocess is mean {preprocess.mean} "
-        f"and std {preprocess.std}; one of both is wrong",
+        f"the samples were made with mean {made.mean} and std {made.std}, the preprocess has mean {preprocess.mean} "
+        f"and std {preprocess.std}; one of the two is wrong",
     )
 
 

@@ -27,13 +27,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One run of a training, beside its recipe.
+    """The settings of one training run that are not part of its recipe.
 
     Args:
-        source: draws a part of each batch anew; None where the samples are all there is.
+        source: draws a part of each batch; None trains on the fixed samples alone.
         processes: that train together.
-        state: of a training that was interrupted.
-        keep: is handed the state now and then.
+        state: of an interrupted training, to continue from.
+        keep: called with the state at intervals, to save it.
     """
 
     source: Source | None = None
@@ -49,8 +49,8 @@ class Learned:
     Args:
         quantized: its weights, biases and encodings.
         reference: the prepared model in float, before anything was learned.
-        student: itself.
-        steps: that it has learned for.
+        student: the trained module.
+        steps: number of training steps.
         agreement: with the teacher on the held-out samples: percent of equal classes, or dB.
         warnings: sentences on what was left out.
     """
@@ -74,11 +74,11 @@ def train(
     clock: Clock,
     progress: Progress = SILENT,
 ) -> Learned:
-    """Train a quantized student of ``source``, which stays as it is.
+    """Train a quantized student of ``source``, which is not changed.
 
     Args:
-        used, held: samples to train on, and to look at.
-        plan: what the student's start is calibrated like.
+        used, held: samples to train on, and held-out samples to measure the agreement on.
+        plan: how the student is calibrated before training.
         clock: gets the laps ``ranges``, ``refinement`` and ``training``.
     """
     refiners = plan.refiners(bits)
@@ -87,7 +87,7 @@ def train(
     ready, skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=progress)
     start = encode(ready, plan.calibrator, used, plan.preprocess, progress)
     clock.lap("ranges")
-    # The teacher is made of the float weights, before the student's start changes them.
+    # The teacher is built from the float weights, before refinement changes them.
     teacher = teacher_of(ready.model, used.extra, device)
     reference = ready.model.clone()
     start, left_out = refine_encodings(

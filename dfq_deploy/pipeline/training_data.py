@@ -1,4 +1,4 @@
-"""Training samples: a fixed set, or a generator that keeps drawing them."""
+"""Training samples: a fixed set, or a generator that keeps drawing new ones."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
 __all__ = ["TrainingData", "generative"]
 
 DRAWN = 256
-"""Samples that are drawn from a source at a time."""
+"""Samples drawn from a generator at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
-    """What samples are made of.
+    """Where training samples come from.
 
     Args:
-        order: what they are synthesized from; its method is empty where there are data.
-        data: samples that are given.
-        verifier: is asked what it takes synthesized samples for.
-        unfinished: a folder for what an interrupted synthesis goes on from; None keeps nothing.
+        order: what they are synthesized from; its method is empty if ``data`` is given.
+        data: samples of the user.
+        verifier: a second network that classifies synthesized samples.
+        unfinished: a folder for the state of an interrupted synthesis; None keeps nothing.
     """
 
     order: SampleOrder
@@ -55,29 +55,29 @@ class TrainingData:
 
     @property
     def count(self) -> int:
-        """Number of samples: what is asked for, or what suits the size of the input."""
+        """Number of samples: as requested, or the default for the size of the input."""
         return self.order.options.count or default_count(sample_shape(self.model), training=True)
 
     def synthesize(self, resume: bool = False, progress: Progress = SILENT) -> Samples:
-        """A fixed set; ``resume`` goes on from what ``unfinished`` holds."""
+        """A fixed set; ``resume`` continues from ``unfinished``."""
         order = replace(self.order, options=replace(self.order.options, count=self.count))
         samples = order.make(Resume(self.unfinished, resume), progress)
         return with_quality(samples, order.model, order.teachers, self.verifier)
 
-    def forget(self) -> None:
-        """The samples are safe: remove what an interrupted synthesis would go on from."""
+    def remove_unfinished(self) -> None:
+        """Remove ``unfinished``, when the samples are saved."""
         if self.unfinished is not None and self.unfinished.exists():
             shutil.rmtree(self.unfinished)
 
     def source(self, rank: int, *, trained: bool, progress: Progress = SILENT) -> Source:
-        """A source of the method's own, up to where a student joins, or untrained; each process has one.
+        """The method's generator: trained up to the point where a student joins, or untrained; one for each process.
 
         Raises:
-            ModelError: the model takes more than pictures, or the method does not fit it.
+            ModelError: the model has more inputs than images, or the method does not apply to it.
         """
         method = generative(self.order.synth)
         if method is None:
-            raise ModelError(f"{self.order.synth} makes a fixed set of samples, and is no source")
+            raise ModelError(f"{self.order.synth} makes a fixed set of samples, and is not a generator")
         if other_inputs(model_inputs(self.model)):
             raise ModelError(
                 "a generator draws the main input alone, and the model takes others; fine-tune it on a fixed set: "
@@ -90,7 +90,7 @@ class TrainingData:
 
     @torch.no_grad()
     def drawn(self, source: Source) -> Samples:
-        """A fixed set out of a source."""
+        """A fixed set, drawn from a generator."""
         synth = self.order.synth
         name = synth if isinstance(synth, str) else synth.name
         request, images, labels = self._request(), [], []
@@ -100,11 +100,11 @@ class TrainingData:
             images.append(batch.float().cpu().numpy())
             labels.append(None if told is None else told.float().cpu().numpy())
         known = [label for label in labels if label is not None]
-        together = np.concatenate(images)
+        stacked = np.concatenate(images)
         if is_channels_last(self.model):
-            together = np.ascontiguousarray(together.transpose(0, 2, 3, 1))
+            stacked = np.ascontiguousarray(stacked.transpose(0, 2, 3, 1))
         return Samples(
-            together,
+            stacked,
             np.concatenate(known) if len(known) == len(labels) else None,
             method=name,
             synthetic=True,
@@ -124,6 +124,6 @@ class TrainingData:
 
 
 def generative(synth: str | Synthesizer) -> Generative | None:
-    """The method where it is one that goes on drawing, else None."""
+    """The method if it is a generator that keeps drawing samples, else None."""
     method = synthesizer_of(synth)
     return method if isinstance(method, Generative) else None

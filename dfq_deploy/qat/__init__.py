@@ -1,10 +1,10 @@
 """Quantization-aware training: the student, its losses, the trainer.
 
 =================== =======================================================================================
-``batches``         Training batches: a function of seed, step and process alone.
+``batches``         Training batches, determined by seed, step and process.
 ``checkpoints``     Training checkpoints.
 ``distillation``    Distillation loss: teacher outputs (Hinton et al. 2015, arXiv 1503.02531) and features.
-``distributed``     Several processes (``torchrun``) that train one student.
+``distributed``     Distributed training: several processes (``torchrun``) train one student.
 ``integer_kernels`` Compute the student exactly as integer kernels do.
 ``parameters``      Learned weights and biases of the student.
 ``recipe``          Training hyper-parameters.

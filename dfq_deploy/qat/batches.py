@@ -1,4 +1,4 @@
-"""Training batches: a function of seed, step and process alone."""
+"""Training batches, determined by seed, step and process."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -14,24 +14,24 @@ __all__ = ["Batches", "DrawnBatches", "FixedBatches", "seeded"]
 
 
 def seeded(*numbers: int) -> torch.Generator:
-    """A generator of its own for each list of numbers, on the CPU."""
+    """Return a CPU generator that is seeded with a list of numbers."""
     word = np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(word >> 1))
 
 
 class Batches(Protocol):
-    """Gives the batch of each step."""
+    """Provides the batch of each step."""
 
     def batch(self, step: int, student: Student) -> tuple[Tensor, Tensor | None]:
-        """Inputs (N, ...) and soft labels (N, K), if there are any, on the training device."""
+        """Return inputs (N, ...) and soft labels (N, K), if there are any, on the training device."""
         ...
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to keep beside the step."""
+        """Return the state for a checkpoint, without the step."""
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the state that :meth:`state` gave back."""
+        """Restore a state that :meth:`state` returned."""
         ...
 
 
@@ -41,8 +41,10 @@ class FixedBatches(Batches):
     Args:
         images: (N, ...) on the CPU; a batch is moved to ``device``.
         labels: soft labels (N, K), or None.
-        size: of a batch; a set that is smaller is one batch.
-        process: number of this process, and of all of them.
+        size: batch size; a smaller set is one batch.
+        augmentation: applied to each batch.
+        seed: determines order and augmentation.
+        process: rank of this process, and number of processes.
     """
 
     def __init__(
@@ -62,12 +64,12 @@ class FixedBatches(Batches):
 
     def batch(self, step: int, student: Student) -> tuple[Tensor, Tensor | None]:
         rank, processes = self.process
-        rounds = len(self.images) // (self.size * processes)
-        turn = step % rounds * processes + rank
-        chosen = self._pass(step // rounds)[turn * self.size : (turn + 1) * self.size]
-        labels = None if self.labels is None else self.labels[chosen].to(self.device)
+        batches_per_pass = len(self.images) // (self.size * processes)
+        number = step % batches_per_pass * processes + rank
+        indices = self._pass(step // batches_per_pass)[number * self.size : (number + 1) * self.size]
+        labels = None if self.labels is None else self.labels[indices].to(self.device)
         generator = seeded(self.seed, 1, rank, step)
-        return self.augmentation(self.images[chosen].to(self.device), labels, generator)
+        return self.augmentation(self.images[indices].to(self.device), labels, generator)
 
     def _pass(self, number: int) -> Tensor:
         if self._order[0] != number:
@@ -82,13 +84,13 @@ class FixedBatches(Batches):
 
 
 class DrawnBatches(Batches):
-    """Batches of which a part is drawn fresh from a source, which adapts to the student in turn.
+    """Batches that contain fresh samples from a source, which adapts to the student.
 
     Args:
-        source: draws samples; its state goes into the checkpoint.
-        fixed: gives the rest of each batch.
-        fresh: number of samples that are drawn for each batch.
-        adapt_every: steps between two of the source; 0 leaves it as it is.
+        source: draws samples; its state is part of the checkpoint.
+        fixed: provides the rest of each batch.
+        fresh: number of samples drawn for each batch.
+        adapt_every: number of student steps between two steps of the source; 0 never adapts it.
     """
 
     def __init__(self, source: Source, fixed: FixedBatches, fresh: int, adapt_every: int) -> None:
@@ -104,11 +106,11 @@ class DrawnBatches(Batches):
             parts = [self.fixed.augmentation(images.float(), labels, generator)]
         if self.fixed.size > self.fresh:
             images, labels = self.fixed.batch(step, student)
-            kept = len(images) - self.fresh
-            parts.append((images[:kept], None if labels is None else labels[:kept]))
-        known = [labels for _, labels in parts if labels is not None]
-        together = torch.cat([images for images, _ in parts])
-        return together, torch.cat(known) if len(known) == len(parts) else None
+            remaining = len(images) - self.fresh
+            parts.append((images[:remaining], None if labels is None else labels[:remaining]))
+        all_labels = [labels for _, labels in parts if labels is not None]
+        joined = torch.cat([images for images, _ in parts])
+        return joined, torch.cat(all_labels) if len(all_labels) == len(parts) else None
 
     def state(self) -> dict[str, Any]:
         return {"source": self.source.state()}

@@ -1,13 +1,13 @@
 """Training checkpoints.
 
 ============================  =====================================================================
-``checkpoint.json``           what the training was called with (``--resume`` refuses another call), and the figures
-                              and notes of its samples
+``checkpoint.json``           the arguments of the training (``--resume`` rejects other ones), and the figures and
+                              notes of its samples
 ``checkpoint-samples.npz``    the samples, written once
-``checkpoint.pt``             weights, optimizer, step and source; replaced as training goes on
+``checkpoint.pt``             weights, optimizer, step and source; replaced during training
 ============================  =====================================================================
 
-They lie in the folder of the results, and are removed when the results are there.
+They are written to the output folder, and removed once the results are written.
 """
 
 import json
@@ -25,8 +25,8 @@ from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Checkpoints"]
 
-ABOUT_SAMPLES = "about_samples"
-"""The entry of ``checkpoint.json`` that is no part of the call."""
+SAMPLES_ENTRY = "about_samples"
+"""The entry of ``checkpoint.json`` that is not an argument of the training."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Checkpoints:
     """The checkpoint files of one folder.
 
     Args:
-        folder: of the results.
-        call: everything that decides the result, as plain JSON.
+        folder: the output folder.
+        call: all arguments that determine the result, as plain JSON.
     """
 
     folder: Path
@@ -43,51 +43,51 @@ class Checkpoints:
 
     @property
     def paths(self) -> tuple[Path, Path, Path]:
-        """Of the call, the samples and the state."""
+        """Paths of the arguments, the samples and the state."""
         return tuple(self.folder / f"checkpoint{end}" for end in (".json", "-samples.npz", ".pt"))  # type: ignore[return-value]
 
     def begin(self, samples: Samples) -> None:
-        """Keep the call and the samples; whatever an earlier training has left is replaced."""
-        call, kept, state = self.paths
-        state.unlink(missing_ok=True)
-        with atomic_file(kept) as partial:
+        """Write the arguments and the samples; files of an earlier training are replaced."""
+        call_path, samples_path, state_path = self.paths
+        state_path.unlink(missing_ok=True)
+        with atomic_file(samples_path) as partial:
             samples.save(partial)
-        about = {
+        description = {
             "figures": {name: float(value) for name, value in samples.figures.items()},
             "notes": list(samples.notes),
         }
-        with atomic_file(call) as partial:
-            entries = {**self.call, ABOUT_SAMPLES: about}
+        with atomic_file(call_path) as partial:
+            entries = {**self.call, SAMPLES_ENTRY: description}
             partial.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace the state."""
+        """Write the state; an earlier one is replaced."""
         with atomic_file(self.paths[2]) as partial:
             torch.save(dict(state), partial)
 
     def samples(self) -> Samples:
-        """The samples of the training that is to go on, with their figures and notes.
+        """Return the samples of the training to resume, with their figures and notes.
 
         Raises:
-            SamplesError: there is none in the folder, or it was called otherwise.
+            SamplesError: the folder has no checkpoint, or its arguments differ.
         """
-        call, kept, _ = self.paths
-        if not (call.exists() and kept.exists()):
-            raise SamplesError(f"nothing to resume in {self.folder}: no checkpoint is there; leave --resume out")
-        before = json.loads(call.read_text(encoding="utf-8"))
-        about = before.pop(ABOUT_SAMPLES, {})
-        now = json.loads(json.dumps(self.call))
-        for name in sorted({*before, *now}):
-            if before.get(name) != now.get(name):
+        call_path, samples_path, _ = self.paths
+        if not (call_path.exists() and samples_path.exists()):
+            raise SamplesError(f"nothing to resume in {self.folder}: it has no checkpoint; omit --resume")
+        previous = json.loads(call_path.read_text(encoding="utf-8"))
+        description = previous.pop(SAMPLES_ENTRY, {})
+        current = json.loads(json.dumps(self.call))
+        for name in sorted({*previous, *current}):
+            if previous.get(name) != current.get(name):
                 raise SamplesError(
-                    f"{self.folder} holds a training with {name}={before.get(name)}, and this call has "
-                    f"{name}={now.get(name)}; call it as before, or leave --resume out to start anew"
+                    f"the checkpoint in {self.folder} has {name}={previous.get(name)}, and this call has "
+                    f"{name}={current.get(name)}; use the same arguments, or omit --resume to start again"
                 )
-        figures, notes = about.get("figures", {}), tuple(about.get("notes", ()))
-        return replace(Samples.load(kept), figures=figures, notes=notes)
+        figures, notes = description.get("figures", {}), tuple(description.get("notes", ()))
+        return replace(Samples.load(samples_path), figures=figures, notes=notes)
 
     def state(self) -> dict[str, Any] | None:
-        """The last state; None where the training stopped before the first one.
+        """Return the last state; None if the training stopped before the first one was saved.
 
         Raises:
             OutputError: the file cannot be read.
@@ -97,12 +97,12 @@ class Checkpoints:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as problem:
-            reason = str(problem).split(".")[0]
-            raise OutputError(f"{path}: the checkpoint cannot be read ({reason}); leave --resume out") from None
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            reason = str(error).split(".")[0]
+            raise OutputError(f"{path}: the checkpoint cannot be read ({reason}); omit --resume") from None
         return state
 
     def clear(self) -> None:
-        """Remove all of them."""
+        """Remove all files of the checkpoint."""
         for path in self.paths:
             path.unlink(missing_ok=True)

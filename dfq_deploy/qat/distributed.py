@@ -1,6 +1,6 @@
-"""Several processes (``torchrun``) that train one student.
+"""Distributed training: several processes (``torchrun``) train one student.
 
-Several processes that train one student (``torchrun``): each sees batches of its own, gradients are averaged.
+Each process has its own batches, and gradients are averaged.
 """
 
 import os
@@ -16,43 +16,43 @@ from torch import nn
 
 __all__ = ["Processes", "join_processes", "own_device"]
 
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 
-PATIENCE = timedelta(hours=12)
-"""How long the others wait while the first process synthesizes."""
+TIMEOUT = timedelta(hours=12)
+"""How long the other processes wait while the first one synthesizes samples."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among all that train.
+    """This process and the number of processes that train.
 
     Args:
-        rank: its number, from 0.
-        count: of all of them; 1 where the plain command was called.
+        rank: number of this process, from 0.
+        count: number of processes; 1 without ``torchrun``.
     """
 
     rank: int = 0
     count: int = 1
 
-    def made_once(self, make: Callable[[], Made]) -> Made:
-        """What ``make`` returns in the first process, in all of them."""
+    def made_once(self, make: Callable[[], Result]) -> Result:
+        """Call ``make`` in the first process, and return its result in all processes."""
         if self.count == 1:
             return make()
-        box: list[Made | None] = [make() if self.rank == 0 else None]
-        dist.broadcast_object_list(box, src=0)
-        result = box[0]
+        results: list[Result | None] = [make() if self.rank == 0 else None]
+        dist.broadcast_object_list(results, src=0)
+        result = results[0]
         assert result is not None
         return result
 
-    def level(self, module: nn.Module) -> None:
-        """Give every process the parameters and buffers of the first, whose refinement may have ended elsewhere."""
+    def synchronize(self, module: nn.Module) -> None:
+        """Copy parameters and buffers of the first process to all others: their refinements may differ slightly."""
         if self.count > 1:
             state = self.made_once(lambda: {name: value.cpu() for name, value in module.state_dict().items()})
             module.load_state_dict(state)
 
     @torch.no_grad()
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace the gradients by their means over all processes, in one message."""
+        """Replace the gradients by their means over all processes, in one all-reduce."""
         if self.count == 1:
             return
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
@@ -65,13 +65,13 @@ class Processes:
 
 @contextmanager
 def join_processes(device: str) -> Iterator[Processes]:
-    """Join the other processes that ``torchrun`` has started, until the block ends; or be alone."""
+    """Context manager: join the process group of ``torchrun``; a single process otherwise."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Processes()
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # objects are exchanged on the current GPU
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
     try:
         yield Processes(dist.get_rank(), dist.get_world_size())
     finally:
@@ -79,6 +79,6 @@ def join_processes(device: str) -> Iterator[Processes]:
 
 
 def own_device(device: str) -> str:
-    """The GPU of this process where ``torchrun`` has started one for each; other devices as they are."""
+    """Return the GPU of this process under ``torchrun``; any other device as it is."""
     local = os.environ.get("LOCAL_RANK")
     return f"cuda:{local}" if local is not None and device.startswith("cuda") else device

@@ -10,9 +10,9 @@ __all__ = ["LearnedBias", "LearnedWeight"]
 
 
 class LearnedWeight(nn.Module):
-    """A weight and its encoding, learned; what an optimizer sees is the weight in units of its first step.
+    """A learned weight with its learned encoding; the parameter is the weight in units of its initial step.
 
-    Folded BatchNormalization leaves channels of very different size; in these units one learning rate suits all.
+    Folded BatchNormalization leaves channels of very different magnitude; in these units one learning rate suits all.
     """
 
     unit: Tensor
@@ -28,17 +28,17 @@ class LearnedWeight(nn.Module):
         return self.units * self.unit
 
     def forward(self, _: Tensor) -> Tensor:
-        """The quantized weight, in place of the twin's own."""
+        """Return the quantized weight, which replaces that of the twin."""
         result: Tensor = self.quantizer(self.values())
         return result
 
 
 class LearnedBias(nn.Module):
-    """A bias, learned in a unit of its own; an int32 bias is rounded to the product of the two steps before it.
+    """A learned bias; an int32 bias is rounded to multiples of activation step times weight step.
 
     Args:
-        unit: of the shape of the bias.
-        steps: the quantizers of the activation and of the weight; None where the bias stays float.
+        unit: scale of the parameter, in the shape of the bias.
+        steps: quantizers of the activation and of the weight; None if the bias stays float.
     """
 
     unit: Tensor
@@ -54,12 +54,12 @@ class LearnedBias(nn.Module):
         return self.units * self.unit
 
     def forward(self, _: Tensor) -> Tensor:
-        """The bias that the file will hold, in place of the twin's own."""
+        """Return the bias as the file will store it, which replaces that of the twin."""
         values = self.values()
         return round_through(values, self.steps[0].step() * self.steps[1].step()) if self.steps else values
 
-    def make_room(self) -> None:
-        """Raise the weight's step where the integers of the bias would not fit."""
+    def raise_step_for_bias(self) -> None:
+        """Raise the weight's step where the bias would overflow int32."""
         if self.steps:
             activation, weight = self.steps
             needed = self.values().abs().reshape(-1) / (activation.step() * LARGEST_BIAS)

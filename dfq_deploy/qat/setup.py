@@ -24,22 +24,22 @@ __all__ = ["make_distillation_loss", "make_trainer"]
 def make_trainer(
     quantized: Quantized,
     teacher: Twin,
-    used: Samples,
-    held: Samples,
+    train: Samples,
+    held_out: Samples,
     recipe: Recipe,
     source: Source | None,
     processes: Processes,
     seed: int,
     device: str,
 ) -> Trainer:
-    """A training that has not begun.
+    """Create a trainer.
 
     Args:
-        quantized: where the student starts.
+        quantized: the initial student.
         teacher: the float network.
-        used, held: samples to train on, and to look at.
-        source: draws a part of each batch anew; None where the samples are all there is.
-        processes: that train together.
+        train, held_out: samples to train on, and to measure the agreement on.
+        source: draws new samples for each batch; None to use ``train`` only.
+        processes: this process and the number of processes.
     """
     prepared = quantized.prepared
     model = prepared.model
@@ -48,13 +48,13 @@ def make_trainer(
         prepared.placement,
         quantized.encodings,
         integer_bias=not prepared.target.float_bias,
-        extra=used.extra,
+        extra=train.extra,
         device=device,
     )
-    processes.level(student)
+    processes.synchronize(student)
     fixed = FixedBatches(
-        torch.from_numpy(as_twin_input(model, used)),
-        _soft(used, score_count(model)),
+        torch.from_numpy(as_twin_input(model, train)),
+        _soft_labels(train, score_count(model)),
         recipe.batch,
         recipe.augmentation,
         seed,
@@ -69,14 +69,14 @@ def make_trainer(
         make_distillation_loss(model, student, recipe),
         recipe,
         batches,
-        torch.from_numpy(as_twin_input(model, held)).to(device),
-        recipe.total(len(used), processes.count),
+        torch.from_numpy(as_twin_input(model, held_out)).to(device),
+        recipe.total(len(train), processes.count),
         processes,
     )
 
 
 def make_distillation_loss(model: ir.Model, student: QuantizedStudent, recipe: Recipe) -> DistillationLoss:
-    """The loss for ``model``: class scores where one output holds them, else all float outputs."""
+    """Create the loss for ``model``: on class scores if one output holds them, else on all float outputs."""
     names = student.twin.output_names
     floats = {value.name for value in model.graph.outputs if value.dtype in (ir.DataType.FLOAT, None)}
     scores = score_output(model)
@@ -84,12 +84,12 @@ def make_distillation_loss(model: ir.Model, student: QuantizedStudent, recipe: R
         recipe.distillation,
         None if scores is None else str(scores.name),
         tuple(name for name in names if name in floats),
-        student.joints(),
+        student.feature_names(),
     )
 
 
-def _soft(samples: Samples, classes: int | None) -> Tensor | None:
-    """Soft labels (N, K); classes become ones."""
+def _soft_labels(samples: Samples, classes: int | None) -> Tensor | None:
+    """Return soft labels (N, K), one-hot for classes; None if they do not fit the model."""
     if samples.labels is None or classes is None:
         return None
     labels = torch.from_numpy(samples.labels)

@@ -22,18 +22,18 @@ __all__ = ["QuantizedStudent"]
 
 
 class QuantizedStudent(nn.Module):
-    """What the quantized file will compute; weights, biases, steps and zero points are learned.
+    """The quantized network with learned weights, biases, steps and zero points.
 
-    Rules: (1) a tensor with an encoding is fake-quantized where it appears; a shared group has one quantizer, and what
-    only moves quantized values is not quantized again; (2) zero points are learned where the type leaves them open and
-    the values lie on both sides of zero; (3) a Relu whose output has no integers below zero is left to the quantizer,
-    which cuts the same values off with the same gradients.
+    Rules: (1) a tensor with an encoding is fake-quantized; a shared group has one quantizer, and a tensor that an
+    operator only moves within the group is not quantized again; (2) zero points are learned if the type is asymmetric
+    and the values lie on both sides of zero; (3) a Relu whose output has no integers below zero is omitted: the
+    quantizer clips the same values, with the same gradients.
 
     Args:
         model: prepared for the target: BatchNormalization folded, lowered.
-        placement, encodings: where learning starts.
-        integer_bias: biases are stored as int32, in steps of activation and weight.
-        extra: rows for the model's other inputs, as :func:`dfq_deploy.twin.teacher.teacher_of` takes them.
+        placement, encodings: the quantized tensors and their initial encodings.
+        integer_bias: biases are stored as int32, in multiples of activation step times weight step.
+        extra: rows for the other inputs of the model, as in :func:`dfq_deploy.twin.teacher.teacher_of`.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class QuantizedStudent(nn.Module):
         for name in placement.activations:
             leader = groups.get(name, name)
             if leader not in shared:
-                shared[leader] = _of_activation(encodings[name], placement.limits.get(name, (-inf, inf)))
+                shared[leader] = _activation_quantizer(encodings[name], placement.limits.get(name, (-inf, inf)))
                 self.activations[_key(leader)] = shared[leader]
             self._members[name] = shared[leader]
             if name not in moved:
@@ -73,10 +73,10 @@ class QuantizedStudent(nn.Module):
             bias = self._bias(name, activation, weight_name, integer_bias)
             self.biases[_key(name)], hooks[name] = bias, bias
             self._names[name] = _key(name)
-        for name in self.twin.input_names:  # what the network is fed is known, and nothing is learned from it
+        for name in self.twin.input_names:  # the range of the input is known, and its encoding is not learned
             if name in self._members:
                 self._members[name].requires_grad_(False)
-        _leave_out_relus(self.twin, {name: q for name, q in self._members.items() if name in hooks})
+        _fold_relus(self.twin, {name: q for name, q in self._members.items() if name in hooks})
         self._hooks = hooks
         self.to(device)
         self.constrain()
@@ -93,61 +93,61 @@ class QuantizedStudent(nn.Module):
         return LearnedBias(values, unit.clone(), (of_activation, of_weight.quantizer) if integer else None)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The first output, for the main input (N, ...), pictures as (N, C, H, W)."""
+        """Compute the first output for the main input (N, ...), images as (N, C, H, W)."""
         return self.run(images)[self.twin.output_names[0]]
 
     def run(self, images: Tensor, keep: Iterable[str] = ()) -> dict[str, Tensor]:
-        """All outputs and the tensors named in ``keep``, by name."""
+        """Compute all outputs and the tensors named in ``keep``, by name."""
         return self.twin.run({self.twin.input_names[0]: images}, keep=tuple(keep), hooks=self._hooks)
 
     def quantizer(self, name: str) -> FakeQuantizer | None:
-        """What quantizes an activation or a weight; None where nothing does."""
+        """Return the quantizer of an activation or a weight; None if it is not quantized."""
         if name in self._members:
             return self._members[name]
         weight = self.weights[self._names[name]] if self._names.get(name, "") in self.weights else None
         return weight.quantizer if isinstance(weight, LearnedWeight) else None
 
-    def is_left_out(self, step: Step) -> bool:
-        """True for a Relu that is left to the quantizer behind it."""
-        return step.operator is _same
+    def is_folded(self, step: Step) -> bool:
+        """Return True for a Relu that is omitted, since its quantizer clips the same values."""
+        return step.operator is _identity
 
     def learned(self) -> dict[str, nn.Parameter]:
-        """What an optimizer changes, by name: weights and biases in their units, logarithms of steps, zero points."""
+        """Return the learned parameters by name: scaled weights and biases, logarithms of steps, zero points."""
         return {
             name: parameter
             for name, parameter in self.named_parameters()
             if parameter.requires_grad and not name.startswith("twin.")
         }
 
-    def joints(self) -> tuple[str, ...]:
-        """The activations that several nodes read, where blocks begin; all of them where none is."""
+    def feature_names(self) -> tuple[str, ...]:
+        """Return the activations with several consumers, where blocks begin; all activations if there are none."""
         readers = Counter(name for step in self.twin.steps for name in set(step.inputs))
         names = [name for name in self._members if name not in self.twin.input_names]
         return tuple(name for name in names if readers[name] > 1) or tuple(names)
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Bring steps and zero points back to what an encoding can be; call it after each step of an optimizer."""
+        """Clamp steps and zero points to valid encodings; call it after each step of the optimizer."""
         for quantizer in self.activations.values():
             assert isinstance(quantizer, FakeQuantizer)
             quantizer.constrain()
         for bias in self.biases.values():
             assert isinstance(bias, LearnedBias)
-            bias.make_room()
+            bias.raise_step_for_bias()
 
     def encodings(self) -> dict[str, Encoding]:
-        """What has been learned, by tensor name, moved tensors included."""
-        found = {name: quantizer.encoding() for name, quantizer in self._members.items()}
+        """Return the learned encodings by tensor name, moved tensors included."""
+        encodings = {name: quantizer.encoding() for name, quantizer in self._members.items()}
         for name, key in self._names.items():
             if key in self.weights:
                 weight = self.weights[key]
                 assert isinstance(weight, LearnedWeight)
-                found[name] = weight.quantizer.encoding()
-        return found
+                encodings[name] = weight.quantizer.encoding()
+        return encodings
 
     @torch.no_grad()
     def write_back(self, model: ir.Model) -> None:
-        """Put the learned weights and biases into ``model``, the one that the student was made of."""
+        """Write the learned weights and biases to ``model``, from which the student was created."""
         for name, key in self._names.items():
             module = self.weights[key] if key in self.weights else self.biases[key]
             assert isinstance(module, LearnedWeight | LearnedBias)
@@ -159,42 +159,44 @@ class QuantizedStudent(nn.Module):
 
 
 def _key(name: str) -> str:
-    """A name for a module: those of torch hold no dots, and are no attributes of a ModuleDict (``values``)."""
+    """Return a module name without dots that is not an attribute of ModuleDict (such as ``values``)."""
     return "tensor " + name.replace(".", "\u00b7")
 
 
-def _of_activation(encoding: Encoding, limits: tuple[float, float]) -> FakeQuantizer:
+def _activation_quantizer(encoding: Encoding, limits: tuple[float, float]) -> FakeQuantizer:
     low, high = limits
     zero = int(encoding.zero_point)
-    room = [
+    steps = [
         limit / end for limit, end in ((low, encoding.qtype.qmin - zero), (high, encoding.qtype.qmax - zero)) if end
     ]
-    largest = min((size for size in room if size > 0), default=inf)
-    free = not encoding.qtype.symmetric and zero > encoding.qtype.qmin and limits == (-inf, inf)
-    # A hair below, so that rounding never reaches beyond.
-    return FakeQuantizer(encoding, learn_zero_point=free, largest_step=largest * (1 - 1e-6), by_sample=True)
+    largest = min((size for size in steps if size > 0), default=inf)
+    learns_zero_point = not encoding.qtype.symmetric and zero > encoding.qtype.qmin and limits == (-inf, inf)
+    # Slightly smaller, so that rounding never exceeds the limits.
+    return FakeQuantizer(
+        encoding, learn_zero_point=learns_zero_point, largest_step=largest * (1 - 1e-6), by_sample=True
+    )
 
 
 def _moved(twin: Twin, placement: Placement) -> set[str]:
-    """Tensors that a node only moves from tensors of the same shared group: they are on its grid already."""
+    """Return the tensors that a node only moves within a shared group: they are already quantized."""
     groups = {name: group for group in placement.shared for name in group}
-    found = set()
+    moved = set()
     for step in twin.steps:
         for output in step.outputs:
             group = groups.get(output, frozenset())
             if any(name in group for name in step.inputs):
-                found.add(output)
-    return found
+                moved.add(output)
+    return moved
 
 
-def _leave_out_relus(twin: Twin, quantizers: Mapping[str, FakeQuantizer]) -> None:
+def _fold_relus(twin: Twin, quantizers: Mapping[str, FakeQuantizer]) -> None:
     for step in twin.steps:
         quantizer = quantizers.get(step.outputs[0])
         if not is_op(step, "Relu") or quantizer is None or isinstance(quantizer.zero_point, nn.Parameter):
             continue
         if float(quantizer.zero_point) == quantizer.limits[0]:
-            twin.replace(step.name, _same)
+            twin.replace(step.name, _identity)
 
 
-def _same(values: Tensor) -> Tensor:
+def _identity(values: Tensor) -> Tensor:
     return values

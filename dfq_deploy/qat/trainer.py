@@ -20,88 +20,94 @@ from dfq_deploy.twin.precision import has_fast_bfloat16
 
 __all__ = ["Trainer"]
 
-LOOKS = 40
-"""How often in a schedule the held-out samples are looked at, and a checkpoint is kept."""
+EVALUATIONS = 40
+"""How often in a schedule the held-out samples are evaluated, and a checkpoint is saved."""
 
 REPORT_EVERY = 10
-"""Steps between two readings of the loss: each makes a GPU wait."""
+"""Steps between two reports of the loss: each synchronizes with the GPU."""
 
-COARSE_BITS = 6
-"""Layers of up to so many bits are trained in bfloat16: its eight significant bits shift a value of the grid by an
+BFLOAT16_BITS = 6
+"""Layers of at most this width are trained in bfloat16: its eight significant bits shift a quantized value by an
 eighth of a step at most."""
 
 
 class Trainer:
-    """One student on its way.
+    """Trains one student.
 
     Args:
         student: its parameters are changed in place.
         teacher: the float twin of the same prepared graph.
-        lesson: the loss.
-        batches: what both see.
-        held_out: inputs (N, ...) that training does not see, for the agreement that is shown.
+        loss_function: the distillation loss.
+        recipe: the hyper-parameters.
+        batches: training batches of student and teacher.
+        held_out: inputs (N, ...) that are not trained on, for the reported agreement.
         total: number of steps.
-        processes: that train together.
+        processes: this process and the number of processes.
     """
 
     def __init__(
         self,
         student: QuantizedStudent,
         teacher: Twin,
-        lesson: DistillationLoss,
+        loss_function: DistillationLoss,
         recipe: Recipe,
         batches: Batches,
         held_out: Tensor,
         total: int,
         processes: Processes | None = None,
     ) -> None:
-        self.student, self.teacher, self.lesson, self.recipe = student, teacher, lesson, recipe
+        self.student, self.teacher, self.loss_function, self.recipe = student, teacher, loss_function, recipe
         self.batches, self.held_out, self.total = batches, held_out, total
         self.processes = processes or Processes()
         self.step = 0
         self.groups = _groups(student, recipe)
         self.optimizer = _optimizer(self.groups, recipe)
-        self.coarse = has_fast_bfloat16(held_out.device) and _largest_width(student) <= COARSE_BITS
-        self._wanted: Tensor | None = None
+        self.in_bfloat16 = has_fast_bfloat16(held_out.device) and _largest_width(student) <= BFLOAT16_BITS
+        self._teacher_outputs: Tensor | None = None
 
     def run(self, keep: Callable[[Mapping[str, Any]], None] | None = None, progress: Progress = SILENT) -> float:
-        """Take all steps that are left; the agreement with the teacher on the held-out samples, in percent.
+        """Train to the end of the schedule.
 
         Args:
-            keep: is handed the state now and then, and at the end.
+            keep: is called with the state from time to time, and at the end.
+
+        Returns:
+            the agreement with the teacher on the held-out samples, as of :meth:`agreement`.
 
         Raises:
             SamplesError: the loss became NaN or infinite.
         """
         progress.start("finetune", self.total)
         progress.advance(self.step)
-        pause = max(1, self.total // LOOKS)
-        shown = {"agreement": self.agreement()}
+        interval = max(1, self.total // EVALUATIONS)
+        figures = {"agreement": self.agreement()}
         while self.step < self.total:
             loss = self.learn()
             self.step += 1
             last = self.step == self.total
-            if self.step % pause == 0 or last:
-                shown["agreement"] = self.agreement()
+            if self.step % interval == 0 or last:
+                figures["agreement"] = self.agreement()
                 if keep is not None:
                     keep(self.state())
             if self.step % REPORT_EVERY == 0 or last:
-                shown = {"loss": _finite(loss, self.step), "agreement": shown["agreement"]}
-            progress.advance(1, **shown)
-        return shown["agreement"]
+                figures = {"loss": _finite(loss, self.step), "agreement": figures["agreement"]}
+            progress.advance(1, **figures)
+        return figures["agreement"]
 
     def learn(self) -> Tensor:
-        """One step of the optimizer, which :meth:`run` counts; the loss, detached."""
-        share = self.recipe.share(self.step, self.total)
+        """Take one step of the optimizer and return the detached loss; :meth:`run` counts the steps."""
+        factor = self.recipe.share(self.step, self.total)
         for group, rate in zip(self.optimizer.param_groups, self.groups.values(), strict=True):
-            group["lr"] = rate.peak * share
+            group["lr"] = rate.peak * factor
         images, labels = self.batches.batch(self.step, self.student)
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.coarse):
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             with torch.no_grad():
-                wanted = self.teacher.run({self.teacher.input_names[0]: images}, keep=self.lesson.kept)
-            given = self.student.run(images, keep=self.lesson.kept)
-        loss = self.lesson.loss(given, wanted, labels)
+                teacher_outputs = self.teacher.run(
+                    {self.teacher.input_names[0]: images}, keep=self.loss_function.kept_tensors
+                )
+            student_outputs = self.student.run(images, keep=self.loss_function.kept_tensors)
+        loss = self.loss_function.loss(student_outputs, teacher_outputs, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.processes.average([parameter for rate in self.groups.values() for parameter in rate.parameters])
         self.optimizer.step()
@@ -110,17 +116,17 @@ class Trainer:
 
     @torch.no_grad()
     def agreement(self) -> float:
-        """On the held-out samples, in float32: percent of equal classes, or dB where there are no classes."""
-        name = self.lesson.scores or self.lesson.outputs[0]
+        """Return the agreement on the held-out samples, in float32: percent of equal classes, or dB without classes."""
+        name = self.loss_function.scores or self.loss_function.outputs[0]
         parts = torch.split(self.held_out, self.recipe.batch)
-        if self._wanted is None:
+        if self._teacher_outputs is None:
             feed = self.teacher.input_names[0]
-            self._wanted = torch.cat([self.teacher.run({feed: part})[name] for part in parts])
-        given = torch.cat([self.student.run(part)[name] for part in parts])
-        return self.lesson.agreement(given, self._wanted)
+            self._teacher_outputs = torch.cat([self.teacher.run({feed: part})[name] for part in parts])
+        student_outputs = torch.cat([self.student.run(part)[name] for part in parts])
+        return self.loss_function.agreement(student_outputs, self._teacher_outputs)
 
     def state(self) -> dict[str, Any]:
-        """Everything that goes on where it stopped."""
+        """Return the state for a checkpoint."""
         learned = {name: value.detach().clone() for name, value in self.student.learned().items()}
         return {
             "step": self.step,
@@ -130,7 +136,7 @@ class Trainer:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the state that :meth:`state` gave back."""
+        """Restore a state that :meth:`state` returned."""
         with torch.no_grad():
             for name, value in self.student.learned().items():
                 value.copy_(state["student"][name])
@@ -141,7 +147,7 @@ class Trainer:
 
 @dataclass(frozen=True)
 class _Group:
-    """Parameters of one kind, and their learning rate at the top of the cosine."""
+    """Parameters of one kind, and their peak learning rate."""
 
     parameters: tuple[nn.Parameter, ...]
     peak: float
@@ -154,10 +160,10 @@ def _groups(student: QuantizedStudent, recipe: Recipe) -> dict[str, _Group]:
         "steps": recipe.step_rate,
         "zero_points": recipe.zero_point_rate,
     }
-    found: dict[str, list[nn.Parameter]] = {kind: [] for kind in peaks}
+    parameters: dict[str, list[nn.Parameter]] = {kind: [] for kind in peaks}
     for name, parameter in student.learned().items():
-        found[_kind(name)].append(parameter)
-    return {kind: _Group(tuple(found[kind]), peak) for kind, peak in peaks.items() if found[kind] and peak}
+        parameters[_kind(name)].append(parameter)
+    return {kind: _Group(tuple(parameters[kind]), peak) for kind, peak in peaks.items() if parameters[kind] and peak}
 
 
 def _kind(name: str) -> str:
@@ -176,10 +182,12 @@ def _optimizer(groups: Mapping[str, _Group], recipe: Recipe) -> torch.optim.Opti
 
 
 def _largest_width(student: QuantizedStudent) -> int:
-    """Bits of the finest encoding that a layer multiplies, behind the network's input."""
-    found = student.encodings()
-    read = {name for step in student.twin.steps if is_op(step, WEIGHTED_OPS) for name in step.inputs[:2]}
-    return max((found[name].qtype.bits for name in read & found.keys() - set(student.twin.input_names)), default=32)
+    """Return the largest width of any encoding that a layer multiplies, except the network's input."""
+    encodings = student.encodings()
+    inputs = {name for step in student.twin.steps if is_op(step, WEIGHTED_OPS) for name in step.inputs[:2]}
+    return max(
+        (encodings[name].qtype.bits for name in inputs & encodings.keys() - set(student.twin.input_names)), default=32
+    )
 
 
 def _finite(loss: Tensor, step: int) -> float:

@@ -1,4 +1,4 @@
-"""Bit widths such as ``w4a8``, and the integer type that each tensor gets."""
+"""Bit widths such as ``w4a8``, and the integer type of each tensor."""
 
 import re
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from dfq_deploy.graph.traversal import after, before
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.samples.batches import tensors_of_known_range
 
-__all__ = ["Bits", "Budget", "bits_of", "edge_layers", "only_scales", "with_bits"]
+__all__ = ["Bits", "Budget", "bits_of", "edge_layers", "is_channel_scale", "with_bits"]
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
 
-WIDE = (*WIDTHS, 16)
+ACTIVATION_WIDTHS = (*WIDTHS, 16)
 """Activations may also have 16 bits."""
 
 
@@ -27,18 +27,18 @@ WIDE = (*WIDTHS, 16)
 class Bits:
     """Bit widths of all layers, the first and the last one included.
 
-    The network's input has at least 8 bits (a camera delivers bytes), and so has what no layer multiplies, such as the
-    branches of a residual sum: their few integers cost no product. A tensor that both read is rounded again for the
-    layer (:mod:`dfq_deploy.quantization.narrow_copies`). A convolution with a single weight for each channel, which a
-    BatchNormalization that cannot be folded becomes, is no layer in this sense and has 8 bits too. Outputs stay in
-    float where the target has them so.
+    The input of the network has at least 8 bits (a camera delivers bytes), and so have tensors that no layer
+    multiplies, such as the branches of a residual sum. A tensor that is read both by a layer and by such an operator is
+    rounded again for the layer (:mod:`dfq_deploy.quantization.narrow_copies`). A convolution with a single weight for
+    each channel, which replaces a BatchNormalization that cannot be folded, is not a layer in this sense and has 8 bits
+    too. Outputs stay float if the target keeps them so.
 
     Args:
         weights: 2 to 8.
         activations: 2 to 8, or 16.
-        edge: width of the weights and of the inputs of the first and the last layer, where it is larger; None
-            treats them like all others.
-        layers: name of a weighted node -> its own widths (weights, activations), before all of these.
+        edge: smallest width of the weights and the inputs of the first and the last layer; None treats them like all
+            others.
+        layers: name of a weighted node -> its own widths (weights, activations), which take precedence.
     """
 
     weights: int = 8
@@ -48,23 +48,23 @@ class Bits:
 
     def __post_init__(self) -> None:
         if self.weights not in WIDTHS:
-            raise OptionError(f"bits: weights of {self.weights} bits are not to be had; choose 2 to 8")
-        if self.activations not in WIDE:
-            raise OptionError(f"bits: activations of {self.activations} bits are not to be had; choose 2 to 8, or 16")
+            raise OptionError(f"bits: weights of {self.weights} bits are not supported; choose 2 to 8")
+        if self.activations not in ACTIVATION_WIDTHS:
+            raise OptionError(f"bits: activations of {self.activations} bits are not supported; choose 2 to 8, or 16")
         if self.edge is not None and self.edge not in WIDTHS:
-            raise OptionError(f"bits: edge layers of {self.edge} bits are not to be had; choose 2 to 8")
+            raise OptionError(f"bits: edge layers of {self.edge} bits are not supported; choose 2 to 8")
 
     @classmethod
     def parse(cls, text: str, edge: int | None = None) -> "Bits":
-        """Read ``w4a4``: the bits of weights and of activations.
+        """Parse text such as ``w4a4``: the bits of weights and of activations.
 
         Raises:
-            OptionError: it is no such text, or a width is not to be had.
+            OptionError: the text has another form, or a width is not supported.
         """
-        found = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
-        if found is None:
+        match = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
+        if match is None:
             raise OptionError(f"bits: '{text}' is not of the form w4a8 (bits of weights, bits of activations)")
-        return cls(int(found[1]), int(found[2]), edge)
+        return cls(int(match[1]), int(match[2]), edge)
 
     def __str__(self) -> str:
         edge = "" if self.edge is None else f", first and last layer {self.edge}"
@@ -73,25 +73,25 @@ class Bits:
 
     @property
     def fewest(self) -> int:
-        """The fewest bits that any layer has."""
+        """The smallest width of any layer."""
         own = [bits for pair in (self.layers or {}).values() for bits in pair]
         return min(self.weights, self.activations, *own)
 
     def of_layer(self, node: ir.Node, edges: set[ir.Node]) -> tuple[int, int]:
-        """Bits of the weight and of the input of one weighted node."""
+        """Return the bits of the weight and of the input of one weighted node."""
         name = node.name or ""
         if self.layers and name in self.layers:
             return self.layers[name]
-        raised = self.edge if self.edge is not None and node in edges else 0
-        return max(self.weights, raised), max(self.activations, raised)
+        minimum = self.edge if self.edge is not None and node in edges else 0
+        return max(self.weights, minimum), max(self.activations, minimum)
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What weights of different widths may cost together: exactly one of the two.
+    """The limit for mixed precision; exactly one of the two is set.
 
     Args:
-        size: largest size of the weights, as a part of what they take in float32 (8 bits are 0.25).
+        size: largest size of all weights, as a fraction of their size in float32 (8 bits are 0.25).
         drop: largest percentage of the samples whose class may change.
     """
 
@@ -102,48 +102,49 @@ class Budget:
         if (self.size is None) == (self.drop is None):
             raise OptionError("bits: auto needs either a size (e.g. 18%) or a drop (e.g. 1.0), and not both")
         if self.size is not None and not 0 < self.size <= 1:
-            raise OptionError(f"bits: a size of {self.size:g} is no part of the whole; give 0.18 or 18%, say")
+            raise OptionError(f"bits: a size of {self.size:g} is not a fraction from 0 to 1; give e.g. 0.18 or 18%")
         if self.drop is not None and not 0 <= self.drop <= 100:
-            raise OptionError(f"bits: a drop of {self.drop:g} is no percentage")
+            raise OptionError(f"bits: a drop of {self.drop:g} is not a percentage from 0 to 100")
 
 
 def bits_of(
     bits: "str | Bits | None", edge: int | None = None, size: float | None = None, drop: float | None = None
 ) -> "Bits | Budget":
-    """What the options of a calibration say: widths, or a budget for widths that are still to be found.
+    """Convert the options of a calibration to bit widths, or to a budget from which mixed precision chooses them.
 
     Raises:
-        OptionError: they contradict each other, or are not to be had.
+        OptionError: the options contradict each other, or a width is not supported.
     """
     if bits == "auto" or (bits is None and (size, drop) != (None, None)):
         if edge is not None:
-            raise OptionError("bits: auto finds the widths of the first and the last layer too; leave edge bits out")
+            raise OptionError("bits: auto chooses the widths of the first and the last layer too; omit the edge bits")
         return Budget(size, drop)
     if (size, drop) != (None, None):
-        raise OptionError(f"bits: {bits} leaves no choice that a size or a drop could limit; give auto")
+        raise OptionError(f"bits: a size or a drop needs bits=auto; {bits} fixes the widths")
     return Bits.parse(bits, edge) if isinstance(bits, str) else bits or Bits(edge=edge)
 
 
 def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
-    """``placement`` with the types of ``bits``: the target's signs and symmetries, other widths.
+    """Set the widths of ``bits`` in ``placement``; signs and symmetries stay those of the target.
 
-    Weights and what a convolution or a matrix product reads have the widths of ``bits``; the rest has at least 8.
-    Where layers of different widths read one tensor, or several tensors share one encoding, the largest rules.
+    Weights and the inputs of convolutions and matrix products have the widths of ``bits``; other tensors have at least
+    8 bits. If layers of different widths read one tensor, or several tensors share one encoding, the largest width is
+    used.
     """
     edges = edge_layers([node for node in weighted_nodes(model) if node.graph is model.graph])
     weights: dict[str, int] = {}
     activations: dict[str, int] = {}
     rest = max(8, bits.activations)
     for node in (node for node in model.graph if is_op(node, WEIGHTED_OPS)):
-        wide, deep = (8, rest) if only_scales(node) else bits.of_layer(node, edges)
+        weight_bits, activation_bits = (8, rest) if is_channel_scale(node) else bits.of_layer(node, edges)
         for value in node.inputs[:2]:
             name = None if value is None else value.name
             if value is None or name is None:
                 continue
             if constant_of(value) is not None and name in placement.weights:
-                weights[name] = max(wide, weights.get(name, 0))
+                weights[name] = max(weight_bits, weights.get(name, 0))
             elif name in placement.activations:
-                activations[name] = max(deep, activations.get(name, 0))
+                activations[name] = max(activation_bits, activations.get(name, 0))
     for name in tensors_of_known_range(model) & placement.activations.keys():
         activations[name] = rest
     for group in placement.shared:
@@ -152,27 +153,27 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
     return replace(
         placement,
         activations={
-            name: _resized(qtype, activations.get(name, rest)) for name, qtype in placement.activations.items()
+            name: _with_width(qtype, activations.get(name, rest)) for name, qtype in placement.activations.items()
         },
         weights={
-            name: (_resized(qtype, weights.get(name, bits.weights)), axis)
+            name: (_with_width(qtype, weights.get(name, bits.weights)), axis)
             for name, (qtype, axis) in placement.weights.items()
         },
     )
 
 
-def only_scales(node: ir.Node) -> bool:
-    """True of a convolution that multiplies each channel by a number of its own."""
+def is_channel_scale(node: ir.Node) -> bool:
+    """Return True for a convolution that only multiplies each channel by a factor."""
     value = node.inputs[1]
     weight = None if not is_op(node, "Conv") or value is None else constant_of(value)
     return weight is not None and weight.size == weight.shape.numpy()[0] == node.attributes.get_int("group", 1) > 1
 
 
-def _resized(qtype: QuantType, bits: int) -> QuantType:
+def _with_width(qtype: QuantType, bits: int) -> QuantType:
     return replace(qtype, bits=bits)
 
 
 def edge_layers(weighted: list[ir.Node]) -> set[ir.Node]:
-    """The weighted nodes that no other one stands before, or behind."""
-    known = set(weighted)
-    return {node for node in weighted if known.isdisjoint(after(node)) or known.isdisjoint(before(node))}
+    """Return the first and the last of the weighted nodes: those with no other one before or after them."""
+    layers = set(weighted)
+    return {node for node in weighted if layers.isdisjoint(after(node)) or layers.isdisjoint(before(node))}

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
+from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.passes.fold_pads import fold_pads
@@ -19,11 +20,12 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits, with_bits
 from dfq_deploy.quantization.known_ranges import softmax_ranges
 from dfq_deploy.quantization.lowering import lower
-from dfq_deploy.quantization.narrow_copies import give_narrow_layers_copies
+from dfq_deploy.quantization.narrow_copies import add_narrow_copies
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.quantization.placement.detection_heads import separate_detection_heads
 from dfq_deploy.quantization.placement.place import Placement, encodings_of_weights, place, unify
 from dfq_deploy.quantization.weights import best_bounds
+from dfq_deploy.runtime.plugin_nodes import plugin_nodes
 from dfq_deploy.samples.batches import SampleBatches, tensors_of_known_range
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -37,27 +39,27 @@ __all__ = ["HEADROOM", "Prepared", "Quantized", "encode", "headroom_of", "measur
 logger = logging.getLogger(__name__)
 
 HEADROOM = 1.2
-"""How much wider than measured the ranges of synthesized samples are made.
+"""Factor by which ranges measured on synthesized samples are widened.
 
-Their features have the mean and the variance of real ones, but thinner tails: on resnet20_kd the largest
-values behind the last block reach 0.6 to 0.8 of those of real images. Clipping what is missing costs more
-than the resolution that the headroom takes. Chosen on CIFAR-10 training images (benchmarks/headroom.py).
-Below 8 bits resolution is dearer than tails, and ranges stay as measured.
+Features of synthesized samples match the mean and the variance of real ones, but have thinner tails: on resnet20_kd
+the largest values after the last block reach 0.6 to 0.8 of those of real images. Clipping the missing tails costs more
+than the resolution that the headroom takes. Chosen on CIFAR-10 training images (benchmarks/headroom.py). Below 8 bits
+resolution matters more than tails, and ranges stay as measured.
 """
 
 STUDENT_SAMPLES = 64
-"""Procedural images from which the ranges of a first student come."""
+"""Number of procedural images on which the ranges of a student for synthesis are measured."""
 
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A copy of the model, folded and lowered for a target, and what is to be quantized in it.
+    """A copy of the model, folded and lowered for a target, with the placement of Q and DQ.
 
     Args:
-        model: its weights and biases are what refinements and fine-tuning change in place.
-        target, bits: what it was prepared for.
-        placement: which tensors get Q and DQ, with their integer types.
-        overrides: what of it, and of the ranges, was asked for.
+        model: refinements and fine-tuning change its weights and biases in place.
+        target, bits: the target and the bit widths that the model was prepared for.
+        placement: the tensors that get Q and DQ, with their integer types.
+        overrides: requested changes of the placement and of the ranges.
     """
 
     model: ir.Model
@@ -69,11 +71,11 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Quantized:
-    """A prepared model with the encoding of every tensor that is quantized.
+    """A prepared model with the encoding of every quantized tensor.
 
     Args:
         encodings: by tensor name, weights included.
-        warnings: sentences on what was kept in float.
+        warnings: one sentence for each operator that was kept in float.
     """
 
     prepared: Prepared
@@ -84,12 +86,12 @@ class Quantized:
 def prepare(
     source: ir.Model, target: Target, bits: Bits | None = None, overrides: Overrides = NO_OVERRIDES
 ) -> Prepared:
-    """A copy of ``source``, BatchNormalization folded, what ``target`` has no kernel for lowered; and its placement.
+    """Fold and lower a copy of ``source`` for ``target``, and decide which of its tensors are quantized.
 
-    Sizes that are closed to measure with are open in it, unless ``target`` takes static shapes only.
+    Sizes that were fixed for measuring are dynamic in it, unless ``target`` requires static shapes.
 
     Raises:
-        OptionError: ``overrides`` name what is not there, or ask for what the target does not take.
+        OptionError: ``overrides`` name an unknown tensor or node, or a type that the target does not support.
     """
     model = source.clone()
     if not target.static_shapes:
@@ -99,7 +101,7 @@ def prepare(
     fold_batch_normalization(model)
     lower(model, target)
     bits = bits or Bits()
-    give_narrow_layers_copies(model, bits)
+    add_narrow_copies(model, bits)
     kept = overrides.kept(source, model, target)
     placement = overrides.typed(with_bits(place(model, target, kept=kept), model, bits), model, target)
     return Prepared(model, target, bits, placement, overrides)
@@ -113,21 +115,21 @@ def encode(
     progress: Progress = SILENT,
     known: Mapping[str, Range] | None = None,
 ) -> Quantized:
-    """Measure ranges on ``samples`` and turn them and the weights into encodings.
+    """Measure ranges on ``samples``, and compute the encodings of activations and weights.
 
-    Heads that one scale would break are kept apart (:mod:`dfq_deploy.quantization.placement.detection_heads`), so the
-    placement may change.
+    The placement may change: parts of a detection head that one common scale would break stay float
+    (:mod:`dfq_deploy.quantization.placement.detection_heads`).
 
     Args:
-        known: ranges by tensor name that need no measuring, beside those of
+        known: ranges by tensor name that are not measured again, in addition to those of
             :func:`dfq_deploy.quantization.known_ranges.softmax_ranges`.
     """
     model, bits, overrides = prepared.model, prepared.bits, prepared.overrides
     types = prepared.placement.activations
     known = {**softmax_ranges(model), **(known or {})}
     measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
-    placement, kept_apart = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
-    if kept_apart:
+    placement, messages = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
+    if messages:
         placement = overrides.typed(with_bits(placement, model, bits), model, prepared.target)
     ranges = overrides.ranged(unify(measured, placement), placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
@@ -137,11 +139,23 @@ def encode(
         len(placement.left_float),
     )
     encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
-    return Quantized(replace(prepared, placement=placement), encodings, kept_apart)
+    messages = (*_plugin_warnings(model, prepared.target), *messages)
+    return Quantized(replace(prepared, placement=placement), encodings, messages)
+
+
+def _plugin_warnings(model: ir.Model, target: Target) -> tuple[str, ...]:
+    """A sentence on the nodes that are kept though nothing here runs them, where the target may not have them."""
+    names = sorted({operator_of(node) for node in plugin_nodes(model)})
+    if not names or target.has_plugins:
+        return ()
+    return (
+        f"ONNX Runtime does not have {', '.join(names)}: what comes before is calibrated and compared, the node is "
+        f"kept as it is, and {target.runtime} must have it",
+    )
 
 
 def headroom_of(bits: int, samples: Samples) -> float:
-    """The factor for measured ranges: :data:`HEADROOM` for synthesized samples at 8 bits and more, else 1."""
+    """Return the factor for measured ranges: :data:`HEADROOM` for synthesized samples at 8 bits and more, else 1."""
     return HEADROOM if samples.is_synthetic and bits >= 8 else 1.0
 
 
@@ -154,34 +168,37 @@ def measure_ranges(
     progress: Progress = SILENT,
     known: Mapping[str, Range] | None = None,
 ) -> dict[str, Range]:
-    """Measured ranges with headroom, but for known ones: the input's is, where the preprocessing is.
+    """Measure the ranges of activations, with headroom where samples are synthesized.
+
+    The range of the input follows from the preprocessing, where that is given.
 
     Args:
-        types: by name, the tensors of ``model`` to measure.
-        known: ranges by tensor name that need no measuring.
+        types: the tensors of ``model`` to measure, by name.
+        known: ranges by tensor name that are not measured again.
     """
     known = known or {}
     unknown = {name: qtype for name, qtype in types.items() if name not in known}
     measured = calibrator.ranges(model, unknown, SampleBatches(model, samples), progress) if unknown else {}
-    found = {name: known[name] for name in types if name in known}
-    for tensor, span in measured.items():
+    ranges = {name: known[name] for name in types if name in known}
+    for tensor, measured_range in measured.items():
         headroom = headroom_of(types[tensor].bits, samples)
-        found[tensor] = Range(span.low * headroom, span.high * headroom)
+        ranges[tensor] = Range(measured_range.low * headroom, measured_range.high * headroom)
     if preprocess is not None:
         shape = samples.images.shape[1:]
         channels = shape[-1] if is_channels_last(model) else shape[0]
-        found |= {
-            name: preprocess.range_for(channels, types[name]) for name in tensors_of_known_range(model) & found.keys()
+        ranges |= {
+            name: preprocess.range_for(channels, types[name]) for name in tensors_of_known_range(model) & ranges.keys()
         }
-    return found
+    return ranges
 
 
 def student_maker(
     source: ir.Model, target: Target, bits: Bits | None
 ) -> "Callable[[SynthesisRequest, ExtraInputs], Student]":
-    """What makes the quantized network for methods that search for samples on which it differs from the teacher.
+    """Return a function that builds a quantized student for synthesis methods that need one.
 
-    No samples are there yet, so its ranges are those of procedural images.
+    Such methods search for samples on which student and teacher differ. As there are no samples yet, the student's
+    ranges are measured on procedural images.
     """
 
     def make(request: "SynthesisRequest", extra: ExtraInputs) -> Student:
@@ -189,8 +206,10 @@ def student_maker(
 
         images = find_plugin("synthesizers", "procedural")().synthesize([], replace(request, count=STUDENT_SAMPLES))
         rows = {name: array[:1].repeat(STUDENT_SAMPLES, 0) for name, array in extra.items()}
-        turned = is_channels_last(source)
-        samples = replace(images, images=images.images.transpose(0, 2, 3, 1) if turned else images.images, extra=rows)
+        channels_last = is_channels_last(source)
+        samples = replace(
+            images, images=images.images.transpose(0, 2, 3, 1) if channels_last else images.images, extra=rows
+        )
         quantized = encode(
             prepare(source, target, bits), find_plugin("calibrators", "minmax")(), samples, request.preprocess
         )

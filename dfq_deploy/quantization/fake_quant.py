@@ -20,11 +20,14 @@ BIAS = QuantType(32, signed=True, symmetric=True)
 
 
 def bias_encodings(model: ir.Model, encodings: Mapping[str, Encoding]) -> dict[str, Encoding]:
-    """Name of each constant bias of a quantized layer -> int32 of scale s_x * s_w, as the file holds it.
+    """Compute the encodings of the constant biases of quantized layers: int32 of scale s_x * s_w, as in the file.
 
     A bias that several layers read has the scale of the first.
+
+    Returns:
+        name of the bias -> encoding.
     """
-    found: dict[str, Encoding] = {}
+    encodings_of_biases: dict[str, Encoding] = {}
     for node in weighted_nodes(model):
         names = [None if value is None else value.name for value in node.inputs]
         if len(names) < 3 or names[2] is None or constant_of(node.inputs[2]) is None:
@@ -33,16 +36,18 @@ def bias_encodings(model: ir.Model, encodings: Mapping[str, Encoding]) -> dict[s
         if activation is not None and weight is not None:
             scale = np.asarray(activation.scale * weight.scale, np.float32)
             axis = None if weight.axis is None else 0
-            found.setdefault(names[2], Encoding(scale, np.zeros(scale.shape, np.int32), BIAS, axis))
-    return found
+            encodings_of_biases.setdefault(names[2], Encoding(scale, np.zeros(scale.shape, np.int32), BIAS, axis))
+    return encodings_of_biases
 
 
 def student_function(model: ir.Model, encodings: Mapping[str, Encoding], extra: ExtraInputs, device: str) -> Student:
-    """The quantized network as synthesis sees it: (N, C, H, W) on ``device`` -> scores (N, K) with gradients.
+    """Return the quantized network as a function for synthesis: (N, C, H, W) on ``device`` -> scores (N, K).
+
+    Gradients pass to the images.
 
     Args:
-        model: folded and lowered, as its encodings were made for.
-        extra: the model's other inputs, fixed to their first rows.
+        model: the folded and lowered model to which ``encodings`` belong.
+        extra: the other inputs of the model, fixed to their first rows.
     """
     hooks = fake_quantizers({**encodings, **bias_encodings(model, encodings)}, device)
     twin = teacher_of(model, extra, device)
@@ -55,10 +60,10 @@ def student_function(model: ir.Model, encodings: Mapping[str, Encoding], extra: 
 
 
 def fake_quantizers(encodings: Mapping[str, Encoding], device: torch.device | str = "cpu") -> dict[str, Hook]:
-    """Hooks that round every encoded tensor, weights included, to its integers and back.
+    """Return hooks that quantize and dequantize every tensor in ``encodings``, weights included.
 
-    ``twin.run(feeds, hooks=fake_quantizers(encodings))`` is the student. Gradients pass straight through
-    inside the range and are zero outside of it.
+    ``twin.run(feeds, hooks=fake_quantizers(encodings))`` computes the student. Gradients pass unchanged inside the
+    range (straight-through estimator) and are zero outside of it.
     """
     return {name: _fake_quantizer(encoding, torch.device(device)) for name, encoding in encodings.items()}
 

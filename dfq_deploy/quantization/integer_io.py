@@ -1,8 +1,8 @@
-"""Bytes in, integers out: fold the preprocessing into the model.
+"""Make inputs and outputs integers: fold the preprocessing into the model.
 
-``x = (pixel / 255 - mean) / std`` is, channel by channel, ``a * pixel + b``: a dequantization of the pixel. Where the
-network begins with convolutions, one scale serves all channels and the rest of ``a`` and ``b`` goes into their weights
-and biases, so that ONNX Runtime's integer kernel reads the bytes themselves.
+``x = (pixel / 255 - mean) / std`` is ``a * pixel + b`` for each channel: a dequantization of the pixel. If the network
+begins with convolutions, one scale is used for all channels, and the rest of ``a`` and ``b`` is folded into their
+weights and biases, so that ONNX Runtime's integer kernel reads the bytes directly.
 """
 
 import json
@@ -26,7 +26,7 @@ from dfq_deploy.quantization.qdq_reader import (
     integers_and_encoding,
     quantization_of,
 )
-from dfq_deploy.quantization.weights import encoding_of_weight, room_for_bias
+from dfq_deploy.quantization.weights import encoding_of_weight, raise_scale_for_bias
 from dfq_deploy.runtime.integer_io import METADATA
 from dfq_deploy.samples.preprocess import Preprocess
 
@@ -37,7 +37,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Pixels:
-    """``x = factor * pixel + shift``, each of shape (channels,), and the pixel (0 to 255) that stands for x = 0."""
+    """``x = factor * pixel + shift``, each of shape (channels,), and the pixel (0 to 255) that represents x = 0."""
 
     factor: Floats
     shift: Floats
@@ -51,28 +51,33 @@ class _Pixels:
 
     @property
     def is_uniform(self) -> bool:
-        """All channels are alike."""
+        """True if all channels have the same factor and shift."""
         return bool(np.ptp(self.factor) < 1e-7 * self.factor.max() and np.ptp(self.shift) < 1e-6)
 
 
 def integer_io(model: ir.Model, preprocess: Preprocess | None = None) -> tuple[str, ...]:
-    """Make the main input of a QDQ model, in place, pixels as bytes, and its quantized outputs integers.
+    """Change the main input of a QDQ model, in place, to bytes, and its quantized outputs to integers.
 
-    Rules: (1) without ``preprocess`` the input is what its QuantizeLinear has made of it: integers of that scale; (2)
-    with it, where all readers of the quantized input are convolutions of one group with u8 activations, the input is
-    uint8 with one scale for all channels, and what the channels differ by goes into weights and biases; weights keep
-    their integers where nothing differs. Such a convolution pads with the pixel that stands for zero: where the means
-    of the channels differ, with the one for their average, which is a little off at the border (on the zoo the logits'
-    signal to noise is 0.4 dB below to 0.8 dB above that of the file that reads floats); (3) any other input is uint8
-    through a DequantizeLinear per channel before the QuantizeLinear that is there; (4) an output that a
-    DequantizeLinear writes becomes the integers before it. Scales and zero points are kept in the metadata.
+    Rules:
+
+    1. Without ``preprocess`` the input becomes the output of its QuantizeLinear: integers of that scale.
+    2. With ``preprocess``, if all consumers of the quantized input are convolutions of one group with u8 activations,
+       the input is uint8 with one scale for all channels. The differences between channels are folded into weights and
+       biases; weights keep their integers if channels do not differ. Such a convolution pads with the pixel that
+       represents zero; if the means of the channels differ, with that of their average, which is slightly wrong at the
+       border (on the zoo the signal to noise of the logits is 0.4 dB below to 0.8 dB above that of the file with float
+       input).
+    3. Any other input is uint8, followed by a DequantizeLinear per channel before the existing QuantizeLinear.
+    4. An output that a DequantizeLinear writes becomes the integers before it.
+
+    Scales and zero points are stored in the metadata of the model.
 
     Args:
         model: quantized, with its constants as initializers.
-        preprocess: what turns pixels into the input.
+        preprocess: the conversion of pixels to the input.
 
     Returns:
-        sentences on what stays float.
+        one sentence for each output that stays float.
 
     Raises:
         ModelError: the main input is not quantized.
@@ -83,64 +88,68 @@ def integer_io(model: ir.Model, preprocess: Preprocess | None = None) -> tuple[s
     quantizers = [node for node in readers if is_op(node, QUANTIZE_OPS) and constant_of(node.inputs[1])]
     if not quantizers or value.shape is None:
         raise ModelError(f"input '{value.name}' is not quantized, so integers cannot be fed; calibrate the model first")
-    surgeon = _Surgeon(model, value)
-    described: dict[str, Any]
+    rewriter = _InputRewriter(model, value)
+    description: dict[str, Any]
     if preprocess is None:
         if len(readers) > 1:
             raise ModelError(f"input '{value.name}' is also read as float; give --preprocess to feed pixels")
-        described = surgeon.strip(quantizers[0])
+        description = rewriter.strip(quantizers[0])
     else:
         axis = len(value.shape) - 1 if is_channels_last(model) else 1
         pixels = _Pixels.of(preprocess, int(value.shape[axis]))  # type: ignore[arg-type]
         convolutions = _first_convolutions(quantizers[0]) if axis == 1 and len(readers) == 1 else None
         if convolutions is None:
-            surgeon.dequantize(pixels, axis)
+            rewriter.dequantize(pixels, axis)
         else:
-            surgeon.fold(pixels, quantizers[0], convolutions)
-        described = {"type": "uint8", "axis": axis, "mean": preprocess.mean, "std": preprocess.std}
-    outputs, kept = _integer_outputs(model.graph)
+            rewriter.fold(pixels, quantizers[0], convolutions)
+        description = {"type": "uint8", "axis": axis, "mean": preprocess.mean, "std": preprocess.std}
+    outputs, float_outputs = _integer_outputs(model.graph)
     drop_unused_initializers(model.graph)
-    model.metadata_props[METADATA] = json.dumps({"inputs": {value.name: described}, "outputs": outputs})
-    return tuple(f"output '{name}' stays float: the runtime's integer kernel writes it so" for name in kept)
+    model.metadata_props[METADATA] = json.dumps({"inputs": {value.name: description}, "outputs": outputs})
+    return tuple(f"output '{name}' stays float: the runtime's integer kernel writes float" for name in float_outputs)
 
 
 def _first_convolutions(quantizer: ir.Node) -> list[ir.Node] | None:
-    """The convolutions that rule 2 can fold into; None where it does not apply."""
+    """Return the convolutions into which rule 2 folds the preprocessing; None if it does not apply."""
     zero_point = constant_of(quantizer.inputs[2]) if len(quantizer.inputs) > 2 else None
-    found = []
+    convolutions = []
     for use in quantizer.outputs[0].uses():
         if not is_op(use.node, DEQUANTIZE_OPS):
             return None
-        found += [reader.node for reader in use.node.outputs[0].uses()]
-    plain = all(
+        convolutions += [reader.node for reader in use.node.outputs[0].uses()]
+    foldable = all(
         is_op(node, "Conv")
         and node.attributes.get_int("group", 1) == 1
         and node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
         and constant_dequantizer(node.inputs[1]) is not None
         and (len(node.inputs) < 3 or node.inputs[2] is None or constant_values(node.inputs[2]) is not None)
-        for node in found
+        for node in convolutions
     )
-    return found if plain and found and zero_point is not None and zero_point.dtype == ir.DataType.UINT8 else None
+    return (
+        convolutions
+        if foldable and convolutions and zero_point is not None and zero_point.dtype == ir.DataType.UINT8
+        else None
+    )
 
 
-class _Surgeon:
-    """Changes the graph behind one input; holds the names in use."""
+class _InputRewriter:
+    """Rewrites the graph after one input."""
 
     def __init__(self, model: ir.Model, value: ir.Value) -> None:
         self.graph, self.value = model.graph, value
         self.names = Names(model.graph)
 
     def strip(self, quantizer: ir.Node) -> dict[str, Any]:
-        """Feed what ``quantizer`` gives."""
+        """Feed the output of ``quantizer`` directly."""
         integers = quantizer.outputs[0]
-        described = _described(quantizer)
+        description = _description(quantizer)
         integers.replace_all_uses_with(self.value, replace_graph_outputs=True)
         self.graph.remove(quantizer, safe=True)
-        self.value.type = ir.TensorType(ir.DataType[described["type"].upper()])
-        return described
+        self.value.type = ir.TensorType(ir.DataType[description["type"].upper()])
+        return description
 
     def dequantize(self, pixels: _Pixels, axis: int) -> None:
-        """Bytes -> DequantizeLinear per channel -> everything that read the input."""
+        """Insert a DequantizeLinear per channel between the bytes and all consumers of the input."""
         one = pixels.is_uniform
         scale, zero = (part[0] if one else part for part in (pixels.factor.astype(np.float32), pixels.zero))
         uses = tuple(self.value.uses())
@@ -151,49 +160,49 @@ class _Surgeon:
         self.graph.sort()
 
     def fold(self, pixels: _Pixels, quantizer: ir.Node, convolutions: Sequence[ir.Node]) -> None:
-        """Bytes -> DequantizeLinear of one scale -> convolutions with other weights and biases."""
+        """Insert a DequantizeLinear with one scale, and fold the rest of the preprocessing into ``convolutions``."""
         scale = np.asarray(pixels.factor.mean(), np.float32)
         centre = np.asarray(np.rint(np.mean(-pixels.shift / pixels.factor)).clip(0, 255), np.uint8)
-        olds = [use.node for use in quantizer.outputs[0].uses()]
+        dequantizers = [use.node for use in quantizer.outputs[0].uses()]
         self.value.type = ir.TensorType(ir.DataType.UINT8)
         for node in convolutions:
-            rest = pixels.factor * float(centre) + pixels.shift
+            offset = pixels.factor * float(centre) + pixels.shift
             node.replace_input_with(0, self._dequantized(self.value, scale, centre, node))
-            self._fold_weight(node, pixels.factor / float(scale), rest, scale)
-        self.graph.remove([*olds, quantizer], safe=True)
+            self._fold_weight(node, pixels.factor / float(scale), offset, scale)
+        self.graph.remove([*dequantizers, quantizer], safe=True)
 
-    def _fold_weight(self, node: ir.Node, ratio: Floats, rest: Floats, scale: NDArray[np.float32]) -> None:
-        """Take ``ratio`` per channel into the weight, and what ``rest`` adds everywhere into the bias."""
+    def _fold_weight(self, node: ir.Node, ratio: Floats, offset: Floats, scale: NDArray[np.float32]) -> None:
+        """Fold ``ratio`` per channel into the weight, and the constant ``offset`` per channel into the bias."""
         old = constant_dequantizer(node.inputs[1])
         if old is None:
-            raise ValueError(f"Conv '{node.name}': its weight is no constant")
+            raise ValueError(f"Conv '{node.name}': its weight is not a constant")
         integers, encoding = integers_and_encoding(old)
         weight = encoding.dequantize(integers).astype(np.float64)
-        given = node.inputs[2] if len(node.inputs) > 2 else None
-        bias = np.zeros(len(weight)) if given is None else constant_values(given)
+        bias_input = node.inputs[2] if len(node.inputs) > 2 else None
+        bias = np.zeros(len(weight)) if bias_input is None else constant_values(bias_input)
         if bias is None:
-            raise ValueError(f"Conv '{node.name}': its bias is no constant")
+            raise ValueError(f"Conv '{node.name}': its bias is not a constant")
         shape = channel_shape(weight.ndim, 1)
-        moved = bias + (weight * rest.reshape(shape)).sum(axis=tuple(range(1, weight.ndim)))
+        shifted = bias + (weight * offset.reshape(shape)).sum(axis=tuple(range(1, weight.ndim)))
         if np.abs(ratio - 1).max() > 1e-6:
             weight = weight * ratio.reshape(shape)
             encoding = encoding_of_weight(weight, encoding.qtype, encoding.axis)
             integers = encoding.quantize(weight).astype(integers.dtype)
-        one = Encoding(scale, np.asarray(0, np.int32), QuantType(8, signed=False, symmetric=False))
-        roomy = room_for_bias(encoding, moved, one)
-        if roomy is not encoding:
-            integers = roomy.quantize(weight).astype(integers.dtype)
-        zero = roomy.zero_point.astype(integers.dtype)
+        input_encoding = Encoding(scale, np.asarray(0, np.int32), QuantType(8, signed=False, symmetric=False))
+        raised = raise_scale_for_bias(encoding, shifted, input_encoding)
+        if raised is not encoding:
+            integers = raised.quantize(weight).astype(integers.dtype)
+        zero = raised.zero_point.astype(integers.dtype)
         name = node.inputs[1].name if node.inputs[1] is not None else "weight"
-        node.replace_input_with(1, self._store(f"{name}_bytes", integers, roomy.scale, zero, node, roomy.axis))
-        steps = np.asarray(scale * roomy.scale)
-        integers = np.rint(moved / steps.astype(np.float64)).astype(np.int32)
+        node.replace_input_with(1, self._store(f"{name}_bytes", integers, raised.scale, zero, node, raised.axis))
+        steps = np.asarray(scale * raised.scale)
+        integers = np.rint(shifted / steps.astype(np.float64)).astype(np.int32)
         if len(node.inputs) < 3:
             node.resize_inputs(3)
         zero = np.zeros(steps.shape, np.int32)
         axis = 0 if steps.ndim else None
         node.replace_input_with(2, self._store(f"{node.name}_bias_bytes", integers, steps, zero, node, axis))
-        for unread in {old, constant_dequantizer(given)}:
+        for unread in {old, constant_dequantizer(bias_input)}:
             if unread is not None and not unread.outputs[0].uses():
                 self.graph.remove(unread, safe=True)
 
@@ -226,31 +235,35 @@ class _Surgeon:
         return add_constant(self.graph, self.names.fresh(name), array)
 
 
-def _described(node: ir.Node) -> dict[str, Any]:
-    """Type, scale and zero point of a QuantizeLinear or DequantizeLinear per tensor."""
-    found = quantization_of(node)
+def _description(node: ir.Node) -> dict[str, Any]:
+    """Return type, scale and zero point of a QuantizeLinear or DequantizeLinear per tensor, for the metadata."""
+    quantization = quantization_of(node)
     return {
-        "type": (found.dtype or ir.DataType.UINT8).name.lower(),
-        "scale": 1.0 if found.scale is None else float(found.scale),
-        "zero_point": 0 if found.zero_point is None else int(found.zero_point),
+        "type": (quantization.dtype or ir.DataType.UINT8).name.lower(),
+        "scale": 1.0 if quantization.scale is None else float(quantization.scale),
+        "zero_point": 0 if quantization.zero_point is None else int(quantization.zero_point),
     }
 
 
 def _integer_outputs(inner: ir.Graph) -> tuple[dict[str, Any], list[str]]:
-    """Hand out integers where a DequantizeLinear writes an output; what they mean, and the outputs that stay float."""
-    described: dict[str, Any] = {}
-    kept = []
+    """Replace outputs that a DequantizeLinear writes by its integers.
+
+    Returns:
+        type, scale and zero point of each integer output by name, and the names of outputs that stay float.
+    """
+    descriptions: dict[str, Any] = {}
+    float_outputs = []
     for index, output in enumerate(list(inner.outputs)):
         node, name = output.producer(), output.name or ""
         integers = node.inputs[0] if node is not None and is_op(node, DEQUANTIZE_OPS) else None
         if node is None or integers is None or constant_of(node.inputs[1]) is None or integers.is_graph_input():
-            kept += [name] if output.dtype in (ir.DataType.FLOAT, None) else []
+            float_outputs += [name] if output.dtype in (ir.DataType.FLOAT, None) else []
             continue
-        described[name] = _described(node)
+        descriptions[name] = _description(node)
         integers.shape = integers.shape or output.shape
-        integers.type = ir.TensorType(ir.DataType[described[name]["type"].upper()])
+        integers.type = ir.TensorType(ir.DataType[descriptions[name]["type"].upper()])
         inner.outputs[index] = integers
         output.name, integers.name = f"{name}_float", name
         if not output.uses():
             inner.remove(node, safe=True)
-    return described, kept
+    return descriptions, float_outputs

@@ -7,15 +7,15 @@ With step ``s``, zero point ``z`` and integers ``Qn`` to ``Qp`` a value ``v`` be
 ``v^ = clip(round(v / s), Qn - z, Qp - z) * s``, as QuantizeLinear and DequantizeLinear compute it. The gradients:
 
 ============================  =========  ================  =========
-where ``v / s`` lies          d v^/d v   d v^/d s          d v^/d z
+``v / s``                     d v^/d v   d v^/d s          d v^/d z
 ============================  =========  ================  =========
-inside of the ends            1          round(v/s) - v/s  0
+inside the ends               1          round(v/s) - v/s  0
 at an end ``Q``, or beyond    0          Q - z             -s
 ============================  =========  ================  =========
 
 Those of ``s`` and ``z`` are multiplied by ``1 / sqrt(n * Qp)`` for ``n`` weights of a channel or ``n`` features of a
-sample (LSQ, section 2.2). torch's ``_fake_quantize_learnable_*`` operators do the same with an inside that reaches half
-a step farther; on a CPU they are not vectorized, and take 20 times as long.
+sample (LSQ, section 2.2). torch's ``_fake_quantize_learnable_*`` operators do the same, but count values up to half a
+step beyond the ends as inside; on a CPU they are not vectorized, and take 20 times as long.
 """
 
 from math import inf, sqrt
@@ -31,7 +31,7 @@ __all__ = ["FakeQuantizer", "fake_quantize", "round_through"]
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """:func:`fake_quantize`."""
+    """The autograd function of :func:`fake_quantize`."""
 
     @staticmethod
     def forward(
@@ -48,7 +48,7 @@ class _FakeQuantize(torch.autograd.Function):
         steps, zeros = step.reshape(shape), zero_point.round().reshape(shape)
         bottom, top = (limit - zeros for limit in limits)
         grid = torch.div(floats, steps).round_()
-        if _is_plain(values, axis):
+        if _takes_numbers(values, axis):
             grid.clamp_(float(bottom), float(top)).mul_(float(steps))
         else:
             grid.clamp_(bottom, top).mul_(steps)
@@ -63,7 +63,7 @@ class _FakeQuantize(torch.autograd.Function):
         grad = outer[0].float()
         if grad.stride() != floats.stride():  # one copy, where each pass over two layouts would be slow
             grad = torch.empty_like(floats).copy_(grad)
-        through = _masked(grad, floats, low, high, _is_plain(floats, axis))
+        through = _masked(grad, floats, low, high, _takes_numbers(floats, axis))
         of_step = of_zero = None
         if ctx.needs_input_grad[1]:  # type: ignore[attr-defined]
             # Inside, grid / s - v / s is round(v / s) - v / s; outside ``through`` is 0 and grid / s is the end.
@@ -83,36 +83,36 @@ def fake_quantize(
     axis: int | None = None,
     gradient_scale: float = 1.0,
 ) -> Tensor:
-    """``values`` on the grid of ``step``, with the gradients of the table above.
+    """Quantize and dequantize ``values``, with the gradients of the table above.
 
     Args:
         values: floats of any type; the grid is computed in float32, and the result has the type of ``values``.
         step: float32, positive, shape () or (channels,).
-        zero_point: float32 of the same shape; it is rounded, and the gradient passes the rounding.
+        zero_point: float32 of the same shape; it is rounded, and the gradient ignores the rounding.
         limits: Qn and Qp, the smallest and the largest integer.
         axis: the channel axis where ``step`` has one.
-        gradient_scale: what the gradients of ``step`` and ``zero_point`` are multiplied by.
+        gradient_scale: factor for the gradients of ``step`` and ``zero_point``.
     """
     result: Tensor = _FakeQuantize.apply(values, step, zero_point, limits, axis, gradient_scale)  # type: ignore[no-untyped-call]
     return result
 
 
 def round_through(values: Tensor, step: Tensor) -> Tensor:
-    """``values`` rounded to multiples of ``step``; the gradient passes to ``values`` alone, unchanged.
+    """Round ``values`` to multiples of ``step``; the gradient passes unchanged to ``values`` only.
 
-    Large multiples are told apart, as by the exporter, in float64: a float32 quotient of 100,000 is off by 0.01.
+    Computed in float64, as in the exporter: a float32 quotient of 100,000 is off by 0.01.
     """
-    size, given = step.detach().double(), values.detach()
-    return values + ((torch.round(given.double() / size) * size).float() - given)
+    size, detached = step.detach().double(), values.detach()
+    return values + ((torch.round(detached.double() / size) * size).float() - detached)
 
 
-def _is_plain(values: Tensor, axis: int | None) -> bool:
-    """True where limits are best handed over as plain numbers: on a GPU that would wait for all work before."""
+def _takes_numbers(values: Tensor, axis: int | None) -> bool:
+    """Return True if limits can be converted to Python numbers; on a GPU that would wait for all pending work."""
     return axis is None and values.device.type == "cpu"
 
 
 def _masked(grad: Tensor, values: Tensor, low: Tensor, high: Tensor, plain: bool) -> Tensor:
-    """``grad`` where ``low < values < high``, else 0."""
+    """Return ``grad`` where ``low < values < high``, else 0."""
     if plain:  # one vectorized pass
         return torch.ops.aten.hardtanh_backward(grad, values, float(low), float(high))  # type: ignore[no-any-return]
     return grad * ((values > low) & (values < high))
@@ -123,7 +123,7 @@ def _sum(values: Tensor, axis: int | None) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor, axis: int | None) -> Tensor:
-    """The sum of ``left * right``, for each channel where there are."""
+    """Return the sum of ``left * right``, per channel if ``axis`` is given."""
     if axis is not None or not _is_dense(left) or left.stride() != right.stride():
         return _sum(left * right, axis)
     size = (left.numel(),)
@@ -135,17 +135,17 @@ def _is_dense(values: Tensor) -> bool:
 
 
 class FakeQuantizer(nn.Module):
-    """One tensor's encoding, learned.
+    """Fake quantization of one tensor with a learned step and, optionally, a learned zero point.
 
     The step is ``initial * exp(log_step)``: it stays positive, and one learning rate suits all tensors, whatever their
     unit (Jain et al., MLSys 2020, arXiv 1903.08066, section 3).
 
     Args:
-        encoding: where learning starts.
-        learn_zero_point: LSQ+'s offset, which the type must leave open.
-        largest_step: the step never grows beyond (where an operator before the tensor bounds its values, and the
-            runtime folds that operator away only inside of its bounds).
-        by_sample: the first axis counts samples (activations); it adds nothing to ``n``.
+        encoding: the initial encoding.
+        learn_zero_point: learn the offset too (LSQ+); the type must be asymmetric.
+        largest_step: upper limit of the step (the runtime folds a Relu or Clip before the tensor only if the range
+            stays within its bounds).
+        by_sample: the first axis counts samples (activations); it does not count towards ``n``.
     """
 
     initial: Tensor
@@ -171,26 +171,26 @@ class FakeQuantizer(nn.Module):
         return self.initial * torch.exp(self.log_step)
 
     def forward(self, values: Tensor) -> Tensor:
-        """``values`` on the grid."""
+        """Quantize and dequantize ``values``."""
         count = values.numel() / (1 if self.axis is None else values.shape[self.axis])
         scale = 1 / sqrt(count / (len(values) if self.by_sample else 1) * self.limits[1])
         return fake_quantize(values, self.step(), self.zero_point, self.limits, self.axis, scale)
 
     @torch.no_grad()
     def constrain(self) -> None:
-        """Bring the step back below the largest, and the zero point back among the integers."""
+        """Clamp the step to its upper limit, and the zero point to the integers of the type."""
         if self.largest_step != inf:
             self.log_step.clamp_(max=torch.log(self.largest_step / self.initial))
         if isinstance(self.zero_point, nn.Parameter):
             self.zero_point.clamp_(*self.limits)
 
     @torch.no_grad()
-    def raise_step(self, least: Tensor) -> None:
-        """Bring the step up to ``least``, of its shape, and a hair above, so that rounding never falls short."""
-        self.log_step.clamp_(min=torch.log(least * (1 + 1e-5) / self.initial))
+    def raise_step(self, minimum: Tensor) -> None:
+        """Raise the step to ``minimum`` (same shape), with a small margin for rounding."""
+        self.log_step.clamp_(min=torch.log(minimum * (1 + 1e-5) / self.initial))
 
     @torch.no_grad()
     def encoding(self) -> Encoding:
-        """What has been learned."""
+        """Return the learned encoding."""
         zeros = self.zero_point.detach().round().cpu().numpy().astype(np.int32)
         return Encoding(self.step().cpu().numpy(), zeros, self.qtype, self.axis)

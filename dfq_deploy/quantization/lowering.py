@@ -16,37 +16,42 @@ Floats = NDArray[np.float64]
 
 
 def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
-    """Rewrite, in place, nodes that would cost ``target`` speed or accuracy where they stand.
+    """Rewrite, in place, operators that would cost ``target`` speed or accuracy.
 
-    Rules, each applied only where the target has integer kernels for the result: (1) a BatchNormalization that was not
-    folded becomes the 1x1 depthwise Conv that it is: in integers, with the Relu after it, it costs less than the way to
-    float and back, and one scale for each channel holds its factors exactly (not where activations stay float between
-    weighted operators, as for TensorRT); (2) ReduceMean over height and width
-    becomes GlobalAveragePool; (3) a 1x1 Conv of one pixel that no weighted node follows (a classifier's last layer)
-    becomes Gemm, whose kernel writes float: logits then need no range; (4) where only the inputs of weighted operators
-    are quantized, an output that both an activation and a weighted operator or Add read goes to the latter through an
-    Identity, so that no Q and DQ come between the activation and what it is folded into; (5) a PRelu of one slope for
-    all channels (torch's default) becomes the LeakyRelu that it is, which has an integer kernel where PRelu has none:
-    with PRelu in float between, networks of 3x3 convolutions of 16 to 64 channels took 1.4 to 3.7 times as long (ONNX
-    Runtime 1.31.1, one thread of an AVX-512 VNNI CPU). The result of a rewritten node keeps its name.
+    Rules, each applied only if the target has integer kernels for the result:
+
+    1. A BatchNormalization that was not folded becomes the equivalent 1x1 depthwise Conv. In integers, with the Relu
+       after it, it is faster than dequantizing and quantizing again, and one scale for each channel represents its
+       factors exactly. Not applied if activations stay float between weighted operators, as for TensorRT.
+    2. ReduceMean over height and width becomes GlobalAveragePool.
+    3. A 1x1 Conv of one pixel that no weighted node follows (the last layer of a classifier) becomes Gemm, whose kernel
+       writes float: logits then need no range.
+    4. If only the inputs of weighted operators are quantized, and both an activation function and a weighted operator
+       or Add read the same output, the latter reads it through an Identity. Otherwise Q and DQ would separate the
+       activation function from the operator into which it is folded.
+    5. A PRelu with one slope for all channels (torch's default) becomes the equivalent LeakyRelu, which has an integer
+       kernel where PRelu has none: with float PRelu, networks of 3x3 convolutions of 16 to 64 channels took 1.4 to 3.7
+       times as long (ONNX Runtime 1.31.1, one thread of an AVX-512 VNNI CPU).
+
+    The output of a rewritten node keeps its name.
 
     Returns:
-        the names of the nodes that were rewritten, rule by rule.
+        the names of the rewritten nodes, rule by rule.
     """
     names = Names(model.graph)
-    done = []
+    rewritten = []
     for node in batch_normalizations(model) if "Conv" in target.quantized_ops and target.style != "inputs" else []:
-        done += [node.name] if _to_depthwise(model.graph, node, target, names) else []
+        rewritten += [node.name] if _to_depthwise(model.graph, node, target, names) else []
     for node in list(model.graph) if "GlobalAveragePool" in target.quantized_ops else []:
-        done += [node.name] if _to_pool(model.graph, node, names) else []
+        rewritten += [node.name] if _to_pool(model.graph, node, names) else []
     for node in list(model.graph) if "Gemm" in target.quantized_ops & target.float_output_ops else []:
-        done += [node.name] if _to_gemm(model.graph, node, names) else []
+        rewritten += [node.name] if _to_gemm(model.graph, node, names) else []
     for node in list(model.graph) if target.style == "inputs" else []:
-        done += [node.name] if _fork(model.graph, node, target, names) else []
+        rewritten += [node.name] if _add_branch(model.graph, node, target, names) else []
     for node in list(model.graph) if "LeakyRelu" in target.quantized_ops else []:
-        done += [node.name] if _to_leaky(model.graph, node, target, names) else []
+        rewritten += [node.name] if _to_leaky(model.graph, node, target, names) else []
     drop_unused_initializers(model.graph)
-    return tuple(name or "" for name in done)
+    return tuple(name or "" for name in rewritten)
 
 
 def _shape(value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
@@ -71,7 +76,7 @@ def _to_depthwise(graph: ir.Graph, node: ir.Node, target: Target, names: Names) 
 
 
 def _feeds_integers(node: ir.Node, target: Target) -> bool:
-    """True if an operator with an integer kernel reads the output, or what a Relu or Clip makes of it."""
+    """Return True if an operator with an integer kernel reads the output, directly or after a Relu or Clip."""
     readers = [use.node for use in node.outputs[0].uses()]
     for reader in list(readers):
         if is_op(reader, target.fused_activations):
@@ -128,7 +133,7 @@ def _to_leaky(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> b
     return True
 
 
-def _fork(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
+def _add_branch(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
     if not is_op(node, WEIGHTED_OPS):
         return False
     value = node.outputs[0]
@@ -145,7 +150,7 @@ def _fork(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
 
 
 def _replace(graph: ir.Graph, node: ir.Node, steps: list[ir.Node], names: Names) -> None:
-    """Put ``steps`` where ``node`` stands; the last one's output takes its output's name, type and readers."""
+    """Replace ``node`` by ``steps``; the output of the last step takes over name, type and consumers."""
     old, new = node.outputs[0], steps[-1].outputs[0]
     for step in steps:
         step.name = names.fresh(f"{node.name}_{step.op_type}")

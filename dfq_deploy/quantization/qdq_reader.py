@@ -1,4 +1,4 @@
-"""Read how tensors are quantized from the Q and DQ around them."""
+"""Read the quantization of tensors from the Q and DQ nodes around them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ KINDS = {
     **{ir.DataType.UINT8: "u8", ir.DataType.INT8: "s8", ir.DataType.UINT16: "u16", ir.DataType.INT16: "s16"},
     **{ir.DataType.UINT4: "u4", ir.DataType.INT4: "s4", ir.DataType.INT32: "s32"},
 }
-"""As :class:`dfq_deploy.encodings.QuantType` writes them."""
+"""Short names of integer types, as in :class:`dfq_deploy.encodings.QuantType`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,11 +36,11 @@ class Quantization:
     """How one tensor is quantized.
 
     Args:
-        node: the QuantizeLinear, DequantizeLinear or QLinear node that says so.
-        dtype: of the integers; None where it cannot be known.
-        scale, zero_point: None where they are computed; a zero point that is left out is 0.
-        axis: the channel axis where there are several scales, else None.
-        constant: whether the integers are a constant's.
+        node: the QuantizeLinear, DequantizeLinear or QLinear node that holds the parameters.
+        dtype: type of the integers; None if unknown.
+        scale, zero_point: None if they are computed; an omitted zero point is 0.
+        axis: the channel axis if there are several scales, else None.
+        constant: whether the integers are a constant.
     """
 
     node: ir.Node
@@ -52,11 +52,11 @@ class Quantization:
 
     @property
     def kind(self) -> str | None:
-        """``u8``, ``s8``...; None where it cannot be known."""
+        """``u8``, ``s8``...; None if unknown."""
         return None if self.dtype is None else KINDS.get(self.dtype, str(self.dtype).lower())
 
     def same_scale(self, other: "Quantization") -> bool:
-        """True if both have the same scale and zero point."""
+        """Return True if both have the same scale and zero point."""
         mine, yours = (
             [None if part is None else part.reshape(-1).tolist() for part in (q.scale, q.zero_point)]
             for q in (self, other)
@@ -67,12 +67,12 @@ class Quantization:
 def quantization(
     node: ir.Node, integers: ir.Value | None, parameters: Sequence[ir.Value | None], axis: int, *, constant: bool
 ) -> Quantization:
-    """How ``node`` says that ``integers`` are quantized.
+    """Return the quantization of ``integers`` that ``node`` defines.
 
     Args:
-        parameters: the scale and, where there is one, the zero point.
-        axis: of the channels, where there are several scales.
-        constant: whether the integers are a constant's.
+        parameters: the scale and, if there is one, the zero point.
+        axis: the channel axis, used if there are several scales.
+        constant: whether the integers are a constant.
     """
     scale, zero_value = _numbers(parameters[0]), parameters[1] if len(parameters) > 1 else None
     zero_point = np.zeros(()) if zero_value is None else _numbers(zero_value)
@@ -87,19 +87,19 @@ def _numbers(value: ir.Value | None) -> NDArray[Any] | None:
 
 
 def quantization_of(node: ir.Node) -> Quantization:
-    """What a QuantizeLinear or DequantizeLinear says."""
+    """Return the quantization that a QuantizeLinear or DequantizeLinear node defines."""
     source = node.inputs[0]
     integers = source if is_op(node, DEQUANTIZE_OPS) else node.outputs[0]
     producer = None if source is None else source.producer()
     constant = constant_of(source) is not None or (
-        # Weights that are kept in float go through both nodes.
+        # Weights that are stored as float pass through both nodes.
         producer is not None and is_op(producer, QUANTIZE_OPS) and constant_of(producer.inputs[0]) is not None
     )
     return quantization(node, integers, node.inputs[1:3], node.attributes.get_int("axis", 1), constant=constant)
 
 
 def dequantization_of(value: ir.Value | None) -> Quantization | None:
-    """How ``value`` is quantized, where it is a DequantizeLinear's output, perhaps transposed; else None."""
+    """Return the quantization of ``value`` if a DequantizeLinear writes it, possibly transposed; else None."""
     producer = None if value is None else value.producer()
     if producer is None:
         return None
@@ -115,14 +115,14 @@ def dequantization_of(value: ir.Value | None) -> Quantization | None:
 
 
 def dequantizers_of(value: ir.Value) -> list[ir.Node]:
-    """The DequantizeLinear nodes that give ``value`` back behind its QuantizeLinear, perhaps past a Clip."""
+    """Return the DequantizeLinear nodes after the QuantizeLinear of ``value``, possibly with a Clip between them."""
     integers = [use.node.outputs[0] for use in value.uses() if is_op(use.node, QUANTIZE_OPS)]
     integers += [use.node.outputs[0] for entry in integers for use in entry.uses() if is_op(use.node, "Clip")]
     return [use.node for entry in integers for use in entry.uses() if is_op(use.node, DEQUANTIZE_OPS)]
 
 
 def quantizer_of(node: ir.Node) -> ir.Node | None:
-    """The QuantizeLinear before a DequantizeLinear, perhaps with a Clip between them; None before any other node."""
+    """Return the QuantizeLinear before a DequantizeLinear, possibly with a Clip between; None for any other node."""
     integers = node.inputs[0] if is_op(node, DEQUANTIZE_OPS) else None
     source = None if integers is None else integers.producer()
     if source is not None and is_op(source, "Clip") and source.inputs[0] is not None:
@@ -131,7 +131,7 @@ def quantizer_of(node: ir.Node) -> ir.Node | None:
 
 
 def constant_dequantizer(value: ir.Value | None) -> ir.Node | None:
-    """The DequantizeLinear of constants that writes ``value``."""
+    """Return the DequantizeLinear that writes ``value`` from constants; else None."""
     node = None if value is None else value.producer()
     if node is None or not is_op(node, DEQUANTIZE_OPS):
         return None
@@ -139,20 +139,24 @@ def constant_dequantizer(value: ir.Value | None) -> ir.Node | None:
 
 
 def integers_and_encoding(node: ir.Node) -> tuple[NDArray[Any], Encoding]:
-    """Integers and encoding of a constant that a DequantizeLinear reads, all its inputs being constants."""
-    found, integers = quantization_of(node), _numbers(node.inputs[0])
-    if integers is None or found.scale is None or found.zero_point is None or found.dtype is None:
-        raise ValueError(f"DequantizeLinear '{node.name}': its inputs are no constants")
-    scale = found.scale.reshape(()) if found.scale.size == 1 and integers.ndim > 1 else found.scale
-    zeros = np.ravel(found.zero_point).astype(np.int32)
+    """Return the integers and the encoding of a constant that a DequantizeLinear reads.
+
+    Raises:
+        ValueError: an input of ``node`` is not a constant.
+    """
+    parameters, integers = quantization_of(node), _numbers(node.inputs[0])
+    if integers is None or parameters.scale is None or parameters.zero_point is None or parameters.dtype is None:
+        raise ValueError(f"DequantizeLinear '{node.name}': its inputs are not constants")
+    scale = parameters.scale.reshape(()) if parameters.scale.size == 1 and integers.ndim > 1 else parameters.scale
+    zeros = np.ravel(parameters.zero_point).astype(np.int32)
     zero = np.broadcast_to(zeros if scale.ndim else zeros[0], scale.shape)
-    qtype = QuantType(found.dtype.bitwidth, signed=found.dtype.is_signed(), symmetric=not zero.any())
+    qtype = QuantType(parameters.dtype.bitwidth, signed=parameters.dtype.is_signed(), symmetric=not zero.any())
     axis = node.attributes.get_int("axis", 1) % integers.ndim if scale.ndim else None
     return integers, Encoding(scale.astype(np.float32), zero, qtype, axis)
 
 
 def constant_values(value: ir.Value | None) -> NDArray[np.float64] | None:
-    """A constant, stored as floats or as integers; None where it is computed."""
+    """Return the values of a constant that is stored as floats or as integers; None if it is computed."""
     tensor = constant_of(value)
     if tensor is not None:
         return tensor.numpy().astype(np.float64)

@@ -3,14 +3,14 @@
 ============================ ===========================================================================================
 ``adaround``                 Learned rounding of weights (AdaRound).
 ``bias_correction``          Bias correction: remove the mean shift of each channel.
-``block_learner``            Learn the roundings and steps of one block after another.
+``block_learner``            Learn rounding and steps, one block after another.
 ``blocks``                   Split a network into blocks for reconstruction.
-``cross_layer_equalization`` Cross-layer equalization: neighboring layers trade scale.
-``mean_correction``          Keep channel means while a block is learned.
+``cross_layer_equalization`` Cross-layer equalization: move scale between consecutive layers.
+``mean_correction``          Correct channel means while a block is learned.
 ``mixed_precision``          Mixed precision: choose the bit width of each weight within a budget.
-``more_samples``             Add augmented and procedural images where few samples are given.
+``more_samples``             Add augmented and procedural images to a small sample set.
 ``one_by_one``               Bias correction where the twin takes one sample at a time, since the graph fixes its batch.
-``reconstruction``           Block-wise reconstruction: learn roundings and steps.
-``registry``                 Refinements by name, in their order.
+``reconstruction``           Block-wise reconstruction: learn rounding and steps.
+``registry``                 Registry of refinements, in the order in which they run.
 ============================ ===========================================================================================
 """

@@ -1,8 +1,8 @@
 """Bias correction: remove the mean shift of each channel.
 
-Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv
-1906.04721), section 4.2, in its empirical form, on samples instead of real images. Each correction is
-measured with all earlier ones in place, in one run of the student.
+Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv 1906.04721), section
+4.2, in its empirical form, on samples instead of real images. Each shift is measured with all earlier corrections
+applied, in one run of the student.
 """
 
 import logging
@@ -22,6 +22,7 @@ from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.refinement.one_by_one import axes_of, fixed_batch, parts_of, shifts_one_by_one, takes_batches, tensors
+from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes, runnable_part
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["correct_biases"]
@@ -29,7 +30,7 @@ __all__ = ["correct_biases"]
 logger = logging.getLogger(__name__)
 
 MEMORY = 2**31
-"""Bytes that a run may take, where a layer's features are up to 64 times as large as the image."""
+"""Memory of one run in bytes, assuming that the features of a layer are up to 64 times as large as the image."""
 
 
 @torch.no_grad()
@@ -42,43 +43,44 @@ def correct_biases(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> dict[str, float]:
-    """Shift the biases of ``model``, in place, by what quantization shifts the means of their channels.
+    """Correct the biases of ``model``, in place, by the shift of their channel means under quantization.
 
-    Convolutions that have no bias are given one.
+    Convolutions without a bias get one.
 
     Args:
         model: with BatchNormalization folded.
         encodings: of activations and weights, by tensor name.
-        images: float32 (N, C, H, W); as many as fit into memory go through the network in one batch.
-        extra: the model's other inputs, (N, ...) each.
+        images: float32 (N, C, H, W); as many as fit into memory are run in one batch.
+        extra: the other inputs of the model, (N, ...) each.
         device: a torch device.
 
     Returns:
         for each corrected output tensor, the largest shift in units of that tensor's standard deviation.
     """
-    corrected = give_own_biases(model)
+    behind = behind_plugins(model)
+    corrected = {name: node for name, node in give_own_biases(model).items() if node not in behind}
     count = max(1, MEMORY // (images[0].nbytes * 64))
-    rows = {name: array[:count] for name, array in (extra or {}).items()}
+    extra_inputs = {name: array[:count] for name, array in (extra or {}).items()}
     progress.start("bias correction", 2)
     twin = Twin.from_model(_with_open_batch(model)).to(device)
-    feeds = tensors(model, images[:count], rows, device)
+    feeds = tensors(model, images[:count], extra_inputs, device)
     if not takes_batches(model, twin, feeds, device):
         parts = parts_of(model, images, extra or {}, len(corrected), device)
-        found, largest_shifts = shifts_one_by_one(twin, parts, corrected, encodings, device)
-        _shift(corrected, found)
+        one_by_one_shifts, largest_shifts = shifts_one_by_one(twin, parts, corrected, encodings, device)
+        _shift(corrected, one_by_one_shifts)
         progress.advance(2)
         return largest_shifts
-    wanted: dict[str, tuple[Tensor, Tensor]] = {}
-    twin.run(feeds, hooks={name: _recording(name, node, wanted) for name, node in corrected.items()})
+    statistics: dict[str, tuple[Tensor, Tensor]] = {}
+    twin.run(feeds, hooks={name: _recording(name, node, statistics) for name, node in corrected.items()})
     progress.advance()
     shifts: dict[str, Tensor] = {}
     hooks = fake_quantizers(encodings, device)
     for name, node in corrected.items():
-        hooks[name] = _correcting(name, node, wanted, shifts, hooks.get(name))
+        hooks[name] = _correcting(name, node, statistics, shifts, hooks.get(name))
     twin.run(feeds, hooks=hooks)
     progress.advance()
     _shift(corrected, shifts)
-    largest = {name: float((shift.abs() / wanted[name][1]).max()) for name, shift in shifts.items()}
+    largest = {name: float((shift.abs() / statistics[name][1]).max()) for name, shift in shifts.items()}
     for name, shift in largest.items():
         logger.debug("bias correction: %s shifted by up to %.3g standard deviations", name, shift)
     return largest
@@ -96,7 +98,8 @@ def _shift(corrected: Mapping[str, ir.Node], shifts: Mapping[str, Tensor]) -> No
 
 
 def _with_open_batch(model: ir.Model) -> ir.Model:
-    """``model``, or where its batch is fixed a copy that takes all samples at once if the graph lets it."""
+    """Return ``model``; if its batch is fixed, a copy with a dynamic batch, as far as the graph permits."""
+    model = runnable_part(model) if plugin_nodes(model) else model
     batch = fixed_batch(model)
     if batch is None:
         return model
@@ -105,23 +108,27 @@ def _with_open_batch(model: ir.Model) -> ir.Model:
     return copy
 
 
-def _recording(name: str, node: ir.Node, wanted: dict[str, tuple[Tensor, Tensor]]) -> Hook:
+def _recording(name: str, node: ir.Node, statistics: dict[str, tuple[Tensor, Tensor]]) -> Hook:
     def record(values: Tensor) -> Tensor:
         axes, _ = axes_of(node, values.ndim)
         var, mean = torch.var_mean(values, axes, correction=0)
-        wanted[name] = (mean, var.sqrt().clamp_min(1e-12))
+        statistics[name] = (mean, var.sqrt().clamp_min(1e-12))
         return values
 
     return record
 
 
 def _correcting(
-    name: str, node: ir.Node, wanted: Mapping[str, tuple[Tensor, Tensor]], shifts: dict[str, Tensor], then: Hook | None
+    name: str,
+    node: ir.Node,
+    statistics: Mapping[str, tuple[Tensor, Tensor]],
+    shifts: dict[str, Tensor],
+    next_hook: Hook | None,
 ) -> Hook:
     def correct(values: Tensor) -> Tensor:
         axes, shape = axes_of(node, values.ndim)
-        shifts[name] = wanted[name][0] - values.mean(axes)
+        shifts[name] = statistics[name][0] - values.mean(axes)
         values = values + shifts[name].reshape(shape)
-        return values if then is None else then(values)
+        return values if next_hook is None else next_hook(values)
 
     return correct

@@ -1,6 +1,6 @@
-"""Learn the roundings and steps of one block after another.
+"""Learn rounding and steps, one block after another.
 
-:func:`dfq_deploy.refinement.reconstruction.reconstruct` says from where each part comes.
+The sources are listed in :mod:`dfq_deploy.refinement.reconstruction`.
 """
 
 import logging
@@ -22,40 +22,41 @@ from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.refinement.adaround import LearnedRounding
 from dfq_deploy.refinement.blocks import Block
-from dfq_deploy.refinement.mean_correction import Rows, correct_means
+from dfq_deploy.refinement.mean_correction import BatchIndices, correct_means
 from dfq_deploy.twin import Hook, Step, Twin
 
 __all__ = ["BlockLearner", "Reconstruction"]
 
 logger = logging.getLogger(__name__)
 
-CORRECTED = 2**25
-"""Numbers of a block's input that the means of its layers are taken over, about."""
+CORRECTION_VALUES = 2**25
+"""Number of values of a block's input over which the channel means of its layers are computed, approximately."""
 
 SMALLEST_BATCH = 4
 
 WIDE = 8
-"""Bits of activations that need no dropping."""
+"""Smallest width of activations for which QDrop is not used."""
 
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How a block is learned.
+    """Hyper-parameters of block-wise reconstruction.
 
     Args:
-        iterations: steps of Adam for each block. The papers take 20,000; a fiftieth is most of the way (on
-            resnet20_kd at w4a4, CIFAR-10 training images: 14.7 dB of signal to noise after 200, 14.9 after 400).
-        batch: samples in each, at most; and ``features`` of the block's largest tensor, about: where a sample has many
-            places, fewer samples say as much.
-        samples: that are learned from at least; where there are fewer, pictures are mirrored, shifted, softened and
-            mixed, and others made by rule. (Where 224 are given, three times as many of such cost resnet20_kd at w4a4
-            1.2 dB on CIFAR-10 training images; where 56 are given they bring mobilenet_v1 at w4a8 from 7.8 dB to 8.8
+        iterations: steps of Adam for each block. The papers take 20,000; a fiftieth of that gains most (on resnet20_kd
+            at w4a4, CIFAR-10 training images: 14.7 dB of signal to noise after 200, 14.9 after 400).
+        batch: largest number of samples in one iteration.
+        features: approximate number of values of the block's largest tensor in one iteration; a batch has fewer samples
+            where a sample has many positions.
+        samples: smallest number of samples to learn from. A smaller set is extended by mirrored, shifted, softened and
+            mixed images, and by procedural ones. (For a set of 224, three times as many of these cost resnet20_kd at
+            w4a4 1.2 dB on CIFAR-10 training images; for a set of 56 they bring mobilenet_v1 at w4a8 from 7.8 dB to 8.8
             on photographs.)
-        drop: part of the activations that are left unquantized at random (QDrop's 0.5), where they have fewer than 8
-            bits; with more it only keeps layers from making up for the ones before them.
-        rounding_rate, step_rate: learning rates of the roundings' inclinations and of the logarithms of the steps.
-        weight: of the rounding's regularization, beside the block's error in units of what it is at the start.
-        warm: part of the iterations before the regularization sets in (AdaRound's 0.2).
+        drop: fraction of the activations that are left unquantized at random (QDrop's 0.5), if they have fewer than 8
+            bits. With 8 bits and more it only keeps layers from compensating the errors of the layers before them.
+        rounding_rate, step_rate: learning rates of the rounding parameters and of the logarithms of the steps.
+        weight: weight of the rounding regularization, relative to the error of the block divided by its initial value.
+        warm: fraction of the iterations before the regularization starts (AdaRound's 0.2).
         sharpness: beta of the regularization at its start and at its end (AdaRound's 20 and 2).
     """
 
@@ -71,7 +72,7 @@ class Reconstruction:
     sharpness: tuple[float, float] = (20.0, 2.0)
 
     def beta(self, iteration: int) -> float | None:
-        """The sharpness at an iteration; None while it warms up."""
+        """Return beta of the regularization at an iteration; None during warm-up."""
         start = self.warm * self.iterations
         if iteration < start:
             return None
@@ -81,25 +82,25 @@ class Reconstruction:
 
 
 class BlockLearner:
-    """Goes through the blocks; holds what has been learned so far."""
+    """Learns the blocks one after another, and holds the encodings learned so far."""
 
     def __init__(
         self,
         model: ir.Model,
         placement: Placement,
         encodings: dict[str, Encoding],
-        how: Reconstruction,
+        settings: Reconstruction,
         generator: torch.Generator,
         device: str,
     ) -> None:
         self.model, self.placement, self.encodings = model, placement, encodings
-        self.how, self.generator, self.device = how, generator, torch.device(device)
+        self.settings, self.generator, self.device = settings, generator, torch.device(device)
         widths = [encodings[name].qtype.bits for name in placement.activations]
-        self.drop = how.drop if min(widths, default=WIDE) < WIDE else 0.0
+        self.drop = settings.drop if min(widths, default=WIDE) < WIDE else 0.0
         self.groups = {name: group for group in placement.shared for name in group}
 
     def quantized_input(self, name: str, images: Tensor) -> Tensor:
-        """The samples as the quantized network reads them."""
+        """Return the samples as the input of the quantized network."""
         hooks = fake_quantizers({name: self.encodings[name]} if name in self.encodings else {})
         return hooks[name](images) if name in hooks else images
 
@@ -109,29 +110,31 @@ class BlockLearner:
         """Learn one block.
 
         Args:
-            exact, quantized: its input in the float network, and behind the quantized blocks before it.
+            exact, quantized: input of the block in the float network, and after the quantized blocks before it.
 
         Returns:
-            both for the next block.
+            both inputs of the next block.
         """
-        part = twin.part(block.steps, (block.input,), (block.output,)).to(self.device)
-        wanted = self._run(part, exact, {})
+        block_twin = twin.part(block.steps, (block.input,), (block.output,)).to(self.device)
+        target = self._run(block_twin, exact, {})
         if block.weights:
-            found = self._run(part, quantized, self._fixed(part, block))
-            unit = float((found - wanted).square().mean().clamp_min(1e-20))
-            self._descend(part, block, (exact, quantized, wanted), unit, progress)
-        result = self._run(part, quantized, self._fixed(part, block))
+            initial = self._run(block_twin, quantized, self._fixed(block_twin, block))
+            initial_error = float((initial - target).square().mean().clamp_min(1e-20))
+            self._descend(block_twin, block, (exact, quantized, target), initial_error, progress)
+        result = self._run(block_twin, quantized, self._fixed(block_twin, block))
         if block.weights:
-            after = float((result - wanted).square().mean())
-            logger.debug("reconstruction: block up to %s, mean squared error %.4g to %.4g", block.output, unit, after)
-        return wanted, result
+            error = float((result - target).square().mean())
+            logger.debug(
+                "reconstruction: block %s, mean squared error %.4g to %.4g", block.output, initial_error, error
+            )
+        return target, result
 
-    def _fixed(self, part: Twin, block: Block) -> dict[str, Hook]:
-        """Hooks that quantize all of a block as the file will."""
+    def _fixed(self, block_twin: Twin, block: Block) -> dict[str, Hook]:
+        """Return hooks that quantize the block as the exported file will."""
         encodings = self.encodings | bias_encodings(self.model, self.encodings)
-        known = {name for step in block.steps for name in (*step.inputs, *step.outputs)} - {block.input}
-        hooks = fake_quantizers({name: encodings[name] for name in known & encodings.keys()}, self.device)
-        for name in (*block.weights, *self._layers(block)):  # the part was cut out before they were learned
+        names = {name for step in block.steps for name in (*step.inputs, *step.outputs)} - {block.input}
+        hooks = fake_quantizers({name: encodings[name] for name in names & encodings.keys()}, self.device)
+        for name in (*block.weights, *self._layers(block)):  # block_twin holds their values from before learning
             values = self._initializer(name)
             hooks[name] = _constant(hooks[name](values) if name in hooks else values)
         return hooks
@@ -142,37 +145,45 @@ class BlockLearner:
         return torch.from_numpy(tensor.numpy().copy()).to(self.device)
 
     def _descend(
-        self, part: Twin, block: Block, data: tuple[Tensor, Tensor, Tensor], unit: float, progress: Progress
+        self,
+        block_twin: Twin,
+        block: Block,
+        data: tuple[Tensor, Tensor, Tensor],
+        initial_error: float,
+        progress: Progress,
     ) -> None:
-        how = self.how
-        exact, quantized, wanted = data
+        settings = self.settings
+        exact, quantized, target = data
         weights = {name: LearnedRounding(self._initializer(name), self.encodings[name]) for name in block.weights}
         activations = self._activations(block)
-        batch = self._batch(part, block, exact[:1])
-        hooks: dict[str, Hook] = {**self._fixed(part, block), **weights}
-        means, chosen = self._means(part, block, exact), Rows(slice(0))
+        batch_size = self._batch(block_twin, block, exact[:1])
+        hooks: dict[str, Hook] = {**self._fixed(block_twin, block), **weights}
+        means, batch_indices = self._means(block_twin, block, exact), BatchIndices(slice(0))
         hooks |= {name: self._dropping(activations.get(name, hooks[name])) for name in self._quantized(block)}
-        hooks |= {name: correct_means(of_samples, chosen, hooks.get(name)) for name, of_samples in means.items()}
+        hooks |= {name: correct_means(of_samples, batch_indices, hooks.get(name)) for name, of_samples in means.items()}
         steps = [weight.log_step for weight in weights.values()]
         steps += [quantizer.log_step for quantizer in dict.fromkeys(activations.values())]
         optimizer = torch.optim.Adam(
             [
-                {"params": [weight.inclination for weight in weights.values()], "lr": how.rounding_rate},
-                {"params": steps, "lr": how.step_rate},
+                {"params": [weight.logit for weight in weights.values()], "lr": settings.rounding_rate},
+                {"params": steps, "lr": settings.step_rate},
             ]
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, [lambda _: 1.0, lambda index: 0.5 * (1 + math.cos(math.pi * index / how.iterations))]
+            optimizer, [lambda _: 1.0, lambda index: 0.5 * (1 + math.cos(math.pi * index / settings.iterations))]
         )
-        for iteration in range(how.iterations):
-            rows = torch.randint(len(exact), (min(batch, len(exact)),), generator=self.generator)
-            chosen.rows = rows
-            mixed = self._mixed(exact[rows].to(self.device), quantized[rows].to(self.device))
-            given = part.run({block.input: mixed}, hooks=hooks)[block.output]
-            loss = (given - wanted[rows].to(self.device)).square().mean() / unit
-            beta = how.beta(iteration)
+        for iteration in range(settings.iterations):
+            indices = torch.randint(len(exact), (min(batch_size, len(exact)),), generator=self.generator)
+            batch_indices.indices = indices
+            input_values = self._mixed(exact[indices].to(self.device), quantized[indices].to(self.device))
+            output = block_twin.run({block.input: input_values}, hooks=hooks)[block.output]
+            loss = (output - target[indices].to(self.device)).square().mean() / initial_error
+            beta = settings.beta(iteration)
             if beta is not None:
-                loss = loss + how.weight * torch.stack([weight.openness(beta) for weight in weights.values()]).sum()
+                loss = (
+                    loss
+                    + settings.weight * torch.stack([weight.regularization(beta) for weight in weights.values()]).sum()
+                )
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
@@ -181,25 +192,25 @@ class BlockLearner:
                 quantizer.constrain()
             progress.advance(1, **({"error": loss.item()} if iteration % 50 == 0 else {}))
         self._keep(weights, activations)
-        self._correct(part, block, quantized, means)
+        self._correct(block_twin, block, quantized, means)
 
     def _quantized(self, block: Block) -> list[str]:
-        """The activations that the block writes and that are quantized, in order."""
+        """Return the quantized activations that the block writes, in order."""
         return [name for step in block.steps for name in step.outputs if name in self.placement.activations]
 
     def _activations(self, block: Block) -> dict[str, FakeQuantizer]:
-        """Quantizers whose steps are learned: of tensors that share their encoding with nothing outside the block."""
+        """Return the quantizers with learned steps: of tensors that share their encoding only within the block."""
         names = self._quantized(block)
-        found: dict[str, FakeQuantizer] = {}
+        quantizers: dict[str, FakeQuantizer] = {}
         for name in names:
             group = self.groups.get(name, frozenset({name}))
             if group <= set(names):
                 leader = min(group)
-                if leader not in found:
+                if leader not in quantizers:
                     limits = self.placement.limits.get(name, (-math.inf, math.inf))
-                    found[leader] = _learned(self.encodings[name], limits).to(self.device)
-                found[name] = found[leader]
-        return found
+                    quantizers[leader] = _learned(self.encodings[name], limits).to(self.device)
+                quantizers[name] = quantizers[leader]
+        return quantizers
 
     def _dropping(self, hook: Hook) -> Hook:
         def drop(values: Tensor) -> Tensor:
@@ -208,75 +219,75 @@ class BlockLearner:
         return drop
 
     def _mixed(self, exact: Tensor, quantized: Tensor) -> Tensor:
-        """Each element exact with probability ``drop``, else quantized."""
+        """Select each element from ``exact`` with probability ``drop``, else from ``quantized``."""
         if not self.drop:
             return quantized
         chance = torch.rand(exact.shape, generator=self.generator).to(exact.device)
         return torch.where(chance < self.drop, exact, quantized)
 
     @torch.no_grad()
-    def _batch(self, part: Twin, block: Block, sample: Tensor) -> int:
-        """Samples of one iteration, by the largest tensor that the block writes for one."""
+    def _batch(self, block_twin: Twin, block: Block, sample: Tensor) -> int:
+        """Return the batch size, given by the largest tensor that the block writes for one sample."""
         names = [name for step in block.steps for name in step.outputs if name]
-        written = part.run({block.input: sample.to(self.device)}, keep=names)
+        written = block_twin.run({block.input: sample.to(self.device)}, keep=names)
         largest = max(values.numel() for values in written.values())
-        return max(SMALLEST_BATCH, min(self.how.batch, self.how.features // largest))
+        return max(SMALLEST_BATCH, min(self.settings.batch, self.settings.features // largest))
 
     @torch.no_grad()
-    def _means(self, part: Twin, block: Block, exact: Tensor) -> dict[str, Tensor]:
-        """What each layer with a bias writes in the float network: its channels' means in each sample, (N, C)."""
+    def _means(self, block_twin: Twin, block: Block, exact: Tensor) -> dict[str, Tensor]:
+        """Compute the channel means (N, C) of each sample in the float network, for layers with a bias."""
         names = [step.outputs[0] for step in self._layers(block).values()]
-        found: dict[str, list[Tensor]] = {name: [] for name in names}
-        for rows in torch.split(exact, self.how.batch):
-            values = part.run({block.input: rows.to(self.device)}, keep=names)
+        means: dict[str, list[Tensor]] = {name: [] for name in names}
+        for rows in torch.split(exact, self.settings.batch):
+            values = block_twin.run({block.input: rows.to(self.device)}, keep=names)
             for name in names:
-                found[name].append(values[name].flatten(2).mean(2) if values[name].ndim > 2 else values[name])
-        return {name: torch.cat(parts) for name, parts in found.items()}
+                means[name].append(values[name].flatten(2).mean(2) if values[name].ndim > 2 else values[name])
+        return {name: torch.cat(parts) for name, parts in means.items()}
 
     @torch.no_grad()
-    def _correct(self, part: Twin, block: Block, quantized: Tensor, means: Mapping[str, Tensor]) -> None:
-        """Shift each bias by what is left of the shift of its channel's mean, layer after layer in one run."""
-        count = max(1, min(len(quantized), CORRECTED // quantized[0].numel()))
-        chosen = Rows(slice(count))
-        hooks, shifts = self._fixed(part, block), dict[str, Tensor]()
+    def _correct(self, block_twin: Twin, block: Block, quantized: Tensor, means: Mapping[str, Tensor]) -> None:
+        """Shift each bias by the remaining mean shift of its channel, layer after layer in one run."""
+        count = max(1, min(len(quantized), CORRECTION_VALUES // quantized[0].numel()))
+        batch_indices = BatchIndices(slice(count))
+        hooks, shifts = self._fixed(block_twin, block), dict[str, Tensor]()
         for name, of_samples in means.items():
-            hooks[name] = correct_means(of_samples, chosen, hooks.get(name), partial(shifts.__setitem__, name))
-        part.run({block.input: quantized[:count].to(self.device)}, hooks=hooks)
+            hooks[name] = correct_means(of_samples, batch_indices, hooks.get(name), partial(shifts.__setitem__, name))
+        block_twin.run({block.input: quantized[:count].to(self.device)}, hooks=hooks)
         for name, step in self._layers(block).items():
             values = self._initializer(name) + shifts[step.outputs[0]]
             self.model.graph.initializers[name].const_value = ir.tensor(values.cpu().numpy(), name=name)
 
     def _layers(self, block: Block) -> dict[str, Step]:
-        """Name of each bias that is a learned weight's own -> its layer."""
-        found = {}
+        """Return the layers of the block with a learned weight and a bias of their own, by name of the bias."""
+        layers = {}
         for step in block.steps:
             name = step.inputs[2] if len(step.inputs) > 2 else ""
             weight = step.inputs[1] if is_op(step, CHANNEL_AXIS) else ""
             is_own = self.placement.biases.get(name, ("", weight))[1] == weight
             if weight in block.weights and name in self.model.graph.initializers and is_own:
-                found[name] = step
-        return found
+                layers[name] = step
+        return layers
 
     @torch.no_grad()
     def _keep(self, weights: Mapping[str, LearnedRounding], activations: Mapping[str, FakeQuantizer]) -> None:
         for name, weight in weights.items():
             value = self.model.graph.initializers[name]
-            value.const_value = ir.tensor(weight.decided().cpu().contiguous().numpy(), name=name)
+            value.const_value = ir.tensor(weight.rounded().cpu().contiguous().numpy(), name=name)
             self.encodings[name] = weight.encoding(self.encodings[name])
         self.encodings |= {name: quantizer.encoding() for name, quantizer in activations.items()}
 
     @torch.no_grad()
-    def _run(self, part: Twin, values: Tensor, hooks: Mapping[str, Hook]) -> Tensor:
-        """The block's output for all samples, batch by batch."""
-        (name,), (output,) = part.input_names, part.output_names
+    def _run(self, block_twin: Twin, values: Tensor, hooks: Mapping[str, Hook]) -> Tensor:
+        """Compute the output of the block for all samples, batch by batch."""
+        (name,), (output,) = block_twin.input_names, block_twin.output_names
         results = []
-        for rows in torch.split(values, self.how.batch):
-            results.append(part.run({name: rows.to(self.device)}, hooks=hooks)[output].cpu())
+        for rows in torch.split(values, self.settings.batch):
+            results.append(block_twin.run({name: rows.to(self.device)}, hooks=hooks)[output].cpu())
         return torch.cat(results)
 
 
 def _learned(encoding: Encoding, limits: tuple[float, float]) -> FakeQuantizer:
-    """The quantizer of one activation; its ends stay within what the operator before it can write."""
+    """Create the quantizer of one activation; its range stays within the limits of the operator before it."""
     low, high = limits
     zero = int(encoding.zero_point)
     ends = ((low, encoding.qtype.qmin - zero), (high, encoding.qtype.qmax - zero))

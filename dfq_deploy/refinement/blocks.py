@@ -8,17 +8,17 @@ from dfq_deploy.twin import Step, Twin
 __all__ = ["Block", "blocks_of"]
 
 LARGEST_CHAIN = 2
-"""Weighted layers of a plain chain (no branch around them) that make one block."""
+"""Number of consecutive weighted layers, without a branch around them, that form one block."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of the twin.
+    """Consecutive steps of the twin with one input and one output.
 
     Args:
-        input, output: names of the tensors by which the signal enters and leaves.
+        input, output: names of the input and the output tensor.
         steps: in order.
-        weights: names of the quantized weights within.
+        weights: names of the quantized weights of the block.
     """
 
     input: str
@@ -28,44 +28,44 @@ class Block:
 
 
 def blocks_of(twin: Twin, weights: Collection[str]) -> tuple[Block, ...]:
-    """Cut ``twin`` wherever a single tensor carries the whole signal.
+    """Cut ``twin`` wherever a single tensor separates the steps before from the steps after.
 
-    A residual block, whose shortcut runs beside its convolutions, is one block; of layers that follow each other two
-    are taken together, and what holds no weight goes with the layers before it. Where an output is taken off halfway,
-    or shapes are computed across the graph, no cut is possible, and blocks grow larger.
+    A residual block with its shortcut is one block; two consecutive layers without a branch are merged into one, and
+    steps without a weight belong to the layers before them. Where a graph output or a shape computation bypasses a
+    tensor, no cut is possible there, and blocks become larger.
 
     Args:
         twin: with one input.
-        weights: names of the weights that are quantized.
+        weights: names of the quantized weights.
     """
-    pieces = _pieces(twin, weights)
+    blocks = _smallest_blocks(twin, weights)
     merged: list[Block] = []
-    for piece in pieces:
+    for block in blocks:
         last = merged[-1] if merged else None
-        is_chain = last is not None and len(last.weights) + len(piece.weights) <= LARGEST_CHAIN
-        if last is not None and (is_chain or not piece.weights or not last.weights):
-            steps = (*last.steps, *piece.steps)
-            merged[-1] = Block(last.input, piece.output, steps, (*last.weights, *piece.weights))
+        is_chain = last is not None and len(last.weights) + len(block.weights) <= LARGEST_CHAIN
+        if last is not None and (is_chain or not block.weights or not last.weights):
+            steps = (*last.steps, *block.steps)
+            merged[-1] = Block(last.input, block.output, steps, (*last.weights, *block.weights))
         else:
-            merged.append(piece)
+            merged.append(block)
     return tuple(merged)
 
 
-def _pieces(twin: Twin, weights: Collection[str]) -> list[Block]:
-    """The smallest stretches between two tensors that nothing runs past."""
+def _smallest_blocks(twin: Twin, weights: Collection[str]) -> list[Block]:
+    """Return the smallest blocks: no other tensor passes their input and their output."""
     steps = twin.steps
     last_use = {name: index for index, step in enumerate(steps) for name in step.inputs if name}
     last_use.update(dict.fromkeys(twin.output_names, len(steps)))
-    start, begin = twin.input_names[0], 0
-    alive = {start}
-    pieces = []
+    start, first = twin.input_names[0], 0
+    live = {start}
+    blocks = []
     for index, step in enumerate(steps):
-        alive.update(name for name in step.outputs if name)
-        alive = {name for name in alive if last_use.get(name, -1) > index}
-        if len(alive) == 1 and not step.on_host:
-            (end,) = alive
-            within = steps[begin : index + 1]
-            found = tuple(name for part in within for name in part.inputs if name in weights)
-            pieces.append(Block(start, end, within, found))
-            start, begin = end, index + 1
-    return pieces
+        live.update(name for name in step.outputs if name)
+        live = {name for name in live if last_use.get(name, -1) > index}
+        if len(live) == 1 and not step.on_host:
+            (end,) = live
+            block_steps = steps[first : index + 1]
+            block_weights = tuple(name for part in block_steps for name in part.inputs if name in weights)
+            blocks.append(Block(start, end, block_steps, block_weights))
+            start, first = end, index + 1
+    return blocks

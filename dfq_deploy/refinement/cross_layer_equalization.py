@@ -1,14 +1,14 @@
-"""Cross-layer equalization: neighboring layers trade scale.
+"""Cross-layer equalization: move scale between consecutive layers.
 
 Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv 1906.04721), section
-4.1: ``W1' = W1 / s``, ``b1' = b1 / s``, ``W2' = W2 * s`` leaves the function as it is where what stands between is
-positively homogeneous, and ``s = sqrt(r1 / r2)`` makes both ranges of a channel equal (equation 11). It matters where
-weights have one scale per tensor, and at few bits.
+4.1: ``W1' = W1 / s``, ``b1' = b1 / s``, ``W2' = W2 * s`` does not change the function if the operators between both
+layers are positively homogeneous, and ``s = sqrt(r1 / r2)`` makes both ranges of a channel equal (equation 11). It
+matters for weights with one scale per tensor, and at few bits.
 
-Two things are kept that the paper gives up and mends afterwards. No channel's activation or bias grows beyond the
-largest of its tensor, so that ranges do not widen (the paper absorbs high biases instead). And a Clip stays (the paper
-replaces ReLU6 by ReLU): a channel is scaled only as far as its largest value on the samples keeps below the bound,
-before and after; one that reaches it is left alone.
+Two differences from the paper: (1) no channel's activation or bias grows beyond the largest of its tensor, so that
+ranges do not widen (the paper absorbs high biases instead); (2) a Clip is kept (the paper replaces ReLU6 by ReLU): a
+channel is scaled only as far as its largest value on the samples stays below the bound, before and after; a channel
+that reaches the bound is not scaled.
 """
 
 import logging
@@ -32,9 +32,9 @@ __all__ = ["Pair", "equalize", "pairs_of"]
 logger = logging.getLogger(__name__)
 
 ROUNDS = 20
-"""Sweeps over all pairs at most; the paper goes on until nothing changes."""
+"""Largest number of sweeps over all pairs; the paper iterates until convergence."""
 
-SETTLED = 1e-3
+CONVERGED = 1e-3
 """Relative change of a scale below which a sweep is the last one."""
 
 ELEMENTWISE = frozenset({"Relu", "LeakyRelu", "Identity", "Dropout"})
@@ -42,10 +42,10 @@ ELEMENTWISE = frozenset({"Relu", "LeakyRelu", "Identity", "Dropout"})
 HOMOGENEOUS = ELEMENTWISE | {"MaxPool", "AveragePool", "GlobalAveragePool"}
 
 MARGIN = 1.25
-"""How far below the bound of a Clip a channel must stay on the samples to count as one that never reaches it."""
+"""Factor by which a channel must stay below the bound of a Clip on the samples to count as never reaching it."""
 
 DEAD = 1e-4
-"""A channel whose weights are smaller than that part of the largest ones computes next to nothing: it is left alone."""
+"""Channels whose weights are smaller than this fraction of the largest ones are not scaled."""
 
 BATCH = 16
 
@@ -54,12 +54,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """Two weighted nodes with nothing but channel-wise homogeneous operators between them, and no other reader.
+    """Two weighted nodes with only channel-wise homogeneous operators between them, and no other consumers.
 
     Args:
         first, second: the nodes; ``second`` may be depthwise.
-        bound: upper limit of a Clip between them; None where there is none.
-        signal: what is measured: the tensor that the Clip reads, or that ``first`` writes.
+        bound: upper limit of a Clip between them; None without a Clip.
+        signal: the tensor to measure: the input of the Clip, or the output of ``first``.
     """
 
     first: ir.Node
@@ -71,11 +71,11 @@ class Pair:
 def equalize(
     model: ir.Model, samples: Samples, *, device: str = "cpu", progress: Progress = SILENT
 ) -> dict[str, float]:
-    """Equalize the weights of ``model``, in place; what it computes stays the same but for rounding.
+    """Equalize the weights of ``model``, in place; its outputs change only by float rounding.
 
     Args:
-        model: BatchNormalization folded, before ranges are measured.
-        samples: what tells which channels reach the bound of a Clip.
+        model: with BatchNormalization folded, before ranges are measured.
+        samples: used to determine which channels reach the bound of a Clip.
 
     Returns:
         for each first node of a pair, by name, the largest factor by which a channel was scaled.
@@ -85,14 +85,14 @@ def equalize(
     total = {pair: np.ones(_channels(pair.first)) for pair in pairs}
     progress.start("equalization", ROUNDS)
     for _ in range(ROUNDS):
-        moved = 0.0
+        change = 0.0
         for pair in pairs:
             scale = _scale(pair, peaks[pair], total[pair])
             _apply(pair, scale)
             total[pair] *= scale
-            moved = max(moved, float(np.abs(np.log(scale)).max()))
-        progress.advance(1, moved=moved)
-        if moved < SETTLED:
+            change = max(change, float(np.abs(np.log(scale)).max()))
+        progress.advance(1, moved=change)
+        if change < CONVERGED:
             break
     factors = {str(pair.first.name): float(np.exp(np.abs(np.log(scale)).max())) for pair, scale in total.items()}
     for name, factor in factors.items():
@@ -101,19 +101,19 @@ def equalize(
 
 
 def pairs_of(model: ir.Model) -> list[Pair]:
-    """The pairs of convolutions (or Gemms) that can trade scale, in graph order."""
+    """Return the pairs of convolutions (or Gemms) that can be equalized, in graph order."""
     pairs = []
     for node in weighted_nodes(model):
-        if not is_op(node, ("Conv", "Gemm")) or node.graph is not model.graph or not _is_its_own(node):
+        if not is_op(node, ("Conv", "Gemm")) or node.graph is not model.graph or not _owns_parameters(node):
             continue
-        found = _partner(node)
-        if found is not None and operator_of(found.second) == operator_of(node) and _is_its_own(found.second):
-            pairs.append(found)
+        pair = _pair_after(node)
+        if pair is not None and operator_of(pair.second) == operator_of(node) and _owns_parameters(pair.second):
+            pairs.append(pair)
     return pairs
 
 
-def _partner(node: ir.Node) -> Pair | None:
-    """The node with the weighted one behind it, past homogeneous operators that nothing else reads."""
+def _pair_after(node: ir.Node) -> Pair | None:
+    """Return ``node`` and the weighted node after it, if only homogeneous operators without branches lie between."""
     value, bound, signal = node.outputs[0], None, node.outputs[0]
     while True:
         uses = tuple(value.uses())
@@ -132,78 +132,80 @@ def _partner(node: ir.Node) -> Pair | None:
 
 
 def _upper(clip: ir.Node) -> float | None:
-    """The upper bound of a Clip from 0; None for any other."""
-    ends = [None if value is None else constant_of(value) for value in (*clip.inputs[1:3], None, None)][:2]
-    if any(end is None for end in ends):
+    """Return the upper bound of a Clip whose lower bound is 0; None for any other."""
+    bounds = [None if value is None else constant_of(value) for value in (*clip.inputs[1:3], None, None)][:2]
+    if any(bound is None for bound in bounds):
         return None
-    low, high = (float(end.numpy()) for end in ends if end is not None)
+    low, high = (float(bound.numpy()) for bound in bounds if bound is not None)
     return high if low == 0 < high else None
 
 
-def _is_its_own(node: ir.Node) -> bool:
-    """True if weight and bias are constants that no other node reads."""
+def _owns_parameters(node: ir.Node) -> bool:
+    """Return True if weight and bias are constants that no other node reads."""
     values = [value for value in node.inputs[1:3] if value is not None]
-    plain = not is_op(node, "Gemm") or (
+    unscaled = not is_op(node, "Gemm") or (
         node.attributes.get_float("alpha", 1.0) == 1 and node.attributes.get_float("beta", 1.0) == 1
     )
-    return plain and all(constant_of(value) is not None and len(tuple(value.uses())) == 1 for value in values)
+    return unscaled and all(constant_of(value) is not None and len(tuple(value.uses())) == 1 for value in values)
 
 
-def _rows(node: ir.Node) -> Floats:
-    """The weight as (output channels, input channels of a group, ...)."""
+def _weight_by_output(node: ir.Node) -> Floats:
+    """Return the weight as (output channels, input channels of a group, ...)."""
     tensor = constant_of(node.inputs[1])
     assert tensor is not None
     weight: Floats = tensor.numpy().astype(np.float64)
-    return weight.T if _is_turned(node) else weight
+    return weight.T if _is_transposed(node) else weight
 
 
-def _is_turned(node: ir.Node) -> bool:
-    """True for a Gemm that holds its weight as (inputs, outputs)."""
+def _is_transposed(node: ir.Node) -> bool:
+    """Return True for a Gemm whose weight is (inputs, outputs)."""
     return is_op(node, "Gemm") and not node.attributes.get_int("transB", 0)
 
 
 def _channels(node: ir.Node) -> int:
-    return len(_rows(node))
+    return len(_weight_by_output(node))
 
 
-def _by_input(node: ir.Node) -> Floats:
-    """The weight as (groups, outputs of a group, inputs of a group, rest)."""
-    rows, groups = _rows(node), node.attributes.get_int("group", 1)
+def _weight_by_input(node: ir.Node) -> Floats:
+    """Return the weight as (groups, outputs of a group, inputs of a group, rest)."""
+    rows, groups = _weight_by_output(node), node.attributes.get_int("group", 1)
     return rows.reshape(groups, len(rows) // groups, rows.shape[1], -1)
 
 
-def _scale(pair: Pair, peak: Floats, so_far: Floats) -> Floats:
-    """The factor s of each channel: the first layer is divided by it, the second multiplied."""
-    first = np.abs(_rows(pair.first)).reshape(len(so_far), -1).max(axis=1)
-    second = np.abs(_by_input(pair.second)).max(axis=(1, 3)).reshape(-1)
-    alive = (first > DEAD * first.max()) & (second > DEAD * second.max())
+def _scale(pair: Pair, peak: Floats, total: Floats) -> Floats:
+    """Compute the factor s of each channel: the first layer is divided by it, the second multiplied."""
+    first = np.abs(_weight_by_output(pair.first)).reshape(len(total), -1).max(axis=1)
+    second = np.abs(_weight_by_input(pair.second)).max(axis=(1, 3)).reshape(-1)
+    active = (first > DEAD * first.max()) & (second > DEAD * second.max())
     scale = np.ones_like(first)
-    scale[alive] = np.sqrt(first[alive] / second[alive])
-    reach = np.maximum(peak, 0) / so_far
+    scale[active] = np.sqrt(first[active] / second[active])
+    scaled_peak = np.maximum(peak, 0) / total
     ceiling = np.maximum(peak, 0).max()
     if pair.bound is not None:
         ceiling = min(ceiling, pair.bound / MARGIN)
-        scale[reach >= ceiling] = 1
-    least = np.maximum(reach / max(ceiling, 1e-12), _biases(pair.first) / max(_biases(pair.first).max(), 1e-12))
-    limited: Floats = np.maximum(scale, np.minimum(least, 1))
+        scale[scaled_peak >= ceiling] = 1
+    lower_limit = np.maximum(
+        scaled_peak / max(ceiling, 1e-12), _biases(pair.first) / max(_biases(pair.first).max(), 1e-12)
+    )
+    limited: Floats = np.maximum(scale, np.minimum(lower_limit, 1))
     return limited
 
 
 def _biases(node: ir.Node) -> Floats:
-    """Magnitude of each channel's bias."""
+    """Return the magnitude of each channel's bias."""
     tensor = constant_of(node.inputs[2]) if len(node.inputs) > 2 else None
     return np.zeros(_channels(node)) if tensor is None else np.abs(tensor.numpy().astype(np.float64))
 
 
 def _apply(pair: Pair, scale: Floats) -> None:
-    first = _rows(pair.first)
+    first = _weight_by_output(pair.first)
     _store(pair.first, 1, first / scale.reshape(channel_shape(first.ndim, 0)))
     bias = constant_of(pair.first.inputs[2]) if len(pair.first.inputs) > 2 else None
     if bias is not None:
         _store(pair.first, 2, bias.numpy().astype(np.float64) / scale)
-    second = _by_input(pair.second)
+    second = _weight_by_input(pair.second)
     grouped = second * scale.reshape(second.shape[0], 1, second.shape[2], 1)
-    _store(pair.second, 1, grouped.reshape(_rows(pair.second).shape))
+    _store(pair.second, 1, grouped.reshape(_weight_by_output(pair.second).shape))
 
 
 def _store(node: ir.Node, index: int, array: Floats) -> None:
@@ -211,20 +213,20 @@ def _store(node: ir.Node, index: int, array: Floats) -> None:
     old = constant_of(value)
     assert value is not None
     assert old is not None
-    kept = np.ascontiguousarray((array.T if index == 1 and _is_turned(node) else array).astype(old.numpy().dtype))
-    value.const_value = ir.tensor(kept, name=value.name)
+    stored = np.ascontiguousarray((array.T if index == 1 and _is_transposed(node) else array).astype(old.numpy().dtype))
+    value.const_value = ir.tensor(stored, name=value.name)
 
 
 @torch.no_grad()
 def _peaks(model: ir.Model, pairs: list[Pair], samples: Samples, device: str) -> dict[Pair, Floats]:
-    """The largest value of each channel between each pair, over all samples."""
+    """Measure the largest value of each channel between the nodes of each pair, over all samples."""
     names = {pair: str(pair.signal.name) for pair in pairs}
     twin = teacher_of(model, samples.extra, device)
     peaks: dict[Pair, Floats] = {}
     for images in torch.split(twin_images(model, samples), BATCH):
-        kept = twin.run({twin.input_names[0]: images.to(device)}, keep=tuple(names.values()))
+        tensors = twin.run({twin.input_names[0]: images.to(device)}, keep=tuple(names.values()))
         for pair, name in names.items():
-            peak = _largest(kept[name], 1 if is_op(pair.first, "Conv") else -1)
+            peak = _largest(tensors[name], 1 if is_op(pair.first, "Conv") else -1)
             peaks[pair] = np.maximum(peaks[pair], peak) if pair in peaks else peak
     return peaks
 

@@ -1,6 +1,6 @@
-"""Keep channel means while a block is learned.
+"""Correct channel means while a block is learned.
 
-Roundings that are learned with the means in the loss are spent on them, though a bias puts them right for nothing
+If the loss contained mean shifts, rounding would be learned to reduce them, though a bias corrects them at no cost
 (:mod:`dfq_deploy.refinement.bias_correction`).
 """
 
@@ -12,32 +12,34 @@ from torch import Tensor
 from dfq_deploy.encodings import channel_shape
 from dfq_deploy.twin import Hook
 
-__all__ = ["Rows", "correct_means"]
+__all__ = ["BatchIndices", "correct_means"]
 
 
 @dataclass
-class Rows:
-    """Which samples are going through the network."""
+class BatchIndices:
+    """Indices of the samples in the current batch."""
 
-    rows: Tensor | slice
+    indices: Tensor | slice
 
 
-def correct_means(means: Tensor, chosen: Rows, then: Hook | None, tell: Callable[[Tensor], None] | None = None) -> Hook:
-    """A hook that shifts each channel of a layer's output so that its mean is the float network's.
+def correct_means(
+    means: Tensor, batch: BatchIndices, next_hook: Hook | None, on_shift: Callable[[Tensor], None] | None = None
+) -> Hook:
+    """Return a hook that shifts each channel of a layer's output to its mean in the float network.
 
     Args:
-        means: (N, C), of each sample in the float network.
-        chosen: the samples of the batch that comes, among those N.
-        then: the tensor's own hook, which follows.
-        tell: is handed the shift, (C,).
+        means: (N, C), means of each sample in the float network.
+        batch: the indices of the current batch among those N samples.
+        next_hook: the tensor's own hook, which is called afterwards.
+        on_shift: is called with the shift, (C,).
     """
 
-    def centre(values: Tensor) -> Tensor:
+    def correct(values: Tensor) -> Tensor:
         axes = [axis for axis in range(values.ndim) if axis != 1]
-        shift = means[chosen.rows].mean(0) - values.mean(axes)
-        if tell is not None:
-            tell(shift)
+        shift = means[batch.indices].mean(0) - values.mean(axes)
+        if on_shift is not None:
+            on_shift(shift)
         values = values + shift.reshape(channel_shape(values.ndim, 1))
-        return values if then is None else then(values)
+        return values if next_hook is None else next_hook(values)
 
-    return centre
+    return correct

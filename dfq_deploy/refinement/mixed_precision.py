@@ -1,10 +1,9 @@
 """Mixed precision: choose the bit width of each weight within a budget.
 
-Mixed precision: how many bits each weight gets, from how much the outputs suffer for it on synthetic samples.
-
-The outputs' error with one weight alone at fewer bits is its sensitivity, and errors of several are taken to add up
-(Cai et al., "ZeroQ", CVPR 2020, arXiv 2001.00281, section 3.2, on distilled data). Bits are taken away where a byte
-saved costs least, which walks along the Pareto frontier of the layers' convex hulls.
+The sensitivity of a weight is the error of the outputs with this weight alone at fewer bits, measured on synthetic
+samples. Errors of several weights are assumed to add up (Cai et al., "ZeroQ", CVPR 2020, arXiv 2001.00281, section 3.2,
+on distilled data). Bits are removed where a saved byte costs least, which follows the Pareto frontier of the layers'
+convex hulls.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,22 +30,22 @@ __all__ = ["Allocation", "Point", "allocate", "frontier"]
 
 WIDTHS = (8, 6, 5, 4, 3, 2)
 
-PIXELS = 2**20
-"""Values of the main input, over all samples together, that sensitivities are measured on."""
+INPUT_VALUES = 2**20
+"""Number of values of the main input, over all samples, on which sensitivities are measured."""
 
 FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Point:
-    """One step along the frontier.
+    """One point of the frontier.
 
     Args:
-        layer: the weight that gets fewer bits here; empty at the start.
-        bits: how many it has then.
-        size: bytes of all quantized weights, as a part of what they take in float32.
-        error: predicted error of the outputs: KL divergence in nats where there are class scores, else squared error
-            as a part of the signal.
+        layer: the weight that gets fewer bits at this point; empty at the start.
+        bits: its new width.
+        size: bytes of all quantized weights, as a fraction of their size in float32.
+        error: predicted error of the outputs: KL divergence in nats if there are class scores, else squared error
+            relative to the signal.
     """
 
     layer: str
@@ -57,12 +56,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Allocation:
-    """Bits for every layer.
+    """The bit widths of all layers.
 
     Args:
-        bits: 8-bit activations, and weights of their own widths.
-        curve: the whole frontier, from 8 bits to 2; ``chosen`` is the index of the point that was taken.
-        disagreement: percent of the samples whose class changes there; None where the model does not classify.
+        bits: 8-bit activations, and the width of each weight.
+        curve: the whole frontier, from 8 bits to 2.
+        chosen: index of the selected point in ``curve``.
+        disagreement: percent of the samples whose class changes at that point; None if the model does not classify.
     """
 
     bits: Bits
@@ -88,63 +88,63 @@ def allocate(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> Allocation:
-    """Find the bits of each weight for a budget.
+    """Choose the bit width of each weight within a budget.
 
     Args:
         quantized: the model at 8 bits.
-        budget: what may not be exceeded.
+        budget: the limit of size or drop.
 
     Raises:
-        TargetError: the budget cannot be kept, or the model has no class scores that could change.
+        TargetError: the budget cannot be met, or a drop is limited for a model without class scores.
     """
     size, drop = budget.size, budget.drop
-    bench = _Bench(quantized, samples, device)
-    if drop is not None and not bench.classifies:
+    analysis = _SensitivityAnalysis(quantized, samples, device)
+    if drop is not None and not analysis.classifies:
         raise TargetError("the model has no class scores, so its drop cannot be limited; give a size instead")
-    errors = bench.sensitivities(progress)
-    parameters = {name: bench.exact[name].numel() for name in errors}
+    errors = analysis.sensitivities(progress)
+    parameters = {name: analysis.exact[name].numel() for name in errors}
     curve = frontier(errors, parameters)
     if size is not None:
-        fitting = [index for index, point in enumerate(curve) if point.size <= size]
-        if not fitting:
+        within_size = [index for index, point in enumerate(curve) if point.size <= size]
+        if not within_size:
             raise TargetError(
                 f"a size of {size:.1%} cannot be reached: all weights at {WIDTHS[-1]} bits take {curve[-1].size:.1%}"
             )
-        chosen = fitting[0]
+        index = within_size[0]
     else:
-        chosen = _farthest(bench, curve, drop or 0.0)
-    widths = _widths(curve, chosen, errors)
-    nodes = bench.nodes
+        index = _last_within_drop(analysis, curve, drop or 0.0)
+    widths = _widths(curve, index, errors)
+    nodes = analysis.nodes
     layers = {nodes[name]: (bits, 8) for name, bits in widths.items() if bits < 8}
-    found = bench.disagreement(widths) if bench.classifies else None
-    return Allocation(Bits(layers=layers), tuple(curve), chosen, found)
+    disagreement = analysis.disagreement(widths) if analysis.classifies else None
+    return Allocation(Bits(layers=layers), tuple(curve), index, disagreement)
 
 
 def frontier(errors: Mapping[str, Mapping[int, float]], parameters: Mapping[str, int]) -> list[Point]:
-    """The points from 8 bits for all down to the fewest for all; the cheapest byte is saved first.
+    """Return the points from 8 bits down to the smallest width for all weights; the cheapest byte is saved first.
 
     Args:
-        errors: weight -> bits -> error of the outputs with that weight alone at so many bits.
+        errors: weight -> bits -> error of the outputs with this weight alone at that width.
         parameters: weight -> number of values.
     """
     total = sum(parameters.values())
     steps = []
-    for name, found in errors.items():
-        hull = _hull([(bits, found[bits]) for bits in sorted(found, reverse=True)])
-        for (wide, before), (narrow, after) in pairwise(hull):
-            saved = (wide - narrow) * parameters[name]
-            steps.append(((after - before) / saved, -wide, name, narrow, saved, after - before))
+    for name, by_bits in errors.items():
+        hull = _hull([(bits, by_bits[bits]) for bits in sorted(by_bits, reverse=True)])
+        for (wider, before), (narrower, after) in pairwise(hull):
+            saved_bits = (wider - narrower) * parameters[name]
+            steps.append(((after - before) / saved_bits, -wider, name, narrower, saved_bits, after - before))
     size = sum(8 * count for count in parameters.values())
-    error = sum(found[8] for found in errors.values())
+    error = sum(by_bits[8] for by_bits in errors.values())
     points = [Point("", 8, size / (8 * FLOAT_BYTES * total), error)]
-    for _, _, name, narrow, saved, worse in sorted(steps):
-        size, error = size - saved, error + worse
-        points.append(Point(name, narrow, size / (8 * FLOAT_BYTES * total), error))
+    for _, _, name, narrower, saved_bits, added_error in sorted(steps):
+        size, error = size - saved_bits, error + added_error
+        points.append(Point(name, narrower, size / (8 * FLOAT_BYTES * total), error))
     return points
 
 
 def _hull(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
-    """The lower convex hull of (bits, error), widest first: the slopes along it never fall."""
+    """Return the lower convex hull of (bits, error), widest first: the slopes along it never fall."""
     hull: list[tuple[int, float]] = []
     for bits, error in points:
         while len(hull) > 1:
@@ -156,68 +156,68 @@ def _hull(points: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
     return hull
 
 
-def _widths(curve: Sequence[Point], chosen: int, names: Mapping[str, object]) -> dict[str, int]:
-    return dict.fromkeys(names, 8) | {point.layer: point.bits for point in curve[1 : chosen + 1]}
+def _widths(curve: Sequence[Point], index: int, names: Mapping[str, object]) -> dict[str, int]:
+    return dict.fromkeys(names, 8) | {point.layer: point.bits for point in curve[1 : index + 1]}
 
 
-def _farthest(bench: "_Bench", curve: Sequence[Point], drop: float) -> int:
-    """The last point of the frontier at which at most ``drop`` percent of the classes change, by bisection."""
+def _last_within_drop(analysis: "_SensitivityAnalysis", curve: Sequence[Point], drop: float) -> int:
+    """Find the last point of the frontier at which at most ``drop`` percent of the classes change, by bisection."""
     names = {point.layer: 0 for point in curve[1:]}
-    good, bad = 0, len(curve)
-    if bench.disagreement(_widths(curve, 0, names)) > drop:
+    accepted, rejected = 0, len(curve)
+    if analysis.disagreement(_widths(curve, 0, names)) > drop:
         raise TargetError(f"8 bits for all weights change more than {drop:g} % of the classes; allow a larger drop")
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        if bench.disagreement(_widths(curve, middle, names)) <= drop:
-            good = middle
+    while rejected - accepted > 1:
+        middle = (accepted + rejected) // 2
+        if analysis.disagreement(_widths(curve, middle, names)) <= drop:
+            accepted = middle
         else:
-            bad = middle
-    return good
+            rejected = middle
+    return accepted
 
 
-class _Bench:
-    """The student at 8 bits, in which weights can be given other widths."""
+class _SensitivityAnalysis:
+    """Measures output errors of the student at 8 bits with other widths for single weights."""
 
     def __init__(self, quantized: Quantized, samples: Samples, device: str) -> None:
         prepared, model = quantized.prepared, quantized.prepared.model
         self.placement = prepared.placement
         images = twin_images(model, samples)
-        self.images = images[: max(8, PIXELS // images[0].numel())].to(device)
+        self.images = images[: max(8, INPUT_VALUES // images[0].numel())].to(device)
         self.twin: Twin = teacher_of(model, samples.extra, device)
         self.classifies = score_count(model) is not None
         self.nodes = _nodes(prepared)
         self.exact = {name: self.twin.initializer(name).detach() for name in self.nodes}
         encodings = {**quantized.encodings, **bias_encodings(model, quantized.encodings)}
         self.hooks = fake_quantizers(encodings, device)
-        self.wanted = self._outputs({})
+        self.float_outputs = self._outputs({})
 
     def sensitivities(self, progress: Progress) -> dict[str, dict[int, float]]:
-        """Weight -> bits -> error of the outputs with it alone at so many bits, all else at 8."""
+        """Return weight -> bits -> error of the outputs with this weight alone at that width, all others at 8 bits."""
         progress.start("sensitivity", 1 + len(self.exact) * (len(WIDTHS) - 1))
         base = self.error(self._outputs(self.hooks))
         progress.advance()
-        found: dict[str, dict[int, float]] = {}
+        errors: dict[str, dict[int, float]] = {}
         for name in self.exact:
-            found[name] = {8: 0.0}
+            errors[name] = {8: 0.0}
             for wider, bits in pairwise(WIDTHS):
                 rounded = self._outputs({**self.hooks, name: self._at(name, bits)})
-                # Fewer bits never count as better: that would be the samples' luck.
-                found[name][bits] = max(self.error(rounded) - base, found[name][wider])
+                # Fewer bits never count as better: that would be chance.
+                errors[name][bits] = max(self.error(rounded) - base, errors[name][wider])
                 progress.advance()
-        return found
+        return errors
 
     def disagreement(self, widths: Mapping[str, int]) -> float:
-        """Percent of the samples whose class changes."""
+        """Return the percentage of the samples whose class changes."""
         hooks = {**self.hooks, **{name: self._at(name, bits) for name, bits in widths.items() if bits < 8}}
-        given = self._outputs(hooks)
-        return 100 * float((given.argmax(1) != self.wanted.argmax(1)).double().mean())
+        outputs = self._outputs(hooks)
+        return 100 * float((outputs.argmax(1) != self.float_outputs.argmax(1)).double().mean())
 
-    def error(self, given: Tensor) -> float:
-        """KL divergence of the class probabilities in nats, or squared error as a part of the signal."""
+    def error(self, outputs: Tensor) -> float:
+        """Return the KL divergence of the class probabilities in nats, or the squared error relative to the signal."""
         if self.classifies:
-            found, target = (torch.log_softmax(scores, 1) for scores in (given, self.wanted))
-            return float(torch.nn.functional.kl_div(found, target, reduction="batchmean", log_target=True))
-        return float((given - self.wanted).square().sum() / self.wanted.square().sum().clamp_min(1e-12))
+            log_probabilities, target = (torch.log_softmax(scores, 1) for scores in (outputs, self.float_outputs))
+            return float(torch.nn.functional.kl_div(log_probabilities, target, reduction="batchmean", log_target=True))
+        return float((outputs - self.float_outputs).square().sum() / self.float_outputs.square().sum().clamp_min(1e-12))
 
     def _at(self, name: str, bits: int) -> Hook:
         qtype, axis = self.placement.weights[name]
@@ -235,11 +235,11 @@ class _Bench:
 
 
 def _nodes(prepared: Prepared) -> dict[str, str]:
-    """Quantized weight -> the name of the node that reads it."""
-    found: dict[str, str] = {}
+    """Return the name of the node that reads each quantized weight."""
+    readers: dict[str, str] = {}
     for node in weighted_nodes(prepared.model):
         for value in node.inputs[:2]:
             name = "" if value is None else str(value.name)
             if name in prepared.placement.weights:
-                found.setdefault(name, str(node.name))
-    return found
+                readers.setdefault(name, str(node.name))
+    return readers

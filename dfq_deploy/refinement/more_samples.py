@@ -1,4 +1,4 @@
-"""Add augmented and procedural images where few samples are given."""
+"""Add augmented and procedural images to a small sample set."""
 
 import numpy as np
 import torch
@@ -11,20 +11,20 @@ __all__ = ["with_more_samples"]
 
 
 def with_more_samples(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """At least ``count`` samples: the given ones, and where they are pictures as many more as are missing.
+    """Extend images to at least ``count``; other inputs are returned as they are.
 
-    Half of those are the given ones, augmented; the others are made by rule, as bright as the given ones.
+    Half of the added images are augmented from ``images``; the others are procedural, scaled to the same range.
     """
     missing = count - len(images)
     if images.ndim != 4 or missing <= 0:
         return images
     augmented = Augmentation.suited_to(tuple(images.shape[1:]))
-    parts = [images]
-    while sum(map(len, parts)) < count - missing // 2:
-        parts.append(augmented(images, None, generator)[0][: count - missing // 2 - sum(map(len, parts))])
+    batches = [images]
+    while sum(map(len, batches)) < count - missing // 2:
+        batches.append(augmented(images, None, generator)[0][: count - missing // 2 - sum(map(len, batches))])
     low, high = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
-    rng, rule = np.random.default_rng(int(torch.randint(2**31, (), generator=generator))), Procedural()
+    rng, procedural = np.random.default_rng(int(torch.randint(2**31, (), generator=generator))), Procedural()
     channels, height, width = images.shape[1:]
     for _ in range(missing // 2):
-        parts.append(torch.from_numpy(rule.picture(channels, height, width, rng)) * (high - low) + low)
-    return torch.cat(parts).contiguous(memory_format=torch.channels_last)
+        batches.append(torch.from_numpy(procedural.picture(channels, height, width, rng)) * (high - low) + low)
+    return torch.cat(batches).contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
-"""Refinements by name, in their order.
+"""Registry of refinements, in the order in which they run.
 
-``equalize`` changes weights before ranges are measured, ``reconstruct`` learns roundings and steps once there
-are encodings, and ``bias`` takes out what is left of the shift.
+``equalize`` changes weights before ranges are measured, ``reconstruct`` learns rounding and steps after calibration,
+and ``bias`` corrects the remaining mean shift.
 """
 
 import logging
@@ -20,19 +20,19 @@ __all__ = ["REFINEMENTS", "Refinement", "default_refinements", "in_order", "refi
 logger = logging.getLogger(__name__)
 
 FAILURES = (ModelError, RuntimeError, IndexError, MemoryError)
-"""What a refinement raises where the twin cannot run the graph, or memory does not suffice."""
+"""Exceptions of a refinement if the twin cannot run the graph, or memory does not suffice."""
 
 
 @dataclass(frozen=True)
 class Refinement:
-    """One refinement; it works on the prepared weights, or on what is quantized.
+    """One refinement, which runs before or after ranges are measured.
 
     Args:
         summary: one line for ``dfq-deploy methods``, with the source.
         weights: changes the weights of a prepared model in place, before ranges are measured.
-        encodings: changes weights and biases in place, and returns what is quantized with its new encodings.
+        encodings: changes weights and biases in place, and returns the quantized model with its new encodings.
 
-    Both are handed a copy, which is dropped where they fail.
+    Both receive a copy, which is dropped if they fail.
     """
 
     summary: str
@@ -69,34 +69,36 @@ def _correct_biases(quantized: Quantized, samples: Samples, _: int, device: str,
 
 
 def _with_biases(quantized: Quantized) -> Quantized:
-    """``quantized`` with the biases that its model has been given."""
+    """Update the placement of ``quantized`` to the biases of its model."""
     prepared = quantized.prepared
     placement = with_biases(prepared.placement, prepared.model, prepared.target)
     return replace(quantized, prepared=replace(prepared, placement=placement))
 
 
 REFINEMENTS = {
-    "equalize": Refinement("weights of neighboring layers trade scale (Nagel et al. 2019, 4.1)", weights=_equalize),
+    "equalize": Refinement(
+        "equalize the weight ranges of consecutive layers (Nagel et al. 2019, 4.1)", weights=_equalize
+    ),
     "reconstruct": Refinement(
-        "block by block, learned rounding and steps (AdaRound 2020, BRECQ 2021, QDrop 2022)",
+        "learn rounding and steps block by block (AdaRound 2020, BRECQ 2021, QDrop 2022)",
         encodings=_reconstruct,
     ),
     "bias": Refinement(
-        "biases take the mean shift of each channel back (Nagel et al. 2019, 4.2)", encodings=_correct_biases
+        "correct the mean shift of each channel in the biases (Nagel et al. 2019, 4.2)", encodings=_correct_biases
     ),
 }
 
 
 def default_refinements(bits: Bits) -> tuple[str, ...]:
-    """What measures best: ``bias`` at 8 bits and more, where roundings have little to learn; else ``reconstruct``."""
+    """Return the default: ``bias`` at 8 bits and more, where learned rounding gains little; else ``reconstruct``."""
     return ("bias",) if bits.fewest >= 8 else ("reconstruct",)
 
 
 def in_order(names: Sequence[str]) -> tuple[str, ...]:
-    """The refinements of those names, in the order in which they belong.
+    """Return the refinements ``names`` in the order in which they run.
 
     Raises:
-        PluginError: there is none of a name.
+        PluginError: a name is not registered.
     """
     for name in names:
         if name not in REFINEMENTS:
@@ -113,17 +115,17 @@ def refine_weights(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> tuple[Prepared, tuple[str, ...]]:
-    """Run the refinements that come before ranges; ``prepared`` stays as it is.
+    """Run the refinements that come before ranges are measured; ``prepared`` is not changed.
 
     Args:
-        optional: names of those that are left out where the graph does not let them run.
+        optional: names of refinements that are skipped if they cannot run on the graph.
 
     Returns:
-        what is prepared then, and a sentence for each refinement that was left out, which has changed nothing.
+        the refined model, and one sentence for each refinement that was skipped.
 
     Raises:
-        ModelError: one that is not optional cannot run.
-        DfqError: memory does not suffice for one that is not optional.
+        ModelError: a refinement that is not optional cannot run.
+        DfqError: memory does not suffice for a refinement that is not optional.
     """
     warnings: list[str] = []
     for name in names:
@@ -134,8 +136,8 @@ def refine_weights(
                 step(candidate, samples, device, progress)
                 prepared = candidate
                 logger.info("refinement '%s' done on %d samples", name, len(samples))
-            except FAILURES as problem:
-                warnings.append(_left_out(name, problem, optional))
+            except FAILURES as error:
+                warnings.append(_left_out(name, error, optional))
     return prepared, tuple(warnings)
 
 
@@ -149,10 +151,9 @@ def refine_encodings(
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> tuple[Quantized, tuple[str, ...]]:
-    """Run the refinements that come after ranges; ``quantized`` stays as it is.
+    """Run the refinements that come after ranges are measured; ``quantized`` is not changed.
 
-    Returns what is quantized then, and a sentence for each refinement that was left out. Arguments and errors are those
-    of :func:`refine_weights`.
+    Arguments, return values and errors are those of :func:`refine_weights`.
     """
     warnings: list[str] = []
     for name in names:
@@ -162,21 +163,21 @@ def refine_encodings(
             try:
                 quantized = step(candidate, samples, seed, device, progress)
                 logger.info("refinement '%s' done on %d samples", name, len(samples))
-            except FAILURES as problem:
-                warnings.append(_left_out(name, problem, optional))
+            except FAILURES as error:
+                warnings.append(_left_out(name, error, optional))
     return quantized, tuple(warnings)
 
 
 def _copy(prepared: Prepared) -> Prepared:
-    """A copy to refine: one that fails halfway leaves nothing behind. Weights are shared until they are replaced."""
+    """Return a copy to refine, so that a refinement that fails changes nothing; weights are shared until replaced."""
     return replace(prepared, model=prepared.model.clone())
 
 
-def _left_out(name: str, problem: Exception, optional: Collection[str]) -> str:
-    """The sentence on an optional refinement that failed; any other failure is raised."""
-    reason = next(iter(str(problem).splitlines()), "").rstrip(".") or type(problem).__name__
-    logger.debug("refinement '%s' failed: %s: %s", name, type(problem).__name__, reason)
-    lacks_memory = is_out_of_memory(problem)
+def _left_out(name: str, error: Exception, optional: Collection[str]) -> str:
+    """Return the warning for an optional refinement that failed; raise an error for any other."""
+    reason = next(iter(str(error).splitlines()), "").rstrip(".") or type(error).__name__
+    logger.debug("refinement '%s' failed: %s: %s", name, type(error).__name__, reason)
+    lacks_memory = is_out_of_memory(error)
     if name not in optional and lacks_memory:
         raise DfqError(
             f"refinement '{name}' ran out of memory ({reason}); use fewer samples (--samples) or a machine with more "

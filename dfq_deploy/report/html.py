@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from dfq_deploy.report.plots import curve, in_words
+from dfq_deploy.report.plots import in_words, tradeoff_curve
 from dfq_deploy.report.verdict import noise_section, verdict_box, verdict_section
 from dfq_deploy.samples.contact_sheet import MAXIMUM
 
@@ -70,7 +70,7 @@ def page(report: Mapping[str, Any], picture: str = "") -> str:
         _section(
             "Size against error",
             "each step to the left takes bits from the layer whose bytes are cheapest; the error is the predicted one",
-            curve(report.get("calibration", {})),
+            tradeoff_curve(report.get("calibration", {})),
         ),
         _tensors(
             report, "activation", "Activations", "in the graph's order, float against quantized; errors add up along it"

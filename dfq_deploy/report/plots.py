@@ -1,13 +1,13 @@
-"""Charts of the report: bit widths and the size curve."""
+"""Charts and labels of the report: the name of the bit width, and the curve of size against error."""
 
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-__all__ = ["curve", "in_words"]
+__all__ = ["in_words", "tradeoff_curve"]
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 640, 240, 64, 34
-"""Of the drawing in pixels, and what the scales take of it."""
+"""Size of the drawing in pixels, and the margins for the axis labels."""
 
 
 def in_words(calibration: Mapping[str, Any]) -> str:
@@ -18,8 +18,8 @@ def in_words(calibration: Mapping[str, Any]) -> str:
     return "INT8" if bits == "w8a8" else bits.split(",", maxsplit=1)[0].upper()
 
 
-def curve(calibration: Mapping[str, Any]) -> str:
-    """The trade-off as an SVG, size to the right and error upwards; empty where there was nothing to choose."""
+def tradeoff_curve(calibration: Mapping[str, Any]) -> str:
+    """The trade-off as an SVG, size to the right and error upwards; empty if there were fewer than two points."""
     points: Sequence[Mapping[str, Any]] = calibration.get("tradeoff", ())
     if len(points) < 2:
         return ""

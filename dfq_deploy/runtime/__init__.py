@@ -1,15 +1,16 @@
 """Run models in ONNX Runtime, and talk to TensorRT.
 
-=============== ============================================================================================
-``activations`` Compute the activations of a float model, a few samples at a time.
-``integer_io``  Feed and read models that take bytes and write integers.
-``kernels``     Count the layers that run in integers, in the graph that ONNX Runtime makes of a file.
-``layers``      Weighted layers: their operators, integer or float, and their multiply-accumulates.
-``profile``     Time the nodes of a model by ONNX Runtime's profiler.
-``runner``      Run a model on any number of samples.
-``session``     ONNX Runtime sessions on files and on models in memory.
-``sizes``       Load a float model with sizes to measure at: those that are stated, or the first that run.
-``tagged``      Number the nodes of a model, so that the kernels of ONNX Runtime can be traced back to them.
-``tensorrt``    TensorRT's Python package and its calibration cache.
-=============== ============================================================================================
+================ ==========================================================================================
+``activations``  Compute the activations of a float model, a few samples at a time.
+``integer_io``   Feed and read models with integer inputs and outputs.
+``kernels``      Count the layers that run in integers, in the graph that ONNX Runtime optimizes.
+``layers``       Weighted layers: their operators, integer or float, and their multiply-accumulates.
+``plugin_nodes`` Cut a model at nodes that ONNX Runtime does not have, such as TensorRT's plug-ins.
+``profile``      Time the nodes of a model with ONNX Runtime's profiler.
+``runner``       Run a model on any number of samples.
+``session``      ONNX Runtime sessions on files and on models in memory.
+``sizes``        Load a float model with sizes to measure at: those that are stated, or the first that run.
+``tagged``       Number the nodes of a model to trace ONNX Runtime's kernels back to them.
+``tensorrt``     TensorRT's Python package and its calibration cache.
+================ ==========================================================================================
 """

@@ -1,6 +1,6 @@
 """Compute the activations of a float model, a few samples at a time.
 
-Nothing is kept: memory depends on the model and not on how many samples are fed, nor on how they are batched.
+Memory depends on the model, not on the number of samples or the batch size.
 """
 
 from collections.abc import Collection, Generator, Iterable, Iterator, Sized
@@ -22,7 +22,7 @@ __all__ = ["activations"]
 Tensors: TypeAlias = "dict[str, NDArray[Any]]"
 
 SLICE_ELEMENTS = 4_000_000
-"""Elements of all wanted tensors together in one run: 16 MB of float32, and two runs are in memory at a time."""
+"""Number of elements of all requested tensors in one run: 16 MB of float32; two runs are in memory at a time."""
 
 
 def activations(
@@ -30,44 +30,44 @@ def activations(
 ) -> Generator[Tensors, None, None]:
     """Yield the tensors ``names`` for all samples of ``batches``, in order, a slice of the samples at a time.
 
-    While the caller works on one slice, the next one is computed. A model whose batch size is fixed is fed slices
-    of that size; a last one that is shorter is filled up, and what belongs to the filling is cut off again.
+    While the caller processes one slice, the next one is computed. A model with a fixed batch size is fed slices of
+    that size; a shorter last slice is padded, and the padding is removed from the results.
 
     Args:
-        model: is left as it is.
-        names: graph inputs, graph outputs or anything between; not initializers.
-        batches: each maps every input to an array; those as long as the image input are sliced together.
+        model: is not changed.
+        names: graph inputs, graph outputs or intermediate tensors; not initializers.
+        batches: each maps every input to an array; arrays as long as the image input are sliced together.
         progress: counts samples.
 
     Yields:
-        name -> array of shape (samples of this slice, ...), valid as long as the caller holds it.
+        name -> array of shape (samples of this slice, ...).
 
     Raises:
-        ModelError: the model lacks a tensor or ONNX Runtime cannot load it.
+        ModelError: the model has no such tensor, or ONNX Runtime cannot load it.
         SamplesError: there is no sample, or the samples do not fit the model.
     """
-    runner = _Runner(model, names)
-    first, rest = _first(batches, runner.batched_by)
+    runner = _TensorSession(model, names)
+    first, rest = _first_batch(batches, runner.batched_by)
     rows = runner.batch or max(1, SLICE_ELEMENTS // max(1, runner.elements(first)))
     total = _rows(first, runner.batched_by) * (len(batches) if isinstance(batches, Sized) else 0)
     progress.start("calibrate", total)
-    with ThreadPoolExecutor(1) as ahead:
-        running: Future[Tensors] | None = None
+    with ThreadPoolExecutor(1) as executor:
+        pending: Future[Tensors] | None = None
         count = 0
         for feeds in chain([first], rest):
             for part, part_rows in _slices(feeds, runner.batched_by, rows):
-                following = ahead.submit(runner.run, part, part_rows)
-                if running is not None:
-                    yield running.result()
+                submitted = executor.submit(runner.run, part, part_rows)
+                if pending is not None:
+                    yield pending.result()
                     progress.advance(count)
-                running, count = following, part_rows
-        if running is not None:
-            yield running.result()
+                pending, count = submitted, part_rows
+        if pending is not None:
+            yield pending.result()
             progress.advance(count)
 
 
-class _Runner:
-    """A session that computes the wanted tensors of one slice."""
+class _TensorSession:
+    """A session that computes the requested tensors of one slice."""
 
     def __init__(self, model: ir.Model, names: Collection[str]) -> None:
         self._inputs = [value.name or "" for value in input_values(model)]
@@ -80,19 +80,19 @@ class _Runner:
         self._session = _session(model, self._computed) if self._computed else None
 
     def elements(self, feeds: Feeds) -> int:
-        """How many elements the wanted tensors have for each sample, found by running the first one."""
+        """Count the elements of the requested tensors per sample by running the first sample."""
         part, rows = next(_slices(feeds, self.batched_by, self.batch or 1))
         return sum(tensor.size for tensor in self.run(part, rows).values())
 
     def run(self, feeds: Feeds, rows: int) -> Tensors:
-        """The wanted tensors of one slice."""
+        """Compute the requested tensors of one slice."""
         self._check(feeds)
-        fill = 0 if self.batch is None else self.batch - rows
-        found: Tensors = {name: feeds[name] for name in self._fed}
+        padding = 0 if self.batch is None else self.batch - rows
+        tensors: Tensors = {name: feeds[name] for name in self._fed}
         if self._session is None:
-            return found
-        if fill:
-            feeds = {name: _filled(array, rows, fill) for name, array in feeds.items()}
+            return tensors
+        if padding:
+            feeds = {name: _padded(array, rows, padding) for name, array in feeds.items()}
         try:
             outputs = self._session.run(self._computed, dict(feeds))
         except RUNTIME_ERRORS as problem:
@@ -100,8 +100,8 @@ class _Runner:
                 f"samples: ONNX Runtime cannot run the model on them ({runtime_message(problem)})"
             ) from None
         for name, output in zip(self._computed, outputs, strict=True):
-            found[name] = output[:rows] if fill and output.ndim and len(output) == self.batch else output
-        return found
+            tensors[name] = output[:rows] if padding and output.ndim and len(output) == self.batch else output
+        return tensors
 
     def _check(self, feeds: Feeds) -> None:
         if set(feeds) != set(self._inputs):
@@ -122,7 +122,7 @@ def _session(model: ir.Model, names: Collection[str]) -> Session:
             + "; leave it out"
         )
     try:
-        # Only what is asked for: what nothing asked for needs is not computed.
+        # With only these outputs, ONNX Runtime does not compute unneeded tensors.
         options = session_options(quiet_threads=True)
         return Session(expose_tensors(model, names), options, ["CPUExecutionProvider"])
     except RUNTIME_ERRORS as problem:
@@ -136,7 +136,7 @@ def _rows(feeds: Feeds, batched_by: str) -> int:
     return len(array)
 
 
-def _first(batches: Iterable[Feeds], batched_by: str) -> tuple[Feeds, Iterator[Feeds]]:
+def _first_batch(batches: Iterable[Feeds], batched_by: str) -> tuple[Feeds, Iterator[Feeds]]:
     rest = iter(batches)
     for feeds in rest:
         if _rows(feeds, batched_by):
@@ -158,7 +158,7 @@ def _slices(feeds: Feeds, batched_by: str, rows: int) -> Iterator[tuple[Feeds, i
         )
 
 
-def _filled(array: NDArray[Any], rows: int, fill: int) -> NDArray[Any]:
+def _padded(array: NDArray[Any], rows: int, padding: int) -> NDArray[Any]:
     if array.ndim == 0 or len(array) != rows:
         return array
-    return np.concatenate([array, np.repeat(array[-1:], fill, axis=0)])
+    return np.concatenate([array, np.repeat(array[-1:], padding, axis=0)])

@@ -1,4 +1,4 @@
-"""Feed and read models that take bytes and write integers."""
+"""Feed and read models with integer inputs and outputs."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,10 +16,10 @@ __all__ = ["METADATA", "IntegerTranslation"]
 
 @dataclass(frozen=True)
 class IntegerTranslation:
-    """Between a network's floats and a file's integers, as the file's metadata tells them.
+    """Converts between floats of the network and integers of the file, as its metadata describes.
 
     Args:
-        inputs: name -> ``mean`` and ``std`` of pixels, or ``scale`` and ``zero_point``; with the integers' ``type``.
+        inputs: name -> ``mean`` and ``std`` of pixels, or ``scale`` and ``zero_point``; with the integer ``type``.
         outputs: name -> ``type``, ``scale`` and ``zero_point``.
     """
 
@@ -28,25 +28,25 @@ class IntegerTranslation:
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "IntegerTranslation":
-        """What the metadata of a file says; a file without such an entry is not translated."""
+        """Read the metadata of a file; without such an entry nothing is converted."""
         return cls(**json.loads(metadata[METADATA])) if METADATA in metadata else cls()
 
     def to_integers(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-        """Inputs of the network as the file takes them: rounded, and clipped to what its type holds."""
-        return {name: self._fed(name, array) if name in self.inputs else array for name, array in feeds.items()}
+        """Convert float inputs to the integers of the file: rounded, and clipped to the range of their type."""
+        return {name: self._quantized(name, array) if name in self.inputs else array for name, array in feeds.items()}
 
     def to_floats(self, names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """Outputs of the file as the network means them."""
-        found = []
+        """Convert integer outputs of the file to floats."""
+        converted = []
         for name, array in zip(names, arrays, strict=True):
             entry = self.outputs.get(name)
             floats = array
             if entry is not None:
                 floats = (array.astype(np.float32) - entry["zero_point"]) * np.float32(entry["scale"])
-            found.append(floats)
-        return found
+            converted.append(floats)
+        return converted
 
-    def _fed(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    def _quantized(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         entry = self.inputs[name]
         if "mean" in entry:
             axis = int(entry["axis"])
@@ -56,12 +56,12 @@ class IntegerTranslation:
         else:
             integers = array / np.float32(entry["scale"]) + entry["zero_point"]
         limits = np.iinfo(entry["type"])
-        fed: NDArray[Any] = np.clip(np.rint(integers), limits.min, limits.max).astype(entry["type"])
-        return fed
+        quantized: NDArray[Any] = np.clip(np.rint(integers), limits.min, limits.max).astype(entry["type"])
+        return quantized
 
 
 METADATA = "dfq_deploy.integer_io"
-"""Key of the model's metadata whose JSON says what the integers mean: ``{"inputs": {NAME: ...}, "outputs": ...}``.
+"""Key of the model's metadata with a JSON description of its integers: ``{"inputs": {NAME: ...}, "outputs": ...}``.
 
 Each entry has its ``type`` (``uint8``...) with ``scale`` and ``zero_point``; or, for pixels, with ``mean`` and ``std``
 for each channel of ``axis``, in units of pixel / 255.

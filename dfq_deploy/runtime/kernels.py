@@ -1,4 +1,4 @@
-"""Count the layers that run in integers, in the graph that ONNX Runtime makes of a file."""
+"""Count the layers that run in integers, in the graph that ONNX Runtime optimizes."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,22 +20,22 @@ from dfq_deploy.runtime.tagged import Tagged, tag
 __all__ = ["SAME_KERNELS", "Kernel", "KernelCount", "count_kernels", "named"]
 
 SAME_KERNELS = frozenset({"cpu", "web"})
-"""Targets whose runtime is ONNX Runtime with the graph optimizations of this machine's CPU provider."""
+"""Targets that run ONNX Runtime with the graph optimizations of this machine's CPU provider."""
 
-LARGEST = 2**30
-"""Bytes of weights up to which the optimized graph is written to disk and read back."""
+LARGEST_WEIGHTS = 2**30
+"""Largest size of all weights, in bytes, for which the optimized graph is written to disk and read back."""
 
-MOVES = frozenset(
+MOVING_OPS = frozenset(
     {"Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Pad", "Reshape", "Shape", "Size", "Slice", "Split"}
     | {"Squeeze", "Tile", "Transpose", "Unsqueeze"}
 )
-"""Operators that compute nothing."""
+"""Operators that only move or describe values."""
 
 LINEAR = ("QuantizeLinear", "DequantizeLinear")
 
 
-NAMED = 3
-"""How many layers a sentence names."""
+LISTED = 3
+"""Number of layers that a message lists."""
 
 FUSED_WAY_OUT = (
     "ONNX Runtime fuses a MatMul and the Add of its bias into a float Gemm; export the layer as Gemm where its input "
@@ -49,23 +49,23 @@ FORM_WAY_OUT = (
 
 
 def named(kernels: "Sequence[Kernel]") -> str:
-    """``Gemm 'fc', Conv 'stem', and 3 more``."""
-    shown = ", ".join(f"{kernel.operator} '{kernel.name}'" for kernel in kernels[:NAMED])
-    rest = len(kernels) - NAMED
+    """Return a list of layers for a message: ``Gemm 'fc', Conv 'stem', and 3 more``."""
+    shown = ", ".join(f"{kernel.operator} '{kernel.name}'" for kernel in kernels[:LISTED])
+    rest = len(kernels) - LISTED
     return shown + (f", and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """One layer as it runs.
+    """One layer and the kernel that runs it.
 
     Args:
-        name, operator: of the layer in the file; those of the kernel where the optimizer made it of several.
+        name, operator: those of the layer in the file, or of the kernel if the optimizer fused several layers.
         kernel: the operator that runs: ``QLinearConv``, ``FusedGemm``...
-        kind: what it multiplies.
-        macs: multiply-accumulates for one sample; None where unknown.
-        dequantized: true for a float kernel that reads DequantizeLinear: it is quantized in the file, runs in float,
-            and pays for the conversion too.
+        kind: the type of its products.
+        macs: multiply-accumulates for one sample; None if unknown.
+        dequantized: True for a float kernel that reads DequantizeLinear: the layer is quantized in the file, but runs
+            in float, with the additional cost of the conversion.
     """
 
     name: str
@@ -78,15 +78,15 @@ class Kernel:
 
 @dataclass(frozen=True)
 class KernelCount:
-    """The layers of a file as a runtime runs them.
+    """The layers of a file and the kernels that a runtime uses.
 
     Args:
-        kernels: one for each layer that is left, in order.
-        conversions: QuantizeLinear and DequantizeLinear nodes that are left.
-        between: names of the float nodes that compute between a dequantization and a quantization: neither layers
-            nor mere moves.
-        runtime: what the layers were counted for, for people.
-        reason: why they were counted by the placement of Q and DQ; empty where the runtime's own graph was read.
+        kernels: one for each layer of the optimized graph, in order.
+        conversions: number of QuantizeLinear and DequantizeLinear nodes in the optimized graph.
+        between: names of the float nodes between a dequantization and a quantization that are neither layers nor only
+            move values.
+        runtime: display name of the runtime.
+        reason: why layers were counted by the placement of Q and DQ; empty if the runtime's own graph was read.
     """
 
     kernels: tuple[Kernel, ...]
@@ -113,29 +113,29 @@ class KernelCount:
     @property
     def in_float(self) -> tuple[Kernel, ...]:
         """The layers that run in float, those with the most products first."""
-        found = [kernel for kernel in self.kernels if kernel.kind == "float"]
-        return tuple(sorted(found, key=lambda kernel: -(kernel.macs or 0)))
+        kernels = [kernel for kernel in self.kernels if kernel.kind == "float"]
+        return tuple(sorted(kernels, key=lambda kernel: -(kernel.macs or 0)))
 
     @property
     def dequantized(self) -> tuple[Kernel, ...]:
-        """The layers that are quantized in the file and run in float all the same, those with the most products first.
+        """The layers that are quantized in the file but run in float, those with the most products first.
 
-        A layer that is quantized costs more so than if it had stayed float: its weight is dequantized in each run.
+        Such a layer is slower than one that is not quantized: its weight is dequantized in each run.
         """
         return tuple(kernel for kernel in self.in_float if kernel.dequantized)
 
     @property
     def share(self) -> float | None:
-        """Part of all multiply-accumulates that is done in integers, 0 to 1; None where one is unknown, or none."""
+        """Fraction of all multiply-accumulates in integers, 0 to 1; None if one is unknown, or there are none."""
         sizes = [kernel.macs for kernel in self.kernels]
         if not sizes or None in sizes or not sum(size or 0 for size in sizes):
             return None
-        done = sum(kernel.macs or 0 for kernel in self.kernels if kernel.kind == "integer")
-        return done / sum(size or 0 for size in sizes)
+        integer = sum(kernel.macs or 0 for kernel in self.kernels if kernel.kind == "integer")
+        return integer / sum(size or 0 for size in sizes)
 
     @property
     def float_share(self) -> float:
-        """Part of all multiply-accumulates that is done in float, 0 to 1; of the layers where one is unknown."""
+        """Fraction of all multiply-accumulates in float, 0 to 1; fraction of the layers if one is unknown."""
         sizes = [kernel.macs for kernel in self.kernels]
         total = sum(size or 0 for size in sizes)
         if None in sizes or not total:
@@ -144,7 +144,7 @@ class KernelCount:
 
     @property
     def way_out(self) -> str:
-        """What to do about the layers of :attr:`dequantized`; empty where there are none."""
+        """How to avoid the layers of :attr:`dequantized`; empty if there are none."""
         if any(kernel.operator == "MatMul" for kernel in self.dequantized):
             return FUSED_WAY_OUT
         return FORM_WAY_OUT if self.dequantized else ""
@@ -165,7 +165,7 @@ class KernelCount:
         }
 
     def __str__(self) -> str:
-        """``2 of 3 layers in INT8 (66.7 % of the products)``, and why where the runtime's own graph was not read."""
+        """``2 of 3 layers in INT8 (66.7 % of the products)``, with the reason if the runtime's graph was not read."""
         parts = [f"{self.integer} of {self.total} layers in INT8"]
         if self.share is not None and self.integer < self.total:
             parts.append(f" ({100 * self.share:.1f} % of the products)")
@@ -179,19 +179,19 @@ class KernelCount:
 def count_kernels(source: ModelSource, target: str = "cpu") -> KernelCount:
     """Count which layers of a file, quantized or float, run in integers.
 
-    For the targets of :data:`SAME_KERNELS`, ONNX Runtime's CPU provider optimizes the file as it does to run it, and
-    its graph is read. For others, and where it cannot be had, a layer counts as integer if its activation and its
-    weight are dequantized right before it.
+    For the targets of :data:`SAME_KERNELS`, the graph is read that ONNX Runtime's CPU provider optimizes and runs. For
+    other targets, and if that graph is not available, a layer counts as integer if its activation and its weight are
+    dequantized directly before it.
 
     Raises:
-        ModelError: it is missing or no ONNX model.
+        ModelError: the file does not exist, or is not an ONNX model.
     """
     tagged = tag(source)
     if target not in SAME_KERNELS:
         return _by_placement(tagged, target, f"{target}'s own graph cannot be read here")
     runtime = f"ONNX Runtime {ort.__version__} on CPU"
-    if weight_bytes(tagged.model) > LARGEST:
-        return _by_placement(tagged, runtime, f"over {LARGEST / 1e9:.1f} GB of weights")
+    if weight_bytes(tagged.model) > LARGEST_WEIGHTS:
+        return _by_placement(tagged, runtime, f"over {LARGEST_WEIGHTS / 1e9:.1f} GB of weights")
     try:
         graph = _optimized(tagged.model).graph
     except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own
@@ -202,7 +202,7 @@ def count_kernels(source: ModelSource, target: str = "cpu") -> KernelCount:
 
 
 def _optimized(model: ir.Model) -> ir.Model:
-    """The graph that ONNX Runtime runs."""
+    """Return the optimized graph that ONNX Runtime runs."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "optimized.onnx"
         options = ort.SessionOptions()
@@ -215,15 +215,15 @@ def _optimized(model: ir.Model) -> ir.Model:
 
 def _kernel(node: ir.Node, tagged: Tagged) -> Kernel:
     index, kind = tagged.find(node.name or ""), kind_of_node(node)
-    behind = kind == "float" and any(_is_dequantized(value) for value in node.inputs)
+    dequantized = kind == "float" and any(_is_dequantized(value) for value in node.inputs)
     if index is None:
-        return Kernel(node.name or str(node.outputs[0].name), node.op_type, node.op_type, kind, dequantized=behind)
+        return Kernel(node.name or str(node.outputs[0].name), node.op_type, node.op_type, kind, dequantized=dequantized)
     layer = tagged.nodes[index]
-    return Kernel(tagged.names[index], layer.op_type, node.op_type, kind, _macs(layer, tagged), behind)
+    return Kernel(tagged.names[index], layer.op_type, node.op_type, kind, _macs(layer, tagged), dequantized)
 
 
 def _macs(node: ir.Node, tagged: Tagged) -> int | None:
-    """None also inside a Loop, Scan or If, which run it any number of times."""
+    """Return the multiply-accumulates; None also inside a Loop, Scan or If, which run any number of times."""
     return macs_of(node) if node.graph is tagged.model.graph else None
 
 
@@ -232,22 +232,22 @@ def _by_placement(tagged: Tagged, runtime: str, reason: str) -> KernelCount:
     for name, node in zip(tagged.names, tagged.nodes, strict=True):
         if not is_layer(node):
             continue
-        kind, behind = kind_of_node(node), [_is_dequantized(value) for value in node.inputs[:2]]
-        if kind == "float" and len(behind) > 1 and all(behind):
+        kind, dequantized = kind_of_node(node), [_is_dequantized(value) for value in node.inputs[:2]]
+        if kind == "float" and len(dequantized) > 1 and all(dequantized):
             kind = "integer"
         kernels.append(
-            Kernel(name, node.op_type, node.op_type, kind, _macs(node, tagged), kind == "float" and any(behind))
+            Kernel(name, node.op_type, node.op_type, kind, _macs(node, tagged), kind == "float" and any(dequantized))
         )
     return KernelCount(tuple(kernels), _conversions(tagged.nodes), (), runtime, reason)
 
 
 def _conversions(nodes: Iterable[ir.Node]) -> int:
-    """Q and DQ nodes; those of weights and biases are work too, where the optimizer leaves them."""
+    """Count Q and DQ nodes, including those of weights and biases that the optimizer did not remove."""
     return sum(node.op_type in LINEAR for node in nodes)
 
 
 def _is_dequantized(value: ir.Value | None) -> bool:
-    """True if ``value`` is a DequantizeLinear's output, perhaps moved."""
+    """Return True if a DequantizeLinear writes ``value``, possibly followed by a reshape or transpose."""
     node = None if value is None else value.producer()
     while node is not None and node.op_type in ("Identity", "Reshape", "Transpose") and node.inputs[0] is not None:
         node = node.inputs[0].producer()
@@ -255,11 +255,11 @@ def _is_dequantized(value: ir.Value | None) -> bool:
 
 
 def _between(graph: ir.Graph, tagged: Tagged) -> tuple[str, ...]:
-    """Names of the float nodes on a way from integers to integers."""
+    """Return the names of float nodes on a path from integers to integers."""
     nodes = [node for node in graph if not is_layer(node) and not _is_integer(node)]
     after: set[ir.Node] = set()
     for node in nodes:
-        if node.op_type not in ("Shape", "Size") and any(_gives_floats(p) or p in after for p in node.predecessors()):
+        if node.op_type not in ("Shape", "Size") and any(_dequantizes(p) or p in after for p in node.predecessors()):
             after.add(node)
     before: set[ir.Node] = set()
     for node in reversed(nodes):
@@ -268,7 +268,7 @@ def _between(graph: ir.Graph, tagged: Tagged) -> tuple[str, ...]:
     return tuple(
         tagged.name(node.name or str(node.outputs[0].name))
         for node in nodes
-        if node in after and node in before and node.op_type not in MOVES
+        if node in after and node in before and node.op_type not in MOVING_OPS
     )
 
 
@@ -276,8 +276,8 @@ def _is_integer(node: ir.Node) -> bool:
     return node.op_type in LINEAR or node.op_type.startswith("QLinear")
 
 
-def _gives_floats(node: ir.Node) -> bool:
-    """True for what gives floats back from integers: a DQ of an activation, or a layer that multiplies integers."""
+def _dequantizes(node: ir.Node) -> bool:
+    """Return True for nodes with float output from integers: DQ of an activation, or a layer with integer products."""
     if node.op_type == "DequantizeLinear":
         return constant_of(node.inputs[0]) is None
     return is_layer(node) and kind_of_node(node) == "integer"

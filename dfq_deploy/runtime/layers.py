@@ -11,7 +11,7 @@ from dfq_deploy.graph.operators import FLOATS, WEIGHTED_OPS
 __all__ = ["Kind", "is_layer", "kind_of_node", "macs_of"]
 
 Kind: TypeAlias = Literal["integer", "weights", "float"]
-"""``integer``: products of integers. ``weights``: stored as integers, multiplied in float. ``float``: all in float."""
+"""``integer``: integer products. ``weights``: integer weights, float products. ``float``: all in float."""
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 
@@ -22,7 +22,7 @@ FLOAT_OPS = (
     | {"MultiHeadAttention", "FusedConv", "FusedGemm", "FusedMatMul", "FusedMatMulActivation", "NhwcConv"}
     | {"NhwcFusedConv", "TransposeMatMul"}
 )
-"""Float layers: ONNX's operators, and the kernels that ONNX Runtime's optimizer puts in their place."""
+"""Float layers: ONNX's operators, and the kernels with which ONNX Runtime's optimizer replaces them."""
 
 INTEGER_OPS = frozenset(
     {"ConvInteger", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "MatMulInteger", "MatMulIntegerToFloat"}
@@ -36,12 +36,12 @@ WEIGHT_ONLY_OPS = frozenset({"MatMulBnb4", "MatMulFpQ4", "MatMulNBits", "QMoE"})
 INTEGER_ACCURACY = 4
 """``accuracy_level`` of a MatMulNBits whose activations are quantized to int8 as it runs."""
 
-SECOND = {"QLinearConv": 3, "QLinearConvTranspose": 3, "QLinearMatMul": 3, "QGemm": 3}
-"""Where the second factor stands among the inputs, if not at 1."""
+SECOND_FACTOR = {"QLinearConv": 3, "QLinearConvTranspose": 3, "QLinearMatMul": 3, "QGemm": 3}
+"""Index of the second factor among the inputs, if it is not 1."""
 
 
 def is_layer(node: ir.Node) -> bool:
-    """True for a node that multiplies by weights, or two activations; not for one that computes shapes."""
+    """Return True for a node that multiplies by weights, or two activations; not for shape computations."""
     if node.op_type in INTEGER_OPS | WEIGHT_ONLY_OPS:
         return True
     kinds = {value.dtype for value in (*node.inputs[:2], *node.outputs[:1]) if value is not None}
@@ -49,7 +49,7 @@ def is_layer(node: ir.Node) -> bool:
 
 
 def kind_of_node(node: ir.Node) -> Kind:
-    """What the kernel of a layer multiplies, by its operator."""
+    """Return the type of the products of a layer, by its operator."""
     if node.op_type == "MatMulNBits" and node.attributes.get_int("accuracy_level", 0) == INTEGER_ACCURACY:
         return "integer"
     if node.op_type in INTEGER_OPS:
@@ -58,40 +58,40 @@ def kind_of_node(node: ir.Node) -> Kind:
 
 
 def macs_of(node: ir.Node) -> int | None:
-    """Multiply-accumulates of one run of a layer for one sample (an open batch counts as 1).
+    """Return the multiply-accumulates of a layer for one sample (a dynamic batch counts as 1).
 
-    None where a shape is open or unknown.
+    None if a shape is dynamic or unknown.
     """
     if node.op_type in RECURRENT:
         return _recurrent(node)
-    second = node.inputs[SECOND.get(node.op_type, 1)] if len(node.inputs) > 1 else None
-    first, written, weight = _sizes(node.inputs[0]), _sizes(node.outputs[0]), _sizes(second)
+    second = node.inputs[SECOND_FACTOR.get(node.op_type, 1)] if len(node.inputs) > 1 else None
+    input_sizes, output_sizes, weight = _sizes(node.inputs[0]), _sizes(node.outputs[0]), _sizes(second)
     if node.op_type == "MatMulNBits":
-        return _product([*written, node.attributes.get_int("K", 0)])
+        return _product([*output_sizes, node.attributes.get_int("K", 0)])
     if "Conv" in node.op_type and node.op_type != "DeformConv":
-        # Each weight is used once for each position: of the output, or of the input where that is spread out.
-        positions = first if "Transpose" in node.op_type else written
+        # Each weight is used once for each position: of the output, or of the input of a ConvTranspose.
+        positions = input_sizes if "Transpose" in node.op_type else output_sizes
         return _product([*positions[:1], *positions[2:], *weight]) if len(positions) > 2 and weight else None
     if "MatMul" in node.op_type and weight:
-        return _product([*written, weight[-2] if len(weight) > 1 else weight[0]])
+        return _product([*output_sizes, weight[-2] if len(weight) > 1 else weight[0]])
     if "Gemm" in node.op_type and len(weight) == 2:
-        return _product([*written, weight[1 if node.attributes.get_int("transB", 0) else 0]])
+        return _product([*output_sizes, weight[1 if node.attributes.get_int("transB", 0) else 0]])
     return None
 
 
 def _recurrent(node: ir.Node) -> int | None:
-    """Every step multiplies by the matrices W and R."""
-    first, *weights = (_sizes(value) for value in node.inputs[:3])
-    if len(first) != 3 or not all(weights):
+    """Return the multiply-accumulates of a recurrent layer: every step multiplies by the matrices W and R."""
+    input_sizes, *weights = (_sizes(value) for value in node.inputs[:3])
+    if len(input_sizes) != 3 or not all(weights):
         return None
     batch_first = node.attributes.get_int("layout", 0) == 1
     parts = [_product(weight) for weight in weights]
-    steps = first[1 if batch_first else 0]
+    steps = input_sizes[1 if batch_first else 0]
     return None if steps is None or None in parts else steps * sum(part or 0 for part in parts)
 
 
 def _sizes(value: ir.Value | None) -> list[int | None]:
-    """The dimensions, an open first one (the batch) as 1 and others that are open as None; empty where unknown."""
+    """Return the dimensions, a dynamic batch as 1 and other dynamic ones as None; empty if unknown."""
     if value is None or value.shape is None:
         return []
     sizes = [dim if isinstance(dim, int) else None for dim in value.shape]

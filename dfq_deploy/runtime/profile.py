@@ -1,4 +1,4 @@
-"""Time the nodes of a model by ONNX Runtime's profiler."""
+"""Time the nodes of a model with ONNX Runtime's profiler."""
 
 import json
 from collections import defaultdict
@@ -17,15 +17,15 @@ __all__ = ["NodeTime", "node_times"]
 RUNS = 10
 
 SUFFIX = "_kernel_time"
-"""How the profiler ends the name of the event for one run of a kernel."""
+"""Suffix of the profiler's event name for one run of a kernel."""
 
 
 @dataclass(frozen=True)
 class NodeTime:
-    """What one kernel takes.
+    """The time of one kernel.
 
     Args:
-        name: of the node in the file that it stands for; the kernel's own where ONNX Runtime made it anew.
+        name: name of the node in the file, or of the kernel if ONNX Runtime created it.
         kernel: the operator that runs.
         milliseconds: median over the runs of the model.
     """
@@ -36,15 +36,15 @@ class NodeTime:
 
 
 def node_times(source: ModelSource, batch: Samples, runs: int = RUNS) -> tuple[NodeTime, ...]:
-    """The kernels of a model, the slowest first, timed on one thread.
+    """Time the kernels of a model on one thread; the slowest comes first.
 
     Args:
-        batch: samples, of a count that the model takes.
-        runs: that the times are the medians of, after one that is not counted.
+        batch: samples, in a batch size that the model supports.
+        runs: number of runs for the median, after one warm-up run.
 
     Raises:
-        ModelError: it cannot be read or run.
-        SamplesError: the samples do not fit.
+        ModelError: the model cannot be read or run.
+        SamplesError: the samples do not fit the model.
     """
     tagged = tag(source)
     totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * runs)
@@ -62,5 +62,5 @@ def node_times(source: ModelSource, batch: Samples, runs: int = RUNS) -> tuple[N
         for event in timed[run * size : (run + 1) * size]:
             name = tagged.name(str(event["name"]).removesuffix(SUFFIX))
             totals[name, str(event["args"]["op_name"])][run - 1] += event["dur"] / 1000
-    found = (NodeTime(name, kernel, median(times)) for (name, kernel), times in totals.items())
-    return tuple(sorted(found, key=lambda entry: -entry.milliseconds))
+    node_times = (NodeTime(name, kernel, median(times)) for (name, kernel), times in totals.items())
+    return tuple(sorted(node_times, key=lambda entry: -entry.milliseconds))

@@ -26,38 +26,38 @@ Runnable: TypeAlias = str | PathLike[str] | bytes | ir.Model
 """A model file, a serialized model, or one in memory of any size."""
 
 Output: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
-"""An array (N, ...), a row for each sample; where the first axis is not the batch, what each run gave, as a whole."""
+"""An array (N, ...), one row per sample; if the first axis is not the batch, the outputs of all runs."""
 
 DTYPES = {
     **{f"tensor({name})": name for name in ("float16", "int8", "int16", "int32", "int64", "bool")},
     **{f"tensor({name})": name for name in ("uint8", "uint16", "uint32", "uint64")},
     **{"tensor(float)": "float32", "tensor(double)": "float64"},
 }
-"""ONNX Runtime's name of an element type -> NumPy's."""
+"""ONNX Runtime's name of an element type -> NumPy's name."""
 
 SLICE_BYTES = 2**25
-"""A slice of inputs is no larger than this, so that activations stay small too."""
+"""Largest size of a slice of inputs in bytes, so that activations stay small too."""
 
 LARGEST_SLICE = 64
 
 
 class Runner:
-    """One model in ONNX Runtime, fed with float32 samples in slices of whatever batch it takes.
+    """Runs one model in ONNX Runtime on float32 samples, in batches that the model supports.
 
     Args:
         model: file, bytes, or a model in memory.
-        name: what errors call it; the file's path where not given.
-        device: ``cpu``, or ``cuda[:N]`` where ONNX Runtime has its provider; ``auto`` is ``cpu``.
-        quiet_threads: let idle threads sleep instead of spin; latencies of two sessions in one process
-            can only be compared so.
-        threads: of one run; 0 takes one for each core.
-        profile: how the path of the file begins that ``session.end_profiling()`` writes; None profiles nothing.
-        main: name of the input that the samples' images feed; None takes the one that the model's metadata or its graph
-            says (:mod:`dfq_deploy.graph.main_input`).
-        task: what the model of a file does (:data:`dfq_deploy.graph.task.TASKS`), where its metadata does not say that.
+        name: name for error messages; by default the path of the file.
+        device: ``cpu``, or ``cuda[:N]`` if ONNX Runtime has that provider; ``auto`` is ``cpu``.
+        quiet_threads: let idle threads sleep instead of spin, which is necessary to compare latencies of two sessions
+            in one process.
+        threads: number of threads; 0 uses one per core.
+        profile: prefix of the file that ``session.end_profiling()`` writes; None disables profiling.
+        main: name of the input that the images of the samples feed; None determines it from the model's metadata or its
+            graph (:mod:`dfq_deploy.graph.main_input`).
+        task: the task of the model (:data:`dfq_deploy.graph.task.TASKS`), if its metadata does not have it.
 
     Raises:
-        ModelError: it is missing, ONNX Runtime refuses it, or it has an input that numbers cannot feed, or none.
+        ModelError: the file does not exist, ONNX Runtime cannot load it, or its inputs are not numeric.
     """
 
     def __init__(
@@ -118,6 +118,7 @@ class Runner:
             if not entry.shape or not all(isinstance(dim, int) for dim in entry.shape[1:])
         }
         self.batch = self.main.shape[0] if self.main.shape else None
+        self._settled = False
         self.shape = self.main.shape[1:] if self.main.shape else None
 
     def scores(self, *, labelled: bool = False) -> str | None:
@@ -138,74 +139,93 @@ class Runner:
         except google.protobuf.message.DecodeError:
             return None
         model = ir.from_proto(proto)
-        for value, entry in zip(model.graph.outputs, self.session.get_outputs(), strict=True):
-            if value.shape is None and entry.shape:  # ONNX Runtime infers what the file does not say
-                value.shape = ir.Shape(entry.shape)
+        inferred = {entry.name: entry.shape for entry in self.session.get_outputs()}
+        for value in model.graph.outputs:
+            if value.shape is None and inferred.get(str(value.name)):
+                value.shape = ir.Shape(inferred[str(value.name)])
         state_task(model, self._task)
         return model
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise a SamplesError where samples of ``shape`` do not fit the model."""
+        """Raise a SamplesError if samples of ``shape`` do not fit the model."""
         fits = self.shape is None or (
             len(shape) == len(self.shape)
-            and all(mine is None or mine == yours for mine, yours in zip(self.shape, shape, strict=True))
+            and all(expected is None or expected == actual for expected, actual in zip(self.shape, shape, strict=True))
         )
         if not fits:
             shown = ", ".join("?" if dim is None else str(dim) for dim in self.shape or ())
             raise SamplesError(f"{self.name}: takes samples of shape ({shown}); these have {shape}")
 
     def run(self, samples: Samples) -> list[Output]:
-        """Outputs for ``samples``, in one batch or in as many as a fixed batch calls for.
+        """Compute the outputs for ``samples``, in one batch, or in several if the batch is fixed.
 
         Returns:
-            for each output an array (N, ...); where its first axis is not the batch, or its size depends on the
-            sample, as a detector's after suppression does, what each run gave.
+            for each output an array (N, ...). If its first axis is not the batch, or its size depends on the sample, as
+            for a detector after non-maximum suppression, the outputs of all runs.
 
         Raises:
-            ModelError: ONNX Runtime fails on them, or an output holds NaN or infinity.
-            SamplesError: there is nothing for an input.
+            ModelError: ONNX Runtime fails, or an output has NaN or infinity.
+            SamplesError: the samples have no data for an input.
         """
         parts, counts = [], []
         for part, count in self.batches(samples):
             outputs = [np.asarray(output) for output in self.feed(part)]
             for name, output in zip(self.output_names, outputs, strict=True):
-                self._refuse(name, output)
+                self._check_finite(name, output)
             parts.append(outputs)
             counts.append((len(part), count))
-        return [_joined(column, counts) for column in zip(*parts, strict=True)]
+        return [_concatenated(column, counts) for column in zip(*parts, strict=True)]
 
     def batches(self, samples: Samples) -> Iterator[tuple[Samples, int]]:
-        """``samples`` in batches that the model takes, and how many of each batch are real.
+        """Yield ``samples`` in batches that the model supports, with the number of samples without padding.
 
-        A fixed batch is filled up by repeating the last sample.
+        A fixed batch is padded by repeating the last sample.
         """
+        if self.batch is None and len(samples) > 1:
+            self._settle_batch(samples)
         step = self.batch or len(samples)
         for start in range(0, len(samples), step):
             index = np.arange(start, start + step if self.batch else len(samples))
             count = min(len(samples) - start, step)
             yield samples.part(np.minimum(index, len(samples) - 1)), count
 
+    def _settle_batch(self, samples: Samples) -> None:
+        """Take batches of 1 where the model declares an open batch and runs one sample alone; found out once."""
+        if self._settled:
+            return
+        self._settled = True
+        options = ort.RunOptions()
+        options.log_severity_level = 4  # that it fails is expected
+        try:
+            self._answer(samples.part(slice(2)), options)
+        except ModelError:
+            self._answer(samples.part(slice(1)), None)
+            self.batch = 1
+
     def feed(self, batch: Samples) -> list[NDArray[Any]]:
-        """The outputs for one batch, as ONNX Runtime gives them; a file of integers is fed and read in its own scales.
+        """Return the outputs for one batch; integer inputs and outputs are converted with the scales of the file.
 
         Raises:
-            ModelError: ONNX Runtime fails on it.
-            SamplesError: there is nothing for an input.
+            ModelError: ONNX Runtime fails.
+            SamplesError: the batch has no data for an input.
         """
+        return self._answer(batch, None)
+
+    def _answer(self, batch: Samples, options: ort.RunOptions | None) -> list[NDArray[Any]]:
         feeds = self._translation.to_integers(make_feeds(self.ports, batch.images, batch.extra))
         try:
-            outputs: list[NDArray[Any]] = self.session.run(None, feeds)
+            outputs: list[NDArray[Any]] = self.session.run(None, feeds, options)
         except Exception as problem:  # as above
             raise ModelError(f"{self.name}: ONNX Runtime fails on it ({runtime_message(problem)})") from None
         return self._translation.to_floats(self.output_names, outputs)
 
-    def _refuse(self, name: str, output: NDArray[Any]) -> None:
+    def _check_finite(self, name: str, output: NDArray[Any]) -> None:
         if output.dtype.kind in "fiub" and not np.isfinite(output).all():
             raise ModelError(f"{self.name}: output '{name}' is NaN or infinite on these samples; it cannot be compared")
 
 
-def _joined(arrays: Sequence[NDArray[Any]], counts: Sequence[tuple[int, int]]) -> Output:
-    """One array where each run gave a row for each of its samples; ``counts``: its samples, and how many are real."""
+def _concatenated(arrays: Sequence[NDArray[Any]], counts: Sequence[tuple[int, int]]) -> Output:
+    """Concatenate outputs with one row per sample; ``counts`` has the rows of each run, with and without padding."""
     rows = all(array.ndim and len(array) == fed for array, (fed, _) in zip(arrays, counts, strict=True))
     if not rows or len({array.shape[1:] for array in arrays}) > 1:
         return tuple(arrays)
@@ -213,7 +233,7 @@ def _joined(arrays: Sequence[NDArray[Any]], counts: Sequence[tuple[int, int]]) -
 
 
 def slices(images: NDArray[np.float32], size: int = SLICE_BYTES) -> Iterator[slice]:
-    """Consecutive slices of ``images`` of at most ``size`` bytes, so that memory stays flat."""
+    """Return consecutive slices of ``images`` of at most ``size`` bytes, to limit memory."""
     step = int(np.clip(size // max(1, images[0].nbytes), 1, LARGEST_SLICE))
     return (slice(start, start + step) for start in range(0, len(images), step))
 
@@ -233,7 +253,7 @@ def _providers(device: str) -> list[str | tuple[str, dict[str, str]]]:
 
 
 def _dimensions(shape: object) -> tuple[int | None, ...] | None:
-    """The shape with None where it is open; None where nothing is known."""
+    """Return the shape with None for dynamic dimensions; None if the shape is unknown."""
     if not isinstance(shape, list):
         return None
     return tuple(dim if isinstance(dim, int) and dim > 0 else None for dim in shape)

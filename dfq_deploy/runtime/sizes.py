@@ -97,6 +97,7 @@ class _Trial:
     def of(cls, model: ir.Model) -> "_Trial | None":
         """None where ONNX Runtime does not load the model (a custom operator): nothing is tried then."""
         options = session_options(quiet_threads=True)
+        options.log_severity_level = 4  # that some of it fails is expected
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             return cls(model, Session(model, options, ["CPUExecutionProvider"]))
@@ -208,7 +209,7 @@ def _sizes(value: ir.Value, axis: int, enlarged: bool) -> tuple[int, ...]:
     if len(dims) == 4 and floats:
         if enlarged:
             return ENLARGED
-        if not {dims[1], dims[3]} & {0, *CHANNELS}:
+        if (dims[1] or dims[3]) and not {dims[1], dims[3]} & set(CHANNELS):
             return FEATURES
         beside = [dim for place, dim in enumerate(dims) if place and place != axis and dim > max(CHANNELS)]
         return IMAGE if not beside else (*(TEXT_LINE if beside[0] <= 64 else beside[:1]), *IMAGE)

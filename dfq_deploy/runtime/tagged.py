@@ -1,4 +1,4 @@
-"""Number the nodes of a model, so that the kernels of ONNX Runtime can be traced back to them."""
+"""Number the nodes of a model to trace ONNX Runtime's kernels back to them."""
 
 import re
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from dfq_deploy.graph.reading import ModelSource, read_any, source_name
 __all__ = ["Tagged", "tag"]
 
 BLOCKED = "_nchwc"
-"""How the names of kernels for blocked layouts end, which are named after the tensor that they write."""
+"""Suffix of the names of kernels for blocked layouts, which are named after their output."""
 
 BLOCKED_OPS = frozenset({"AveragePool", "Conv", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Resize", "Upsample"})
-"""Operators that have such kernels; activations and the Add of a residual branch are fused into them."""
+"""Operators with such kernels; activation functions and the Add of a residual branch are fused into them."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tagged:
-    """A copy of a model whose nodes carry numbers for names.
+    """A copy of a model whose nodes are named by numbers.
 
-    ONNX Runtime's optimizer keeps them in the names of the kernels that it makes (``fused @7@/MatMulAddFusion``), where
-    names of the file may be missing, doubled, or parts of one another.
+    ONNX Runtime's optimizer keeps them in the names of kernels (``fused @7@/MatMulAddFusion``); the names in the file
+    may be missing, duplicate, or parts of each other.
 
     Args:
         model: the copy; constants are initializers, shapes are inferred.
         nodes: by number, those of nested graphs too.
-        names: of those nodes in the file, or of their first outputs.
+        names: names of these nodes in the file, or of their first outputs.
     """
 
     model: ir.Model
@@ -37,27 +37,27 @@ class Tagged:
     names: tuple[str, ...]
 
     def find(self, kernel: str) -> int | None:
-        """The number of the node that a kernel named ``kernel`` stands for; None where that cannot be told."""
+        """Return the number of the node that the kernel named ``kernel`` computes; None if unknown."""
         match = re.search(r"@(\d+)@", kernel)
         if match is not None:
             return int(match.group(1))
-        return self._behind.get(kernel.removesuffix(BLOCKED)) if kernel.endswith(BLOCKED) else None
+        return self._by_output.get(kernel.removesuffix(BLOCKED)) if kernel.endswith(BLOCKED) else None
 
     @cached_property
-    def _behind(self) -> dict[str, int]:
-        """Name of a tensor -> the number of the node with a blocked kernel that writes it, or is fused into that."""
+    def _by_output(self) -> dict[str, int]:
+        """Name of each tensor -> number of the node whose blocked kernel writes it, after fusion."""
         numbers = {node: index for index, node in enumerate(self.nodes)}
-        found: dict[str, int] = {}
+        numbers_by_tensor: dict[str, int] = {}
         for node in self.nodes:
             waiting = [node]
             while waiting and waiting[0].op_type not in BLOCKED_OPS:
                 waiting = [*waiting[1:], *waiting[0].predecessors()]
             if waiting:
-                found |= {str(value.name): numbers[waiting[0]] for value in node.outputs}
-        return found
+                numbers_by_tensor |= {str(value.name): numbers[waiting[0]] for value in node.outputs}
+        return numbers_by_tensor
 
     def name(self, kernel: str) -> str:
-        """The name in the file of what a kernel named ``kernel`` stands for; its own where that cannot be told."""
+        """Return the name in the file of the node that ``kernel`` computes; ``kernel`` itself if unknown."""
         index = self.find(kernel)
         return kernel if index is None else self.names[index]
 
@@ -66,7 +66,7 @@ def tag(source: ModelSource) -> Tagged:
     """Read any ONNX file, float or quantized, and number its nodes.
 
     Raises:
-        ModelError: it is missing, no ONNX model, or its functions are for other opsets than the model.
+        ModelError: the file does not exist, is not an ONNX model, or its functions need other opsets than the model.
     """
     model = read_any(source)
     try:

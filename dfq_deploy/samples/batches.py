@@ -26,31 +26,31 @@ from dfq_deploy.samples.samples import Samples
 __all__ = ["SampleBatches", "as_twin_input", "check_samples_fit", "split_held_out", "tensors_of_known_range"]
 
 BATCH = 32
-"""Samples that are handed to a calibrator at a time."""
+"""Number of samples in one batch for a calibrator."""
 
 
-CARRYING_OPS = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
-"""What may stand behind the input without changing a value."""
+VALUE_PRESERVING_OPS = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+"""Operators that do not change values, apart from shape and type."""
 
 
 def check_samples_fit(model: ir.Model, samples: Samples) -> None:
-    """Refuse samples that do not fit the inputs of ``model``.
+    """Raise an error for samples that do not fit the inputs of ``model``.
 
     Raises:
-        SamplesError: their shape is another one, or an input is missing.
+        SamplesError: their shape differs, or an input is missing.
     """
     expected = sample_shape(model)
     if samples.images.shape[1:] != expected:
         raise SamplesError(f"samples of shape {samples.images.shape[1:]} do not fit the model's input {expected}")
-    missing = [port.name for port in other_inputs(model_inputs(model)) if port.name not in samples.extra]
+    missing = [entry.name for entry in other_inputs(model_inputs(model)) if entry.name not in samples.extra]
     if missing:
         raise SamplesError(
-            f"samples: nothing for input '{missing[0]}'; save an array 'input:{missing[0]}' beside 'images' in an .npz"
+            f"samples: no data for input '{missing[0]}'; add an array 'input:{missing[0]}' to the .npz with 'images'"
         )
 
 
 def split_held_out(samples: Samples) -> tuple[Samples, Samples]:
-    """The samples to calibrate with, and every eighth, which is held out; tiny sets serve as both."""
+    """Split off every eighth sample: calibration samples and held-out samples; fewer than 8 samples serve as both."""
     if len(samples) < 8:
         return samples, samples
     held = np.arange(len(samples)) % 8 == 7
@@ -58,17 +58,17 @@ def split_held_out(samples: Samples) -> tuple[Samples, Samples]:
 
 
 def tensors_of_known_range(model: ir.Model) -> set[str]:
-    """The main input and what it becomes without a change of its values: all of them have its range."""
+    """Return the names of the main input and of all tensors with the same values, which have the same range."""
 
-    def carried(value: ir.Value) -> list[ir.Value]:
-        return [use.node.outputs[0] for use in value.uses() if use.idx == 0 and is_op(use.node, CARRYING_OPS)]
+    def consumers(value: ir.Value) -> list[ir.Value]:
+        return [use.node.outputs[0] for use in value.uses() if use.idx == 0 and is_op(use.node, VALUE_PRESERVING_OPS)]
 
-    return {str(value.name) for value in walk([main_input_value(model)], carried)}
+    return {str(value.name) for value in walk([main_input_value(model)], consumers)}
 
 
 @dataclass(frozen=True, eq=False)
 class SampleBatches:
-    """Samples as feeds for a model; sized, so that progress has a total."""
+    """Iterates over samples as batches of feeds for a model; its length is the number of batches."""
 
     model: ir.Model
     samples: Samples
@@ -83,7 +83,7 @@ class SampleBatches:
 
 
 def as_twin_input(model: ir.Model, samples: Samples) -> NDArray[np.generic]:
-    """The samples as the twin takes them: in the main input's type, pictures as (N, C, H, W)."""
+    """Convert samples to the input of the twin: in the type of the main input, images as (N, C, H, W)."""
     main = main_input(model_inputs(model))
     array = feeds_for(model, samples.images, samples.extra)[main.name]
     return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if is_channels_last(model) else array

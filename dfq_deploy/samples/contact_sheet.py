@@ -1,4 +1,4 @@
-"""Draw samples.png."""
+"""Draw the contact sheet samples.png."""
 
 import math
 from pathlib import Path
@@ -16,37 +16,35 @@ from dfq_deploy.samples.samples import Samples
 __all__ = ["MAXIMUM", "contact_sheet"]
 
 MAXIMUM = 64
-"""More images than this make no better picture."""
+"""Largest number of images on a sheet."""
 
 TILE = 96
-"""Small images are enlarged by a whole factor to about this many pixels."""
+"""Small images are enlarged by an integer factor to about this many pixels."""
 
-WIDEST = 1280
-"""Sheets of many large images are reduced by a whole factor until they are no wider than this."""
+MAXIMUM_WIDTH = 1280
+"""Sheets of many large images are reduced by an integer factor to at most this width."""
 
 MARGIN = 3
 
 LETTERS, LETTER_GREY = 13, 200
 """Height in pixels and grey level of the caption."""
 
-DARK = 24
+MARGIN_GREY = 24
 """Grey level of the margins."""
 
 
 def contact_sheet(samples: Samples, preprocess: Preprocess | None, path: Path) -> bool:
-    """Write up to 64 samples as a grid, a .png, in the order in which they stand.
+    """Write up to 64 samples as a grid in a .png file, in order.
 
-    With ``preprocess`` the colors are true; without it each image is stretched to its own smallest and
-    largest value. Samples that are no images (rank other than 4, channels other than 1 or 3, wherever they
-    stand) are left alone: nothing is written.
-
-    Where the samples have been assessed, a caption below says what came of it.
+    With ``preprocess`` the colors are true; without it each image is scaled from its smallest to its largest value.
+    Nothing is written for samples that are not images (rank other than 4, or channels other than 1 or 3). If the
+    samples have figures, a caption shows them.
 
     Returns:
         whether the file was written.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     images = samples.images[:MAXIMUM]
     if looks_channels_last(images.shape[1:]):
@@ -62,7 +60,7 @@ def contact_sheet(samples: Samples, preprocess: Preprocess | None, path: Path) -
 
 
 def _stretched(images: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """float32 (N, C, H, W) to uint8 (N, H, W, C), each image from its smallest to its largest value."""
+    """Scale float32 (N, C, H, W) to uint8 (N, H, W, C), each image from its smallest to its largest value."""
     low = images.min(axis=(1, 2, 3), keepdims=True)
     span = images.max(axis=(1, 2, 3), keepdims=True) - low
     levels: NDArray[np.uint8] = np.rint((images - low) / np.where(span > 0, span, 1) * 255).astype(np.uint8)
@@ -70,10 +68,10 @@ def _stretched(images: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _resized(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
-    """Small images enlarged, so many large ones reduced that ``columns`` of them fit; by a whole factor."""
+    """Enlarge small images, or reduce large ones so that ``columns`` of them fit, by an integer factor."""
     height, width = pixels.shape[1:3]
     enlarge = max(1, round(TILE / max(height, width)))
-    if (reduce := math.ceil(columns * width / WIDEST)) <= 1:
+    if (reduce := math.ceil(columns * width / MAXIMUM_WIDTH)) <= 1:
         return pixels.repeat(enlarge, axis=1).repeat(enlarge, axis=2)
     cut = pixels[:, : height // reduce * reduce, : width // reduce * reduce]
     blocks = cut.reshape(len(cut), height // reduce, reduce, width // reduce, reduce, -1)
@@ -82,7 +80,7 @@ def _resized(pixels: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 
 
 def _columns(count: int, height: int, width: int) -> int:
-    """As near to a square picture as can be, rather wide than high, with a full last row where there is one."""
+    """Return the number of columns for a nearly square sheet, rather wide than high, with a full last row."""
     ideal = math.sqrt(count * height / width)
     full = (columns for columns in range(math.ceil(ideal), math.floor(2 * ideal) + 1) if count % columns == 0)
     return next(full, min(count, math.ceil(ideal)))
@@ -92,7 +90,7 @@ def _grid(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
     count, height, width, channels = tiles.shape
     rows = math.ceil(count / columns)
     step_down, step_right = height + MARGIN, width + MARGIN
-    sheet = np.full((rows * step_down + MARGIN, columns * step_right + MARGIN, channels), DARK, np.uint8)
+    sheet = np.full((rows * step_down + MARGIN, columns * step_right + MARGIN, channels), MARGIN_GREY, np.uint8)
     for index, tile in enumerate(tiles):
         top, left = MARGIN + index // columns * step_down, MARGIN + index % columns * step_right
         sheet[top : top + height, left : left + width] = tile
@@ -100,7 +98,7 @@ def _grid(tiles: NDArray[np.uint8], columns: int) -> NDArray[np.uint8]:
 
 
 def _captioned(sheet: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    """The sheet (H, W, C) with ``text`` below it, in as many lines as its width asks for."""
+    """Add ``text`` below the sheet (H, W, C), wrapped to its width."""
     if not text:
         return sheet
     font = ImageFont.load_default(LETTERS)
@@ -112,7 +110,7 @@ def _captioned(sheet: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
         else:
             lines[-1] = longer
     step = LETTERS + 2 * MARGIN
-    band = Image.new("L", (sheet.shape[1], step * len(lines) + MARGIN), DARK)
+    band = Image.new("L", (sheet.shape[1], step * len(lines) + MARGIN), MARGIN_GREY)
     draw = ImageDraw.Draw(band)
     for index, line in enumerate(lines):
         draw.text((2 * MARGIN, index * step), line, LETTER_GREY, font=font)

@@ -28,27 +28,27 @@ __all__ = ["OnnxRuntimeReader", "PolygraphyLoader"]
 
 
 class PolygraphyLoader:
-    """Samples as batches that Polygraphy takes: input name -> array. Can be gone through any number of times.
+    """Samples as batches for Polygraphy: input name -> array. It can be iterated any number of times.
 
     Args:
         samples: the samples, or the file that ``dfq-deploy synthesize`` or ``calibrate`` wrote.
-        model: the float model that they are for; its inputs name the arrays and give them their types.
-        batch: samples in each; the last ones may be fewer.
+        model: the float model; its inputs determine the names and types of the arrays.
+        batch: batch size; the last batch may be smaller.
 
     Raises:
-        OptionError: the batch is below 1.
+        OptionError: the batch size is below 1.
         SamplesError: the file cannot be read, or does not fit the model.
         ModelError: the model cannot be read.
     """
 
     def __init__(self, samples: Samples | str | PathLike[str], model: ModelSource, batch: int = 1) -> None:
         if batch < 1:
-            raise OptionError(f"PolygraphyLoader: a batch of {batch} is none; choose 1 or more")
+            raise OptionError(f"PolygraphyLoader: batch={batch} must be at least 1")
         self.samples = samples if isinstance(samples, Samples) else Samples.load(Path(samples))
         self.batch = batch
         loaded = load(model)
         check_samples_fit(loaded, self.samples)
-        self._ports = model_inputs(loaded)
+        self._inputs = model_inputs(loaded)
 
     def __len__(self) -> int:
         return math.ceil(len(self.samples) / self.batch)
@@ -56,11 +56,11 @@ class PolygraphyLoader:
     def __iter__(self) -> Iterator[dict[str, NDArray[Any]]]:
         for start in range(0, len(self.samples), self.batch):
             part = self.samples.part(slice(start, start + self.batch))
-            yield make_feeds(self._ports, part.images, part.extra)
+            yield make_feeds(self._inputs, part.images, part.extra)
 
 
 class OnnxRuntimeReader(CalibrationDataReader):  # type: ignore[misc]
-    """Samples as ONNX Runtime's ``quantize_static`` takes them; arguments as for :class:`PolygraphyLoader`."""
+    """Samples as data reader for ONNX Runtime's ``quantize_static``; arguments as for :class:`PolygraphyLoader`."""
 
     def __init__(self, samples: Samples | str | PathLike[str], model: ModelSource, batch: int = 1) -> None:
         self._loader = PolygraphyLoader(samples, model, batch)
@@ -70,9 +70,9 @@ class OnnxRuntimeReader(CalibrationDataReader):  # type: ignore[misc]
         return len(self._loader)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """The next batch; None after the last."""
-        return next(self._waiting, None)
+        """Return the next batch; None after the last."""
+        return next(self._remaining, None)
 
     def rewind(self) -> None:
-        """Begin again."""
-        self._waiting = iter(self._loader)
+        """Start again with the first batch."""
+        self._remaining = iter(self._loader)

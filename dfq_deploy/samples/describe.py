@@ -6,30 +6,36 @@ __all__ = ["caption", "readable"]
 
 
 def readable(figures: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Figures as a few lines, (what, in words); those that are not known here follow under their own names."""
-    left = dict(figures)
+    """Return figures as lines (name, description); unknown figures follow under their own names."""
+    remaining = dict(figures)
     rows = []
-    if "statistics_distance" in left:
-        rows.append(("statistics", f"{left.pop('statistics_distance'):.3g} from the training data's (0 is a match)"))
-    if "class_coverage" in left:
-        seen, share = left.pop("classes_seen"), left.pop("class_coverage")
-        low, high = (100 * left.pop(f"class_share_{end}") for end in ("smallest", "largest"))
-        rows.append(("classes", f"{seen:.0f} of {seen / share:.0f} appear, each in {low:.3g} to {high:.3g} %"))
-    if "confidence" in left:
-        rows.append(("confidence", f"{left.pop('confidence'):.3g}, the mean probability of the class answered"))
-    if "diversity" in left:
-        rows.append(("diversity", f"{left.pop('diversity'):.3g}, the mean distance of two in features, in norms"))
-    if "label_hit" in left:
-        rows.append(("labels", f"{100 * left.pop('label_hit'):.3g} % get the class of their label"))
-    if "verifier_agreement" in left:
-        hit = f", {100 * left.pop('verifier_hit'):.3g} % that of their label" if "verifier_hit" in left else ""
-        agreement = 100 * left.pop("verifier_agreement")
+    if "statistics_distance" in remaining:
+        rows.append(
+            ("statistics", f"{remaining.pop('statistics_distance'):.3g} from the training data's (0 is a match)")
+        )
+    if "class_coverage" in remaining:
+        appearing, share = remaining.pop("classes_seen"), remaining.pop("class_coverage")
+        low, high = (100 * remaining.pop(f"class_share_{end}") for end in ("smallest", "largest"))
+        rows.append(
+            ("classes", f"{appearing:.0f} of {appearing / share:.0f} appear, each in {low:.3g} to {high:.3g} %")
+        )
+    if "confidence" in remaining:
+        rows.append(("confidence", f"{remaining.pop('confidence'):.3g}, the mean probability of the class answered"))
+    if "diversity" in remaining:
+        rows.append(("diversity", f"{remaining.pop('diversity'):.3g}, the mean distance of two in features, in norms"))
+    if "label_hit" in remaining:
+        rows.append(("labels", f"{100 * remaining.pop('label_hit'):.3g} % get the class of their label"))
+    if "verifier_agreement" in remaining:
+        hit = (
+            f", {100 * remaining.pop('verifier_hit'):.3g} % that of their label" if "verifier_hit" in remaining else ""
+        )
+        agreement = 100 * remaining.pop("verifier_agreement")
         rows.append(("verifier", f"{agreement:.3g} % get the same class from the second network{hit}"))
-    return [*rows, *((name.replace("_", " "), f"{value:.4g}") for name, value in left.items())]
+    return [*rows, *((name.replace("_", " "), f"{value:.4g}") for name, value in remaining.items())]
 
 
 def caption(figures: Mapping[str, float]) -> str:
-    """Figures on one line, for a picture; empty where there are none."""
+    """Return figures on one line, as the caption of a contact sheet; empty if there are none."""
     parts = []
     if "statistics_distance" in figures:
         parts.append(f"statistics {figures['statistics_distance']:.3g} off")

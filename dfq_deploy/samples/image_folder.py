@@ -2,11 +2,11 @@
 
 ============================  =====================================================================
 folder, .zip                  images; sub-folders are classes (:mod:`dfq_deploy.samples.labels`): by number, by
-                              name in sorted order, or as ``classes.txt`` beside them says
+                              name in sorted order, or as listed in ``classes.txt``
 .npz                          ``images`` and, optionally, ``labels``; ``input:NAME`` for each other input of the model
-.npy                          images alone
+.npy                          images only
 uint8 (N, H, W[, C])          preprocessed, resized and converted to the model's channels
-float (N, C, H, W), (N, ...)  taken as they are: already the model's input, as are integers of rank 3 or less
+float (N, C, H, W), (N, ...)  used unchanged: already the model's input, as are integers of rank 3 or less
 ============================  =====================================================================
 """
 
@@ -31,7 +31,7 @@ from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sampl
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.graph.task import score_output, task_hint
 from dfq_deploy.samples.labels import CLASS_FILES, folder_labels, parse_class_names, read_class_names
-from dfq_deploy.samples.npz import NoImages, Stored, read_arrays
+from dfq_deploy.samples.npz import NoImages, SampleArrays, read_arrays
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 
@@ -40,7 +40,7 @@ __all__ = ["read_samples", "samples_for"]
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"})
 
 MODES = {1: "L", 3: "RGB"}
-"""Pillow's name for an image of so many channels."""
+"""Number of channels -> Pillow's name of the image mode."""
 
 UNREADABLE = (
     OSError,
@@ -51,12 +51,12 @@ UNREADABLE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What Pillow and zipfile raise for broken, giant or encrypted files (UnidentifiedImageError is an OSError)."""
+"""Exceptions of Pillow and zipfile for broken, giant or encrypted files (UnidentifiedImageError is an OSError)."""
 
 LARGEST_16_BIT = 65535
 
 MEMORY_SHARE = 0.5
-"""No set may take more of the machine's memory than this."""
+"""Largest fraction of the machine's memory for one sample set."""
 
 
 def samples_for(
@@ -66,11 +66,11 @@ def samples_for(
     limit: int | None = None,
     labels: AnyPath | None = None,
 ) -> Samples:
-    """Samples for ``model``: those that are given, or what :func:`read_samples` finds at a path.
+    """Return ``data`` if it is samples, else read it from a path with :func:`read_samples`.
 
     Args:
-        limit: take at most so many of what lies at a path.
-        labels: a file with the names of the classes, one a line, in the order of the model's scores.
+        limit: largest number of samples to read from a path.
+        labels: a file with the names of the classes, one per line, in the order of the model's scores.
 
     Raises:
         OptionError: ``data`` is neither samples nor a path.
@@ -87,7 +87,7 @@ def samples_for(
         preprocess,
         sample_shape(model),
         limit,
-        turned=is_channels_last(model),
+        channels_last=is_channels_last(model),
         classes=score_count(model, labelled=True),
         names=None if labels is None else read_class_names(as_path(labels, "labels")),
     )
@@ -102,91 +102,93 @@ def read_samples(
     shape: tuple[int, ...],
     limit: int | None = None,
     *,
-    turned: bool | None = None,
+    channels_last: bool | None = None,
     classes: int | None = None,
     names: Sequence[str] | None = None,
 ) -> Samples:
-    """Inputs for a model whose samples have ``shape``, in the model's own input space.
+    """Read samples of ``shape``, preprocessed for the model.
 
     Args:
-        path: what to read; the table above says what may stand there.
-        preprocess: what turns pixels into the input; needed for images and for uint8 arrays.
-        shape: one sample, (C, H, W) for images, or (H, W, C).
-        limit: take at most so many, spread evenly over the set; None takes all.
-        turned: the shape is (H, W, C); None finds that out from its numbers.
-        classes: how many the model has; folders that cannot be those give no labels, and a note says so.
-        names: of the classes, in the order of the model's scores; None takes those of ``classes.txt`` in the set.
+        path: folder or file; the table above lists the formats.
+        preprocess: the conversion of pixels to the input; needed for images and for uint8 arrays.
+        shape: shape of one sample, (C, H, W) for images, or (H, W, C).
+        limit: largest number of samples, spread evenly over the set; None reads all.
+        channels_last: the shape is (H, W, C); None infers that from the shape.
+        classes: number of classes of the model; if folders do not match them, there are no labels, and a note says so.
+        names: class names in the order of the model's scores; None reads those of ``classes.txt`` in the set.
 
     Returns:
-        float32 ``(N, *shape)``, with int64 (N,) or float32 (N, K) labels where there are any.
+        float32 ``(N, *shape)``, with int64 (N,) or float32 (N, K) labels if there are any.
 
     Raises:
-        SamplesError: it cannot be read, or does not fit the model; or ``limit`` is below 1.
+        SamplesError: the path cannot be read, or does not fit the model; or ``limit`` is below 1.
     """
     if limit is not None and limit < 1:
-        raise SamplesError(f"{path}: at most {limit} samples asked for, at least 1 is needed")
+        raise SamplesError(f"{path}: limit={limit} must be at least 1")
     path, preprocess = as_path(path, "data"), as_preprocess(preprocess)
-    last = looks_channels_last(shape) if turned is None else turned
-    reading = _Reading(path, preprocess, shape, limit, last, classes, names)
+    is_last = looks_channels_last(shape) if channels_last is None else channels_last
+    reader = _SampleReader(path, preprocess, shape, limit, is_last, classes, names)
     if path.is_dir():
-        return reading.pictures(_folder(path), partial(_text_of_folder, path))
+        return reader.pictures(_folder_pictures(path), partial(_text_of_folder, path))
     if not path.exists():
         raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
     if path.suffix.lower() in (".npz", ".npy"):
-        stored = _stored(path)
-        found = reading.arrays(stored.images, stored.labels)
-        chosen = _spread(len(stored.images), limit)
-        extra = {name: rows[chosen] for name, rows in stored.extra.items()}
+        arrays = _read_arrays(path)
+        samples = reader.arrays(arrays.images, arrays.labels)
+        indices = _evenly_spaced(len(arrays.images), limit)
+        extra = {name: rows[indices] for name, rows in arrays.extra.items()}
         return replace(
-            found,
-            method=stored.method,
-            synthetic=stored.synthetic,
+            samples,
+            method=arrays.method,
+            synthetic=arrays.synthetic,
             extra=extra,
-            preprocess=found.preprocess or stored.preprocess,
+            preprocess=samples.preprocess or arrays.preprocess,
         )
     if path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
-                return reading.pictures(_zipped(archive), partial(_text_of_zip, archive))
-        except (zipfile.BadZipFile, OSError) as problem:
-            raise SamplesError(f"{path}: the zip cannot be read ({problem}); make it again") from None
+                return reader.pictures(_zip_pictures(archive), partial(_text_of_zip, archive))
+        except (zipfile.BadZipFile, OSError) as error:
+            raise SamplesError(f"{path}: the zip cannot be read ({error}); make it again") from None
     raise SamplesError(f"{path}: neither a folder, a .zip, an .npz nor an .npy file; put the images into a folder")
 
 
 @dataclass(frozen=True)
 class _Picture:
-    """An image file that is not yet opened: its path inside the set, and what gives its bytes."""
+    """An image file that is not yet opened: its path inside the set, and a function that returns its bytes."""
 
     name: PurePosixPath
     content: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """What :func:`read` was asked for; ``place`` is the path that errors name."""
+class _SampleReader:
+    """The arguments of :func:`read_samples`; ``place`` is the path for error messages."""
 
     place: Path
     preprocess: Preprocess | None
     shape: tuple[int, ...]
     limit: int | None
-    turned: bool
+    channels_last: bool
     classes: int | None
     names: Sequence[str] | None
 
     def pictures(self, pictures: list[_Picture], text: Callable[[str], str | None]) -> Samples:
-        """Samples of image files; ``text`` reads a text file of the set, where there is one of that name."""
+        """Read image files; ``text`` reads a text file of the set by name, or returns None if it does not exist."""
         if not pictures:
             raise SamplesError(f"{self.place}: no images in it (looked for {', '.join(sorted(SUFFIXES))})")
         pictures = sorted(pictures, key=lambda picture: picture.name)
-        named = self._class_names(text)
+        names = self._class_names(text)
         try:
-            found = folder_labels([picture.name.parent.name for picture in pictures], named, self.classes)
-        except SamplesError as problem:
-            raise SamplesError(f"{self.place}: {problem}") from None
-        chosen = _spread(len(pictures), self.limit)
-        images = self._prepared((self._decoded(pictures[index]) for index in chosen), len(chosen))
-        labels = None if found.labels is None else found.labels[chosen]
-        return Samples(images, labels, notes=(found.note,) if found.note else (), preprocess=self.preprocess)
+            folder_classes = folder_labels([picture.name.parent.name for picture in pictures], names, self.classes)
+        except SamplesError as error:
+            raise SamplesError(f"{self.place}: {error}") from None
+        indices = _evenly_spaced(len(pictures), self.limit)
+        images = self._prepare((self._decode(pictures[index]) for index in indices), len(indices))
+        labels = None if folder_classes.labels is None else folder_classes.labels[indices]
+        return Samples(
+            images, labels, notes=(folder_classes.note,) if folder_classes.note else (), preprocess=self.preprocess
+        )
 
     def _class_names(self, text: Callable[[str], str | None]) -> Sequence[str] | None:
         if self.names is not None:
@@ -195,7 +197,7 @@ class _Reading:
         return next((parse_class_names(body, f"{self.place}/{name}") for name, body in contents if body), None)
 
     def arrays(self, images: NDArray[Any], labels: NDArray[Any] | None) -> Samples:
-        """Samples of an array of pixels or of inputs."""
+        """Convert an array of pixels or of inputs to samples."""
         if images.ndim == 0 or len(images) == 0:
             raise SamplesError(f"{self.place}: the array 'images' is empty (shape {images.shape})")
         if labels is not None and (labels.ndim not in (1, 2) or len(labels) != len(images)):
@@ -204,87 +206,87 @@ class _Reading:
             )
         if labels is not None and not np.issubdtype(labels.dtype, np.number):
             raise SamplesError(f"{self.place}: 'labels' are {labels.dtype}; class numbers or soft labels are needed")
-        chosen = _spread(len(images), self.limit)
+        indices = _evenly_spaced(len(images), self.limit)
         if images.dtype == np.uint8:
-            inputs = self._of_pixels(images[chosen])
+            inputs = self._from_pixels(images[indices])
         elif np.issubdtype(images.dtype, np.floating) or len(self.shape) < 3:
             if images.shape[1:] != self.shape:
-                wanted = ", ".join(map(str, self.shape))
+                expected = ", ".join(map(str, self.shape))
                 raise SamplesError(
-                    f"{self.place}: float 'images' of shape {images.shape} do not fit the model's input (N, {wanted})"
+                    f"{self.place}: float 'images' of shape {images.shape} do not fit the model's input (N, {expected})"
                 )
-            inputs = images[chosen].astype(np.float32, copy=False)
+            inputs = images[indices].astype(np.float32, copy=False)
         else:
             raise SamplesError(f"{self.place}: 'images' are {images.dtype}; uint8 pixels or float32 inputs are needed")
-        known = self.preprocess if images.dtype == np.uint8 else None
-        return Samples(inputs, None if labels is None else _labels(labels[chosen]), preprocess=known)
+        preprocess = self.preprocess if images.dtype == np.uint8 else None
+        return Samples(inputs, None if labels is None else _labels(labels[indices]), preprocess=preprocess)
 
-    def _of_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _from_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         if pixels.ndim == 4 and pixels.shape[-1] == 1:
             pixels = pixels[..., 0]
         if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[-1] != 3):
             raise SamplesError(
                 f"{self.place}: uint8 'images' have shape {pixels.shape}; (N, H, W, C) with 1 or 3 channels is needed"
             )
-        return self._prepared((Image.fromarray(image) for image in pixels), len(pixels))
+        return self._prepare((Image.fromarray(image) for image in pixels), len(pixels))
 
-    def _prepared(self, images: Iterable[Image.Image], count: int) -> NDArray[np.float32]:
-        """The model's float32 (N, C, H, W) or (N, H, W, C): converted, resized to cover, centre cropped, normalized."""
+    def _prepare(self, images: Iterable[Image.Image], count: int) -> NDArray[np.float32]:
+        """Convert, resize, center-crop and normalize images to the model's float32 (N, C, H, W) or (N, H, W, C)."""
         if self.preprocess is None:
             raise SamplesError(
-                f"{self.place}: images need to know how pixels become the model's input; "
+                f"{self.place}: images need the conversion of pixels to the model's input; "
                 f"add --preprocess {'|'.join(PREPROCESSES)} or --mean and --std"
             )
-        if len(self.shape) != 3 or self.shape[-1 if self.turned else 0] not in MODES:
+        if len(self.shape) != 3 or self.shape[-1 if self.channels_last else 0] not in MODES:
             raise SamplesError(
                 f"{self.place}: images cannot feed an input of shape {self.shape} (1 or 3 channels are needed); "
                 f"give an .npz of float32 'images' of shape (N, {', '.join(map(str, self.shape))})"
             )
-        self._refuse_giant(count)
-        height, width, channels = self.shape if self.turned else (*self.shape[1:], self.shape[0])
+        self._check_memory(count)
+        height, width, channels = self.shape if self.channels_last else (*self.shape[1:], self.shape[0])
         inputs = np.empty((count, *self.shape), np.float32)
         for index, image in enumerate(images):
             fitted = ImageOps.fit(image.convert(MODES[channels]), (width, height), Image.Resampling.BILINEAR)
             try:
                 applied = self.preprocess.apply(np.asarray(fitted).reshape(1, height, width, channels))[0]
-                inputs[index] = applied.transpose(1, 2, 0) if self.turned else applied
+                inputs[index] = applied.transpose(1, 2, 0) if self.channels_last else applied
             except SamplesError as problem:
                 raise SamplesError(f"{self.place}: {problem}") from None
         return inputs
 
-    def _decoded(self, picture: _Picture) -> Image.Image:
+    def _decode(self, picture: _Picture) -> Image.Image:
         try:
             image = Image.open(io.BytesIO(picture.content()))
             image.load()
         except UNREADABLE as problem:
-            reason = "not an image that Pillow knows" if isinstance(problem, UnidentifiedImageError) else problem
-            raise SamplesError(f"{self.place}: image '{picture.name}' cannot be read ({reason}); take it out") from None
+            reason = "unknown image format" if isinstance(problem, UnidentifiedImageError) else problem
+            raise SamplesError(f"{self.place}: image '{picture.name}' cannot be read ({reason}); remove it") from None
         try:
-            return _with_eight_bits(image)
+            return _to_eight_bits(image)
         except ValueError as problem:
             raise SamplesError(
                 f"{self.place}: image '{picture.name}' {problem}; save it with 8 or 16 bits a channel, or give an .npz "
                 "of float32 'images' that are the model's input"
             ) from None
 
-    def _refuse_giant(self, count: int) -> None:
+    def _check_memory(self, count: int) -> None:
         needed = count * int(np.prod(self.shape)) * 4
         memory = physical_memory()
         if memory is not None and needed > MEMORY_SHARE * memory:
             fitting = int(MEMORY_SHARE * memory / needed * count)
             raise SamplesError(
                 f"{self.place}: {count} images of {self.shape} take {needed / 2**30:.1f} GiB of memory; "
-                f"take at most {fitting}, with --samples"
+                f"use at most {fitting}, with --samples"
             )
 
 
-def _with_eight_bits(image: Image.Image) -> Image.Image:
-    """``image`` with 8 bits a channel: 65535 of 16 bits becomes 255, where Pillow's own conversion cuts at 255.
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Convert ``image`` to 8 bits per channel: 65535 of 16 bits becomes 255 (Pillow's own conversion clips at 255).
 
-    Pillow itself does so for 16-bit images of several channels when it reads them.
+    Pillow does so itself when it reads 16-bit images of several channels.
 
     Raises:
-        ValueError: its values have no known range.
+        ValueError: the range of its values is unknown.
     """
     if image.mode == "F":
         raise ValueError("holds floating-point values, whose range is not known")
@@ -301,17 +303,17 @@ def _is_picture(name: PurePosixPath) -> bool:
     return name.suffix.lower() in SUFFIXES and not hidden
 
 
-def _folder(path: Path) -> list[_Picture]:
+def _folder_pictures(path: Path) -> list[_Picture]:
     files = ((PurePosixPath(file.relative_to(path).as_posix()), file) for file in path.rglob("*"))
     return [_Picture(name, file.read_bytes) for name, file in files if _is_picture(name) and file.is_file()]
 
 
-def _zipped(archive: zipfile.ZipFile) -> list[_Picture]:
+def _zip_pictures(archive: zipfile.ZipFile) -> list[_Picture]:
     names = ((PurePosixPath(name), name) for name in archive.namelist())
     return [_Picture(path, partial(archive.read, name)) for path, name in names if _is_picture(path)]
 
 
-def _stored(path: Path) -> Stored:
+def _read_arrays(path: Path) -> SampleArrays:
     try:
         return read_arrays(path)
     except NoImages as problem:
@@ -329,15 +331,15 @@ def _text_of_zip(archive: zipfile.ZipFile, name: str) -> str | None:
     return archive.read(name).decode("utf-8", errors="replace") if name in archive.namelist() else None
 
 
-def _spread(count: int, limit: int | None) -> NDArray[np.int64]:
-    """At most ``limit`` of ``count`` indices, evenly: the first images of a sorted folder are one class."""
+def _evenly_spaced(count: int, limit: int | None) -> NDArray[np.int64]:
+    """Return at most ``limit`` of ``count`` indices, evenly spaced: the first images of a folder are of one class."""
     if limit is None or limit >= count:
         return np.arange(count)
     return np.arange(limit) * count // limit
 
 
 def _labels(labels: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.int64]:
-    """Soft labels (N, K) as float32, classes (N,) as int64; (N, 1) is (N,)."""
+    """Convert soft labels (N, K) to float32, and classes (N,) or (N, 1) to int64 (N,)."""
     if labels.ndim == 2 and labels.shape[1] > 1:
         return labels.astype(np.float32)
     return labels.reshape(-1).astype(np.int64)

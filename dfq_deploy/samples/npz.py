@@ -18,31 +18,31 @@ from dfq_deploy.errors import DfqError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.samples.preprocess import Preprocess
 
-__all__ = ["FORMAT_VERSION", "INPUT", "NoImages", "Stored", "read_arrays", "stored_shapes", "write_arrays"]
+__all__ = ["FORMAT_VERSION", "INPUT", "NoImages", "SampleArrays", "read_arrays", "stored_shapes", "write_arrays"]
 
 FORMAT_VERSION = 1
-"""Of the files that are written; files without a version, of before there was one, are read as well."""
+"""Format version of written files; older files without a version are read as well."""
 
 INPUT = "input:"
-"""How the names of arrays begin in the file that belong to inputs beside the main one."""
+"""Prefix of array names in the file for inputs other than the main one."""
 
 
 class NoImages(ValueError):  # noqa: N818 - says what is missing
-    """The archive has no array ``images``; the message lists those that it has."""
+    """The archive has no array ``images``; the message lists its arrays."""
 
 
 @dataclass(frozen=True, eq=False)
-class Stored:
-    """What a file holds, in the types that it has there.
+class SampleArrays:
+    """The arrays of a samples file, in the types of the file.
 
     Args:
         images: uint8 pixels, or the model's main input.
         labels: class numbers (N,) or soft labels (N, K).
         method: the synthesis method; empty for real data.
-        extra: the model's other inputs by name.
-        preprocess: what turns pixels into ``images``, where the file says so.
-        synthetic: whether the samples were synthesized; None: those of a ``method`` were.
-        named: False for an .npy, which holds one array without a name.
+        extra: the other inputs of the model by name.
+        preprocess: the conversion of pixels to ``images``, if the file has it.
+        synthetic: whether the samples were synthesized; None if that follows from ``method``.
+        named: False for an .npy file, which holds one array without a name.
     """
 
     images: NDArray[Any]
@@ -54,26 +54,26 @@ class Stored:
     named: bool = True
 
 
-def read_arrays(path: Path) -> Stored:
-    """Read a file.
+def read_arrays(path: Path) -> SampleArrays:
+    """Read the arrays of a file.
 
     Raises:
-        NoImages: there is no array ``images``.
-        ValueError: it cannot be read, or is of a newer format version.
+        NoImages: the file has no array ``images``.
+        ValueError: the file cannot be read, or has a newer format version.
     """
     try:
-        # np.load leaves a file open that it opened itself and found to be broken.
+        # np.load does not close a broken file that it opened itself.
         with path.open("rb") as stream:
             loaded = np.load(stream, allow_pickle=False)
-            return _members(loaded) if isinstance(loaded, NpzFile) else Stored(loaded, named=False)
+            return _members(loaded) if isinstance(loaded, NpzFile) else SampleArrays(loaded, named=False)
     except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, DfqError) as problem:
         raise ValueError(str(problem)) from None
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shape of one sample of each input in a file, by name, from the headers alone; the main input's name is empty.
+    """Read the shape of one sample of each input by name, from the headers only; the main input's name is empty.
 
-    Empty where the file has none that can be read, which :func:`read_arrays` says.
+    Empty if the file cannot be read; :func:`read_arrays` raises the error.
     """
     if path.suffix.lower() not in (".npz", ".npy") or not path.is_file():
         return {}
@@ -82,13 +82,13 @@ def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
             with path.open("rb") as stream:
                 return {"": _shape(stream)[1:]}
         with zipfile.ZipFile(path) as archive:
-            found = {}
+            shapes = {}
             for member in archive.namelist():
                 name = member.removesuffix(".npy")
                 if name == "images" or name.startswith(INPUT):
                     with archive.open(member) as stream:
-                        found["" if name == "images" else name.removeprefix(INPUT)] = _shape(stream)[1:]
-            return found
+                        shapes["" if name == "images" else name.removeprefix(INPUT)] = _shape(stream)[1:]
+            return shapes
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
         return {}
 
@@ -100,7 +100,7 @@ def _shape(stream: IO[bytes]) -> tuple[int, ...]:
     return shape
 
 
-def _members(archive: NpzFile) -> Stored:
+def _members(archive: NpzFile) -> SampleArrays:
     version = int(archive.get("format_version", FORMAT_VERSION))
     if version > FORMAT_VERSION:
         raise ValueError(f"its format version is {version}, and this dfq-deploy reads up to {FORMAT_VERSION}: upgrade")
@@ -109,7 +109,7 @@ def _members(archive: NpzFile) -> Stored:
     preprocess = None
     if "mean" in archive and "std" in archive:
         preprocess = Preprocess(tuple(archive["mean"].tolist()), tuple(archive["std"].tolist()))
-    return Stored(
+    return SampleArrays(
         archive["images"],
         archive.get("labels"),
         str(archive.get("method", "")),
@@ -119,22 +119,22 @@ def _members(archive: NpzFile) -> Stored:
     )
 
 
-def write_arrays(path: Path, stored: Stored) -> None:
-    """Write an uncompressed .npz, whole or not at all; the same arrays give the same bytes.
+def write_arrays(path: Path, samples: SampleArrays) -> None:
+    """Write an uncompressed .npz file atomically; equal arrays give equal bytes.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    arrays: dict[str, NDArray[Any]] = {"images": stored.images}
-    if stored.labels is not None:
-        arrays["labels"] = stored.labels
-    if stored.method:
-        arrays["method"] = np.array(stored.method)
-    arrays.update((f"{INPUT}{name}", rows) for name, rows in stored.extra.items())
+    arrays: dict[str, NDArray[Any]] = {"images": samples.images}
+    if samples.labels is not None:
+        arrays["labels"] = samples.labels
+    if samples.method:
+        arrays["method"] = np.array(samples.method)
+    arrays.update((f"{INPUT}{name}", rows) for name, rows in samples.extra.items())
     arrays["format_version"] = np.array(FORMAT_VERSION)
-    if stored.synthetic is not None:
-        arrays["synthetic"] = np.array(stored.synthetic)
-    if stored.preprocess is not None:
-        arrays |= {"mean": np.array(stored.preprocess.mean), "std": np.array(stored.preprocess.std)}
+    if samples.synthetic is not None:
+        arrays["synthetic"] = np.array(samples.synthetic)
+    if samples.preprocess is not None:
+        arrays |= {"mean": np.array(samples.preprocess.mean), "std": np.array(samples.preprocess.std)}
     with atomic_file(path) as partial, partial.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)

@@ -1,4 +1,4 @@
-"""Photographs in the public domain, cropped and jittered without end."""
+"""Random crops of photographs in the public domain."""
 
 from functools import cache
 from pathlib import Path
@@ -17,36 +17,36 @@ FOLDER = Path(__file__).parent / "photograph_files"
 MODES = {1: "L", 3: "RGB"}
 
 SMALL = 64
-"""Inputs with sides up to here show a whole object, larger ones also a detail."""
+"""Largest side of small inputs, which show a whole object; larger ones may also show a detail."""
 
-LEAST_CROP = {True: 0.5, False: 0.3}
-"""Least side of a crop, as a part of the largest one that fits; by whether the input is small."""
+SMALLEST_CROP = {True: 0.5, False: 0.3}
+"""Smallest side of a crop, as a fraction of the largest one that fits; by whether the input is small."""
 
 BRIGHTNESS = 0.15
-"""Largest shift, as a part of the pixel range."""
+"""Largest shift, as a fraction of the pixel range."""
 
 CONTRAST = (0.6, 1.2)
 
 TINT = 0.05
-"""Standard deviation of the shift of each channel, as a part of the pixel range."""
+"""Standard deviation of the shift of each channel, as a fraction of the pixel range."""
 
 
 def suits_photographs(shape: tuple[int, ...]) -> bool:
-    """True for an input (C, H, W) of one or three channels whose sides are at least 8."""
+    """Return True for an input (C, H, W) with one or three channels and sides of at least 8."""
     return len(shape) == 3 and shape[0] in MODES and min(shape[1:]) >= 8
 
 
 def photographs(
     count: int, shape: tuple[int, ...], preprocess: Preprocess | None = None, seed: int = 0
 ) -> NDArray[np.float32]:
-    """Crops of the shipped photographs at random places and scales, mirrored, with other brightness, contrast and tint.
+    """Return random crops of the shipped photographs, mirrored at random, with random brightness, contrast and tint.
 
     Asano and Saeed, "The Augmented Image Prior" (ICLR 2023), train networks on crops of a single photograph.
 
     Args:
-        count: number of images; each photograph serves equally often.
+        count: number of images; each photograph is used equally often.
         shape: (C, H, W) with one or three channels (:func:`suits_photographs`).
-        preprocess: from pixels to the model's input; None scales the set to mean 0 and standard deviation 1.
+        preprocess: conversion of pixels to the model's input; None scales the set to mean 0 and standard deviation 1.
         seed: the same seed gives the same images.
 
     Returns:
@@ -57,8 +57,8 @@ def photographs(
         SamplesError: ``preprocess`` has another number of channels.
     """
     if not suits_photographs(shape):
-        raise ValueError(f"photographs: an input of shape {shape} is no image; (1 or 3, H, W) is needed")
-    generator = np.random.default_rng([seed, 0x70686F74])  # apart from what other generators draw from this seed
+        raise ValueError(f"photographs: an input of shape {shape} is not an image; (1 or 3, H, W) is needed")
+    generator = np.random.default_rng([seed, 0x70686F74])  # independent of other generators with this seed
     sources = _sources(MODES[shape[0]])
     pixels = np.empty((count, *shape), np.float32)
     for index in range(count):
@@ -77,10 +77,10 @@ def _sources(mode: str) -> tuple[Image.Image, ...]:
 
 
 def _crop(source: Image.Image, height: int, width: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """A window of the input's aspect, (height, width[, 3]) in [0, 1]."""
+    """Return a random window with the input's aspect ratio, (height, width[, 3]) in [0, 1]."""
     largest = min(source.width / width, source.height / height)
-    least = LEAST_CROP[max(height, width) <= SMALL]
-    scale = largest * float(np.exp(generator.uniform(np.log(least), 0)))
+    smallest = SMALLEST_CROP[max(height, width) <= SMALL]
+    scale = largest * float(np.exp(generator.uniform(np.log(smallest), 0)))
     left = generator.uniform(0, source.width - scale * width)
     top = generator.uniform(0, source.height - scale * height)
     right, bottom = min(left + scale * width, source.width), min(top + scale * height, source.height)
@@ -91,7 +91,7 @@ def _crop(source: Image.Image, height: int, width: int, generator: np.random.Gen
 
 
 def _jitter(picture: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
-    """Other contrast around the mean, brightness, and a tint where there are several channels."""
+    """Change contrast around the mean, brightness and the tint of channels at random."""
     shift = generator.uniform(-BRIGHTNESS, BRIGHTNESS) + generator.normal(0, TINT, (len(picture), 1, 1))
     changed = (picture - picture.mean()) * generator.uniform(*CONTRAST) + picture.mean() + shift
     return np.asarray(changed.clip(0, 1), np.float32)

@@ -10,19 +10,19 @@ from dfq_deploy.errors import OptionError, SamplesError
 
 __all__ = ["PREPROCESSES", "Preprocess", "as_preprocess", "divided_by_255", "preprocess_of_units"]
 
-WIDENED = np.linspace(1, 1.02, 21)
-"""Factors for a range whose own integers fit the pixels badly."""
+WIDENING_FACTORS = np.linspace(1, 1.02, 21)
+"""Factors that are tried for a range whose exact integers represent pixels badly."""
 
-WORTH = 0.5
-"""The part of the squared error that has to be left for a wider range to be taken."""
+WORTHWHILE_ERROR = 0.5
+"""A wider range is used only if its squared error is below this fraction of the exact range's."""
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """A normalisation of pixels.
+    """Normalization of pixels: ``(pixel / 255 - mean) / std``.
 
     Args:
-        mean, std: per channel, in units of pixel / 255; one value serves all channels.
+        mean, std: per channel, in units of pixel / 255; a single value applies to all channels.
     """
 
     mean: tuple[float, ...]
@@ -35,7 +35,7 @@ class Preprocess:
             raise OptionError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
 
     def bounds(self, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The model's input for a black and for a white pixel: two float32 (channels,).
+        """Return the model's input for a black and for a white pixel: two float32 (channels,).
 
         Raises:
             SamplesError: the number of means is neither 1 nor ``channels``.
@@ -49,46 +49,47 @@ class Preprocess:
         return (-mean / std).astype(np.float32), ((1 - mean) / std).astype(np.float32)
 
     def range(self, channels: int) -> Range:
-        """The range of the model's input over all channels: known, not measured."""
+        """Return the range of the model's input over all channels."""
         low, high = self.bounds(channels)
         return Range(float(low.min()), float(high.max()))
 
     def range_for(self, channels: int, qtype: QuantType) -> Range:
-        """The range, widened by up to 2 % where the values of pixels lie on the borders between its integers.
+        """Return the range, widened by up to 2 % if pixel values lie halfway between its integers.
 
-        They do with the frequent normalisation to [-1, 1]: zero, which has an integer, lies halfway between two pixels,
-        so all of them lie halfway between two integers of the exact range. Each is then off by half a step, three times
-        the squared error of any other range, and runtimes that round halves differently compute different outputs.
+        This happens with the common normalization to [-1, 1]: zero, which an integer represents exactly, lies halfway
+        between two pixels, so all pixels lie halfway between two integers of the exact range. Each then has an error of
+        half a step, three times the squared error of any other range, and runtimes that round halves differently
+        compute different outputs.
         """
         exact = self.range(channels)
         low, high = self.bounds(channels)
         values = low + np.arange(256, dtype=np.float32)[:, None] / 255 * (high - low)
-        errors = np.empty(len(WIDENED))
-        for index, factor in enumerate(WIDENED):
+        errors = np.empty(len(WIDENING_FACTORS))
+        for index, factor in enumerate(WIDENING_FACTORS):
             encoding = Encoding.of_range(Range(exact.low * factor, exact.high * factor), qtype)
             errors[index] = np.square(encoding.dequantize(encoding.quantize(values)) - values).mean()
         best = int(errors.argmin())
-        factor = WIDENED[best] if errors[best] < WORTH * errors[0] else 1.0
+        factor = WIDENING_FACTORS[best] if errors[best] < WORTHWHILE_ERROR * errors[0] else 1.0
         return Range(exact.low * factor, exact.high * factor)
 
     def apply(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, H, W, C) to the model's float32 (N, C, H, W)."""
+        """Convert uint8 (N, H, W, C) to the model's float32 (N, C, H, W)."""
         low, high = self.bounds(images.shape[-1])
         scaled = images.astype(np.float32) / 255 * (high - low) + low
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
     def pixels(self, inputs: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """The model's float32 (N, C, H, W) back to uint8 (N, H, W, C), clipped."""
+        """Convert the model's float32 (N, C, H, W) back to uint8 (N, H, W, C), clipped."""
         low, high = (b[:, None, None] for b in self.bounds(inputs.shape[1]))
         scaled = np.clip((inputs - low) / (high - low), 0, 1) * 255
         return np.ascontiguousarray(np.rint(scaled).astype(np.uint8).transpose(0, 2, 3, 1))
 
 
 def divided_by_255(preprocess: Preprocess) -> Preprocess | None:
-    """What was meant where figures of 0 to 255 were given; None where they are in units of pixel / 255.
+    """Convert mean and std in units of 0 to 255 to units of pixel / 255; None if they are in these units already.
 
-    The mean of values from 0 to 1 is no larger than 1. A deviation that is no larger than their largest, 0.5, is taken
-    to be in the right units beside such a mean.
+    A mean of values from 0 to 1 is at most 1, and a standard deviation at most 0.5: a deviation up to that is assumed
+    to be in units of pixel / 255.
     """
     if max(preprocess.mean) <= 1:
         return None
@@ -97,23 +98,23 @@ def divided_by_255(preprocess: Preprocess) -> Preprocess | None:
 
 
 def preprocess_of_units(mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-    """The preprocess of figures that a person typed.
+    """Create the preprocess for mean and std from the command line.
 
     Raises:
-        OptionError: they are no preprocess, or figures of 0 to 255; the message says what to type.
+        OptionError: they are not valid, or in units of 0 to 255; the message has the converted values.
     """
-    given = Preprocess(mean, std)
-    meant = divided_by_255(given)
-    if meant is None:
-        return given
+    preprocess = Preprocess(mean, std)
+    divided = divided_by_255(preprocess)
+    if divided is None:
+        return preprocess
     raise OptionError(
-        f"mean {_typed(mean)} is a figure of 0 to 255, and pixel / 255 is what it is subtracted from; divide by 255: "
-        f"--mean {_typed(meant.mean)} --std {_typed(meant.std)}"
+        f"mean {_command_line_numbers(mean)} is in units of 0 to 255, but pixel / 255 is expected; divide by 255: "
+        f"--mean {_command_line_numbers(divided.mean)} --std {_command_line_numbers(divided.std)}"
     )
 
 
-def _typed(values: tuple[float, ...]) -> str:
-    """Numbers as a command line takes them."""
+def _command_line_numbers(values: tuple[float, ...]) -> str:
+    """Format numbers for the command line."""
     return ",".join(f"{value:.4g}" for value in values)
 
 
@@ -124,14 +125,14 @@ PREPROCESSES: dict[str, Preprocess] = {
     "minus-one-one": Preprocess((0.5,), (0.5,)),
     "raw": Preprocess((0.0,), (1 / 255,)),
 }
-"""What ``--preprocess`` takes; ``raw`` means that the model wants 0..255."""
+"""Names for ``--preprocess``; ``raw`` is for models whose input is 0 to 255."""
 
 
 def as_preprocess(value: Preprocess | str | None) -> Preprocess | None:
-    """A preprocess as it is, by a name of :data:`PREPROCESSES`, or as ``MEANS/STDS``, e.g. ``0.5,0.5,0.5/0.2,0.2,0.2``.
+    """Convert a name of :data:`PREPROCESSES`, or ``MEANS/STDS`` such as ``0.5,0.5,0.5/0.2,0.2,0.2``, to a preprocess.
 
     Raises:
-        OptionError: it is none of them.
+        OptionError: the text has neither form.
     """
     if value is None or isinstance(value, Preprocess):
         return value
@@ -141,7 +142,7 @@ def as_preprocess(value: Preprocess | str | None) -> Preprocess | None:
         means, stds = (tuple(float(part) for part in side.split(",")) for side in str(value).split("/"))
     except ValueError:
         raise OptionError(
-            f"preprocess: '{value}' is none; choose {', '.join(PREPROCESSES)}, or write means and standard deviations "
-            "as 0.5,0.5,0.5/0.2,0.2,0.2"
+            f"preprocess: '{value}' is unknown; choose {', '.join(PREPROCESSES)}, or give means and standard "
+            "deviations as 0.5,0.5,0.5/0.2,0.2,0.2"
         ) from None
     return Preprocess(means, stds)

@@ -12,30 +12,30 @@ from dfq_deploy.files.arrays import allocate
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import ExtraInputs
-from dfq_deploy.samples.npz import Stored, read_arrays, write_arrays
+from dfq_deploy.samples.npz import SampleArrays, read_arrays, write_arrays
 from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = ["Samples"]
 
 BLOCK = 256
-"""Samples that are looked at together."""
+"""Number of samples that are checked or copied at a time."""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Inputs in the model's own input space.
+    """A set of model inputs, preprocessed.
 
     Args:
-        images: float32 (N, C, H, W) or (N, H, W, C), the model's main input (any shape (N, ...) where it is no image;
-            integers stand as floats, and are fed in the input's own type).
-        labels: float32 (N, K) soft labels or int64 (N,) classes; None where there are none.
-        method: the synthesis method that made them; empty for real data.
-        synthetic: whether they were synthesized: ranges that are measured on such samples get headroom
-            (:data:`dfq_deploy.quantization.encode.HEADROOM`). None: those of a ``method`` were, others were not.
-        figures: numbers that the maker wants to report, e.g. the distance of the statistics.
-        notes: sentences that the user should read, e.g. why another method than the one asked for was used.
-        extra: the model's other inputs by name, each (N, ...).
-        preprocess: what turns pixels into ``images``; None where that is not known.
+        images: float32 (N, C, H, W) or (N, H, W, C), the model's main input (any shape (N, ...) if it is not an image;
+            integers are stored as floats, and are fed in the type of the input).
+        labels: float32 (N, K) soft labels or int64 (N,) classes; None if there are none.
+        method: the synthesis method; empty for real data.
+        synthetic: whether the samples were synthesized: ranges measured on such samples get headroom
+            (:data:`dfq_deploy.quantization.encode.HEADROOM`). None: they were if ``method`` is set.
+        figures: figures for the report, e.g. the statistics distance.
+        notes: messages for the user, e.g. why another method than the requested one was used.
+        extra: the other inputs of the model by name, each (N, ...).
+        preprocess: the conversion of pixels to ``images``; None if unknown.
     """
 
     images: NDArray[np.float32]
@@ -59,7 +59,7 @@ class Samples:
             if rows.ndim < 1 or len(rows) != len(self.images):
                 raise SamplesError(
                     f"samples: input '{name}' of shape {rows.shape} for {len(self.images)} images; "
-                    "a row is needed for each"
+                    "one row per image is needed"
                 )
 
     def __len__(self) -> int:
@@ -67,64 +67,65 @@ class Samples:
 
     @property
     def is_synthetic(self) -> bool:
-        """True if they were synthesized."""
+        """True if the samples were synthesized."""
         return bool(self.method) if self.synthetic is None else self.synthetic
 
     def part(self, index: slice | NDArray[Any]) -> "Samples":
-        """Some of them: a slice, indices or a mask."""
+        """Return the samples of a slice, indices or a mask."""
         labels = None if self.labels is None else self.labels[index]
         extra = {name: rows[index] for name, rows in self.extra.items()}
-        return replace(self, images=_taken(self.images, index), labels=labels, extra=extra)
+        return replace(self, images=_selected(self.images, index), labels=labels, extra=extra)
 
     def save(self, path: AnyPath) -> None:
-        """Write an uncompressed .npz, whose members docs/formats.md lists; or ``images`` alone, where ``path`` ends in
-        .npy, as ModelOpt's ``--calibration_data_path`` takes them.
+        """Write an uncompressed .npz file (docs/formats.md), or ``images`` only if ``path`` ends in .npy.
+
+        ModelOpt's ``--calibration_data_path`` reads such an .npy file.
 
         Raises:
-            SamplesError: an .npy cannot hold the other inputs.
+            SamplesError: an .npy file cannot store other inputs.
             OutputError: the file cannot be written.
         """
         path = as_path(path, "path")
         if path.suffix == ".npy":
             for name in self.extra:
-                raise SamplesError(f"{path}: an .npy holds one array, and there is input '{name}'; write an .npz")
+                raise SamplesError(f"{path}: an .npy file holds one array, without input '{name}'; write an .npz file")
             with atomic_file(path) as partial, partial.open("wb") as stream:
                 np.save(stream, self.images, allow_pickle=False)
             return
         synthetic = None if self.is_synthetic == bool(self.method) else self.is_synthetic
-        write_arrays(path, Stored(self.images, self.labels, self.method, self.extra, self.preprocess, synthetic))
+        write_arrays(path, SampleArrays(self.images, self.labels, self.method, self.extra, self.preprocess, synthetic))
 
     @classmethod
     def load(cls, path: AnyPath) -> "Samples":
         """Read a file that :meth:`save` wrote.
 
         Raises:
-            SamplesError: it cannot be read, or holds no float images.
+            SamplesError: the file cannot be read, or has no float32 images.
         """
         try:
-            stored = read_arrays(as_path(path, "path"))
-            if not stored.named:
+            arrays = read_arrays(as_path(path, "path"))
+            if not arrays.named:
                 raise ValueError("a single array, not an archive of named ones")
-            if stored.images.dtype != np.float32:
-                raise ValueError(f"'images' are {stored.images.dtype}, not float32")
-        except ValueError as problem:
-            raise SamplesError(f"{path}: not a samples file ({problem}); make one with dfq-deploy synthesize") from None
+            if arrays.images.dtype != np.float32:
+                raise ValueError(f"'images' are {arrays.images.dtype}, not float32")
+        except ValueError as error:
+            raise SamplesError(f"{path}: not a samples file ({error}); make one with dfq-deploy synthesize") from None
         return cls(
-            stored.images,
-            stored.labels,
-            stored.method,
-            extra=stored.extra,
-            synthetic=stored.synthetic,
-            preprocess=stored.preprocess,
+            arrays.images,
+            arrays.labels,
+            arrays.method,
+            extra=arrays.extra,
+            synthetic=arrays.synthetic,
+            preprocess=arrays.preprocess,
         )
 
 
-def _taken(images: NDArray[np.float32], index: slice | NDArray[Any]) -> NDArray[np.float32]:
-    """``images[index]``; what is copied goes, block by block, to where there is room for it."""
+def _selected(images: NDArray[np.float32], index: slice | NDArray[Any]) -> NDArray[np.float32]:
+    """Return ``images[index]``; copies are made block by block, on disk if large."""
     if isinstance(index, slice):
         return images[index]
-    chosen = np.flatnonzero(index) if index.dtype == np.bool_ else index
-    taken = allocate((len(chosen), *images.shape[1:]))
-    for first in range(0, len(chosen), BLOCK):
-        taken[first : first + BLOCK] = images[chosen[first : first + BLOCK]]
-    return taken
+    indices = np.flatnonzero(index) if index.dtype == np.bool_ else index
+    selected = allocate((len(indices), *images.shape[1:]))
+    for first in range(0, len(indices), BLOCK):
+        selected[first : first + BLOCK] = images[indices[first : first + BLOCK]]
+    return selected

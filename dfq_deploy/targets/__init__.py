@@ -1,7 +1,7 @@
 """Runtimes to quantize for, as data.
 
-=========== =======================================
-``catalog`` The targets: what each runtime accepts.
+=========== =============================================================================
+``catalog`` The targets and what each runtime accepts; add a new one to ``TARGETS`` here.
 ``target``  The Target dataclass.
-=========== =======================================
+=========== =============================================================================
 """

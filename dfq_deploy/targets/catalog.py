@@ -1,4 +1,4 @@
-"""The targets: what each runtime accepts."""
+"""The targets and what each runtime accepts; add a new one to ``TARGETS`` here."""
 
 from dataclasses import replace
 
@@ -86,6 +86,7 @@ TENSORRT = Target(
     style="inputs",
     float_bias=True,
     skips_gemv=True,
+    has_plugins=True,
 )
 
 

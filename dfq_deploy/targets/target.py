@@ -43,6 +43,7 @@ class Target:
         whole_ops: all operators that the runtime supports, if it must run the whole graph; else None.
         refine: refinements that the target needs in addition to the default ones.
         weight_per_tensor: type of weights with one scale for all channels; None is the type ``weight``.
+        has_plugins: it may have operators of its own, such as TensorRT's plug-ins.
     """
 
     name: str
@@ -65,3 +66,4 @@ class Target:
     whole_ops: frozenset[str] | None = None
     refine: tuple[str, ...] = ()
     weight_per_tensor: QuantType | None = None
+    has_plugins: bool = False

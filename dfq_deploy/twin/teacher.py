@@ -13,6 +13,7 @@ from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.graph.task import score_output
+from dfq_deploy.runtime.plugin_nodes import plugin_nodes, runnable_part
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
 
@@ -24,9 +25,11 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
 
     Rules: (1) every other input is replaced by its first row of ``extra``, repeated for each sample; (2) a Transpose is
     added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it; (4) the
-    output with class scores comes first.
+    class scores become the first output; (5) operators that ONNX Runtime does not have, and what depends on them, are
+    left out.
     A model that needs none of these is imported unchanged.
     """
+    model = runnable_part(model) if plugin_nodes(model) else model
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
     behind = score_output(model) not in (None, *model.graph.outputs[:1])
@@ -53,26 +56,26 @@ def twin_images(model: ir.Model, samples: Samples) -> Tensor:
 
 @torch.no_grad()
 def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
-    """True if the twin says of two samples of ``shape`` at once what it says of each."""
+    """True if the outputs of the twin for a batch of two samples of ``shape`` are those for each sample alone."""
     two = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
     try:
-        together, alone = twin(two), [twin(one[None]) for one in two]
+        batched, single = twin(two), [twin(sample[None]) for sample in two]
     except (RuntimeError, ValueError, IndexError) as problem:
         if is_out_of_memory(problem):  # not caused by the graph
             raise
         return False
-    if isinstance(together, Tensor):
-        together, alone = (together,), [(one,) for one in alone]
-    return all(same_rows(whole, rows) for whole, *rows in zip(together, *alone, strict=True))
+    if isinstance(batched, Tensor):
+        batched, single = (batched,), [(output,) for output in single]
+    return all(same_rows(output, rows) for output, *rows in zip(batched, *single, strict=True))
 
 
-def same_rows(together: Tensor, rows: Sequence[Tensor]) -> bool:
-    """True if ``together`` is ``rows`` one after the other, but for rounding; or has no batch."""
-    if together.shape == rows[0].shape:
+def same_rows(batched: Tensor, rows: Sequence[Tensor]) -> bool:
+    """True if ``batched`` is the concatenation of ``rows`` up to rounding, or has no batch dimension."""
+    if batched.shape == rows[0].shape:
         return True
-    scale = float(together.abs().max()) if together.numel() else 0.0
-    apart = torch.cat(list(rows))
-    return apart.shape == together.shape and torch.allclose(together, apart, rtol=1e-3, atol=1e-3 * scale)
+    scale = float(batched.abs().max()) if batched.numel() else 0.0
+    concatenated = torch.cat(list(rows))
+    return concatenated.shape == batched.shape and torch.allclose(batched, concatenated, rtol=1e-3, atol=1e-3 * scale)
 
 
 def _put_scores_first(model: ir.Model) -> None:

@@ -49,7 +49,7 @@ def judge_evaluation(
 
     Args:
         findings: what :func:`evaluation_findings` has found, and others.
-        commands: level -> the command to paste next.
+        commands: to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes them.
 
     Raises:
         OptionError: the models do not have the figure that a gate bounds.

@@ -97,5 +97,5 @@ def test_more_levels_than_bins_clip_nothing() -> None:
 
 
 def test_too_few_candidates_are_refused() -> None:
-    with pytest.raises(OptionError, match="Entropy: candidates=1 leaves nothing to choose from"):
+    with pytest.raises(OptionError, match="Entropy: candidates=1 must be at least 2"):
         Entropy(candidates=1)

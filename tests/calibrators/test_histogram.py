@@ -161,7 +161,7 @@ def test_refuses_integers_and_nothing() -> None:
     with pytest.raises(ModelError, match="tensor 'shape' is int64: only float tensors have a range"):
         builder.add(np.arange(3))
     builder.add(np.zeros((0, 4), np.float32))
-    with pytest.raises(SamplesError, match="tensor 'shape': no value was seen"):
+    with pytest.raises(SamplesError, match="tensor 'shape': no values"):
         builder.histogram()
 
 

@@ -131,5 +131,5 @@ def test_no_model(tmp_path: Path) -> None:
 
 
 def test_a_rule_has_one_name() -> None:
-    with pytest.raises(ValueError, match="'opset' is registered already"):
+    with pytest.raises(ValueError, match="'opset' is already registered"):
         rule("opset", "")(lambda view, target: iter(()))

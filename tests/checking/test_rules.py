@@ -197,7 +197,11 @@ CASES = {
         "opset", "qnn", PLAIN, PLAIN, ("q", "u16 needs opset 21"), {**U8, "z": scalar(0, np.uint16)}, opset=21
     ),
     "bias-of-another-scale": plain(
-        "integer-bias", "cpu", ("c", "scale 0.5, and activation times weight make 0.5"), U8, {"t": scales(0.5, 1, 1, 2)}
+        "integer-bias",
+        "cpu",
+        ("c", "scale 0.5, not the product of activation and weight scale 0.5"),
+        U8,
+        {"t": scales(0.5, 1, 1, 2)},
     ),
     "bias-in-float": Case(
         "integer-bias", "xnnpack", PLAIN.replace("e, f", "e, bf"), PLAIN, ("c", "its bias is float"), S8

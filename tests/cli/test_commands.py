@@ -92,7 +92,7 @@ def test_inspect_on_one_screen(net: Path) -> None:
         "  output      scores: float (batch, 4)",
         "  classes     4",
         "  parameters  214",
-        "  operators   6, all known to the twin: "
+        "  operators   6, all supported by the twin: "
         "Conv 1, BatchNormalization 1, Relu 1, GlobalAveragePool 1, Flatten 1, Gemm 1",
         "  BatchNorm   1, all of which fold into weights",
         "  synthesis   adversarial, analytic, deepinversion, dfqf, gdfq, genie, hast, lis, noise, procedural, psaq, "
@@ -100,7 +100,7 @@ def test_inspect_on_one_screen(net: Path) -> None:
         "  on cpu      2 of 2 layers in INT8",
         f"  size        {net.stat().st_size / 1e3:.1f} kB, about {lines[9].split('about ')[1]}",
     ]
-    assert lines[10:] == ["", "  Nothing in the way."]
+    assert lines[10:] == ["", "  No problems found."]
     assert result.stderr == ""
 
 
@@ -156,11 +156,11 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
         ("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.", []),
         ("Give either --synth NAME", ["--synth", "noise", "--data", "x.npz"]),
         ("Unknown preprocess 'imagnet'; choose imagenet, cifar10", ["--synth", "noise", "--preprocess", "imagnet"]),
-        ("--mean and --std go together.", ["--synth", "noise", "--mean", "0.5"]),
-        ("'0.5;0.5' is no list of numbers", ["--synth", "noise", "--mean", "0.5;0.5", "--std", "1"]),
+        ("--mean and --std must be given together.", ["--synth", "noise", "--mean", "0.5"]),
+        ("'0.5;0.5' is not a list of numbers", ["--synth", "noise", "--mean", "0.5;0.5", "--std", "1"]),
         ("--mean and --std: preprocess: 2 mean(s) and 1 std(s).", ["--synth", "noise", "--mean", "0,0", "--std", "1"]),
         (
-            "--preprocess and --mean/--std exclude each other.",
+            "--preprocess and --mean/--std cannot be combined.",
             ["--synth", "noise", "--preprocess", "raw", "--mean", "0", "--std", "1"],
         ),
         (
@@ -199,7 +199,7 @@ def test_wrong_usage_ends_with_2(here: Path, net: Path, words: str, options: lis
         ("--teacher does not fit the model", ["--synth", "deepinversion", "--teacher", "other.onnx"]),
         ("net.onnx/out", ["--synth", "noise", "--samples", "8", "-o", "net.onnx/out"]),
         ("preprocess has 2 channels and the model's", ["--synth", "noise", "--mean", "0,0", "--std", "1,1"]),
-        ("device 'cuda:9' is not to be had here", ["--synth", "noise", "--device", "cuda:9"]),
+        ("device 'cuda:9' is not available here", ["--synth", "noise", "--device", "cuda:9"]),
     ],
 )
 def test_what_is_not_there_ends_with_1(here: Path, net: Path, tiny: Model, words: str, options: list[str]) -> None:
@@ -418,9 +418,9 @@ def test_targets() -> None:
     lines = run("targets").stdout.splitlines()
     assert lines[0].split() == ["target", "activations", "weights", "Q", "and", "DQ", "on", "shapes", "runtime"]
     rows = {line.split()[0]: " ".join(line.split()) for line in lines[1:] if line}
-    assert rows["cpu"] == "cpu u8 s8 per channel kernels' ends ONNX Runtime on x86 and Arm CPUs"
-    assert rows["nnapi"] == "nnapi u8 s8 per channel kernels' ends static ONNX Runtime with NNAPI, Android 10+"
-    assert rows["tensorrt"].startswith("tensorrt s8 s8 per channel layers' inputs TensorRT")
+    assert rows["cpu"] == "cpu u8 s8 per channel kernel in/outputs ONNX Runtime on x86 and Arm CPUs"
+    assert rows["nnapi"] == "nnapi u8 s8 per channel kernel in/outputs static ONNX Runtime with NNAPI, Android 10+"
+    assert rows["tensorrt"].startswith("tensorrt s8 s8 per channel layer inputs TensorRT")
     assert any(line.startswith("  coreml  ONNX Runtime's Core ML provider has no QuantizeLinear") for line in lines)
     document = json.loads(run("targets", "--json").stdout)
     names = ["cpu", "openvino", "tensorrt", "xnnpack", "nnapi", "nnapi-per-tensor", "qnn"]
@@ -455,8 +455,8 @@ def test_folders_that_are_no_classes_give_no_top_1(here: Path, net: Path) -> Non
     arguments = ["evaluate", net.name, net.name, "--data", "set", "--preprocess", "zero-one", "--json", "-q"]
     unknown = json.loads(run(*arguments).stdout)
     assert unknown["float_top1"] is None
-    assert any("('cat', 'dog') are not known to be classes of the model" in line for line in unknown["warnings"])
+    assert any("('cat', 'dog') cannot be mapped to the 10 classes of the model" in line for line in unknown["warnings"])
     (here / "names.txt").write_text("ant\ncat\ndog\nelk\n")
     known = json.loads(run(*arguments, "--labels", "names.txt").stdout)
     assert known["float_top1"] is not None
-    assert not any("not known" in line for line in known["warnings"])
+    assert not any("cannot be mapped" in line for line in known["warnings"])

@@ -44,7 +44,7 @@ def test_the_last_line_is_the_verdict(files: list[str]) -> None:
     assert result.stdout.splitlines()[-1].startswith("OK: top-1 falls by 0.00 points")
     drawn = run(files, "--mean", str(data.PREPROCESS.mean[0]), "--std", str(data.PREPROCESS.std[0]))
     assert drawn.exit_code == 0, drawn.output
-    assert drawn.stdout.splitlines()[-1].startswith("OK: predicted to agree with float on ")
+    assert drawn.stdout.splitlines()[-1].startswith("OK: predicted agreement with float on real inputs: ")
 
 
 def test_gates_that_are_met_and_missed(files: list[str]) -> None:

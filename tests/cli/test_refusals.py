@@ -88,6 +88,14 @@ def words(tiny: TinyModel) -> onnx.ModelProto:
     return model
 
 
+def of_143_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, which from now on runs on images of 11 by 13 alone."""
+    model.graph.node.append(helper.make_node("Reshape", ["image", "of_143"], ["cut"], "cut"))
+    model.graph.initializer.append(helper.make_tensor("of_143", TensorProto.INT64, [4], [0, 3, 11, 13]))
+    model.graph.output.append(helper.make_tensor_value_info("cut", TensorProto.FLOAT, ["batch", 3, 11, 13]))
+    return model
+
+
 def ancient(_: TinyModel) -> onnx.ModelProto:
     """onnx converts no GRU of before opset 7."""
     shapes = {"x": [5, 1, 3], "w": [1, 6, 3], "r": [1, 6, 2], "y": [5, 1, 1, 2]}
@@ -161,9 +169,9 @@ REFUSALS: dict[str, tuple[type[DfqError], str, Attempt]] = {
     # its shapes
     "7 a size that is open": (
         ModelError,
-        "input 'image': shape (batch, 3, side, side) is open beyond the batch; fix it, e.g. --input-shape "
-        "image:1,3,224,224, or export the model with a fixed size",
-        lambda tiny, _: drawn(tiny(size="side")),
+        "input 'image': shape (batch, 3, side, side) is open beyond the batch, and the model runs at none of the sizes "
+        "that were tried (*); state one, e.g. --input-shape image:1,3,224,224",
+        lambda tiny, _: drawn(of_143_pixels(tiny(size="side"))),
     ),
     "8 a shape for an input that is not there": (
         ModelError,

@@ -233,6 +233,6 @@ def test_pixels_in_integers_out(path: Path, tmp_path: Path, limit: Callable[[int
 
 def test_an_ort_file_holds_no_more_than_one_message(path: Path, tmp_path: Path, limit: Callable[[int], None]) -> None:
     limit(QUANTIZED_BYTES)
-    words = r"^ort: the quantized model still has 0\.0 GB of weights, and an \.ort file holds 2 GB; take --target cpu, "
+    words = r"^ort: the quantized model has 0\.0 GB of weights, and an \.ort file holds 2 GB; use --target cpu, "
     with pytest.raises(TargetError, match=words):
         OrtMobile().export(load(path), {}, tmp_path / "model.ort")

@@ -26,7 +26,7 @@ from dfq_deploy.graph.passes.own_biases import give_own_biases
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.graph.query import batch_normalizations, weighted_nodes
 from dfq_deploy.graph.traversal import weighted_after
-from dfq_deploy.quantization.bit_widths import only_scales
+from dfq_deploy.quantization.bit_widths import is_channel_scale
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.placement.place import Placement, place
 from dfq_deploy.quantization.placement.saturation import saturations
@@ -265,7 +265,7 @@ def test_queries(mixed: Mixed) -> None:
     assert tensors_of_known_range(load(mixed("y = Transpose(x)", "y"))) == {"x"}
     scaling = ir.node("Conv", [], domain="my.domain")
     scaling.resize_inputs(2)
-    assert not only_scales(scaling)
+    assert not is_channel_scale(scaling)
 
 
 def test_an_infinite_weight_is_refused_where_it_is_one(mixed: Mixed) -> None:
@@ -314,13 +314,13 @@ def test_inspect_counts_only_what_it_knows(mixed: Mixed) -> None:
 def test_the_checker_reads_no_foreign_operator(mixed: Mixed) -> None:
     text = "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) e = DequantizeLinear(whole, s, zs) y = Conv(d, e)"
     view = view_of(mixed(text))
-    assert [len(view.quantizations), len(view.kernels), len(view.heads)] == [3, 1, 1]
+    assert [len(view.quantizations), len(view.kernels), len(view.quantized_nodes)] == [3, 1, 1]
     assert constant_dequantizer(node_of(view.model, "y").inputs[1]) is not None
     foreign = view_of(mixed(text, "q", "d", "e"))
-    assert [len(foreign.quantizations), len(foreign.kernels), len(foreign.heads)] == [0, 1, 0]
+    assert [len(foreign.quantizations), len(foreign.kernels), len(foreign.quantized_nodes)] == [0, 1, 0]
     assert constant_dequantizer(node_of(foreign.model, "y").inputs[1]) is None
     contrib = view_of(mixed(text, "q", "d", "e", domain="com.microsoft"))
-    assert [len(contrib.quantizations), len(contrib.kernels), len(contrib.heads)] == [3, 1, 1]
+    assert [len(contrib.quantizations), len(contrib.kernels), len(contrib.quantized_nodes)] == [3, 1, 1]
     assert not view_of(mixed(text, "y")).kernels
     lacking = [violation for violation in check(mixed(text, "y"), "qnn").violations if violation.rule == "operator"]
     assert [(one.operator, one.found) for one in lacking] == [

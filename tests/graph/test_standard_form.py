@@ -93,7 +93,7 @@ def test_a_giant_sparse_initializer_is_refused_before_memory_is_taken() -> None:
     values = numpy_helper.from_array(np.array([1.0], np.float32), "w")
     sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([0]), "w_places"), [2**40, 2**20])
     model.graph.sparse_initializer.append(sparse)
-    with pytest.raises(ModelError, match=r"sparse initializer 'w' of shape .* is too large to be made dense"):
+    with pytest.raises(ModelError, match=r"sparse initializer 'w' of shape .* is too large for a dense one"):
         load(model)
 
 

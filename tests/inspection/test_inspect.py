@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy.errors import ModelError, TargetError
-from dfq_deploy.inspection.inspect import Inspection, Port, inspect
+from dfq_deploy.inspection.inspect import Inspection, TensorInfo, inspect
 
 Model = Callable[..., onnx.ModelProto]
 
@@ -24,8 +24,8 @@ def test_a_model_with_its_normalization(tmp_path: Path, tiny: Model) -> None:
     onnx.save(model, tmp_path / "net.onnx")
     found = inspect(tmp_path / "net.onnx")
     assert (found.name, found.opset, found.producer) == ("net.onnx", 17, "pytorch 2.13.0")
-    assert found.inputs == (Port("image", "float", ("batch", 3, 8, 8)),)
-    assert found.outputs == (Port("scores", "float", ("batch", 4)),)
+    assert found.inputs == (TensorInfo("image", "float", ("batch", 3, 8, 8)),)
+    assert found.outputs == (TensorInfo("scores", "float", ("batch", 4)),)
     assert found.classes == 4
     # Conv 6*3*3*3, four vectors of 6, Gemm 4*6 and its bias.
     assert found.parameters == 162 + 24 + 24 + 4
@@ -66,20 +66,28 @@ def test_operators_that_the_twin_does_not_know(tiny: Model) -> None:
 
 def test_an_open_size(tiny: Model) -> None:
     model = tiny(size="side")
-    (advice,) = inspect(model).advice
-    assert advice.problem == "input 'image': shape (batch, 3, side, side) is open beyond the batch"
-    assert advice.way_out.startswith("fix it, e.g. --input-shape image:1,3,224,224")
+    (note,) = inspect(model).notes
+    assert note.startswith("input 'image' (batch, 3, side, side) is measured at (3, 224, 224), a size that was chosen")
     fixed = inspect(model, input_shapes={"image": (1, 3, 16, 16)})
-    assert fixed.inputs == (Port("image", "float", ("batch", 3, 16, 16)),)
+    assert fixed.inputs == (TensorInfo("image", "float", ("batch", 3, "side", "side")),)
     assert problems(fixed) == []
     assert fixed.notes == (
-        "input 'image' is fixed to (batch, 3, 16, 16), as --input-shape says; the quantized model takes nothing else",
+        "input 'image' is measured at (batch, 3, 16, 16), as --input-shape says; the quantized model keeps its open "
+        "sizes, unless its target takes static shapes only (--fix-shapes closes them)",
     )
 
 
 def test_several_open_sizes_are_fixed_in_one_line(tiny: Model) -> None:
     model = tiny(size="side")
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.INT64, ["batch", "words"]))
+    notes = inspect(model).notes
+    assert [note.split(", a size")[0] for note in notes] == [
+        "input 'image' (batch, 3, side, side) is measured at (3, 224, 224)",
+        "input 'mask' (batch, words) is measured at (64)",
+    ]
+    model.graph.node.append(helper.make_node("Reshape", ["image", "of_143"], ["cut"], "cut"))
+    model.graph.initializer.append(helper.make_tensor("of_143", TensorProto.INT64, [4], [0, 3, 11, 13]))
+    model.graph.output.append(helper.make_tensor_value_info("cut", TensorProto.FLOAT, ["batch", 3, 11, 13]))
     (advice,) = inspect(model).advice
     assert advice.problem == ("2 inputs are open beyond the batch: image (batch, 3, side, side), mask (batch, words)")
     assert advice.lines == ("--input-shape image:1,3,224,224 --input-shape mask:1,224",)
@@ -106,7 +114,7 @@ def test_methods_leave_integers_to_the_rule() -> None:
     )
     found = inspect(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
     assert not any(fit.applies for fit in found.methods)
-    assert {fit.reason for fit in found.methods} == {"makes floats: integers are drawn by rule, whatever --synth says"}
+    assert {fit.reason for fit in found.methods} == {"makes floats: integers are procedural, whatever --synth says"}
     assert found.drawn[0].startswith("input 'ids' is drawn from 0 to 1 (no table that it would index was found)")
     assert not any("BatchNormalization" in problem for problem in problems(found))
 
@@ -125,7 +133,7 @@ def test_nothing_to_quantize() -> None:
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, 8, 8]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", ports[:1], ports[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    assert any(problem.startswith("nothing in it can be quantized") for problem in problems(inspect(model)))
+    assert any(problem.startswith("no layer can be quantized") for problem in problems(inspect(model)))
 
 
 def test_the_estimate_is_near_the_file_that_is_written(zoo: Path) -> None:
@@ -155,5 +163,5 @@ def test_names_that_a_converter_made_up_are_not_shown(tiny: Model) -> None:
         assert inspect(tiny(batch=made_up)).inputs[0].shape == ("?", 3, 8, 8)
     for given in ("batch", "N", "sequence_length"):
         assert inspect(tiny(batch=given)).inputs[0].shape == (given, 3, 8, 8)
-    (advice,) = inspect(tiny(batch="unk__1", size="unk__2")).advice
-    assert advice.problem == "input 'image': shape (?, 3, ?, ?) is open beyond the batch"
+    (note,) = inspect(tiny(batch="unk__1", size="unk__2")).notes
+    assert note.startswith("input 'image' (?, 3, ?, ?) is measured at (3, 224, 224)")

@@ -188,7 +188,7 @@ def test_an_earlier_result_stays_where_a_later_step_fails(
             "preprocess has 2 channels and the model's input has 1",
             {"synth": "procedural", "preprocess": Preprocess((0, 0), (1, 1))},
         ),
-        (DfqError, "device 'cuda:9' is not to be had here", {"synth": "noise", "device": "cuda:9"}),
+        (DfqError, "device 'cuda:9' is not available here", {"synth": "noise", "device": "cuda:9"}),
         (OptionError, "samples: 0 requested, but at least 1 is required", {"synth": "noise", "count": 0}),
     ],
 )

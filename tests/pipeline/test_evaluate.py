@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 import dfq_deploy
 from dfq_deploy import Gates, Samples, calibrate, evaluate
-from dfq_deploy.errors import OptionError, TargetError
+from dfq_deploy.errors import ModelError, OptionError, TargetError
 from dfq_deploy.verdict.finding import Verdict
 from examples.digits import data
 from tests.conftest import TinyModel
@@ -53,7 +53,7 @@ def test_a_good_file_on_real_data(digits_bn: Path, digits_int8: Path, held_out: 
 def test_without_data_agreement_is_predicted(digits_bn: Path, digits_int8: Path, held_out: Samples) -> None:
     found = evaluate(digits_bn, digits_int8, preprocess=data.PREPROCESS)
     assert found.verdict.status == "OK"
-    assert found.verdict.reason.startswith("predicted to agree with float on ")
+    assert found.verdict.reason.startswith("predicted agreement with float on real inputs: ")
     assert [(kind.kind, kind.comparison.count) for kind in found.agreement.kinds] == [
         ("procedural", 256), ("photographs", 256),
     ]  # fmt: skip
@@ -83,7 +83,7 @@ def test_samples_that_were_synthesized_do_not_judge(digits_bn: Path, digits_int8
 
 def test_a_ruined_file_is_bad(digits_bn: Path, held_out: Samples, tmp_path: Path) -> None:
     noise = Samples(np.zeros((8, 1, 16, 16), np.float32))
-    calibrate(digits_bn, data=noise, method="minmax", refine=(), output=tmp_path / "int8")
+    calibrate(digits_bn, data=noise, method="minmax", refine=(), floor="none", output=tmp_path / "int8")
     ruined = tmp_path / "int8/model.qdq.onnx"
     for samples in (held_out, None):
         found = evaluate(digits_bn, ruined, samples, preprocess=data.PREPROCESS)
@@ -161,17 +161,17 @@ def test_speed_is_judged_with_latency_alone(digits_bn: Path, digits_int8: Path, 
     assert len(speed & set(_codes(evaluate(digits_bn, digits_int8, part, latency=True).verdict))) == 1
 
 
-def test_inputs_that_cannot_be_drawn_leave_the_figures(tiny: TinyModel, tmp_path: Path) -> None:
-    onnx.save(tiny(size="side"), tmp_path / "net.onnx")
-    calibrate(
-        tmp_path / "net.onnx", data=Samples(np.ones((8, 3, 8, 8), np.float32)), input_shapes={"image": (1, 3, 8, 8)},
-        output=tmp_path / "int8",
-    )  # fmt: skip
-    images = np.random.default_rng(0).normal(size=(16, 3, 8, 8)).astype(np.float32)
-    found = evaluate(tmp_path / "net.onnx", tmp_path / "int8/model.qdq.onnx", Samples(images))
+def test_inputs_that_cannot_be_drawn_leave_the_figures(
+    digits_bn: Path, digits_int8: Path, held_out: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise ModelError("input 'image' is of no known kind")
+
+    monkeypatch.setattr("dfq_deploy.pipeline.evaluate.held_out_sets", refuse)
+    found = evaluate(digits_bn, digits_int8, held_out.part(slice(16)))
     assert [kind.kind for kind in found.agreement.kinds] == ["data"]
     (note,) = (finding for finding in found.verdict.findings if finding.code == "held-out")
-    assert note.message.startswith("no inputs of other kinds were tried: ")
+    assert note.message == "no inputs of other kinds were tried: input 'image' is of no known kind"
 
 
 def test_the_public_name_is_the_judging_one() -> None:

@@ -84,7 +84,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(digits_bn: Path, digits: Sa
     left = {path.name for path in broken.iterdir()}
     assert left == {"checkpoint.json", "checkpoint-samples.npz", "checkpoint.pt"}
     assert torch.load(broken / "checkpoint.pt", weights_only=True)["step"] == 4
-    with pytest.raises(SamplesError, match=r"holds a training with bits=w4a4, and this call has bits=w3a3"):
+    with pytest.raises(SamplesError, match=r"the checkpoint in .* has bits=w4a4, and this call has bits=w3a3"):
         finetune(digits_bn, data=digits, bits="w3a3", recipe=SHORT, output=broken, resume=True)
     train(broken, resume=True)
     assert {path.name for path in broken.iterdir()} == {path.name for path in whole.iterdir()}
@@ -169,7 +169,7 @@ def test_the_command(digits_bn: Path, digits: Samples, tmp_path: Path) -> None:
     assert str(tmp_path / "out/model.qdq.onnx") in document["paths"]
     status, _, said = run(*arguments, "--resume", "-o", str(tmp_path / "out"))
     assert status == 1
-    assert said == f"error: nothing to resume in {tmp_path}/out: no checkpoint is there; leave --resume out\n"
+    assert said == f"error: nothing to resume in {tmp_path}/out: it has no checkpoint; omit --resume\n"
 
 
 def test_a_tolerance_of_0_runs_to_the_end(tiny: Callable[..., onnx.ModelProto], tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_a_tolerance_of_0_runs_to_the_end(tiny: Callable[..., onnx.ModelProto], 
     ("arguments", "words"),
     [
         (["--bits", "4"], "'4' is not of the form w4a8"),
-        (["--bits", "w1a4"], "weights of 1 bits are not to be had; choose 2 to 8"),
-        (["--bits", "w4a4", "--edge-bits", "9"], "edge layers of 9 bits are not to be had"),
+        (["--bits", "w1a4"], "weights of 1 bits are not supported; choose 2 to 8"),
+        (["--bits", "w4a4", "--edge-bits", "9"], "edge layers of 9 bits are not supported"),
         ([], "Missing option '--bits'"),
         (["--bits", "w4a4", "--data", "x.npz"], "and not both"),
     ],

@@ -108,8 +108,12 @@ def test_a_limit_takes_some_of_what_lies_at_a_path(net: str, photos: str) -> Non
 
 
 WRONG: dict[str, tuple[type[DfqError], str, dict[str, Any]]] = {
-    "preprocess": (OptionError, "preprocess: 'imagnet' is none; choose imagenet, cifar10", {"preprocess": "imagnet"}),
-    "preprocess, a number": (OptionError, "preprocess: '5' is none; choose imagenet", {"preprocess": 5}),
+    "preprocess": (
+        OptionError,
+        "preprocess: 'imagnet' is unknown; choose imagenet, cifar10",
+        {"preprocess": "imagnet"},
+    ),
+    "preprocess, a number": (OptionError, "preprocess: '5' is unknown; choose imagenet", {"preprocess": 5}),
     "output": (OptionError, "output: 5 is not a path; give a string", {"output": 5}),
     "no output": (OptionError, "output: '' is not a path", {"output": ""}),
     "data": (OptionError, "data: 5 is not a path", {"data": 5, "synth": None}),
@@ -124,13 +128,13 @@ WRONG: dict[str, tuple[type[DfqError], str, dict[str, Any]]] = {
     "device, a number": (OptionError, "device '1.5' is not available here", {"device": 1.5}),
     "resume": (OptionError, "resume: give the folder of the unfinished work", {"resume": True}),
     "unfinished": (OptionError, "unfinished: 3 is not a path", {"unfinished": 3}),
-    "refine": (OptionError, "refine: 5 is no list of names", {"refine": 5}),
+    "refine": (OptionError, "refine: 5 is not a list of names", {"refine": 5}),
     "refine, no name": (PluginError, "no refinement 'polish'", {"refine": "polish"}),
     "synth": (PluginError, "int is not a valid synthesizer: give a name, or an instance", {"synth": 5}),
     "synth, a class": (PluginError, "class Samples is not a valid synthesizer", {"synth": Samples}),
     "method": (PluginError, "int is not a valid calibrator", {"method": 5}),
     "target": (TargetError, "unknown target '5'", {"target": 5}),
-    "inputs": (OptionError, "'x' is given where ModelInputs is needed", {"inputs": "x"}),
+    "inputs": (OptionError, "expected ModelInputs, not 'x'", {"inputs": "x"}),
     "both": (OptionError, "calibrate needs either a synthesis method or data", {"data": "x"}),
 }
 
@@ -147,12 +151,12 @@ def test_a_wrong_value_raises_what_is_promised(net: str, case: str) -> None:
 
 def test_other_steps_refuse_them_too(net: str, tmp_path: Path) -> None:
     calls: list[tuple[Callable[[], object], type[DfqError], str]] = [
-        (lambda: dfq_deploy.synthesize(net, preprocess="imagnet"), OptionError, "'imagnet' is none"),
+        (lambda: dfq_deploy.synthesize(net, preprocess="imagnet"), OptionError, "'imagnet' is unknown"),
         (lambda: dfq_deploy.finetune(net, data="x", output=5), OptionError, "output: 5 is not a path"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.finetune(net, synth="noise", resume=True), OptionError, "resume needs the output folder"),
         (lambda: dfq_deploy.finetune(net, synth="noise", bits=4), OptionError, "bits: '4' is not of the form"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.evaluate(net, 5), OptionError, "the quantized model: 5 is not a path"),  # type: ignore[arg-type]
-        (lambda: dfq_deploy.evaluate(net, net, preprocess="x"), OptionError, "'x' is none"),
+        (lambda: dfq_deploy.evaluate(net, net, preprocess="x"), OptionError, "'x' is unknown"),
         (lambda: dfq_deploy.export(net, to=5), PluginError, "int is not a valid exporter"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.export(net, to="qdq", encodings=5), OptionError, "encodings: 5 is not a path"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.load(5), ModelError, "int"),  # type: ignore[arg-type]

@@ -56,9 +56,9 @@ def test_a_write_that_fails_leaves_the_last_state(tmp_path: Path) -> None:
 
 def test_another_call_is_refused_by_what_differs(tmp_path: Path) -> None:
     Checkpoints(tmp_path, {"bits": "w4a4", "seed": 0}).begin(SAMPLES)
-    with pytest.raises(SamplesError, match="holds a training with seed=0, and this call has seed=1"):
+    with pytest.raises(SamplesError, match=r"the checkpoint in .* has seed=0, and this call has seed=1"):
         Checkpoints(tmp_path, {"bits": "w4a4", "seed": 1}).samples()
-    with pytest.raises(SamplesError, match=r"nothing to resume in .*; leave --resume out"):
+    with pytest.raises(SamplesError, match=r"nothing to resume in .*; omit --resume"):
         Checkpoints(tmp_path / "elsewhere", {}).samples()
 
 

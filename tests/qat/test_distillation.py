@@ -41,7 +41,7 @@ def test_soft_labels_and_features_are_added() -> None:
     f = {"f": np.array([1.0, 2.0]), "g": np.array([3.0])}
     t = {"f": np.array([1.0, 4.0]), "g": np.array([2.0])}
     aligned = lesson(features=("f", "g"), feature_weight=2.0)
-    assert aligned.kept == ("f", "g")
+    assert aligned.kept_tensors == ("f", "g")
     found = aligned.loss(tensors(STUDENT, **f), tensors(TEACHER, **t))
     assert float(found) == pytest.approx(plain + 2 * (4 / 17 + 1 / 4) / 2, rel=1e-5)
 

@@ -37,8 +37,8 @@ def test_a_cpu_takes_fewer_steps_and_fewer_still_of_large_pictures() -> None:
     [
         ({"batch": 0}, "batch=0 must be at least 1"),
         ({"step_rate": -1.0}, "step_rate=-1 must not be below 0"),
-        ({"fresh": 1.5}, "fresh=1.5 are parts"),
-        ({"optimizer": "lion"}, "'lion' is none of adam, sgd"),
+        ({"fresh": 1.5}, "fresh=1.5 must be fractions"),
+        ({"optimizer": "lion"}, "no optimizer 'lion'; choose one of adam, sgd"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(wrong: dict[str, object], words: str) -> None:

@@ -18,7 +18,7 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import Quantized, encode, prepare
 from dfq_deploy.quantization.fake_quant import student_function
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
-from dfq_deploy.quantization.weights import room_for_bias
+from dfq_deploy.quantization.weights import raise_scale_for_bias
 from dfq_deploy.refinement.registry import refine_encodings
 from dfq_deploy.targets.catalog import find_target
 
@@ -140,6 +140,6 @@ def test_steps_leave_room_for_integer_biases(model_of: Model) -> None:
     student.write_back(start.prepared.model)
     bias = start.prepared.model.graph.initializers["b"].const_value
     assert bias is not None
-    room = room_for_bias(encodings["k"], bias.numpy(), encodings["x"])
+    room = raise_scale_for_bias(encodings["k"], bias.numpy(), encodings["x"])
     assert room is encodings["k"]
     assert float(encodings["k"].scale[1]) > 2.9 * float(start.encodings["k"].scale[1])

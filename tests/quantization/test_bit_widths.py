@@ -93,9 +93,9 @@ def test_a_scale_for_each_channel_is_no_layer(model_of: ModelOf) -> None:
     ("text", "edge", "message"),
     [
         ("4", None, "bits: '4' is not of the form w4a8"),
-        ("w1a8", None, "weights of 1 bits are not to be had; choose 2 to 8"),
-        ("w8a12", None, "activations of 12 bits are not to be had; choose 2 to 8, or 16"),
-        ("w4a4", 9, "edge layers of 9 bits are not to be had"),
+        ("w1a8", None, "weights of 1 bits are not supported; choose 2 to 8"),
+        ("w8a12", None, "activations of 12 bits are not supported; choose 2 to 8, or 16"),
+        ("w4a4", 9, "edge layers of 9 bits are not supported"),
     ],
 )
 def test_other_widths_are_refused(text: str, edge: int | None, message: str) -> None:

@@ -74,7 +74,7 @@ def test_bytes_give_what_preprocessed_floats_give(tiny: Tiny, tmp_path: Path, pi
         assert kept == ()
         found = meant(model, "scores", found)
     else:
-        assert kept == ("output 'scores' stays float: the runtime's integer kernel writes it so",)
+        assert kept == ("output 'scores' stays float: the runtime's integer kernel writes float",)
     expected = run(source.SerializeToString(), floats)
     assert noise(plain, expected) < 0.02
     # Channels of different means are padded with one pixel value: of these 64 pixels 28 stand at the border.

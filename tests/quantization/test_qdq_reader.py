@@ -72,7 +72,7 @@ def test_a_computed_tensor_is_no_stored_constant(model_of: ModelOf) -> None:
     model = ir.from_proto(model_of("float[2] x", "float[2] y", text, arrays))
     assert constant_dequantizer(model.graph.outputs[0]) is None
     assert constant_values(model.graph.outputs[0]) is None
-    with pytest.raises(ValueError, match=r"DequantizeLinear '.*': its inputs are no constants"):
+    with pytest.raises(ValueError, match=r"DequantizeLinear '.*': its inputs are not constants"):
         integers_and_encoding(model.graph[1])
 
 

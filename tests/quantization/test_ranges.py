@@ -93,7 +93,7 @@ def test_encodings_come_from_ranges_and_weights_from_themselves(prepared: Prepar
     assert all(not encoding.zero_point.any() for encoding in encodings.values())
     np.testing.assert_allclose(encodings["w"].scale, np.abs(ramp(4, 3)).max(axis=1) / 127, rtol=1e-6)
     assert notes == (
-        "old.cache lacks 1 tensor(s) that are quantized; their ranges follow: c from b",
+        "old.cache has no range for 1 quantized tensor(s); they are derived: c from b",
         "old.cache: 1 of its 4 tensors are not in the model (gone); was it calibrated on this file?",
     )
 

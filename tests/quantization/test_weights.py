@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.quantization.weights import encoding_of_weight, extremes, least_squares, room_for_bias
+from dfq_deploy.quantization.weights import encoding_of_weight, extremes, least_squares, raise_scale_for_bias
 
 S8 = QuantType(8, signed=True, symmetric=True)
 U8 = QuantType(8, signed=False, symmetric=False)
@@ -66,7 +66,7 @@ def test_room_is_made_where_the_bias_would_overflow(axis: int | None) -> None:
     )
     activation = Encoding.of_range(Range(0.0, 2.55), U8)
     bias = np.array([0.0, 1e-12, -1.0], np.float32)
-    raised = room_for_bias(weight, bias, activation)
+    raised = raise_scale_for_bias(weight, bias, activation)
     steps = bias / (0.01 * raised.scale.astype(np.float64))
     assert abs(steps).max() == pytest.approx(2**30, rel=1e-6)
     if axis == 0:
@@ -76,4 +76,4 @@ def test_room_is_made_where_the_bias_would_overflow(axis: int | None) -> None:
 def test_nothing_changes_where_the_bias_fits() -> None:
     weight = Encoding.of_bounds(-np.ones(2), np.ones(2), S8, 0)
     activation = Encoding.of_range(Range(0.0, 2.55), U8)
-    assert room_for_bias(weight, np.array([100.0, -3.0], np.float32), activation) is weight
+    assert raise_scale_for_bias(weight, np.array([100.0, -3.0], np.float32), activation) is weight

@@ -18,21 +18,21 @@ def test_it_starts_from_the_weight_itself_where_that_is_not_clipped() -> None:
     rounding = LearnedRounding(WEIGHT, ENCODING)
     torch.testing.assert_close(rounding(WEIGHT), torch.tensor([[0.25, -0.6], [2.0, 7.0]]))
     # 0.25 / 0.5 lies halfway, -0.6 / 0.5 = -1.2 is 0.8 above -2, and 2 and 30 are integers.
-    torch.testing.assert_close(rounding.up().detach(), torch.tensor([[0.5, 0.8], [0.0, 0.0]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(rounding.offset().detach(), torch.tensor([[0.5, 0.8], [0.0, 0.0]]), atol=1e-5, rtol=0)
 
 
 def test_what_is_decided_lies_on_the_grid() -> None:
     rounding = LearnedRounding(WEIGHT, ENCODING)
     with torch.no_grad():
-        rounding.inclination[0] = torch.tensor([-3.0, -3.0])  # both down
-        rounding.inclination[1] = torch.tensor([3.0, 3.0])  # both up
-    torch.testing.assert_close(rounding.decided(), torch.tensor([[0.0, -1.0], [3.0, 7.0]]))
+        rounding.logit[0] = torch.tensor([-3.0, -3.0])  # both down
+        rounding.logit[1] = torch.tensor([3.0, 3.0])  # both up
+    torch.testing.assert_close(rounding.rounded(), torch.tensor([[0.0, -1.0], [3.0, 7.0]]))
 
 
 def test_openness_is_what_the_paper_writes() -> None:
     rounding = LearnedRounding(WEIGHT, ENCODING)
     # h is 0.5, 0.8, 0, 0, so |2h - 1| is 0, 0.6, 1, 1 and its square 0, 0.36, 1, 1.
-    assert float(rounding.openness(2).detach()) == pytest.approx(1 - 2.36 / 4, abs=1e-5)
+    assert float(rounding.regularization(2).detach()) == pytest.approx(1 - 2.36 / 4, abs=1e-5)
 
 
 def test_the_step_is_learned_in_its_logarithm() -> None:
@@ -42,7 +42,7 @@ def test_the_step_is_learned_in_its_logarithm() -> None:
     learned = rounding.encoding(ENCODING)
     np.testing.assert_allclose(learned.scale, [0.5, 3.0], rtol=1e-6)
     assert (learned.axis, learned.qtype) == (0, S4)
-    torch.testing.assert_close(rounding.decided()[1], torch.tensor([6.0, 21.0]))
+    torch.testing.assert_close(rounding.rounded()[1], torch.tensor([6.0, 21.0]))
 
 
 def test_unsigned_weights_keep_their_zero_point() -> None:
@@ -51,4 +51,4 @@ def test_unsigned_weights_keep_their_zero_point() -> None:
     weight = torch.tensor([[-5.0, 1.2, -9.0]])
     rounding = LearnedRounding(weight, encoding)
     torch.testing.assert_close(rounding(weight), torch.tensor([[-5.0, 1.2, -5.0]]))
-    torch.testing.assert_close(rounding.decided(), torch.tensor([[-5.0, 1.0, -5.0]]))
+    torch.testing.assert_close(rounding.rounded(), torch.tensor([[-5.0, 1.0, -5.0]]))

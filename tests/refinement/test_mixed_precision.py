@@ -79,9 +79,9 @@ def test_a_drop_is_kept(digits_bn: Path, samples: Samples) -> None:
     [
         ({"bits": "auto"}, OptionError, "auto needs either a size .* or a drop"),
         ({"bits": "auto", "size": 0.2, "drop": 1.0}, OptionError, "and not both"),
-        ({"bits": "w4a4", "size": 0.2}, OptionError, "w4a4 leaves no choice"),
-        ({"size": 40.0}, OptionError, "a size of 40 is no part of the whole; give 0.18 or 18%"),
-        ({"size": 0.2, "edge_bits": 8}, OptionError, "leave edge bits out"),
+        ({"bits": "w4a4", "size": 0.2}, OptionError, "a size or a drop needs bits=auto; w4a4 fixes the widths"),
+        ({"size": 40.0}, OptionError, "a size of 40 is not a fraction from 0 to 1; give e.g. 0.18 or 18%"),
+        ({"size": 0.2, "edge_bits": 8}, OptionError, "omit the edge bits"),
         ({"size": 0.01}, TargetError, "a size of 1.0% cannot be reached: all weights at 2 bits take 6.2%"),
     ],
 )

@@ -53,7 +53,11 @@ def test_weights_lie_on_their_grids_and_nothing_moves_farther_than_a_step(digits
         for name in prepared.placement.weights
     }
     learned = reconstruct(
-        prepared.model, prepared.placement, quantized.encodings, samples, how=Reconstruction(iterations=5, samples=16)
+        prepared.model,
+        prepared.placement,
+        quantized.encodings,
+        samples,
+        settings=Reconstruction(iterations=5, samples=16),
     )
     moved = 0
     for name, old in before.items():
@@ -73,7 +77,7 @@ def test_the_same_seed_learns_the_same(digits_bn: Path) -> None:
         samples = samples_of(digits_bn, 0, 16)
         encodings = encode(prepared, find_plugin("calibrators", "minmax")(), samples, PIXELS).encodings
         how = Reconstruction(iterations=20, samples=16)
-        reconstruct(prepared.model, prepared.placement, encodings, samples, how=how, seed=seed)
+        reconstruct(prepared.model, prepared.placement, encodings, samples, settings=how, seed=seed)
         return b"".join(
             value.const_value.tobytes() for value in prepared.model.graph.initializers.values() if value.const_value
         )
@@ -95,7 +99,7 @@ def test_layers_keep_their_means(digits_bn: Path) -> None:
     encodings = encode(prepared, find_plugin("calibrators", "mse")(), samples, PIXELS).encodings
     exact = prepared.model.clone()
     learned = reconstruct(
-        prepared.model, prepared.placement, encodings, samples, how=Reconstruction(iterations=20, samples=64)
+        prepared.model, prepared.placement, encodings, samples, settings=Reconstruction(iterations=20, samples=64)
     )
     layers = [str(node.outputs[0].name) for node in weighted_nodes(exact)]
     images = torch.from_numpy(samples.images)
@@ -114,7 +118,7 @@ def test_wide_activations_are_never_left_out(digits_bn: Path) -> None:
         samples = samples_of(digits_bn, 0, 16)
         encodings = encode(prepared, find_plugin("calibrators", "minmax")(), samples, PIXELS).encodings
         how = Reconstruction(iterations=20, samples=16, drop=drop)
-        reconstruct(prepared.model, prepared.placement, encodings, samples, how=how)
+        reconstruct(prepared.model, prepared.placement, encodings, samples, settings=how)
         return b"".join(
             value.const_value.tobytes() for value in prepared.model.graph.initializers.values() if value.const_value
         )

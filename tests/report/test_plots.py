@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from dfq_deploy.report.plots import curve, in_words
+from dfq_deploy.report.plots import in_words, tradeoff_curve
 
 POINTS = [
     {"layer": "", "bits": 8, "size": 0.25, "error": 0.0},
@@ -28,7 +28,7 @@ def test_widths_in_words(calibration: dict[str, Any], words: str) -> None:
 
 
 def test_the_curve_rises_as_bits_are_taken_away_and_marks_the_choice() -> None:
-    drawing = curve({"tradeoff": POINTS, "chosen": 1})
+    drawing = tradeoff_curve({"tradeoff": POINTS, "chosen": 1})
     line = re.search(r'points="([^"]*)" class="line"', drawing)
     assert line is not None
     places = [tuple(map(float, pair.split(","))) for pair in line[1].split()]
@@ -41,4 +41,4 @@ def test_the_curve_rises_as_bits_are_taken_away_and_marks_the_choice() -> None:
 
 
 def test_nothing_is_drawn_where_there_was_nothing_to_choose() -> None:
-    assert curve({"bits": "w4a4"}) == ""
+    assert tradeoff_curve({"bits": "w4a4"}) == ""

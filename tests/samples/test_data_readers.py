@@ -84,7 +84,7 @@ def test_samples_that_do_not_fit(model: Path, file: Path, tmp_path: Path) -> Non
         OnnxRuntimeReader(Samples(np.zeros((4, 3), np.float32)), model)
     with pytest.raises(SamplesError, match="not a samples file"):
         PolygraphyLoader(model, model)
-    with pytest.raises(OptionError, match="a batch of 0 is none"):
+    with pytest.raises(OptionError, match="batch=0 must be at least 1"):
         PolygraphyLoader(file, model, batch=0)
 
 

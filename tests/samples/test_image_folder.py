@@ -80,7 +80,7 @@ def test_folders_that_are_no_classes_of_the_model_give_no_labels(tmp_path: Path)
         save(tmp_path / name / "a.png", RED)
     samples = read_samples(tmp_path, UNIT, (3, 4, 4), classes=1000)
     assert samples.labels is None
-    assert samples.notes[0].startswith("labels: the 2 folders ('cat', 'dog') are not known to be classes of the model")
+    assert samples.notes[0].startswith("labels: the 2 folders ('cat', 'dog') cannot be mapped to the")
 
 
 def test_other_files_are_passed_over(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "cat/short.jpg").write_bytes(whole[: len(whole) // 2])
     refused(tmp_path, "image 'cat/short.jpg' cannot be read")
     (tmp_path / "cat/short.jpg").write_text("no image at all")
-    refused(tmp_path, "image 'cat/short.jpg' cannot be read (not an image that Pillow knows); take it out")
+    refused(tmp_path, "image 'cat/short.jpg' cannot be read (unknown image format); remove it")
 
 
 def test_a_broken_zip_is_named(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_truncated_array_file(tmp_path: Path, name: str) -> None:
 
 def test_more_images_than_memory_holds(tmp_path: Path) -> None:
     save(tmp_path / "a.png", RED)
-    refused(tmp_path, "GiB of memory; take at most 0, with --samples", shape=(3, 2**19, 2**19))
+    refused(tmp_path, "GiB of memory; use at most 0, with --samples", shape=(3, 2**19, 2**19))
 
 
 GREY_16 = np.linspace(0, 65535, 16).round().astype(np.uint16).reshape(4, 4)
@@ -317,5 +317,5 @@ def test_values_of_no_known_range_are_refused(tmp_path: Path) -> None:
 
 def test_no_samples_are_refused(tmp_path: Path) -> None:
     save(tmp_path / "a.png", RED)
-    with pytest.raises(SamplesError, match="at most 0 samples asked for, at least 1 is needed"):
+    with pytest.raises(SamplesError, match="limit=0 must be at least 1"):
         read_samples(tmp_path, UNIT, (3, 4, 4), limit=0)

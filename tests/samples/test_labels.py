@@ -29,15 +29,15 @@ def test_a_cat_and_a_dog_are_not_the_first_two_of_1000_classes() -> None:
     found = folder_labels(["dog", "cat"], None, 1000)
     assert found.labels is None
     assert found.note == (
-        "labels: the 2 folders ('cat', 'dog') are not known to be classes of the model, which has 1000, so there is no "
-        "top-1; name the folders by class index (0 to 999), or give --labels FILE (or a classes.txt beside them) with "
-        "one class name a line"
+        "labels: the 2 folders ('cat', 'dog') cannot be mapped to the 1000 classes of the model, so there is no top-1; "
+        "name the folders by class index (0 to 999), or give --labels FILE (or a classes.txt beside them) with one "
+        "class name per line"
     )
 
 
 def test_numbers_beyond_the_classes_are_no_labels() -> None:
     assert labels(["1", "1000"], classes=1000) is None
-    assert "('1', '1000') are not known to be classes" in folder_labels(["1", "1000"], None, 1000).note
+    assert "('1', '1000') cannot be mapped to the 1000 classes" in folder_labels(["1", "1000"], None, 1000).note
 
 
 def test_a_file_says_which_folder_is_which_class() -> None:
@@ -46,7 +46,7 @@ def test_a_file_says_which_folder_is_which_class() -> None:
 
 
 def test_a_folder_that_the_file_does_not_name_is_refused() -> None:
-    words = "folder 'ant', 'bee' is not among the 2 class names; rename it, or add it to their file, one name a line"
+    words = "folder 'ant', 'bee' is not among the 2 class names; rename it, or add it to their file, one name per line"
     with pytest.raises(SamplesError, match=re.escape(words)):
         labels(["bee", "cat", "ant"], ["cat", "dog"])
 

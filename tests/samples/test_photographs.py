@@ -67,5 +67,5 @@ def test_a_crop_shows_its_photograph() -> None:
 def test_only_images_take_photographs(shape: tuple[int, ...], suits: bool) -> None:
     assert suits_photographs(shape) is suits
     if not suits:
-        with pytest.raises(ValueError, match="is no image"):
+        with pytest.raises(ValueError, match="is not an image"):
             photographs(1, shape)

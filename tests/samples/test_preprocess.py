@@ -109,7 +109,7 @@ def test_values_that_make_no_sense(mean: tuple[float, ...], std: tuple[float, ..
 
 def test_figures_of_0_to_255_are_refused_with_what_to_type() -> None:
     words = (
-        r"^mean 123,117,104 is a figure of 0 to 255, and pixel / 255 is what it is subtracted from; divide by 255: "
+        r"^mean 123,117,104 is in units of 0 to 255, but pixel / 255 is expected; divide by 255: "
         r"--mean 0\.4824,0\.4588,0\.4078 --std 0\.2275,0\.2235,0\.2235$"
     )
     with pytest.raises(OptionError, match=words):

@@ -82,7 +82,7 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("device", ["cuda:9", "toaster"])
 def test_a_device_that_is_not_there_is_refused_in_one_line(device: str) -> None:
-    with pytest.raises(DfqError, match=rf"^device '{device}' is not to be had here \(.*\); use --device cpu or auto$"):
+    with pytest.raises(DfqError, match=rf"^device '{device}' is not available here \(.*\); use --device cpu or auto$"):
         pick_device(device)
 
 

@@ -56,15 +56,15 @@ def test_versions_are_numbered_as_tensorrt_numbers_them(version: str, number: st
 
 
 def test_what_is_no_version_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^version_number: 'ten' is no version of TensorRT, such as 10\.3\.0$"):
+    with pytest.raises(ValueError, match=r"^version_number: 'ten' is not a version of TensorRT, such as 10\.3\.0$"):
         version_number("ten")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "c, line 1: '' is not how a calibration cache begins"),
-        (b"1\nx: 3f000000\n", "c, line 1: '1' is not how a calibration cache begins"),
+        (b"", "c, line 1: '' is not the first line of a calibration cache"),
+        (b"1\nx: 3f000000\n", "c, line 1: '1' is not the first line of a calibration cache"),
         (b"TRT-8501-EntropyCalibration2\nx: 3f000000\ny 3f000000\n", "c, line 3: 'y 3f000000' is not 'name: 8 hex"),
         (b"TRT-8501-EntropyCalibration2\nx: 3f00000g\n", "c, line 2: 'x: 3f00000g' is not 'name: 8 hex"),
         (b"TRT-8501-EntropyCalibration2\nx: 3f0000000\n", "c, line 2: 'x: 3f0000000' is not 'name: 8 hex"),
@@ -73,7 +73,7 @@ def test_what_is_no_version_is_refused() -> None:
         (b"TRT-8501-EntropyCalibration2\n: 3f000000\n", "c, line 2: ': 3f000000' is not 'name: 8 hex"),
         (
             b"TRT-8501-EntropyCalibration2\nx: 3f000000\ny: 3f000000\nx: 3f000001\n",
-            "c, line 4: tensor 'x' stands in line 2 already; delete one",
+            "c, line 4: tensor 'x' is already in line 2; delete one",
         ),
         (b"TRT-8501-EntropyCalibration2\nx: 7fc00000\n", "c, line 2: tensor 'x' has the scale nan;"),
         (b"TRT-8501-EntropyCalibration2\nx: 7f800000\n", "c, line 2: tensor 'x' has the scale inf;"),
@@ -94,7 +94,7 @@ def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_name_that_would_break_the_file_is_refused() -> None:
-    with pytest.raises(ModelError, match=r"^tensor 'a\\nb': a calibration cache cannot hold that name; rename it"):
+    with pytest.raises(ModelError, match=r"^tensor 'a\\nb': a calibration cache cannot store this name; rename it"):
         CalibrationCache({"a\nb": 1.0})
 
 

@@ -205,7 +205,7 @@ def test_a_cache_that_is_there_is_used(model: Any, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("builder")
 def test_a_tensor_that_tensorrt_did_not_measure_is_one_line(model: Any) -> None:
-    with pytest.raises(ModelError, match=r"^TensorRT has measured no range for 1 tensor\(s\), such as 'y'; take"):
+    with pytest.raises(ModelError, match=r"^TensorRT has measured no range for 1 tensor\(s\), such as 'y'; use"):
         TensorRTMinMax().ranges(model, {"x": S8, "y": S8}, BATCHES)
 
 
@@ -231,8 +231,8 @@ def test_version_11_has_no_calibrators(calibrator: type[TensorRT]) -> None:
     with pytest.raises(PluginError) as caught:
         calibrator()
     assert str(caught.value) == (
-        f"TensorRT 11.4.0.106 has no {calibrator.interface}: version 11 removed calibration and quantizes where Q and "
-        "DQ stand; leave --method out, and build from the model.qdq.onnx that --target tensorrt writes"
+        f"TensorRT 11.4.0.106 has no {calibrator.interface}: version 11 removed calibration and quantizes by Q and "
+        "DQ; omit --method, and build from the model.qdq.onnx that --target tensorrt writes"
     )
 
 
@@ -244,9 +244,9 @@ def test_without_the_package_the_way_out_is_said() -> None:
 
 @pytest.mark.usefixtures("tensorrt10")
 def test_without_a_gpu_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "gpu_obstacle", lambda: "torch finds no NVIDIA GPU here")
+    monkeypatch.setattr(plugin, "gpu_obstacle", lambda: "torch finds no NVIDIA GPU")
     with pytest.raises(PluginError) as caught:
         TensorRTMinMax()
     assert str(caught.value) == (
-        "IInt8MinMaxCalibrator measures on the GPU, but torch finds no NVIDIA GPU here; take --method entropy or minmax"
+        "IInt8MinMaxCalibrator measures on the GPU, but torch finds no NVIDIA GPU; use --method entropy or minmax"
     )

@@ -178,7 +178,7 @@ def test_the_timing_cache_is_read_and_written(
 def test_more_than_an_open_batch_is_refused(builder: type[Builder], source: Path) -> None:
     builder.shape = (-1, 3, -1)
     with pytest.raises(
-        TargetError, match=r"^input 'x' of shape \(\?, 3, \?\) is open beyond the batch; fix it with --i"
+        TargetError, match=r"^input 'x' of shape \(\?, 3, \?\) is open beyond the batch; close it with --f"
     ):
         build_engine(source, EngineOptions())
 

@@ -108,7 +108,7 @@ def test_a_cache_of_tensorrt_lacks_what_it_fused_and_has_names_of_its_own(calibr
     )
     found = export(calibrated / "float.onnx", to="tensorrt", encodings=old, output=tmp_path / "new.onnx")
     assert scales(tmp_path / "new.onnx") == {"image": float(np.float32(2 / 127)), "flat": 2.0**-5}
-    assert found.notes[0] == "old.cache lacks 1 tensor(s) that are quantized; their ranges follow: flat from pool"
+    assert found.notes[0] == "old.cache has no range for 1 quantized tensor(s); they are derived: flat from pool"
     assert found.notes[1].startswith("no engine was built: "), "what TensorRT's parser adds is in no model"
 
 
@@ -154,8 +154,8 @@ def test_more_than_an_open_batch_is_said_instead_of_a_command(tiny: TinyModel, t
     onnx.save(tiny(size="side"), tmp_path / "m.onnx")
     _, said = TensorRT().build(tmp_path / "m.onnx")
     assert said[1:] == (
-        "input 'image': shape (batch, 3, side, side) is open beyond the batch; fix it, e.g. --input-shape "
-        "image:1,3,224,224, or export the model with a fixed size",
+        "input 'image': shape (batch, 3, side, side) is open beyond the batch; tell trtexec its --minShapes, "
+        "--optShapes and --maxShapes, or close it with --fix-shapes",
     )
 
 
@@ -177,7 +177,7 @@ def test_the_version_of_the_cache_can_be_chosen(tmp_path: Path) -> None:
         ({"batch": 8, "max_batch": 4}, "tensorrt: batch=8 with max_batch=4; give"),
         ({"level": 6}, "tensorrt: level=6 with workspace_mib=0; give a level of 0 to 5"),
         ({"workspace_mib": -1}, "tensorrt: level=3 with workspace_mib=-1; give"),
-        ({"version": "ten"}, "tensorrt: version=ten is none of TensorRT; give one such as 10.3.0"),
+        ({"version": "ten"}, "tensorrt: version=ten is not a version of TensorRT; give one such as 10.3.0"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, object], message: str) -> None:

@@ -1,11 +1,11 @@
-"""Rules on where Q and DQ stand."""
+"""Rules on the placement of Q and DQ."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import onnx_ir as ir
 
-from dfq_deploy.checking.registry import Place, rule
+from dfq_deploy.checking.registry import Problem, rule
 from dfq_deploy.checking.view import QLINEAR, View, name
 from dfq_deploy.graph.inputs import input_values
 from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QDQ_OPS, QUANTIZE_OPS, is_integer_op, is_op, operator_of
@@ -29,35 +29,39 @@ __all__ = [
 ACTIVATIONS = frozenset(
     {"Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Selu", "Softplus"}
 )
-"""What runtimes fold into the weighted operator before it."""
+"""Activation functions that runtimes fold into the weighted operator before them."""
 
 PARAMETERS = {"Clip": (1, 2), "Resize": (1, 2), "Pad": (2,)}
-"""Inputs that may be float numbers where everything else is quantized."""
+"""Indices of inputs that may be float although everything else is quantized."""
 
 
-@rule("float-weighted", "quantize it, or take it for what it is: a layer that runs in float")
-def float_weighted(view: View, target: Target) -> Iterator[Place]:
+@rule("float-weighted", "quantize it, or accept that the layer runs in float")
+def float_weighted(view: View, target: Target) -> Iterator[Problem]:
     """A weighted operator that the runtime has in integers reads a quantized activation and a quantized weight.
 
-    But for one that had better stay float: a spectral front end (:mod:`dfq_deploy.quantization.placement.spectral`),
-    TensorRT's matrix-vector products (ModelOpt leaves them out too), and what no integer kernel takes
-    (:func:`dfq_deploy.quantization.placement.predicates.obstacle`). A quantized weight beside a float activation is
-    never excused: the layer runs in float and dequantizes its weight first.
+    Exceptions: spectral front ends (:mod:`dfq_deploy.quantization.placement.spectral`), matrix-vector products for
+    TensorRT (ModelOpt leaves them out too), and nodes without an integer kernel
+    (:func:`dfq_deploy.quantization.placement.predicates.obstacle`). A quantized weight with a float activation is
+    always a violation: the layer runs in float and dequantizes its weight first.
     """
-    fed_with_floats = any(value.dtype == ir.DataType.FLOAT for value in input_values(view.model))
-    fronts = spectral_nodes(view.model) if fed_with_floats else {}
+    has_float_input = any(value.dtype == ir.DataType.FLOAT for value in input_values(view.model))
+    front_ends = spectral_nodes(view.model) if has_float_input else {}
     for kernel in view.kernels:
-        if is_op(kernel.node, QLINEAR) or not kernel.has_weight or kernel.node in fronts:
+        if is_op(kernel.node, QLINEAR) or not kernel.has_weight or kernel.node in front_ends:
             continue
-        missing = [what for what, found in (("input", kernel.activation), ("weight", kernel.weight)) if found is None]
+        missing = [
+            what
+            for what, quantization in (("input", kernel.activation), ("weight", kernel.weight))
+            if quantization is None
+        ]
         weight_only = kernel.weight is not None and kernel.activation is None
         if missing and (weight_only or obstacle(kernel.node, target) is None):
             yield kernel.node.op_type, name(kernel.node), f"its {' and '.join(missing)} is float"
 
 
 @rule("concat-scale", "give all its inputs and its output one scale")
-def concat_scale(view: View, _: Target) -> Iterator[Place]:
-    """What a quantized Concat joins has one scale.
+def concat_scale(view: View, _: Target) -> Iterator[Problem]:
+    """All inputs of a quantized Concat have one scale.
 
     TensorRT moves Q before the Concat, and joins integers without rescaling them (TensorRT#4366, #3861).
     """
@@ -66,26 +70,30 @@ def concat_scale(view: View, _: Target) -> Iterator[Place]:
         if not is_op(node, "Concat") or not after:
             continue
         before = [view.by_node[producer] for producer in node.predecessors() if producer in view.by_node]
-        odd = [entry for entry in before if not entry.same_scale(after[0])]
-        if odd:
-            yield "Concat", name(node), f"'{name(odd[0].node)}' has {_scale(odd[0])}, its output {_scale(after[0])}"
+        different = [entry for entry in before if not entry.same_scale(after[0])]
+        if different:
+            yield (
+                "Concat",
+                name(node),
+                f"'{name(different[0].node)}' has {_scale(different[0])}, its output {_scale(after[0])}",
+            )
 
 
 @rule("residual-branch", "put Q and DQ on that input of the Add")
-def residual(view: View, _: Target) -> Iterator[Place]:
+def residual(view: View, _: Target) -> Iterator[Problem]:
     """The branch of an Add that no convolution writes is quantized, so that convolution and Add become one kernel.
 
     TensorRT: else the Add runs in float, and the convolution writes float for it (TensorRT#1992, #3861; NVIDIA's
     TensorFlow toolkit adds the same special case).
     """
     for node in view.nodes:
-        branch = residual_branch(node, view.heads)
+        branch = residual_branch(node, view.quantized_nodes)
         if branch is not None and branch.producer() not in view.by_node:
-            yield "Add", name(node), f"its input '{branch.name}' is float, beside a quantized layer's output"
+            yield "Add", name(node), f"its input '{branch.name}' is float, the other one a quantized layer's output"
 
 
-@rule("quantized-output", "take Q and DQ away, and put them where a weighted operator reads")
-def quantized_output(view: View, _: Target) -> Iterator[Place]:
+@rule("quantized-output", "remove Q and DQ, and insert them at the inputs of weighted operators")
+def quantized_output(view: View, _: Target) -> Iterator[Problem]:
     """The output of a weighted operator is quantized only if a weighted operator or the branch of an Add reads it.
 
     TensorRT's guide on Q/DQ placement: quantize the inputs of weighted operators, and not their outputs.
@@ -98,34 +106,37 @@ def quantized_output(view: View, _: Target) -> Iterator[Place]:
             if any(reader in view.weighted or is_op(reader, ACTIVATIONS) for reader in readers):
                 continue
             if not any(is_op(reader, "Add") and _is_branch(kernel.node, reader, view) for reader in readers):
-                yield kernel.node.op_type, name(kernel.node), f"'{name(dequantize)}' follows it for no such reader"
+                yield kernel.node.op_type, name(kernel.node), f"'{name(dequantize)}' follows it without such a consumer"
 
 
 def _is_branch(node: ir.Node, add: ir.Node, view: View) -> bool:
-    """True if ``node`` writes the side of the Add that ought to be quantized: the other is not, or is the main one."""
+    """Return True if ``node`` writes the operand of the Add that has to be quantized.
+
+    That is the case if the other operand is float, or the output of the main path.
+    """
     sides = [value.producer() for value in add.inputs if value is not None]
     others = [side for side in sides if side is not None and view.source(side) is not node]
     if not others or others[0] not in view.by_node:
         return True
     other = view.source(others[0])
-    return other in view.weighted and count_weighted_before(node, view.heads) <= count_weighted_before(
-        other, view.heads
+    return other in view.weighted and count_weighted_before(node, view.quantized_nodes) <= count_weighted_before(
+        other, view.quantized_nodes
     )
 
 
-@rule("split-activation", "put Q and DQ behind the activation")
-def split_activation(view: View, _: Target) -> Iterator[Place]:
-    """No Q and DQ stand between a weighted operator and its activation: TensorRT runs both as one kernel."""
+@rule("split-activation", "insert Q and DQ after the activation function")
+def split_activation(view: View, _: Target) -> Iterator[Problem]:
+    """No Q and DQ stand between a weighted operator and its activation function: TensorRT fuses both."""
     for kernel in view.kernels:
         for dequantize in dequantizers_of(kernel.node.outputs[0]):
             for reader in (use.node for use in dequantize.outputs[0].uses()):
                 if is_op(reader, ACTIVATIONS):
-                    found = f"'{name(dequantize)}' stands between it and {reader.op_type} '{name(reader)}'"
-                    yield kernel.node.op_type, name(kernel.node), found
+                    problem = f"'{name(dequantize)}' stands between it and {reader.op_type} '{name(reader)}'"
+                    yield kernel.node.op_type, name(kernel.node), problem
 
 
 @rule("shared-int8", "quantize activations to u8")
-def shared_int8(view: View, _: Target) -> Iterator[Place]:
+def shared_int8(view: View, _: Target) -> Iterator[Problem]:
     """No s8 activation is read more than once.
 
     On x86 ONNX Runtime rewrites s8 activations to u8, its faster kernels, but not one that several operators read:
@@ -134,14 +145,14 @@ def shared_int8(view: View, _: Target) -> Iterator[Place]:
     for entry in view.activations():
         if entry.kind != "s8" or not is_op(entry.node, QUANTIZE_OPS):
             continue
-        ends = [use.node for use in entry.node.outputs[0].uses()]
-        readers = sum(len(end.outputs[0].uses()) if is_op(end, QDQ_OPS) else 1 for end in ends)
+        consumers = [use.node for use in entry.node.outputs[0].uses()]
+        readers = sum(len(consumer.outputs[0].uses()) if is_op(consumer, QDQ_OPS) else 1 for consumer in consumers)
         if readers > 1:
             yield "QuantizeLinear", name(entry.node), f"{readers} operators read its s8 output"
 
 
-@rule("float-tensor", "quantize it, or run the file where floats are computed too")
-def float_tensor(view: View, _: Target) -> Iterator[Place]:
+@rule("float-tensor", "quantize it, or use a runtime that also computes in float")
+def float_tensor(view: View, _: Target) -> Iterator[Problem]:
     """Every operator reads DQ and writes Q; only a Relu or Clip may stand before the Q.
 
     QNN's HTP backend runs quantized graphs; an operator without Q and DQ around it falls back to the CPU, or to fp16
@@ -166,7 +177,7 @@ def float_tensor(view: View, _: Target) -> Iterator[Place]:
 def _is_quantized(value: ir.Value) -> bool:
     readers = [use.node for use in value.uses()]
     if len(readers) == 1 and is_op(readers[0], ("Relu", "Clip")) and not value.is_graph_output():
-        return True  # its own output is looked at
+        return True  # the output of the Relu or Clip is checked instead
     return not value.is_graph_output() and all(is_op(reader, QUANTIZE_OPS) for reader in readers)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from dfq_deploy.checking.registry import Place, rule
+from dfq_deploy.checking.registry import Problem, rule
 from dfq_deploy.checking.view import QLINEAR, Kernel, View, name
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import weight_axis
@@ -21,11 +21,11 @@ __all__ = [
 ]
 
 TOLERANCE = 1e-4
-"""Relative, of a bias scale: tools compute the product in float32 or in float64."""
+"""Relative tolerance of a bias scale: tools compute the product in float32 or in float64."""
 
 
 @rule("constant-parameters", "store scale and zero point as initializers")
-def constant_parameters(view: View, _: Target) -> Iterator[Place]:
+def constant_parameters(view: View, _: Target) -> Iterator[Problem]:
     """Scales and zero points are constants.
 
     NNAPI: "All quantization scales and zero points should be constant" (tools/mobile_helpers/nnapi_supported_ops.md);
@@ -38,7 +38,7 @@ def constant_parameters(view: View, _: Target) -> Iterator[Place]:
 
 
 @rule("positive-scale", "quantize the tensor again: its range was empty or not finite")
-def positive_scale(view: View, _: Target) -> Iterator[Place]:
+def positive_scale(view: View, _: Target) -> Iterator[Problem]:
     """Scales are finite and positive (ONNX, QuantizeLinear; TensorRT refuses others when it builds)."""
     for entry in view.quantizations:
         if entry.scale is not None and not (np.isfinite(entry.scale).all() and (entry.scale > 0).all()):
@@ -48,7 +48,7 @@ def positive_scale(view: View, _: Target) -> Iterator[Place]:
 
 
 @rule("per-tensor-activation", "quantize the activation with one scale")
-def per_tensor_activation(view: View, _: Target) -> Iterator[Place]:
+def per_tensor_activation(view: View, _: Target) -> Iterator[Problem]:
     """An activation has one scale: no runtime here has kernels for more (ONNX Runtime, QLinearConv; TensorRT docs)."""
     for entry in view.activations():
         if entry.axis is not None and entry.scale is not None:
@@ -56,24 +56,24 @@ def per_tensor_activation(view: View, _: Target) -> Iterator[Place]:
 
 
 @rule("per-channel-weight", "quantize the weight with one scale")
-def per_channel_weight(view: View, target: Target) -> Iterator[Place]:
+def per_channel_weight(view: View, target: Target) -> Iterator[Problem]:
     """A weight has several scales only where the kernel takes them.
 
     QNN: Conv and ConvTranspose (quantization/execution_providers/qnn); NNAPI: Conv with s8, from Android 10 on
     (HasValidQuantizationScales in the provider). XNNPACK: Conv with s8 (IsValidQuantConv in xnnpack/nn/conv_base.cc);
-    what it leaves to ONNX Runtime's own kernels may have more.
+    nodes that it leaves to ONNX Runtime's own kernels may have several.
     """
     for kernel in view.kernels:
         weight = kernel.weight
         if weight is not None and weight.scale is not None and weight.scale.size > 1:
             if kernel.operator in target.channel_ops:
                 continue
-            found = f"its weight has {weight.scale.size} scales; {target.runtime} takes one"
-            yield kernel.node.op_type, name(kernel.node), found
+            problem = f"its weight has {weight.scale.size} scales; {target.runtime} takes one"
+            yield kernel.node.op_type, name(kernel.node), problem
 
 
 @rule("channel-axis", "put the scales on the axis of the output channels")
-def channel_axis(view: View, target: Target) -> Iterator[Place]:
+def channel_axis(view: View, target: Target) -> Iterator[Problem]:
     """The scales of a weight belong to its output channels.
 
     Axis 0 of Conv, 1 of ConvTranspose, the columns of a product (TensorRT docs; QNN: only Conv (0) and ConvTranspose
@@ -84,29 +84,29 @@ def channel_axis(view: View, target: Target) -> Iterator[Place]:
         if weight is None or weight.axis is None or kernel.operator not in target.channel_ops:
             continue
         if is_op(kernel.node, QLINEAR):
-            continue  # the operator has no choice
+            continue  # the operator fixes the axis
         shape = None if kernel.node.inputs[1] is None else kernel.node.inputs[1].shape
         rank = len(shape) if shape is not None else 4 if "Conv" in kernel.operator else 2
-        right = weight_axis(kernel.node) + (rank - 2 if kernel.operator == "MatMul" else 0)
-        if weight.axis % rank != right:
-            found = f"its weight's scales lie on axis {weight.axis}, the output channels on {right}"
-            yield kernel.node.op_type, name(kernel.node), found
+        expected = weight_axis(kernel.node) + (rank - 2 if kernel.operator == "MatMul" else 0)
+        if weight.axis % rank != expected:
+            problem = f"its weight's scales lie on axis {weight.axis}, the output channels on {expected}"
+            yield kernel.node.op_type, name(kernel.node), problem
 
 
 @rule("integer-bias", "store the bias as int32 with zero point 0 and the scale of the activation times the weight's")
-def integer_bias(view: View, _: Target) -> Iterator[Place]:
-    """A bias is int32, of the scale that the integer products have.
+def integer_bias(view: View, _: Target) -> Iterator[Problem]:
+    """A bias is int32, with the scale of the integer products.
 
     ONNX QLinearConv: scale x_scale * w_scale, zero point 0; XNNPACK: TryGetConvBiasDtype in
     xnnpack/nn/conv_base.cc; NNAPI (CONV_2D: bias scale equals input scale times filter scale); QNN the same.
     """
     for kernel in view.kernels:
-        found = _wrong_bias(kernel)
-        if found is not None:
-            yield kernel.node.op_type, name(kernel.node), found
+        problem = _bias_problem(kernel)
+        if problem is not None:
+            yield kernel.node.op_type, name(kernel.node), problem
 
 
-def _wrong_bias(kernel: Kernel) -> str | None:
+def _bias_problem(kernel: Kernel) -> str | None:
     node, activation, weight = kernel.node, kernel.activation, kernel.weight
     has_bias = not is_op(node, QLINEAR) and len(node.inputs) > 2 and node.inputs[2] is not None
     if not has_bias or activation is None or weight is None:
@@ -118,15 +118,15 @@ def _wrong_bias(kernel: Kernel) -> str | None:
         return "its bias has a zero point"
     if bias.scale is None or activation.scale is None or weight.scale is None:
         return None
-    wanted = np.ravel(activation.scale).astype(np.float64)[:1] * np.ravel(weight.scale)
-    given = np.ravel(bias.scale).astype(np.float64)
-    if given.size not in (1, wanted.size) or not np.allclose(given, wanted, rtol=TOLERANCE, atol=0):
-        return f"its bias has scale {given[0]:.6g}, and activation times weight make {wanted[0]:.6g}"
+    expected = np.ravel(activation.scale).astype(np.float64)[:1] * np.ravel(weight.scale)
+    actual = np.ravel(bias.scale).astype(np.float64)
+    if actual.size not in (1, expected.size) or not np.allclose(actual, expected, rtol=TOLERANCE, atol=0):
+        return f"its bias has scale {actual[0]:.6g}, not the product of activation and weight scale {expected[0]:.6g}"
     return None
 
 
 @rule("float-bias", "leave the bias in float")
-def float_bias(view: View, _: Target) -> Iterator[Place]:
+def float_bias(view: View, _: Target) -> Iterator[Problem]:
     """A bias stays float.
 
     TensorRT adds it in float (its guide on Q/DQ placement; ModelOpt quantizes none either).

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from dfq_deploy.checking.registry import Place, rule
+from dfq_deploy.checking.registry import Problem, rule
 from dfq_deploy.checking.view import QLINEAR, Kernel, View, name
 from dfq_deploy.graph.inputs import example_shape, input_values, shown_shape
 from dfq_deploy.graph.operators import QDQ_OPS, is_op, operator_of
@@ -23,8 +23,8 @@ FIX = "fix the size, e.g. dfq-deploy calibrate --input-shape NAME:1,3,224,224"
 
 
 @rule("static-shape", FIX)
-def static_shape(view: View, _: Target) -> Iterator[Place]:
-    """No dimension is open.
+def static_shape(view: View, _: Target) -> Iterator[Problem]:
+    """No dimension is dynamic.
 
     QNN: "does not support models with dynamic shapes (e.g., a dynamic batch size)" (QNN-ExecutionProvider.md); NNAPI:
     dynamic input shapes are not supported (nnapi_builtin/builders/impl/base_op_builder.cc).
@@ -33,7 +33,7 @@ def static_shape(view: View, _: Target) -> Iterator[Place]:
     for value in open_inputs:
         yield "input", str(value.name), f"its shape is {shown_shape(value)} (--input-shape {example_shape(value)})"
     for node in [] if open_inputs else view.nodes:
-        # Behind the first one everything is open.
+        # Every shape after the first dynamic one is dynamic too.
         if any(value is not None and _is_open(value) for value in node.inputs):
             continue
         for value in node.outputs:
@@ -46,15 +46,15 @@ def _is_open(value: ir.Value) -> bool:
 
 
 @rule("static-sample", FIX)
-def static_sample(view: View, _: Target) -> Iterator[Place]:
-    """No dimension but the batch is open: XNNPACK makes its kernels for fixed C, H and W (xnnpack/nn/conv_base.cc)."""
+def static_sample(view: View, _: Target) -> Iterator[Problem]:
+    """Only the batch is dynamic: XNNPACK creates its kernels for fixed C, H and W (xnnpack/nn/conv_base.cc)."""
     for value in input_values(view.model):
         if value.shape is None or not all(isinstance(dim, int) for dim in list(value.shape)[1:]):
             yield "input", str(value.name), f"its shape is {shown_shape(value)} (--input-shape {example_shape(value)})"
 
 
-@rule("two-dimensional", "leave it: it runs on ONNX Runtime's own kernels instead")
-def two_dimensional(view: View, _: Target) -> Iterator[Place]:
+@rule("two-dimensional", "no change needed: it runs on ONNX Runtime's own kernels instead")
+def two_dimensional(view: View, _: Target) -> Iterator[Problem]:
     """Convolutions and poolings have two spatial dimensions.
 
     NNAPI: "Only 2D Conv is supported", "Only 2D Pool is supported" (nnapi_supported_ops.md); XNNPACK: "we only support
@@ -70,7 +70,7 @@ def two_dimensional(view: View, _: Target) -> Iterator[Place]:
 
 
 @rule("constant-weight", "export the model with its weights as initializers")
-def constant_weight(view: View, _: Target) -> Iterator[Place]:
+def constant_weight(view: View, _: Target) -> Iterator[Problem]:
     """The weight and the bias of a convolution are constants.
 
     NNAPI: "Weights and bias should be constant" (nnapi_supported_ops.md); XNNPACK the same (xnnpack/nn/conv_base.cc).
@@ -86,18 +86,18 @@ def _computed(kernel: Kernel) -> Iterator[str]:
         yield "weight"
     index = 8 if is_op(kernel.node, QLINEAR_CONV) else 2
     bias = kernel.node.inputs[index] if len(kernel.node.inputs) > index else None
-    stored = kernel.bias is not None and kernel.bias.constant
-    if bias is not None and constant_of(bias) is None and not stored:
+    is_constant = kernel.bias is not None and kernel.bias.constant
+    if bias is not None and constant_of(bias) is None and not is_constant:
         yield "bias"
 
 
-@rule("operator", "rewrite it with operators of the list, or run the file where another runtime takes the rest")
-def operators(view: View, target: Target) -> Iterator[Place]:
-    """The runtime has every operator of the file.
+@rule("operator", "rewrite it with supported operators, or use a runtime that runs the rest elsewhere")
+def operators(view: View, target: Target) -> Iterator[Problem]:
+    """The runtime supports every operator of the file.
 
     QNN: the list "Supported ONNX operators" of QNN-ExecutionProvider.md (onnxruntime-qnn 2.7), without control flow.
     """
-    known = (target.whole_ops or frozenset()) | QDQ_OPS
+    supported = (target.whole_ops or frozenset()) | QDQ_OPS
     for node in view.nodes:
-        if not is_op(node, known) and target.whole_ops is not None:
+        if not is_op(node, supported) and target.whole_ops is not None:
             yield operator_of(node), name(node), f"{target.runtime} has no {operator_of(node)}"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from dfq_deploy.checking.registry import Place, rule
+from dfq_deploy.checking.registry import Problem, rule
 from dfq_deploy.checking.view import View, name
 from dfq_deploy.graph.operators import WEIGHT_ONLY_OPS, is_integer_op, is_op, is_standard, operator_of
 from dfq_deploy.targets.target import Target
@@ -12,37 +12,37 @@ from dfq_deploy.targets.target import Target
 __all__ = ["activation_type", "opset", "qdq_format", "symmetric_channels", "type_pair", "weight_type", "zero_point"]
 
 SINCE = {"s4": 21, "u4": 21, "s16": 21, "u16": 21}
-"""The opset of ai.onnx from which Q and DQ take a type; those of com.microsoft take 4 and 16 bits at any."""
+"""The opset of ai.onnx from which Q and DQ support a type; those of com.microsoft support 4 and 16 bits in any."""
 
 CHANNEL_AXIS_OPSET = 13
 
 
-@rule("activation-type", "quantize the activations to a type that the runtime takes")
-def activation_type(view: View, target: Target) -> Iterator[Place]:
-    """Activations have an integer type that the runtime's kernels take.
+@rule("activation-type", "quantize the activations to a type that the runtime supports")
+def activation_type(view: View, target: Target) -> Iterator[Problem]:
+    """Activations have an integer type that the runtime's kernels support.
 
     ONNX Runtime: QLinearConv takes u8 and s8 (docs/OperatorKernels.md); XNNPACK u8 and s8 (xnnpack/nn/conv_base.cc);
     NNAPI u8 alone, int8 QLinearConv is refused (nnapi_builtin/builders/helper.cc, onnxruntime#18571); QNN u8 and u16
     (QNN-ExecutionProvider.md). TensorRT: signed INT8 (docs, quantized types, schemes).
     """
-    taken = {activation for activation, _ in target.pairs}
+    accepted = {activation for activation, _ in target.pairs}
     for entry in view.activations():
-        if entry.kind not in taken:
-            yield entry.node.op_type, name(entry.node), f"its activation is {entry.kind}, not {_listed(taken)}"
+        if entry.kind not in accepted:
+            yield entry.node.op_type, name(entry.node), f"its activation is {entry.kind}, not {_listed(accepted)}"
 
 
-@rule("weight-type", "quantize the weight to a type that the runtime takes")
-def weight_type(view: View, target: Target) -> Iterator[Place]:
-    """Weights have an integer type that the runtime's kernels take (sources as for activation-type)."""
-    taken = {weight for _, weight in target.pairs}
+@rule("weight-type", "quantize the weight to a type that the runtime supports")
+def weight_type(view: View, target: Target) -> Iterator[Problem]:
+    """Weights have an integer type that the runtime's kernels support (sources as for activation-type)."""
+    accepted = {weight for _, weight in target.pairs}
     for kernel in view.kernels:
-        if kernel.weight is not None and kernel.weight.kind not in taken:
-            yield kernel.node.op_type, name(kernel.node), f"its weight is {kernel.weight.kind}, not {_listed(taken)}"
+        if kernel.weight is not None and kernel.weight.kind not in accepted:
+            yield kernel.node.op_type, name(kernel.node), f"its weight is {kernel.weight.kind}, not {_listed(accepted)}"
 
 
-@rule("type-pair", "quantize both to types that one kernel takes together")
-def type_pair(view: View, target: Target) -> Iterator[Place]:
-    """Activation and weight have types that one kernel takes together.
+@rule("type-pair", "quantize both to a pair of types that the runtime supports")
+def type_pair(view: View, target: Target) -> Iterator[Problem]:
+    """Activation and weight have a pair of types that one kernel supports.
 
     XNNPACK takes no u8 with s8 (GetConvCompType in xnnpack/nn/conv_base.cc); ONNX Runtime's CPU kernels no s8 with u8
     (docs/performance/model-optimizations/quantization.md).
@@ -53,12 +53,12 @@ def type_pair(view: View, target: Target) -> Iterator[Place]:
             continue
         pair = (str(kernel.activation.kind), str(kernel.weight.kind))
         if pair not in target.pairs and pair[0] in sides[0] and pair[1] in sides[1]:
-            taken = _listed("".join(entry) for entry in target.pairs)
-            yield kernel.node.op_type, name(kernel.node), f"{''.join(pair)} (activation, weight) is not {taken}"
+            accepted = _listed("".join(entry) for entry in target.pairs)
+            yield kernel.node.op_type, name(kernel.node), f"{''.join(pair)} (activation, weight) is not {accepted}"
 
 
 @rule("zero-point", "quantize symmetrically, with zero point 0")
-def zero_point(view: View, _: Target) -> Iterator[Place]:
+def zero_point(view: View, _: Target) -> Iterator[Problem]:
     """Every zero point is 0.
 
     TensorRT: symmetric quantization only, no zero point (docs, quantized types, schemes; onnx-tensorrt
@@ -71,7 +71,7 @@ def zero_point(view: View, _: Target) -> Iterator[Place]:
 
 
 @rule("symmetric-channels", "quantize weights of one scale per channel to signed integers with zero point 0")
-def symmetric_channels(view: View, _: Target) -> Iterator[Place]:
+def symmetric_channels(view: View, _: Target) -> Iterator[Problem]:
     """Weights with a scale per channel are signed, and their zero points are 0.
 
     XNNPACK: per-channel u8 is not supported, and of s8 only zero point 0 (GetTensorQuantType in xnnpack/detail/
@@ -88,11 +88,11 @@ def symmetric_channels(view: View, _: Target) -> Iterator[Place]:
             yield kernel.node.op_type, name(kernel.node), "zero points of its weight's channels are not 0"
 
 
-@rule("opset", "export with a newer opset, or take another type")
-def opset(view: View, _: Target) -> Iterator[Place]:
-    """The opset has what the Q and DQ nodes use.
+@rule("opset", "export with a newer opset, or use another type")
+def opset(view: View, _: Target) -> Iterator[Problem]:
+    """The opset supports the types and axes of Q and DQ.
 
-    A channel axis from 13 on, 4 and 16 bits from 21 on (ONNX, Changelog of QuantizeLinear and DequantizeLinear).
+    A channel axis needs opset 13, 4 and 16 bits need opset 21 (ONNX, Changelog of QuantizeLinear and DequantizeLinear).
     """
     for entry in view.quantizations:
         if not is_standard(entry.node):
@@ -106,10 +106,10 @@ def opset(view: View, _: Target) -> Iterator[Place]:
 
 
 @rule("qdq-format", "quantize in the QDQ format: QuantizeLinear and DequantizeLinear around float operators")
-def qdq_format(view: View, _: Target) -> Iterator[Place]:
-    """No operator computes on integers by itself.
+def qdq_format(view: View, _: Target) -> Iterator[Problem]:
+    """No operator has integer inputs and outputs itself.
 
-    TensorRT's parser has QuantizeLinear and DequantizeLinear, and no QLinearConv and the like (onnx-tensorrt
+    TensorRT's parser supports QuantizeLinear and DequantizeLinear, but not QLinearConv and the like (onnx-tensorrt
     docs/operators.md).
     """
     for node in view.nodes:

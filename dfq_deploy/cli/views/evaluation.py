@@ -2,20 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Group
 
 from dfq_deploy.cli.views.results import show_evaluation
 from dfq_deploy.cli.views.tables import facts, page, title
+from dfq_deploy.cli.views.verdict import verdict_line
 
 if TYPE_CHECKING:
     from dfq_deploy.evaluation.own_metric import MetricFigures
     from dfq_deploy.pipeline.evaluate import JudgedEvaluation
-    from dfq_deploy.verdict.finding import Finding, Level
+    from dfq_deploy.verdict.finding import Finding
 
 __all__ = ["show_judged"]
-
-COLOURS: "dict[Level, str]" = {"OK": "green", "CHECK": "yellow", "BAD": "red"}
 
 
 def show_judged(found: "JudgedEvaluation") -> None:
@@ -25,9 +23,7 @@ def show_judged(found: "JudgedEvaluation") -> None:
     parts = [*_metric(found.metric), *_gates(gates)]
     if parts:
         page(*parts)
-    click.echo()
-    status, line = found.verdict.status, str(found.verdict)
-    click.echo(click.style(status, fg=COLOURS[status], bold=True) + line.removeprefix(status))
+    verdict_line(found.verdict.to_json())
 
 
 def _metric(figures: "MetricFigures | None") -> list[Group]:

@@ -9,30 +9,30 @@ from rich.text import Text
 from dfq_deploy.cli.views.tables import facts, indented, notes, page, size, title
 
 if TYPE_CHECKING:
-    from dfq_deploy.inspection.inspect import Inspection, Port
+    from dfq_deploy.inspection.inspect import Inspection, TensorInfo
 
 __all__ = ["show_inspection"]
 
-SHOWN_PORTS = 4
+SHOWN_TENSORS = 4
 SHOWN_KINDS = 12
 """How many inputs and outputs, and how many kinds of operators, ``inspect`` shows unless it is asked for all."""
 
 
 def show_inspection(found: "Inspection", verbose: bool) -> None:
     """What ``inspect`` prints: one screen; ``verbose`` lists everything."""
-    limit = None if verbose else SHOWN_PORTS
+    limit = None if verbose else SHOWN_TENSORS
     page(
         title(found.name, f"opset {found.opset}, written by {found.producer}"),
         facts(
             [
-                *_ports("input", found.inputs, limit),
-                *_ports("output", found.outputs, limit),
+                *_tensor_rows("input", found.inputs, limit),
+                *_tensor_rows("output", found.outputs, limit),
                 ("classes", "" if found.classes is None else str(found.classes)),
                 ("parameters", f"{found.parameters:,}"),
                 ("operators", _operators(found, None if verbose else SHOWN_KINDS)),
                 ("BatchNorm", _normalizations(found)),
                 ("synthesis", _synthesis(found)),
-                *(("by rule", sentence) for sentence in found.drawn[:limit]),
+                *(("procedural", sentence) for sentence in found.drawn[:limit]),
                 (f"on {found.target}", str(found.kernels)),
                 ("size", f"{size(found.file_bytes)}, about {size(found.quantized_bytes)} in INT8"),
             ]
@@ -44,17 +44,17 @@ def show_inspection(found: "Inspection", verbose: bool) -> None:
     )
 
 
-def _ports(kind: str, ports: Sequence["Port"], limit: int | None) -> list[tuple[str, str]]:
+def _tensor_rows(kind: str, tensors: Sequence["TensorInfo"], limit: int | None) -> list[tuple[str, str]]:
     """A row for each, up to ``limit``, and one for the rest."""
-    rows = [(kind, _port(port)) for port in ports[:limit]]
-    rest = len(ports) - len(rows)
+    rows = [(kind, _tensor_text(tensor)) for tensor in tensors[:limit]]
+    rest = len(tensors) - len(rows)
     return [*rows, (f"{kind}s", f"and {rest} more (--verbose)")] if rest else rows
 
 
 def _operators(found: "Inspection", limit: int | None) -> str:
-    """How many nodes, whether the twin knows them, and the most frequent kinds."""
+    """Number of nodes, whether the twin supports them, and the most frequent operators."""
     total, kinds = sum(found.operators.values()), list(found.operators.items())
-    support = f"{len(found.unknown)} unknown to the twin" if found.unknown else "all known to the twin"
+    support = f"{len(found.unknown)} unsupported by the twin" if found.unknown else "all supported by the twin"
     # One more is shown where it takes the place of "and 1 more".
     shown = kinds if limit is None or len(kinds) <= limit + 1 else kinds[:limit]
     rest = len(kinds) - len(shown)
@@ -71,7 +71,7 @@ def _normalizations(found: "Inspection") -> str:
 
 
 def _synthesis(found: "Inspection") -> str:
-    """The methods that apply, and why the others do not; a reason that several share is said once."""
+    """The methods that apply, and why the others do not; a reason that several share is given once."""
     applies = ", ".join(fit.name for fit in found.methods if fit.applies)
     reasons: dict[str, list[str]] = {}
     for fit in found.methods:
@@ -86,14 +86,14 @@ def _synthesis(found: "Inspection") -> str:
     return applies + (f"  ({others})" if others else "")
 
 
-def _port(port: "Port") -> str:
-    shape = "of unknown shape" if port.shape is None else f"({', '.join(str(dim) for dim in port.shape)})"
-    return f"{port.name}: {port.dtype} {shape}"
+def _tensor_text(tensor: "TensorInfo") -> str:
+    shape = "of unknown shape" if tensor.shape is None else f"({', '.join(str(dim) for dim in tensor.shape)})"
+    return f"{tensor.name}: {tensor.dtype} {shape}"
 
 
 def _advice(found: "Inspection") -> Group | None:
     if not found.advice:
-        return Group("", Text("  Nothing in the way.", "green"))
+        return Group("", Text("  No problems found.", "green"))
     parts: list[RenderableType] = []
     for advice in found.advice:
         parts += [Text.assemble("\n", ("! ", "bold yellow"), advice.problem)]
@@ -104,12 +104,12 @@ def _advice(found: "Inspection") -> Group | None:
 
 
 def _sensitivity(found: "Inspection") -> Group | None:
-    """The layers that would hurt most; all of them are in the JSON."""
+    """The most sensitive layers; all of them are in the JSON."""
     noise = found.sensitivity
     if noise is None:
         return None
     count, total = len(noise.sensitivity.layers), noise.sensitivity.total_snr
-    head = title("would hurt most", f"of {count} quantized layers, {total:.1f} dB together, inputs drawn by rule")
+    head = title("most sensitive", f"of {count} quantized layers, {total:.1f} dB together, on procedural inputs")
     parts: list[RenderableType] = []
     for finding in noise.findings():
         parts += [Text.assemble("\n", ("! ", "bold yellow"), finding.message)]
@@ -119,5 +119,5 @@ def _sensitivity(found: "Inspection") -> Group | None:
 
 def _details(found: "Inspection") -> Group | None:
     rows = [(name, f"{operator}: {reason}") for name, operator, reason in found.left_float]
-    rows += [(name, f"{operator}: unknown to the twin") for name, operator in found.unknown]
+    rows += [(name, f"{operator}: unsupported by the twin") for name, operator in found.unknown]
     return Group("", facts(rows)) if rows else None

@@ -18,8 +18,8 @@ from dfq_deploy.targets.target import Style
 __all__ = ["methods_document", "show_methods", "show_targets", "targets_document"]
 
 
-STYLES: dict[Style, str] = {"kernels": "kernels' ends", "inputs": "layers' inputs", "everything": "everything"}
-"""Where Q and DQ stand, in a column's width."""
+STYLES: dict[Style, str] = {"kernels": "kernel in/outputs", "inputs": "layer inputs", "everything": "all tensors"}
+"""Which tensors get Q and DQ, for a column of the table."""
 
 
 def targets_document() -> dict[str, Any]:

@@ -17,7 +17,7 @@ __all__ = ["display"]
 
 @contextmanager
 def display(shell: Shell) -> Iterator[Progress]:
-    """The display that the common options and the terminal call for."""
+    """Progress as the common options and the terminal allow: bars, lines, or nothing with ``--quiet``."""
     console = Console(file=sys.stderr)
     if shell.quiet:
         yield SILENT
@@ -60,7 +60,7 @@ class _OnTerminal(Progress):
             return
         self.bars.advance(self.task, steps)
         if figures:
-            self.bars.update(self.task, figures=_worded(figures))
+            self.bars.update(self.task, figures=_format_figures(figures))
 
     def finish(self) -> None:
         """Show the running task as complete."""
@@ -72,7 +72,7 @@ class _OnTerminal(Progress):
 
 
 class _Lines(Progress):
-    """For pipes and logs."""
+    """One line for each finished task, for pipes and logs."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -84,7 +84,7 @@ class _Lines(Progress):
 
     def advance(self, steps: int = 1, **figures: float) -> None:
         self.steps += steps
-        self.figures = _worded(figures) or self.figures
+        self.figures = _format_figures(figures) or self.figures
 
     def finish(self) -> None:
         """Print the line of the running task."""
@@ -95,6 +95,6 @@ class _Lines(Progress):
             self.task = ""
 
 
-def _worded(figures: Mapping[str, float]) -> str:
+def _format_figures(figures: Mapping[str, float]) -> str:
     """``name 0.123`` for each figure."""
     return "  ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in figures.items())

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
+from dfq_deploy.graph.inputs import MADE_UP
+
 __all__ = ["close_remembered", "file_shape", "has_open_sizes", "remember_shapes", "reopen", "restore_output_shapes"]
 
 OPEN = "dfq_deploy.open_shape"
@@ -56,17 +58,27 @@ def reopen(model: ir.Model) -> None:
 
 
 def restore_output_shapes(model: ir.Model, declared: Sequence[ir.Shape | None], known: Mapping[str, int]) -> None:
-    """Give outputs that shape inference does not reach, in place, the shapes that the file declares.
+    """Give dimensions of outputs that shape inference does not reach, in place, the sizes and names of the file.
 
     Args:
         declared: of each output, in order.
         known: name of a dimension -> its size, where it is closed.
     """
     for value, shape in zip(model.graph.outputs, declared, strict=True):
-        if value.shape is None and shape is not None:
-            value.shape = ir.Shape(
-                [dim if isinstance(dim, int) or dim.value is None else known.get(dim.value, dim) for dim in shape]
-            )
+        if shape is None or (value.shape is not None and len(value.shape) != len(shape)):
+            continue
+        inferred = [None] * len(shape) if value.shape is None else list(value.shape)
+        value.shape = ir.Shape([_restored(dim, own, known) for dim, own in zip(inferred, shape, strict=True)])
+
+
+def _restored(
+    inferred: int | ir.SymbolicDim | None, declared: int | ir.SymbolicDim, known: Mapping[str, int]
+) -> int | ir.SymbolicDim:
+    if isinstance(inferred, int) or (inferred is not None and inferred.value and not MADE_UP.fullmatch(inferred.value)):
+        return inferred
+    if isinstance(declared, int) or declared.value is None:
+        return declared if inferred is None or isinstance(declared, int) else inferred
+    return known.get(declared.value, declared)
 
 
 def _values(model: ir.Model) -> Iterator[ir.Value]:

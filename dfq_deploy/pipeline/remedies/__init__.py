@@ -1,6 +1,6 @@
 """Work towards a floor: try remedies, cheapest first, measure each, and keep what gains.
 
-============ ============================================================================
+============ =======================================================================
 ``attempts`` Quantize with changed settings and measure what comes out.
 ``floor``    The floor that a calibration works towards, and the limits of the work.
 ``known``    Ranges that the operators of a graph tell: gates, bounded functions.
@@ -10,5 +10,5 @@
 ``search``   Try one remedy after another until the floor or a limit is reached.
 ``steps``    What was tried: each step's gain and cost, for the report.
 ``worst``    Find the nodes to keep in float, the noisiest layers first.
-============ ============================================================================
+============ =======================================================================
 """

@@ -1,13 +1,13 @@
 """Decide which tensors get Q/DQ for a target.
 
-=================== ============================================================================
-``detection_heads`` Separate boxes and scores that one scale would break.
+=================== =============================================================================================
+``detection_heads`` Detection heads: keep a Concat of boxes and scores in float where one scale cannot hold both.
 ``exact``           Find outputs that are inputs, so that they come back as they were given.
-``limits``          Limits that Relu and Clip set on a tensor.
-``place``           Decide which tensors get Q and DQ.
-``policies``        Which tensors each placement policy quantizes (kernels, inputs, everything).
-``predicates``      Whether a node can be quantized, and which of its tensors share an encoding.
-``saturation``      Find the interval beyond which the readers of a tensor saturate.
+``limits``          Bounds that Relu and Clip set on a tensor.
+``place``           The placement rules: which tensors get Q and DQ, operator by operator (Conv, Add, Concat...).
+``policies``        Select the tensors that each placement policy quantizes (kernels, inputs, everything).
+``predicates``      Decide whether a node can be quantized, and which of its tensors share an encoding.
+``saturation``      Find the interval beyond which the consumers of a tensor saturate.
 ``spectral``        Find spectral front ends (STFT, mel), which stay in float.
-=================== ============================================================================
+=================== =============================================================================================
 """

@@ -1,6 +1,7 @@
-"""Separate boxes and scores that one scale would break.
+"""Detection heads: keep a Concat of boxes and scores in float where one scale cannot hold both.
 
-A box is 0 to 640 and a score 0 to 1: at one scale for both, 8 bits leave a score two levels, and nothing is detected.
+A box is 0 to 640 and a score 0 to 1: with one scale for both, 8 bits leave two levels for a score, and nothing is
+detected.
 """
 
 from collections.abc import Mapping
@@ -19,92 +20,97 @@ from dfq_deploy.targets.target import Target
 __all__ = ["RATIO", "separate_detection_heads"]
 
 RATIO = 8.0
-"""How many times larger one part may be than another at one scale: three of the eight bits."""
+"""Largest ratio of magnitudes at which two parts may share one scale: three of the eight bits."""
 
-TAKING_APART = frozenset({"Split", "Slice", "Gather"})
+SPLITTING_OPS = frozenset({"Split", "Slice", "Gather"})
 
-LOOKED_AT = 8
-"""Samples from which the channels of last convolutions are measured."""
+MEASURED_SAMPLES = 8
+"""Number of samples on which the channels of last convolutions are measured."""
 
 
 def separate_detection_heads(
     model: ir.Model, target: Target, placement: Placement, ranges: Mapping[str, Range], samples: Samples
 ) -> tuple[Placement, tuple[str, ...]]:
-    """The placement without the scales that would break a head, and a sentence on each.
+    """Remove from ``placement`` the shared scales that would break a detection head.
 
     Rules: (1) a Concat that shares one scale with inputs whose measured magnitudes differ by more than 8 times stays
-    float, where its output is taken apart again before it is quantized next (else one scale rules behind it anyway);
-    (2) a convolution that no weighted node follows writes float, where the magnitudes of its channels differ by more
-    than 8 times: it costs its integer kernel, which a last one can afford and an inner one cannot.
+    float, if its output is split again before it is quantized next (else one scale applies after it anyway); (2) a
+    convolution that no weighted node follows writes float, if the magnitudes of its channels differ by more than 8
+    times. It loses its integer kernel, which is acceptable for a last convolution but not for an inner one.
+
+    Returns:
+        the new placement, and one sentence for each node that stays float.
     """
-    said: dict[str, str] = {}
-    apart: list[str] = []
+    messages: dict[str, str] = {}
+    float_nodes: list[str] = []
     for node in model.graph:
-        parts = [name_of(value) for value in node.inputs if name_of(value) in ranges]
+        input_names = [name_of(value) for value in node.inputs if name_of(value) in ranges]
         if not is_op(node, "Concat") or not any(
-            {*parts, name_of(node.outputs[0])} <= group for group in placement.shared
+            {*input_names, name_of(node.outputs[0])} <= group for group in placement.shared
         ):
             continue
-        sizes = sorted(_magnitude(ranges[name]) for name in parts)
-        behind = _taken_apart(node, target)
-        if behind is None or sizes[-1] <= RATIO * sizes[0]:
+        magnitudes = sorted(_magnitude(ranges[name]) for name in input_names)
+        movers = _movers_before_split(node, target)
+        if movers is None or magnitudes[-1] <= RATIO * magnitudes[0]:
             continue
-        if name_of(node.outputs[0]) not in place(model, target, [str(node.name), *behind], placement.kept).activations:
-            apart += [str(node.name), *behind]
-            said[str(node.name)] = (
-                f"Concat '{node.name}' joins values up to {sizes[-1]:.3g} with values up to {sizes[0]:.3g}: it stays "
-                "float, since one scale would cost the small ones their precision"
+        if name_of(node.outputs[0]) not in place(model, target, [str(node.name), *movers], placement.kept).activations:
+            float_nodes += [str(node.name), *movers]
+            messages[str(node.name)] = (
+                f"Concat '{node.name}' joins values up to {magnitudes[-1]:.3g} with values up to {magnitudes[0]:.3g}: "
+                "it stays float, since one scale would cost the small ones their precision"
             )
-    for name, (large, small) in _channels(model, target, placement, samples).items():
+    for name, (large, small) in _channel_extremes(model, target, placement, samples).items():
         if large > RATIO * small:
-            said[name] = (
+            messages[name] = (
                 f"the channels of the last convolution '{name}' reach from {small:.3g} to {large:.3g}: it writes "
                 "float, since one scale would cost the small ones their precision"
             )
-    return (place(model, target, [*apart, *said], placement.kept) if said else placement), tuple(said.values())
+    return (place(model, target, [*float_nodes, *messages], placement.kept) if messages else placement), tuple(
+        messages.values()
+    )
 
 
-def _taken_apart(node: ir.Node, target: Target) -> list[str] | None:
-    """The nodes behind a Concat that only move its values, if one of them takes them apart again; else None."""
+def _movers_before_split(node: ir.Node, target: Target) -> list[str] | None:
+    """Return the nodes after a Concat that only move its values, if one of them splits them again; else None."""
 
     def moves(reader: ir.Node) -> bool:
         return is_op(reader, target.passing_ops)
 
-    found = [reader for reader in after(node, moves) if moves(reader)]
-    if not any(is_op(reader, TAKING_APART) for reader in found):
+    movers = [reader for reader in after(node, moves) if moves(reader)]
+    if not any(is_op(reader, SPLITTING_OPS) for reader in movers):
         return None
-    return [str(reader.name) for reader in found]
+    return [str(reader.name) for reader in movers]
 
 
-def _magnitude(span: Range) -> float:
-    return max(abs(span.low), abs(span.high), 1e-12)
+def _magnitude(measured: Range) -> float:
+    return max(abs(measured.low), abs(measured.high), 1e-12)
 
 
-def _channels(
+def _channel_extremes(
     model: ir.Model, target: Target, placement: Placement, samples: Samples
 ) -> dict[str, tuple[float, float]]:
-    """Largest and smallest magnitude among the channels of each last convolution that would be quantized."""
+    """Measure the largest and smallest channel magnitude of each last convolution that would be quantized."""
     from dfq_deploy.runtime.runner import Runner
     from dfq_deploy.runtime.session import expose_tensors
 
-    ends = {}
+    last_convolutions = {}
     for node in model.graph:
         rank = None if node.outputs[0].shape is None else len(node.outputs[0].shape)
         if not is_op(node, "Conv") or rank is None or weighted_after(node):
             continue
         if node.outputs[0].name in placement.activations:
-            without = place(model, target, [str(node.name)], placement.kept)
-            if node.outputs[0].name not in without.activations:
-                ends[str(node.name)] = node.outputs[0]
-    if not ends:
+            placement_without = place(model, target, [str(node.name)], placement.kept)
+            if node.outputs[0].name not in placement_without.activations:
+                last_convolutions[str(node.name)] = node.outputs[0]
+    if not last_convolutions:
         return {}
-    shown = expose_tensors(model, [name_of(value) for value in ends.values()])
-    arrays = Runner(shown, name="the float model").run(samples.part(slice(LOOKED_AT)))
-    found = {}
-    for name, array in zip(ends, arrays, strict=True):
+    exposed = expose_tensors(model, [name_of(value) for value in last_convolutions.values()])
+    arrays = Runner(exposed, name="the float model").run(samples.part(slice(MEASURED_SAMPLES)))
+    extremes = {}
+    for name, array in zip(last_convolutions, arrays, strict=True):
         if not isinstance(array, tuple):
-            sizes = np.abs(array).max(axis=(0, *range(2, array.ndim)))
-            alive = sizes[sizes > 1e-6 * sizes.max()]
-            if alive.size > 1:
-                found[name] = (float(alive.max()), float(alive.min()))
-    return found
+            magnitudes = np.abs(array).max(axis=(0, *range(2, array.ndim)))
+            active = magnitudes[magnitudes > 1e-6 * magnitudes.max()]
+            if active.size > 1:
+                extremes[name] = (float(active.max()), float(active.min()))
+    return extremes

@@ -1,4 +1,4 @@
-"""Limits that Relu and Clip set on a tensor."""
+"""Bounds that Relu and Clip set on a tensor."""
 
 from collections.abc import Iterable
 from math import inf
@@ -10,20 +10,23 @@ import onnx_ir as ir
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of
 
-__all__ = ["UNBOUNDED", "Limits", "known_limits", "limits_behind"]
+__all__ = ["UNBOUNDED", "Limits", "activation_limits", "known_limits"]
 
 Limits: TypeAlias = tuple[float, float]
-"""The least and the greatest value that a tensor can take."""
+"""Smallest and largest value that a tensor can take."""
 
 
 UNBOUNDED: Limits = (-inf, inf)
 
 
-def limits_behind(node: ir.Node) -> Limits | None:
-    """What the encoding after a Relu or Clip may span; None where nothing is known, or zero is clipped away.
+def activation_limits(node: ir.Node) -> Limits | None:
+    """Return the interval that the encoding after a Relu or Clip may cover.
 
-    Where a Clip cuts on both sides of zero, half a step is left on each side, so that rounding the zero point never
-    reaches beyond it.
+    If a Clip cuts on both sides of zero, half a step is left on each side, so that the rounded zero point never moves
+    the encoding beyond the Clip.
+
+    Returns:
+        lower and upper bound; None for any other operator, bounds that are not constant, or an interval without zero.
     """
     if is_op(node, "Relu"):
         return (0.0, inf)
@@ -44,10 +47,10 @@ def limits_behind(node: ir.Node) -> Limits | None:
 
 
 def known_limits(nodes: Iterable[ir.Node], quantized: set[ir.Value]) -> dict[ir.Value, Limits]:
-    """The limits of those that a Relu or Clip writes."""
-    found = {}
+    """Return the limits of the quantized tensors that a Relu or Clip writes."""
+    limits_by_value = {}
     for node in nodes:
-        limits = limits_behind(node)
+        limits = activation_limits(node)
         if limits is not None and node.outputs[0] in quantized:
-            found[node.outputs[0]] = limits
-    return found
+            limits_by_value[node.outputs[0]] = limits
+    return limits_by_value

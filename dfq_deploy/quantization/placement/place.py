@@ -1,27 +1,29 @@
-"""Decide which tensors get Q and DQ.
+"""The placement rules: which tensors get Q and DQ, operator by operator (Conv, Add, Concat...).
 
-The rules, applied to the main graph (what stands inside If, Loop or Scan stays float), for a target of style
-``kernels``:
+The rules apply to the main graph; nodes inside If, Loop or Scan stay float. For a target of style ``kernels``:
 
-1. A weighted node (Conv, Gemm, MatMul...) that the target has an integer kernel for reads quantized activations and a
-   quantized constant weight; a MatMul may read two activations. One that cannot be quantized is listed with the reason.
-2. Its output is quantized, after the Relu or Clip that is its only reader where there is one (the runtime folds that
-   into the quantization); unless the kernel can write float and nothing quantized follows.
-3. Another operator with an integer kernel (Add, Mul, pooling...) is quantized where all its inputs are and a quantized
-   operator follows; a float one reads DQ and writes float.
-4. An operator that only moves values (MaxPool, Reshape, Concat...) is quantized where a quantized operator follows; its
-   inputs and outputs share one encoding. A Concat of tensors that are bounded differently (one after a Relu, one not)
-   shares none: one zero point would keep the runtime from folding the Relu.
-5. What makes a spectrum of a wave stays float (:mod:`dfq_deploy.quantization.placement.spectral`).
-6. An output that is an input is that input, and not what its Q and DQ make of it
+1. A weighted node (Conv, Gemm, MatMul...) for which the target has an integer kernel reads quantized activations and a
+   quantized constant weight; a MatMul may read two activations. A weighted node that cannot be quantized is listed with
+   the reason.
+2. The output of a weighted node is quantized. If its only consumer is a Relu or Clip, the output of that operator is
+   quantized instead, since the runtime folds it into the quantization. If the kernel can write float and no quantized
+   node follows, the output stays float.
+3. Any other operator with an integer kernel (Add, Mul, pooling...) is quantized if all its inputs are quantized and a
+   quantized operator follows; otherwise it reads DQ and writes float.
+4. An operator that only moves values (MaxPool, Reshape, Concat...) is quantized if a quantized operator follows; its
+   inputs and outputs share one encoding. A Concat of tensors with different bounds (one after a Relu, one not) shares
+   no encoding: one zero point would keep the runtime from folding the Relu.
+5. Spectral front ends stay float (:mod:`dfq_deploy.quantization.placement.spectral`).
+6. An output that is an input is passed through without Q and DQ
    (:mod:`dfq_deploy.quantization.placement.exact`).
-7. Everything else (BatchNormalization that is left, Softmax, ReduceMean...) stays float. Only float32 tensors are
-   touched, so what computes shapes never is.
+7. Nodes after an operator that ONNX Runtime does not have stay float, since they cannot be calibrated.
+8. Everything else (BatchNormalization that was not folded, Softmax, ReduceMean...) stays float. Only float32 tensors
+   are quantized, so shape computations are never affected.
 
-For ``inputs`` rules 1 and 6 hold, and instead of the others: the branch of an Add that is not a convolution's output is
-quantized too, what is quantized of a moving operator's tensors (the inputs of a Concat, say) shares one encoding, and
-everything else stays float. For ``everything`` all float tensors are quantized, but for those of rule 6, and those of
-rule 2 that lie before the Relu or Clip.
+For style ``inputs`` rules 1 and 6 apply, and the others are replaced: the branch of an Add that is not a convolution's
+output is quantized too; the quantized tensors of an operator that only moves values (e.g. the inputs of a Concat)
+share one encoding; everything else stays float. For style ``everything`` all float tensors are quantized except those
+of rule 6, and those between a kernel and its Relu or Clip (rule 2).
 """
 
 from collections.abc import Collection, Mapping
@@ -38,28 +40,33 @@ from dfq_deploy.quantization.placement.policies import constant_operands, values
 from dfq_deploy.quantization.placement.predicates import obstacle, shared_groups
 from dfq_deploy.quantization.placement.saturation import saturations
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
-from dfq_deploy.quantization.weights import Bounds, encoding_of_weight, extremes, room_for_bias
+from dfq_deploy.quantization.weights import Bounds, encoding_of_weight, extremes, raise_scale_for_bias
+from dfq_deploy.runtime.plugin_nodes import behind_plugins
 from dfq_deploy.targets.target import Target
 
 __all__ = ["Placement", "encodings_of_weights", "place", "unify", "with_biases"]
 
 
+BEHIND_PLUGIN = "it stands behind an operator that ONNX Runtime does not have, so it cannot be calibrated"
+
+
 @dataclass(frozen=True)
 class Placement:
-    """What is quantized in one model for one target.
+    """The quantized tensors of one model for one target.
 
     Args:
         activations: name of each tensor that gets Q and DQ -> its integer type, always per tensor.
-        shared: groups of those tensors that must have one encoding.
-        limits: least and greatest value that a tensor can take, where the operator before it (Relu, Clip) says so:
-            its encoding must not reach beyond, or the runtime cannot fold that operator away; or that matters to the
-            operators behind it (:mod:`dfq_deploy.quantization.placement.saturation`).
-        weights: name of each initializer that is quantized -> its type and channel axis, None for per tensor.
-        biases: name of each bias initializer that is stored as int32 -> the activation and the weight whose scales'
-            product is its scale; where several nodes read one bias, those of the first. Empty where biases stay float.
+        shared: groups of those tensors that must have the same encoding.
+        limits: smallest and largest value that a tensor can take, where a Relu or Clip writes it: its encoding must not
+            reach beyond them, or the runtime cannot fold that operator; or the interval beyond which its consumers
+            saturate (:mod:`dfq_deploy.quantization.placement.saturation`).
+        weights: name of each quantized initializer -> its type and channel axis, None for per tensor.
+        biases: name of each bias initializer that is stored as int32 -> the activation and the weight, whose scales
+            multiply to the scale of the bias. If several nodes read one bias, those of the first. Empty for targets
+            whose biases stay float.
         left_float: name, operator and reason of each weighted node that stays float.
-        constants: name of each other initializer that is quantized, an Add's or Mul's operand -> its type, per tensor.
-        kept: names of the nodes that stay float because somebody asked for it.
+        constants: name of each other quantized initializer (operand of an Add, Mul...) -> its type, per tensor.
+        kept: names of the nodes that stay float by request.
     """
 
     activations: Mapping[str, QuantType]
@@ -94,9 +101,12 @@ def place(
     }
     obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles[node] is None}
     obstacles |= {node: KEPT for node in graph.all_nodes() if node.name in kept}
+    behind = behind_plugins(model)
+    obstacles |= {node: BEHIND_PLUGIN for node in obstacles if node in behind}
     heads = {node for node, reason in obstacles.items() if reason is None}
     apart = {*apart, *kept}
-    quantized = values_to_quantize(list(graph), heads, target, apart) - exact_values(model)
+    quantized = values_to_quantize([node for node in graph if node not in behind], heads, target, apart)
+    quantized -= exact_values(model)
     limits = known_limits(graph, quantized)
     shared = shared_groups(graph, quantized, limits, target, apart)
     moved = frozenset[str]().union(*shared)
@@ -119,11 +129,11 @@ def place(
 
 
 def with_biases(placement: Placement, model: ir.Model, target: Target) -> Placement:
-    """``placement`` with the biases that ``model`` has by now; bias correction gives some to nodes that had none."""
+    """Update the biases of ``placement`` to those of ``model``: bias correction adds a bias to nodes without one."""
     if target.float_bias:
         return placement
-    heads = {node for node in model.graph if is_op(node, WEIGHTED_OPS) and _is_quantized(node, placement)}
-    return replace(placement, biases=_biases(model.graph, heads))
+    quantized_nodes = {node for node in model.graph if is_op(node, WEIGHTED_OPS) and _is_quantized(node, placement)}
+    return replace(placement, biases=_biases(model.graph, quantized_nodes))
 
 
 def _is_quantized(node: ir.Node, placement: Placement) -> bool:
@@ -132,9 +142,9 @@ def _is_quantized(node: ir.Node, placement: Placement) -> bool:
 
 
 def unify(ranges: Mapping[str, Range], placement: Placement) -> dict[str, Range]:
-    """``ranges`` kept within the limits, and the union of its members for each tensor of a shared group.
+    """Clip ``ranges`` to the limits of ``placement``, and give all tensors of a shared group the union of their ranges.
 
-    Members that ``ranges`` lacks are given the group's union too, so one measured tensor of a group is enough.
+    Tensors of a group that have no range of their own get the union too: one measured tensor of a group is enough.
     """
     unified = {}
     for name, span in ranges.items():
@@ -154,42 +164,42 @@ def encodings_of_weights(
     bounds: Bounds = extremes,
     activations: Mapping[str, Encoding] | None = None,
 ) -> dict[str, Encoding]:
-    """The encoding of each weight and other constant that ``placement`` quantizes.
+    """Compute the encoding of each weight and other constant that ``placement`` quantizes.
 
     Args:
-        model: holds the weights.
-        placement: names them, with their types and channel axes.
-        bounds: what each channel is quantized for.
-        activations: encodings of the activations; where given, scales are raised so that every bias fits into int32
-            (an exporter has to do that otherwise, and its file then differs from these encodings).
+        model: holds the values.
+        placement: names of the constants, with their types and channel axes.
+        bounds: computes the range of each channel.
+        activations: encodings of the activations. If given, scales are raised so that every bias fits into int32;
+            otherwise the exporter has to do so, and its file then differs from these encodings.
     """
     constants = {
         name: constant.numpy() for name, value in model.graph.initializers.items() if (constant := constant_of(value))
     }
-    found = {
+    encodings = {
         name: encoding_of_weight(constants[name], qtype, axis, bounds)
         for name, (qtype, axis) in placement.weights.items()
     }
     for name, qtype in placement.constants.items():
-        found[name] = encoding_of_weight(constants[name], qtype, None)
+        encodings[name] = encoding_of_weight(constants[name], qtype, None)
     if activations is not None:
         for bias, (activation, weight) in placement.biases.items():
-            found[weight] = room_for_bias(found[weight], constants[bias], activations[activation])
-    return found
+            encodings[weight] = raise_scale_for_bias(encodings[weight], constants[bias], activations[activation])
+    return encodings
 
 
-def _weights(graph: ir.Graph, heads: set[ir.Node], target: Target) -> dict[str, tuple[QuantType, int | None]]:
-    found: dict[str, tuple[QuantType, int | None]] = {}
+def _weights(graph: ir.Graph, quantized_nodes: set[ir.Node], target: Target) -> dict[str, tuple[QuantType, int | None]]:
+    types: dict[str, tuple[QuantType, int | None]] = {}
     for node in graph:
-        weight = constant_of(node.inputs[1]) if node in heads else None
+        weight = constant_of(node.inputs[1]) if node in quantized_nodes else None
         if weight is None:
             continue
         name = name_of(node.inputs[1])
         axis = weight_axis(node) if _is_per_channel(node, weight, target) else None
-        # Two readers that disagree on the channel axis can only share one scale for all of it.
-        axis = axis if found.get(name, (None, axis))[1] == axis else None
-        found[name] = (target.weight if axis is not None else target.weight_per_tensor or target.weight, axis)
-    return found
+        # Two consumers with different channel axes can only share one scale per tensor.
+        axis = axis if types.get(name, (None, axis))[1] == axis else None
+        types[name] = (target.weight if axis is not None else target.weight_per_tensor or target.weight, axis)
+    return types
 
 
 def _is_per_channel(node: ir.Node, weight: ir.TensorProtocol, target: Target) -> bool:
@@ -200,10 +210,10 @@ def _is_per_channel(node: ir.Node, weight: ir.TensorProtocol, target: Target) ->
     return not grouped and (not is_op(node, "MatMul") or len(weight.shape) == 2)
 
 
-def _biases(graph: ir.Graph, heads: set[ir.Node]) -> dict[str, tuple[str, str]]:
-    found: dict[str, tuple[str, str]] = {}
+def _biases(graph: ir.Graph, quantized_nodes: set[ir.Node]) -> dict[str, tuple[str, str]]:
+    biases: dict[str, tuple[str, str]] = {}
     for node in graph:
-        if node in heads and len(node.inputs) > 2 and node.inputs[2] is not None:
+        if node in quantized_nodes and len(node.inputs) > 2 and node.inputs[2] is not None:
             activation, weight, bias = (name_of(value) for value in node.inputs[:3] if value is not None)
-            found.setdefault(bias, (activation, weight))
-    return found
+            biases.setdefault(bias, (activation, weight))
+    return biases

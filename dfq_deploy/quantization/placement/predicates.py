@@ -1,6 +1,6 @@
-"""Whether a node can be quantized, and which of its tensors share an encoding.
+"""Decide whether a node can be quantized, and which of its tensors share an encoding.
 
-:func:`dfq_deploy.quantization.placement.place.place` lists them.
+:mod:`dfq_deploy.quantization.placement.place` lists the numbered rules.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -11,13 +11,13 @@ import onnx_ir as ir
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
 from dfq_deploy.graph.traversal import walk
-from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, limits_behind
+from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, activation_limits
 from dfq_deploy.targets.target import Target
 
 __all__ = [
     "activation_inputs",
     "is_gemv",
-    "narrow",
+    "mark_narrow_copy",
     "obstacle",
     "quantization_point",
     "quantized_values",
@@ -26,19 +26,19 @@ __all__ = [
 
 
 def activation_inputs(node: ir.Node) -> list[ir.Value]:
-    """What a weighted node reads besides its weight and bias; the values that another one computes with or moves."""
+    """Return the activations that a node reads: without weight and bias, and without parameters such as shapes."""
     count = len(node.inputs) if is_op(node, "Concat") else 2 if is_op(node, ("MatMul", "Add", "Mul")) else 1
     values = [value for value in node.inputs[:count] if value is not None]
     return values[:1] if is_op(node, "MatMul") and constant_of(values[1]) is not None else values
 
 
-NARROWS = "dfq_deploy.narrows"
-"""Marks an Identity in its ``meta``, which no file holds."""
+NARROW_COPY = "dfq_deploy.narrows"
+"""Key in the ``meta`` of an Identity that :func:`mark_narrow_copy` marks; it is not written to a file."""
 
 
-def narrow(node: ir.Node) -> None:
-    """Let the Identity ``node`` lead to layers with fewer bits: what it writes has an encoding of its own."""
-    node.meta[NARROWS] = True
+def mark_narrow_copy(node: ir.Node) -> None:
+    """Mark the Identity ``node`` as the copy of a tensor for layers with fewer bits, with its own encoding."""
+    node.meta[NARROW_COPY] = True
 
 
 def _is_float(value: ir.Value) -> bool:
@@ -46,7 +46,7 @@ def _is_float(value: ir.Value) -> bool:
 
 
 def obstacle(node: ir.Node, target: Target) -> str | None:
-    """Why a weighted node cannot be quantized; None where it can."""
+    """Return the reason why a weighted node cannot be quantized; None if it can."""
     if not is_op(node, target.quantized_ops) or (target.skips_gemv and is_gemv(node)):
         kind = "matrix-vector product" if is_op(node, target.quantized_ops) else node.op_type
         return f"{target.runtime} has no integer {kind}"
@@ -60,21 +60,22 @@ def obstacle(node: ir.Node, target: Target) -> str | None:
             return f"its input '{name_of(value)}' is {'a constant' if constant_of(value) is not None else value.dtype}"
         pool = _unreliable_source(value, target)
         if pool is not None:
-            return f"{target.runtime} would run {pool.op_type} '{pool.name}' before it in integers, and gets it wrong"
+            return f"{target.runtime} would run {pool.op_type} '{pool.name}' before it in integers, with wrong results"
     return _bias_obstacle(node, weight, target)
 
 
 def is_gemv(node: ir.Node) -> bool:
-    """True for a MatMul whose result has one row or one column."""
+    """Return True for a MatMul whose result has one row or one column."""
     shape = node.outputs[0].shape if is_op(node, "MatMul") else None
     return shape is not None and len(shape) > 1 and any(dim == 1 for dim in list(shape)[-2:])
 
 
 def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
-    """The AveragePool that ``value`` comes from, perhaps moved, if its integer kernel must not be used.
+    """Return the AveragePool that ``value`` comes from, if its integer kernel must not be used.
 
-    ONNX Runtime 1.31 fuses every AveragePool between DQ and Q; its integer kernel divides wrongly where ceil_mode meets
-    count_include_pad, and has no dilations: the session then refuses the whole model.
+    Operators between them that only move values are skipped. ONNX Runtime 1.31 fuses every AveragePool between DQ and
+    Q; its integer kernel divides by a wrong count if both ceil_mode and count_include_pad are set, and does not
+    support dilations: the session then rejects the whole model.
     """
 
     def sources(node: ir.Node) -> Iterator[ir.Node]:
@@ -111,21 +112,24 @@ def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None, target: Targ
 
 
 def quantization_point(value: ir.Value, target: Target) -> ir.Value:
-    """Where the output of an integer kernel is quantized: after the Relu or Clip that is its only reader, if any."""
+    """Return the tensor that is quantized for an integer kernel's output ``value``.
+
+    That is the output of the Relu or Clip that is its only consumer, if any; else ``value`` itself.
+    """
     if len(value.uses()) != 1 or value.is_graph_output():
         return value
     node: ir.Node = next(iter(value.uses())).node
     if not is_op(node, target.fused_activations) or node.inputs[0] is not value:
         return value
-    limits = limits_behind(node)
+    limits = activation_limits(node)
     return value if limits is None else node.outputs[0]
 
 
-def _follows(node: ir.Node, target: Target) -> bool:
-    """True if rule 3 or 4 can apply to ``node``: its kernel has an integer form for these inputs."""
+def _can_follow(node: ir.Node, target: Target) -> bool:
+    """Return True if rule 3 or 4 can apply to ``node``: the target has an integer kernel for these inputs."""
     if is_op(node, WEIGHTED_OPS) or not is_op(node, target.quantized_ops | target.passing_ops):
         return False
-    if NARROWS in node.meta:
+    if NARROW_COPY in node.meta:
         return False
     inputs = activation_inputs(node)
     if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):
@@ -151,40 +155,42 @@ _CONDITIONS: dict[str, Callable[[ir.Node], bool]] = {
     "Pad": _pads_with_zero,
     "Resize": _is_nearest,
 }
-"""What is asked of a node beyond its operator."""
+"""Further conditions on nodes of some operators."""
 
 
-def _outputs(node: ir.Node, target: Target) -> list[ir.Value]:
-    """Where the outputs of a node of rule 3 or 4 are quantized."""
+def _quantized_outputs(node: ir.Node, target: Target) -> list[ir.Value]:
+    """Return the tensors that are quantized for the outputs of a node of rule 3 or 4."""
     if is_op(node, "Split"):
         return list(node.outputs)
     return [node.outputs[0] if is_op(node, target.passing_ops) else quantization_point(node.outputs[0], target)]
 
 
 def quantized_values(
-    nodes: Sequence[ir.Node], heads: set[ir.Node], target: Target, apart: Collection[str] = ()
+    nodes: Sequence[ir.Node], quantized_nodes: set[ir.Node], target: Target, kept_float: Collection[str] = ()
 ) -> set[ir.Value]:
-    """The activations that are quantized; ``heads`` are the weighted nodes that are.
+    """Return the activations that are quantized.
 
     Args:
-        apart: names of nodes that stay float where they join tensors, or write float where nothing quantized follows.
+        quantized_nodes: the weighted nodes that are quantized.
+        kept_float: names of Concat nodes that stay float, and of weighted nodes that write float if no quantized node
+            follows.
     """
-    wanted = {value for node in heads for value in activation_inputs(node)}
-    followers = [node for node in nodes if _follows(node, target) and node.name not in apart]
-    for node in reversed(followers):
-        if not wanted.isdisjoint(_outputs(node, target)):
-            wanted.update(activation_inputs(node))
-    quantized = {value for node in heads for value in activation_inputs(node)}
-    for node in heads:
+    needed = {value for node in quantized_nodes for value in activation_inputs(node)}
+    candidates = [node for node in nodes if _can_follow(node, target) and node.name not in kept_float]
+    for node in reversed(candidates):
+        if not needed.isdisjoint(_quantized_outputs(node, target)):
+            needed.update(activation_inputs(node))
+    quantized = {value for node in quantized_nodes for value in activation_inputs(node)}
+    for node in quantized_nodes:
         written = quantization_point(node.outputs[0], target)
-        if written in wanted or (not is_op(node, target.float_output_ops) and node.name not in apart):
+        if written in needed or (not is_op(node, target.float_output_ops) and node.name not in kept_float):
             quantized.add(written)
     size = -1
     while size != len(quantized):
         size = len(quantized)
-        for node in followers:
-            inputs, outputs = activation_inputs(node), _outputs(node, target)
-            if quantized.issuperset(inputs) and not wanted.isdisjoint(outputs):
+        for node in candidates:
+            inputs, outputs = activation_inputs(node), _quantized_outputs(node, target)
+            if quantized.issuperset(inputs) and not needed.isdisjoint(outputs):
                 quantized.update(outputs)
             elif is_op(node, target.passing_ops) and not quantized.isdisjoint(outputs):
                 quantized.update(inputs, outputs)
@@ -196,18 +202,19 @@ def shared_groups(
     quantized: set[ir.Value],
     limits: dict[ir.Value, Limits],
     target: Target,
-    apart: Collection[str] = (),
+    kept_float: Collection[str] = (),
 ) -> tuple[frozenset[str], ...]:
-    """Groups of one encoding; hands the limits of a moved tensor on to the moved one (in ``limits``).
+    """Return the groups of tensors that share one encoding.
 
-    Where only the inputs of weighted operators are quantized, encodings are symmetric and limits cost nothing: what is
-    quantized of a moving operator's tensors shares one.
+    The limits of the inputs of an operator that only moves values are added to ``limits`` for its outputs. For targets
+    of style ``inputs`` encodings are symmetric and limits do not matter: all quantized tensors of such an operator
+    share one encoding.
     """
     groups: dict[ir.Value, set[ir.Value]] = {value: {value} for value in quantized}
     for node in graph:
-        if not is_op(node, target.passing_ops) or not _follows(node, target) or node.name in apart:
+        if not is_op(node, target.passing_ops) or not _can_follow(node, target) or node.name in kept_float:
             continue
-        values = [*activation_inputs(node), *_outputs(node, target)]
+        values = [*activation_inputs(node), *_quantized_outputs(node, target)]
         if target.style == "inputs":
             values = [value for value in values if value in quantized]
         elif not quantized.issuperset(values):
@@ -217,7 +224,7 @@ def shared_groups(
             if len(bounds) > 1:
                 continue
             if bounds != {UNBOUNDED}:
-                limits.update(dict.fromkeys(_outputs(node, target), *bounds))
+                limits.update(dict.fromkeys(_quantized_outputs(node, target), *bounds))
         union = set().union(*(groups[value] for value in values))
         groups.update(dict.fromkeys(union, union))
     names = {frozenset(name_of(value) for value in group) for group in groups.values() if len(group) > 1}

@@ -1,6 +1,6 @@
-"""Find the interval beyond which the readers of a tensor saturate.
+"""Find the interval beyond which the consumers of a tensor saturate.
 
-A hard swish turns everything below -3 into 0. Integers for values of -20 would be spent on nothing.
+A hard swish maps everything below -3 to 0: integers that stand for values down to -20 would be wasted.
 """
 
 from collections.abc import Collection
@@ -15,52 +15,58 @@ from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits
 __all__ = ["saturations"]
 
 MARGIN = 1 / 16
-"""Of the distance from zero, which every encoding holds exactly: half a step of a range up to 30 times as wide."""
+"""Margin around the interval, relative to the distance from zero: half a step of a range up to 30 times as wide.
+
+Every encoding represents zero exactly.
+"""
 
 DEPTH = 8
-"""Operators that are followed: a hard swish of any exporter, with a scale and a shift before it, has fewer."""
+"""Largest number of operators that are followed; a hard swish of any exporter, with scale and shift, has fewer."""
 
 
 def saturations(values: Collection[ir.Value]) -> dict[str, Limits]:
-    """For each of ``values`` that some reader saturates: the interval beyond which no reader tells a difference.
+    """Return the interval within which the consumers of each tensor distinguish its values.
 
-    Rules: (1) Relu, Clip, HardSigmoid and HardSwish saturate where their definitions say; (2) a scale and a shift by
-    one constant (Mul, Div, Add, Sub) before them move those points; (3) a product of a value with its own gate (Clip or
-    HardSigmoid, which is zero below some point, however it is scaled after) is zero below that point: a hard swish as
-    exporters write it; (4) what several nodes read matters wherever it matters to one of them, and what leaves the
-    graph matters everywhere.
+    Rules: (1) Relu, Clip, HardSigmoid and HardSwish saturate as they are defined; (2) a scale and a shift by one
+    constant (Mul, Div, Add, Sub) before them move the interval; (3) the product of a value and its own gate (Clip or
+    HardSigmoid, which is zero below some point, however it is scaled afterwards) is zero below that point: a hard swish
+    as exporters write it; (4) the interval of a tensor with several consumers is the union of theirs, and a graph
+    output is unbounded.
 
-    A margin is left, since an encoding moves by up to half a step when its zero point is rounded: where it ended inside
-    of -3, a hard swish would turn all that is clipped into the same small number instead of zero.
+    A margin is added, since rounding the zero point moves an encoding by up to half a step: if it ended above -3, a
+    hard swish would map all clipped values to the same small number instead of zero.
+
+    Returns:
+        name -> interval, without tensors whose consumers do not saturate.
     """
-    found = {name_of(value): _matters(value, DEPTH) for value in values}
+    intervals = {name_of(value): _relevant_interval(value, DEPTH) for value in values}
     return {
         name: (low - MARGIN * abs(low), high + MARGIN * abs(high))
-        for name, (low, high) in found.items()
+        for name, (low, high) in intervals.items()
         if (low, high) != UNBOUNDED
     }
 
 
-def _matters(value: ir.Value, depth: int) -> Limits:
-    """The interval within which ``value`` matters to its readers."""
+def _relevant_interval(value: ir.Value, depth: int) -> Limits:
+    """Return the interval within which the consumers of ``value`` distinguish its values."""
     readers = [use.node for use in value.uses()]
     if value.is_graph_output() or not readers or depth == 0:
         return UNBOUNDED
     gate = _gate_of(value, readers)
     if gate is not None:
         return gate
-    spans = [_of_reader(value, reader, depth) for reader in readers]
+    spans = [_interval_of_reader(value, reader, depth) for reader in readers]
     return min(low for low, _ in spans), max(high for _, high in spans)
 
 
-def _of_reader(value: ir.Value, node: ir.Node, depth: int) -> Limits:
+def _interval_of_reader(value: ir.Value, node: ir.Node, depth: int) -> Limits:
     if node.inputs[0] is value and is_op(node, ("Relu", "Clip", "HardSigmoid", "HardSwish")):
         return _definition(node)
     step = _affine(value, node)
     if step is None:
         return UNBOUNDED
     scale, shift = step
-    ends = [(end - shift) / scale for end in _matters(node.outputs[0], depth - 1)]
+    ends = [(end - shift) / scale for end in _relevant_interval(node.outputs[0], depth - 1)]
     return min(ends), max(ends)
 
 
@@ -79,7 +85,7 @@ def _definition(node: ir.Node) -> Limits:
 
 
 def _affine(value: ir.Value, node: ir.Node) -> tuple[float, float] | None:
-    """Scale and shift of a node that computes ``scale * value + shift`` with one constant; None for any other."""
+    """Return scale and shift of a node that computes ``scale * value + shift`` with one constant; else None."""
     if not is_op(node, ("Mul", "Div", "Add", "Sub")) or len(node.inputs) != 2:
         return None
     first = node.inputs[0] is value
@@ -95,7 +101,7 @@ def _affine(value: ir.Value, node: ir.Node) -> tuple[float, float] | None:
 
 
 def _gate_of(value: ir.Value, readers: list[ir.Node]) -> Limits | None:
-    """Rule 3: ``value`` is read by a gate and by the product with it, and by nothing else."""
+    """Apply rule 3: ``value`` is read by a gate and by the product with that gate, and by no other node."""
     if len(readers) != 2:
         return None
     for product, gate in (readers, readers[::-1]):
@@ -108,28 +114,28 @@ def _gate_of(value: ir.Value, readers: list[ir.Node]) -> Limits | None:
     return None
 
 
-def _zero_below(value: ir.Value, node: ir.Node, wanted: ir.Value | None) -> float | None:
-    """The point below which the gate that starts at ``node`` and ends in ``wanted`` is zero."""
-    scale, shift, seen, low = 1.0, 0.0, value, None
+def _zero_below(value: ir.Value, node: ir.Node, end: ir.Value | None) -> float | None:
+    """Return the point below which the gate that starts at ``node`` and ends in ``end`` is zero; None if none."""
+    scale, shift, current, low = 1.0, 0.0, value, None
     for _ in range(DEPTH):
-        step = _affine(seen, node)
+        step = _affine(current, node)
         if step is not None and low is None:
             scale, shift = scale * step[0], shift * step[0] + step[1]
-        elif is_op(node, ("Clip", "HardSigmoid")) and low is None and _is_zero_at_the_least(node) and scale > 0:
+        elif is_op(node, ("Clip", "HardSigmoid")) and low is None and _has_zero_minimum(node) and scale > 0:
             low = (_definition(node)[0] - shift) / scale
         elif step is None or step[1] != 0 or low is None:
             return None
-        seen = node.outputs[0]
-        if seen is wanted:
+        current = node.outputs[0]
+        if current is end:
             return low
-        readers = [use.node for use in seen.uses()]
-        if len(readers) != 1 or seen.is_graph_output():
+        readers = [use.node for use in current.uses()]
+        if len(readers) != 1 or current.is_graph_output():
             return None
         node = readers[0]
     return None
 
 
-def _is_zero_at_the_least(node: ir.Node) -> bool:
+def _has_zero_minimum(node: ir.Node) -> bool:
     return is_op(node, "HardSigmoid") or _definition(node)[0] == 0
 
 

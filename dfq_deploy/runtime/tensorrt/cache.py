@@ -1,12 +1,12 @@
 """Read and write TensorRT's calibration cache.
 
-The file is the specification::
+The format, as of files that TensorRT wrote::
 
-    TRT-100300-EntropyCalibration2      the version that wrote it and the algorithm
+    TRT-100300-EntropyCalibration2      TensorRT's version and the algorithm
     image: 3caa5555                     tensor name, then a float32 scale as 8 hex digits, most significant first
 
-A scale is the largest magnitude over 127: integers are signed, and the zero point is 0. A tensor's name may hold a
-colon and a space itself; the last pair on a line divides it.
+A scale is the largest magnitude over 127: integers are signed, and the zero point is 0. The name of a tensor may
+contain a colon and a space itself; the last such pair on a line is the separator.
 """
 
 import math
@@ -25,32 +25,32 @@ from dfq_deploy.files.atomic import atomic_file
 __all__ = ["ENTROPY", "JETPACK", "MINMAX", "TYPE", "CalibrationCache", "version_number"]
 
 TYPE = QuantType(8, signed=True, symmetric=True)
-"""The only integer type that TensorRT's INT8 calibration knows."""
+"""The only integer type of TensorRT's INT8 calibration."""
 
 ENTROPY, MINMAX = "EntropyCalibration2", "MinMaxCalibration"
-"""The algorithms as the first line names them; TensorRT takes a cache only for the calibrator that it names, and
-trtexec's is the first."""
+"""Names of the algorithms in the first line; TensorRT accepts a cache only for the calibrator of that name. trtexec
+uses the first."""
 
 JETPACK = "10.3.0"
-"""The TensorRT of JetPack 6.1 and 6.2, where calibration caches are most at home."""
+"""TensorRT's version in JetPack 6.1 and 6.2, where calibration caches are used most."""
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_SCALE = float(np.finfo(np.float32).max)
 
 HEADER = re.compile(r"TRT-([0-9A-Za-z.]+)-([0-9A-Za-z]+)")
-# Eight digits is what the format says; writers that drop leading zeros exist.
+# The format has eight digits, but some tools drop leading zeros.
 DIGITS = re.compile(r"[0-9a-fA-F]{1,8}")
 
 
 def version_number(version: str) -> str:
-    """TensorRT's own number for a version, as the first line of a cache has it: 10.3.0 is 100300, 8.5.1 is 8501.
+    """Return TensorRT's number for a version, as in the first line of a cache: 10.3.0 is 100300, 8.5.1 is 8501.
 
     Raises:
         ValueError: ``version`` does not begin with three numbers.
     """
-    found = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    if found is None:
-        raise ValueError(f"version_number: '{version}' is no version of TensorRT, such as {JETPACK}")
-    major, minor, patch = map(int, found.groups())
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if match is None:
+        raise ValueError(f"version_number: '{version}' is not a version of TensorRT, such as {JETPACK}")
+    major, minor, patch = map(int, match.groups())
     return str(major * (10000 if major >= 10 else 1000) + minor * 100 + patch)
 
 
@@ -60,8 +60,8 @@ class CalibrationCache:
 
     Args:
         scales: tensor name -> scale, positive or zero, exact in float32; in the order of the file.
-        version: TensorRT's number for the version that it is for.
-        algorithm: :data:`ENTROPY`, :data:`MINMAX` or another name that TensorRT gives.
+        version: TensorRT's number of its version.
+        algorithm: :data:`ENTROPY`, :data:`MINMAX` or another algorithm of TensorRT.
     """
 
     scales: Mapping[str, float]
@@ -70,11 +70,11 @@ class CalibrationCache:
 
     def __post_init__(self) -> None:
         if HEADER.fullmatch(self._header) is None:
-            raise ValueError(f"CalibrationCache: '{self._header}' is no first line of a calibration cache")
+            raise ValueError(f"CalibrationCache: '{self._header}' is not a valid first line of a calibration cache")
         for name, scale in self.scales.items():
             if not name or "\n" in name or "\r" in name:
-                raise ModelError(f"tensor {name!r}: a calibration cache cannot hold that name; rename it in the model")
-            if not (0 <= scale <= LARGEST and scale == float(np.float32(scale))):
+                raise ModelError(f"tensor {name!r}: a calibration cache cannot store this name; rename it in the model")
+            if not (0 <= scale <= LARGEST_SCALE and scale == float(np.float32(scale))):
                 raise ValueError(f"CalibrationCache: the scale of '{name}' is {scale}, not a finite positive float32")
 
     @property
@@ -85,22 +85,22 @@ class CalibrationCache:
     def of_ranges(
         cls, ranges: Mapping[str, Range], version: str = version_number(JETPACK), algorithm: str = ENTROPY
     ) -> "CalibrationCache":
-        """The cache of ``ranges``: each scale reaches the larger of a range's two magnitudes."""
+        """Create the cache of ``ranges``: each scale covers the larger magnitude of its range."""
         scales = {name: float(Encoding.of_range(span, TYPE).scale) for name, span in ranges.items()}
         return cls(scales, version, algorithm)
 
     def range_of(self, name: str) -> Range:
-        """What the integers of a tensor of this cache can hold."""
+        """Return the range that the integers of a tensor in this cache cover."""
         limit = self.scales[name] * TYPE.qmax
         return Range(-limit, limit)
 
     def to_bytes(self) -> bytes:
-        """The file."""
+        """Return the content of the file."""
         lines = [self._header, *(f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in self.scales.items())]
         return "".join(f"{line}\n" for line in lines).encode()
 
     def write(self, path: Path) -> None:
-        """Write the file; it appears whole or not at all.
+        """Write the file atomically.
 
         Raises:
             OutputError: it cannot be written.
@@ -113,7 +113,7 @@ class CalibrationCache:
         """Read a file.
 
         Raises:
-            ModelError: it cannot be read, or is not such a file; the line that breaks it is named.
+            ModelError: the file cannot be read, or is not a valid cache; the message has the line number.
         """
         try:
             return cls.parse(path.read_bytes(), str(path))
@@ -122,10 +122,10 @@ class CalibrationCache:
 
     @classmethod
     def parse(cls, content: bytes, place: str = "calibration cache") -> "CalibrationCache":
-        """The cache in ``content``; ``place`` stands in errors.
+        """Parse the cache in ``content``; ``place`` names it in errors.
 
         Raises:
-            ModelError: it is no such file; the line that breaks it is named.
+            ModelError: it is not a valid cache; the message has the line number.
         """
         try:
             lines = content.decode().rstrip().split("\n")
@@ -134,8 +134,8 @@ class CalibrationCache:
         header = HEADER.fullmatch(lines[0].rstrip())
         if header is None:
             raise ModelError(
-                f"{place}, line 1: '{lines[0][:60]}' is not how a calibration cache begins (TRT-100300-{ENTROPY}); "
-                "give the file that TensorRT's calibrator wrote"
+                f"{place}, line 1: '{lines[0][:60]}' is not the first line of a calibration cache (TRT-100300-"
+                f"{ENTROPY}); give the file that TensorRT's calibrator wrote"
             )
         scales: dict[str, float] = {}
         numbers: dict[str, int] = {}
@@ -143,7 +143,7 @@ class CalibrationCache:
             name, scale = _entry(line.removesuffix("\r"), f"{place}, line {number}")
             if name in scales:
                 raise ModelError(
-                    f"{place}, line {number}: tensor '{name}' stands in line {numbers[name]} already; delete one"
+                    f"{place}, line {number}: tensor '{name}' is already in line {numbers[name]}; delete one"
                 )
             scales[name], numbers[name] = scale, number
         return cls(scales, *header.groups())

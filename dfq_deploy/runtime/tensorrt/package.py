@@ -1,6 +1,6 @@
 """Import TensorRT, parse a network, collect its log.
 
-The package is none of this project's requirements: it comes with TensorRT. Everything here takes versions 10 and 11.
+The package is not a requirement of this project: it is installed with TensorRT. Versions 10 and 11 are supported.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ OLDEST = 10
 
 
 def tensorrt_package() -> Any:
-    """The package ``tensorrt``.
+    """Import the package ``tensorrt``.
 
     Raises:
         PluginError: it is not installed, its libraries cannot be loaded, or it is older than version 10.
@@ -37,14 +37,14 @@ def tensorrt_package() -> Any:
 
 
 def gpu_obstacle() -> str:
-    """Why no CUDA device can be used here; empty where one can."""
+    """Return the reason why no CUDA device can be used; empty if one can."""
     import torch
 
-    return "" if torch.cuda.is_available() else "torch finds no NVIDIA GPU here"
+    return "" if torch.cuda.is_available() else "torch finds no NVIDIA GPU"
 
 
 def log_of(trt: Any) -> Any:
-    """A logger for TensorRT that keeps ``errors`` and ``warnings`` as lists of lines, and prints nothing."""
+    """Create a logger for TensorRT that collects ``errors`` and ``warnings`` as lists of lines, and prints nothing."""
 
     class Log(trt.ILogger):  # type: ignore[misc]  # the package has no types
         def __init__(self) -> None:
@@ -63,13 +63,13 @@ def log_of(trt: Any) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Draft:
-    """A network that TensorRT has read, and what it will be built with.
+    """A network that TensorRT has parsed, with its builder and configuration.
 
     Args:
         trt: the package.
-        log: as :func:`log_of` makes it.
-        builder, network, config: TensorRT's own; the builder must outlive the others.
-        parser: holds weights that the network only points to.
+        log: the logger of :func:`log_of`.
+        builder, network, config: TensorRT's objects; the builder must outlive the others.
+        parser: owns weights to which the network refers.
     """
 
     trt: Any
@@ -80,10 +80,10 @@ class Draft:
     parser: Any
 
     def build(self) -> bytes:
-        """The serialized engine.
+        """Build the engine and return it serialized.
 
         Raises:
-            TargetError: TensorRT gives up, with its first reason.
+            TargetError: TensorRT cannot build it; the message has its first error.
         """
         plan = self.builder.build_serialized_network(self.network, self.config)
         if plan is None:
@@ -93,14 +93,14 @@ class Draft:
 
 
 def read_network(trt: Any, model: bytes, *, strongly_typed: bool, path: Path | None = None) -> Draft:
-    """Let TensorRT read a serialized ONNX model.
+    """Parse a serialized ONNX model with TensorRT.
 
     Args:
-        strongly_typed: types are those of the file, Q and DQ included; otherwise TensorRT chooses (version 10 only).
-        path: where the file lies, for weights beside it.
+        strongly_typed: use the types of the file, Q and DQ included; otherwise TensorRT chooses (version 10 only).
+        path: path of the file, for external weights.
 
     Raises:
-        ModelError: it cannot; one line holds all that its parser says.
+        ModelError: TensorRT cannot parse it; the message has all errors of the parser on one line.
     """
     log = log_of(trt)
     builder = trt.Builder(log)
@@ -114,7 +114,7 @@ def read_network(trt: Any, model: bytes, *, strongly_typed: bool, path: Path | N
 
 
 def open_inputs(network: Any) -> Iterator[Any]:
-    """The inputs of a network whose shape is open somewhere."""
+    """Yield the inputs of a network with a dynamic shape."""
     for index in range(network.num_inputs):
         value = network.get_input(index)
         if any(dim < 0 for dim in value.shape):
@@ -122,24 +122,26 @@ def open_inputs(network: Any) -> Iterator[Any]:
 
 
 def add_profile(draft: Draft, shapes: Mapping[str, tuple[tuple[int, ...], ...]]) -> Any | None:
-    """Give ``draft`` a profile for its open inputs: name -> smallest, usual and largest shape.
+    """Add an optimization profile for dynamic inputs to ``draft``: name -> smallest, usual and largest shape.
 
     Returns:
-        the profile; None where no input is open.
+        the profile; None if no input is dynamic.
 
     Raises:
-        TargetError: ``shapes`` lacks an open input, or one does not fit.
+        TargetError: ``shapes`` has no entry for a dynamic input, or one does not fit.
     """
     profile = draft.builder.create_optimization_profile()
     names = [value.name for value in open_inputs(draft.network)]
     for name in names:
         if name not in shapes:
-            raise TargetError(f"input '{name}' is open and has no profile; give its smallest, usual and largest shape")
+            raise TargetError(
+                f"input '{name}' is dynamic and has no profile; give its smallest, usual and largest shape"
+            )
         try:
             profile.set_shape(name, *shapes[name])
         except ValueError as problem:
             shown = ", ".join(str(shape) for shape in shapes[name])
-            raise TargetError(f"input '{name}': TensorRT refuses the shapes {shown} ({first_line(problem)})") from None
+            raise TargetError(f"input '{name}': TensorRT rejects the shapes {shown} ({first_line(problem)})") from None
     if not names:
         return None
     draft.config.add_optimization_profile(profile)

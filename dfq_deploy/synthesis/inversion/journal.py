@@ -116,6 +116,6 @@ class FolderJournal(Journal):
         except Exception as problem:  # torch.load raises many types of exception on a damaged file
             reason = one_line(problem, 120)
             raise SamplesError(
-                f"--resume: {path} cannot be read ({reason}); leave --resume out to start anew"
+                f"--resume: {path} cannot be read ({reason}); leave --resume out to start again"
             ) from None
         return content

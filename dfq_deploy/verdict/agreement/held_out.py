@@ -23,7 +23,6 @@ __all__ = [
     "as_photographs",
     "held_out_sets",
     "kinds_of",
-    "photograph_set",
     "takes_photographs",
 ]
 
@@ -97,40 +96,14 @@ def held_out_sets(
     found.append(HeldOut(BY_RULE, drawn, ruled))
     if pictured:
         rows = drawn.part(np.arange(count) % len(drawn))
-        pictures = photograph_set(model, rows, preprocess=preprocess, seed=seed, ranges=ranges)
-        found.append(replace(pictures, calibrated=PHOTOGRAPHS in known))
+        pictures = as_photographs(model, rows, preprocess, ranges, _other(seed, 2))
+        found.append(HeldOut(PHOTOGRAPHS, pictures, PHOTOGRAPHS in known))
     return tuple(found)
 
 
 def kinds_of(samples: Samples) -> frozenset[str]:
     """The kinds of inputs that ``samples`` are of: the method that made them, or several, joined by ``+``."""
     return frozenset((samples.method or DATA).split("+"))
-
-
-def photograph_set(
-    model: ir.Model,
-    drawn: Samples,
-    *,
-    preprocess: Preprocess | None = None,
-    seed: int = 0,
-    ranges: InputRanges | None = None,
-) -> HeldOut:
-    """As many photographs as there are ``drawn`` samples, whose other inputs they take.
-
-    Args:
-        model: one that :func:`takes_photographs`.
-        preprocess, seed, ranges: as :func:`held_out_sets` takes them.
-    """
-    return HeldOut(PHOTOGRAPHS, as_photographs(model, drawn, preprocess, ranges, _other(seed, 2)), False)
-
-
-def takes_photographs(model: ir.Model) -> bool:
-    """True where the main input is an image of one or three channels.
-
-    Raises:
-        ModelError: its shape is open.
-    """
-    return not is_drawn(main_input(model_inputs(model))) and suits_photographs(_channels_first(model))
 
 
 def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
@@ -142,12 +115,16 @@ def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
 def as_photographs(
     model: ir.Model, drawn: Samples, preprocess: Preprocess | None, ranges: InputRanges | None, seed: int
 ) -> Samples:
-    """Photographs with the other inputs of ``drawn``."""
+    """As many photographs as there are ``drawn`` samples, whose other inputs they take."""
     main, turned = main_input(model_inputs(model)), is_channels_last(model)
     images = photographs(len(drawn), _channels_first(model), sample_bounds(main, preprocess, ranges or {}), seed)
     images = images.transpose(0, 2, 3, 1) if turned else images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     return replace(drawn, images=images, method=PHOTOGRAPHS)
+
+
+def takes_photographs(model: ir.Model) -> bool:
+    return not is_drawn(main_input(model_inputs(model))) and suits_photographs(_channels_first(model))
 
 
 def _channels_first(model: ir.Model) -> tuple[int, ...]:

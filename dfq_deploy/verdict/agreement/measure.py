@@ -1,6 +1,6 @@
 """Agreement of float and quantized model on held-out inputs, kind by kind."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,10 +106,9 @@ def measure_agreement(
     return agreement_of(kinds)
 
 
-def agreement_of(kinds: Iterable[KindAgreement]) -> Agreement:
-    """What is predicted from figures that were measured before."""
-    found = tuple(kinds)
-    return Agreement(found, _expected(found))
+def agreement_of(kinds: Sequence[KindAgreement]) -> Agreement:
+    """What measured kinds say together."""
+    return Agreement(tuple(kinds), _expected(tuple(kinds)))
 
 
 def _expected(kinds: tuple[KindAgreement, ...]) -> Prediction | None:

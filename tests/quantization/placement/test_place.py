@@ -253,8 +253,8 @@ def test_a_weight_that_is_read_along_two_axes_has_one_scale(placed: Callable[...
         (
             "p = AveragePool <kernel_shape = [3, 3], strides = [2, 2], ceil_mode = 1, count_include_pad = 1> (x) "
             "f = Flatten(p) y = Gemm <transB = 1> (f, r)",
-            "ONNX Runtime on x86 and Arm CPUs would run AveragePool 'AveragePool_0' before it in integers, and gets it "
-            "wrong",
+            "ONNX Runtime on x86 and Arm CPUs would run AveragePool 'AveragePool_0' before it in integers, with wrong "
+            "results",
         ),
         ("d = Cast <to = 11> (x) y = MatMul(d, d)", "its input 'd' is DOUBLE"),
     ],

@@ -75,4 +75,4 @@ def test_a_quiet_wave_survives_beside_loud_ones(model_of: ModelOf, tmp_path: Pat
     assert output["snr_db"] > 25
     (left,) = found.report["left_float"]
     assert left["name"] == "Conv_0"
-    assert left["reason"].startswith("it makes a spectrum, or reads one")
+    assert left["reason"].startswith("it computes or reads a spectrum, of which")

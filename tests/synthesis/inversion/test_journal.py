@@ -59,7 +59,7 @@ def test_a_killed_run_goes_on_to_the_same_file(digits_bn: Path, tmp_path: Path) 
     assert list(tmp_path.glob("*.unfinished")) == []
     killed = interrupted(*command, "-o", str(part))
     assert killed.returncode == 1
-    assert killed.stderr == f"interrupted: the same command with --resume goes on from {unfinished}\n"
+    assert killed.stderr == f"interrupted: run the same command with --resume to continue from {unfinished}\n"
     # 19 states of the first batch (its last iteration finishes it), then the sixth iteration of the second.
     assert sorted(file.name for file in unfinished.iterdir()) == ["batch-00000.pt", "facts.json", "state.pt"]
     assert torch.load(unfinished / "state.pt", weights_only=True)["run"]["step"] == 6
@@ -82,7 +82,7 @@ def test_an_interrupt_while_the_picture_is_drawn(
     with monkeypatch.context() as patch:
         patch.setattr(contact_sheet, "contact_sheet", interrupting)
         killed = CliRunner().invoke(main, command)
-    said = f"interrupted: the same command with --resume goes on from {tmp_path / 's.npz.unfinished'}\n"
+    said = f"interrupted: run the same command with --resume to continue from {tmp_path / 's.npz.unfinished'}\n"
     assert (killed.exit_code, killed.stderr) == (1, said)
     assert CliRunner().invoke(main, [*command, "--resume"]).exit_code == 0
     assert sorted(file.name for file in tmp_path.iterdir()) == ["s.npz", "s.png"]
