@@ -211,11 +211,11 @@ def cause_of_weight(
     """Why a weight is noisy.
 
     Args:
-        weight: in float, as given.
+        weight: in float, as given; a scalar is one channel.
         axis: of its output channels.
         depthwise: it is of a convolution with one input channel for each output channel.
     """
-    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1) if weight.ndim else weight.reshape(1, 1)
     whole, bits = _squares(weight, encoding), encoding.qtype.bits
     left = (
         Encoding.of_bounds(*bounds(rows, encoding.qtype), encoding.qtype, 0) for bounds in (extremes, least_squares)
