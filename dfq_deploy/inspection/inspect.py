@@ -42,8 +42,8 @@ from dfq_deploy.inspection.advice import (
 from dfq_deploy.inspection.estimate import estimated_kernels
 from dfq_deploy.plugins.registry import find_plugin, installed_plugins
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.quantization.lowering import lower
-from dfq_deploy.quantization.placement.place import Placement, place
+from dfq_deploy.quantization.encode import prepare
+from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.runtime.kernels import KernelCount
 from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.preprocess import Preprocess
@@ -176,11 +176,10 @@ def inspect(
     loaded = _loaded(model, input_shapes)
     state_main_input(loaded, main_input)
     state_task(loaded, task)
-    folded = loaded.clone()
-    foldable = len(fold_batch_normalization(folded))
-    lower(folded, chosen)
+    foldable = len(fold_batch_normalization(loaded.clone()))
+    prepared = prepare(loaded, chosen)
+    folded, placement = prepared.model, prepared.placement
     left = len(batch_normalizations(folded))
-    placement = place(folded, chosen)
     kernels = estimated_kernels(folded, placement, chosen)
     size = _stored(model)
     bns = len(batch_normalizations(loaded))

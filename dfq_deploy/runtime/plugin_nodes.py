@@ -1,5 +1,6 @@
 """Cut a model at nodes that ONNX Runtime does not have, such as TensorRT's plug-ins."""
 
+from collections.abc import Iterator
 from functools import cache
 
 import onnx_ir as ir
@@ -27,10 +28,22 @@ def is_missing_operator(problem: Exception) -> bool:
 
 
 def plugin_nodes(model: ir.Model) -> list[ir.Node]:
-    """The nodes of the main graph whose operator ONNX Runtime does not have."""
+    """The nodes of the main graph whose operator, or one in their subgraphs, ONNX Runtime does not have."""
     local = {(function.domain, function.name) for function in model.functions.values()}
     known = _operators() | local
-    return [node for node in model.graph if ("" if is_standard(node) else node.domain, node.op_type) not in known]
+
+    def is_unknown(node: ir.Node) -> bool:
+        return ("" if is_standard(node) else node.domain, node.op_type) not in known
+
+    return [node for node in model.graph if any(map(is_unknown, _with_inner(node)))]
+
+
+def _with_inner(node: ir.Node) -> Iterator[ir.Node]:
+    """Yield ``node`` and the nodes of its subgraphs (of an If or Loop)."""
+    yield node
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from attribute.as_graph().all_nodes()
 
 
 def behind_plugins(model: ir.Model) -> set[ir.Node]:

@@ -57,16 +57,16 @@ def diverged(tiny: TinyModel) -> onnx.ModelProto:
 
 
 def odd(tiny: TinyModel) -> onnx.ModelProto:
-    """With three nodes of another domain, one of them inside a subgraph."""
+    """With three nodes that ONNX Runtime has and the twin does not, one of them inside a subgraph."""
     model = tiny()
-    model.opset_import.append(helper.make_opsetid("acme", 3))
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     value = helper.make_tensor_value_info("inner", TensorProto.FLOAT, ["batch", 4])
-    inner = helper.make_node("Wobble", ["scores"], ["inner"], "third", domain="acme")
+    inner = helper.make_node("Inverse", ["scores"], ["inner"], "third", domain="com.microsoft")
     plain = helper.make_node("Identity", ["scores"], ["inner"])
     model.graph.node.extend(
         [
-            helper.make_node("Wobble", ["scores"], ["a"], "first", domain="acme"),
-            helper.make_node("Riddle", ["a"], ["b"], "second", domain="acme"),
+            helper.make_node("Inverse", ["scores"], ["a"], "first", domain="com.microsoft"),
+            helper.make_node("Rfft", ["a"], ["b"], "second", domain="com.microsoft"),
             helper.make_node("ReduceMax", ["scores"], ["top"], keepdims=0),
             helper.make_node("Cast", ["top"], ["sure"], to=TensorProto.BOOL),
             helper.make_node(
@@ -150,9 +150,9 @@ REFUSALS: dict[str, tuple[type[DfqError], str, Attempt]] = {
     ),
     "6 operators that are unknown, all of them": (
         UnsupportedOperators,
-        "the twin does not support 3 node(s) of this graph: acme::Wobble-3 (first), acme::Riddle-3 (second), "
-        "acme::Wobble-3 (third); a method that needs no gradient (--synth procedural) or real images (--data) do "
-        "without it",
+        "the twin does not support 3 node(s) of this graph: com.microsoft::Inverse-1 (first), com.microsoft::Rfft-1 "
+        "(second), com.microsoft::Inverse-1 (third); a method that needs no gradient (--synth procedural) or real "
+        "images (--data) do without it",
         lambda tiny, _: synthesize(odd(tiny), count=2),
     ),
     "6 an input that no number feeds": (

@@ -122,11 +122,14 @@ def test_methods_leave_integers_to_the_rule() -> None:
 def test_weighted_operators_that_stay_float(tiny: Model) -> None:
     model = tiny()
     nodes = {node.op_type: node for node in model.graph.node}
-    nodes["Gemm"].attribute.append(helper.make_attribute("alpha", 2.0))
+    weight = nodes["Gemm"].input[1]
+    model.graph.node.insert(0, helper.make_node("ReduceMax", [model.graph.input[0].name], ["peak"], keepdims=0))
+    model.graph.node.insert(1, helper.make_node("Mul", [weight, "peak"], ["scaled"]))
+    nodes["Gemm"].input[1] = "scaled"
     found = inspect(model)
     assert [(name, operator) for name, operator, _ in found.left_float] == [("fc", "Gemm")]
     (problem,) = problems(found)
-    assert problem.startswith("1 weighted operator(s) stay float: its bias cannot be int32 with alpha=2")
+    assert problem.startswith("1 weighted operator(s) stay float: its weight 'scaled' is computed, not a constant")
 
 
 def test_nothing_to_quantize() -> None:

@@ -14,6 +14,7 @@ from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.evaluation.metrics import OutputTally, finite
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.plugin_nodes import behind_plugins
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.noise.engines import Engine, QuantizedTensors, RuntimeEngine, TwinEngine
@@ -144,7 +145,8 @@ def layer_noise(
             model.
     """
     began = time.perf_counter()
-    layers = quantized_layers(prepared, encodings)
+    unknown = {str(node.name) for node in behind_plugins(prepared)}
+    layers = tuple(layer for layer in quantized_layers(prepared, encodings) if layer.node not in unknown)
     rounded = rounded_tensors(quantized, encodings)
     count = sample_count(samples)
     while True:
