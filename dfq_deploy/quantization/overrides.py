@@ -17,7 +17,7 @@ from dfq_deploy.quantization.placement.limits import UNBOUNDED
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.targets.target import Target
 
-__all__ = ["NO_OVERRIDES", "Override", "Overrides"]
+__all__ = ["NO_OVERRIDES", "Kind", "Override", "Overrides"]
 
 Kind: TypeAlias = Literal["tensor", "node"]
 

@@ -82,7 +82,7 @@ def _entry(kind: Kind, table: Mapping[str, Any], place: str) -> Override:
 def _value(table: Mapping[str, Any], key: str, place: str, fits: Callable[[Any], bool], choice: str) -> Any:
     """The value of a key; None where it is missing."""
     if key in table and not fits(table[key]):
-        raise OptionError(f"{place}: {key} = {table[key]!r} is not to be had; give {choice}")
+        raise OptionError(f"{place}: {key} = {table[key]!r} is not available; give {choice}")
     return table.get(key)
 
 

@@ -11,9 +11,11 @@ import onnx_ir as ir
 import onnxruntime as ort
 
 from dfq_deploy.graph.large_models import weight_bytes
+from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.runtime.layers import Kind, is_layer, kind_of_node, macs_of
+from dfq_deploy.runtime.plugin_nodes import plugin_nodes
 from dfq_deploy.runtime.session import Session, runtime_message
 from dfq_deploy.runtime.tagged import Tagged, tag
 
@@ -192,6 +194,9 @@ def count_kernels(source: ModelSource, target: str = "cpu") -> KernelCount:
     runtime = f"ONNX Runtime {ort.__version__} on CPU"
     if weight_bytes(tagged.model) > LARGEST_WEIGHTS:
         return _by_placement(tagged, runtime, f"over {LARGEST_WEIGHTS / 1e9:.1f} GB of weights")
+    if unknown := plugin_nodes(tagged.model):
+        names = ", ".join(sorted(set(map(operator_of, unknown))))
+        return _by_placement(tagged, runtime, f"ONNX Runtime does not have {names}")
     try:
         graph = _optimized(tagged.model).graph
     except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own

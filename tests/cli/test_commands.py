@@ -274,7 +274,10 @@ def test_calibrate_writes_its_files_and_a_summary(here: Path, net: Path) -> None
     assert lines[6] == "  calibrated  ranges by mse, refined by bias"
     assert "against float  on 3 samples that were held out" in lines
     wrote = lines.index("wrote  net-cpu/")
-    assert [line.split()[0] for line in lines[wrote + 1 :]] == FILES
+    assert [line.split()[0] for line in lines[wrote + 1 : wrote + 1 + len(FILES)]] == FILES
+    assert lines[wrote + 1 + len(FILES)] == ""
+    (last,) = lines[wrote + 2 + len(FILES) :]
+    assert last.split()[0] in ("OK:", "CHECK:")
     assert sorted(path.name for path in (here / "net-cpu").iterdir()) == sorted(FILES)
     session = ort.InferenceSession(here / "net-cpu/model.qdq.onnx", providers=["CPUExecutionProvider"])
     assert session.run(None, {"image": np.zeros((2, 3, 8, 8), np.float32)})[0].shape == (2, 4)
@@ -455,7 +458,7 @@ def test_folders_that_are_no_classes_give_no_top_1(here: Path, net: Path) -> Non
     arguments = ["evaluate", net.name, net.name, "--data", "set", "--preprocess", "zero-one", "--json", "-q"]
     unknown = json.loads(run(*arguments).stdout)
     assert unknown["float_top1"] is None
-    assert any("('cat', 'dog') cannot be mapped to the 10 classes of the model" in line for line in unknown["warnings"])
+    assert any("('cat', 'dog') cannot be mapped to the 4 classes of the model" in line for line in unknown["warnings"])
     (here / "names.txt").write_text("ant\ncat\ndog\nelk\n")
     known = json.loads(run(*arguments, "--labels", "names.txt").stdout)
     assert known["float_top1"] is not None

@@ -66,7 +66,7 @@ def test_two_float_inputs_of_different_rank_and_two_outputs(model_of: ModelOf, t
     assert min(snr(calibrate(model, data=again))) > 20
 
 
-def test_token_ids_are_drawn_from_the_table_and_masks_are_ones(model_of: ModelOf, tmp_path: Path) -> None:
+def test_token_ids_are_drawn_from_the_table_and_masks_cut_them_at_a_length(model_of: ModelOf, tmp_path: Path) -> None:
     model = model_of(
         "int64[n,t] ids, int64[n,t] attention_mask",
         "float[n,t,5] y",
@@ -80,8 +80,13 @@ def test_token_ids_are_drawn_from_the_table_and_masks_are_ones(model_of: ModelOf
     ids = found.samples.images
     assert (ids.shape, ids.min() >= 0, ids.max() <= 29, len(np.unique(ids)) > 15) == ((8, 16), True, True, True)
     assert found.samples.extra["attention_mask"].dtype == np.int64
-    assert (found.samples.extra["attention_mask"] == 1).all()
-    assert "input 'ids' is drawn from 0 to 29 (the rows of 'table')" in " ".join(found.report["warnings"])
+    mask = found.samples.extra["attention_mask"]
+    lengths = mask.sum(axis=1)
+    np.testing.assert_array_equal(mask, np.arange(16) < lengths[:, None])
+    assert len(set(lengths.tolist())) > 1
+    warnings = " ".join(found.report["warnings"])
+    assert "input 'ids' is drawn from 0 to 29" in warnings
+    assert "(the rows of 'table')" in warnings
     assert min(snr(found)) > 20
     few = synthesize(model, synth="procedural", count=8, input_shapes={"ids": (1, 16)}, input_ranges={"ids": (3, 4)})
     assert set(np.unique(few.images)) == {3, 4}

@@ -73,11 +73,18 @@ def stored(path: Path) -> dict[str, NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
 
 
+DIFFERENT = ("seconds", "files", "quantized", "model", "findings", "latency")
+
+
 def figures(report: Any) -> str:
-    """A report without what must differ: seconds, names and sizes of files."""
-    plain = {key: value for key, value in report.items() if key not in ("seconds", "files")}
-    plain["quantized"] = plain["model"] = None
-    return json.dumps(plain)
+    """A report without what must differ: seconds, names and sizes of files, and what follows from times."""
+
+    def plain(entry: Any) -> Any:
+        if isinstance(entry, dict):
+            return {key: plain(value) for key, value in entry.items() if key not in DIFFERENT}
+        return [plain(value) for value in entry] if isinstance(entry, list) else entry
+
+    return json.dumps(plain(dict(report)))
 
 
 def files_of(folder: Path) -> set[str]:

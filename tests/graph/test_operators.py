@@ -171,10 +171,17 @@ def test_ai_onnx_inside_a_branch(mixed: Mixed) -> None:
 def test_a_foreign_convolution_is_not_quantized(mixed: Mixed, target: str) -> None:
     both = placed(mixed("c = Conv(x, w) y = Conv(c, v)"), target)
     assert set(both.weights) == {"w", "v"}
-    one = placed(mixed("c = Conv(x, w) y = Conv(c, v)", "c"), target)
-    assert set(one.weights) == {"v"}
-    assert "x" not in one.activations
+    one = placed(mixed("c = Conv(x, w) y = Conv(c, v)", "y"), target)
+    assert set(one.weights) == {"w"}
+    assert "y" not in one.activations
     assert not one.left_float  # nothing is known of it, so it is no weighted operator that could not be quantized
+
+
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_what_is_behind_a_foreign_convolution_stays_float(mixed: Mixed, target: str) -> None:
+    found = placed(mixed("c = Conv(x, w) y = Conv(c, v)", "c"), target)
+    assert not found.weights
+    assert [name for _, name, _ in found.left_float] == ["Conv"]
 
 
 @pytest.mark.parametrize("target", ["cpu", "qnn"])

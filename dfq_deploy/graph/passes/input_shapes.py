@@ -8,7 +8,7 @@ from onnx_ir.passes.common import ShapeInferencePass
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.passes.open_sizes import remember_shapes, restore_output_shapes
 
-__all__ = ["close_inputs", "fix_inputs", "known_dimension"]
+__all__ = ["NO_NAMES", "close_inputs", "fix_inputs", "known_dimension"]
 
 NO_NAMES = ("?", "None")
 """What PaddlePaddle and Keras's converter call every open dimension; two of them need not be the same."""

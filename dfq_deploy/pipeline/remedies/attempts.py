@@ -33,6 +33,10 @@ class OutOfTime(Exception):  # noqa: N818 - no error: the attempt is dropped
     """The time for remedies is up."""
 
 
+COMPILING = frozenset({"ort", "ort-runtime", "qnn"})
+"""Exporters that compile a QDQ file: the file itself computes the same, and is written in less time."""
+
+
 @dataclass(frozen=True, eq=False)
 class Setting:
     """What a calibration is made of.
@@ -118,7 +122,7 @@ class Bench:
         prepared, target = fitted.quantized.prepared, setting.plan.target
         model, encodings = closed_model(prepared.model, fitted.quantized.encodings, target, self.batch)
         path = self.folder / f"{name}.onnx"
-        exporter_of(target.exporter).export(model, encodings, path)
+        exporter_of("qdq" if target.exporter in COMPILING else target.exporter).export(model, encodings, path)
         agreement = measure_agreement(self.reference, path, sets, _Deadline(self.progress, self.ends))
         return Measured(setting, fitted, sets, agreement, path)
 

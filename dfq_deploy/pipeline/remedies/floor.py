@@ -12,7 +12,7 @@ from dfq_deploy.graph.query import score_count
 from dfq_deploy.verdict.agreement.measure import Agreement
 from dfq_deploy.verdict.judge import agreement_finding, deciding_kind
 
-__all__ = ["Floor", "Limits", "limits_of"]
+__all__ = ["PERCENT", "Floor", "Limits", "limits_of"]
 
 Kind: TypeAlias = Literal["ok", "agreement", "snr", "none"]
 

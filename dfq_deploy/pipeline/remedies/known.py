@@ -10,7 +10,7 @@ from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.overrides import Override
 from dfq_deploy.verdict.noise.roles import role_of
 
-__all__ = ["gate_headroom", "known_ranges"]
+__all__ = ["HEADROOM", "gate_headroom", "known_ranges"]
 
 HEADROOM = 2.0
 """How much wider than measured a tensor behind global pooling is quantized for."""

@@ -22,7 +22,7 @@ LEAST_AXIS = 2
 class Part(Enum):
     """What an input is in a sequence; the value says how it depends on the length, for people."""
 
-    IDS = "0 behind the end of the sample"
+    IDS = "0 after the end of the sample"
     LENGTH = "the length of the sample"
     MASK = "1 up to the end of the sample and 0 behind it"
     PADDING_MASK = "0 up to the end of the sample and 1 behind it"

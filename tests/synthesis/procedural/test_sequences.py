@@ -75,7 +75,7 @@ def test_all_inputs_of_a_sample_have_its_length(model_of: ModelOf) -> None:
     assert (np.diff(types, axis=1)[inside[:, 1:]] >= 0).all()  # one segment after the other
     np.testing.assert_array_equal(samples.extra["position_ids"], np.tile(np.arange(SIZE), (48, 1)))
     assert any(
-        "1 up to the end of the sample and 0 behind it, for lengths from 1 to 12" in note for note in samples.notes
+        "1 up to the end of the sample and 0 after it, for lengths from 1 to 12" in note for note in samples.notes
     )
 
 
