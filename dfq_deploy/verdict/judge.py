@@ -1,5 +1,6 @@
 """The verdict: OK, CHECK or BAD, decided by the worst finding."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -123,7 +124,8 @@ def _noise_finding(agreement: Agreement) -> Finding:
     if kind is None or not name:
         return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])
     level = SNR.level(snr)
-    message = f"output '{name}' has {snr:.1f} dB of signal to noise on {kind.comparison.count} inputs ({kind.kind})"
+    quality = "equals float's" if math.isinf(snr) else f"has {snr:.1f} dB of signal to noise"
+    message = f"output '{name}' {quality} on {kind.comparison.count} inputs ({kind.kind})"
     return Finding("output-noise", level, message, REMEDIES[level], {"snr_db": snr})
 
 

@@ -27,7 +27,7 @@ FLOAT_SHARE = 0.1
 NAMED = 2
 """How many nodes of an operator, and how many operators, a sentence names."""
 
-NOT_QUANTIZED = "dfq-deploy inspect --verbose says why each of them stays float"
+NOT_QUANTIZED = "inspect with --verbose reports why each of them stays float"
 
 
 def speed_findings(

@@ -51,7 +51,7 @@ def test_a_layer_in_float_is_named_with_the_way_out() -> None:
     )
     assert "[1, 1, N]" in finding.remedy
     (plain,) = count_findings(counted(CONV, SMALL))
-    assert "inspect --verbose" in plain.remedy
+    assert "inspect with --verbose" in plain.remedy
 
 
 @pytest.mark.parametrize(
