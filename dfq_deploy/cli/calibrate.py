@@ -29,10 +29,10 @@ __all__ = ["calibrate"]
 @click.command(cls=Guarded, short_help="Quantize a model to INT8.")
 @click.argument("model", type=FILE)
 @click.option("--synth", metavar="NAME", help="Synthesize the samples by this method.")
-@data_option("Or take real ones: a folder or zip of images, an .npz or .npy.")
+@data_option("Use real samples instead: a folder or zip of images, an .npz or .npy.")
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
-@click.option("--method", metavar="NAME", help="The calibrator; by default the one that measures best.")
-@click.option("--refine", multiple=True, metavar="NAME", help="A refinement, repeatable; 'none' for none at all.")
+@click.option("--method", metavar="NAME", help="The calibrator; by default the most accurate one in benchmarks.")
+@click.option("--refine", multiple=True, metavar="NAME", help="A refinement; repeatable; 'none' disables all.")
 @bits_options
 @budget_options
 @override_options

@@ -22,31 +22,33 @@ GATES = ("min_agreement", "max_drop", "min_snr", "min_metric")
 @click.command(cls=Guarded, short_help="Compare a quantized model with the float one, and judge it.")
 @click.argument("float_model", metavar="FLOAT", type=FILE)
 @click.argument("quantized_model", metavar="QUANTIZED", type=FILE)
-@data_option("Real images, best with labels; without it pictures drawn by rule.")
-@samples_option("Take at most so many of them, spread evenly; or draw so many pictures.  [default: all, or 256]")
+@data_option("Real images, preferably with labels; by default procedural images are used.")
+@samples_option("Samples of --data to use at most, spread evenly; or images to generate.  [default: all, or 256]")
 @labels_option
-@click.option("--latency", is_flag=True, help="Time both, in turns; slower than float is BAD.")
-@click.option("--target", metavar="NAME", help="The runtime that QUANTIZED is for.  [default: layers run as on cpu]")
+@click.option("--latency", is_flag=True, help="Time both models alternately; slower than float is BAD.")
+@click.option(
+    "--target", metavar="NAME", help="The runtime that QUANTIZED is for.  [default: layers are counted as on cpu]"
+)
 @click.option(
     "--min-agreement",
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
-    help="Gate: both have to give the same class for so many inputs; without --data as predicted.",
+    help="Gate: least percentage of inputs with the same class from both models; predicted without --data.",
 )
 @click.option(
     "--max-drop",
     type=float,
     metavar="POINTS",
-    help="Gate: so many points of top-1 may be lost, which needs labels; with --metric, so much of it.",
+    help="Gate: largest drop of top-1 in points, which needs labels; with --metric, largest drop of the metric.",
 )
-@click.option("--min-snr", type=float, metavar="DB", help="Gate: signal to noise of the worst output.")
+@click.option("--min-snr", type=float, metavar="DB", help="Gate: least signal-to-noise ratio of the worst output.")
 @click.option(
     "--metric",
     type=MetricType(),
     metavar="FILE.py:FUNCTION",
-    help="Your own figure, higher is better: FUNCTION(outputs, labels) with all outputs by name; runs FILE.py.",
+    help="Your own metric, higher is better: FUNCTION(outputs, labels), all outputs by name; executes FILE.py.",
 )
-@click.option("--min-metric", type=float, metavar="VALUE", help="Gate: what --metric has to give for QUANTIZED.")
+@click.option("--min-metric", type=float, metavar="VALUE", help="Gate: least value of --metric for QUANTIZED.")
 @input_options
 @preprocess_options
 @click.pass_context
@@ -60,10 +62,10 @@ def evaluate(
     metric: tuple[Path, str] | None,
     **options: Any,
 ) -> None:
-    """Compare QUANTIZED (any tool's) with the FLOAT model that it was made from, and judge it.
+    """Compare QUANTIZED, written by any tool, with the FLOAT model that it was made from, and judge it.
 
-    The last line is the verdict: OK, CHECK or BAD with its reason. Gates decide it in place of the default thresholds;
-    a wrong scale is BAD all the same.
+    The last line is the verdict: OK, CHECK or BAD with its reason. Gates replace the default thresholds; a wrong scale
+    is BAD regardless of the gates.
 
     Exit status 0: OK or CHECK. 1: the files cannot be compared. 3: BAD.
 

@@ -29,12 +29,14 @@ __all__ = ["finetune"]
 @click.command(cls=Guarded, short_help="Train the quantized model, for fewer bits.")
 @click.argument("model", type=FILE)
 @click.option("--synth", metavar="NAME", help="Synthesize the samples by this method.")
-@data_option("Or take samples: a folder or zip of images, an .npz (such as samples.npz) or .npy.")
+@data_option("Use given samples instead: a folder or zip of images, an .npz (such as samples.npz) or .npy.")
 @click.option("--bits", required=True, metavar="w4a4", help="Bits of weights and activations, of every layer.")
 @click.option("--edge-bits", type=int, metavar="N", help="Bits of the first and the last layer.")
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
 @click.option("--method", metavar="NAME", help="The calibrator that training starts from.")
-@click.option("--refine", multiple=True, metavar="NAME", help="What comes before it, repeatable; 'none' for none.")
+@click.option(
+    "--refine", multiple=True, metavar="NAME", help="A refinement before the training; repeatable; 'none' disables all."
+)
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
 @override_options
 @samples_option("How many samples to synthesize, or to take from --data.")
@@ -59,7 +61,7 @@ def finetune(
     """Train the quantized MODEL to agree with the float one, on samples that are made from the model itself.
 
     \b
-    Every layer gets --bits, the first and the last too; the input has 8 bits, the outputs are float.
+    Every layer, including the first and the last, gets --bits; the input has 8 bits, the outputs are float.
     On several GPUs: torchrun --nproc-per-node 4 $(which dfq-deploy) finetune ...
     """
     arguments.one_of_synth_and_data(options)

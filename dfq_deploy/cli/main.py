@@ -25,7 +25,7 @@ def main() -> None:
     """A float ONNX model in, an accurate INT8 model out, and not one training image.
 
     \b
-    The usual call:
+    Typical usage:
       dfq-deploy calibrate model.onnx --synth deepinversion --preprocess imagenet
     """
 
@@ -38,7 +38,7 @@ def main() -> None:
 @click.option(
     "--sensitivity",
     is_flag=True,
-    help="Quantize each layer alone, on procedural inputs, and list the most sensitive ones.",
+    help="Quantize one layer at a time, measure on procedural inputs, and list the most sensitive layers.",
 )
 @click.option("--bits", metavar="w8a8", help="With --sensitivity: bits of weights and activations.")
 @preprocess_options
@@ -96,7 +96,7 @@ def targets(shell: Shell, /) -> None:
 @main.command(cls=Guarded, short_help="List the installed methods.")
 @click.pass_obj
 def methods(shell: Shell, /) -> None:
-    """List the installed methods, calibrators, exporters and refinements, and why one cannot be loaded."""
+    """List the installed methods, calibrators, exporters and refinements, and report why one cannot be loaded."""
     from dfq_deploy.cli.views.listing import methods_document, show_methods
 
     if shell.as_json:

@@ -34,7 +34,7 @@ def shape_option(command: Decorated) -> Decorated:
         "input_shapes",
         multiple=True,
         type=ShapeType(),
-        help="Shape, batch included, at which an input of open size is measured (it stays open); repeatable.",
+        help="Shape to calibrate an input of open size with, including the batch (the size stays open); repeatable.",
     )(command)
 
 
@@ -48,12 +48,12 @@ def use_options(command: Decorated) -> Decorated:
         click.option(
             "--task",
             type=click.Choice(TASKS),
-            help="What the model does; by default its outputs tell whether they are class scores.",
+            help="What the model does; by default, its outputs are examined for class scores.",
         ),
         click.option(
             "--main-input",
             metavar="NAME",
-            help="The input that samples are made for; by default its use and its name tell.",
+            help="The input that samples are made for; by default inferred from use and name.",
         ),
     ):
         command = option(command)
@@ -66,7 +66,7 @@ def integer_option(command: Decorated) -> Decorated:
         "--integer-io",
         is_flag=True,
         help="Write a model that takes uint8 pixels (N, C, H, W), with --preprocess folded in, and returns "
-        "integers where the runtime does.",
+        "integers if the runtime supports this.",
     )(command)
 
 
@@ -87,14 +87,16 @@ def fix_option(command: Decorated) -> Decorated:
     return click.option(
         "--fix-shapes",
         is_flag=True,
-        help="Close open sizes for good, to those that the model is measured at.",
+        help="Make open sizes static in the result, with the sizes used for calibration.",
     )(command)
 
 
 def preprocess_options(command: Decorated) -> Decorated:
     """Add ``--preprocess``, ``--mean`` and ``--std``; :func:`dfq_deploy.cli.arguments.preprocess` reads them."""
     for option in (
-        click.option("--std", type=NumbersType(), help="Std of each channel: input = (pixel / 255 - mean) / std."),
+        click.option(
+            "--std", type=NumbersType(), help="Standard deviation of each channel: input = (pixel / 255 - mean) / std."
+        ),
         click.option(
             "--mean",
             type=NumbersType(),
@@ -154,7 +156,7 @@ def override_options(command: Decorated) -> Decorated:
         click.option(
             "--overrides", type=FILE, metavar="FILE", help="A TOML file: type, bits, symmetry and range of tensors."
         ),
-        click.option("--exclude", metavar="REGEX", help="Keep nodes in float whose name matches this expression."),
+        click.option("--exclude", metavar="REGEX", help="Keep in float the nodes whose name matches this expression."),
         click.option(
             "--keep-float",
             multiple=True,
@@ -175,13 +177,13 @@ def floor_options(command: Decorated) -> Decorated:
             metavar="FACTOR",
             default=1.15,
             show_default=True,
-            help="Largest latency of a remedy, as a multiple of the first result's.",
+            help="Largest latency of a result after remedies, as a multiple of the first result's.",
         ),
         click.option(
             "--max-time",
             type=click.FloatRange(min=0),
             metavar="SECONDS",
-            help="Time limit for remedies.  [default: as long as the calibration, at least 60]",
+            help="Time limit for remedies.  [default: the time the calibration took, at least 60]",
         ),
         click.option(
             "--floor",
@@ -206,7 +208,7 @@ def labels_option(command: Decorated) -> Decorated:
         "--labels",
         type=FILE,
         metavar="FILE",
-        help="Class names, one a line, in the order of the model's scores; folders of --data have these names.",
+        help="Class names, one per line, in the order of the model's scores; folders of --data have these names.",
     )(command)
 
 
