@@ -8,6 +8,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from dfq_deploy.graph.reading import ModelSource, source_name
+from dfq_deploy.runtime.plugin_nodes import plugin_nodes, runnable_part
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.runtime.tagged import tag
 from dfq_deploy.samples.samples import Samples
@@ -47,10 +48,12 @@ def node_times(source: ModelSource, batch: Samples, runs: int = RUNS) -> tuple[N
         SamplesError: the samples do not fit the model.
     """
     tagged = tag(source)
+    # A session that cannot load its model complains on stderr that it has no profile.
+    model = runnable_part(tagged.model) if plugin_nodes(tagged.model) else tagged.model
     totals: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0] * runs)
     with TemporaryDirectory() as folder:
         runner = Runner(
-            tagged.model, name=source_name(source), quiet_threads=True, threads=1, profile=Path(folder) / "profile"
+            model, name=source_name(source), quiet_threads=True, threads=1, profile=Path(folder) / "profile"
         )
         for _ in range(runs + 1):
             runner.feed(batch)
