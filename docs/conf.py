@@ -54,7 +54,7 @@ nitpick_ignore_regex = [
     # Annotations name types of torch, NumPy and ONNX, whose references are not loaded.
     (r"py:(class|obj|data|exc)", r"(?!dfq_deploy\.).*"),
     # Type variables.
-    (r"py:class", r"dfq_deploy\..*\.(_\w+|Decorated|Made)"),
+    (r"py:class", r"dfq_deploy\..*\.(_\w+|Decorated|Group|Item|Made|Plugin|Result)"),
 ]
 
 

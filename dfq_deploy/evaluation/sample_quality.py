@@ -63,7 +63,7 @@ def quality(samples: Samples, reference: ir.Model, verifier: "Runner | None" = N
         |std / running std - 1|`` at the inputs of BatchNormalization; 0 for the training data itself.
         ``classes_seen``, ``class_coverage``: number and share of the classes that the network predicts;
         ``class_share_smallest``, ``class_share_largest``: shares of the samples with the rarest and the most frequent
-            class; ``confidence``: mean probability of the predicted class.
+        class; ``confidence``: mean probability of the predicted class.
         ``diversity``: mean distance between the inputs of the last weighted layer for two samples, in units of the
         mean norm of these inputs; 0 where all samples are the same.
         ``label_hit``: share of the samples that get the class of their label, where they have labels.

@@ -165,7 +165,7 @@ def inspect(
         input_shapes: input name -> its shape with the batch, for inputs whose size is open.
         main_input, task: which input is the main one, and what the model does, where that is not to be found out.
         sensitivity: quantize each layer alone with samples drawn by rule, and say which would hurt.
-        bits, preprocess, seed: of that (:func:`dfq_deploy.inspection.sensitivity.foresee`).
+        bits, preprocess, seed: of ``sensitivity`` (:func:`dfq_deploy.inspection.sensitivity.layer_sensitivity`).
 
     Raises:
         ModelError: it cannot be read at all, is quantized already, holds NaN, or has no input of a name that is given.

@@ -89,7 +89,7 @@ class Bench:
         synth, teachers, batch: of the calibration.
         folder: for the files.
         ranges: what inputs are drawn from.
-        ends: when the time is up, by :func:`time.perf_counter`.
+        ends: when the time is up, by ``time.perf_counter``.
     """
 
     source: ir.Model

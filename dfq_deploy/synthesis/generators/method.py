@@ -117,7 +117,7 @@ class GeneratorMethod(Generative):
         return replace(schedule, warmup=min(warmup, schedule.iterations))
 
     def source(self, teachers: Sequence[Twin], request: SynthesisRequest) -> Source:
-        """The source of :meth:`prepare` without training, for :meth:`Source.restore`.
+        """The source of :meth:`prepare` without training, for ``Source.restore``.
 
         Raises:
             ModelError: as :meth:`build`.

@@ -24,8 +24,8 @@ class Part(Enum):
 
     IDS = "0 after the end of the sample"
     LENGTH = "the length of the sample"
-    MASK = "1 up to the end of the sample and 0 behind it"
-    PADDING_MASK = "0 up to the end of the sample and 1 behind it"
+    MASK = "1 up to the end of the sample and 0 after it"
+    PADDING_MASK = "0 up to the end of the sample and 1 after it"
     POSITIONS = "0, 1, 2 and so on"
     TYPES = "1 in a second segment and 0 elsewhere"
 

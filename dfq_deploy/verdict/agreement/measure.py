@@ -94,7 +94,8 @@ def measure_agreement(
 ) -> Agreement:
     """Run both models on each held-out set, and predict their agreement on real data.
 
-    Costs one run of each model on each input: 128 runs of each where :func:`held_out_sets` draws 64 of two kinds.
+    Costs one run of each model on each input: 128 runs of each for 64 inputs of two kinds
+    (:func:`dfq_deploy.verdict.agreement.held_out.held_out_sets`).
 
     Raises:
         ModelError: a model cannot be run, or their outputs do not match.
