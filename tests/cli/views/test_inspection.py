@@ -29,6 +29,7 @@ def test_a_note_calls_for_nothing(tiny: Model, tmp_path: Path, capsys: pytest.Ca
     onnx.save(tiny(size="side"), tmp_path / "net.onnx")
     show_inspection(inspect(tmp_path / "net.onnx", input_shapes={"image": (1, 3, 8, 8)}), verbose=False)
     text = " ".join(capsys.readouterr().out.split())
-    assert "note: " in text
+    assert "note: input 'image' " in text
+    assert "keeps its open sizes, unless its target takes static shapes only (--fix-shapes closes them)" in text
     assert "way out: nothing" not in text
     assert "No problems found." in text
