@@ -28,9 +28,12 @@ from dfq_deploy.samples.samples import Samples
 if TYPE_CHECKING:
     from torch.nn import Module
 
-__all__ = ["Evaluation", "evaluate", "evaluated"]
+__all__ = ["OTHER_SEED", "Evaluation", "evaluate", "evaluated"]
 
 logger = logging.getLogger(__name__)
+
+OTHER_SEED = 7919
+"""Added to the seed, since a calibration with the same seed may have used the samples of that seed itself."""
 
 PROCEDURAL_COUNT = 256
 
@@ -230,6 +233,7 @@ def _procedural(
     progress: Progress,
 ) -> Samples:
     count = PROCEDURAL_COUNT if count is None else count
+    seed += OTHER_SEED
     shape = tuple(dim for dim in reference.shape or () if dim is not None)
     plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
     if plain and not fed.ranges and not looks_channels_last(shape):

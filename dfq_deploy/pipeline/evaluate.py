@@ -10,7 +10,7 @@ import numpy as np
 
 from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import compare
-from dfq_deploy.evaluation.evaluate import Evaluation, evaluated
+from dfq_deploy.evaluation.evaluate import OTHER_SEED, Evaluation, evaluated
 from dfq_deploy.evaluation.float_file import Fed, float_file
 from dfq_deploy.evaluation.own_metric import Metric
 from dfq_deploy.files.paths import AnyPath
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 __all__ = ["JudgedEvaluation", "evaluate"]
-
-OTHER_SEED = 7919
-"""Added to the seed of the photographs, which else may be those of a calibration with the same seed."""
 
 InputRanges = Mapping[str, tuple[float, float]]
 
