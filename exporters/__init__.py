@@ -5,8 +5,9 @@
 ``qdq``             QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases.
 ``qnn``             Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.
 ``storage``         Storage of integers of each width in an ONNX file.
-``tensorrt``        TensorRT: the QDQ file, an engine where TensorRT is installed, a calibration cache for version 10.
+``tensorrt``        TensorRT: the QDQ file, an engine where TensorRT or TensorRT-RTX is, and a cache for version 10.
 ``tensorrt_engine`` Build a TensorRT engine from a QDQ file, with TensorRT's Python package and an NVIDIA GPU.
+``tensorrt_rtx``    Build TensorRT-RTX engines ahead of time, for GPUs that are not here, and list their layers.
 ``tensorrt_run``    Run a TensorRT engine on samples: compare it with ONNX Runtime, and time it.
 =================== ==================================================================================================
 """

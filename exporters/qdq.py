@@ -42,12 +42,14 @@ class Qdq(Exporter):
             the limit of one protobuf file, 2 GiB.
         integer_bias: store biases as int32; False for runtimes that need them in float. (ONNX Runtime rounds float
             biases of quantized layers itself.)
+        whole_bytes: store weights of fewer than 8 bits in bytes, for runtimes without types of 4 bits.
     """
 
     summary: ClassVar[str] = "ONNX with QuantizeLinear and DequantizeLinear, for ONNX Runtime on CPUs"
 
     external_data_above: int | None = None
     integer_bias: bool = True
+    whole_bytes: bool = False
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
         """Write ``model``, quantized by ``encodings``, to ``path``; ``model`` is not changed.
@@ -56,13 +58,15 @@ class Qdq(Exporter):
             ModelError: an encoding has no tensor in the model, or the file cannot represent it.
             OutputError: the file cannot be written.
         """
-        quantized = quantized_model(model, encodings, integer_bias=self.integer_bias)
+        quantized = quantized_model(model, encodings, integer_bias=self.integer_bias, whole_bytes=self.whole_bytes)
         files = write_model(quantized, path, self.external_data_above)
         logger.info("export: %s, %d bytes, %d encodings", path.name, path.stat().st_size, len(encodings))
         return Written(files)
 
 
-def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integer_bias: bool = True) -> ir.Model:
+def quantized_model(
+    model: ir.Model, encodings: Mapping[str, Encoding], *, integer_bias: bool = True, whole_bytes: bool = False
+) -> ir.Model:
     """Return a copy of ``model`` in which every tensor of ``encodings`` is quantized.
 
     Rules:
@@ -78,7 +82,7 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
     4. Initializers are no longer graph inputs, since a runtime treats those as variable.
     5. 4 and 16 bits have their own types in opset 21, to which the copy is upgraded. Other widths are stored in the
        next larger type, activations with a Clip between Q and DQ. So are 4 bits after a Clip, which ONNX Runtime's
-       optimizer (1.31) rejects otherwise.
+       optimizer (1.31) rejects otherwise. With ``whole_bytes`` nothing is stored in 4 bits.
     6. A Relu or Clip is omitted if the integers of such a width saturate at its bounds; its input takes over the name.
        ONNX Runtime, which considers the stored type, would keep it and run the layer before it in a float kernel.
 
@@ -86,10 +90,10 @@ def quantized_model(model: ir.Model, encodings: Mapping[str, Encoding], *, integ
         ModelError: an encoding has no tensor in the model, or the file cannot represent it.
     """
     _check_encodings(model.graph, encodings)
-    copy = with_opset_for(clone(model), encodings.values())
+    copy = with_opset_for(clone(model), encodings.values(), whole_bytes=whole_bytes)
     copy.ir_version = max(copy.ir_version, MINIMUM_IR_VERSION)
     RemoveInitializersFromInputsPass()(copy)
-    _Writer(copy.graph, encodings, integer_bias, exact_values(copy)).write()
+    _Writer(copy.graph, encodings, integer_bias, whole_bytes, exact_values(copy)).write()
     drop_unused_initializers(copy.graph)
     return copy
 
@@ -98,11 +102,17 @@ class _Writer:
     """Inserts Q and DQ nodes into a graph."""
 
     def __init__(
-        self, graph: ir.Graph, encodings: Mapping[str, Encoding], integer_bias: bool, exact: Collection[ir.Value] = ()
+        self,
+        graph: ir.Graph,
+        encodings: Mapping[str, Encoding],
+        integer_bias: bool,
+        whole_bytes: bool,
+        exact: Collection[ir.Value] = (),
     ) -> None:
         self.graph = graph
         self.exact = frozenset(exact)
         self.integer_bias = integer_bias
+        self.whole_bytes = whole_bytes
         self.encodings = dict(encodings)
         self.names = Names(graph)
         self.start = next(iter(graph), None)
@@ -158,8 +168,10 @@ class _Writer:
         """Insert Q, Clip if needed, and DQ between ``value`` and its consumers."""
         name, producer = value.name or "", value.producer()
         source = self._source_before_clip(value, encoding)
-        clipped = is_clipped(encoding.qtype) or (encoding.qtype.bits == 4 and source is value and _follows_clip(value))
-        element = element_type(encoding.qtype, clipped=clipped)
+        clipped = is_clipped(encoding.qtype) or (
+            encoding.qtype.bits == 4 and (self.whole_bytes or (source is value and _follows_clip(value)))
+        )
+        element = element_type(encoding.qtype, whole_bytes=clipped)
         parameters = self._parameters(name, encoding, element)
         quantize = ir.node("QuantizeLinear", [source, *parameters], name=self.names.fresh(f"{name}_QuantizeLinear"))
         steps = [quantize]
@@ -213,7 +225,7 @@ class _Writer:
     def _store_weight(self, value: ir.Value, before: ir.Node) -> ir.Value:
         name = value.name or ""
         encoding = self.encodings[name]
-        kind = element_type(encoding.qtype)
+        kind = element_type(encoding.qtype, whole_bytes=self.whole_bytes)
         integers = self._packed(f"{name}_quantized", encoding.quantize(_array(value)), kind)
         inputs = [integers, *self._parameters(name, encoding, kind)]
         return self._dequantized(name, inputs, encoding.axis, before)

@@ -26,9 +26,9 @@ TYPES = {
 }
 
 
-def element_type(qtype: QuantType, *, clipped: bool = False) -> ir.DataType:
-    """Return the smallest ONNX type for ``qtype``: of 4, 8 or 16 bits; of 8 or 16 if a Clip reads it."""
-    widths = (8, 16) if clipped else (4, 8, 16)
+def element_type(qtype: QuantType, *, whole_bytes: bool = False) -> ir.DataType:
+    """Return the smallest ONNX type for ``qtype``: of 4, 8 or 16 bits; of 8 or 16 if ``whole_bytes``."""
+    widths = (8, 16) if whole_bytes else (4, 8, 16)
     return TYPES[next(bits for bits in widths if bits >= qtype.bits), qtype.signed]
 
 
@@ -42,15 +42,19 @@ def packed(integers: NDArray[np.integer], kind: ir.DataType, name: str) -> ir.Te
     return ir.Tensor(np.asarray(integers).astype(kind.numpy()), dtype=kind, name=name)
 
 
-def with_opset_for(model: ir.Model, encodings: Iterable[Encoding]) -> ir.Model:
+def with_opset_for(model: ir.Model, encodings: Iterable[Encoding], *, whole_bytes: bool = False) -> ir.Model:
     """Upgrade ``model`` to opset 21 if an encoding has a width that older opsets do not support.
+
+    Args:
+        whole_bytes: narrower integers are stored in bytes.
 
     Raises:
         ModelError: onnx cannot convert it.
     """
     if model.opset_imports.get("", OPSET_OF_WIDTHS) >= OPSET_OF_WIDTHS:
         return model
-    if all(element_type(encoding.qtype) in (ir.DataType.INT8, ir.DataType.UINT8) for encoding in encodings):
+    types = {element_type(encoding.qtype, whole_bytes=whole_bytes) for encoding in encodings}
+    if types <= {ir.DataType.INT8, ir.DataType.UINT8}:
         return model
     return upgraded(model, OPSET_OF_WIDTHS)
 

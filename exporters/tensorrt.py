@@ -1,4 +1,4 @@
-"""TensorRT: the QDQ file, an engine where TensorRT is installed, a calibration cache for version 10."""
+"""TensorRT: the QDQ file, an engine where TensorRT or TensorRT-RTX is, and a cache for version 10."""
 
 import logging
 import shlex
@@ -15,12 +15,14 @@ from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.inputs import closed_shape, input_values, shown_shape
 from dfq_deploy.plugins.contracts import BuildingExporter, ImplicitExporter, Written
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.runtime.tensorrt import rtx
 from dfq_deploy.runtime.tensorrt.cache import JETPACK, CalibrationCache, version_number
 from dfq_deploy.runtime.tensorrt.package import gpu_obstacle, tensorrt_package
 from dfq_deploy.samples.samples import Samples
 
 from .qdq import Qdq
 from .tensorrt_engine import EngineOptions, build_engine
+from .tensorrt_rtx import build_ahead, capabilities_of, require_rtx
 from .tensorrt_run import Engine, try_engine
 
 __all__ = ["CACHE", "TensorRT"]
@@ -38,11 +40,16 @@ ADDED_TENSOR_PREFIXES = ("(Unnamed Layer*", "ONNXTRT_")
 class TensorRT(BuildingExporter, ImplicitExporter):
     """Writes a QDQ file for TensorRT 10 and 11, with float biases, and builds the engine if TensorRT is installed.
 
+    Where TensorRT-RTX is installed, which needs no GPU, it compiles an engine for GeForce RTX ahead of time.
+
     For version 10 (the only one on Jetson) it also writes the calibration cache: with it TensorRT quantizes the float
     file and chooses itself which layers run in INT8.
 
     Args:
-        engine: build the engine if TensorRT's package and a GPU are available.
+        engine: build the engine if TensorRT's package and a GPU are available, or TensorRT-RTX.
+        compute_capability: compile with TensorRT-RTX for these, e.g. ``86,89,120``; empty takes TensorRT and this
+            machine's GPU if they are there, and else TensorRT-RTX with its default
+            (:data:`dfq_deploy.runtime.tensorrt.rtx.CAPABILITIES`).
         batch, max_batch, workspace_mib, timing_cache, level: see :class:`.tensorrt_engine.EngineOptions`.
         version: version of the TensorRT that reads the cache; it may ignore a cache of another version.
     """
@@ -51,6 +58,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
     suffix: ClassVar[str] = ".tensorrt.onnx"
 
     engine: bool = True
+    compute_capability: str = ""
     batch: int = 1
     max_batch: int = 0
     workspace_mib: int = 0
@@ -60,6 +68,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
 
     def __post_init__(self) -> None:
         self._options()
+        capabilities_of(self.compute_capability)
         try:
             version_number(self.version)
         except ValueError:
@@ -73,8 +82,11 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         Raises:
             ModelError: the model does not fit the encodings.
             OutputError: the file cannot be written.
+            PluginError: compute capabilities are given, and TensorRT-RTX is not installed.
         """
-        return Qdq(integer_bias=False).export(model, encodings, path)
+        if self.compute_capability:
+            require_rtx()
+        return Qdq(integer_bias=False, whole_bytes=True).export(model, encodings, path)
 
     def build(self, path: Path, samples: Samples | None = None, progress: Progress = SILENT) -> Written:
         """Build the engine of the QDQ file at ``path``, and compare it with ONNX Runtime on ``samples``.
@@ -87,6 +99,10 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         """
         target = path.with_name(f"{_stem(path)}.engine")
         obstacle = self._obstacle()
+        if self.engine and (self.compute_capability or (obstacle and rtx.rtx_version())):
+            ahead = path.with_name(f"{_stem(path)}.rtx.engine")
+            built = build_ahead(path, ahead, capabilities_of(self.compute_capability), self._options(), progress)
+            return built._replace(notes=(*built.notes, *self._commands(path, target)))
         if obstacle:
             return Written((), (f"no engine was built: {obstacle}", *self._commands(path, target)))
         try:

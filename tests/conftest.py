@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy import Samples, calibrate, synthesize
-from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 from dfq_deploy.verdict.assess import Subject
 from dfq_deploy.verdict.finding import Finding
@@ -49,6 +49,13 @@ def _no_remedies(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Tiny models with made-up weights are below the floor: only the tests of remedies take the time for them."""
     if "remedies" not in request.path.parts:
         monkeypatch.setattr("dfq_deploy.pipeline.remedies.search.REMEDIES", ())
+
+
+@pytest.fixture(autouse=True)
+def _no_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorRT-RTX is as if it were not installed: only its own tests depend on the machine, and take the time."""
+    if request.path.name != "test_rtx.py":
+        monkeypatch.setattr("dfq_deploy.runtime.tensorrt.rtx.rtx_version", lambda: "")
 
 
 @pytest.fixture(scope="session")

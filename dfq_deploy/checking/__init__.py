@@ -1,6 +1,7 @@
 """Check any quantized ONNX file against the rules of a runtime: ``dfq-deploy check``.
 
 ============= ============================================================================================
+``compilers`` What a runtime's own compiler says of a file, where it is installed here.
 ``registry``  Registry of checker rules.
 ``run``       Check one quantized file against one target.
 ``view``      The quantized graph for the rules: integer kernels and the quantization of their tensors.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from dfq_deploy.checking.view import View
-from dfq_deploy.checking.violation import Violation
+from dfq_deploy.checking.violation import Level, Violation
 from dfq_deploy.targets.target import Target
 
 __all__ = ["RULES", "Check", "Problem", "Rule", "rule"]
@@ -35,8 +35,9 @@ class Rule:
 
     def violations(self, view: View, target: Target) -> tuple[Violation, ...]:
         """Return the violations of this rule in ``view``."""
+        level: Level = "advice" if self.name in target.advice else "error"
         return tuple(
-            Violation(self.name, node, operator, found, self.way_out)
+            Violation(self.name, node, operator, found, self.way_out, level)
             for operator, node, found in self.check(view, target)
         )
 

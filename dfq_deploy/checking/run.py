@@ -1,10 +1,12 @@
 """Check one quantized file against one target."""
 
+from dfq_deploy.checking.compilers import ASKS, ask_compiler
+
 # The rules register themselves where they are defined.
 from dfq_deploy.checking.registry import RULES
 from dfq_deploy.checking.rules import placement, scales, shapes, types  # noqa: F401
 from dfq_deploy.checking.view import view_of
-from dfq_deploy.checking.violation import Report
+from dfq_deploy.checking.violation import COMPILER, Report
 from dfq_deploy.graph.reading import ModelSource, source_name
 from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.targets.catalog import find_target
@@ -22,10 +24,12 @@ def check(model: ModelSource, target: str = "cpu") -> Report:
     resolved = find_target(target)
     view = view_of(model)
     rules = [RULES[name] for name in resolved.rules]
+    compiler, refusals = ask_compiler(model, resolved)
     return Report(
         model=source_name(model),
         target=resolved.name,
-        rules={rule.name: rule.asks for rule in rules},
-        violations=tuple(violation for rule in rules for violation in rule.violations(view, resolved)),
+        rules={rule.name: rule.asks for rule in rules} | ({COMPILER: ASKS} if compiler else {}),
+        violations=(*(violation for rule in rules for violation in rule.violations(view, resolved)), *refusals),
         kernels=count_kernels(model, resolved.name),
+        compiler=compiler,
     )

@@ -2,11 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
-from dfq_deploy.runtime.kernels import KernelCount, named
+from dfq_deploy.runtime.kernel_count import KernelCount, named
 
-__all__ = ["Report", "Violation"]
+__all__ = ["COMPILER", "Level", "Report", "Violation"]
+
+Level: TypeAlias = Literal["error", "advice"]
+"""``error``: the runtime refuses the file, or runs the layer in float. ``advice``: it runs the file, only slower."""
+
+COMPILER = "compiler"
+"""Name of the rule that the runtime's own compiler accepts the file."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,7 @@ class Violation:
         operator: operator of the node; ``input`` or ``output`` for those of the graph.
         found: description of the problem.
         way_out: how to mend it.
+        level: ``advice`` if the runtime does not enforce the rule.
     """
 
     rule: str
@@ -26,9 +33,15 @@ class Violation:
     operator: str
     found: str
     way_out: str
+    level: Level = "error"
+
+    @property
+    def place(self) -> str:
+        """The operator and its name; ``the file`` if the problem has no single place."""
+        return f"{self.operator} '{self.node}'" if self.operator or self.node else "the file"
 
     def __str__(self) -> str:
-        return f"{self.operator} '{self.node}': {self.found}; {self.way_out} [{self.rule}]"
+        return f"{self.place}: {self.found}; {self.way_out} [{self.rule}]"
 
 
 @dataclass(frozen=True)
@@ -37,7 +50,8 @@ class Report:
 
     Args:
         rules: name of each applied rule -> its requirement.
-        violations: rule by rule, in the order of the graph.
+        violations: rule by rule, in the order of the graph; those of the level ``advice`` too.
+        compiler: what the runtime's own compiler says of the file, where it is installed.
         kernels: how the runtime runs each layer; a layer in float is not a violation by itself.
     """
 
@@ -46,23 +60,35 @@ class Report:
     rules: Mapping[str, str]
     violations: tuple[Violation, ...]
     kernels: KernelCount
+    compiler: str = ""
 
     @property
     def clean(self) -> bool:
-        """True if no rule is broken."""
-        return not self.violations
+        """True if no rule is broken that the runtime enforces."""
+        return not self.errors
+
+    @property
+    def errors(self) -> tuple[Violation, ...]:
+        """The violations of rules that the runtime enforces."""
+        return tuple(violation for violation in self.violations if violation.level == "error")
+
+    @property
+    def advice(self) -> tuple[Violation, ...]:
+        """The violations of rules that the runtime does not enforce."""
+        return tuple(violation for violation in self.violations if violation.level == "advice")
 
     @property
     def notes(self) -> tuple[str, ...]:
         """How many layers run in integer kernels, and which quantized layers run in float nevertheless."""
         dequantized = self.kernels.dequantized
+        said = (self.compiler,) if self.compiler else ()
         if not dequantized:
-            return (str(self.kernels),)
+            return (*said, str(self.kernels))
         message = (
             f"{len(dequantized)} quantized layer(s) run in float in {self.kernels.runtime}, slower than without Q and "
             f"DQ: {named(dequantized)}; {self.kernels.way_out}"
         )
-        return (str(self.kernels), message)
+        return (*said, str(self.kernels), message)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -84,6 +110,7 @@ class Report:
             "clean": self.clean,
             "rules": dict(self.rules),
             "violations": [vars(violation) for violation in self.violations],
+            "compiler": self.compiler,
             "kernels": self.kernels.to_json(),
             "notes": list(self.notes),
             "warnings": list(self.warnings),

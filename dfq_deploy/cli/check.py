@@ -21,7 +21,9 @@ __all__ = ["check"]
 def check(ctx: click.Context, /, *, model: Path, target: str) -> None:
     """List every place where MODEL, an ONNX file of any tool, violates a rule of a target.
 
-    Exit status 0: no violation. 1: violations were found, or MODEL cannot be read.
+    Violations of rules that the runtime does not enforce are advice: the file runs, only slower.
+
+    Exit status 0: no violation, or advice only. 1: violations were found, or MODEL cannot be read.
     """
     from dfq_deploy.checking import check as check_file
 
@@ -40,15 +42,18 @@ def _show(report: "Report", verbose: bool) -> None:
 
     from dfq_deploy.cli.views.tables import facts, indented, notes, page, title, warnings
 
-    count = len(report.violations)
+    count = len(report.errors)
     verdict = "clean" if report.clean else f"{count} violation{'s' if count > 1 else ''}"
+    if report.advice:
+        verdict += f", {len(report.advice)} of advice"
     parts: list[RenderableType] = []
     for rule, asks in report.rules.items():
         violations = [violation for violation in report.violations if violation.rule == rule]
         if violations:
-            lines = [Text(f"{entry.operator} '{entry.node}': {entry.found}") for entry in violations]
-            advice = Text(f"-> {violations[0].way_out}", "dim")
-            parts += ["", title(rule, asks), *(indented(line) for line in (*lines, advice))]
+            lines = [Text(f"{entry.place}: {entry.found}") for entry in violations]
+            way_out = Text(f"-> {violations[0].way_out}", "dim")
+            level = "" if violations[0].level == "error" else "advice, not enforced: "
+            parts += ["", title(rule, f"{level}{asks}"), *(indented(line) for line in (*lines, way_out))]
     listed = Group("", title("rules"), facts(report.rules.items())) if verbose else None
     page(
         title(f"{Path(report.model).name} for {report.target}", f"{verdict}, {len(report.rules)} rules"),

@@ -19,7 +19,8 @@ from dfq_deploy.graph.file_info import is_quantized, stored_bytes
 from dfq_deploy.graph.inputs import looks_channels_last
 from dfq_deploy.graph.loading import load_quantized
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.runtime.kernels import KernelCount, count_kernels
+from dfq_deploy.runtime.kernel_count import KernelCount
+from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess

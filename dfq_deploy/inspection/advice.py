@@ -9,7 +9,7 @@ import onnx_ir as ir
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.inputs import closed_shape, example_shape, input_values, shown_shape
 from dfq_deploy.quantization.placement.place import Placement
-from dfq_deploy.runtime.kernels import KernelCount, named
+from dfq_deploy.runtime.kernel_count import KernelCount, named
 from dfq_deploy.targets.target import Target
 
 __all__ = [

@@ -12,7 +12,8 @@ from dfq_deploy.graph.operators import WEIGHTED_OPS
 from dfq_deploy.plugins.contracts import Exporter
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.quantization.placement.place import Placement, encodings_of_weights, unify
-from dfq_deploy.runtime.kernels import Kernel, KernelCount, count_kernels
+from dfq_deploy.runtime.kernel_count import Kernel, KernelCount
+from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.targets.target import Target
 
 __all__ = ["estimated_kernels"]

@@ -44,7 +44,7 @@ from dfq_deploy.plugins.registry import find_plugin, installed_plugins
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.encode import prepare
 from dfq_deploy.quantization.placement.place import Placement
-from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.procedural.inputs import is_drawn, rule_of

@@ -35,7 +35,7 @@ from dfq_deploy.pipeline.synthesize import SampleOrder, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
 from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.progress import SILENT, Clock, Progress
-from dfq_deploy.quantization.bit_widths import Bits, Budget
+from dfq_deploy.quantization.bit_widths import Bits, Budget, check_widths
 from dfq_deploy.quantization.encode import prepare
 from dfq_deploy.refinement.registry import in_order
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
@@ -109,6 +109,7 @@ def calibrate(
     check_seed(seed)
     chosen, pixels = find_target(target), as_preprocess(preprocess)
     asked = widths_of(bits, **{name: keywords.get(name) for name in ("edge_bits", "size", "drop")})  # type: ignore[arg-type]
+    check_widths(asked, chosen)
     refine, overrides = names_of(refine), overrides_of(keywords)
     in_order(refine or ())  # refused before any work
     calibrator = calibrator_of(method or DEFAULT_METHOD)

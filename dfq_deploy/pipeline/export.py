@@ -39,14 +39,17 @@ class Exported:
     Args:
         files: paths of the written files, in the order of the exporter.
         notes: sentences for the user.
+        engine: what was compiled and its layers; None if nothing was.
     """
 
     files: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+    engine: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
-        return {"files": [str(file) for file in self.files], "notes": list(self.notes)}
+        engine = {} if self.engine is None else {"engine": dict(self.engine)}
+        return {"files": [str(file) for file in self.files], "notes": list(self.notes), **engine}
 
 
 def export(
@@ -104,12 +107,12 @@ def export(
     if integer_io:
         source, read = _as_qdq(source, read), {}
         notes = (*notes, *take_integers(source, pixels))
-    files, more = exporter.export(source, read, path)
-    notes = (*notes, *more)
+    written = exporter.export(source, read, path)
+    files, notes, engine = written.files, (*notes, *written.notes), None
     if isinstance(exporter, BuildingExporter):
-        built, more = exporter.build(path, None, progress)
-        files, notes = (*files, *built), (*notes, *more)
-    return Exported(files, notes)
+        built = exporter.build(path, None, progress)
+        files, notes, engine = (*files, *built.files), (*notes, *built.notes), built.engine
+    return Exported(files, notes, engine)
 
 
 def _read_encodings(
@@ -145,7 +148,7 @@ def _refuse(model: ir.Model, target: Target, place: str) -> None:
     closed = model.clone()
     if target.static_shapes:
         fix_batch(closed, 1)
-    violations = check(closed, target.name).violations
+    violations = check(closed, target.name).errors
     if violations:
         more = (
             f", and {len(violations) - 1} more: dfq-deploy check --target {target.name} lists them"

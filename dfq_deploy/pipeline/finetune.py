@@ -38,7 +38,7 @@ from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.qat.checkpoints import Checkpoints
 from dfq_deploy.qat.distributed import Processes, join_processes, own_device
 from dfq_deploy.qat.recipe import Recipe
-from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.bit_widths import Bits, check_widths
 from dfq_deploy.quantization.encode import headroom_of, prepare
 from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
@@ -109,6 +109,7 @@ def finetune(
     check_seed(seed)
     chosen, pixels = find_target(target), as_preprocess(preprocess)
     widths = bits if isinstance(bits, Bits) else Bits.parse(str(bits), edge_bits)
+    check_widths(widths, chosen)
     method = method or DEFAULT_METHOD
     calibrator = calibrator_of(method)
     folder = None if output is None else as_path(output, "output")

@@ -67,6 +67,7 @@ FILES = {
     "model_ctx.onnx": "the same compiled for Qualcomm's NPU",
     "model.integer_ctx.onnx": "the one for bytes compiled for Qualcomm's NPU",
     "model.engine": "the same built by TensorRT for this kind of GPU",
+    "model.rtx.engine": "the same compiled by TensorRT-RTX for the GPUs that the report lists, not run here",
     "calibration.cache": "the scale of every tensor of the float model, for TensorRT 10: trtexec --int8 --calib",
     "encodings.json": "scale and zero point of every quantized tensor",
     "samples.npz": "the samples that it was calibrated with; --data takes them again",
@@ -170,17 +171,20 @@ def _write(
     path = folder / "model.qdq.onnx"
     outcome = _closed(outcome)
     written = exporter.export(outcome.prepared, outcome.encodings, path)
+    engine = written.engine
     said = [*written.notes, *_hand_on_ranges(outcome, exporter, folder, progress)]
     if outcome.integer_io:
         said += _write_integers(outcome, exporter, path)
     if isinstance(exporter, BuildingExporter):
-        said += exporter.build(path, replace(outcome.held_out, labels=None), progress).notes
+        built = exporter.build(path, replace(outcome.held_out, labels=None), progress)
+        said, engine = [*said, *built.notes], built.engine
     outcome = replace(outcome, warnings=(*outcome.warnings, *said))
     outcome.samples.save(folder / "samples.npz")
     contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
     write_encodings(outcome.encodings, folder / "encodings.json")
     clock.lap("export")
     report = _judged(outcome, _figures(outcome, name, path, progress), path, clock, progress)
+    report = replace(report, engine=engine)
     if outcome.integer_io:
         report = replace(report, integer_io=_compared(outcome, path.with_name(INTEGER_FILE), progress))
     clock.lap("check")

@@ -247,10 +247,12 @@ class Written(NamedTuple):
     Args:
         files: their paths; each was written atomically.
         notes: sentences that the user should read before deploying the files.
+        engine: what was compiled, as a JSON mapping for the report; None if nothing was.
     """
 
     files: tuple[Path, ...]
     notes: tuple[str, ...] = ()
+    engine: Mapping[str, Any] | None = None
 
 
 class Exporter(Protocol):

@@ -13,8 +13,9 @@ from dfq_deploy.graph.query import constant_of, weighted_nodes
 from dfq_deploy.graph.traversal import after, before
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.samples.batches import tensors_of_known_range
+from dfq_deploy.targets.target import Target
 
-__all__ = ["Bits", "Budget", "bits_of", "edge_layers", "is_channel_scale", "with_bits"]
+__all__ = ["Bits", "Budget", "bits_of", "check_widths", "edge_layers", "is_channel_scale", "with_bits"]
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
@@ -122,6 +123,24 @@ def bits_of(
     if (size, drop) != (None, None):
         raise OptionError(f"bits: a size or a drop needs bits=auto; {bits} fixes the widths")
     return Bits.parse(bits, edge) if isinstance(bits, str) else bits or Bits(edge=edge)
+
+
+def check_widths(bits: "Bits | Budget", target: Target) -> None:
+    """Check that ``target`` accepts the widths of activations.
+
+    Raises:
+        OptionError: it does not.
+    """
+    accepted = target.activation_bits
+    if accepted is None or isinstance(bits, Budget):
+        return
+    widths = {bits.activations, *(activations for _, activations in (bits.layers or {}).values())}
+    if wrong := sorted(widths - set(accepted)):
+        shown = " or ".join(map(str, accepted))
+        raise OptionError(
+            f"bits: {target.runtime} takes activations of {shown} bits, not {wrong[0]}; choose e.g. "
+            f"w{bits.weights}a{accepted[0]}"
+        )
 
 
 def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:

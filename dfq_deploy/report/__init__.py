@@ -1,6 +1,7 @@
 """Write a calibration's report: JSON and HTML.
 
 =========== ================================================================================================
+``engine``  The layers of a compiled engine as HTML.
 ``html``    The HTML report.
 ``model``   The report of a calibration: frozen sections, and their JSON.
 ``plots``   Charts and labels of the report: the name of the bit width, and the curve of size against error.

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from dfq_deploy.report.engine import engine_section
 from dfq_deploy.report.plots import in_words, tradeoff_curve
 from dfq_deploy.report.verdict import noise_section, verdict_box, verdict_section
 from dfq_deploy.samples.contact_sheet import MAXIMUM
@@ -76,6 +77,7 @@ def page(report: Mapping[str, Any], picture: str = "") -> str:
             report, "activation", "Activations", "in the graph's order, float against quantized; errors add up along it"
         ),
         _left_float(report),
+        engine_section(report),
         _tensors(report, "weight", "Weights", "one scale for each output channel where smallest and largest differ"),
         _files(report),
     ]

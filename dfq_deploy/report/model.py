@@ -14,7 +14,7 @@ import numpy as np
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.tensors import TensorDistance
-from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.verdict.agreement.measure import Agreement
 from dfq_deploy.verdict.finding import Verdict
@@ -196,6 +196,7 @@ class Report(Mapping[str, Any]):
         noise: each layer's own noise at the outputs, with causes and remedies for the worst.
         kernels: the layers that run in integers.
         remedies: what was tried to reach the floor (:class:`dfq_deploy.pipeline.remedies.steps.Remedies`).
+        engine: what a compiler made of the file, with each of its layers, where one is installed.
         integer_io: float against the model for bytes, where it was asked for.
         seconds: by step.
         files: name of each file that was written -> what it is.
@@ -218,6 +219,7 @@ class Report(Mapping[str, Any]):
     noise: WhatHurts | None = None
     kernels: KernelCount | None = None
     remedies: Section | None = None
+    engine: Mapping[str, Any] | None = None
     integer_io: Comparison | None = None
     seconds: Mapping[str, float] | None = None
     files: Mapping[str, str] | None = None

@@ -3,6 +3,7 @@
 ================ ==========================================================================================
 ``activations``  Compute the activations of a float model, a few samples at a time.
 ``integer_io``   Feed and read models with integer inputs and outputs.
+``kernel_count`` The layers of a file with the kernels that a runtime uses: Kernel and KernelCount.
 ``kernels``      Count the layers that run in integers, in the graph that ONNX Runtime optimizes.
 ``layers``       Weighted layers: their operators, integer or float, and their multiply-accumulates.
 ``plugin_nodes`` Cut a model at nodes that ONNX Runtime does not have, such as TensorRT's plug-ins.

@@ -10,8 +10,11 @@ from dfq_deploy.graph.operators import FLOATS, WEIGHTED_OPS
 
 __all__ = ["Kind", "is_layer", "kind_of_node", "macs_of"]
 
-Kind: TypeAlias = Literal["integer", "weights", "float"]
-"""``integer``: integer products. ``weights``: integer weights, float products. ``float``: all in float."""
+Kind: TypeAlias = Literal["integer", "float8", "weights", "float"]
+"""The type of a layer's products.
+
+``integer``: integers. ``float8``: floats of 8 bits. ``weights``: floats, with integer weights. ``float``: all in float.
+"""
 
 RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
 

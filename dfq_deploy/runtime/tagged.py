@@ -61,6 +61,10 @@ class Tagged:
         index = self.find(kernel)
         return kernel if index is None else self.names[index]
 
+    def restored(self, text: str) -> str:
+        """Return a message of a runtime with the names of the file in place of the numbers."""
+        return re.sub(r"@(\d+)@", lambda match: self.names[int(match.group(1))], text)
+
 
 def tag(source: ModelSource) -> Tagged:
     """Read any ONNX file, float or quantized, and number its nodes.

@@ -87,6 +87,9 @@ TENSORRT = Target(
     float_bias=True,
     skips_gemv=True,
     has_plugins=True,
+    activation_bits=(8,),  # no Clip of integers, no type of 16 bits; weights of fewer bits are stored as s8
+    # TensorRT-RTX 1.7 builds files that break them; where Q and DQ stand decides what is fused, not what is accepted.
+    advice=frozenset({"concat-scale", "residual-branch", "quantized-output", "split-activation"}),
 )
 
 

@@ -11,7 +11,8 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.encode import Prepared
-from dfq_deploy.runtime.kernels import KernelCount, count_kernels
+from dfq_deploy.runtime.kernel_count import KernelCount
+from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges

@@ -7,7 +7,7 @@ from dataclasses import replace
 from dfq_deploy.evaluation.evaluate import Evaluation
 from dfq_deploy.evaluation.metrics import Scores
 from dfq_deploy.evaluation.scale_checks import ScaleCheck
-from dfq_deploy.runtime.kernels import KernelCount
+from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.agreement.held_out import DATA
 from dfq_deploy.verdict.agreement.intervals import drop_interval

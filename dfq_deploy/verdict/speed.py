@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from dfq_deploy.evaluation.latency import EQUAL, Speed, speed_of
 from dfq_deploy.graph.loading import load
-from dfq_deploy.runtime.kernels import SAME_KERNELS, KernelCount, count_kernels, named
+from dfq_deploy.runtime.kernel_count import KernelCount, named
+from dfq_deploy.runtime.kernels import SAME_KERNELS, count_kernels
 from dfq_deploy.runtime.profile import NodeTime, node_times
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples

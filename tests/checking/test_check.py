@@ -84,6 +84,7 @@ def test_json_has_every_violation(theirs: Path) -> None:
         "operator": "input",
         "found": "its shape is (batch, 3, 8, 8) (--input-shape image:1,3,8,8)",
         "way_out": "fix the size, e.g. dfq-deploy calibrate --input-shape NAME:1,3,224,224",
+        "level": "error",
     }
 
 

@@ -68,7 +68,7 @@ def test_without_the_simulator_the_file_is_written_all_the_same(
     quantized: tuple[ir.Model, dict[str, Encoding]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(qnn, "has_simulator", lambda: False)
-    (file,), (note,) = Qnn().export(*quantized, tmp_path / "net.qnn.onnx")
+    (file,), (note,), _ = Qnn().export(*quantized, tmp_path / "net.qnn.onnx")
     session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
     assert session.get_inputs()[0].shape == [1, 3, 8, 8]
     assert "pip install 'dfq-deploy[qnn]'" in note

@@ -10,7 +10,8 @@ import pytest
 import dfq_deploy
 from dfq_deploy.inspection import estimate
 from dfq_deploy.inspection.inspect import inspect
-from dfq_deploy.runtime.kernels import KernelCount, count_kernels
+from dfq_deploy.runtime.kernel_count import KernelCount
+from dfq_deploy.runtime.kernels import count_kernels
 
 ModelOf = Callable[..., onnx.ModelProto]
 

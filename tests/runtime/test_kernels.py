@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.runtime.kernels import Kernel, KernelCount, count_kernels, named
+from dfq_deploy.runtime.kernel_count import Kernel, KernelCount, named
+from dfq_deploy.runtime.kernels import count_kernels
 
 ModelOf = Callable[..., onnx.ModelProto]
 

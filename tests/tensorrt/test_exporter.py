@@ -136,7 +136,7 @@ def test_options_reach_the_command_and_odd_names_are_quoted(model_of: ModelOf, t
     model.graph.input[0].name = model.graph.node[0].input[0] = model.graph.node[0].input[1] = "in:0"
     onnx.save(model, tmp_path / "m.onnx")
     exporter = TensorRT(batch=4, max_batch=8, workspace_mib=256)
-    files, said = exporter.build(tmp_path / "m.onnx")
+    files, said, _ = exporter.build(tmp_path / "m.onnx")
     assert files == ()
     assert shlex.split(said[1].removeprefix("on the device: ")) == [
         *("trtexec", "--onnx=m.onnx", "--stronglyTyped", "--minShapes='in:0':1x2", "--optShapes='in:0':4x2"),
@@ -146,13 +146,13 @@ def test_options_reach_the_command_and_odd_names_are_quoted(model_of: ModelOf, t
 
 def test_a_fixed_batch_needs_no_shapes(tiny: TinyModel, tmp_path: Path) -> None:
     onnx.save(tiny(batch=2), tmp_path / "m.onnx")
-    _, said = TensorRT().build(tmp_path / "m.onnx")
+    said = TensorRT().build(tmp_path / "m.onnx").notes
     assert said[1] == "on the device: trtexec --onnx=m.onnx --stronglyTyped --saveEngine=m.engine"
 
 
 def test_more_than_an_open_batch_is_said_instead_of_a_command(tiny: TinyModel, tmp_path: Path) -> None:
     onnx.save(tiny(size="side"), tmp_path / "m.onnx")
-    _, said = TensorRT().build(tmp_path / "m.onnx")
+    said = TensorRT().build(tmp_path / "m.onnx").notes
     assert said[1:] == (
         "input 'image': shape (batch, 3, side, side) is open beyond the batch; tell trtexec its --minShapes, "
         "--optShapes and --maxShapes, or close it with --fix-shapes",

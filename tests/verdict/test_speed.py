@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from dfq_deploy.evaluation.latency import Speed
-from dfq_deploy.runtime.kernels import Kernel, KernelCount
+from dfq_deploy.runtime.kernel_count import Kernel, KernelCount
 from dfq_deploy.runtime.profile import NodeTime
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.speed import count_findings, judge_speed, speed_findings

@@ -44,19 +44,26 @@ def gpu_obstacle() -> str:
 
 
 def log_of(trt: Any) -> Any:
-    """Create a logger for TensorRT that collects ``errors`` and ``warnings`` as lists of lines, and prints nothing."""
+    """Create a logger for TensorRT that prints nothing.
+
+    It collects ``errors`` and ``warnings`` as lists of lines, and in ``layers`` the messages that list an engine's
+    layers.
+    """
 
     class Log(trt.ILogger):  # type: ignore[misc]  # the package has no types
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
             self.warnings: list[str] = []
+            self.layers: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 self.errors.append(first_line(message))
             elif severity == trt.ILogger.WARNING:
                 self.warnings.append(first_line(message))
+            elif message.startswith("Layers:") or "\nLayers:" in message:
+                self.layers.append(message)
 
     return Log()
 
