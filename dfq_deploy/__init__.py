@@ -35,6 +35,7 @@ Where to look; the docstring of each package lists its modules:
 ``twin``         The same graph as a torch module, for gradients.
 ``plugins``      The contracts of methods, calibrators and exporters, and how they are found.
 ``testing``      Tests that a plug-in keeps its contract.
+``validation``   Refuse damaged and hostile model files before anything computes with them.
 ``files``        Files that are written whole or not at all.
 ================ ============================================================================
 

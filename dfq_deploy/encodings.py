@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 __all__ = ["Encoding", "QuantType", "Range", "channel_shape"]
 
+LARGEST_RANK = 16
+"""More axes than any tensor has."""
+
 Floats = NDArray[np.floating[Any]]
 
 
@@ -168,10 +171,36 @@ class Encoding:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Encoding":
-        """Create an encoding from the mapping of :meth:`to_json`."""
-        return cls(
-            np.asarray(entry["scale"], np.float32),
-            np.asarray(entry["zero_point"], np.int32),
-            QuantType(entry["bits"], entry["signed"], entry["symmetric"]),
-            entry["axis"],
-        )
+        """Create an encoding from the mapping of :meth:`to_json`.
+
+        Raises:
+            ValueError: a field is missing, is of another type, or out of its range.
+        """
+        bits, signed, symmetric, axis = (entry.get(name) for name in ("bits", "signed", "symmetric", "axis"))
+        if type(bits) is not int or type(signed) is not bool or type(symmetric) is not bool:
+            raise ValueError(
+                f"bits {bits!r:.20}, signed {signed!r:.20} and symmetric {symmetric!r:.20} must be a number, true or "
+                "false, true or false"
+            )
+        if axis is not None and (type(axis) is not int or not 0 <= axis < LARGEST_RANK):
+            raise ValueError(f"axis {axis!r:.20} is no axis of a tensor")
+        qtype = QuantType(bits, signed, symmetric)
+        scale = _numbers(entry.get("scale"), "scale", (int, float))
+        zero_point = _numbers(entry.get("zero_point"), "zero_point", (int,))
+        outside = zero_point[(zero_point < min(qtype.qmin, 0)) | (zero_point > qtype.qmax)]
+        if outside.size:
+            raise ValueError(f"zero point {outside.flat[0]:.0f} is outside {qtype.qmin} to {qtype.qmax} of {qtype}")
+        return cls(scale.astype(np.float32), zero_point.astype(np.int32), qtype, axis)
+
+
+def _numbers(entry: Any, name: str, kinds: tuple[type, ...]) -> NDArray[np.float64]:
+    """A number or a flat list of numbers."""
+    if entry is None:
+        raise ValueError(f"{name} is missing")
+    items = entry if isinstance(entry, list) else [entry]
+    wrong = next((item for item in items if type(item) not in kinds), None) if items else "an empty list"
+    if wrong is not None or not items:
+        raise ValueError(f"{name} holds {wrong!r:.20}, which is no number")
+    if max(abs(item) for item in items) > float(np.finfo(np.float32).max):
+        raise ValueError(f"{name} holds {max(items, key=abs)!r:.20}, which no float32 holds")
+    return np.asarray(entry, np.float64)

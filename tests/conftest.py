@@ -58,6 +58,13 @@ def _no_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setattr("dfq_deploy.runtime.tensorrt.rtx.rtx_version", lambda: "")
 
 
+@pytest.fixture(autouse=True)
+def _no_trial(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that the tests made themselves need no child process: only its own tests start one."""
+    if "validation" not in request.path.parts:
+        monkeypatch.setattr("dfq_deploy.graph.reading.try_file", lambda path: None)
+
+
 @pytest.fixture(scope="session")
 def checkout() -> Path:
     """The root of the repository."""

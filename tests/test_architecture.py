@@ -10,6 +10,7 @@ import pytest
 ORDER = (
     ("errors", "progress", "encodings"),
     ("files",),
+    ("validation",),
     ("targets",),
     ("graph",),
     ("samples",),

@@ -7,13 +7,14 @@ from dfq_deploy.checking.registry import RULES
 from dfq_deploy.checking.rules import placement, scales, shapes, types  # noqa: F401
 from dfq_deploy.checking.view import view_of
 from dfq_deploy.checking.violation import COMPILER, Report
-from dfq_deploy.graph.reading import ModelSource, source_name
+from dfq_deploy.graph.reading import ModelSource, blames_the_file, source_name
 from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.targets.catalog import find_target
 
 __all__ = ["check"]
 
 
+@blames_the_file
 def check(model: ModelSource, target: str = "cpu") -> Report:
     """Check ``model``, which any tool may have quantized, against the rules of ``target``.
 

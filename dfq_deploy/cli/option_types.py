@@ -8,9 +8,11 @@ import click
 if TYPE_CHECKING:
     from dfq_deploy.synthesis.teachers import Teacher
 
-__all__ = ["FILE", "FractionType", "NumbersType", "RangeType", "ShapeType", "TeacherType"]
+__all__ = ["FILE", "BytesType", "FractionType", "NumbersType", "RangeType", "ShapeType", "TeacherType"]
 
 FILE = click.Path(path_type=Path)
+
+UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 class NumbersType(click.ParamType[tuple[float, ...]]):
@@ -34,6 +36,21 @@ class FractionType(click.ParamType[float]):
             return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
         except ValueError:
             self.fail(f"'{value}' is not a fraction; write 18% or 0.18", param, ctx)
+
+
+class BytesType(click.ParamType[int]):
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        text = str(value).strip().upper().removesuffix("B").removesuffix("I")
+        factor = UNITS.get(text[-1:], 1)
+        try:
+            size = int(float(text[:-1] if factor > 1 else text) * factor)
+        except (ValueError, OverflowError):
+            size = 0
+        if size <= 0:
+            self.fail(f"'{value}' is not a size; write 8G, 512M or a number of bytes", param, ctx)
+        return size
 
 
 class ShapeType(click.ParamType[tuple[str, tuple[int, ...]]]):

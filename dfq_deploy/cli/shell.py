@@ -5,7 +5,6 @@ as one object with the key ``error`` on stdout). 2: wrong usage. 3: done, and th
 traceback only with ``--debug``.
 """
 
-import json
 import logging
 import sys
 from collections.abc import Mapping
@@ -14,7 +13,10 @@ from typing import Any
 
 import click
 
+from dfq_deploy.cli.option_types import BytesType
 from dfq_deploy.errors import DfqError, is_out_of_memory
+from dfq_deploy.files.json_text import json_text
+from dfq_deploy.validation.bounds import Bounds, default_memory, use_bounds
 
 __all__ = ["Guarded", "Shell"]
 
@@ -28,6 +30,20 @@ COMMON = (
     ),
     click.Option(
         ["--device"], default="auto", show_default=True, metavar="auto|cpu|cuda[:N]", help="Device to compute on."
+    ),
+    click.Option(
+        ["--max-memory"],
+        type=BytesType(),
+        metavar="SIZE",
+        help="Refuse a model whose tensors take more, e.g. 8G.  [default: half of the machine's memory]",
+    ),
+    click.Option(
+        ["--max-seconds"],
+        type=click.FloatRange(min=0, min_open=True),
+        default=60.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="Refuse a model that takes longer to be loaded and run once.",
     ),
     click.Option(["--json", "as_json"], is_flag=True, help="Print one JSON object on stdout and nothing else."),
     click.Option(["-v", "--verbose"], is_flag=True, help="Print details, and log the steps to stderr."),
@@ -56,7 +72,7 @@ class Shell:
 
     def emit(self, document: Mapping[str, Any]) -> None:
         """Print the one JSON object."""
-        click.echo(json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False))
+        click.echo(json_text(document))
 
 
 class _Stderr(logging.Handler):
@@ -75,12 +91,15 @@ class Guarded(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print an error in one line."""
-        shell = Shell(**{str(option.name): ctx.params.pop(str(option.name)) for option in COMMON})
+        given = {str(option.name): ctx.params.pop(str(option.name)) for option in COMMON}
+        limits = Bounds(memory=given.pop("max_memory") or default_memory(), seconds=given.pop("max_seconds"))
+        shell = Shell(**given)
         ctx.obj = shell
         logging.basicConfig(handlers=[_Stderr()], level=logging.ERROR, format="%(message)s", force=True)
         logging.getLogger("dfq_deploy").setLevel(shell.log_level)
         try:
-            return super().invoke(ctx)
+            with use_bounds(limits):
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except (Exception, KeyboardInterrupt) as problem:

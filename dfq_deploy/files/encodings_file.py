@@ -40,12 +40,23 @@ def read_encodings(path: Path) -> dict[str, Encoding]:
     """
     try:
         entries = _tensors(json.loads(path.read_text(encoding="utf-8")))
-        return {str(name): Encoding.from_json(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise ModelError(
-            f"{path}: no encodings can be read from it ({type(problem).__name__}: {problem}); give the encodings.json "
-            "that dfq-deploy calibrate wrote"
-        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+        raise _unreadable(path, f"{type(problem).__name__}: {problem}") from None
+    if not entries:
+        raise _unreadable(path, "it holds no tensor")
+    found = {}
+    for name, entry in entries.items():
+        try:
+            found[str(name)] = Encoding.from_json(entry)
+        except (ValueError, AttributeError) as problem:
+            raise _unreadable(path, f"tensor '{name[:80]}': {problem}") from None
+    return found
+
+
+def _unreadable(path: Path, what: str) -> ModelError:
+    return ModelError(
+        f"{path}: no encodings can be read from it ({what}); give the encodings.json that dfq-deploy calibrate wrote"
+    )
 
 
 def _tensors(document: Any) -> Mapping[str, Any]:

@@ -3,6 +3,7 @@
 The model is an :class:`onnx_ir.Model` everywhere after :func:`load`.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,8 @@ from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
 from dfq_deploy.graph.passes.open_sizes import file_shape, has_open_sizes, reopen, restore_output_shapes
 from dfq_deploy.graph.passes.to_float32 import to_float32
-from dfq_deploy.graph.reading import ModelSource, read_checked, source_name
+from dfq_deploy.graph.reading import ModelSource, blamed_on_the_file, read_checked, source_name
+from dfq_deploy.validation.bounds import bounds
 
 __all__ = ["add_notes", "load", "load_notes", "load_quantized"]
 
@@ -42,8 +44,13 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_sh
         ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is
             quantized already, has an input that no array can feed, or holds NaN or infinite weights.
     """
-    place = source_name(source)
     source, input_shapes = _as_in_the_file(source, input_shapes)
+    with blamed_on_the_file(source):
+        return _load(source, input_shapes, fix_shapes)
+
+
+def _load(source: ModelSource, input_shapes: InputShapes | None, fix_shapes: bool) -> ir.Model:
+    place = source_name(source)
     model = read_checked(source)
     InlinePass()(model)
     lift = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
@@ -58,12 +65,13 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_sh
         if widths
     ]
     declared = [value.shape for value in model.graph.outputs]
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    _infer_shapes(model, place)
     restore_output_shapes(model, declared, {})
     if input_shapes:
         said += fix_inputs(model, input_shapes, place, keep=not fix_shapes)
     _refuse_inputs(model, place)
     _refuse_weights(model, place)
+    _refuse_variances(model, place)
     model.meta[NOTES] = tuple(said)
     state_main_input(model)
     return model
@@ -121,6 +129,26 @@ def _leave_training_mode(model: ir.Model) -> list[str]:
     ]
 
 
+def _infer_shapes(model: ir.Model, place: str) -> None:
+    """Infer shapes in place, first without the values of tensors, which damaged files can make arbitrarily long.
+
+    Raises:
+        ModelError: a tensor takes more than the memory in :class:`.Bounds`.
+    """
+    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    memory = bounds().memory
+    for value in (value for node in model.graph for value in node.outputs):
+        if value.shape is None or value.dtype not in NUMBERS:
+            continue
+        size = int(math.prod(dim if isinstance(dim, int) else 1 for dim in value.shape) * value.dtype.itemsize)
+        if size > memory:
+            raise ModelError(
+                f"{place}: tensor '{value.name}' of shape {list(value.shape)} takes {size:,} bytes, the limit is "
+                f"{memory:,}; raise --max-memory if that is meant"
+            )
+    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+
+
 def _refuse_inputs(model: ir.Model, place: str) -> None:
     if not input_values(model):
         raise ModelError(f"{place}: it has no input, so there is nothing to calibrate with; export it with its input")
@@ -148,16 +176,32 @@ def _refuse_weights(model: ir.Model, place: str) -> None:
             )
 
 
+def _refuse_variances(model: ir.Model, place: str) -> None:
+    for node in model.graph.all_nodes():
+        variance = node.inputs[4] if is_op(node, {"BatchNormalization"}) and len(node.inputs) > 4 else None
+        tensor = None if variance is None else variance.const_value
+        if tensor is not None and (tensor.numpy().astype(np.float32) < 0).any():
+            raise ModelError(
+                f"{place}: BatchNormalization '{node.name}' has a negative running variance; the file is damaged: "
+                "export it again"
+            )
+
+
 def load_quantized(source: ModelSource, input_shapes: InputShapes | None = None) -> ir.Model:
     """A quantized model, its Q and DQ as they are, with constants as initializers and shapes inferred.
 
     Raises:
         ModelError: it cannot be read, or is a float model.
     """
+    with blamed_on_the_file(source):
+        return _load_quantized(source, input_shapes)
+
+
+def _load_quantized(source: ModelSource, input_shapes: InputShapes | None) -> ir.Model:
     model = read_checked(source, quantized=True)
     InlinePass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    _infer_shapes(model, source_name(source))
     if input_shapes:
         fix_inputs(model, input_shapes, source_name(source), keep=False)
     return model

@@ -1,14 +1,18 @@
 """Read a model file, check it and upgrade its opset."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from inspect import signature
 from os import PathLike
 from pathlib import Path
-from typing import TypeAlias
+from typing import ParamSpec, TypeAlias, TypeVar
 
 import google.protobuf.message
 import onnx
 import onnx_ir as ir
 
-from dfq_deploy.errors import ModelError, first_line
+from dfq_deploy.errors import DfqError, ModelError, first_line, is_out_of_memory
 from dfq_deploy.graph.domains import with_short_domain, with_short_opset
 from dfq_deploy.graph.file_info import quantized_node
 from dfq_deploy.graph.large_models import (
@@ -21,10 +25,25 @@ from dfq_deploy.graph.large_models import (
 )
 from dfq_deploy.graph.operators import STANDARD_DOMAINS
 from dfq_deploy.graph.standard_form import to_standard_form
+from dfq_deploy.validation.check import check_message
+from dfq_deploy.validation.trial import try_file
 
-__all__ = ["MINIMUM_OPSET", "ModelSource", "no_model", "read_any", "read_checked", "read_mapped", "source_name"]
+__all__ = [
+    "MINIMUM_OPSET",
+    "ModelSource",
+    "blamed_on_the_file",
+    "blames_the_file",
+    "no_model",
+    "read_any",
+    "read_checked",
+    "read_mapped",
+    "source_name",
+]
 
 ModelSource: TypeAlias = "str | PathLike[str] | onnx.ModelProto | ir.Model"
+
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
 
 MINIMUM_OPSET = 13
 """QuantizeLinear and DequantizeLinear have a channel axis from here on."""
@@ -51,6 +70,40 @@ def no_model(source: object) -> ModelError:
     return ModelError(f"{kind}: no model; give the path of an .onnx file, an onnx.ModelProto or an onnx_ir.Model")
 
 
+@contextmanager
+def blamed_on_the_file(source: object) -> Iterator[None]:
+    """Turn an unexpected exception within the block into a :class:`.ModelError` if ONNX Runtime refuses the file too.
+
+    An exception on a file that ONNX Runtime runs is a fault of this package, and stays what it is.
+
+    Raises:
+        ModelError: with ONNX Runtime's words.
+    """
+    try:
+        yield
+    except DfqError:
+        raise
+    except Exception as problem:
+        refused = try_file(Path(source)) if isinstance(source, str | PathLike) else None
+        if refused is None or is_out_of_memory(problem):
+            raise
+        raise ModelError(
+            f"{source}: ONNX Runtime refuses it ({first_line(refused)[:200]}); the file is damaged: export it again"
+        ) from problem
+
+
+def blames_the_file(step: Callable[_Given, _Result]) -> Callable[_Given, _Result]:
+    """Decorate a step whose first argument is a model with :func:`blamed_on_the_file`."""
+    first = next(iter(signature(step).parameters))
+
+    @wraps(step)
+    def guarded(*given: _Given.args, **named: _Given.kwargs) -> _Result:
+        with blamed_on_the_file(given[0] if given else named.get(first)):
+            return step(*given, **named)
+
+    return guarded
+
+
 def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
     """Read ``source``, refuse what is no float ONNX model, and convert an opset below 13.
 
@@ -60,11 +113,16 @@ def read_checked(source: ModelSource, *, quantized: bool = False) -> ir.Model:
         quantized: a quantized model is wanted, and a float one refused.
 
     Raises:
-        ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is quantized (or is
-            not, where it should be), or is of an old opset that cannot be converted.
+        ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, needs more than the
+            limits of :mod:`dfq_deploy.validation`, is quantized (or is not, where it should be), or is of an old opset
+            that cannot be converted.
     """
     place = source_name(source)
     proto, large = _parted(source)
+    if isinstance(source, onnx.ModelProto):
+        check_message(proto, place)
+    if isinstance(source, str | PathLike):
+        try_file(Path(source))
     if large is None:
         to_standard_form(proto, place)
     found = quantized_node(proto)
@@ -87,6 +145,7 @@ def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
     if isinstance(source, str | PathLike):
         path = Path(source)
         proto = _read(path)
+        check_message(proto, str(path))
         large = _total_bytes(proto, path) > LARGEST_MESSAGE
         return with_short_domain(proto), read_mapped(ir.load(path), path) if large else None
     if isinstance(source, onnx.ModelProto):
@@ -135,8 +194,8 @@ def read_any(source: ModelSource) -> ir.Model:
     if isinstance(source, ir.Model):
         return with_short_opset(source.clone())
     if isinstance(source, str | PathLike):
-        if not Path(source).is_file():
-            raise ModelError(f"{source}: no such file; give the path of an .onnx file")
+        check_message(_read(Path(source)), str(source))
+        try_file(Path(source))
         try:
             model = ir.load(Path(source))
         except (google.protobuf.message.DecodeError, ValueError, OSError, RuntimeError) as problem:
@@ -145,6 +204,7 @@ def read_any(source: ModelSource) -> ir.Model:
     else:
         if not isinstance(source, onnx.ModelProto):
             raise no_model(source)
+        check_message(source, source_name(source))
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
         model = with_short_opset(ir.from_proto(copy))

@@ -27,7 +27,7 @@ from dfq_deploy.graph.operators import FLOATS, STANDARD_DOMAINS, WEIGHTED_OPS, i
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.passes.open_sizes import file_shape
 from dfq_deploy.graph.query import batch_normalizations, parameter_count, score_count
-from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.inspection.advice import (
@@ -143,6 +143,7 @@ class Inspection:
         return plain
 
 
+@blames_the_file
 def inspect(
     model: "ModelSource | Module",
     *,

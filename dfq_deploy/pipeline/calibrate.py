@@ -11,7 +11,7 @@ from dfq_deploy.files.atomic import check_writable
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes, main_input_value
 from dfq_deploy.graph.loading import load_notes
-from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.pipeline.fit import CalibrationPlan, fit
 from dfq_deploy.pipeline.options import (
     CalibrationKeywords,
@@ -52,6 +52,7 @@ __all__ = ["DEFAULT_METHOD", "calibrate"]
 DEFAULT_METHOD = "mse"
 
 
+@blames_the_file
 def calibrate(
     model: "ModelSource | Module",
     *,

@@ -15,6 +15,7 @@ from dfq_deploy.evaluation.float_file import Fed, float_file
 from dfq_deploy.evaluation.own_metric import Metric
 from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.graph.inputs import sample_shape
+from dfq_deploy.graph.reading import blames_the_file
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
@@ -62,6 +63,7 @@ class JudgedEvaluation(Evaluation):
         return {**super().to_json(), "held_out": self.agreement.to_json(), "verdict": self.verdict.to_json()}
 
 
+@blames_the_file
 def evaluate(
     float_model: "AnyPath | Module",
     quantized_model: AnyPath,

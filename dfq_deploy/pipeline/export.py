@@ -10,13 +10,13 @@ from typing import Any
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import OutputError, TargetError
+from dfq_deploy.errors import ModelError, OutputError, TargetError
 from dfq_deploy.files.encodings_file import read_encodings
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes
 from dfq_deploy.graph.loading import load, load_notes, load_quantized
 from dfq_deploy.graph.passes.static_shapes import fix_batch
-from dfq_deploy.graph.reading import ModelSource, source_name
+from dfq_deploy.graph.reading import ModelSource, blames_the_file, source_name
 from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExporter
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Progress
@@ -52,6 +52,7 @@ class Exported:
         return {"files": [str(file) for file in self.files], "notes": list(self.notes), **engine}
 
 
+@blames_the_file
 def export(
     model: ModelSource,
     *,
@@ -103,6 +104,7 @@ def export(
         prepared = prepare(loaded, runtime)
         source = prepared.model
         read, more = _read_encodings(loaded, prepared, exporter, encodings)
+        _refuse_misfits(source, read)
         notes = (*load_notes(loaded), *more)
     if integer_io:
         source, read = _as_qdq(source, read), {}
@@ -125,6 +127,26 @@ def _read_encodings(
     if isinstance(exporter, ImplicitExporter) and path.suffix != ".json":
         return encodings_of_ranges(source, prepared, exporter.read_ranges(path), path.name)
     return read_encodings(path), ()
+
+
+def _refuse_misfits(model: ir.Model, encodings: Mapping[str, Encoding]) -> None:
+    """Refuse encodings per channel that have another number of channels than their tensor.
+
+    Raises:
+        ModelError: one has.
+    """
+    graph = model.graph
+    values = (*graph.inputs, *graph.initializers.values(), *(value for node in graph for value in node.outputs))
+    for value in values:
+        encoding = encodings.get(str(value.name))
+        if encoding is None or encoding.axis is None or value.shape is None:
+            continue
+        axis, count = encoding.axis, encoding.scale.size
+        if axis >= len(value.shape) or (isinstance(value.shape[axis], int) and value.shape[axis] != count):
+            raise ModelError(
+                f"the encoding of '{value.name}' has {count} scale(s) along axis {axis}, the tensor has shape "
+                f"{list(value.shape)}; give the encodings of this model"
+            )
 
 
 def _as_qdq(model: ir.Model, encodings: Mapping[str, Encoding]) -> ir.Model:

@@ -13,7 +13,7 @@ from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.large_models import fingerprint
 from dfq_deploy.graph.loading import load_notes
-from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
 from dfq_deploy.pipeline.fit import CalibrationPlan
 from dfq_deploy.pipeline.options import (
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 __all__ = ["finetune"]
 
 
+@blames_the_file
 def finetune(
     model: "ModelSource | Module",
     *,

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from dfq_deploy.evaluation.sample_quality import with_quality
 from dfq_deploy.graph.inputs import sample_shape
-from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.pipeline.options import (
     ModelInputs,
     Resume,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["SampleOrder", "load_verifier", "synthesize"]
 
 
+@blames_the_file
 def synthesize(
     model: "ModelSource | Module",
     *,

@@ -4,12 +4,12 @@ docs/formats.md lists the keys of the JSON; every one may be missing, and then t
 """
 
 import base64
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.files.json_text import json_text
 from dfq_deploy.report.html import page
 
 __all__ = ["write_report"]
@@ -20,10 +20,9 @@ def write_report(report: Mapping[str, Any], folder: Path) -> tuple[Path, Path]:
 
     Raises:
         OutputError: they cannot be written.
-        ValueError: ``report`` holds NaN or infinity, which JSON has not.
     """
     written = folder / "report.json", folder / "report.html"
-    text = json.dumps(dict(report), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json_text(report) + "\n"
     picture = folder / "samples.png"
     data = base64.b64encode(picture.read_bytes()).decode() if picture.is_file() else ""
     for path, content in zip(written, (text, page(report, data)), strict=True):

@@ -120,10 +120,10 @@ def test_the_files_hold_the_report_and_the_picture(tmp_path: Path) -> None:
     assert base64.b64decode(encoded) == (tmp_path / "samples.png").read_bytes()
 
 
-def test_nan_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        write_report({"comparison": {"kl_nats": float("nan")}}, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_nan_becomes_null(tmp_path: Path) -> None:
+    path, page = write_report({"comparison": {"kl_nats": float("nan")}}, tmp_path)
+    assert json.loads(path.read_text(encoding="utf-8")) == {"comparison": {"kl_nats": None}}
+    assert page.is_file()
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ GROWTH = 8
 SMALL = 4096
 """Bytes up to which growth does not matter."""
 
+ROOM_FOR_ALL = 2**26
+"""Bytes that all folded constants of a model may take together, beyond eight times what the model stores."""
+
 LEFT_ALONE = frozenset({"Expand", "Tile", "ConstantOfShape", "Range", "Pad", "Resize", "Upsample", "EyeLike", "OneHot"})
 """Operators that make much of little; some are computed nevertheless where that is known to fit."""
 
@@ -31,7 +34,8 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     Rules: (1) an If whose condition is a constant becomes the branch that it takes; (2) an Identity of an initializer
     is replaced by that initializer, which stays shared; (3) every other node of the standard operators whose inputs
     are all initializers is computed by ONNX's reference implementation, unless the result would be more than eight
-    times as large as what it is made from, is drawn at random, or is an output of the graph.
+    times as large as what it is made from, is drawn at random, or is an output of the graph, or unless all results
+    together would take more than eight times what the model stores and 64 MB.
 
     Args:
         leave: operators that are not computed, such as the DequantizeLinear of a weight that is to stay quantized.
@@ -47,6 +51,7 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     names = Names(graph)
     folded: list[str] = []
     waiting = list(graph)
+    budget = _Budget(model)
     while waiting:
         node = waiting.pop(0)
         constants = _constants(node)
@@ -54,7 +59,7 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
             waiting = [*_taken_branch(graph, node, bool(constants[0].numpy().reshape(-1)[0]), names), *waiting]
             folded.append(node.outputs[0].name or node.op_type)
         elif constants and not is_op(node, leave) and _is_foldable(node, room):
-            done = _alias(graph, node) if is_op(node, "Identity") else _compute(model, node, constants, room)
+            done = _alias(graph, node) if is_op(node, "Identity") else _compute(model, node, constants, room, budget)
             folded += [value.name or node.op_type for value in node.outputs] if done else []
     return tuple(folded)
 
@@ -103,11 +108,23 @@ def _alias(graph: ir.Graph, node: ir.Node) -> bool:
     return True
 
 
-def _compute(model: ir.Model, node: ir.Node, constants: Sequence[ir.TensorProtocol], room: int) -> bool:
-    allowed = max(room, GROWTH * sum(tensor.nbytes for tensor in constants))
+class _Budget:
+    """The bytes that all folding together may take."""
+
+    def __init__(self, model: ir.Model) -> None:
+        stored = (value.const_value for value in model.graph.initializers.values())
+        self.left = ROOM_FOR_ALL + GROWTH * sum(tensor.nbytes for tensor in stored if tensor is not None)
+
+
+def _compute(
+    model: ir.Model, node: ir.Node, constants: Sequence[ir.TensorProtocol], room: int, budget: _Budget
+) -> bool:
+    allowed = min(budget.left, max(room, GROWTH * sum(tensor.nbytes for tensor in constants)))
     results = _results(model, node)
-    if sum(array.nbytes for array in results) > allowed:
+    size = sum(array.nbytes for array in results)
+    if size > allowed:
         return False
+    budget.left -= size
     graph = model.graph
     for old, array in zip(node.outputs, results, strict=True):
         replace_by_constant(graph, old, array)

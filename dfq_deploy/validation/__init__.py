@@ -1,0 +1,16 @@
+"""Check a model file before anything computes with it.
+
+A model file is data from anywhere. What these checks refuse would otherwise end in an exception of the wrong kind, in a
+process that native code aborts, in more memory than the machine has, or in a run without end.
+
+============= ==========================================================================================
+``bounds``    How much a model file may ask for.
+``check``     All checks on a parsed model, in order.
+``functions`` Count the nodes that model-local functions expand to, without expanding them.
+``names``     Check the names in a model: valid UTF-8, of a sensible length, without control characters.
+``probe``     The script of the child process: shape inference, then one run in ONNX Runtime.
+``tensors``   Check stored tensors: shapes, element types and the bytes that they need.
+``trial``     Load and run a file in a child process the first time that it is seen.
+``walk``      Iterate over the parts of a model, nested ones included.
+============= ==========================================================================================
+"""
