@@ -138,7 +138,7 @@ def _infer_shapes(model: ir.Model, place: str) -> None:
     ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
     memory = bounds().memory
     for value in (value for node in model.graph for value in node.outputs):
-        if value.shape is None or value.dtype not in NUMBERS:
+        if value.shape is None or value.dtype is None or value.dtype not in NUMBERS:
             continue
         size = int(math.prod(dim if isinstance(dim, int) else 1 for dim in value.shape) * value.dtype.itemsize)
         if size > memory:
