@@ -84,9 +84,9 @@ def compare(
         )
     tallies = {name: OutputTally() for name in first.output_names}
     whole: dict[str, tuple[int, ...]] = {}
-    scores = ScoreTally()
     classes = _classes(samples)
     scored = first.scores(labelled=classes is not None)
+    scores = ScoreTally("" if scored is None else first.activation(scored))
     if classes is not None and scored is None:
         raise SamplesError(
             f"the samples have labels, and no output of {first.name} is known to hold class scores; say --task "

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OutputDistance", "OutputTally", "ScoreTally", "Scores", "finite", "log_softmax", "signal_to_noise"]
+__all__ = ["OutputDistance", "OutputTally", "ScoreTally", "Scores", "finite", "log_probabilities", "signal_to_noise"]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -99,8 +99,13 @@ class Scores:
 
 @dataclass
 class ScoreTally:
-    """Counts for :class:`Scores`."""
+    """Counts for :class:`Scores`.
 
+    Args:
+        activation: what turned logits into the scores (:func:`log_probabilities`).
+    """
+
+    activation: str = ""
     same: list[NDArray[np.bool_]] = field(default_factory=list)
     gained: list[NDArray[np.int64]] = field(default_factory=list)
     float_right: int = 0
@@ -111,7 +116,7 @@ class ScoreTally:
 
     def add(self, reference: Floats, found: Floats, labels: NDArray[np.int64] | None) -> None:
         """Count one slice: scores or probabilities (N, K) of both, and the classes (N,) where known."""
-        expected, given = log_softmax(reference), log_softmax(found)
+        expected, given = (log_probabilities(scores, self.activation) for scores in (reference, found))
         self.classes = reference.shape[1]
         self.divergence += float((np.exp(expected) * (expected - given)).sum())
         self.confidence += float(np.exp(expected.max(axis=1)).sum())
@@ -138,12 +143,25 @@ class ScoreTally:
         return Scores(agreement, divergence, top1, quantized, error, confidence, variation, lost, won, self.classes)
 
 
-def log_softmax(scores: Floats) -> NDArray[np.float64]:
-    """Logarithms of the class probabilities of (N, K); rows that already are probabilities are used as they are."""
+FLOOR = 1e-6
+"""The smallest probability: quantized ones are often 0, and the floor keeps the divergence finite."""
+
+
+def log_probabilities(scores: Floats, activation: str = "") -> NDArray[np.float64]:
+    """Logarithms of the class probabilities of scores (N, K): the log-softmax of the logits.
+
+    Args:
+        activation: what turned the logits into the scores, ``Softmax``, ``LogSoftmax`` or ``Sigmoid``; "" is nothing,
+            or not known: rows that are probabilities are then used as they are.
+    """
     exact = scores.astype(np.float64)
-    if (exact >= 0).all() and np.allclose(exact.sum(axis=1), 1, atol=1e-3):
-        # Quantized probabilities are often 0: the floor keeps the divergence finite.
-        return np.asarray(np.log(np.maximum(exact, 1e-6)), np.float64)
+    if activation == "Softmax":
+        exact = np.log(np.maximum(exact, FLOOR))
+    elif activation == "Sigmoid":
+        shares = np.clip(exact, FLOOR, 1 - FLOOR)
+        exact = np.log(shares) - np.log1p(-shares)
+    elif not activation and (exact >= 0).all() and np.allclose(exact.sum(axis=1), 1, atol=1e-3):
+        return np.asarray(np.log(np.maximum(exact, FLOOR)), np.float64)
     shifted = exact - exact.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float64)
 

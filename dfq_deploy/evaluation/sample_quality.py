@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
-from dfq_deploy.graph.query import batch_normalizations, constant_of, score_count
-from dfq_deploy.graph.task import score_output
+from dfq_deploy.graph.query import batch_normalizations, constant_of, score_count, score_logits
 from dfq_deploy.graph.traversal import before
 from dfq_deploy.samples.samples import Samples
 
@@ -111,7 +110,7 @@ def quality(samples: Samples, reference: ir.Model, verifier: "Runner | None" = N
 
 @dataclass(frozen=True, eq=False)
 class _Watched:
-    """A copy of the network whose outputs are the scores, the inputs of BatchNormalization, and the features."""
+    """A copy of the network whose outputs are the logits, the inputs of BatchNormalization, and the features."""
 
     model: ir.Model
     scores: str
@@ -130,7 +129,8 @@ def _watched(reference: ir.Model) -> _Watched:
             layers.append(source)
             means.append(mean.numpy().astype(np.float64))
             stds.append(np.sqrt(var.numpy().astype(np.float64)))
-    scores = score_output(model) or model.graph.outputs[0]
+    logits = score_logits(model)
+    scores = model.graph.outputs[0] if logits is None else logits.value
     last = _last_input(scores)
     watched = {value.name: value for value in (scores, *layers, *([] if last is None else [last]))}
     model.graph.outputs.clear()
@@ -210,7 +210,7 @@ def _class_figures(scores: NDArray[Any], labels: NDArray[Any] | None) -> dict[st
 
 
 def probabilities(scores: NDArray[Any]) -> Floats:
-    """The softmax of scores (N, K), or the scores themselves if the network ends with a softmax."""
+    """The softmax of logits (N, K), or the rows themselves if they are probabilities."""
     wide = scores.astype(np.float64)
     if wide.min() >= 0 and np.allclose(wide.sum(axis=1), 1, atol=1e-3):
         return wide

@@ -7,6 +7,7 @@
 ``inputs``        Model inputs: which is the main one, their shapes, the arrays that feed them.
 ``large_models``  Models over protobuf's limit of 2 GB: separate the structure from the weights.
 ``loading``       Load a float or quantized model, check it, normalize its form.
+``logits``        Find the logits that class scores are computed from.
 ``main_input``    Say which input of a graph is the main one, by its name and its use.
 ``operators``     Match operators with their domain; shared tables of operators and element types.
 ``query``         Query a graph: constants, weighted nodes, BatchNormalization, class scores.

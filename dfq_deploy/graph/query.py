@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
+from dfq_deploy.graph.logits import Logits, logits_of
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.task import score_output, score_width
 
@@ -13,6 +14,7 @@ __all__ = [
     "name_of",
     "parameter_count",
     "score_count",
+    "score_logits",
     "weight_axis",
     "weighted_nodes",
 ]
@@ -34,6 +36,12 @@ def score_count(model: ir.Model, *, labelled: bool = False) -> int | None:
     """Number of classes where one output holds class scores (:func:`dfq_deploy.graph.task.score_output`), else None."""
     output = score_output(model, labelled=labelled)
     return None if output is None else score_width(output)
+
+
+def score_logits(model: ir.Model, *, labelled: bool = False) -> Logits | None:
+    """The logits of the output with class scores; None where there is none."""
+    output = score_output(model, labelled=labelled)
+    return None if output is None else logits_of(output)
 
 
 def batch_normalizations(model: ir.Model) -> list[ir.Node]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, OptionError
+from dfq_deploy.graph.logits import MOVING_OPS, logits_of
 from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.graph.operators import FLOATS, is_op
 
@@ -28,15 +29,8 @@ OTHERS = re.compile(
 OTHER_WORDS = frozenset({"det", "dets", "feat", "feats", "ldm", "loc", "locs", "reg", "rot", "pts"})
 """Whole words in those names."""
 
-PROBABILITIES = ("LogSoftmax", "Softmax")
-
 PRODUCTS = ("Conv", "Gemm", "MatMul", "Sigmoid")
 """What class scores come from, where no Softmax is left; a Sigmoid gives a probability for each class."""
-
-MOVING_OPS = frozenset(
-    {"Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze"}
-    | {"Transpose", "Unsqueeze"}
-)
 
 POOLING_OPS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 
@@ -80,7 +74,8 @@ def _row(value: ir.Value) -> list[int | ir.SymbolicDim] | None:
 def score_output(model: ir.Model, *, labelled: bool = False) -> ir.Value | None:
     """The output that holds class scores, one row of floats for each sample; None where there is no reason to think so.
 
-    Rules, the first that applies: (1) the task that is stated; (2) a row that a Softmax ends, or that is named after
+    Rules, the first that applies: (1) the task that is stated; (2) a row that a Softmax ends (of those that share
+    their logits only one), or that is named after
     scores, or that comes from a dense layer or a convolution, perhaps pooled, and is not named after coordinates,
     features or the like, is a candidate; (3) of several candidates the one that is named after scores, else none.
 
@@ -94,6 +89,7 @@ def score_output(model: ir.Model, *, labelled: bool = False) -> ir.Value | None:
     if task not in (None, "classify"):
         return None
     candidates = [value for value in rows if _is_candidate(value, outputs)]
+    candidates = _without_copies(candidates)
     named = [value for value in candidates if _says_scores(value)]
     if task == "classify":
         return next(iter((*named, *candidates, *rows)), None)
@@ -112,6 +108,16 @@ def task_hint(model: ir.Model) -> str:
     return f"the model is no classifier: {why}; say --task classify if it is one, or leave the labels out"
 
 
+def _without_copies(candidates: Sequence[ir.Value]) -> list[ir.Value]:
+    """The candidates without those that are computed from the same logits as another: the logits stay, if any."""
+    sources: dict[ir.Value, ir.Value] = {}
+    for value in candidates:
+        logits = logits_of(value).value
+        if logits not in sources or logits is value:
+            sources[logits] = value
+    return list(sources.values())
+
+
 def _says_scores(value: ir.Value) -> bool:
     return SCORES.search(str(value.name).lower()) is not None
 
@@ -122,9 +128,9 @@ def _says_other(value: ir.Value) -> bool:
 
 
 def _is_candidate(value: ir.Value, outputs: Sequence[ir.Value]) -> bool:
-    end, pooled = _end(value)
-    if end is not None and is_op(end, PROBABILITIES):
+    if logits_of(value).activation in ("LogSoftmax", "Softmax"):
         return True
+    end, pooled = _end(value)
     if _says_other(value) or _is_list(value, outputs):
         return False
     if _says_scores(value):

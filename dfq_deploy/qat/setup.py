@@ -4,8 +4,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from dfq_deploy.graph.query import score_count
-from dfq_deploy.graph.task import score_output
+from dfq_deploy.graph.query import score_count, score_logits
 from dfq_deploy.plugins.contracts import Source
 from dfq_deploy.qat.batches import Batches, DrawnBatches, FixedBatches
 from dfq_deploy.qat.distillation import DistillationLoss
@@ -76,13 +75,13 @@ def make_trainer(
 
 
 def make_distillation_loss(model: ir.Model, student: QuantizedStudent, recipe: Recipe) -> DistillationLoss:
-    """Create the loss for ``model``: on class scores if one output holds them, else on all float outputs."""
+    """Create the loss for ``model``: on the logits of the class scores if one output holds them, else on all float outputs."""
     names = student.twin.output_names
     floats = {value.name for value in model.graph.outputs if value.dtype in (ir.DataType.FLOAT, None)}
-    scores = score_output(model)
+    logits = score_logits(model)
     return DistillationLoss(
         recipe.distillation,
-        None if scores is None else str(scores.name),
+        None if logits is None else str(logits.value.name),
         tuple(name for name in names if name in floats),
         student.feature_names(),
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
 from dfq_deploy.graph.main_input import MAIN_INPUT
+from dfq_deploy.graph.logits import logits_of
 from dfq_deploy.graph.task import TASK, score_output, state_task
 from dfq_deploy.runtime.integer_io import IntegerTranslation
 from dfq_deploy.runtime.session import Session, runtime_message, session_options
@@ -126,6 +127,12 @@ class Runner:
         graph = self._graph()
         output = None if graph is None else score_output(graph, labelled=labelled)
         return None if output is None else str(output.name)
+
+    def activation(self, name: str) -> str:
+        """The activation that turns logits into the output ``name`` (:class:`dfq_deploy.graph.logits.Logits`)."""
+        graph = self._graph()
+        outputs = () if graph is None else graph.graph.outputs
+        return next((logits_of(value).activation for value in outputs if value.name == name), "")
 
     def _graph(self) -> ir.Model | None:
         """The model as a graph, without external weights; None for a file of another format than ONNX."""

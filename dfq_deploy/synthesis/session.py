@@ -28,6 +28,7 @@ from dfq_deploy.plugins.options import is_paper
 from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.samples.raw_pixels import raw_pixels_reason
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_function
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 FALLBACK = "procedural"
 """The method that is used if a method needs BatchNormalization statistics and the model has none."""
+
+TARGETS_MISSED, FEWEST_TARGETS = 0.5, 8
+"""A smaller share of at least so many samples that get their target class is worth a note."""
 
 StudentFactory: TypeAlias = Callable[[SynthesisRequest, ExtraInputs], Student]
 """Creates the quantized network for a request; the other inputs of the model are fixed to their first rows."""
@@ -119,12 +123,15 @@ def synthesize_from(
         images = rule.draw(count, seed).astype(np.float32)
         logger.info("synthesis: %d samples of shape %s drawn by rules, seed %d", count, shape, seed)
         return Samples(images, method=RULE, synthetic=True, notes=(str(rule), *map(str, rules)), extra=extra)
+    bounds = sample_bounds(model, preprocess, ranges or {}, teachers)
+    if bounds is not None and preprocess is None and main.is_float and main.name not in (ranges or {}):
+        notes = (*notes, _raw_pixels_note(model, teachers))
     channels_last = is_channels_last(model)
     request = SynthesisRequest(
         count=count,
         shape=(shape[2], *shape[:2]) if channels_last else shape,
         classes=score_count(model),
-        preprocess=sample_bounds(main, preprocess, ranges or {}),
+        preprocess=bounds,
         seed=seed,
         device=pick_device(device),
     )
@@ -154,8 +161,19 @@ def synthesize_from(
     logger.info("synthesis: %s", _figures(samples.figures))
     images = samples.images.transpose(0, 2, 3, 1) if channels_last else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
-    notes = (*samples.notes, *notes)
+    notes = (*samples.notes, *_missed_targets(samples), *notes)
     return replace(samples, images=images, method=name, synthetic=True, notes=notes, extra=extra, preprocess=preprocess)
+
+
+def _missed_targets(samples: Samples) -> tuple[str, ...]:
+    """A note if most of the samples do not get the class that they were made for."""
+    hit = samples.figures.get("target_hit", 1.0)
+    if hit >= TARGETS_MISSED or len(samples) < FEWEST_TARGETS:
+        return ()
+    return (
+        f"only {100 * hit:.3g} % of the samples get the class that they were made for, so they say little of the last "
+        "layers; check --preprocess, or use another method or a longer schedule",
+    )
 
 
 def _figures(figures: Mapping[str, float]) -> str:
@@ -188,12 +206,32 @@ def _facts(
     }
 
 
-def sample_bounds(main: ModelInput, preprocess: Preprocess | None, ranges: InputRanges) -> Preprocess | None:
-    """The bounds of the samples as a preprocess: the given one, the range set for the main input, or 0 to 255."""
-    if preprocess is None and main.name in ranges:
+def sample_bounds(
+    model: ir.Model, preprocess: Preprocess | None, ranges: InputRanges, teachers: Sequence[ir.Model] = ()
+) -> Preprocess | None:
+    """The bounds of the samples as a preprocess: the given one, the range set for the main input, or 0 to 255.
+
+    0 to 255 are the bounds of integers, and of networks that normalize pixels themselves
+    (:func:`dfq_deploy.samples.raw_pixels.raw_pixels_reason`). None if nothing tells the bounds.
+    """
+    main = main_input(model_inputs(model))
+    if preprocess is not None:
+        return preprocess
+    if main.name in ranges:
         low, high = ranges[main.name]
         return Preprocess((-low / (high - low),), (1 / (high - low),))
-    return PREPROCESSES["raw"] if preprocess is None and not main.is_float else preprocess
+    return PREPROCESSES["raw"] if not main.is_float or _raw_pixels_reason(model, teachers) else None
+
+
+def _raw_pixels_reason(model: ir.Model, teachers: Sequence[ir.Model]) -> str | None:
+    return next((reason for source in (model, *teachers) if (reason := raw_pixels_reason(source))), None)
+
+
+def _raw_pixels_note(model: ir.Model, teachers: Sequence[ir.Model]) -> str:
+    return (
+        "no --preprocess is given and the model seems to take pixels from 0 to 255 "
+        f"({_raw_pixels_reason(model, teachers)}), so the samples were kept in that range; --preprocess sets another one"
+    )
 
 
 def pick_device(device: str) -> str:

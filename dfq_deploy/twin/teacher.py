@@ -12,6 +12,7 @@ from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
 from dfq_deploy.graph.passes.open_batch import open_batch
+from dfq_deploy.graph.query import score_logits
 from dfq_deploy.graph.task import score_output
 from dfq_deploy.runtime.plugin_nodes import plugin_nodes, runnable_part
 from dfq_deploy.samples.samples import Samples
@@ -25,14 +26,15 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
 
     Rules: (1) every other input is replaced by its first row of ``extra``, repeated for each sample; (2) a Transpose is
     added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it; (4) the
-    class scores become the first output; (5) operators that ONNX Runtime does not have, and what depends on them, are
+    logits of the class scores become the first output, in place of the scores; (5) operators that ONNX Runtime does not have, and what depends on them, are
     left out.
     A model that needs none of these is imported unchanged.
     """
     model = runnable_part(model) if plugin_nodes(model) else model
     main = main_input_value(model)
     batch = main.shape[0] if main.shape is not None and len(main.shape) else None
-    behind = score_output(model) not in (None, *model.graph.outputs[:1])
+    logits = score_logits(model)
+    behind = logits is not None and logits.value is not model.graph.outputs[0]
     if extra or is_channels_last(model) or isinstance(batch, int) or behind:
         model = model.clone()
         main = main_input_value(model)
@@ -42,7 +44,7 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
             _bind_input(model.graph, value, main, extra[str(value.name)])
         if is_channels_last(model):
             _add_transpose(model.graph, main)
-        _put_scores_first(model)
+        _put_logits_first(model)
     twin = Twin.from_model(model).to(device)
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
@@ -78,10 +80,11 @@ def same_rows(batched: Tensor, rows: Sequence[Tensor]) -> bool:
     return concatenated.shape == batched.shape and torch.allclose(batched, concatenated, rtol=1e-3, atol=1e-3 * scale)
 
 
-def _put_scores_first(model: ir.Model) -> None:
-    scores = score_output(model)
-    if scores is not None:
-        outputs = [scores, *(value for value in model.graph.outputs if value is not scores)]
+def _put_logits_first(model: ir.Model) -> None:
+    scores, logits = score_output(model), score_logits(model)
+    if logits is not None:
+        rest = [value for value in model.graph.outputs if value not in (scores, logits.value)]
+        outputs = [logits.value, *rest]
         model.graph.outputs.clear()
         model.graph.outputs.extend(outputs)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dfq_deploy.evaluation.metrics import OutputTally, ScoreTally, log_softmax, signal_to_noise
+from dfq_deploy.evaluation.metrics import OutputTally, ScoreTally, log_probabilities, signal_to_noise
 
 
 def test_signal_to_noise_in_decibels() -> None:
@@ -80,8 +80,8 @@ def test_confidence_and_total_variation_by_hand() -> None:
 
 def test_probabilities_are_not_put_through_a_softmax_again() -> None:
     probabilities = np.array([[0.25, 0.75], [1.0, 0.0]])
-    np.testing.assert_allclose(np.exp(log_softmax(probabilities)), probabilities, atol=2e-6)
+    np.testing.assert_allclose(np.exp(log_probabilities(probabilities)), probabilities, atol=2e-6)
 
 
 def test_large_scores_do_not_overflow() -> None:
-    np.testing.assert_allclose(np.exp(log_softmax(np.array([[1000.0, 1000.0]]))), [[0.5, 0.5]])
+    np.testing.assert_allclose(np.exp(log_probabilities(np.array([[1000.0, 1000.0]]))), [[0.5, 0.5]])

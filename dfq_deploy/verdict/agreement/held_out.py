@@ -117,7 +117,7 @@ def as_photographs(
 ) -> Samples:
     """As many photographs as there are ``drawn`` samples, whose other inputs they take."""
     main, turned = main_input(model_inputs(model)), is_channels_last(model)
-    images = photographs(len(drawn), _channels_first(model), sample_bounds(main, preprocess, ranges or {}), seed)
+    images = photographs(len(drawn), _channels_first(model), sample_bounds(model, preprocess, ranges or {}), seed)
     images = images.transpose(0, 2, 3, 1) if turned else images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     return replace(drawn, images=images, method=PHOTOGRAPHS)

@@ -3,7 +3,6 @@
 ====================== =========================================================================================
 ``findings``           Sanity of what goes in: do samples and preprocess fit the network.
 ``input_scale``        Compare the scale of samples with what the first layers of a network expect.
-``input_statistics``   Estimate mean and deviation of the training inputs from the first BatchNormalization.
 ``labels``             Say where the labels of a sample set are not the model's classes.
 ``preprocess_answers`` Judge a preprocess by the answers of a network that has no BatchNormalization.
 ``preprocess_fit``     Judge a preprocess by the input statistics that a network expects, and name the best one.

@@ -13,7 +13,7 @@ from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
-from dfq_deploy.verdict.sanity.input_statistics import input_statistics
+from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
@@ -46,6 +46,7 @@ CAUSES = (
     "samples-classes",
     "samples-confidence",
     "samples-statistics",
+    "samples-targets",
     "labels",
 )
 """Codes of findings, causes before what follows from them."""

@@ -8,7 +8,7 @@ from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, divided_by_2
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.input_scale import channel_statistics
-from dfq_deploy.verdict.sanity.input_statistics import InputStatistics
+from dfq_deploy.samples.input_statistics import InputStatistics
 
 __all__ = [
     "PHOTOGRAPHS",

@@ -5,8 +5,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.evaluation.sample_quality import probabilities
-from dfq_deploy.graph.query import constant_of, weighted_nodes
-from dfq_deploy.graph.task import score_output
+from dfq_deploy.graph.query import constant_of, score_logits, weighted_nodes
 from dfq_deploy.runtime.activations import activations
 from dfq_deploy.samples.batches import SampleBatches
 from dfq_deploy.samples.samples import Samples
@@ -69,10 +68,10 @@ def information(model: ir.Model, samples: Samples) -> float | None:
     Raises:
         SamplesError: ONNX Runtime cannot run the model on the samples.
     """
-    output = score_output(model)
-    if output is None:
+    logits = score_logits(model)
+    if logits is None:
         return None
-    name = str(output.name)
+    name = str(logits.value.name)
     parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, samples))]
     answers = probabilities(np.concatenate(parts).reshape(len(samples), -1))
     return float(_entropy(answers.mean(axis=0)) - _entropy(answers).mean())

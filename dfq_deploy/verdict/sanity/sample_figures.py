@@ -15,6 +15,9 @@ ONE_CLASS = 0.9
 SURE = 0.05
 """A mean confidence below this is that of a network that recognizes nothing; of few classes, 1.5 times chance."""
 
+TARGETS_CHECK = 0.5
+"""Share of the samples that get the class that they were made for."""
+
 STATISTICS_BAD, STATISTICS_CHECK = 4.0, 0.85
 """Distance from the training data's statistics (:func:`dfq_deploy.evaluation.sample_quality.quality`)."""
 
@@ -39,6 +42,8 @@ def figure_findings(figures: Mapping[str, float], count: int) -> tuple[Finding, 
         found += [_classes(figures, count), _confidence(figures)]
     if "statistics_distance" in figures:
         found.append(_statistics(figures["statistics_distance"]))
+    if "target_hit" in figures and count >= FEWEST:
+        found.append(_targets(figures["target_hit"]))
     return tuple(found)
 
 
@@ -66,6 +71,13 @@ def _confidence(figures: Mapping[str, float]) -> Finding:
     end = "" if level == "OK" else ": the network recognizes nothing in them"
     message = f"the mean probability of the class answered is {value:.3g}{end}"
     return Finding("samples-confidence", level, message, "" if level == "OK" else REMEDY, {"confidence": value})
+
+
+def _targets(value: float) -> Finding:
+    level: Level = "CHECK" if value < TARGETS_CHECK else "OK"
+    message = f"{100 * value:.3g} % of the samples get the class that they were made for"
+    remedy = "" if level == "OK" else REMEDY
+    return Finding("samples-targets", level, message, remedy, {"target_hit": value})
 
 
 def _statistics(value: float) -> Finding:
