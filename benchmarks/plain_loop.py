@@ -10,7 +10,7 @@ from torch import Tensor
 from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.synthesis.inversion.loop import Stage
 from dfq_deploy.synthesis.inversion.objective import LossWeights
-from dfq_deploy.synthesis.losses.image_priors import image_norm, total_variation
+from dfq_deploy.synthesis.losses.image_priors import image_norm, total_variation_l2
 from dfq_deploy.twin import Hook, Twin
 
 __all__ = ["Measured", "PlainLoop", "Seen", "deepinversion", "hast", "zeroq"]
@@ -117,7 +117,7 @@ def deepinversion(weights: LossWeights) -> PlainLoss:
             distance = distance + torch.linalg.vector_norm(layer.var - layer.running_var)
             feature = feature + (weights.first_multiplier if index == 0 else 1.0) * distance
         total = torch.nn.functional.cross_entropy(seen.scores, seen.targets) + weights.feature_weight * feature
-        return total + weights.l2 * image_norm(seen.images) + weights.tv_l2 * total_variation(seen.images)[1]
+        return total + weights.l2 * image_norm(seen.images) + weights.tv_l2 * total_variation_l2(seen.images)
 
     return loss
 

@@ -75,7 +75,7 @@ def make_trainer(
 
 
 def make_distillation_loss(model: ir.Model, student: QuantizedStudent, recipe: Recipe) -> DistillationLoss:
-    """Create the loss for ``model``: on the logits of the class scores if one output holds them, else on all float outputs."""
+    """Create the loss for ``model``: on the logits if one output holds class scores, else on all float outputs."""
     names = student.twin.output_names
     floats = {value.name for value in model.graph.outputs if value.dtype in (ir.DataType.FLOAT, None)}
     logits = score_logits(model)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
-from dfq_deploy.graph.main_input import MAIN_INPUT
 from dfq_deploy.graph.logits import logits_of
+from dfq_deploy.graph.main_input import MAIN_INPUT
 from dfq_deploy.graph.task import TASK, score_output, state_task
 from dfq_deploy.runtime.integer_io import IntegerTranslation
 from dfq_deploy.runtime.session import Session, runtime_message, session_options

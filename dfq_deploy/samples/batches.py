@@ -23,7 +23,14 @@ from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.traversal import walk
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["SampleBatches", "as_twin_input", "check_samples_fit", "split_held_out", "tensors_of_known_range"]
+__all__ = [
+    "VALUE_PRESERVING_OPS",
+    "SampleBatches",
+    "as_twin_input",
+    "check_samples_fit",
+    "split_held_out",
+    "tensors_of_known_range",
+]
 
 BATCH = 32
 """Number of samples in one batch for a calibrator."""

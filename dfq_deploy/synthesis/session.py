@@ -14,7 +14,6 @@ import torch
 from dfq_deploy.errors import ModelError, OptionError, first_line
 from dfq_deploy.graph.inputs import (
     ExtraInputs,
-    ModelInput,
     is_channels_last,
     main_input,
     model_inputs,
@@ -230,7 +229,7 @@ def _raw_pixels_reason(model: ir.Model, teachers: Sequence[ir.Model]) -> str | N
 def _raw_pixels_note(model: ir.Model, teachers: Sequence[ir.Model]) -> str:
     return (
         "no --preprocess is given and the model seems to take pixels from 0 to 255 "
-        f"({_raw_pixels_reason(model, teachers)}), so the samples were kept in that range; --preprocess sets another one"
+        f"({_raw_pixels_reason(model, teachers)}), so the samples were kept in that range; --preprocess sets another"
     )
 
 

@@ -9,9 +9,9 @@ import pytest
 from onnx import numpy_helper
 
 from dfq_deploy.graph.loading import load
+from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.sanity.input_scale import channel_statistics
-from dfq_deploy.samples.input_statistics import input_statistics
 from examples.digits import data
 
 Model = Callable[..., onnx.ModelProto]

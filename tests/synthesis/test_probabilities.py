@@ -45,7 +45,7 @@ def taking_pixels(path: Path) -> onnx.ModelProto:
     model.graph.node.insert(0, helper.make_node("Mul", ["shifted", "scale"], ["normalized"], "scaling"))
     model.graph.node.insert(0, helper.make_node("Sub", [first, "mean"], ["shifted"], "shifting"))
     for name, value in (("mean", 255 * mean), ("scale", 1 / (255 * std))):
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+        model.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
     return model
 
 
@@ -63,7 +63,7 @@ def test_files_are_compared_as_those_of_the_logits(digits_bn: Path, activation: 
     images = 0.5 * np.random.default_rng(0).standard_normal((64, 1, 16, 16), np.float32)
     plain = [with_weights_scaled(onnx.load(digits_bn), factor).SerializeToString() for factor in (1, 0.9)]
     ending = [with_weights_scaled(ending_in(digits_bn, activation), factor).SerializeToString() for factor in (1, 0.9)]
-    expected, found = (compare(*models, Samples(images)).scores for models in (plain, ending))
+    expected, found = (compare(first, other, Samples(images)).scores for first, other in (plain, ending))
     assert expected is not None
     assert found is not None
     assert found.agreement == expected.agreement

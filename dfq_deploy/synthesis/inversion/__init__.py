@@ -9,5 +9,6 @@
 ``mixing``             Data mixing (MixMix, Li et al., ICCV 2021).
 ``objective``          DeepInversion's loss: class scores, BatchNormalization statistics, image priors.
 ``optimizers``         Adam with learning-rate schedules, and pixels as parameters.
+``parts``              Run a batch in parts that fit into memory, with the statistics of the whole batch.
 ====================== ===================================================================================
 """

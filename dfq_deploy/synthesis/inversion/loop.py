@@ -61,6 +61,14 @@ class Objective(Protocol):
         """Soft labels (N, K) of the final images, None if the model does not classify, and the metrics to report."""
         ...
 
+    def state(self) -> dict[str, Any]:
+        """What the loss of the next iteration depends on beside the images; empty by default."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Load the state that :meth:`state` returned; by default there is none."""
+        return None
+
 
 class ImageParameters(Protocol):
     """The parameters that are optimized: the pixels themselves, or the inputs and weights of a generator."""
@@ -143,7 +151,12 @@ class Inversion:
 
     def state(self) -> dict[str, Any]:
         """Everything that is needed to resume, as copies: plain values and tensors, for ``torch.save``."""
-        return {"step": self.step, "canvas": self.parameters.state(), "generator": self.generator.get_state()}
+        return {
+            "step": self.step,
+            "canvas": self.parameters.state(),
+            "generator": self.generator.get_state(),
+            "objective": self.objective.state(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Load the state of an inversion that was created with the same arguments."""
@@ -153,6 +166,7 @@ class Inversion:
             self.parameters.begin(stage.iterations)
         self.parameters.restore(state["canvas"])
         self.generator.set_state(state["generator"])
+        self.objective.restore(state.get("objective", {}))
 
     def _position(self) -> tuple[Stage, int]:
         """The stage of the next iteration, and the number of its iterations that are finished."""

@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
-__all__ = ["class_loss", "competition", "image_norm", "total_variation"]
+__all__ = [
+    "class_loss",
+    "competition",
+    "image_norm",
+    "squared_variation",
+    "total_variation",
+    "total_variation_l1",
+    "total_variation_l2",
+]
 
 
 def _neighbour_differences(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -17,16 +25,28 @@ def _neighbour_differences(images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tens
 
 
 def total_variation(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Total variation over four directions, as in DeepInversion (section 3.1 and its appendix).
+    """Both forms of the total variation, l1 and l2."""
+    return total_variation_l1(images), total_variation_l2(images)
 
-    Returns:
-        the l1 form, the sum of the four mean absolute differences, in units of the input; and the l2
-        form, the sum of the four Euclidean norms of the differences over the whole batch.
+
+def total_variation_l1(images: Tensor) -> Tensor:
+    """Total variation over four directions, as in DeepInversion (section 3.1 and its appendix), in its l1 form.
+
+    The sum of the four mean absolute differences, in units of the input.
     """
-    differences = _neighbour_differences(images)
-    l1 = torch.stack([d.abs().mean() for d in differences]).sum()
-    l2 = torch.stack([torch.linalg.vector_norm(d) for d in differences]).sum()
-    return l1, l2
+    return torch.stack([d.abs().mean() for d in _neighbour_differences(images)]).sum()
+
+
+def total_variation_l2(images: Tensor) -> Tensor:
+    """Its l2 form: the sum of the four Euclidean norms of the differences over the whole batch."""
+    norms: Tensor = torch.stack([torch.linalg.vector_norm(d) for d in _neighbour_differences(images)]).sum()
+    return norms
+
+
+def squared_variation(images: Tensor) -> Tensor:
+    """The squares of the four norms in :func:`total_variation_l2`; those of parts of a batch add up to its own."""
+    squares: Tensor = torch.stack([d.square().sum() for d in _neighbour_differences(images)])
+    return squares
 
 
 def image_norm(images: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from dfq_deploy.synthesis.inversion.batches import (
 from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, noise, pixel_bounds
 from dfq_deploy.synthesis.losses.attention import as_tokens, attention_outputs
-from dfq_deploy.synthesis.losses.image_priors import total_variation
+from dfq_deploy.synthesis.losses.image_priors import total_variation_l2
 from dfq_deploy.twin import Hook, Twin
 from dfq_deploy.twin.precision import autocast
 
@@ -139,7 +139,7 @@ class PsaqObjective(Objective):
             scores, attended = self._run(images)
         patch_entropy = torch.stack([entropy(similarities(as_tokens(values))).mean() for values in attended]).sum()
         # A norm grows with the square root of the number of values.
-        variation = total_variation(images)[1] * math.sqrt(PAPER / images.numel())
+        variation = total_variation_l2(images) * math.sqrt(PAPER / images.numel())
         settings = self.settings
         variation_error = (variation - self.target_variation).abs()
         total = settings.tv_weight * variation_error - settings.patch_weight * patch_entropy

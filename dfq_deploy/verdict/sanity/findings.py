@@ -9,11 +9,11 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.sample_quality import quality
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs
 from dfq_deploy.graph.query import batch_normalizations
+from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
-from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (

@@ -3,9 +3,9 @@
 import numpy as np
 import onnx_ir as ir
 
+from dfq_deploy.samples.input_statistics import InputStatistics
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
-from dfq_deploy.samples.input_statistics import InputStatistics
 from dfq_deploy.verdict.sanity.response import response_to_bias
 
 __all__ = ["channel_statistics", "response_finding", "scale_finding"]

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dfq_deploy.samples.input_statistics import InputStatistics
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, divided_by_255
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.input_scale import channel_statistics
-from dfq_deploy.samples.input_statistics import InputStatistics
 
 __all__ = [
     "PHOTOGRAPHS",

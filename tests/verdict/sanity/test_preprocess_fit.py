@@ -7,9 +7,9 @@ import onnx
 import pytest
 
 from dfq_deploy.graph.loading import load
+from dfq_deploy.samples.input_statistics import InputStatistics
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.samples.input_statistics import InputStatistics
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
     PixelStatistics,
