@@ -20,6 +20,7 @@ __all__ = [
     "preprocess",
     "refinements",
     "resumption",
+    "synth_or_data",
     "synthesizer",
     "tolerance",
 ]
@@ -32,6 +33,16 @@ def one_of_synth_and_data(options: Options) -> None:
     """Require exactly one of ``--synth`` and ``--data``."""
     if (options["synth"] is None) == (options["data"] is None):
         raise click.UsageError("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.")
+
+
+def synth_or_data(options: Options) -> "str | Synthesizer | None":
+    """The method of ``--synth``, ``auto`` if neither it nor ``--data`` is given; refuses both together."""
+    from dfq_deploy.plugins.registry import AUTO
+
+    if options["synth"] is not None and options["data"] is not None:
+        raise click.UsageError("Give --synth NAME or --data PATH, and not both.")
+    name = AUTO if options["synth"] is None and options["data"] is None else options["synth"]
+    return None if name is None else synthesizer(options, name)
 
 
 def preprocess(options: Options) -> "Preprocess | None":

@@ -28,7 +28,7 @@ __all__ = ["calibrate"]
 
 @click.command(cls=Guarded, short_help="Quantize a model to INT8.")
 @click.argument("model", type=FILE)
-@click.option("--synth", metavar="NAME", help="Synthesize the samples by this method.")
+@click.option("--synth", metavar="NAME", help="The synthesis method.  [default: auto, the best at these bits]")
 @data_option("Use real samples instead: a folder or zip of images, an .npz or .npy.")
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
 @click.option("--method", metavar="NAME", help="The calibrator; by default the most accurate one in benchmarks.")
@@ -47,7 +47,7 @@ __all__ = ["calibrate"]
 @click.pass_obj
 def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None, **options: Any) -> None:
     """Quantize MODEL to INT8 for a target, with samples made from the model itself."""
-    arguments.one_of_synth_and_data(options)
+    synthesizer = arguments.synth_or_data(options)
     if options["data"] is not None and options["resume"]:
         raise click.UsageError("--resume goes on with a synthesis, and --data takes images as they are.")
     from dfq_deploy.cli.views.progress import display
@@ -58,7 +58,6 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
 
     preprocess = arguments.preprocess(options)
     find_target(target)
-    synthesizer = None if options["synth"] is None else arguments.synthesizer(options, options["synth"])
     folder = output or Path(f"{model.stem}-{target}")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     with display(shell) as progress, resumable(unfinished):

@@ -21,17 +21,17 @@ from dfq_deploy.pipeline.options import (
     check_seed,
     grouped,
     names_of,
-    one_of_synth_and_data,
     overrides_of,
     preprocess_warning,
     refuse_unknown,
+    synth_or_data,
     widths_of,
 )
 from dfq_deploy.pipeline.remedies.attempts import Setting
 from dfq_deploy.pipeline.remedies.floor import limits_of
 from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish
-from dfq_deploy.pipeline.synthesize import SampleOrder, load_verifier
+from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
 from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.progress import SILENT, Clock, Progress
@@ -78,8 +78,9 @@ def calibrate(
     An eighth of the samples is held out of everything and only used to compare float and INT8.
 
     Args:
-        model, synth, preprocess, seed, device, inputs, synthesis, resumption: as
+        model, preprocess, seed, device, inputs, synthesis, resumption: as
             :func:`~dfq_deploy.pipeline.synthesize.synthesize` takes them.
+        synth: likewise; None is ``auto`` where there is no ``data``.
         data: real samples, or where they lie: a folder or zip of images, an .npz or .npy
             (:mod:`dfq_deploy.samples.image_folder`).
         target: the runtime to quantize for.
@@ -104,7 +105,7 @@ def calibrate(
     from dfq_deploy.synthesis.session import pick_device
 
     refuse_unknown("calibrate", keywords, CalibrationKeywords)
-    one_of_synth_and_data("calibrate", synth, data)
+    synth = synth_or_data("calibrate", synth, data)
     fed, options = grouped(ModelInputs, inputs, keywords), grouped(SynthesisOptions, synthesis, keywords)
     kept = grouped(Resume, resumption, keywords)
     check_seed(seed)
@@ -124,6 +125,7 @@ def calibrate(
         prepare(source, chosen, overrides=overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
+    synth, choice = chosen_method(synth, source, teachers, asked)
     if data is None:
         widths = Bits() if isinstance(asked, Budget) else asked
         order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
@@ -152,7 +154,7 @@ def calibrate(
         encodings=fitted.quantized.encodings,
         samples=samples,
         held_out=held,
-        choices={"method": _method_name(method), **fitted.choices},
+        choices={"method": _method_name(method), **fitted.choices, **choice},
         seed=seed,
         preprocess=pixels,
         integer_io=integer_io,

@@ -29,7 +29,7 @@ from dfq_deploy.pipeline.options import (
     refuse_unknown,
 )
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish
-from dfq_deploy.pipeline.synthesize import SampleOrder, load_verifier
+from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.pipeline.train import Run, train
 from dfq_deploy.pipeline.training_data import TrainingData, generative
 from dfq_deploy.plugins.contracts import Source, Synthesizer
@@ -122,6 +122,7 @@ def finetune(
     refiners = plan.refiners(widths)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
     source, name = fed.load(model, data)
+    synth, choice = chosen_method(synth, source, teachers, widths)
     if overrides:
         prepare(source, chosen, widths, overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)
@@ -151,6 +152,7 @@ def finetune(
             samples=start.samples,
             held_out=held,
             choices={
+                **choice,
                 "method": method,
                 "refine": [*refiners, "finetune"],
                 "headroom": headroom_of(widths.activations, start.samples),

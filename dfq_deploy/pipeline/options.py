@@ -21,6 +21,7 @@ from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.plugins.registry import AUTO
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
 from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.quantization.overrides_file import read_overrides
@@ -33,6 +34,7 @@ from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
 if TYPE_CHECKING:
     from torch.nn import Module
 
+    from dfq_deploy.plugins.contracts import Synthesizer
     from dfq_deploy.synthesis.procedural.inputs import InputRanges
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "overrides_of",
     "preprocess_warning",
     "refuse_unknown",
+    "synth_or_data",
     "widths_of",
 ]
 
@@ -311,6 +314,17 @@ def one_of_synth_and_data(step: str, synth: object, data: object) -> None:
     """
     if (synth is None) == (data is None):
         raise OptionError(f"{step} needs either a synthesis method or data, and not both")
+
+
+def synth_or_data(step: str, synth: "str | Synthesizer | None", data: object) -> "str | Synthesizer | None":
+    """The synthesis method, ``auto`` if neither it nor ``data`` is given.
+
+    Raises:
+        OptionError: both are given.
+    """
+    if synth is not None and data is not None:
+        raise OptionError(f"{step} takes a synthesis method or data, and not both")
+    return AUTO if synth is None and data is None else synth
 
 
 def check_seed(seed: int) -> None:

@@ -1,6 +1,7 @@
 """Synthesize samples for a model: ``dfq_deploy.synthesize``."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Unpack
 
@@ -19,8 +20,9 @@ from dfq_deploy.pipeline.options import (
     refuse_unknown,
 )
 from dfq_deploy.plugins.contracts import Synthesizer
+from dfq_deploy.plugins.registry import AUTO
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.bit_widths import WIDTHS, Bits, Budget
 from dfq_deploy.quantization.encode import student_maker
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
@@ -33,7 +35,9 @@ if TYPE_CHECKING:
 
     from dfq_deploy.runtime.runner import Runner
 
-__all__ = ["SampleOrder", "load_verifier", "synthesize"]
+__all__ = ["SampleOrder", "chosen_method", "load_verifier", "synthesize"]
+
+logger = logging.getLogger(__name__)
 
 
 @blames_the_file
@@ -56,7 +60,7 @@ def synthesize(
 
     Args:
         model: a file, a model in memory, or a torch module.
-        synth: a method's name, or the method itself with its options.
+        synth: a method's name, or the method itself with its options; ``auto`` is what measures best at ``bits``.
         preprocess: what turns pixels into the input, or a name such as ``imagenet``; it bounds the samples.
         target, bits: what the quantized network is made for that some methods search against.
         seed: the same seed gives the same samples.
@@ -85,8 +89,22 @@ def synthesize(
     source, _ = fed.load(model)
     verifier = load_verifier(options.verifier, source, pixels, fed)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
+    synth = chosen_method(synth, source, teachers, widths)[0] or synth
     order = SampleOrder(source, teachers, synth, fed, options, pixels, runtime, widths, seed, device)
     return with_quality(order.make(kept, progress), source, teachers, verifier)
+
+
+def chosen_method(
+    synth: str | Synthesizer | None, model: ir.Model, teachers: Sequence[ir.Model], bits: Bits | Budget
+) -> tuple[str | Synthesizer | None, Mapping[str, str]]:
+    """The method itself, and for ``auto`` what the report says of the choice (:mod:`dfq_deploy.synthesis.choice`)."""
+    if synth != AUTO:
+        return synth, {}
+    from dfq_deploy.synthesis.choice import choose
+
+    choice = choose(model, teachers, min(WIDTHS) if isinstance(bits, Budget) else bits.fewest)
+    logger.info("synthesis: chose %s, because %s", choice.method, choice.reason)
+    return choice.method, {"synth": choice.method, "synth_reason": choice.reason}
 
 
 @dataclass(frozen=True, eq=False)

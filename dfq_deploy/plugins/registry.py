@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Calibrator, Exporter, Synthesizer
 
 __all__ = [
+    "AUTO",
     "KINDS",
     "Plugin",
     "calibrator_of",
@@ -18,6 +19,9 @@ __all__ = [
     "installed_plugins",
     "synthesizer_of",
 ]
+
+AUTO = "auto"
+"""In place of a synthesis method: the one that measures best (:mod:`dfq_deploy.synthesis.choice`)."""
 
 KINDS = ("synthesizers", "calibrators", "exporters")
 

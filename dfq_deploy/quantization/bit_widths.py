@@ -15,7 +15,7 @@ from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.samples.batches import tensors_of_known_range
 from dfq_deploy.targets.target import Target
 
-__all__ = ["Bits", "Budget", "bits_of", "check_widths", "edge_layers", "is_channel_scale", "with_bits"]
+__all__ = ["WIDTHS", "Bits", "Budget", "bits_of", "check_widths", "edge_layers", "is_channel_scale", "with_bits"]
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 

@@ -135,6 +135,7 @@ def _settings(report: Mapping[str, Any]) -> str:
     rows = [
         ("target", report.get("target", {}).get("name")),
         ("samples", samples.get("method")),
+        ("samples chosen because", calibration.get("synth_reason")),
         ("preprocess", _preprocess(samples.get("preprocess"))),
         ("seed", samples.get("seed")),
         ("calibrator", calibration.get("method")),

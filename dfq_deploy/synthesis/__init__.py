@@ -1,6 +1,7 @@
 """Make samples from a model alone.
 
 ===================== ==============================================================================================
+``choice``            Choose the synthesis method for a model and its bit widths.
 ``session``           Prepare the request for a synthesis method and run it.
 ``teacher_hierarchy`` Order several teachers from similar to diverse (LIS).
 ``teachers``          Load teachers, including those with a different preprocess.

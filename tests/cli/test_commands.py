@@ -153,8 +153,8 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     ("words", "options"),
     [
         ("0 is not in the range x>=1", ["--synth", "noise", "--samples", "0"]),
-        ("Give either --synth NAME (e.g. deepinversion) or --data PATH, and not both.", []),
-        ("Give either --synth NAME", ["--synth", "noise", "--data", "x.npz"]),
+        ("--option and --iterations are of one method: name it", ["--iterations", "5"]),
+        ("Give --synth NAME or --data PATH, and not both.", ["--synth", "noise", "--data", "x.npz"]),
         ("Unknown preprocess 'imagnet'; choose imagenet, cifar10", ["--synth", "noise", "--preprocess", "imagnet"]),
         ("--mean and --std must be given together.", ["--synth", "noise", "--mean", "0.5"]),
         ("'0.5;0.5' is not a list of numbers", ["--synth", "noise", "--mean", "0.5;0.5", "--std", "1"]),

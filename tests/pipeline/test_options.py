@@ -135,7 +135,7 @@ WRONG: dict[str, tuple[type[DfqError], str, dict[str, Any]]] = {
     "method": (PluginError, "int is not a valid calibrator", {"method": 5}),
     "target": (TargetError, "unknown target '5'", {"target": 5}),
     "inputs": (OptionError, "expected ModelInputs, not 'x'", {"inputs": "x"}),
-    "both": (OptionError, "calibrate needs either a synthesis method or data", {"data": "x"}),
+    "both": (OptionError, "calibrate takes a synthesis method or data, and not both", {"data": "x"}),
 }
 
 

@@ -125,6 +125,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
                     "samples",
                     f"{len(result.samples)} by {samples.get('method') or 'unknown'}, seed {samples.get('seed')}",
                 ),
+                ("chosen", f"because {reason}" if (reason := calibration.get("synth_reason")) else ""),
                 *readable(samples.get("figures", {})),
                 ("calibrated", ranges),
                 ("bits", _mixture(calibration)),

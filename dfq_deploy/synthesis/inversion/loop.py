@@ -67,7 +67,7 @@ class Objective(Protocol):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Load the state that :meth:`state` returned; by default there is none."""
-        return None
+        del state
 
 
 class ImageParameters(Protocol):

@@ -1,0 +1,63 @@
+"""Choose the synthesis method for a model and its bit widths."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.inputs import main_input, model_inputs, sample_shape
+from dfq_deploy.graph.query import batch_normalizations
+from dfq_deploy.synthesis.losses.attention import attention_outputs
+from dfq_deploy.twin import Twin
+
+__all__ = ["Choice", "choose"]
+
+ENOUGH = 8
+"""Bits of weights and activations from which on samples by rule lose no more than inverted ones."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A synthesis method, and why it was chosen.
+
+    Args:
+        method: its name.
+        reason: a sentence without a full stop.
+    """
+
+    method: str
+    reason: str
+
+
+def choose(model: ir.Model, teachers: Sequence[ir.Model], bits: int) -> Choice:
+    """The method that measures best for a file at a width, of those that take as long as the width needs.
+
+    The tables are those of docs/methods.md: (1) at 8 bits pictures by rule, which take seconds, are as good as inverted
+    samples; (2) below, inverted samples where the model or a teacher has BatchNormalization, (3) ``psaq`` for images
+    and attention, (4) pictures by rule for all other files.
+
+    Args:
+        bits: the smallest width of weights and activations.
+    """
+    if bits >= ENOUGH:
+        return Choice("procedural", f"at {bits} bits samples by rule take seconds and lose no more than inverted ones")
+    if not main_input(model_inputs(model)).is_float:
+        return Choice("procedural", "its input is made of integers, which are drawn by rule")
+    if any(batch_normalizations(source) for source in (model, *teachers)):
+        return Choice("deepinversion", f"at {bits} bits samples that match BatchNormalization lose least")
+    if len(sample_shape(model)) == 3 and _attends(model):
+        return Choice("psaq", f"at {bits} bits samples that vary the attention to image patches lose least")
+    return Choice(
+        "procedural",
+        f"at {bits} bits inverted samples would lose less, but no BatchNormalization is left in the file (exporters "
+        "fold it); give the same network exported with it as --teacher",
+    )
+
+
+def _attends(model: ir.Model) -> bool:
+    """True where the twin has attention outputs; False where there is no twin."""
+    try:
+        return bool(attention_outputs(Twin.from_model(model)))
+    except ModelError:
+        return False
