@@ -53,6 +53,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_calibration
     from dfq_deploy.cli.views.verdict import exit_status, verdict_line
+    from dfq_deploy.files.claim import claimed
     from dfq_deploy.pipeline.calibrate import calibrate as quantize
     from dfq_deploy.targets.catalog import find_target
 
@@ -60,7 +61,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
     find_target(target)
     folder = output or Path(f"{model.stem}-{target}")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    with display(shell) as progress, resumable(unfinished):
+    with claimed(folder), display(shell) as progress, resumable(unfinished):
         result = quantize(
             model,
             synth=synthesizer,

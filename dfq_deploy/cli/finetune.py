@@ -1,6 +1,7 @@
 """``dfq-deploy finetune``."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +71,7 @@ def finetune(
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_calibration
     from dfq_deploy.cli.views.verdict import exit_status, verdict_line
+    from dfq_deploy.files.claim import claimed
     from dfq_deploy.pipeline.finetune import finetune as train
     from dfq_deploy.targets.catalog import find_target
 
@@ -78,7 +80,8 @@ def finetune(
     synthesizer = None if options["synth"] is None else arguments.synthesizer(options, options["synth"])
     folder = output or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
-    with display(shell) as progress, resumable(folder.with_name(f"{folder.name}.unfinished")):
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    with claimed(folder) if first else nullcontext(), display(shell) as progress, resumable(unfinished):
         try:
             result = train(
                 model,

@@ -1,16 +1,22 @@
 """Keep or remove the folder of an unfinished synthesis."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["remove_unfinished", "resumable"]
+from dfq_deploy.files.unfinished import refuse_foreign, remove_unfinished
+
+__all__ = ["resumable"]
 
 
 @contextmanager
 def resumable(unfinished: Path) -> Iterator[None]:
-    """Keep ``unfinished`` if the block fails and its work can be resumed; an interrupt then says how to."""
+    """Keep ``unfinished`` if the block fails and its work can be resumed; an interrupt then says how to.
+
+    Raises:
+        OutputError: there is a folder of that name that holds something else.
+    """
+    refuse_foreign(unfinished)
     try:
         yield
     except BaseException as problem:
@@ -20,9 +26,3 @@ def resumable(unfinished: Path) -> Iterator[None]:
             message = f"interrupted: run the same command with --resume to continue from {unfinished}"
             raise KeyboardInterrupt(message) from None
         raise
-
-
-def remove_unfinished(unfinished: Path) -> None:
-    """Remove the folder, when the samples are written or nothing in it can be resumed."""
-    if unfinished.exists():
-        shutil.rmtree(unfinished)

@@ -6,8 +6,12 @@ traceback only with ``--debug``.
 """
 
 import logging
+import os
+import signal
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +95,7 @@ class Guarded(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print an error in one line."""
+        _open_closed()
         given = {str(option.name): ctx.params.pop(str(option.name)) for option in COMMON}
         limits = Bounds(memory=given.pop("max_memory") or default_memory(), seconds=given.pop("max_seconds"))
         shell = Shell(**given)
@@ -98,15 +103,65 @@ class Guarded(click.Command):
         logging.basicConfig(handlers=[_Stderr()], level=logging.ERROR, format="%(message)s", force=True)
         logging.getLogger("dfq_deploy").setLevel(shell.log_level)
         try:
-            with use_bounds(limits):
-                return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            with use_bounds(limits), _terminated():
+                result = super().invoke(ctx)
+            _flush()
+            return result
+        except click.exceptions.Exit:
+            _flush()
             raise
+        except (click.ClickException, click.Abort):
+            raise
+        except BrokenPipeError:  # whoever read the output has enough of it
+            _drop_stdout()
+            ctx.exit(1)
         except (Exception, KeyboardInterrupt) as problem:
             if shell.debug:
                 raise
             _fail(problem, shell)
             ctx.exit(1)
+
+
+def _flush() -> None:
+    """Write what is still in the buffer, so that a full disk behind stdout is said and not a traceback at the end."""
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        _drop_stdout()
+        if not isinstance(problem, BrokenPipeError):
+            click.echo(f"error: the output cannot be written: {problem.strerror or problem}", err=True)
+        raise click.exceptions.Exit(1) from None
+
+
+def _open_closed() -> None:
+    """Write to nothing where stdout or stderr was closed before the start: Python has None there."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the process ends
+
+
+def _drop_stdout() -> None:
+    """Point stdout to nothing: the interpreter flushes it once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does: what can be resumed is kept, temporary files go."""
+    kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {kind: signal.signal(kind, interrupt) for kind in kinds if signal.getsignal(kind) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _fail(problem: BaseException, shell: Shell) -> None:

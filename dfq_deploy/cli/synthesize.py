@@ -8,8 +8,9 @@ import click
 from dfq_deploy.cli import arguments
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import input_options, preprocess_options, samples_option, synthesis_options
-from dfq_deploy.cli.resuming import remove_unfinished, resumable
+from dfq_deploy.cli.resuming import resumable
 from dfq_deploy.cli.shell import Guarded, Shell
+from dfq_deploy.files.unfinished import remove_unfinished
 
 __all__ = ["synthesize"]
 
@@ -38,6 +39,8 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_samples
     from dfq_deploy.files.atomic import atomic_file
+    from dfq_deploy.files.claim import claimed
+    from dfq_deploy.files.overwriting import refuse_overwriting
     from dfq_deploy.pipeline.synthesize import synthesize as make_samples
     from dfq_deploy.samples.contact_sheet import contact_sheet
 
@@ -45,10 +48,11 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
     path = output or Path(f"{model.stem}-samples.npz")
     path = path / "samples.npz" if path.is_dir() else path
     picture = path.with_suffix(".png")
+    refuse_overwriting((path, picture), (model, options["verifier"], *options["teachers"]))
     synthesizer, generator = save_generator_beside(synthesizer, path)
     # Opened before the work, so that a place that cannot be written is known at once.
     unfinished = path.with_name(f"{path.name}.unfinished")
-    with resumable(unfinished), atomic_file(path) as partial:
+    with claimed(path), resumable(unfinished), atomic_file(path) as partial:
         with display(shell) as progress:
             samples = make_samples(
                 model,

@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from dfq_deploy.evaluation.sample_quality import with_quality
 from dfq_deploy.files.atomic import check_writable
+from dfq_deploy.files.overwriting import refuse_overwriting
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes, main_input_value
 from dfq_deploy.graph.loading import load_notes
@@ -30,7 +31,7 @@ from dfq_deploy.pipeline.options import (
 from dfq_deploy.pipeline.remedies.attempts import Setting
 from dfq_deploy.pipeline.remedies.floor import limits_of
 from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
-from dfq_deploy.pipeline.results import Calibration, Outcome, finish
+from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
 from dfq_deploy.plugins.registry import calibrator_of
@@ -119,6 +120,7 @@ def calibrate(
     folder = None if output is None else as_path(output, "output")
     if folder is not None:
         check_writable(folder)
+        refuse_overwriting(results_in(folder), (model, data, options.verifier, *options.teachers))
     clock, where = Clock(), pick_device(device)
     source, name = fed.load(model, data)
     if overrides:

@@ -9,6 +9,7 @@ import numpy as np
 
 from dfq_deploy.errors import OptionError
 from dfq_deploy.files.atomic import check_writable
+from dfq_deploy.files.overwriting import refuse_overwriting
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.large_models import fingerprint
@@ -28,7 +29,7 @@ from dfq_deploy.pipeline.options import (
     preprocess_warning,
     refuse_unknown,
 )
-from dfq_deploy.pipeline.results import Calibration, Outcome, finish
+from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.pipeline.train import Run, train
 from dfq_deploy.pipeline.training_data import TrainingData, generative
@@ -116,6 +117,7 @@ def finetune(
     folder = None if output is None else as_path(output, "output")
     if folder is not None:
         check_writable(folder)
+        refuse_overwriting(results_in(folder), (model, data, options.verifier, *options.teachers))
     device = own_device(pick_device(device))
     overrides = overrides_of(keywords)
     plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device, overrides)

@@ -1,5 +1,6 @@
 """Write the results: model, encodings, samples, comparison, report."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ from dfq_deploy.targets.target import Target
 from dfq_deploy.verdict.agreement.held_out import HeldOut
 from dfq_deploy.verdict.agreement.measure import Agreement
 
-__all__ = ["Calibration", "Outcome", "closed_model", "finish"]
+__all__ = ["Calibration", "Outcome", "closed_model", "finish", "results_in"]
 
 logger = logging.getLogger(__name__)
 
@@ -155,10 +156,24 @@ def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progr
         with TemporaryDirectory() as folder:
             report, _ = _write(outcome, name, Path(folder), clock, progress)
         return Calibration(outcome.samples, outcome.encodings, report)
-    with atomic_folder(output) as folder:
+    with atomic_folder(output, _earlier(output)) as folder:
         report, written = _write(outcome, name, folder, clock, progress)
     files = tuple(output / file for file in written)
     return Calibration(outcome.samples, outcome.encodings, report, output / "model.qdq.onnx", files)
+
+
+def results_in(folder: Path) -> tuple[Path, ...]:
+    """Return the paths of all files that :func:`finish` may write into ``folder``."""
+    return tuple(folder / name for name in FILES)
+
+
+def _earlier(folder: Path) -> tuple[str, ...]:
+    """The files that an earlier run wrote into ``folder``, as its report lists them."""
+    try:
+        listed = json.loads((folder / "report.json").read_text(encoding="utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
+    return tuple(name for name in FILES if name in listed)
 
 
 def _write(

@@ -1,6 +1,5 @@
 """Training samples: a fixed set, or a generator that keeps drawing new ones."""
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import torch
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.sample_quality import with_quality
+from dfq_deploy.files.unfinished import remove_unfinished
 from dfq_deploy.graph.inputs import is_channels_last, model_inputs, other_inputs, sample_shape
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.pipeline.options import Resume
@@ -66,8 +66,8 @@ class TrainingData:
 
     def remove_unfinished(self) -> None:
         """Remove ``unfinished``, when the samples are saved."""
-        if self.unfinished is not None and self.unfinished.exists():
-            shutil.rmtree(self.unfinished)
+        if self.unfinished is not None:
+            remove_unfinished(self.unfinished)
 
     def source(self, rank: int, *, trained: bool, progress: Progress = SILENT) -> Source:
         """The method's generator: trained up to the point where a student joins, or untrained; one for each process.

@@ -17,6 +17,7 @@ import onnx
 import onnxruntime
 
 from dfq_deploy.errors import ModelError, is_out_of_memory, one_line
+from dfq_deploy.files.paths import cache_folder
 from dfq_deploy.validation import probe
 from dfq_deploy.validation.bounds import Bounds, bounds
 
@@ -99,12 +100,8 @@ def _mark(path: Path) -> Path | None:
         while block := stream.read(2**20):
             digest.update(block)
     digest.update(f"{onnx.__version__} {onnxruntime.__version__}".encode())
-    cache = os.environ.get("XDG_CACHE_HOME")
-    try:
-        folder = Path(cache) if cache else Path.home() / ".cache"
-    except RuntimeError:  # no home folder
-        return None
-    return folder / "dfq-deploy" / "models-seen" / digest.hexdigest()
+    cache = cache_folder()
+    return None if cache is None else cache / "models-seen" / digest.hexdigest()
 
 
 def _remember(mark: Path) -> None:

@@ -172,10 +172,12 @@ def test_an_interrupt_while_the_files_move_comes_too_late(tmp_path: Path, monkey
 
     monkeypatch.setattr(Path, "replace", interrupted)
     before = signal.getsignal(signal.SIGINT)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/notes.txt").write_text("the user's own")
     with atomic_folder(tmp_path / "results") as partial:
         for name in "abc":
             (partial / name).write_text(name)
-    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a", "b", "c"]
+    assert sorted(path.name for path in (tmp_path / "results").iterdir()) == ["a", "b", "c", "notes.txt"]
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -188,3 +190,82 @@ def test_results_can_be_staged_in_any_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert (tmp_path / "results/a").read_text() == "a"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_a_folder_of_nothing_but_results_is_exchanged_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks into it sees the old result or the new one."""
+    target = tmp_path / "results"
+    target.mkdir()
+    (target / "a").write_text("old")
+    (target / "b").write_text("stale")
+    monkeypatch.setattr(Path, "replace", lambda *_: pytest.fail("moved one by one"))
+    with atomic_folder(target, stale=("b",)) as partial:
+        (partial / "a").write_text("new")
+    assert contents(target) == {"a": "new"}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_stale_files_go_and_the_users_own_stay(tmp_path: Path) -> None:
+    target = tmp_path / "results"
+    target.mkdir()
+    for name in ("a", "b", "notes.txt"):
+        (target / name).write_text("old")
+    with atomic_folder(target, stale=("a", "b")) as partial:
+        (partial / "a").write_text("new")
+    assert contents(target) == {"a": "new", "notes.txt": "old"}
+
+
+@pytest.mark.parametrize("why", ["mount", "working folder"])
+def test_a_folder_that_cannot_be_exchanged_is_staged_inside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Between a mount point and the folder above it no file can be renamed."""
+    target = tmp_path / "results"
+    target.mkdir()
+    (target / "a").write_text("old")
+    if why == "mount":
+        monkeypatch.setattr("os.path.ismount", lambda path: Path(path) == target)
+    else:
+        monkeypatch.chdir(target)
+    with atomic_folder(target) as partial:
+        assert partial.parent == target
+        (partial / "a").write_text("new")
+    assert contents(target) == {"a": "new"}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/real").write_text("old")
+    (tmp_path / "link").symlink_to("deep/real")
+    with atomic_file(tmp_path / "link") as partial:
+        partial.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "deep/real").read_text() == "new"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no devices in folders")
+def test_a_device_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OutputError, match="not a plain file"), atomic_file(tmp_path / "pipe"):
+        pytest.fail("the block must not be entered")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_writer_that_fails_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch.save raises a RuntimeError that does not say so."""
+
+    def fail() -> None:
+        with atomic_file(tmp_path / "state.pt"):
+            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
+        fail()
+    monkeypatch.setattr("dfq_deploy.files.atomic._free", lambda folder: 0)
+    with pytest.raises(OutputError, match="No space left on device"):
+        fail()
+    assert list(tmp_path.iterdir()) == []

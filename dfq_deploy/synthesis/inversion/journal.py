@@ -1,7 +1,6 @@
 """Journal of finished batches, for ``--resume``."""
 
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 
 from dfq_deploy.errors import OutputError, SamplesError, one_line
 from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.files.unfinished import FACTS, refuse_foreign, remove_unfinished
 from dfq_deploy.plugins.contracts import Journal
 
 __all__ = ["EVERY", "FolderJournal"]
@@ -19,7 +19,6 @@ __all__ = ["EVERY", "FolderJournal"]
 EVERY = 30.0
 """Seconds between two states that are written to disk."""
 
-FACTS = "facts.json"
 STATE = "state.pt"
 
 
@@ -44,6 +43,7 @@ class FolderJournal(Journal):
         if resume:
             self._check_facts(current)
         else:
+            refuse_foreign(folder)
             self.remove()
             try:
                 folder.mkdir(parents=True)
@@ -97,8 +97,7 @@ class FolderJournal(Journal):
 
     def remove(self) -> None:
         """Delete the journal, once the samples are written."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        remove_unfinished(self.folder)
 
     def _path(self, index: int) -> Path:
         return self.folder / f"batch-{index:05d}.pt"
