@@ -80,7 +80,7 @@ def tolerance(options: Options) -> float | str:
 
 def resumption(options: Options, unfinished: Path) -> dict[str, Any]:
     """The options of synthesis that do not belong to a method, as keywords of the library."""
-    known = {"tolerance": tolerance(options), "unfinished": unfinished}
+    known = {"tolerance": tolerance(options), "statistics": options["statistics"], "unfinished": unfinished}
     return {**known, "verifier": options["verifier"], "resume": options["resume"]}
 
 

@@ -103,6 +103,7 @@ def finetune(
                 **arguments.overrides(options),
                 verifier=options["verifier"],
                 tolerance=arguments.tolerance(options),
+                statistics=options["statistics"],
                 progress=progress,
             )
         except KeyboardInterrupt:

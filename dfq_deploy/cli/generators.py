@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfq_deploy.cli.plugin_options import method_fields
-from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.plugins.registry import AUTO, find_plugin
 
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Synthesizer
@@ -18,6 +18,8 @@ def save_generator_beside(synth: "str | Synthesizer", samples: Path) -> "tuple[s
 
     A method without that option stays as it is, and so does one that loads its generator from a file.
     """
+    if synth == AUTO:
+        return synth, None
     kind = find_plugin("synthesizers", synth) if isinstance(synth, str) else type(synth)
     if not {"save", "generator"} <= {field.name for field, _ in method_fields(kind)}:
         return synth, None

@@ -224,6 +224,11 @@ def synthesis_options(command: Decorated) -> Decorated:
             "[default: 0.02 on a paper's schedule, else 0]",
         ),
         click.option(
+            "--statistics",
+            metavar="NAME",
+            help="Where no BatchNormalization is left, match the statistics of pictures drawn by this method.",
+        ),
+        click.option(
             "--verifier",
             type=TeacherType(),
             metavar="FILE[:PREPROCESS]",

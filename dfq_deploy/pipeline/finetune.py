@@ -197,6 +197,7 @@ def _call(
         "data": None if data is None else sha256(np.ascontiguousarray(data.images).data).hexdigest()[:16],
         "samples": order.options.count,
         "tolerance": order.options.tolerance,
+        "statistics": order.options.statistics,
         "bits": str(order.bits),
         "target": order.target.name,
         "method": method,

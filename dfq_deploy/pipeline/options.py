@@ -131,6 +131,8 @@ class SynthesisOptions:
         tolerance: stop early when the calibration ranges change by less than this fraction of their span
             (:mod:`dfq_deploy.synthesis.inversion.early_stopping`); ``auto`` does so on a paper's schedule; None and 0
             run every iteration.
+        statistics: name of the method whose pictures give the statistics to match where the model has no
+            BatchNormalization; None draws pictures by rule in place of the samples.
 
     Raises:
         OptionError: a number is out of range.
@@ -140,6 +142,7 @@ class SynthesisOptions:
     count: int | None = None
     verifier: "TeacherSource | None" = None
     tolerance: float | str | None = None
+    statistics: str | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.teachers, str) or not isinstance(self.teachers, Sequence):
@@ -196,6 +199,7 @@ class _SynthesisKeywords(TypedDict, total=False):
     count: int | None
     verifier: "TeacherSource | None"
     tolerance: float | str | None
+    statistics: str | None
 
 
 class _ResumeKeywords(TypedDict, total=False):

@@ -154,6 +154,7 @@ class SampleOrder:
             student=student_maker(self.model, self.target, self.bits),
             checkpointing=checkpointing,
             tolerance=self.options.tolerance,
+            statistics=self.options.statistics,
             progress=progress,
         )
 

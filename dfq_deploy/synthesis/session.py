@@ -32,6 +32,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_function
 from dfq_deploy.synthesis.inversion.journal import FolderJournal
+from dfq_deploy.synthesis.measured_statistics import with_measured_statistics
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.twin.teacher import takes_batches, teacher_of
 
@@ -41,6 +42,9 @@ logger = logging.getLogger(__name__)
 
 FALLBACK = "procedural"
 """The method that is used if a method needs BatchNormalization statistics and the model has none."""
+
+MEASURED_SEED = 104_729
+"""Added to the seed of the pictures whose statistics are matched."""
 
 TARGETS_MISSED, FEWEST_TARGETS = 0.5, 8
 """A smaller share of at least so many samples that get their target class is worth a note."""
@@ -81,6 +85,7 @@ def synthesize_from(
     student: StudentFactory | None = None,
     checkpointing: Checkpointing | None = None,
     tolerance: float | str | None = None,
+    statistics: str | None = None,
     progress: Progress = SILENT,
 ) -> Samples:
     """Synthesize samples for ``model`` from ``teachers``, or from the model itself if there are none.
@@ -91,6 +96,8 @@ def synthesize_from(
         checkpointing: where the state of the unfinished synthesis is stored; None stores nothing.
         tolerance: of :class:`dfq_deploy.plugins.contracts.EarlyStopping`, or ``auto``; None and 0 disable early
             stopping.
+        statistics: the method that draws pictures whose statistics are matched where no BatchNormalization is left
+            (:mod:`dfq_deploy.synthesis.measured_statistics`); None draws :data:`FALLBACK` samples instead.
 
     Raises:
         ModelError: a teacher does not fit the model, or the graph cannot be inverted.
@@ -105,7 +112,23 @@ def synthesize_from(
     main = main_input(inputs)
     refuse_unknown(model, ranges or {})
     notes: tuple[str, ...] = ()
-    if method.needs_statistics and not any(batch_normalizations(source) for source in sources):
+    if method.needs_statistics and not any(batch_normalizations(source) for source in sources) and statistics:
+        pictures = synthesize_from(
+            model,
+            statistics,
+            (),
+            count=None,
+            preprocess=preprocess,
+            seed=seed + MEASURED_SEED,
+            device=device,
+            ranges=ranges,
+        )
+        sources = [with_measured_statistics(model, pictures)]
+        notes = (
+            f"no BatchNormalization is left in the model, so {name} matched the statistics of {len(pictures)} "
+            f"{pictures.method} samples",
+        )
+    elif method.needs_statistics and not any(batch_normalizations(source) for source in sources):
         notes = (
             f"{name} matches BatchNormalization statistics and none are left in the model (exporters fold them), so "
             f"{FALLBACK} samples were used; for better ones give the same network exported with its BatchNormalization "
