@@ -19,7 +19,7 @@ test: $(READY)
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
-	$(BIN) -m pytest
+	$(BIN) -m pytest -n auto --dist loadfile
 
 docs: $(DOCS_READY)
 	$(BIN) -m sphinx -b html -q -W --keep-going docs docs/_build

@@ -159,7 +159,8 @@ def test_the_gate_s_commands_let_a_good_file_through_and_a_bad_one_not(validatio
     calibration, *gates = _runnable_commands(GATE)
     assert calibration[0] == "calibrate"
     assert [command[0] for command in gates] == ["evaluate"] * 3
-    assert CliRunner().invoke(main, calibration).exit_code == 0
+    first = CliRunner().invoke(main, calibration)
+    assert first.exit_code == 0, first.output
     for command in gates:
         done = CliRunner().invoke(main, command)
         assert done.exit_code == 0, done.output
