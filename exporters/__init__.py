@@ -1,6 +1,7 @@
 """Exporters: one module for each kind of file. Installed as ``dfq_deploy.exporters``.
 
 =================== ==================================================================================================
+``litert``          LiteRT (TensorFlow Lite): writes .tflite files without TensorFlow, and tries them.
 ``ort_mobile``      ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.
 ``qdq``             QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases.
 ``qnn``             Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.

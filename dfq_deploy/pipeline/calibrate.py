@@ -34,7 +34,7 @@ from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
-from dfq_deploy.plugins.registry import calibrator_of
+from dfq_deploy.plugins.registry import calibrator_of, exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget, check_widths
 from dfq_deploy.quantization.encode import prepare
@@ -123,13 +123,13 @@ def calibrate(
         refuse_overwriting(results_in(folder), (model, data, options.verifier, *options.teachers))
     clock, where = Clock(), pick_device(device)
     source, name = fed.load(model, data)
-    if overrides:
-        prepare(source, chosen, overrides=overrides)  # refused before any work
+    widths = Bits() if isinstance(asked, Budget) else asked
+    ready = prepare(source, chosen, widths, overrides)  # refused before any work
+    exporter_of(chosen.exporter).refuse(ready.model)
     verifier = load_verifier(options.verifier, source, pixels, fed)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
     synth, choice = chosen_method(synth, source, teachers, asked)
     if data is None:
-        widths = Bits() if isinstance(asked, Budget) else asked
         order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
         samples = order.make(kept, progress)
     else:

@@ -102,13 +102,16 @@ def export(
     else:
         loaded = load(model, input_shapes=input_shapes, fix_shapes=True)
         prepared = prepare(loaded, runtime)
+        exporter.refuse(prepared.model)
         source = prepared.model
         read, more = _read_encodings(loaded, prepared, exporter, encodings)
         _refuse_misfits(source, read)
         notes = (*load_notes(loaded), *more)
     if integer_io:
         source, read = _as_qdq(source, read), {}
-        notes = (*notes, *take_integers(source, pixels))
+        notes = (*notes, *take_integers(source, pixels, mixed_signs=runtime.shifts_unsigned))
+    if pixels is not None:
+        pixels.state_in(source.metadata_props)
     written = exporter.export(source, read, path)
     files, notes, engine = written.files, (*notes, *written.notes), None
     if isinstance(exporter, BuildingExporter):

@@ -61,6 +61,8 @@ FILES = {
     "model.qdq.onnx.data": "its weights, which one file cannot hold: keep it beside the model",
     INTEGER_FILE: "the same for bytes: pixels from 0 to 255 in, integers out where the runtime writes them",
     f"{INTEGER_FILE}.data": "the weights of the one for bytes",
+    "model.tflite": "the same for LiteRT (TensorFlow Lite)",
+    "model.integer.tflite": "the one for bytes for LiteRT",
     "model.ort": "the same in ONNX Runtime's own format, for phones",
     "required_operators_and_types.config": "what a build of ONNX Runtime needs for it: --include_ops_by_config",
     "model.integer.ort": "the one for bytes in ONNX Runtime's own format",
@@ -185,6 +187,8 @@ def _write(
     exporter = exporter_of(outcome.target.exporter)
     path = folder / "model.qdq.onnx"
     outcome = _closed(outcome)
+    if outcome.preprocess is not None:
+        outcome.preprocess.state_in(outcome.prepared.metadata_props)
     written = exporter.export(outcome.prepared, outcome.encodings, path)
     engine = written.engine
     said = [*written.notes, *_hand_on_ranges(outcome, exporter, folder, progress)]
@@ -215,7 +219,7 @@ def _write_integers(outcome: Outcome, exporter: Exporter, path: Path) -> tuple[s
     from dfq_deploy.quantization.integer_io import integer_io
 
     model = load_quantized(path)
-    said = integer_io(model, outcome.preprocess)
+    said = integer_io(model, outcome.preprocess, mixed_signs=outcome.target.shifts_unsigned)
     exporter.export(model, {}, path.with_name(INTEGER_FILE))
     return said
 

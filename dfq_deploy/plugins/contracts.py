@@ -263,6 +263,18 @@ class Exporter(Protocol):
     suffix: ClassVar[str] = ".qdq.onnx"
     """Default ending of the file name."""
 
+    def refuse(self, model: "ir.Model") -> None:
+        """Refuse a float model that the runtime cannot run, before any work.
+
+        Args:
+            model: folded and lowered for the target; it is not changed. By default every model is accepted.
+
+        Raises:
+            TargetError: an operator is missing in the runtime; the message names the nodes.
+            PluginError: a package that the exporter needs is not installed.
+        """
+        return  # mypy takes an empty body for an abstract one
+
     def export(self, model: "ir.Model", encodings: Mapping[str, Encoding], path: Path) -> Written:
         """Write ``model`` quantized by ``encodings`` (tensor and initializer names) to ``path``.
 

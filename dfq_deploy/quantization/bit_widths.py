@@ -143,12 +143,15 @@ def check_widths(bits: "Bits | Budget", target: Target) -> None:
         )
 
 
-def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
+def with_bits(placement: Placement, model: ir.Model, bits: Bits, *, symmetric_16: bool = False) -> Placement:
     """Set the widths of ``bits`` in ``placement``; signs and symmetries stay those of the target.
 
     Weights and the inputs of convolutions and matrix products have the widths of ``bits``; other tensors have at least
     8 bits. If layers of different widths read one tensor, or several tensors share one encoding, the largest width is
     used.
+
+    Args:
+        symmetric_16: activations of 16 bits get zero point 0.
     """
     edges = edge_layers([node for node in weighted_nodes(model) if node.graph is model.graph])
     weights: dict[str, int] = {}
@@ -172,7 +175,8 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits) -> Placement:
     return replace(
         placement,
         activations={
-            name: _with_width(qtype, activations.get(name, rest)) for name, qtype in placement.activations.items()
+            name: _with_width(qtype, activations.get(name, rest), symmetric_16)
+            for name, qtype in placement.activations.items()
         },
         weights={
             name: (_with_width(qtype, weights.get(name, bits.weights)), axis)
@@ -188,8 +192,8 @@ def is_channel_scale(node: ir.Node) -> bool:
     return weight is not None and weight.size == weight.shape.numpy()[0] == node.attributes.get_int("group", 1) > 1
 
 
-def _with_width(qtype: QuantType, bits: int) -> QuantType:
-    return replace(qtype, bits=bits)
+def _with_width(qtype: QuantType, bits: int, symmetric_16: bool = False) -> QuantType:
+    return replace(qtype, bits=bits, symmetric=qtype.symmetric or (symmetric_16 and bits == 16))
 
 
 def edge_layers(weighted: list[ir.Node]) -> set[ir.Node]:

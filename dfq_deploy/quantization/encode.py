@@ -18,7 +18,7 @@ from dfq_deploy.plugins.contracts import Calibrator, Student
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits, with_bits
-from dfq_deploy.quantization.known_ranges import softmax_ranges
+from dfq_deploy.quantization.known_ranges import fixed_ranges, softmax_ranges
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.narrow_copies import add_narrow_copies
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
@@ -103,7 +103,7 @@ def prepare(
     bits = bits or Bits()
     add_narrow_copies(model, bits)
     kept = overrides.kept(source, model, target)
-    placement = overrides.typed(with_bits(place(model, target, kept=kept), model, bits), model, target)
+    placement = overrides.typed(_with_bits(place(model, target, kept=kept), model, bits, target), model, target)
     return Prepared(model, target, bits, placement, overrides)
 
 
@@ -122,15 +122,15 @@ def encode(
 
     Args:
         known: ranges by tensor name that are not measured again, in addition to those of
-            :func:`dfq_deploy.quantization.known_ranges.softmax_ranges`.
+            :mod:`dfq_deploy.quantization.known_ranges`.
     """
     model, bits, overrides = prepared.model, prepared.bits, prepared.overrides
     types = prepared.placement.activations
-    known = {**softmax_ranges(model), **(known or {})}
+    known = {**softmax_ranges(model), **(known or {}), **fixed_ranges(model, prepared.target, types)}
     measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
     placement, messages = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if messages:
-        placement = overrides.typed(with_bits(placement, model, bits), model, prepared.target)
+        placement = overrides.typed(_with_bits(placement, model, bits, prepared.target), model, prepared.target)
     ranges = overrides.ranged(unify(measured, placement), placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
     logger.info(
@@ -141,6 +141,10 @@ def encode(
     encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
     messages = (*_plugin_warnings(model, prepared.target), *messages)
     return Quantized(replace(prepared, placement=placement), encodings, messages)
+
+
+def _with_bits(placement: Placement, model: ir.Model, bits: Bits, target: Target) -> Placement:
+    return with_bits(placement, model, bits, symmetric_16=target.symmetric_16)
 
 
 def _plugin_warnings(model: ir.Model, target: Target) -> tuple[str, ...]:

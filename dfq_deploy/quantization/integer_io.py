@@ -55,13 +55,14 @@ class _Pixels:
         return bool(np.ptp(self.factor) < 1e-7 * self.factor.max() and np.ptp(self.shift) < 1e-6)
 
 
-def integer_io(model: ir.Model, preprocess: Preprocess | None = None) -> tuple[str, ...]:
+def integer_io(model: ir.Model, preprocess: Preprocess | None = None, *, mixed_signs: bool = False) -> tuple[str, ...]:
     """Change the main input of a QDQ model, in place, to bytes, and its quantized outputs to integers.
 
     Rules:
 
     1. Without ``preprocess`` the input becomes the output of its QuantizeLinear: integers of that scale.
-    2. With ``preprocess``, if all consumers of the quantized input are convolutions of one group with u8 activations,
+    2. With ``preprocess``, if all consumers of the quantized input are convolutions of one group with u8 activations
+       (or s8 with ``mixed_signs``),
        the input is uint8 with one scale for all channels. The differences between channels are folded into weights and
        biases; weights keep their integers if channels do not differ. Such a convolution pads with the pixel that
        represents zero; if the means of the channels differ, with that of their average, which is slightly wrong at the
@@ -75,6 +76,7 @@ def integer_io(model: ir.Model, preprocess: Preprocess | None = None) -> tuple[s
     Args:
         model: quantized, with its constants as initializers.
         preprocess: the conversion of pixels to the input.
+        mixed_signs: a convolution may read u8 where other activations are s8.
 
     Returns:
         one sentence for each output that stays float.
@@ -97,7 +99,7 @@ def integer_io(model: ir.Model, preprocess: Preprocess | None = None) -> tuple[s
     else:
         axis = len(value.shape) - 1 if is_channels_last(model) else 1
         pixels = _Pixels.of(preprocess, int(value.shape[axis]))  # type: ignore[arg-type]
-        convolutions = _first_convolutions(quantizers[0]) if axis == 1 and len(readers) == 1 else None
+        convolutions = _first_convolutions(quantizers[0], mixed_signs) if axis == 1 and len(readers) == 1 else None
         if convolutions is None:
             rewriter.dequantize(pixels, axis)
         else:
@@ -109,9 +111,10 @@ def integer_io(model: ir.Model, preprocess: Preprocess | None = None) -> tuple[s
     return tuple(f"output '{name}' stays float: the runtime's integer kernel writes float" for name in float_outputs)
 
 
-def _first_convolutions(quantizer: ir.Node) -> list[ir.Node] | None:
+def _first_convolutions(quantizer: ir.Node, mixed_signs: bool) -> list[ir.Node] | None:
     """Return the convolutions into which rule 2 folds the preprocessing; None if it does not apply."""
     zero_point = constant_of(quantizer.inputs[2]) if len(quantizer.inputs) > 2 else None
+    kinds = (ir.DataType.UINT8, ir.DataType.INT8) if mixed_signs else (ir.DataType.UINT8,)
     convolutions = []
     for use in quantizer.outputs[0].uses():
         if not is_op(use.node, DEQUANTIZE_OPS):
@@ -125,11 +128,7 @@ def _first_convolutions(quantizer: ir.Node) -> list[ir.Node] | None:
         and (len(node.inputs) < 3 or node.inputs[2] is None or constant_values(node.inputs[2]) is not None)
         for node in convolutions
     )
-    return (
-        convolutions
-        if foldable and convolutions and zero_point is not None and zero_point.dtype == ir.DataType.UINT8
-        else None
-    )
+    return convolutions if foldable and convolutions and zero_point is not None and zero_point.dtype in kinds else None
 
 
 class _InputRewriter:

@@ -1,14 +1,17 @@
-"""Ranges that the graph tells without samples: of a Softmax behind a mask."""
+"""Ranges that are known without samples: of a Softmax behind a mask, of kernels with fixed scales."""
+
+from collections.abc import Mapping
 
 import onnx_ir as ir
 
-from dfq_deploy.encodings import Range
+from dfq_deploy.encodings import QuantType, Range
 from dfq_deploy.graph.inputs import input_values
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.graph.traversal import before, walk
+from dfq_deploy.targets.target import Target
 
-__all__ = ["softmax_ranges"]
+__all__ = ["fixed_ranges", "softmax_ranges"]
 
 CARRYING_OPS = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout"})
 """What may stand behind a Softmax without changing a value."""
@@ -22,6 +25,26 @@ def softmax_ranges(model: ir.Model) -> dict[str, Range]:
     masks = {value for value in input_values(model) if value.dtype == ir.DataType.BOOL or "mask" in name_of(value)}
     masked = [node for node in model.graph if is_op(node, "Softmax") and masks and _depends_on(node, masks)]
     return {name_of(value): Range(0.0, 1.0) for node in masked for value in walk(node.outputs, _carried)}
+
+
+def fixed_ranges(model: ir.Model, target: Target, types: Mapping[str, QuantType]) -> dict[str, Range]:
+    """The ranges of the tensors among ``types`` that the integer kernels of ``target`` write with a fixed scale.
+
+    The bounds are 2^bits steps apart, so that the largest integer is one step below the upper bound.
+    """
+    ranges = {}
+    for node in model.graph:
+        name = name_of(node.outputs[0]) if node.outputs else ""
+        if not is_op(node, target.fixed_outputs) or name not in types:
+            continue
+        low, high = target.fixed_outputs[node.op_type]
+        kind = types[name]
+        if kind.symmetric:
+            largest = max(-low, high) * (1 - 2.0 ** (1 - kind.bits))
+            ranges[name] = Range(-largest, largest)
+        else:
+            ranges[name] = Range(low, high - (high - low) / 2**kind.bits)
+    return ranges
 
 
 def _carried(value: ir.Value) -> list[ir.Value]:

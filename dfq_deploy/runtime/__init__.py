@@ -1,4 +1,4 @@
-"""Run models in ONNX Runtime, and talk to TensorRT.
+"""Run models in ONNX Runtime and LiteRT, and talk to TensorRT.
 
 ================ ==========================================================================================
 ``activations``  Compute the activations of a float model, a few samples at a time.
@@ -6,6 +6,7 @@
 ``kernel_count`` The layers of a file with the kernels that a runtime uses: Kernel and KernelCount.
 ``kernels``      Count the layers that run in integers, in the graph that ONNX Runtime optimizes.
 ``layers``       Weighted layers: their operators, integer or float, and their multiply-accumulates.
+``litert``       Run .tflite files with LiteRT, the runtime of phones.
 ``plugin_nodes`` Cut a model at nodes that ONNX Runtime does not have, such as TensorRT's plug-ins.
 ``profile``      Time the nodes of a model with ONNX Runtime's profiler.
 ``runner``       Run a model on any number of samples.

@@ -1,5 +1,7 @@
 """Preprocessing: ``(pixel / 255 - mean) / std``, channel by channel."""
 
+import json
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,13 +10,17 @@ from numpy.typing import NDArray
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.errors import OptionError, SamplesError
 
-__all__ = ["PREPROCESSES", "Preprocess", "as_preprocess", "divided_by_255", "preprocess_of_units"]
+__all__ = ["PREPROCESS", "PREPROCESSES", "Preprocess", "as_preprocess", "divided_by_255", "preprocess_of_units"]
 
 WIDENING_FACTORS = np.linspace(1, 1.02, 21)
 """Factors that are tried for a range whose exact integers represent pixels badly."""
 
 WORTHWHILE_ERROR = 0.5
 """A wider range is used only if its squared error is below this fraction of the exact range's."""
+
+
+PREPROCESS = "dfq_deploy.preprocess"
+"""Key of a model's metadata with the normalization of its main input as JSON: ``{"mean": [...], "std": [...]}``."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,16 @@ class Preprocess:
             raise OptionError(f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s)")
         if min(self.std) <= 0 or not np.isfinite([*self.mean, *self.std]).all():
             raise OptionError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> "Preprocess | None":
+        """Read the metadata of a model; None if it does not say."""
+        entry = json.loads(metadata[PREPROCESS]) if PREPROCESS in metadata else None
+        return None if entry is None else cls(tuple(entry["mean"]), tuple(entry["std"]))
+
+    def state_in(self, metadata: MutableMapping[str, str]) -> None:
+        """Write it into the metadata of a model."""
+        metadata[PREPROCESS] = json.dumps({"mean": self.mean, "std": self.std})
 
     def bounds(self, channels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the model's input for a black and for a white pixel: two float32 (channels,).

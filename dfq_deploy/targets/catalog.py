@@ -169,8 +169,50 @@ QNN = replace(
 )
 
 
+LITERT_OPS = frozenset(
+    {"Abs", "Add", "And", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat"}
+    | {"Conv", "ConvTranspose", "Cos", "DepthToSpace", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "Expand"}
+    | {"Flatten", "Floor", "Gather", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater"}
+    | {"GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LayerNormalization"}
+    | {"LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "Not"}
+    | {"Or", "PRelu", "Pad", "Pow", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"}
+    | {"Relu", "Reshape", "Resize", "Round", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus"}
+    | {"SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where"}
+)
+"""Operators that the exporter ``litert`` writes; Erf as part of a GELU only."""
+
+
+LITERT = replace(
+    CPU,
+    name="litert",
+    runtime="LiteRT (TensorFlow Lite) on phones",
+    # The int8 scheme of TensorFlow Lite (quantization specification): s8 activations with any zero point, s8 weights
+    # with zero point 0, one scale for each output channel, int32 biases.
+    activation=S8,
+    quantized_ops=frozenset(
+        {"Add", "Conv", "ConvTranspose", "Gemm", "GlobalAveragePool", "HardSigmoid", "HardSwish", "LeakyRelu", "MatMul"}
+        | {"Mul", "PRelu", "ReduceMean", "Sigmoid", "Softmax", "Sub", "Tanh"}
+    ),
+    # AVERAGE_POOL_2D has one scale for input and output there.
+    passing_ops=(MOVING - {"Expand"}) | {"AveragePool"},
+    float_output_ops=frozenset(),
+    exporter="litert",
+    rules=(*GENERAL_RULES, "static-shape", "operator"),
+    pairs=(("s8", "s8"), ("u8", "s8"), ("s16", "s8")),
+    channel_ops=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"}),
+    static_shapes=True,
+    whole_ops=LITERT_OPS,
+    constant_operands=frozenset({"Add", "Mul", "Sub"}),
+    fuses_bias=True,
+    fixed_outputs={"Sigmoid": (0.0, 1.0), "Softmax": (0.0, 1.0), "Tanh": (-1.0, 1.0)},
+    shifts_unsigned=True,
+    activation_bits=(8, 16),
+    symmetric_16=True,
+)
+
+
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (CPU, OPENVINO, TENSORRT, XNNPACK, NNAPI, NNAPI_TENSORS, QNN)
+    target.name: target for target in (CPU, OPENVINO, TENSORRT, XNNPACK, LITERT, NNAPI, NNAPI_TENSORS, QNN)
 }
 
 

@@ -1,6 +1,7 @@
 """The Target dataclass."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from dfq_deploy.encodings import QuantType
@@ -47,6 +48,13 @@ class Target:
         activation_bits: widths of activations in files that the runtime accepts; None is any width, of which all but 8
             and 16 are stored in wider integers and only simulated.
         advice: those of ``rules`` that the runtime does not enforce: a file that breaks one runs, only slower.
+        constant_operands: operators that stay in integers if one of their operands is a constant, which the exporter
+            quantizes.
+        fuses_bias: the Add of a constant bias behind a MatMul is part of its integer kernel.
+        fixed_outputs: operator -> lower and upper bound of what its integer kernel writes, in 2^bits steps, whatever
+            the range of the samples is.
+        shifts_unsigned: its exporter shifts u8 activations to s8, so that a convolution may read bytes directly.
+        symmetric_16: activations of 16 bits have zero point 0.
     """
 
     name: str
@@ -72,3 +80,8 @@ class Target:
     has_plugins: bool = False
     activation_bits: tuple[int, ...] | None = None
     advice: frozenset[str] = frozenset()
+    constant_operands: frozenset[str] = frozenset()
+    fuses_bias: bool = False
+    fixed_outputs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    shifts_unsigned: bool = False
+    symmetric_16: bool = False

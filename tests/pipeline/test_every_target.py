@@ -28,6 +28,8 @@ def batch_of(path: Path) -> int | str:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_example(target: str, digits_bn: Path, digits_folded: Path, pictures: Samples, tmp_path: Path) -> None:
+    if target == "litert":
+        pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install 'dfq-deploy[litert]'")
     result = calibrate(digits_bn, data=pictures, target=target, method="minmax", refine=(), output=tmp_path / "out")
     assert result.model_path is not None
     assert [str(violation) for violation in check(result.model_path, target).violations] == []

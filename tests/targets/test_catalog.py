@@ -26,6 +26,7 @@ def test_cpu_is_what_onnx_runtime_fuses_everywhere() -> None:
         ("openvino", "u8", "s8", True, False, "s32"),
         ("tensorrt", "s8", "s8", True, False, "float"),
         ("xnnpack", "s8", "s8", True, True, "s32"),
+        ("litert", "s8", "s8", True, True, "s32"),
         ("nnapi", "u8", "s8", True, True, "s32"),
         ("nnapi-per-tensor", "u8", "u8", False, True, "s32"),
         ("qnn", "u8", "s8", True, True, "s32"),

@@ -11,7 +11,7 @@ from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, known_dimension
 from dfq_deploy.graph.passes.open_sizes import restore_output_shapes
 
-__all__ = ["fix_batch"]
+__all__ = ["GRID", "fix_batch"]
 
 GRID = 2**20
 """Bytes that a constant made of sizes may have where these are fixed: the anchors of a detector."""
@@ -36,8 +36,9 @@ def fix_batch(model: ir.Model, batch: int) -> None:
     for value in fed:
         if value.shape:
             dims = [known_dimension(dim, known) for dim in value.shape]
-            value.shape = ir.Shape([dims[0] if isinstance(dims[0], int) else batch, *dims[1:]])
-        if value.shape is None or not value.shape.is_static():
+            is_fixed = isinstance(dims[0], int) and dims[0] >= 0  # some exporters write -1 for an open batch
+            value.shape = ir.Shape([dims[0] if is_fixed else batch, *dims[1:]])
+        if value.shape is None or not _is_closed(value.shape):
             shown = "unknown" if value.shape is None else f"({', '.join(str(dim) for dim in value.shape)})"
             raise ModelError(
                 f"input '{value.name}': shape {shown} is open, and the runtime takes static shapes only; fix it with "
@@ -45,7 +46,7 @@ def fix_batch(model: ir.Model, batch: int) -> None:
             )
     declared = [value.shape for value in model.graph.outputs]
     for value in (*(v for node in model.graph.all_nodes() for v in node.outputs), *model.graph.outputs):
-        if value.shape is not None and not value.shape.is_static():
+        if value.shape is not None and not _is_closed(value.shape):
             value.shape = None
     infer = ShapeInferencePass(check_type=False, strict_mode=False)
     infer(model)
@@ -55,6 +56,10 @@ def fix_batch(model: ir.Model, batch: int) -> None:
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         infer(model)
     restore_output_shapes(model, declared, known)
+
+
+def _is_closed(shape: ir.Shape) -> bool:
+    return shape.is_static() and all(dim >= 0 for dim in shape.numpy())
 
 
 def _fold_shape(graph: ir.Graph, node: ir.Node) -> bool:

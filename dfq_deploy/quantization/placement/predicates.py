@@ -27,7 +27,8 @@ __all__ = [
 
 def activation_inputs(node: ir.Node) -> list[ir.Value]:
     """Return the activations that a node reads: without weight and bias, and without parameters such as shapes."""
-    count = len(node.inputs) if is_op(node, "Concat") else 2 if is_op(node, ("MatMul", "Add", "Mul")) else 1
+    pairs = ("MatMul", "Add", "Mul", "Sub")
+    count = len(node.inputs) if is_op(node, "Concat") else 2 if is_op(node, pairs) else 1
     values = [value for value in node.inputs[:count] if value is not None]
     return values[:1] if is_op(node, "MatMul") and constant_of(values[1]) is not None else values
 
@@ -84,7 +85,7 @@ def _unreliable_source(value: ir.Value, target: Target) -> ir.Node | None:
             if producer is not None:
                 yield producer
 
-    start = value.producer() if "AveragePool" in target.quantized_ops else None
+    start = value.producer() if "AveragePool" in target.quantized_ops | target.passing_ops else None
     return next((node for node in walk([start] if start else [], sources) if _is_unreliable(node)), None)
 
 
@@ -114,8 +115,10 @@ def _bias_obstacle(node: ir.Node, weight: ir.TensorProtocol | None, target: Targ
 def quantization_point(value: ir.Value, target: Target) -> ir.Value:
     """Return the tensor that is quantized for an integer kernel's output ``value``.
 
-    That is the output of the Relu or Clip that is its only consumer, if any; else ``value`` itself.
+    That is the output of the Relu or Clip that is its only consumer, if any; else ``value`` itself. The Add of a bias
+    that the target fuses comes before.
     """
+    value = _with_bias(value) if target.fuses_bias else value
     if len(value.uses()) != 1 or value.is_graph_output():
         return value
     node: ir.Node = next(iter(value.uses())).node
@@ -125,13 +128,35 @@ def quantization_point(value: ir.Value, target: Target) -> ir.Value:
     return value if limits is None else node.outputs[0]
 
 
+def _with_bias(value: ir.Value) -> ir.Value:
+    """Return the output of the Add of a bias that alone reads a MatMul's output ``value``; else ``value``."""
+    node = value.producer()
+    if node is None or not is_op(node, "MatMul") or len(value.uses()) != 1 or value.is_graph_output():
+        return value
+    add: ir.Node = next(iter(value.uses())).node
+    weight = constant_of(node.inputs[1])
+    biases = [constant for other in add.inputs if (constant := constant_of(other)) is not None]
+    if not is_op(add, "Add") or weight is None or len(biases) != 1 or len(weight.shape) != 2:
+        return value
+    shape = biases[0].shape.numpy()
+    fits = biases[0].size in (1, weight.shape.numpy()[1]) and biases[0].size == (shape[-1] if shape else 1)
+    return add.outputs[0] if fits and biases[0].dtype == ir.DataType.FLOAT else value
+
+
+def _operands(node: ir.Node, target: Target) -> list[ir.Value]:
+    """Return the activations that ``node`` reads, without constants where the target quantizes those itself."""
+    values = activation_inputs(node)
+    computed = [value for value in values if constant_of(value) is None]
+    return computed if is_op(node, target.constant_operands) and computed else values
+
+
 def _can_follow(node: ir.Node, target: Target) -> bool:
     """Return True if rule 3 or 4 can apply to ``node``: the target has an integer kernel for these inputs."""
     if is_op(node, WEIGHTED_OPS) or not is_op(node, target.quantized_ops | target.passing_ops):
         return False
     if NARROW_COPY in node.meta:
         return False
-    inputs = activation_inputs(node)
+    inputs = _operands(node, target)
     if len(set(inputs)) != len(inputs) or not all(_is_float(value) for value in inputs):
         return False
     condition = _CONDITIONS.get(operator_of(node))
@@ -175,12 +200,12 @@ def quantized_values(
         kept_float: names of Concat nodes that stay float, and of weighted nodes that write float if no quantized node
             follows.
     """
-    needed = {value for node in quantized_nodes for value in activation_inputs(node)}
+    needed = {value for node in quantized_nodes for value in _operands(node, target)}
     candidates = [node for node in nodes if _can_follow(node, target) and node.name not in kept_float]
     for node in reversed(candidates):
         if not needed.isdisjoint(_quantized_outputs(node, target)):
-            needed.update(activation_inputs(node))
-    quantized = {value for node in quantized_nodes for value in activation_inputs(node)}
+            needed.update(_operands(node, target))
+    quantized = {value for node in quantized_nodes for value in _operands(node, target)}
     for node in quantized_nodes:
         written = quantization_point(node.outputs[0], target)
         if written in needed or (not is_op(node, target.float_output_ops) and node.name not in kept_float):
@@ -189,7 +214,7 @@ def quantized_values(
     while size != len(quantized):
         size = len(quantized)
         for node in candidates:
-            inputs, outputs = activation_inputs(node), _quantized_outputs(node, target)
+            inputs, outputs = _operands(node, target), _quantized_outputs(node, target)
             if quantized.issuperset(inputs) and not needed.isdisjoint(outputs):
                 quantized.update(outputs)
             elif is_op(node, target.passing_ops) and not quantized.isdisjoint(outputs):
@@ -214,13 +239,13 @@ def shared_groups(
     for node in graph:
         if not is_op(node, target.passing_ops) or not _can_follow(node, target) or node.name in kept_float:
             continue
-        values = [*activation_inputs(node), *_quantized_outputs(node, target)]
+        values = [*_operands(node, target), *_quantized_outputs(node, target)]
         if target.style == "inputs":
             values = [value for value in values if value in quantized]
         elif not quantized.issuperset(values):
             continue
         else:
-            bounds = {limits.get(value, UNBOUNDED) for value in activation_inputs(node)}
+            bounds = {limits.get(value, UNBOUNDED) for value in _operands(node, target)}
             if len(bounds) > 1:
                 continue
             if bounds != {UNBOUNDED}:

@@ -1,0 +1,11 @@
+"""Run .tflite files with LiteRT, the runtime of phones.
+
+=============== =====================================================================================================
+``interpreter`` Run a .tflite file on arrays in the order of the ONNX model, and tell which operations XNNPACK took.
+``package``     Import LiteRT's package and the schema of its files.
+=============== =====================================================================================================
+"""
+
+from dfq_deploy.runtime.litert.package import interpreter_class, is_installed, schema
+
+__all__ = ["interpreter_class", "is_installed", "schema"]
