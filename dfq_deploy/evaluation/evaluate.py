@@ -21,6 +21,7 @@ from dfq_deploy.graph.loading import load_quantized
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.runtime.kernels import count_kernels
+from dfq_deploy.runtime.litert.runner import runner_of
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
@@ -137,7 +138,7 @@ def evaluated(
     """
     pixels = as_preprocess(preprocess)
     files = float_model, as_path(quantized_model, "the quantized model")
-    quantized = Runner(files[1], device=device, main=main_input)
+    quantized = runner_of(files[1], device=device, main=main_input)
     fed = Fed(input_shapes, input_ranges, main_input or quantized.stated_main, task or quantized.stated_task)
     reference = Runner(files[0], device=device, main=fed.main_input, task=fed.task)
     if main_input is not None and reference.main.name != main_input:
@@ -169,7 +170,7 @@ def evaluated(
     warnings = [*said, *warnings, *comparison.warnings]
     timed: tuple[Latency, ...] = ()
     if latency:
-        quiet = [Runner(file, device=device, quiet_threads=True) for file in files]
+        quiet = [runner_of(file, device=device, quiet_threads=True) for file in files]
         timed = latencies(quiet[0], quiet[1], data, progress=progress)
         if not timed:
             warnings.append("the two models are fixed to different batch sizes, so their latencies are not compared")

@@ -17,7 +17,7 @@ from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.reading import blames_the_file
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.litert.runner import runner_of
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
@@ -194,7 +194,7 @@ def _agreement(figures: Evaluation, inputs: _Inputs, device: str) -> tuple[Agree
         return agreement_of(kinds), []
     try:
         files = inputs.path, Path(figures.quantized_model)
-        pair = [Runner(file, device=device, main=fed.main_input, task=fed.task) for file in files]
+        pair = [runner_of(file, device=device, main=fed.main_input, task=fed.task) for file in files]
         for other in inputs.others():
             kinds.append(KindAgreement(other.kind, other.calibrated, compare(pair[0], pair[1], other.samples)))
     except DfqError as problem:

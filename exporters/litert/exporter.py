@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 LABELS = "labels.txt"
 
+OWN = "dfq_deploy."
+"""Prefix of the metadata of an ONNX file that the .tflite file has too."""
+
 
 @dataclass(frozen=True)
 class LiteRT(BuildingExporter):
@@ -107,7 +110,8 @@ class LiteRT(BuildingExporter):
     def _content(self, model: ir.Model) -> tuple[bytes, tuple[str, ...]]:
         graph, labels = self._converted(model), self._labels()
         described = metadata(graph, Preprocess.of(model.metadata_props), LABELS if labels else None)
-        content = serialized(graph, f"written by dfq-deploy, layout {self.layout}", [(NAME, described)])
+        own = [(key, value.encode()) for key, value in sorted(model.metadata_props.items()) if key.startswith(OWN)]
+        content = serialized(graph, f"written by dfq-deploy, layout {self.layout}", [*own, (NAME, described)])
         return with_files(content, {LABELS: labels} if labels else {}), ()
 
     def _converted(self, model: ir.Model) -> Graph:

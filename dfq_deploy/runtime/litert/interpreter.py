@@ -23,6 +23,9 @@ AXES = "dfq_deploy.axes"
 ``{"inputs": {NAME: [0, 2, 3, 1]}, "outputs": {...}}``: axis j in the file is axis ``order[j]`` in the ONNX model.
 """
 
+OWN = "dfq_deploy."
+"""Prefix of this package's entries of the metadata."""
+
 DELEGATE = "DELEGATE"
 
 
@@ -92,7 +95,11 @@ class LiteRtModel:
     Args:
         source: the file, or its content.
         threads: number of threads.
-        xnnpack: let XNNPACK take what it can; else the reference kernels of LiteRT run.
+        xnnpack: let XNNPACK take what it can; else LiteRT's own kernels run.
+
+    Attributes:
+        inputs, outputs: in the order of the file.
+        metadata: this package's entries, by name.
 
     Raises:
         PluginError: ``ai-edge-litert`` is not installed.
@@ -102,7 +109,8 @@ class LiteRtModel:
     def __init__(self, source: Path | bytes, *, threads: int = 1, xnnpack: bool = True) -> None:
         self.name = "the .tflite file" if isinstance(source, bytes) else str(source)
         self._interpreter = _loaded(_content(source, self.name), self.name, threads, xnnpack)
-        names, axes = _described(_content(source, self.name))
+        names, self.metadata = _described(_content(source, self.name))
+        axes = json.loads(self.metadata.get(AXES, "{}"))
         self.inputs = tuple(
             _port(detail, names, axes.get("inputs", {})) for detail in self._interpreter.get_input_details()
         )
@@ -190,8 +198,8 @@ def _loaded(content: bytes, name: str, threads: int, xnnpack: bool) -> Any:
     return interpreter
 
 
-def _described(content: bytes) -> tuple[dict[int, str], dict[str, dict[str, list[int]]]]:
-    """Return the names of the signature by tensor, and the orders of the axes."""
+def _described(content: bytes) -> tuple[dict[int, str], dict[str, str]]:
+    """Return the names of the signature by tensor, and this package's entries of the metadata."""
     model = schema().Model.GetRootAs(content)
     names: dict[int, str] = {}
     if model.SignatureDefsLength():
@@ -199,11 +207,13 @@ def _described(content: bytes) -> tuple[dict[int, str], dict[str, dict[str, list
         entries = [signature.Inputs(index) for index in range(signature.InputsLength())]
         entries += [signature.Outputs(index) for index in range(signature.OutputsLength())]
         names = {int(entry.TensorIndex()): entry.Name().decode() for entry in entries}
+    metadata = {}
     for index in range(model.MetadataLength()):
         entry = model.Metadata(index)
-        if entry.Name().decode() == AXES:
-            return names, json.loads(model.Buffers(entry.Buffer()).DataAsNumpy().tobytes())
-    return names, {}
+        name = entry.Name().decode()
+        if name.startswith(OWN):
+            metadata[name] = model.Buffers(entry.Buffer()).DataAsNumpy().tobytes().decode()
+    return names, metadata
 
 
 def _port(detail: Any, names: dict[int, str], orders: dict[str, list[int]]) -> Port:

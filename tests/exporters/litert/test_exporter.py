@@ -14,7 +14,7 @@ import pytest
 from dfq_deploy.exporters.litert import LiteRT
 from dfq_deploy.exporters.litert.exporter import LABELS
 
-from dfq_deploy import Encoding, Preprocess, Samples, TargetError, calibrate, export, find_target, load
+from dfq_deploy import Encoding, Preprocess, Samples, TargetError, calibrate, evaluate, export, find_target, load
 from dfq_deploy.errors import ModelError, OptionError, PluginError
 from dfq_deploy.quantization.encode import prepare
 from dfq_deploy.runtime.litert import schema
@@ -120,9 +120,23 @@ def test_the_normalization_is_in_the_metadata_schema(folder: Path) -> None:
     assert floats_of(options, 1) == [127.5, 63.75, 127.5]
 
 
+def test_evaluate_takes_the_file(folder: Path, tiny: Tiny, tmp_path: Path) -> None:
+    onnx.save(tiny(), tmp_path / "float.onnx")
+    by_name = {
+        name: evaluate(tmp_path / "float.onnx", folder / name, Samples(IMAGES)).comparison
+        for name in ("model.qdq.onnx", "model.tflite", "model.integer.tflite")
+    }
+    assert {found.count for found in by_name.values()} == {len(IMAGES)}
+    for name, found in by_name.items():
+        assert found.outputs[0].snr > 15, name
+    # Two runs of the same encodings differ by less than either differs from float.
+    (theirs,), (ours,) = by_name["model.qdq.onnx"].outputs, by_name["model.tflite"].outputs
+    assert abs(theirs.snr - ours.snr) < 1.5
+
+
 def test_labels_are_packed_and_named(quantized: tuple[ir.Model, dict[str, Encoding]], tmp_path: Path) -> None:
     (tmp_path / "names.txt").write_text("cat\ndog \n\nbird\nfish\n")
-    files, _ = LiteRT(labels=str(tmp_path / "names.txt")).export(*quantized, tmp_path / "net.tflite")
+    files = LiteRT(labels=str(tmp_path / "names.txt")).export(*quantized, tmp_path / "net.tflite").files
     with zipfile.ZipFile(io.BytesIO(files[0].read_bytes())) as archive:
         assert archive.namelist() == [LABELS]
         assert archive.read(LABELS) == b"cat\ndog\nbird\nfish\n"
