@@ -14,11 +14,15 @@ import pytest
 from dfq_deploy.exporters.litert import LiteRT
 from dfq_deploy.exporters.litert.exporter import LABELS
 
-from dfq_deploy import Encoding, Preprocess, Samples, TargetError, calibrate, evaluate, export, find_target, load
+from dfq_deploy import Encoding, Preprocess, Samples, TargetError, calibrate, export, find_target, load
 from dfq_deploy.errors import ModelError, OptionError, PluginError
-from dfq_deploy.quantization.encode import prepare
+from dfq_deploy.evaluation.compare import compare
+from dfq_deploy.evaluation.evaluate import evaluate as evaluate_file
+from dfq_deploy.plugins.registry import calibrator_of
+from dfq_deploy.quantization.encode import encode, prepare
 from dfq_deploy.runtime.litert import schema
 from dfq_deploy.runtime.litert.interpreter import AXES, LiteRtModel
+from dfq_deploy.runtime.litert.runner import runner_of
 from dfq_deploy.runtime.runner import Runner
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install 'dfq-deploy[litert]'")
@@ -41,9 +45,13 @@ def folder(tiny: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def quantized(tiny: Tiny) -> tuple[ir.Model, dict[str, Encoding]]:
     """A model as it is prepared for LiteRT, and its encodings."""
-    source = tiny()
-    encodings = calibrate(source, data=Samples(IMAGES), target="litert", method="minmax", refine=()).encodings
-    return prepare(load(source), find_target("litert")).model, dict(encodings)
+    made = encode(prepare(load(tiny()), find_target("litert")), calibrator_of("minmax"), Samples(IMAGES))
+    return made.prepared.model, made.encodings
+
+
+def size(path: Path) -> int:
+    """Bytes."""
+    return path.stat().st_size
 
 
 def flat(path: Path) -> Any:
@@ -122,16 +130,14 @@ def test_the_normalization_is_in_the_metadata_schema(folder: Path) -> None:
 
 def test_evaluate_takes_the_file(folder: Path, tiny: Tiny, tmp_path: Path) -> None:
     onnx.save(tiny(), tmp_path / "float.onnx")
-    by_name = {
-        name: evaluate(tmp_path / "float.onnx", folder / name, Samples(IMAGES)).comparison
-        for name in ("model.qdq.onnx", "model.tflite", "model.integer.tflite")
-    }
-    assert {found.count for found in by_name.values()} == {len(IMAGES)}
-    for name, found in by_name.items():
-        assert found.outputs[0].snr > 15, name
-    # Two runs of the same encodings differ by less than either differs from float.
-    (theirs,), (ours,) = by_name["model.qdq.onnx"].outputs, by_name["model.tflite"].outputs
+    found = evaluate_file(tmp_path / "float.onnx", folder / "model.tflite", Samples(IMAGES))
+    assert (found.comparison.count, found.kernels, found.quantized_bytes) == (16, None, size(folder / "model.tflite"))
+    (ours,) = found.comparison.outputs
+    (theirs,) = compare(tmp_path / "float.onnx", folder / "model.qdq.onnx", Samples(IMAGES)).outputs
+    assert theirs.snr > 20
     assert abs(theirs.snr - ours.snr) < 1.5
+    (whole,) = compare(tmp_path / "float.onnx", runner_of(folder / "model.integer.tflite"), Samples(IMAGES)).outputs
+    assert whole.snr > 15
 
 
 def test_labels_are_packed_and_named(quantized: tuple[ir.Model, dict[str, Encoding]], tmp_path: Path) -> None:

@@ -58,3 +58,12 @@ def test_sizes_beyond_the_batch_are_asked_for(model_of: ModelOf) -> None:
     model = model_of("float[n,3,side,side] x", "float[n,3,side,side] y", "y = Relu(x)", {})
     with pytest.raises(ModelError, match=r"input 'x': shape \(1, 3, side, side\) is open.*--input-shape x:1,3,224,224"):
         fixed(model, 1)
+
+
+def test_a_batch_of_minus_one_is_open(model_of: ModelOf) -> None:
+    model = model_of("float[n,3] x", "float[n,3] y", "a = Relu(x) y = Abs(a)", {})
+    # As Paddle2ONNX writes it: the size, not the name, of the dimension.
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = -1
+    found = fixed(onnx.shape_inference.infer_shapes(model), 2)
+    values = (*found.graph.input, *found.graph.value_info)
+    assert [dims(value) for value in values] == [[2, 3], [2, 3]]

@@ -1,0 +1,38 @@
+"""Ranges that are known without samples."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+from dfq_deploy import find_target, load
+from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.quantization.known_ranges import fixed_ranges
+
+ModelOf = Callable[..., onnx.ModelProto]
+
+
+@pytest.mark.parametrize(
+    ("bits", "expected"),
+    [
+        # TensorFlow Lite's quantization specification: LOGISTIC, SOFTMAX and TANH of 8 bits, and of 16.
+        (8, {"s": (1 / 256, -128), "p": (1 / 256, -128), "t": (1 / 128, 0)}),
+        (16, {"s": (1 / 32768, 0), "p": (1 / 32768, 0), "t": (1 / 32768, 0)}),
+    ],
+)
+def test_fixed_kernels_get_the_encodings_of_the_specification(
+    bits: int, expected: dict[str, tuple[float, int]], model_of: ModelOf
+) -> None:
+    model = load(
+        model_of("float[1,4] x", "float[1,4] y", "s = Sigmoid (x) p = Softmax (s) t = Tanh (p) y = Relu (t)", {})
+    )
+    kind = QuantType(bits, signed=True, symmetric=bits == 16)
+    types = dict.fromkeys(("s", "p", "t", "y"), kind)
+    ranges = fixed_ranges(model, find_target("litert"), types)
+    encodings = {name: Encoding.of_range(span, kind) for name, span in ranges.items()}
+    found = {name: (float(encoding.scale), int(encoding.zero_point)) for name, encoding in encodings.items()}
+    assert found == {
+        name: (pytest.approx(np.float32(scale), rel=1e-6), zero) for name, (scale, zero) in expected.items()
+    }
+    assert fixed_ranges(model, find_target("cpu"), types) == {}
