@@ -4,7 +4,7 @@ For each model: encodings from procedural samples (seed 0, the default calibrato
 INT8 and in float, both by this package. The INT8 file and ONNX Runtime on the QDQ file run on inputs that calibration
 never saw: test images of the zoo, inputs of :mod:`benchmarks.inputs` for public files. Beside the agreement of the two
 stands that of ONNX Runtime with itself without graph optimizations, which rounds at other places too: more cannot be
-expected. Times are the smallest of runs in turn, one thread. With --quantizer ai-edge-quantizer, where it is installed,
+expected. Times are the smallest of runs in turn, one thread, in CPU time. With --quantizer ai-edge-quantizer, where it is installed,
 quantizes the float file with the same samples, and its file is timed too.
 
 usage: python -m benchmarks.litert [--zoo FOLDER] [--models NAME...] [--limit N] [--quantizer]
@@ -13,6 +13,7 @@ usage: python -m benchmarks.litert [--zoo FOLDER] [--models NAME...] [--limit N]
 
 import argparse
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,7 +130,9 @@ def speeds(pair: Pair, rounds: int = 8) -> tuple[float, float]:
     part = pair.samples.part(slice(1))
     feeds = make_feeds(pair.runner.ports, part.images, part.extra)
     for _ in range(rounds):
-        best = [min(old, model.milliseconds(feeds, 10)) for old, model in zip(best, pool, strict=True)]
+        best = [
+            min(old, model.milliseconds(feeds, 10, time.thread_time)) for old, model in zip(best, pool, strict=True)
+        ]
     return best[0], best[1]
 
 
@@ -147,7 +150,9 @@ def requantized(pair: Pair) -> float | None:
     feeds = make_feeds(pair.runner.ports, part.images[:1], {})
     best, pool = [np.inf, np.inf], [LiteRtModel(content) for content in (theirs, pair.content)]
     for _ in range(8):
-        best = [min(old, model.milliseconds(feeds, 10)) for old, model in zip(best, pool, strict=True)]
+        best = [
+            min(old, model.milliseconds(feeds, 10, time.thread_time)) for old, model in zip(best, pool, strict=True)
+        ]
     return best[0] / best[1]
 
 
