@@ -4,8 +4,8 @@ For each model: encodings from procedural samples (seed 0, the default calibrato
 INT8 and in float, both by this package. The INT8 file and ONNX Runtime on the QDQ file run on inputs that calibration
 never saw: test images of the zoo, inputs of :mod:`benchmarks.inputs` for public files. Beside the agreement of the two
 stands that of ONNX Runtime with itself without graph optimizations, which rounds at other places too: more cannot be
-expected. Times are the smallest of runs in turn, one thread, in CPU time. With --quantizer ai-edge-quantizer, where it is installed,
-quantizes the float file with the same samples, and its file is timed too.
+expected. Times are the smallest of runs in turn, one thread, in CPU time. With --quantizer ai-edge-quantizer, where it
+is installed, quantizes the float file with the same samples, and its file is timed too.
 
 usage: python -m benchmarks.litert [--zoo FOLDER] [--models NAME...] [--limit N] [--quantizer]
        python -m benchmarks.litert --folder FOLDER [--models NAME...] [--held N]
