@@ -37,7 +37,7 @@ from dfq_deploy import Samples, calibrate, synthesize
 from dfq_deploy.errors import DfqError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.contracts import Synthesizer
-from dfq_deploy.plugins.registry import AUTO, find_plugin
+from dfq_deploy.plugins.registry import AUTO, find_plugin, synthesizer_of
 from dfq_deploy.synthesis.methods.lowpass import low_passed
 from dfq_deploy.synthesis.teachers import Teacher
 
@@ -79,7 +79,10 @@ class Recipe:
         """The method with its options."""
         if self.synth == AUTO:
             return self.synth
-        made: Synthesizer = find_plugin("synthesizers", self.synth)(**self.options)
+        options = self.options
+        made: Synthesizer = (
+            find_plugin("synthesizers", self.synth)(**options) if options else synthesizer_of(self.synth)
+        )
         return made if self.lowpass is None else low_passed(made, self.lowpass)
 
 
@@ -89,8 +92,10 @@ RECIPES = {
     "256 real": Recipe("", seeded=False),
     "one uniform batch": Recipe("noise", {"distribution": "uniform"}, count=32, seeded=False),
     "256 Gaussian": Recipe("noise", {"distribution": "gaussian"}, count=REAL, seeded=False),
-    "256 procedural": Recipe("procedural", count=REAL, seeded=False),
+    "256 procedural": Recipe("procedural", count=REAL),
     "photographs": Recipe("photographs", count=REAL),
+    "procedural+photographs": Recipe("procedural+photographs", count=REAL),
+    "deepinversion+procedural": Recipe("deepinversion+procedural"),
     "auto": Recipe(AUTO, student=True),
     "deepinversion, statistics of procedural": Recipe("deepinversion", statistics="procedural"),
     "analytic": Recipe("analytic", ranges=True, seeded=False),

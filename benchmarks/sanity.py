@@ -29,7 +29,7 @@ from dfq_deploy.evaluation.compare import compare
 from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.preprocess import PREPROCESSES
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
-from dfq_deploy.synthesis.methods.procedural import Procedural
+from dfq_deploy.synthesis.procedural.pictures import Pictures
 from dfq_deploy.verdict.finding import LEVELS, worst
 from dfq_deploy.verdict.sanity.findings import sanity_findings
 from examples.digits import data
@@ -91,7 +91,7 @@ def pixels_of(model: ZooModel, count: int, chosen: slice | None = None) -> Pixel
             images = arrays["images"]
     else:
         generator = np.random.default_rng(1)
-        drawn = np.stack([Procedural().picture(*model.shape, generator) for _ in range(count)])
+        drawn = Pictures().draw(count, model.shape, generator)
         images = np.rint(255 * drawn).astype(np.uint8).transpose(0, 2, 3, 1)
     return images[slice(count) if chosen is None else chosen]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dfq_deploy.cli.plugin_options import method_fields
-from dfq_deploy.plugins.registry import AUTO, find_plugin
+from dfq_deploy.plugins.registry import AUTO, synthesizer_of
 
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Synthesizer
@@ -20,10 +20,9 @@ def save_generator_beside(synth: "str | Synthesizer", samples: Path) -> "tuple[s
     """
     if synth == AUTO:
         return synth, None
-    kind = find_plugin("synthesizers", synth) if isinstance(synth, str) else type(synth)
-    if not {"save", "generator"} <= {field.name for field, _ in method_fields(kind)}:
+    method: Any = synthesizer_of(synth)
+    if not {"save", "generator"} <= {field.name for field, _ in method_fields(type(method))}:
         return synth, None
-    method: Any = kind() if isinstance(synth, str) else synth
     if method.generator is None and method.save is None:
         method = replace(method, save=str(samples.with_suffix(".pt")))
     return method, None if method.save is None else Path(method.save)

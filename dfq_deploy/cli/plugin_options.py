@@ -31,10 +31,18 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
     given = () if iterations is None else (f"iterations={iterations}",)
     kept = [setting for setting in settings if _pair(setting)[0] != "lowpass"]
     radius = [_pair(setting)[1] for setting in settings if _pair(setting)[0] == "lowpass"]
-    method: str | Synthesizer = _plugin_of("synthesizers", name, (*kept, *given))
+    from dfq_deploy.plugins import registry
+    from dfq_deploy.plugins.mixture import SEPARATOR
+
+    method: str | Synthesizer
+    if SEPARATOR in name:
+        if kept or given:
+            raise click.UsageError(f"The mixture '{name}' takes no options of its methods; only lowpass=RADIUS.")
+        method = registry.synthesizer_of(name)
+    else:
+        method = _plugin_of("synthesizers", name, (*kept, *given))
     if not radius:
         return method
-    from dfq_deploy.plugins import registry
     from dfq_deploy.synthesis.methods.lowpass import low_passed
 
     try:

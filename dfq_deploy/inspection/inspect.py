@@ -15,6 +15,7 @@ from dfq_deploy.graph.file_info import stored_bytes
 from dfq_deploy.graph.inputs import (
     InputShapes,
     input_values,
+    main_input,
     main_input_value,
     model_inputs,
     other_inputs,
@@ -210,7 +211,7 @@ def inspect(
         left_float=placement.left_float,
         kernels=kernels,
         unknown=unknown,
-        methods=_methods(bns > 0, drawn),
+        methods=_methods(bns > 0, drawn, _is_image(loaded)),
         advice=(
             *input_advice(loaded),
             *(() if drawn else statistics_advice(bns)),
@@ -298,7 +299,13 @@ def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
     return (), ""
 
 
-def _methods(statistics: bool, drawn: bool) -> tuple[MethodFit, ...]:
+def _is_image(model: ir.Model) -> bool:
+    """True if the main input may be an image of one or three channels; its size may be open."""
+    sample = main_input(model_inputs(model)).sample
+    return len(sample) == 3 and not {sample[0], sample[-1]}.isdisjoint((1, 3))
+
+
+def _methods(statistics: bool, drawn: bool, image: bool) -> tuple[MethodFit, ...]:
     """Which methods apply; ``drawn``: the main input holds integers, which no method synthesizes."""
     fits = []
     integers = "makes floats: integers are procedural, whatever --synth says"
@@ -309,6 +316,8 @@ def _methods(statistics: bool, drawn: bool) -> tuple[MethodFit, ...]:
             fits.append(MethodFit(plugin.name, False, plugin.problem))
         elif drawn:
             fits.append(MethodFit(plugin.name, False, integers))
+        elif find_plugin(plugin.kind, plugin.name).needs_image and not image:
+            fits.append(MethodFit(plugin.name, False, "needs an image of 1 or 3 channels"))
         elif statistics or not find_plugin(plugin.kind, plugin.name).needs_statistics:
             fits.append(MethodFit(plugin.name, True, ""))
         else:

@@ -2,6 +2,7 @@
 
 ============= =========================================================================
 ``contracts`` The plug-in contract: the Protocols Synthesizer, Calibrator and Exporter.
+``mixture``   Mixtures of synthesis methods: ``procedural+photographs``.
 ``options``   Validation of options and teachers, shared by the synthesis methods.
 ``registry``  Find plug-ins by name through entry points.
 ============= =========================================================================

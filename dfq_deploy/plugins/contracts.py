@@ -134,6 +134,8 @@ class Synthesizer(Protocol):
     """True if the teacher must contain at least one BatchNormalization."""
     needs_twin: ClassVar[bool] = False
     """True if the method runs teachers without BatchNormalization too; a method that needs neither gets no teachers."""
+    needs_image: ClassVar[bool] = False
+    """True if the input must be an image of one or three channels."""
 
     @property
     def name(self) -> str:

@@ -71,13 +71,16 @@ def find_plugin(kind: str, name: str) -> Any:
 
 
 def synthesizer_of(synth: "str | Synthesizer") -> "Synthesizer":
-    """Resolve a synthesis method: a name stands for the method with its default options.
+    """Resolve a synthesis method: a name stands for the method with its default options, ``a+b`` for a mixture of two.
 
     Raises:
         PluginError: it is not installed, does not load, or is not a Synthesizer.
     """
     from dfq_deploy.plugins.contracts import Synthesizer
+    from dfq_deploy.plugins.mixture import SEPARATOR, Mixture
 
+    if isinstance(synth, str) and SEPARATOR in synth:
+        return Mixture(tuple(synthesizer_of(name.strip()) for name in synth.split(SEPARATOR)))
     method: Synthesizer = _instance("synthesizers", synth, Synthesizer)
     return method
 

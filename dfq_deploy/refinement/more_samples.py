@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from dfq_deploy.samples.augmentation import Augmentation
-from dfq_deploy.synthesis.methods.procedural import Procedural
+from dfq_deploy.synthesis.procedural.pictures import Pictures
 
 __all__ = ["with_more_samples"]
 
@@ -23,8 +23,9 @@ def with_more_samples(images: Tensor, count: int, generator: torch.Generator) ->
     while sum(map(len, batches)) < count - missing // 2:
         batches.append(augmented(images, None, generator)[0][: count - missing // 2 - sum(map(len, batches))])
     low, high = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
-    rng, procedural = np.random.default_rng(int(torch.randint(2**31, (), generator=generator))), Procedural()
+    rng = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
     channels, height, width = images.shape[1:]
-    for _ in range(missing // 2):
-        batches.append(torch.from_numpy(procedural.picture(channels, height, width, rng)) * (high - low) + low)
+    if missing >= 2:
+        pictures = Pictures().draw(missing // 2, (channels, height, width), rng)
+        batches.append(torch.from_numpy(pictures) * (high - low) + low)
     return torch.cat(batches).contiguous(memory_format=torch.channels_last)

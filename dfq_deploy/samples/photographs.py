@@ -9,10 +9,13 @@ from PIL import Image, ImageOps
 
 from dfq_deploy.samples.preprocess import Preprocess
 
-__all__ = ["FOLDER", "photographs", "suits_photographs"]
+__all__ = ["CALIBRATION", "JUDGING", "photographs", "suits_photographs"]
 
-FOLDER = Path(__file__).parent / "photograph_files"
-"""Six JPEG files, and SOURCES.md with their authors and licences."""
+JUDGING = Path(__file__).parent / "photograph_files"
+"""Six JPEG files that the verdict judges with, and SOURCES.md with their authors and licences."""
+
+CALIBRATION = Path(__file__).parent / "calibration_photographs"
+"""Twelve others that calibrate, so that no scene both calibrates and judges."""
 
 MODES = {1: "L", 3: "RGB"}
 
@@ -37,7 +40,11 @@ def suits_photographs(shape: tuple[int, ...]) -> bool:
 
 
 def photographs(
-    count: int, shape: tuple[int, ...], preprocess: Preprocess | None = None, seed: int = 0
+    count: int,
+    shape: tuple[int, ...],
+    preprocess: Preprocess | None = None,
+    seed: int = 0,
+    folder: Path = JUDGING,
 ) -> NDArray[np.float32]:
     """Return random crops of the shipped photographs, mirrored at random, with random brightness, contrast and tint.
 
@@ -48,6 +55,7 @@ def photographs(
         shape: (C, H, W) with one or three channels (:func:`suits_photographs`).
         preprocess: conversion of pixels to the model's input; None scales the set to mean 0 and standard deviation 1.
         seed: the same seed gives the same images.
+        folder: of the photographs, :data:`JUDGING` or :data:`CALIBRATION`.
 
     Returns:
         float32 (count, C, H, W).
@@ -59,7 +67,7 @@ def photographs(
     if not suits_photographs(shape):
         raise ValueError(f"photographs: an input of shape {shape} is not an image; (1 or 3, H, W) is needed")
     generator = np.random.default_rng([seed, 0x70686F74])  # independent of other generators with this seed
-    sources = _sources(MODES[shape[0]])
+    sources = _sources(folder, MODES[shape[0]])
     pixels = np.empty((count, *shape), np.float32)
     for index in range(count):
         crop = _crop(sources[index % len(sources)], shape[1], shape[2], generator)
@@ -72,8 +80,8 @@ def photographs(
 
 
 @cache
-def _sources(mode: str) -> tuple[Image.Image, ...]:
-    return tuple(Image.open(file).convert(mode) for file in sorted(FOLDER.glob("*.jpg")))
+def _sources(folder: Path, mode: str) -> tuple[Image.Image, ...]:
+    return tuple(Image.open(file).convert(mode) for file in sorted(folder.glob("*.jpg")))
 
 
 def _crop(source: Image.Image, height: int, width: int, generator: np.random.Generator) -> NDArray[np.float32]:

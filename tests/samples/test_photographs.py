@@ -7,16 +7,16 @@ import pytest
 from PIL import Image
 
 from dfq_deploy import Preprocess
-from dfq_deploy.samples.photographs import FOLDER, photographs, suits_photographs
+from dfq_deploy.samples.photographs import JUDGING, photographs, suits_photographs
 
 PIXELS = Preprocess((0.0,), (1.0,))
 
 
 def test_each_file_is_named_with_its_licence() -> None:
-    rows = re.findall(r"^\| (\S+\.jpg) \|.*\| (.+) \|$", (FOLDER / "SOURCES.md").read_text(), re.MULTILINE)
-    assert sorted(name for name, _ in rows) == sorted(file.name for file in FOLDER.glob("*.jpg"))
+    rows = re.findall(r"^\| (\S+\.jpg) \|.*\| (.+) \|$", (JUDGING / "SOURCES.md").read_text(), re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(file.name for file in JUDGING.glob("*.jpg"))
     assert {licence for _, licence in rows} == {"CC0", "public domain"}
-    assert sum(file.stat().st_size for file in FOLDER.iterdir()) < 300_000
+    assert sum(file.stat().st_size for file in JUDGING.iterdir()) < 300_000
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (3, 224, 224), (3, 48, 320), (3, 600, 500), (1, 8, 8)])
@@ -54,7 +54,7 @@ def test_without_preprocess_the_set_is_standardized() -> None:
 def test_a_crop_shows_its_photograph() -> None:
     """Averaged over many crops, each photograph keeps its own hue."""
     images = photographs(240, (3, 32, 32), PIXELS, seed=0)
-    for index, file in enumerate(sorted(FOLDER.glob("*.jpg"))):
+    for index, file in enumerate(sorted(JUDGING.glob("*.jpg"))):
         whole = np.asarray(Image.open(file).convert("RGB"), np.float32).mean(axis=(0, 1)) / 255
         crops = images[index::6].mean(axis=(0, 2, 3))
         np.testing.assert_allclose(crops - crops.mean(), whole - whole.mean(), atol=0.08)

@@ -19,6 +19,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "psaq": {"iterations": 4},
     "analytic": {},
     "noise": {},
+    "photographs": {},
     "procedural": {},
 }
 """Options that make each method quick."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
+from dfq_deploy.samples.photographs import CALIBRATION
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
@@ -44,7 +45,7 @@ def mixed(
         model, BY_RULE, (), count=len(samples), preprocess=preprocess, seed=own, device="cpu", ranges=ranges
     )
     drawn = drawn.part(np.arange(len(samples)) % len(drawn))
-    more = drawn if kind == BY_RULE else as_photographs(model, drawn, preprocess, ranges, own)
+    more = drawn if kind == BY_RULE else as_photographs(model, drawn, preprocess, ranges, own, CALIBRATION)
     return replace(
         samples,
         images=np.concatenate([samples.images, more.images]),

@@ -11,7 +11,8 @@
 ``lis``           Learning in School: several teachers invert one set (Li et al., 2020).
 ``lowpass``       Low-pass filter on the samples of any method (SynQ, Kim et al., ICLR 2025).
 ``noise``         Noise, uniform or Gaussian: the baseline.
-``procedural``    Procedural images: dead leaves and signals, no model needed.
+``photographs``   Random crops of the photographs that the package ships.
+``procedural``    Procedural samples: pictures and signals drawn by rule, no model needed.
 ``psaq``          PSAQ-ViT: images with diverse patch similarities (Li et al., ECCV 2022).
 ``qimera``        Qimera: samples near decision boundaries (Choi et al., NeurIPS 2021).
 ``zeroq``         ZeroQ: each image matches the statistics by itself (Cai et al., CVPR 2020).

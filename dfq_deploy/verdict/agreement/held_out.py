@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs, sample_shape
 from dfq_deploy.samples.batches import split_held_out
-from dfq_deploy.samples.photographs import photographs, suits_photographs
+from dfq_deploy.samples.photographs import JUDGING, photographs, suits_photographs
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
@@ -64,7 +65,7 @@ def held_out_sets(
     own            what :func:`dfq_deploy.samples.batches.split_held_out` keeps back of ``samples``; none of
                    fewer than 8, which all calibrate
     procedural     ``count`` inputs drawn by rule: pictures, signals, token ids; a quarter where such calibrated
-    photographs    ``count`` crops of photographs, where the input is an image
+    photographs    ``count`` crops of photographs that never calibrate, where the input is an image
     ============== =======================================================================================
 
     Args:
@@ -113,11 +114,21 @@ def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
 
 
 def as_photographs(
-    model: ir.Model, drawn: Samples, preprocess: Preprocess | None, ranges: InputRanges | None, seed: int
+    model: ir.Model,
+    drawn: Samples,
+    preprocess: Preprocess | None,
+    ranges: InputRanges | None,
+    seed: int,
+    folder: Path = JUDGING,
 ) -> Samples:
-    """As many photographs as there are ``drawn`` samples, whose other inputs they take."""
+    """As many photographs as there are ``drawn`` samples, whose other inputs they take.
+
+    Args:
+        folder: of the photographs; by default those that judge and never calibrate.
+    """
     main, turned = main_input(model_inputs(model)), is_channels_last(model)
-    images = photographs(len(drawn), _channels_first(model), sample_bounds(model, preprocess, ranges or {}), seed)
+    pixels = sample_bounds(model, preprocess, ranges or {})
+    images = photographs(len(drawn), _channels_first(model), pixels, seed, folder)
     images = images.transpose(0, 2, 3, 1) if turned else images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
     return replace(drawn, images=images, method=PHOTOGRAPHS)
