@@ -47,9 +47,9 @@ def _checkout_modules(checkout: Path) -> dict[str, Path]:
 
 
 def _checkout_photographs(checkout: Path) -> dict[str, Path]:
-    """The photographs and the list of their sources, as :func:`_checkout_modules` has the modules."""
-    folder = checkout / "dfq_deploy/samples/photograph_files"
-    return {f"dfq_deploy/samples/photograph_files/{file.name}": file for file in folder.iterdir()}
+    """The photographs and the lists of their sources, as :func:`_checkout_modules` has the modules."""
+    folders = [checkout / "dfq_deploy/samples" / name for name in ("calibration_photographs", "photograph_files")]
+    return {f"dfq_deploy/samples/{folder.name}/{file.name}": file for folder in folders for file in folder.iterdir()}
 
 
 def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile, checkout: Path) -> None:

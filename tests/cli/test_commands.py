@@ -86,7 +86,7 @@ def test_inspect_on_one_screen(net: Path) -> None:
     result = run("inspect", net)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[:10] == [
+    assert lines[:11] == [
         "net.onnx  opset 17, written by unknown",
         "  input       image: float (batch, 3, 8, 8)",
         "  output      scores: float (batch, 4)",
@@ -96,11 +96,12 @@ def test_inspect_on_one_screen(net: Path) -> None:
         "Conv 1, BatchNormalization 1, Relu 1, GlobalAveragePool 1, Flatten 1, Gemm 1",
         "  BatchNorm   1, all of which fold into weights",
         "  synthesis   adversarial, analytic, deepinversion, dfqf, gdfq, genie, hast, lis, noise, photographs, "
-        "procedural, psaq, qimera, zeroq",
+        "procedural, psaq,",
+        "              qimera, zeroq",
         "  on cpu      2 of 2 layers in INT8",
-        f"  size        {net.stat().st_size / 1e3:.1f} kB, about {lines[9].split('about ')[1]}",
+        f"  size        {net.stat().st_size / 1e3:.1f} kB, about {lines[10].split('about ')[1]}",
     ]
-    assert lines[10:] == ["", "  No problems found."]
+    assert lines[11:] == ["", "  No problems found."]
     assert result.stderr == ""
 
 

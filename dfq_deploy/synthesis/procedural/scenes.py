@@ -7,7 +7,7 @@ from dfq_deploy.synthesis.procedural.blur import gaussian_blur
 from dfq_deploy.synthesis.procedural.leaves import Owners, leaves_to_cover, occlude
 from dfq_deploy.synthesis.procedural.textures import TextureBank
 
-__all__ = ["Painter", "over", "scene"]
+__all__ = ["FARTHEST", "Painter", "over", "scene"]
 
 Pixels = NDArray[np.float32]
 
