@@ -22,18 +22,16 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
         click.UsageError: an option is unknown, or its value has another type.
     """
     from dfq_deploy.errors import OptionError
-    from dfq_deploy.plugins.registry import AUTO
+    from dfq_deploy.plugins import registry
+    from dfq_deploy.plugins.mixture import SEPARATOR
 
-    if name == AUTO:
+    if name == registry.AUTO:
         if settings or iterations is not None:
             raise click.UsageError("--option and --iterations are of one method: name it, e.g. --synth deepinversion.")
         return name
     given = () if iterations is None else (f"iterations={iterations}",)
     kept = [setting for setting in settings if _pair(setting)[0] != "lowpass"]
     radius = [_pair(setting)[1] for setting in settings if _pair(setting)[0] == "lowpass"]
-    from dfq_deploy.plugins import registry
-    from dfq_deploy.plugins.mixture import SEPARATOR
-
     method: str | Synthesizer
     if SEPARATOR in name:
         if kept or given:

@@ -4,15 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import click
 import numpy as np
 import pytest
 
+from dfq_deploy.cli.plugin_options import synthesizer_of as from_command_line
 from dfq_deploy.errors import OptionError, PluginError
 from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
 from dfq_deploy.plugins.mixture import Mixture
 from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.methods.lowpass import LowPass
 from dfq_deploy.twin import Twin
 
 
@@ -45,6 +48,14 @@ def test_a_name_with_a_plus_is_a_mixture() -> None:
     images = mixture.synthesize((), SynthesisRequest(6, (3, 16, 16), seed=1)).images
     np.testing.assert_array_equal(images, mixture.synthesize((), SynthesisRequest(6, (3, 16, 16), seed=1)).images)
     assert len({image.tobytes() for image in images}) == 6
+
+
+def test_the_command_line_gives_a_mixture_no_options_but_the_filter() -> None:
+    made = from_command_line("procedural+photographs", None, ["lowpass=40"])
+    assert isinstance(made, LowPass)
+    assert made.name == "procedural+photographs"
+    with pytest.raises(click.UsageError, match="takes no options of its methods"):
+        from_command_line("procedural+photographs", None, ["texture=0.1"])
 
 
 def test_what_cannot_be_mixed_is_refused() -> None:
