@@ -146,7 +146,7 @@ def requantized(pair: Pair) -> float | None:
     (port,) = pair.runner.ports
     fed = [{port.name: image[None].transpose(0, 2, 3, 1)} for image in part.images]
     tool = quantizer.Quantizer(bytearray(pair.floats), recipe.static_wi8_ai8())
-    theirs = bytes(tool.quantize(tool.calibrate({"serving_default": fed})).quantized_model)
+    theirs = bytes(tool.quantize(tool.calibrate({"serving_default": fed}, num_threads=1)).quantized_model)
     feeds = make_feeds(pair.runner.ports, part.images[:1], {})
     best, pool = [np.inf, np.inf], [LiteRtModel(content) for content in (theirs, pair.content)]
     for _ in range(8):
