@@ -42,8 +42,9 @@ class LiteRT(BuildingExporter):
         batch: batch size of inputs with an open batch.
         layout: ``nhwc`` feeds images as (N, H, W, C) and returns maps in that order where they lie so; ``nchw`` keeps
             the order of the ONNX model.
-        integer_only: write HardSwish, HardSigmoid, PRelu and Gelu in integers for accelerators that have no floats. On
-            CPUs floats with their conversions are faster, since XNNPACK has no such kernels.
+        integer_only: write HardSwish, HardSigmoid, PRelu, Gelu, Softmax and products of two activations in integers,
+            for accelerators that have no floats. On CPUs floats with their conversions are faster, since XNNPACK has no
+            such kernels.
         labels: a file with the names of the classes, one a line; it is packed into the .tflite file.
         threads: of the trial.
     """

@@ -46,8 +46,8 @@ class Step:
         self._fuse()
         self.requested = self.encoding
         self.is_integer = self._is_integer()
-        if self.skipped is not None and not self.is_integer and self.activation == "NONE":
-            self.final, self.skipped = node.outputs[0], None  # a float Clip is written by itself
+        if not self.is_integer:
+            self.use_floats()
         if self.is_integer and self.operator.kind == "same":
             self.encoding = self.integer_inputs()[0][0].encoding
 
@@ -56,6 +56,12 @@ class Step:
         """True if a layer of 8 bits has to write floats: its input is one of the kernel's floats, its weight is not."""
         stored = self.integer_inputs()
         return not self.is_integer and self._integers_possible() and stored[0][0].encoding.qtype.bits == 8
+
+    def use_floats(self) -> None:
+        """Write this node in floats, though integers would be possible."""
+        self.is_integer = False
+        if self.skipped is not None and self.activation == "NONE":
+            self.final, self.skipped = self.node.outputs[0], None  # no integers saturate where the Relu or Clip does
 
     # inputs
 

@@ -26,7 +26,7 @@ def gemm(step: Step) -> None:
         return
     alpha, beta = step.number("alpha", 1.0), step.number("beta", 1.0)
     if (alpha, beta) != (1.0, 1.0):
-        step.is_integer = False
+        step.use_floats()
     weight, encoding = weights_of(step)
     if not step.integer("transB", 0):
         weight = weight.T
@@ -54,8 +54,9 @@ def matmul(step: Step) -> None:
         options = {**_options(source, encoding), **({"keepNumDims": True} if rank != 2 else {})}
         step.write("FULLY_CONNECTED", inputs, natural(rank), "FullyConnectedOptions", options)
         return
-    if first is not None or values is not None:
-        step.is_integer = False  # constants of a BATCH_MATMUL stay float
+    if first is not None or values is not None or not step.values.integer_only:
+        # Constants of a BATCH_MATMUL stay float, and XNNPACK has none of integers.
+        step.use_floats()
     if step.activation != "NONE":
         _multiplied(step, fused=False)
     else:
@@ -108,7 +109,7 @@ def _with_added_bias(step: Step, source: Tensor, weight: Any, bias: Any) -> None
 
 def _float_gemm(step: Step) -> None:
     """Write a Gemm of computed matrices as BATCH_MATMUL, MUL and ADD."""
-    step.is_integer = False
+    step.use_floats()
     factors = []
     for index, flag in ((0, "transA"), (1, "transB")):
         versions = step.versions(step.node.inputs[index])

@@ -71,7 +71,7 @@ def average_pool(step: Step) -> None:
 def _corrected(step: Step, image: Tensor, window: Window, out: tuple[int, int]) -> None:
     """Write a float pooling of the padded image, times kernel size / number of values that count."""
     if image.encoding is not None:
-        step.is_integer = False
+        step.use_floats()
         image = spatial_image(step)
     include = bool(step.integer("count_include_pad", 0))
     pads = step.integers("pads", [0, 0, 0, 0])

@@ -291,6 +291,15 @@ def test_floats_between_integers_where_these_have_no_fast_kernel(name: str, mode
     assert np.abs(ours - theirs).max() < 4 * np.ptp(theirs) / 255
 
 
+def test_a_relu_stays_where_no_integers_saturate_for_it(model_of: ModelOf) -> None:
+    nodes = "c = Conv <pads=[1,1,1,1]> (x, w4) a = Transpose <perm=[0,1,3,2]> (c) s = MatMul (c, a) r = Relu (s) "
+    model, images = quantized(model_for(f"{nodes} y = Conv (r, w)", model_of))
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    (theirs,) = session.run(None, {"x": images[:1]})
+    ours = run(converted(model), {"x": images[:1]})  # the product of two activations is in floats
+    assert np.abs(ours - theirs).max() < 8 * np.ptp(theirs) / 255
+
+
 @pytest.mark.parametrize("name", ["classifier", "residual", "silu", "concat", "leaky", "tanh"])
 def test_activations_of_16_bits(name: str, model_of: ModelOf) -> None:
     nodes, expected = INTEGER_CASES[name]
