@@ -1,11 +1,13 @@
 """Exporters: one module for each kind of file. Installed as ``dfq_deploy.exporters``.
 
 =================== ==================================================================================================
+``dynamic``         Dynamic quantization: DynamicQuantizeLinear and MatMulInteger, DynamicQuantizeLSTM.
 ``litert``          LiteRT (TensorFlow Lite): writes .tflite files without TensorFlow, and tries them.
 ``ort_mobile``      ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.
 ``qdq``             QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases.
 ``qnn``             Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.
 ``storage``         Storage of integers of each width in an ONNX file.
+``tables``          Tables of a Gather as integers, of which only the rows that are looked up are dequantized.
 ``tensorrt``        TensorRT: the QDQ file, an engine where TensorRT or TensorRT-RTX is, and a cache for version 10.
 ``tensorrt_engine`` Build a TensorRT engine from a QDQ file, with TensorRT's Python package and an NVIDIA GPU.
 ``tensorrt_rtx``    Build TensorRT-RTX engines ahead of time, for GPUs that are not here, and list their layers.

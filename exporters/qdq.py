@@ -23,7 +23,9 @@ from dfq_deploy.quantization.placement.exact import exact_values
 from dfq_deploy.quantization.placement.limits import activation_limits
 from dfq_deploy.quantization.weights import raise_scale_for_bias
 
+from .dynamic import DynamicWriter
 from .storage import element_type, is_clipped, packed, with_opset_for
+from .tables import share_tables, write_tables
 
 __all__ = ["Qdq", "quantized_model"]
 
@@ -85,6 +87,8 @@ def quantized_model(
        optimizer (1.31) rejects otherwise. With ``whole_bytes`` nothing is stored in 4 bits.
     6. A Relu or Clip is omitted if the integers of such a width saturate at its bounds; its input takes over the name.
        ONNX Runtime, which considers the stored type, would keep it and run the layer before it in a float kernel.
+    7. Layers that are marked for dynamic quantization (:mod:`dfq_deploy.quantization.dynamic`) and tables of a Gather
+       (:mod:`dfq_deploy.quantization.tables`) become operators on integers.
 
     Raises:
         ModelError: an encoding has no tensor in the model, or the file cannot represent it.
@@ -93,7 +97,11 @@ def quantized_model(
     copy = with_opset_for(clone(model), encodings.values(), whole_bytes=whole_bytes)
     copy.ir_version = max(copy.ir_version, MINIMUM_IR_VERSION)
     RemoveInitializersFromInputsPass()(copy)
-    _Writer(copy.graph, encodings, integer_bias, whole_bytes, exact_values(copy)).write()
+    exact, names = exact_values(copy), Names(copy.graph)
+    DynamicWriter(copy, encodings, names).write()
+    tables = write_tables(copy.graph, encodings, names)
+    _Writer(copy.graph, encodings, integer_bias, whole_bytes, exact).write()
+    share_tables(copy.graph, tables, names)
     drop_unused_initializers(copy.graph)
     return copy
 

@@ -33,6 +33,14 @@ __all__ = ["calibrate"]
 @click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
 @click.option("--method", metavar="NAME", help="The calibrator; by default the most accurate one in benchmarks.")
 @click.option("--refine", multiple=True, metavar="NAME", help="A refinement; repeatable; 'none' disables all.")
+@click.option(
+    "--activations",
+    type=click.Choice(["auto", "static", "dynamic"]),
+    default="auto",
+    show_default=True,
+    help="Ranges of activations: static ones, measured before, or dynamic ones, computed at run time; auto measures "
+    "both where most of the model is MatMul or Gemm, and takes the better.",
+)
 @bits_options
 @budget_options
 @override_options
@@ -68,6 +76,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             data=options["data"],
             target=target,
             bits=options["bits"],
+            activations=options["activations"],
             edge_bits=options["edge_bits"],
             size=options["size"],
             drop=options["drop"],

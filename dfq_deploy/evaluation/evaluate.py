@@ -23,9 +23,9 @@ from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.runtime.litert.runner import runner_of
 from dfq_deploy.runtime.runner import Output, Runner
-from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.text import data_for
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -146,7 +146,7 @@ def evaluated(
         raise ModelError(f"--main-input {main_input}: no such input; the model's inputs: {listed}")
     if data is not None and not isinstance(data, Samples):
         source = source or str(data)
-        data = samples_for(data, fed.load(files[0]), pixels, count, labels)
+        data = data_for(data, fed.load(files[0]), pixels, count, labels, beside=files[0])
     if data is not None and accept is not None:
         accept(data)
     warnings = _doubts(files)

@@ -1,6 +1,7 @@
 """The steps in order: synthesize, calibrate, fine-tune, export.
 
 ================= ============================================================================================
+``activations``   Static or dynamic activations: quantize both ways, measure, and take the better one.
 ``calibrate``     Post-training quantization from end to end: ``dfq_deploy.calibrate``.
 ``evaluate``      Evaluate a quantized file, and judge it: ``dfq_deploy.evaluate``.
 ``export``        Write the file that a runtime loads, from a quantized model: ``dfq_deploy.export``.

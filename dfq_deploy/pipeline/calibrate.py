@@ -13,12 +13,14 @@ from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes, main_input_value
 from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
+from dfq_deploy.pipeline.activations import choose_activations
 from dfq_deploy.pipeline.fit import CalibrationPlan, fit
 from dfq_deploy.pipeline.options import (
     CalibrationKeywords,
     ModelInputs,
     Resume,
     SynthesisOptions,
+    activations_of,
     check_seed,
     grouped,
     names_of,
@@ -40,9 +42,9 @@ from dfq_deploy.quantization.bit_widths import Bits, Budget, check_widths
 from dfq_deploy.quantization.encode import prepare
 from dfq_deploy.refinement.registry import in_order
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
-from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.text import data_for
 from dfq_deploy.targets.catalog import find_target
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ def calibrate(
             :func:`~dfq_deploy.pipeline.synthesize.synthesize` takes them.
         synth: likewise; None is ``auto`` where there is no ``data``.
         data: real samples, or where they lie: a folder or zip of images, an .npz or .npy
-            (:mod:`dfq_deploy.samples.image_folder`).
+            (:mod:`dfq_deploy.samples.image_folder`), text or a vocabulary (:mod:`dfq_deploy.synthesis.text`).
         target: the runtime to quantize for.
         bits: widths of weights and activations, e.g. ``w4a8``; None is 8 of both; ``auto`` finds widths for each
             weight (:mod:`dfq_deploy.refinement.mixed_precision`) within a budget.
@@ -96,9 +98,11 @@ def calibrate(
             patterns of nodes), ``exclude`` (a regular expression on their names) and ``overrides`` (a file,
             docs/overrides.md) on what is quantized otherwise; three on widths: ``edge_bits``, of the first and the last
             layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the largest part of what the
-            weights take in float32, or ``drop``, the largest percentage of the samples whose class may change; and
-            ``floor`` (``ok``, ``agreement=99``, ``snr=20``, ``none``), ``max_time`` (seconds) and ``max_slowdown`` (a
-            factor) for what is tried where the first result is not good enough (:mod:`dfq_deploy.pipeline.remedies`).
+            weights take in float32, or ``drop``, the largest percentage of the samples whose class may change;
+            ``activations`` (``auto``, ``static``, ``dynamic``: :data:`dfq_deploy.quantization.dynamic.Activations`);
+            and ``floor`` (``ok``, ``agreement=99``, ``snr=20``, ``none``), ``max_time`` (seconds) and ``max_slowdown``
+            (a factor) for what is tried where the first result is not good enough
+            (:mod:`dfq_deploy.pipeline.remedies`).
 
     Raises:
         DfqError: one of its kinds, in one line.
@@ -114,6 +118,7 @@ def calibrate(
     asked = widths_of(bits, **{name: keywords.get(name) for name in ("edge_bits", "size", "drop")})  # type: ignore[arg-type]
     check_widths(asked, chosen)
     refine, overrides = names_of(refine), overrides_of(keywords)
+    activations = activations_of(keywords, chosen)
     in_order(refine or ())  # refused before any work
     calibrator = calibrator_of(method or DEFAULT_METHOD)
     limits = limits_of(keywords)
@@ -133,15 +138,16 @@ def calibrate(
         order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
         samples = order.make(kept, progress)
     else:
-        samples = samples_for(data, source, pixels, options.count)
+        samples = data_for(data, source, pixels, options.count, beside=model, seed=seed)
     check_samples_fit(source, samples)
     samples = with_quality(samples, source, teachers, verifier)
     clock.lap("samples")
     used, held = split_held_out(samples)
-    plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where, overrides)
+    plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where, overrides, activations)
     fitted = fit(source, used, plan, synth, teachers, clock, progress)
     work = Work(source, synth, teachers, _batch(source, fed.input_shapes or {}), fed.input_ranges)
-    raised = raise_to_floor(work, Setting(plan, samples), fitted, limits, clock, progress)
+    setting, fitted = choose_activations(work, Setting(plan, samples), fitted, clock, progress)
+    raised = raise_to_floor(work, setting, fitted, limits, clock, progress)
     fitted = raised.fitted
     if raised.samples is not samples:
         samples = with_quality(raised.samples, source, teachers, verifier)

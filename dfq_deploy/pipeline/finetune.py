@@ -43,10 +43,10 @@ from dfq_deploy.quantization.bit_widths import Bits, check_widths
 from dfq_deploy.quantization.encode import headroom_of, prepare
 from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.samples.batches import check_samples_fit, split_held_out
-from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.session import pick_device
+from dfq_deploy.synthesis.text import data_for
 from dfq_deploy.targets.catalog import find_target
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def finetune(
     verifier = load_verifier(options.verifier, source, pixels, fed)
     recipe = recipe or Recipe.suited_to(sample_shape(source), device)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
-    given = None if data is None else samples_for(data, source, pixels, options.count)
+    given = None if data is None else data_for(data, source, pixels, options.count, beside=model, seed=seed)
     order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
     unfinished = None if folder is None else folder.with_name(f"{folder.name}.unfinished")
     training_data = TrainingData(order, given, verifier, unfinished)

@@ -12,6 +12,7 @@ from dfq_deploy.plugins.contracts import Calibrator, RangeSource, Synthesizer
 from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget
+from dfq_deploy.quantization.dynamic import Activations
 from dfq_deploy.quantization.encode import Prepared, Quantized, encode, headroom_of, prepare
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.refinement.registry import default_refinements, in_order, refine_encodings, refine_weights
@@ -33,6 +34,7 @@ class CalibrationPlan:
         refine: names of refinements; None takes the defaults, and leaves out those that the graph does not support.
         device: on which refinements run.
         overrides: exceptions from the rules of the target.
+        activations: which layers quantize their activations at run time.
     """
 
     target: Target
@@ -43,6 +45,7 @@ class CalibrationPlan:
     seed: int = 0
     device: str = "cpu"
     overrides: Overrides = NO_OVERRIDES
+    activations: Activations = "auto"
 
     def refiners(self, widths: Bits) -> tuple[str, ...]:
         """The refinements at these widths, in order.
@@ -97,7 +100,7 @@ def fit(
         "calibration: bits %s for target '%s', calibrator %s, refinements: %s",
         *(widths, plan.target.name, type(plan.calibrator).__name__, ", ".join(refiners) or "none"),
     )
-    ready = prepare(source, plan.target, widths, plan.overrides)
+    ready = prepare(source, plan.target, widths, plan.overrides, plan.activations)
     ready, skipped = refine_weights(ready, refiners, samples, optional=optional, device=plan.device, progress=progress)
     known, unknown = _known(synth, source, teachers, ready, plan.preprocess, refiners)
     quantized = encode(ready, plan.calibrator, samples, plan.preprocess, progress, known)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -23,6 +23,7 @@ from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import exported
 from dfq_deploy.plugins.registry import AUTO
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
+from dfq_deploy.quantization.dynamic import Activations
 from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.quantization.overrides_file import read_overrides
 from dfq_deploy.runtime.sizes import load_sized
@@ -30,6 +31,7 @@ from dfq_deploy.samples.npz import stored_shapes
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
+from dfq_deploy.targets.target import Target
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -44,6 +46,7 @@ __all__ = [
     "Resume",
     "SynthesisKeywords",
     "SynthesisOptions",
+    "activations_of",
     "check_seed",
     "grouped",
     "names_of",
@@ -224,6 +227,7 @@ class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
     edge_bits: int | None
     size: float | None
     drop: float | None
+    activations: Activations
     floor: str
     max_time: float | None
     max_slowdown: float
@@ -232,6 +236,21 @@ class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
 class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords):
     """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`, and what
     :class:`Overrides` are made of."""
+
+
+def activations_of(keywords: Mapping[str, Any], target: Target) -> Activations:
+    """How activations are quantized.
+
+    Raises:
+        OptionError: there is no such way, or ``target`` has no kernel for it.
+    """
+    asked = keywords.get("activations", "auto")
+    ways: tuple[Activations, ...] = get_args(Activations)
+    if asked not in ways:
+        raise OptionError(f"activations: '{asked}' is not known; choose {', '.join(ways)}")
+    if asked == "dynamic" and not target.dynamic_ops:
+        raise OptionError(f"activations: {target.runtime} has no dynamic kernels; choose static, or the target cpu")
+    return ways[ways.index(asked)]
 
 
 def refuse_unknown(function: str, keywords: Mapping[str, Any], known: type) -> None:

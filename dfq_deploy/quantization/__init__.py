@@ -2,6 +2,7 @@
 
 ====================== =======================================================================================
 ``bit_widths``         Bit widths such as ``w4a8``, and the integer type of each tensor.
+``dynamic``            Dynamic quantization: the activations of some layers are quantized at run time.
 ``encode``             Prepare a float model for a target and turn ranges into encodings.
 ``fake_quant``         Fake quantization in torch with fixed encodings.
 ``integer_io``         Make inputs and outputs integers: fold the preprocessing into the model.
@@ -13,6 +14,7 @@
 ``overrides_file``     Read an overrides file (TOML).
 ``qdq_reader``         Read the quantization of tensors from the Q and DQ nodes around them.
 ``ranges``             Derive ranges from known ones, and compute encodings from them.
+``tables``             Tables that a Gather looks rows up in (embeddings), as integers.
 ``weights``            Compute the encodings of weights, and raise scales where the int32 bias would overflow.
 ``placement``          Decide which tensors get Q/DQ for a target.
 ====================== =======================================================================================

@@ -73,6 +73,11 @@ class Bits:
         return f"w{self.weights}a{self.activations}{edge}{mixed}"
 
     @property
+    def is_plain(self) -> bool:
+        """True where all weights and activations have 8 bits."""
+        return (self.weights, self.activations) == (8, 8) and not self.layers
+
+    @property
     def fewest(self) -> int:
         """The smallest width of any layer."""
         own = [bits for pair in (self.layers or {}).values() for bits in pair]

@@ -2,30 +2,47 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import LiftSubgraphInitializersToMainGraphPass
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.inputs import ExtraInputs, is_channels_last
-from dfq_deploy.graph.operators import operator_of
+from dfq_deploy.graph.operators import is_op, operator_of
+from dfq_deploy.graph.passes.copied_sizes import copy_sizes
 from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
+from dfq_deploy.graph.passes.einsum_products import rewrite_einsums
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.passes.fold_pads import fold_pads
 from dfq_deploy.graph.passes.open_sizes import reopen
+from dfq_deploy.graph.query import name_of
 from dfq_deploy.plugins.contracts import Calibrator, Student
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits, with_bits
+from dfq_deploy.quantization.dynamic import (
+    ROW_GAIN,
+    Activations,
+    dynamic_form,
+    is_worth_it,
+    mark_dynamic,
+    step_squares,
+)
 from dfq_deploy.quantization.known_ranges import fixed_ranges, softmax_ranges
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.narrow_copies import add_narrow_copies
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.quantization.placement.detection_heads import separate_detection_heads
 from dfq_deploy.quantization.placement.place import Placement, encodings_of_weights, place, unify
+from dfq_deploy.quantization.placement.spectral import spectral_nodes
+from dfq_deploy.quantization.tables import mark_lookups
 from dfq_deploy.quantization.weights import best_bounds
-from dfq_deploy.runtime.plugin_nodes import plugin_nodes
+from dfq_deploy.runtime.activations import activations as activations_of
+from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes
 from dfq_deploy.samples.batches import SampleBatches, tensors_of_known_range
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -46,6 +63,9 @@ the largest values after the last block reach 0.6 to 0.8 of those of real images
 than the resolution that the headroom takes. Chosen on CIFAR-10 training images (benchmarks/headroom.py). Below 8 bits
 resolution matters more than tails, and ranges stay as measured.
 """
+
+FORM_SAMPLES = 16
+"""Number of samples on which the forms of dynamic layers are chosen."""
 
 STUDENT_SAMPLES = 64
 """Number of procedural images on which the ranges of a student for synthesis are measured."""
@@ -84,11 +104,18 @@ class Quantized:
 
 
 def prepare(
-    source: ir.Model, target: Target, bits: Bits | None = None, overrides: Overrides = NO_OVERRIDES
+    source: ir.Model,
+    target: Target,
+    bits: Bits | None = None,
+    overrides: Overrides = NO_OVERRIDES,
+    activations: Activations = "auto",
 ) -> Prepared:
     """Fold and lower a copy of ``source`` for ``target``, and decide which of its tensors are quantized.
 
     Sizes that were fixed for measuring are dynamic in it, unless ``target`` requires static shapes.
+
+    Args:
+        activations: which layers quantize their activations at run time; none below 8 bits.
 
     Raises:
         OptionError: ``overrides`` name an unknown tensor or node, or a type that the target does not support.
@@ -96,15 +123,33 @@ def prepare(
     model = source.clone()
     if not target.static_shapes:
         reopen(model)
+        copy_sizes(model)
     fold_pads(model)
+    if target.whole_ops is None:
+        rewrite_einsums(model)
     normalize_dense_layers(model)
     fold_batch_normalization(model)
     lower(model, target)
     bits = bits or Bits()
     add_narrow_copies(model, bits)
     kept = overrides.kept(source, model, target)
+    if bits.is_plain:
+        _mark_dynamic(model, target, kept, activations)
     placement = overrides.typed(_with_bits(place(model, target, kept=kept), model, bits, target), model, target)
+    mark_lookups(model, placement.tables)
     return Prepared(model, target, bits, placement, overrides)
+
+
+def _mark_dynamic(model: ir.Model, target: Target, kept: frozenset[str], activations: Activations) -> None:
+    """Mark the layers whose activations are quantized at run time, in place."""
+    if activations == "static" or not target.dynamic_ops:
+        return
+    LiftSubgraphInitializersToMainGraphPass()(model)
+    excluded = {*spectral_nodes(model), *behind_plugins(model)}
+    for node in model.graph.all_nodes():
+        unmeasured = node.graph is not model.graph or is_op(node, "LSTM")
+        if (activations == "dynamic" or unmeasured) and node.name not in kept and node not in excluded:
+            mark_dynamic(node, "tensor" if is_worth_it(node, target) else None)
 
 
 def encode(
@@ -128,6 +173,7 @@ def encode(
     types = prepared.placement.activations
     known = {**softmax_ranges(model), **(known or {}), **fixed_ranges(model, prepared.target, types)}
     measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
+    _choose_forms(model, samples, progress)
     placement, messages = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if messages:
         placement = overrides.typed(_with_bits(placement, model, bits, prepared.target), model, prepared.target)
@@ -145,6 +191,23 @@ def encode(
 
 def _with_bits(placement: Placement, model: ir.Model, bits: Bits, target: Target) -> Placement:
     return with_bits(placement, model, bits, symmetric_16=target.symmetric_16)
+
+
+def _choose_forms(model: ir.Model, samples: Samples, progress: Progress) -> None:
+    """Mark the dynamic layers that gain from a scale for each row, in place; measured on a few samples."""
+    products = [node for node in model.graph if dynamic_form(node) is not None and not is_op(node, "LSTM")]
+    names = list(dict.fromkeys(name_of(node.inputs[0]) for node in products))
+    if not names:
+        return
+    noise = {name: np.zeros(2) for name in names}
+    few = SampleBatches(model, samples.part(slice(FORM_SAMPLES)))
+    with closing(activations_of(model, names, few, progress)) as slices:
+        for arrays in slices:
+            for name, array in arrays.items():
+                noise[name] += sum(step_squares(sample) for sample in array)
+    for node in products:
+        by_tensor, by_row = noise[name_of(node.inputs[0])]
+        mark_dynamic(node, "row" if by_tensor > by_row * 10 ** (ROW_GAIN / 10) else "tensor")
 
 
 def _plugin_warnings(model: ir.Model, target: Target) -> tuple[str, ...]:

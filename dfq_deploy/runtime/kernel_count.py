@@ -47,6 +47,7 @@ class Kernel:
         kernel: the operator that runs: ``QLinearConv``, ``FusedGemm``...
         kind: the type of its products.
         macs: multiply-accumulates for one sample; None if unknown.
+        weights: number of constants that it multiplies by; 0 for a product of two activations.
         dequantized: True for a float kernel that reads DequantizeLinear: the layer is quantized in the file, but runs
             in float, with the additional cost of the conversion.
     """
@@ -57,6 +58,7 @@ class Kernel:
     kind: Kind
     macs: int | None = None
     dequantized: bool = False
+    weights: int = 0
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,14 @@ class KernelCount:
 
     @property
     def float_share(self) -> float:
-        """Fraction of all multiply-accumulates in float, 0 to 1; fraction of the layers if one is unknown."""
+        """Fraction of all multiply-accumulates in float, 0 to 1.
+
+        If one is unknown (an open size), the fraction of the weights, and of the layers if there are none.
+        """
         sizes = [kernel.macs for kernel in self.kernels]
-        total = sum(size or 0 for size in sizes)
+        total, weights = sum(size or 0 for size in sizes), sum(kernel.weights for kernel in self.kernels)
+        if None in sizes and weights:
+            return sum(kernel.weights for kernel in self.in_float) / weights
         if None in sizes or not total:
             return len(self.in_float) / max(1, self.total)
         return sum(kernel.macs or 0 for kernel in self.in_float) / total

@@ -13,7 +13,7 @@ from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.runtime.kernel_count import Kernel, KernelCount
-from dfq_deploy.runtime.layers import is_layer, kind_of_node, macs_of
+from dfq_deploy.runtime.layers import is_layer, kind_of_node, macs_of, weights_of
 from dfq_deploy.runtime.plugin_nodes import plugin_nodes
 from dfq_deploy.runtime.session import Session, runtime_message
 from dfq_deploy.runtime.tagged import Tagged, tag
@@ -99,9 +99,11 @@ def _kernel(node: ir.Node, tagged: Tagged) -> Kernel:
     index, kind = tagged.find(node.name or ""), kind_of_node(node)
     dequantized = kind == "float" and any(is_dequantized(value) for value in node.inputs)
     if index is None:
-        return Kernel(node.name or str(node.outputs[0].name), node.op_type, node.op_type, kind, dequantized=dequantized)
+        name = node.name or str(node.outputs[0].name)
+        return Kernel(name, node.op_type, node.op_type, kind, dequantized=dequantized, weights=weights_of(node))
     layer = tagged.nodes[index]
-    return Kernel(tagged.names[index], layer.op_type, node.op_type, kind, layer_macs(layer, tagged), dequantized)
+    macs, weights = layer_macs(layer, tagged), max(weights_of(layer), weights_of(node))
+    return Kernel(tagged.names[index], layer.op_type, node.op_type, kind, macs, dequantized, weights)
 
 
 def layer_macs(node: ir.Node, tagged: Tagged) -> int | None:
@@ -117,11 +119,9 @@ def _by_placement(tagged: Tagged, runtime: str, reason: str) -> KernelCount:
         kind, dequantized = kind_of_node(node), [is_dequantized(value) for value in node.inputs[:2]]
         if kind == "float" and len(dequantized) > 1 and all(dequantized):
             kind = "integer"
-        kernels.append(
-            Kernel(
-                name, node.op_type, node.op_type, kind, layer_macs(node, tagged), kind == "float" and any(dequantized)
-            )
-        )
+        costs = kind == "float" and any(dequantized)
+        macs, weights = layer_macs(node, tagged), weights_of(node)
+        kernels.append(Kernel(name, node.op_type, node.op_type, kind, macs, costs, weights))
     return KernelCount(tuple(kernels), conversions(tagged.nodes), (), runtime, reason)
 
 

@@ -7,8 +7,9 @@ from typing import Literal, TypeAlias
 import onnx_ir as ir
 
 from dfq_deploy.graph.operators import FLOATS, WEIGHTED_OPS
+from dfq_deploy.graph.query import constant_of
 
-__all__ = ["Kind", "is_layer", "kind_of_node", "macs_of"]
+__all__ = ["Kind", "is_layer", "kind_of_node", "macs_of", "weights_of"]
 
 Kind: TypeAlias = Literal["integer", "float8", "weights", "float"]
 """The type of a layer's products.
@@ -38,6 +39,9 @@ WEIGHT_ONLY_OPS = frozenset({"MatMulBnb4", "MatMulFpQ4", "MatMulNBits", "QMoE"})
 
 INTEGER_ACCURACY = 4
 """``accuracy_level`` of a MatMulNBits whose activations are quantized to int8 as it runs."""
+
+UNPACKING_OPS = frozenset({"DequantizeLinear", "Identity", "Transpose"})
+"""What may stand between a constant and the layer that multiplies by it."""
 
 SECOND_FACTOR = {"QLinearConv": 3, "QLinearConvTranspose": 3, "QLinearMatMul": 3, "QGemm": 3}
 """Index of the second factor among the inputs, if it is not 1."""
@@ -80,6 +84,18 @@ def macs_of(node: ir.Node) -> int | None:
     if "Gemm" in node.op_type and len(weight) == 2:
         return _product([*output_sizes, weight[1 if node.attributes.get_int("transB", 0) else 0]])
     return None
+
+
+def weights_of(node: ir.Node) -> int:
+    """Return the size of the largest constant that a layer multiplies by, as it is or dequantized; 0 if none."""
+    sizes = [0]
+    for value in node.inputs:
+        source = value
+        while source is not None and (producer := source.producer()) is not None and producer.op_type in UNPACKING_OPS:
+            source = producer.inputs[0]
+        constant = constant_of(source)
+        sizes += [] if constant is None else [constant.size]
+    return max(sizes)
 
 
 def _recurrent(node: ir.Node) -> int | None:

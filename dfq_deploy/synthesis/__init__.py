@@ -4,6 +4,8 @@
 ``choice``              Choose the synthesis method for a model and its bit widths.
 ``measured_statistics`` Put BatchNormalization back behind convolutions, with statistics measured on pictures.
 ``session``             Prepare the request for a synthesis method and run it.
+``text``                Samples of a model of tokens from lines of text, or from its vocabulary.
+``states``              States and caches of streaming models: what the model returns is fed back to it.
 ``teacher_hierarchy``   Order several teachers from similar to diverse (LIS).
 ``teachers``            Load teachers, including those with a different preprocess.
 ``generators``          Generator networks: architecture, training, and the methods built on them.

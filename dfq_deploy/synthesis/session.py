@@ -33,7 +33,8 @@ from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_function
 from dfq_deploy.synthesis.inversion.journal import FolderJournal
 from dfq_deploy.synthesis.measured_statistics import with_measured_statistics
-from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn, refuse_unknown, rule_of
+from dfq_deploy.synthesis.procedural.inputs import InputRanges, InputRule, is_drawn, refuse_unknown, rule_of
+from dfq_deploy.synthesis.states import fed_back
 from dfq_deploy.twin.teacher import takes_batches, teacher_of
 
 __all__ = ["FALLBACK", "Checkpointing", "StudentFactory", "pick_device", "sample_bounds", "synthesize_from"]
@@ -142,9 +143,8 @@ def synthesize_from(
     notes = (*notes, *(str(rule) for rule in rules))
     if is_drawn(main):
         rule = rule_of(model, main, ranges or {})
-        images = rule.draw(count, seed).astype(np.float32)
         logger.info("synthesis: %d samples of shape %s drawn by rules, seed %d", count, shape, seed)
-        return Samples(images, method=RULE, synthetic=True, notes=(str(rule), *map(str, rules)), extra=extra)
+        return fed_back(model, _drawn(rule, rules, count, seed, extra), ranges or {})
     bounds = sample_bounds(model, preprocess, ranges or {}, teachers)
     if bounds is not None and preprocess is None and main.is_float and main.name not in (ranges or {}):
         notes = (*notes, _raw_pixels_note(model, teachers))
@@ -183,8 +183,14 @@ def synthesize_from(
     logger.info("synthesis: %s", _figures(samples.figures))
     images = samples.images.transpose(0, 2, 3, 1) if channels_last else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
-    notes = (*samples.notes, *_missed_targets(samples), *notes)
-    return replace(samples, images=images, method=name, synthetic=True, notes=notes, extra=extra, preprocess=preprocess)
+    made = replace(samples, images=images, method=name, synthetic=True, extra=extra, preprocess=preprocess)
+    return fed_back(model, replace(made, notes=(*samples.notes, *_missed_targets(samples), *notes)), ranges or {})
+
+
+def _drawn(rule: InputRule, others: Sequence[InputRule], count: int, seed: int, extra: ExtraInputs) -> Samples:
+    """Samples of a main input that is drawn by a rule, with the other inputs."""
+    images = rule.draw(count, seed).astype(np.float32)
+    return Samples(images, method=RULE, synthetic=True, notes=(str(rule), *map(str, others)), extra=extra)
 
 
 def _missed_targets(samples: Samples) -> tuple[str, ...]:

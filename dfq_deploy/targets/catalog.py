@@ -34,7 +34,7 @@ GENERAL_RULES = (
 """Rules that apply to every runtime, with its own types and operators."""
 
 
-CPU = Target(
+ONNXRUNTIME = Target(
     name="cpu",
     runtime="ONNX Runtime on x86 and Arm CPUs",
     # u8 activations with s8 weights: the pair that ONNX Runtime fuses everywhere. It rewrites s8
@@ -54,10 +54,20 @@ CPU = Target(
     pairs=(("u8", "s8"), ("s8", "s8"), ("u8", "u8")),
     channel_ops=frozenset({"Conv", "Gemm", "MatMul"}),
 )
+"""What the targets that run ONNX Runtime's kernels or read its files have in common."""
+
+
+CPU = replace(
+    ONNXRUNTIME,
+    dynamic_ops=frozenset({"Gemm", "LSTM", "MatMul"}),
+    quantized_tables=True,
+    # SkipLayerNormalization takes 2 to 7 times as long as Sum and LayerNormalization (benchmarks/kernel_forms.py).
+    separate_residuals=True,
+)
 
 
 OPENVINO = replace(
-    CPU,
+    ONNXRUNTIME,
     name="openvino",
     runtime="OpenVINO on Intel CPUs, GPUs and NPUs",
     # OpenVINO converts Q and DQ to FakeQuantize and selects its integer kernels from these.
@@ -94,7 +104,7 @@ TENSORRT = Target(
 
 
 XNNPACK = replace(
-    CPU,
+    ONNXRUNTIME,
     name="xnnpack",
     runtime="ONNX Runtime with XNNPACK on phones",
     activation=S8,
@@ -107,7 +117,7 @@ XNNPACK = replace(
 
 
 NNAPI = replace(
-    CPU,
+    ONNXRUNTIME,
     name="nnapi",
     runtime="ONNX Runtime with NNAPI, Android 10+",
     weight=S8_SYMMETRIC,
@@ -152,7 +162,7 @@ QNN_OPS = frozenset(
 
 
 QNN = replace(
-    CPU,
+    ONNXRUNTIME,
     name="qnn",
     runtime="Qualcomm's NPU (HTP) through QNN",
     weight_per_tensor=U8,  # the MatMul of the HTP backend does not support s8
@@ -183,7 +193,7 @@ LITERT_OPS = frozenset(
 
 
 LITERT = replace(
-    CPU,
+    ONNXRUNTIME,
     name="litert",
     runtime="LiteRT (TensorFlow Lite) on phones",
     # The int8 scheme of TensorFlow Lite (quantization specification): s8 activations with any zero point, s8 weights

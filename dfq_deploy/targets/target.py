@@ -55,6 +55,10 @@ class Target:
             the range of the samples is.
         shifts_unsigned: its exporter shifts u8 activations to s8, so that a convolution may read bytes directly.
         symmetric_16: activations of 16 bits have zero point 0.
+        dynamic_ops: weighted and recurrent operators whose activations can be quantized at run time
+            (:mod:`dfq_deploy.quantization.dynamic`).
+        separate_residuals: an Add before a LayerNormalization is written as a Sum, which the runtime does not fuse.
+        quantized_tables: it looks rows up in tables of integers (:mod:`dfq_deploy.quantization.tables`).
     """
 
     name: str
@@ -85,3 +89,6 @@ class Target:
     fixed_outputs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     shifts_unsigned: bool = False
     symmetric_16: bool = False
+    dynamic_ops: frozenset[str] = frozenset()
+    quantized_tables: bool = False
+    separate_residuals: bool = False

@@ -162,3 +162,20 @@ def test_prelu_stays_where_leaky_has_no_integer_kernel_or_prelu_has_one(model_of
     model = load(model_of("float[n,4,5,5] x", "float[n,4,3,3] y", "c = Conv(x, w) y = PRelu(c, a)", weights))
     lower(model, find_target(target))
     assert "PRelu" in [node.op_type for node in model.graph]
+
+
+def test_a_residual_sum_is_not_fused_with_the_normalization_after_it(tmp_path: Path) -> None:
+    shape = "float[n,3,8]"
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g ({shape} x) => ({shape} y) '
+        "<float[8] s = {1, 1, 1, 1, 1, 1, 1, 1}, float[8] b = {0, 0, 0, 0, 0, 0, 0, 0}> "
+        "{ t = Tanh(x) a = Add(x, t) y = LayerNormalization <axis = -1> (a, s, b) }"
+    )
+    model = check(proto, normal(0, 2, 3, 8), "Tanh", "Sum", "LayerNormalization")
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    kernels = []
+    for source in (proto.SerializeToString(), to_bytes(model)):
+        ort.InferenceSession(source, options, ["CPUExecutionProvider"])
+        kernels.append([node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node])
+    assert kernels == [["Tanh", "SkipLayerNormalization"], ["Tanh", "Sum", "LayerNormalization"]]

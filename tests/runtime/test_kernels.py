@@ -51,7 +51,7 @@ def dense(model_of: ModelOf, nodes: str) -> onnx.ModelProto:
 
 def test_a_matrix_product_that_the_optimizer_fuses_into_float(model_of: ModelOf) -> None:
     count = count_kernels(dense(model_of, f"{READ} m = MatMul(d, e) y = Add(m, bf)"))
-    assert count.kernels == (Kernel("m", "MatMul", "Gemm", "float", 256, dequantized=True),)
+    assert count.kernels == (Kernel("m", "MatMul", "Gemm", "float", 256, dequantized=True, weights=256),)
     assert (count.integer, count.total, count.share, count.float_share) == (0, 1, 0.0, 1.0)
     assert "[1, 1, N]" in count.way_out
     assert str(count) == "0 of 1 layers in INT8 (0.0 % of the products)"
@@ -118,7 +118,7 @@ def test_inside_a_loop(model_of: ModelOf) -> None:
         [numpy_helper.from_array(np.array(3), "count"), numpy_helper.from_array(ARRAYS["wf"], "wf")],
     )
     count = count_kernels(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
-    assert count.kernels == (Kernel("r", "MatMul", "MatMul", "float"),)
+    assert count.kernels == (Kernel("r", "MatMul", "MatMul", "float", weights=256),)
     assert (count.share, count.float_share) == (None, 1.0)
 
 

@@ -1,7 +1,9 @@
 """Graph rewrites, one a file; each edits a model in place and says what it changed.
 
 =================== ===============================================================================================
+``copied_sizes``    Let Reshape copy the sizes that a graph computes step by step.
 ``dense_layers``    Write dense layers in the forms that runtimes have integer kernels for.
+``einsum_products`` Write an Einsum that is a matrix product as MatMul, for which runtimes have integer kernels.
 ``fold_batch_norm`` Fold BatchNormalization into the weights before it.
 ``fold_constants``  Compute at load time what depends on constants alone.
 ``fold_pads``       Fold zero Pads into the convolutions and pooling operators that read them.

@@ -1,6 +1,7 @@
 """The placement rules: which tensors get Q and DQ, operator by operator (Conv, Add, Concat...).
 
-The rules apply to the main graph; nodes inside If, Loop or Scan stay float. For a target of style ``kernels``:
+The rules apply to the main graph; nodes inside If, Loop or Scan stay float, or are quantized at run time
+(:mod:`dfq_deploy.quantization.dynamic`), as are all that are marked for it. For a target of style ``kernels``:
 
 1. A weighted node (Conv, Gemm, MatMul...) for which the target has an integer kernel reads quantized activations and a
    quantized constant weight; a MatMul may read two activations. A weighted node that cannot be quantized is listed with
@@ -34,12 +35,14 @@ import onnx_ir as ir
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
+from dfq_deploy.quantization.dynamic import FEWEST_WEIGHTS, dynamic_form, dynamic_weights
 from dfq_deploy.quantization.placement.exact import exact_values
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, known_limits
 from dfq_deploy.quantization.placement.policies import constant_operands, values_to_quantize
 from dfq_deploy.quantization.placement.predicates import obstacle, shared_groups
 from dfq_deploy.quantization.placement.saturation import saturations
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
+from dfq_deploy.quantization.tables import encodings_of_tables, quantized_tables
 from dfq_deploy.quantization.weights import Bounds, encoding_of_weight, extremes, raise_scale_for_bias
 from dfq_deploy.runtime.plugin_nodes import behind_plugins
 from dfq_deploy.targets.target import Target
@@ -67,6 +70,9 @@ class Placement:
         left_float: name, operator and reason of each weighted node that stays float.
         constants: name of each other quantized initializer (operand of an Add, Mul...) -> its type, per tensor.
         kept: names of the nodes that stay float by request.
+        dynamic: names of the nodes whose activations are quantized at run time
+            (:mod:`dfq_deploy.quantization.dynamic`).
+        tables: name of each quantized table of a Gather (:mod:`dfq_deploy.quantization.tables`) -> its type and axis.
     """
 
     activations: Mapping[str, QuantType]
@@ -77,9 +83,14 @@ class Placement:
     left_float: tuple[tuple[str, str, str], ...]
     constants: Mapping[str, QuantType] = field(default_factory=dict)
     kept: frozenset[str] = frozenset()
+    dynamic: frozenset[str] = frozenset()
+    tables: Mapping[str, tuple[QuantType, int | None]] = field(default_factory=dict)
 
 
 KEPT = "kept in float, as asked"
+
+
+BESIDE_DYNAMIC = "a product of two activations, which is faster in float where the layers around it write float"
 
 
 def place(
@@ -94,12 +105,15 @@ def place(
             around them round, and are no part of these.
     """
     graph = model.graph
+    dynamic = {node for node in graph.all_nodes() if dynamic_form(node) is not None}
     obstacles = {
-        node: obstacle(node, target) if node.graph is graph else "it stands inside a subgraph"
+        node: obstacle(node, target) if node.graph is graph else _inside_obstacle(node, target)
         for node in graph.all_nodes()
-        if is_op(node, WEIGHTED_OPS)
+        if is_op(node, WEIGHTED_OPS) and node not in dynamic
     }
-    obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles[node] is None}
+    obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles.get(node, "") is None}
+    if any(node.graph is graph and is_op(node, WEIGHTED_OPS) for node in dynamic):
+        obstacles |= {node: BESIDE_DYNAMIC for node in obstacles if constant_of(node.inputs[1]) is None}
     obstacles |= {node: KEPT for node in graph.all_nodes() if node.name in kept}
     behind = behind_plugins(model)
     obstacles |= {node: BEHIND_PLUGIN for node in obstacles if node in behind}
@@ -118,14 +132,38 @@ def place(
         activations={name_of(value): target.activation for value in in_order if value in quantized},
         shared=shared,
         limits={name_of(value): limits[value] for value in in_order if value in quantized and value in limits},
-        weights=_weights(graph, heads, target),
+        weights=_with_dynamic(_weights(graph, heads, target), dynamic_weights(dynamic, target)),
         biases={} if target.float_bias else _biases(graph, heads),
         left_float=tuple(
             (node.name or "", node.op_type, reason) for node, reason in obstacles.items() if reason is not None
         ),
         constants=constant_operands(graph, target),
         kept=kept,
+        dynamic=frozenset(str(node.name) for node in dynamic),
+        tables=quantized_tables(model, target, heads | dynamic, kept),
     )
+
+
+def _inside_obstacle(node: ir.Node, target: Target) -> str:
+    """Why a node inside If, Loop or Scan stays float."""
+    if not target.dynamic_ops:
+        return "it stands inside a subgraph"
+    if not is_op(node, target.dynamic_ops):
+        return f"it stands inside a subgraph, where {target.runtime} has no integer {node.op_type} that is faster"
+    if constant_of(node.inputs[1]) is None:
+        return "it stands inside a subgraph, and its weight is computed"
+    return f"it stands inside a subgraph, and is too small to gain from integers (below {FEWEST_WEIGHTS} weights)"
+
+
+def _with_dynamic(
+    static: dict[str, tuple[QuantType, int | None]], dynamic: dict[str, tuple[QuantType, int | None]]
+) -> dict[str, tuple[QuantType, int | None]]:
+    """Both; a weight that both kinds of layers read has one scale where their channels lie on different axes."""
+    found = {**static, **dynamic}
+    for name in static.keys() & dynamic.keys():
+        if static[name][1] != dynamic[name][1]:
+            found[name] = (static[name][0], None)
+    return found
 
 
 def with_biases(placement: Placement, model: ir.Model, target: Target) -> Placement:
@@ -180,6 +218,7 @@ def encodings_of_weights(
         name: encoding_of_weight(constants[name], qtype, axis, bounds)
         for name, (qtype, axis) in placement.weights.items()
     }
+    encodings |= encodings_of_tables(placement.tables, encodings, constants)
     for name, qtype in placement.constants.items():
         encodings[name] = encoding_of_weight(constants[name], qtype, None)
     if activations is not None:

@@ -18,15 +18,19 @@ from dfq_deploy.graph.inputs import (
     main_input,
     model_inputs,
 )
+from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.graph.traversal import walk
 from dfq_deploy.synthesis.procedural.sequences import Part, on_lengths, part_of
 
-__all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of"]
+__all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of", "table_of"]
 
 InputRanges: TypeAlias = Mapping[str, tuple[float, float]]
 """Input name -> smallest and largest value to draw, both included."""
+
+SAMPLE_RATE = 16000
+"""Of sound: what speech models take."""
 
 MOVING_OPS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Clip"})
 """What may stand between an input and the Gather that looks it up."""
@@ -99,8 +103,8 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
     Rules, the first that applies: (1) the range that the caller states; (2) what belongs to a sequence with a mask is
     cut to the lengths of the samples (:mod:`dfq_deploy.synthesis.procedural.sequences`); (3) any other mask, or a bool,
     is all ones; (4) what a Gather looks up in a constant table is an index of its rows; (5) a length is that of the
-    main input's longest axis; (6) a scale is 1, and the size of a picture is that of the main input; (7) other integers
-    are 0 or 1, other floats normally distributed.
+    main input's longest axis, and a sample rate is 16,000; (6) a scale is 1, and the size of a picture is that of the
+    main input; (7) other integers are 0 or 1, other floats normally distributed.
 
     Raises:
         ModelError: its size is open.
@@ -109,7 +113,7 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
     if port.name in ranges:
         low, high = ranges[port.name]
         return InputRule(port, shape, "as --input-range says", low=low, high=high)
-    table = None if port.is_float else _table(model, port.name)
+    table = None if port.is_float else table_of(model, port.name)
     found = part_of(port, model_inputs(model), ranges)
     if found is not None:
         return _in_sequence(port, shape, table, *found)
@@ -150,6 +154,8 @@ def _fixed(
         return "a mask that hides nothing", (1.0,)
     if "len" in name and not port.is_float and not indexes and sizes and port != main:
         return f"the longest axis of '{main.name}'", (float(max(sizes)),)
+    if not port.is_float and shape in ((), (1,)) and not words_of(port.name).isdisjoint({"rate", "sr", "samplerate"}):
+        return "a sample rate", (float(SAMPLE_RATE),)
     if "scale" in name and port.is_float:
         return "nothing is scaled", (1.0,)
     if ("shape" in name or "size" in name) and shape[-1:] == (2,) and len(sizes) == 3:
@@ -169,7 +175,7 @@ def _shape(model: ir.Model, port: ModelInput) -> tuple[int, ...]:
     return (port.shape[0], *rest)
 
 
-def _table(model: ir.Model, name: str) -> tuple[str, int] | None:
+def table_of(model: ir.Model, name: str) -> tuple[str, int] | None:
     """Name and number of rows of the smallest constant table that an input indexes."""
     value = next(value for value in input_values(model) if value.name == name)
     tables = sorted((rows, table) for table, rows in _lookups(value))

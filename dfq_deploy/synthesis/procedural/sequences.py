@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dfq_deploy.graph.inputs import ModelInput, has_batch_axis, main_input
 from dfq_deploy.graph.main_input import words_of
 
-__all__ = ["Part", "lengths", "on_lengths", "part_of"]
+__all__ = ["Part", "cut", "lengths", "on_lengths", "part_of"]
 
 STREAM = (7, 11)
 """Of the seed, for the lengths: the same for all inputs of a model."""
@@ -102,14 +102,23 @@ def _axis(port: ModelInput) -> int | None:
 def on_lengths(part: Part, values: NDArray[Any], longest: int, seed: int) -> NDArray[Any]:
     """``values`` (N, ..., longest) of one input, cut to the :func:`lengths` of the samples."""
     ends = lengths(len(values), longest, seed)
+    begins = np.zeros_like(ends)
+    if part is Part.TYPES:  # every second sample has a second segment, which begins somewhere inside
+        begins = np.random.default_rng([seed, *STREAM, 1]).integers(0, ends, endpoint=True)
+        begins[1::2] = ends[1::2]
+    return cut(part, values, ends, begins)
+
+
+def cut(
+    part: Part, values: NDArray[Any], ends: NDArray[np.int64], begins: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
+    """``values`` (N, ..., longest) of one input where the samples are, from ``begins`` (0) to ``ends``; 0 elsewhere."""
     if part is Part.LENGTH:
         return np.broadcast_to(ends.reshape(-1, *[1] * (values.ndim - 1)), values.shape).astype(values.dtype)
     if part is Part.POSITIONS:
         return values
-    steps, begins = np.arange(longest), np.zeros_like(ends)
-    if part is Part.TYPES:  # every second sample has a second segment, which begins somewhere inside
-        begins = np.random.default_rng([seed, *STREAM, 1]).integers(0, ends, endpoint=True)
-        begins[1::2] = ends[1::2]
-    inside = (begins[:, None] <= steps) & (steps < ends[:, None])
+    longest, starts = values.shape[-1], np.zeros_like(ends) if begins is None else begins
+    steps = np.arange(longest)
+    inside = (starts[:, None] <= steps) & (steps < ends[:, None])
     kept = inside.reshape(-1, *[1] * (values.ndim - 2), longest) != (part is Part.PADDING_MASK)
     return np.where(kept, values, 0).astype(values.dtype)
