@@ -1,7 +1,7 @@
 """Speed of the methods: images x iterations a second, ours against the plain loop, as a Markdown table.
 
 usage: python -m benchmarks.synthesis [--zoo FOLDER] [--models NAME...] [--methods NAME...] [--batch N]
-       [--rounds N] [--device DEVICE]
+       [--rounds N] [--device DEVICE] [--whole N]
 
 Both sides descend the same loss with the same jitter, flip and Adam (benchmarks/plain_loop.py has the plain one). The
 two run in turn, a few iterations each; the ratio is the median over the rounds. ``lis`` has two teachers, the model
@@ -9,13 +9,19 @@ twice. What trains a generator (``genie``, ``gdfq``, ``qimera``, ``dfqf``, ``adv
 the last two run a quantized student on each batch. The last column is the share of our time that passes outside the
 forward and the backward pass (shifts, Adam, clipping, figures), by the clock; on a GPU it waits at each of their ends,
 and the speeds do not.
+
+``--whole N`` makes a set of N samples instead, each in a process of its own, and prints CPU seconds, the largest memory
+of the process (of which torch and the model take 0.4 GB) and the figures of the set.
 """
 
 import argparse
+import resource
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +31,7 @@ import torch
 from benchmarks import plain_loop
 from benchmarks.plain_loop import PlainLoop, PlainLoss
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import load
+from dfq_deploy import load, synthesize
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.plugins.contracts import Student, SynthesisRequest
 from dfq_deploy.plugins.registry import find_plugin
@@ -210,6 +216,29 @@ def row(model: ZooModel, method: str, batch: int | None, rounds: int, device: st
     )
 
 
+def whole_row(zoo: Path, name: str, method: str, count: int, device: str) -> str:
+    """One line on a whole set: what it costs, and how good it is; run in a process of its own."""
+    (model,) = models(zoo, [name])
+    started = time.process_time()
+    samples = synthesize(model.bn, synth=method, count=count, preprocess=model.preprocess, device=device)
+    seconds = time.process_time() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    figures = [samples.figures.get(figure) for figure in ("statistics_distance", "target_hit", "confidence")]
+    shown = " | ".join("" if figure is None else f"{figure:.3f}" for figure in figures)
+    return f"| {name} | {method} | {count} | {seconds:.0f} | {peak:.2f} | {shown} |"
+
+
+def print_whole_sets(arguments: argparse.Namespace) -> None:
+    """The table of ``--whole``."""
+    print("| model | method | samples | CPU seconds | peak, GB | statistics | targets hit | confidence |")
+    print("|---|---|---|---|---|---|---|---|")
+    for model in models(arguments.zoo, arguments.models):
+        for method in arguments.methods:
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+                task = (arguments.zoo, model.name, method, arguments.whole, arguments.device)
+                print(executor.submit(whole_row, *task).result(), flush=True)
+
+
 def main() -> None:
     """Print the table, a row as soon as it is measured."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
@@ -219,7 +248,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="images in one iteration, instead of each method's own number")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--whole", type=int, metavar="N", help="make whole sets of N samples")
     args = parser.parse_args()
+    if args.whole:
+        print_whole_sets(args)
+        return
     print(f"torch {torch.__version__}, {args.device}, {torch.get_num_threads()} threads, {args.rounds} rounds\n")
     print("| model | method | batch | plain, images x iterations/s | ours | ratio | outside |")
     print("|---|---|---|---|---|---|---|")

@@ -71,6 +71,7 @@ def correct_biases(
         progress.advance(2)
         return largest_shifts
     statistics: dict[str, tuple[Tensor, Tensor]] = {}
+    feeds = {name: _in_fast_layout(tensor) for name, tensor in feeds.items()}
     twin.run(feeds, hooks={name: _recording(name, node, statistics) for name, node in corrected.items()})
     progress.advance()
     shifts: dict[str, Tensor] = {}
@@ -84,6 +85,11 @@ def correct_biases(
     for name, shift in largest.items():
         logger.debug("bias correction: %s shifted by up to %.3g standard deviations", name, shift)
     return largest
+
+
+def _in_fast_layout(tensor: Tensor) -> Tensor:
+    """Channels-last for pictures: convolutions then make no copies in a layout of their own."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _shift(corrected: Mapping[str, ir.Node], shifts: Mapping[str, Tensor]) -> None:
@@ -128,7 +134,7 @@ def _correcting(
     def correct(values: Tensor) -> Tensor:
         axes, shape = axes_of(node, values.ndim)
         shifts[name] = statistics[name][0] - values.mean(axes)
-        values = values + shifts[name].reshape(shape)
+        values.add_(shifts[name].reshape(shape))  # what a layer has just computed is read by nothing else yet
         return values if next_hook is None else next_hook(values)
 
     return correct

@@ -85,8 +85,8 @@ def test_each_correction_knows_the_earlier_ones(model_of: Model) -> None:
 
 
 def test_means_of_the_example_come_back(digits_bn: Path, tmp_path: Path) -> None:
-    samples = synthesize(digits_bn, synth="procedural", count=40)
-    kept = samples.images[np.arange(40) % 8 != 7]
+    samples = synthesize(digits_bn, synth="procedural", count=160)
+    kept = samples.images[np.arange(160) % 8 != 7]
 
     def means(path: Path) -> np.ndarray:
         session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
