@@ -20,13 +20,13 @@ def painter(channels: int = 1, size: tuple[int, int] = (64, 64), seed: int = 0) 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (13, 40, 24), (3, 1, 1), (1, 2, 99), (1, 16, 400), (4, 65, 64)])
 def test_any_shape_is_filled(shape: tuple[int, int, int]) -> None:
-    pictures = Pictures().draw(24, shape, np.random.default_rng(0))
-    assert pictures.shape == (24, *shape)
+    pictures = Pictures().draw(8, shape, np.random.default_rng(0))
+    assert pictures.shape == (8, *shape)
     assert pictures.dtype == np.float32
     assert np.isfinite(pictures).all()
     assert (pictures.min(), pictures.max()) >= (0, 0)
     assert pictures.max() <= 1
-    assert len({picture.tobytes() for picture in pictures}) == 24
+    assert len({picture.tobytes() for picture in pictures}) == 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
