@@ -188,6 +188,9 @@ def file_row(file: PublicFile, args: argparse.Namespace, folder: Path) -> str:
     for index, name in enumerate(pair.runner.output_names):
         ours, theirs, plain = ([triple[side][index] for triple in triples] for side in range(3))
         noise.append(f"{name}: {decibels(theirs, ours):.1f} ({decibels(theirs, plain):.1f})")
+        if name == pair.runner.scores():
+            same = np.mean([a.argmax() == b.argmax() for a, b in zip(ours, theirs, strict=True)])
+            noise[-1] += f", same class {100 * same:.0f} %"
     slow, fast = speeds(pair, 4)
     cells = [
         *(file.name, file.family, "<br>".join(noise)),

@@ -57,8 +57,8 @@ PLAIN = f"{READ} {WEIGHT} {BIAS} {CONV} {WRITE}"
 EXPLICIT = f"{READ} {WEIGHT} y = Conv(d, e, bf)"
 """As TensorRT wants it."""
 
-ADVICE = ("concat-scale", "residual-branch", "quantized-output", "split-activation")
-"""Rules of TensorRT that no builder enforces: what breaks only them is clean."""
+ADVICE = ("concat-scale", "residual-branch", "quantized-output", "split-activation", "fixed-scale", "moved-scale")
+"""Rules that no builder enforces: what breaks only them is clean."""
 
 HALF = ("y", "its input is float")
 """What is said of a quantized weight that meets a float activation."""
@@ -266,6 +266,24 @@ CASES = {
         f"{ADDED} q2 = QuantizeLinear(c, s2, z) d2 = DequantizeLinear(q2, s2, z) y = Relu(d2)",
         f"{ADDED} r = Relu(c) q2 = QuantizeLinear(r, s2, z) d2 = DequantizeLinear(q2, s2, z) y = Conv(d2, e)",
         ("c", "'d2' stands between it and Relu 'y'"),
+        S8,
+    ),
+    "sigmoid-of-any-scale-for-litert": Case(
+        "fixed-scale",
+        "litert",
+        f"{READ} g = Sigmoid(d) p = QuantizeLinear(g, s2, z2) y = DequantizeLinear(p, s2, z2)",
+        f"{READ} g = Sigmoid(d) p = QuantizeLinear(g, s2, z2) y = DequantizeLinear(p, s2, z2)",
+        ("g", "its output has scale 0.25, its kernel writes 0.00390625"),
+        {**S8, "s2": scalar(1 / 256), "z2": scalar(-128, np.int8)},
+        {"s2": scalar(0.25)},
+    ),
+    "pooling-of-two-scales-for-litert": Case(
+        "moved-scale",
+        "litert",
+        f"{READ} g = AveragePool <kernel_shape = [2, 2]> (d) "
+        "p = QuantizeLinear(g, s2, z) y = DequantizeLinear(p, s2, z)",
+        f"{READ} g = AveragePool <kernel_shape = [2, 2]> (d) p = QuantizeLinear(g, s, z) y = DequantizeLinear(p, s, z)",
+        ("g", "'d' and 'p' have different scales"),
         S8,
     ),
     "s8-read-twice": Case(

@@ -3,18 +3,22 @@
 from collections.abc import Iterator
 
 import numpy as np
+import onnx_ir as ir
 
 from dfq_deploy.checking.registry import Problem, rule
 from dfq_deploy.checking.view import QLINEAR, Kernel, View, name
-from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.operators import QUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import weight_axis
+from dfq_deploy.quantization.qdq_reader import Quantization
 from dfq_deploy.targets.target import Target
 
 __all__ = [
     "channel_axis",
     "constant_parameters",
+    "fixed_scale",
     "float_bias",
     "integer_bias",
+    "moved_scale",
     "per_channel_weight",
     "per_tensor_activation",
     "positive_scale",
@@ -134,3 +138,45 @@ def float_bias(view: View, _: Target) -> Iterator[Problem]:
     for kernel in view.kernels:
         if kernel.bias is not None:
             yield kernel.node.op_type, name(kernel.node), f"its bias is {kernel.bias.kind}"
+
+
+@rule("fixed-scale", "calibrate for this target, or accept that these integers are converted once more")
+def fixed_scale(view: View, target: Target) -> Iterator[Problem]:
+    """Sigmoid, Softmax and Tanh are quantized with the scale that their kernels write.
+
+    TensorFlow Lite, quantization specification: LOGISTIC and SOFTMAX 1/256 with the smallest zero point, TANH 1/128
+    with 0; of 16 bits 1/32768.
+    """
+    for node in view.nodes:
+        if not is_op(node, target.fixed_outputs):
+            continue
+        low, high = target.fixed_outputs[node.op_type]
+        for entry in _quantizers(view, node.outputs[0]):
+            wide = entry.kind in ("s16", "u16")
+            step = max(-low, high) / 2**15 if wide else (high - low) / 2**8
+            actual = None if entry.scale is None else float(np.ravel(entry.scale)[0])
+            if actual is not None and not np.isclose(actual, step, rtol=TOLERANCE, atol=0):
+                yield node.op_type, name(node), f"its output has scale {actual:.6g}, its kernel writes {step:.6g}"
+
+
+@rule("moved-scale", "give its inputs and its output one scale, or accept that the integers are converted once more")
+def moved_scale(view: View, target: Target) -> Iterator[Problem]:
+    """What chooses or moves values has one scale for inputs and outputs.
+
+    TensorFlow Lite, quantization specification: CONCATENATION, MAX_POOL_2D, AVERAGE_POOL_2D, PAD, RESIZE, RESHAPE and
+    their like.
+    """
+    for node in view.nodes:
+        if not is_op(node, target.passing_ops):
+            continue
+        read = [view.by_node[producer] for producer in node.predecessors() if producer in view.by_node]
+        for entry in _quantizers(view, node.outputs[0]):
+            different = [other for other in read if not other.constant and not other.same_scale(entry)]
+            if different:
+                problem = f"'{name(different[0].node)}' and '{name(entry.node)}' have different scales"
+                yield node.op_type, name(node), problem
+
+
+def _quantizers(view: View, value: ir.Value) -> list[Quantization]:
+    """Return the quantizations of ``value``."""
+    return [entry for entry in view.quantizations if entry.node.inputs[0] is value and is_op(entry.node, QUANTIZE_OPS)]

@@ -17,6 +17,9 @@ from .windows import Window, padded, spatial_image, window_of, write_spatial
 
 __all__ = ["bias_of", "weights_of"]
 
+LARGE = 2**14
+"""Number of values from which a weight stays in integers in a layer that writes floats; as floats it has 64 kB."""
+
 BIASES = {8: 32, 16: 64}
 """Width of activations -> width of the bias of the integer kernel."""
 
@@ -24,13 +27,14 @@ BIASES = {8: 32, 16: 64}
 def weights_of(step: Step, index: int = 1) -> tuple[NDArray[Any], Encoding | None]:
     """Return the weight as the kernel takes it: integers and their encoding, or floats.
 
-    A layer that reads integers and writes floats keeps its integer weight: LiteRT quantizes its input at run time.
+    A layer that reads integers and writes floats keeps its integer weight if that is large: LiteRT quantizes its input
+    at run time. A small one becomes floats, which rounds nothing.
 
     Raises:
         Unsupported: it is computed.
     """
     found = weight_encoding(step.node.inputs[index])
-    if found is not None and (step.is_integer or step.is_hybrid):
+    if found is not None and (step.is_integer or (step.is_hybrid and found[0].size >= LARGE)):
         return found
     values = constant_array(step.node.inputs[index])
     if values is None:
