@@ -183,7 +183,7 @@ def floor_options(command: Decorated) -> Decorated:
             "--max-time",
             type=click.FloatRange(min=0),
             metavar="SECONDS",
-            help="Time limit for remedies.  [default: the time the calibration took, at least 60]",
+            help="Time limit for remedies.  [default: half of what the calibration took, at least 60]",
         ),
         click.option(
             "--floor",

@@ -1,22 +1,23 @@
 """Read, check, query, edit and write ONNX graphs.
 
-================= ==============================================================================================
-``domains``       Normalize the name of ONNX's own domain to the empty string.
-``editing``       Edit a graph: unused names, new constants, removal of unused initializers.
-``file_info``     Properties of a model file that need no session: size, quantized or not.
-``inputs``        Model inputs: which is the main one, their shapes, the arrays that feed them.
-``large_models``  Models over protobuf's limit of 2 GB: separate the structure from the weights.
-``loading``       Load a float or quantized model, check it, normalize its form.
-``logits``        Find the logits that class scores are computed from.
-``main_input``    Say which input of a graph is the main one, by its name and its use.
-``operators``     Match operators with their domain; shared tables of operators and element types.
-``query``         Query a graph: constants, weighted nodes, BatchNormalization, class scores.
-``reading``       Read a model file, check it and upgrade its opset.
-``standard_form`` Convert files that ONNX Runtime reads to the form that the ONNX checker accepts.
-``task``          Say what a model computes: class scores, and which of its outputs they are, or something else.
-``torch_export``  Export a torch.nn.Module to ONNX with its BatchNormalization kept.
-``traversal``     Traverse a graph forward and backward.
-``writing``       Write a model to a file, with external data if it is large.
-``passes``        Graph rewrites, one a file; each edits a model in place and says what it changed.
-================= ==============================================================================================
+=================== ===================================================================================================
+``channel_scaling`` Scale the output or the input channels of a weighted node, and shift the outputs, in its constants.
+``domains``         Normalize the name of ONNX's own domain to the empty string.
+``editing``         Edit a graph: unused names, new constants, removal of unused initializers.
+``file_info``       Properties of a model file that need no session: size, quantized or not.
+``inputs``          Model inputs: which is the main one, their shapes, the arrays that feed them.
+``large_models``    Models over protobuf's limit of 2 GB: separate the structure from the weights.
+``loading``         Load a float or quantized model, check it, normalize its form.
+``logits``          Find the logits that class scores are computed from.
+``main_input``      Say which input of a graph is the main one, by its name and its use.
+``operators``       Match operators with their domain; shared tables of operators and element types.
+``query``           Query a graph: constants, weighted nodes, BatchNormalization, class scores.
+``reading``         Read a model file, check it and upgrade its opset.
+``standard_form``   Convert files that ONNX Runtime reads to the form that the ONNX checker accepts.
+``task``            Say what a model computes: class scores, and which of its outputs they are, or something else.
+``torch_export``    Export a torch.nn.Module to ONNX with its BatchNormalization kept.
+``traversal``       Traverse a graph forward and backward.
+``writing``         Write a model to a file, with external data if it is large.
+``passes``          Graph rewrites, one a file; each edits a model in place and says what it changed.
+=================== ===================================================================================================
 """

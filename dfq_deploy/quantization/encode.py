@@ -16,6 +16,7 @@ from dfq_deploy.graph.operators import is_op, operator_of
 from dfq_deploy.graph.passes.copied_sizes import copy_sizes
 from dfq_deploy.graph.passes.dense_layers import normalize_dense_layers
 from dfq_deploy.graph.passes.einsum_products import rewrite_einsums
+from dfq_deploy.graph.passes.fold_affine import fold_affine
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.passes.fold_pads import fold_pads
 from dfq_deploy.graph.passes.open_sizes import reopen
@@ -128,7 +129,9 @@ def prepare(
     if target.whole_ops is None:
         rewrite_einsums(model)
     normalize_dense_layers(model)
+    fold_affine(model)
     fold_batch_normalization(model)
+    fold_affine(model)
     lower(model, target)
     bits = bits or Bits()
     add_narrow_copies(model, bits)

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
+from dfq_deploy.graph.passes.short_hard_swish import shorten_hard_swishes
 from dfq_deploy.graph.query import batch_normalizations, constant_of, name_of
 from dfq_deploy.graph.traversal import weighted_after
 from dfq_deploy.targets.target import Target
@@ -34,6 +35,8 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
        times as long (ONNX Runtime 1.31.1, one thread of an AVX-512 VNNI CPU).
     6. An Add of two activations before a LayerNormalization becomes a Sum for ONNX Runtime's CPU provider, which would
        fuse both to SkipLayerNormalization, 2 to 7 times as slow as the two from 16 tokens on.
+    7. A hard swish of four operators becomes one of two (:mod:`dfq_deploy.graph.passes.short_hard_swish`), if the
+       target computes it in float between integer kernels.
 
     The output of a rewritten node keeps its name.
 
@@ -54,6 +57,7 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
         rewritten += [node.name] if _to_leaky(model.graph, node, target, names) else []
     for node in list(model.graph.all_nodes()) if target.separate_residuals else []:
         rewritten += [node.name] if _to_sum(node, names) else []
+    rewritten += shorten_hard_swishes(model) if target.style == "kernels" else []
     drop_unused_initializers(model.graph)
     return tuple(name or "" for name in rewritten)
 

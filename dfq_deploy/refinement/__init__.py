@@ -5,6 +5,7 @@
 ``bias_correction``          Bias correction: remove the mean shift of each channel.
 ``block_learner``            Learn rounding and steps, one block after another.
 ``blocks``                   Split a network into blocks for reconstruction.
+``channel_ranges``           Give the channels of an activation equal ranges, so that one scale serves them all.
 ``cross_layer_equalization`` Cross-layer equalization: move scale between consecutive layers.
 ``mean_correction``          Correct channel means while a block is learned.
 ``mixed_precision``          Mixed precision: choose the bit width of each weight within a budget.

@@ -1,7 +1,7 @@
 """Registry of refinements, in the order in which they run.
 
-``equalize`` changes weights before ranges are measured, ``reconstruct`` learns rounding and steps after calibration,
-and ``bias`` corrects the remaining mean shift.
+``equalize`` and ``channels`` change weights before ranges are measured, ``reconstruct`` learns rounding and steps after
+calibration, and ``bias`` corrects the remaining mean shift.
 """
 
 import logging
@@ -29,21 +29,29 @@ class Refinement:
 
     Args:
         summary: one line for ``dfq-deploy methods``, with the source.
-        weights: changes the weights of a prepared model in place, before ranges are measured.
+        weights: changes the weights of a prepared model in place, before ranges are measured, and returns it with its
+            new placement.
         encodings: changes weights and biases in place, and returns the quantized model with its new encodings.
 
     Both receive a copy, which is dropped if they fail.
     """
 
     summary: str
-    weights: Callable[[Prepared, Samples, str, Progress], None] | None = None
+    weights: Callable[[Prepared, Samples, str, Progress], Prepared] | None = None
     encodings: Callable[[Quantized, Samples, int, str, Progress], Quantized] | None = None
 
 
-def _equalize(prepared: Prepared, samples: Samples, device: str, progress: Progress) -> None:
+def _equalize(prepared: Prepared, samples: Samples, device: str, progress: Progress) -> Prepared:
     from dfq_deploy.refinement.cross_layer_equalization import equalize
 
     equalize(prepared.model, samples, device=device, progress=progress)
+    return prepared
+
+
+def _channels(prepared: Prepared, samples: Samples, device: str, progress: Progress) -> Prepared:
+    from dfq_deploy.refinement.channel_ranges import equalize_channels
+
+    return equalize_channels(prepared, samples, device=device, progress=progress)
 
 
 def _reconstruct(quantized: Quantized, samples: Samples, seed: int, device: str, progress: Progress) -> Quantized:
@@ -79,6 +87,7 @@ REFINEMENTS = {
     "equalize": Refinement(
         "equalize the weight ranges of consecutive layers (Nagel et al. 2019, 4.1)", weights=_equalize
     ),
+    "channels": Refinement("give the channels of activations equal ranges at one scale", weights=_channels),
     "reconstruct": Refinement(
         "learn rounding and steps block by block (AdaRound 2020, BRECQ 2021, QDrop 2022)",
         encodings=_reconstruct,
@@ -133,8 +142,7 @@ def refine_weights(
         if step is not None:
             candidate = _copy(prepared)
             try:
-                step(candidate, samples, device, progress)
-                prepared = candidate
+                prepared = step(candidate, samples, device, progress)
                 logger.info("refinement '%s' done on %d samples", name, len(samples))
             except FAILURES as error:
                 warnings.append(_left_out(name, error, optional))

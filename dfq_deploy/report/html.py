@@ -6,6 +6,7 @@ from typing import Any
 
 from dfq_deploy.report.engine import engine_section
 from dfq_deploy.report.plots import in_words, tradeoff_curve
+from dfq_deploy.report.remedies import remedies_section
 from dfq_deploy.report.verdict import noise_section, verdict_box, verdict_section
 from dfq_deploy.samples.contact_sheet import MAXIMUM
 
@@ -62,6 +63,7 @@ def page(report: Mapping[str, Any], picture: str = "") -> str:
         _header(report, name),
         verdict_box(report),
         noise_section(report),
+        remedies_section(report),
         _tiles(report),
         "".join(f'<div class="warning">{escape(str(warning))}</div>' for warning in report.get("warnings", ())),
         "".join(f'<p class="soft">Note: {escape(str(note))}.</p>' for note in report.get("notes", ())),

@@ -190,7 +190,10 @@ def test_wrong_usage_ends_with_2(here: Path, net: Path, words: str, options: lis
             "no calibrator 'guess'; installed: entropy, minmax, mse, percentile",
             ["--synth", "noise", "--method", "guess"],
         ),
-        ("no refinement 'polish'; installed: equalize, reconstruct, bias", ["--synth", "noise", "--refine", "polish"]),
+        (
+            "no refinement 'polish'; installed: equalize, channels, reconstruct, bias",
+            ["--synth", "noise", "--refine", "polish"],
+        ),
         (
             "noise: distribution 'flat' is neither uniform nor gaussian",
             ["--synth", "noise", "--option", "distribution=flat"],

@@ -1,5 +1,6 @@
 """Quantize with changed settings and measure what comes out."""
 
+import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ import onnx_ir as ir
 from dfq_deploy.evaluation.latency import speed_of
 from dfq_deploy.graph.file_info import stored_bytes
 from dfq_deploy.pipeline.fit import CalibrationPlan, Fitted, fit
+from dfq_deploy.pipeline.remedies.floor import PERCENT
 from dfq_deploy.pipeline.results import closed_model
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.plugins.registry import exporter_of
@@ -23,10 +25,13 @@ from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.verdict.agreement.held_out import HeldOut
 from dfq_deploy.verdict.agreement.measure import Agreement, agreement_of, measure_agreement
 
-__all__ = ["Bench", "Measured", "OutOfTime", "Setting", "with_calibrated"]
+__all__ = ["Bench", "Measured", "OutOfTime", "Setting", "fewer", "with_calibrated"]
 
 TIMING_S = 0.6
 """Seconds that two files are timed in turn."""
+
+TRIED = 16
+"""Inputs of each kind on which an attempt is measured where the noise of outputs counts."""
 
 
 class OutOfTime(Exception):  # noqa: N818 - no error: the attempt is dropped
@@ -102,6 +107,10 @@ class Bench:
     ends: float = float("inf")
     progress: Progress = SILENT
 
+    def left(self) -> float:
+        """Seconds until the time is up; 0 where it never is."""
+        return max(0.0, self.ends - time.perf_counter()) if math.isfinite(self.ends) else 0.0
+
     def fitted(self, setting: Setting) -> Fitted:
         """Quantize with ``setting``.
 
@@ -136,6 +145,17 @@ class Bench:
         pair = [Runner(entry.path, quiet_threads=True, threads=1) for entry in (first, other)]
         speed = speed_of(pair[0], pair[1], replace(other.sets[-1].samples, labels=None), TIMING_S)
         return None if speed is None else 1 / speed.ratio
+
+
+def fewer(sets: tuple[HeldOut, ...], unit: str) -> tuple[HeldOut, ...]:
+    """Parts of the held-out sets that tell attempts apart: noise of outputs is measured on few inputs.
+
+    Args:
+        unit: of the figure that counts. Classes that change take all inputs.
+    """
+    if unit == PERCENT:
+        return sets
+    return tuple(replace(held, samples=held.samples.part(slice(TRIED))) for held in sets)
 
 
 def with_calibrated(found: Measured, kinds: Collection[str]) -> Measured:

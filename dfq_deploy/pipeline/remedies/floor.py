@@ -19,6 +19,9 @@ Kind: TypeAlias = Literal["ok", "agreement", "snr", "none"]
 LEAST_TIME = 60.0
 """Seconds that remedies may take however short the calibration was."""
 
+SHARE = 0.5
+"""Part of the calibration's time that they may take: learned rounding takes minutes, and each attempt repeats it."""
+
 PERCENT, DECIBELS = "%", "dB"
 
 
@@ -97,7 +100,7 @@ class Limits:
 
     Args:
         floor: where it ends.
-        max_time: seconds for all attempts; None: as long as the calibration took, at least 60.
+        max_time: seconds for all attempts; None: half of what the calibration took, at least 60.
         max_slowdown: how many times the latency of the first result a remedy may cost, where it can be timed here.
 
     Raises:
@@ -116,7 +119,7 @@ class Limits:
 
     def seconds(self, taken: float) -> float:
         """What all attempts may take, where the calibration took ``taken`` seconds."""
-        return max(LEAST_TIME, taken) if self.max_time is None else self.max_time
+        return max(LEAST_TIME, taken * SHARE) if self.max_time is None else self.max_time
 
 
 def limits_of(keywords: Mapping[str, Any]) -> Limits:

@@ -7,14 +7,14 @@ from typing import TypeAlias
 from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting
 from dfq_deploy.pipeline.remedies.known import HEADROOM, gate_headroom, known_ranges
 from dfq_deploy.pipeline.remedies.samples import mixable, mixed
-from dfq_deploy.pipeline.remedies.worst import nodes_to_keep
+from dfq_deploy.pipeline.remedies.worst import depthwise_nodes, nodes_to_keep
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
 from dfq_deploy.verdict.noise.what_hurts import what_hurts
 
-__all__ = ["REMEDIES", "Trial"]
+__all__ = ["REMEDIES", "Remedy", "Trial"]
 
-NOISE_S = 10.0
-"""Seconds that the noise of single layers may take to measure."""
+NOISE_S, NOISE_SHARE = 10.0, 0.25
+"""Seconds that the noise of single layers may take to measure, or a part of what is left of the time."""
 
 NAMED = 3
 """How many names a sentence lists."""
@@ -65,6 +65,20 @@ def _equalize(bench: Bench, best: Measured) -> Iterator[Trial]:
         yield Trial("equalize", "--refine equalize", lambda: best.setting.planned(refine=(*used, "equalize")))
 
 
+def _channels(bench: Bench, best: Measured) -> Iterator[Trial]:
+    used = best.fitted.choices["refine"]
+    if used and "channels" not in used and best.setting.plan.target.style == "kernels":
+        yield Trial("channels", "--refine channels", lambda: best.setting.planned(refine=(*used, "channels")))
+
+
+def _depthwise(bench: Bench, best: Measured) -> Iterator[Trial]:
+    """They add few products, read what differs from channel to channel, and gain little speed by integers."""
+    nodes = depthwise_nodes(best.fitted.quantized.prepared)
+    if nodes and best.setting.plan.target.style == "kernels":
+        what = f"float for the {len(nodes)} depthwise convolutions"
+        yield Trial("depthwise", what, lambda: best.setting.overriding(keep_float=nodes))
+
+
 def _procedural(bench: Bench, best: Measured) -> Iterator[Trial]:
     return _mixing(bench, best, BY_RULE)
 
@@ -97,7 +111,8 @@ def _keep_float(bench: Bench, best: Measured) -> Iterator[Trial]:
     fitted, plan = best.fitted, best.setting.plan
     hurts = what_hurts(
         bench.source, fitted.reference, fitted.quantized.prepared, fitted.quantized.encodings,
-        replace(best.sets[-1].samples, labels=None), refine=fitted.choices["refine"], budget_s=NOISE_S,
+        replace(best.sets[-1].samples, labels=None), refine=fitted.choices["refine"],
+        budget_s=max(NOISE_S, NOISE_SHARE * bench.left()),
         device=plan.device,
     )  # fmt: skip
     for count, nodes in nodes_to_keep(fitted.quantized.prepared.model, hurts):
@@ -120,6 +135,8 @@ REMEDIES: tuple[Remedy, ...] = (
     _headroom,
     _known,
     _equalize,
+    _depthwise,
+    _channels,
     _procedural,
     _photographs,
     _sixteen_bits,

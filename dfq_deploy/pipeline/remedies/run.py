@@ -9,9 +9,9 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import DfqError
 from dfq_deploy.pipeline.fit import Fitted
-from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting
+from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting, fewer
 from dfq_deploy.pipeline.remedies.floor import Limits
-from dfq_deploy.pipeline.remedies.search import improve
+from dfq_deploy.pipeline.remedies.search import Improved, improve
 from dfq_deploy.pipeline.remedies.steps import Remedies
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.progress import SILENT, Clock, Progress
@@ -88,9 +88,27 @@ def raise_to_floor(
         except DfqError as problem:
             clock.lap("remedies")
             return Raised(fitted, samples, _unmeasured(limits, problem))
-        found = improve(bench, first, limits, sum(clock.seconds.values()))
+        found = _improved(bench, first, limits, sum(clock.seconds.values()))
     clock.lap("remedies")
     return _raised(found.best, found.remedies, fitted, samples)
+
+
+def _improved(bench: Bench, first: Measured, limits: Limits, taken: float) -> Improved:
+    """Try remedies on some of the inputs where that does, and measure what came of it on all of them."""
+    floor = limits.floor
+    parts = fewer(first.sets, floor.unit(first.agreement))
+    if floor.is_reached(first.agreement) or parts is first.sets:
+        return improve(bench, first, limits, taken)
+    started = bench.measured(first.setting, first.fitted, parts, "first")
+    found = improve(bench, started, limits, taken)
+    if found.best is started:
+        whole = first
+    elif found.best.setting.samples is first.setting.samples:
+        whole = bench.measured(found.best.setting, found.best.fitted, first.sets, "best")
+    else:  # samples that calibrate now must not judge
+        return found
+    last, reached = floor.figure(whole.agreement), floor.is_reached(whole.agreement)
+    return Improved(whole, replace(found.remedies, last=last, reached=reached))
 
 
 def _raised(best: Measured, remedies: Remedies, first: Fitted, samples: Samples) -> Raised:

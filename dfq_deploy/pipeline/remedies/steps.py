@@ -13,8 +13,8 @@ class RemedyStep:
     """One remedy that was tried.
 
     Args:
-        name: stable: ``headroom``, ``known-ranges``, ``equalize``, ``samples``, ``16-bit``, ``keep-float``,
-            ``reconstruct``.
+        name: stable: ``headroom``, ``known-ranges``, ``equalize``, ``depthwise``, ``channels``, ``samples``,
+            ``16-bit``, ``keep-float``, ``reconstruct``.
         what: what was changed, for people.
         before, after: the figure without and with it, in the unit of :class:`Remedies`; ``after`` is None where it
             could not be measured.

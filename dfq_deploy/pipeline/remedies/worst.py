@@ -5,11 +5,12 @@ from collections.abc import Iterator
 import onnx_ir as ir
 
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
-from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.graph.query import constant_of, name_of, weighted_nodes
 from dfq_deploy.graph.traversal import walk
+from dfq_deploy.quantization.encode import Prepared
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
-__all__ = ["nodes_to_keep"]
+__all__ = ["depthwise_nodes", "nodes_to_keep"]
 
 COUNTS = (1, 2, 4, 8)
 
@@ -19,7 +20,8 @@ def nodes_to_keep(model: ir.Model, hurts: WhatHurts) -> Iterator[tuple[int, tupl
 
     At least half of the layers stay quantized: a float model is not what was asked for. A layer whose noise comes from
     its weight stays float alone. Where it comes from what the layer reads, or the cause is not known, so do the
-    weighted nodes that write that: an integer kernel before it would round it all the same.
+    weighted nodes that write that: an integer kernel before it would round it all the same. Layers that there was no
+    time to measure alone are left out: nothing is known of them.
 
     Args:
         model: the prepared model.
@@ -27,7 +29,7 @@ def nodes_to_keep(model: ir.Model, hurts: WhatHurts) -> Iterator[tuple[int, tupl
     """
     nodes = {str(node.name): node for node in model.graph}
     causes = {layer.layer.node: layer.causes for layer in hurts.worst}
-    layers = [layer for layer in hurts.sensitivity.layers if layer.share > 0]
+    layers = [layer for layer in hurts.sensitivity.layers if layer.share > 0 and layer.measured]
     quantized = sum(nodes[layer.node].op_type in WEIGHTED_OPS for layer in hurts.sensitivity.layers)
     kept: list[tuple[str, ...]] = []
     for layer in layers[: COUNTS[-1]]:
@@ -41,6 +43,21 @@ def nodes_to_keep(model: ir.Model, hurts: WhatHurts) -> Iterator[tuple[int, tupl
             chosen = tuple(dict.fromkeys(name for names in kept[:count] for name in names))
             if chosen and 2 * len(chosen) <= quantized:
                 yield min(count, len(kept)), chosen
+
+
+def depthwise_nodes(prepared: Prepared) -> tuple[str, ...]:
+    """The quantized depthwise convolutions, where other layers stay quantized beside them."""
+    weighted = [
+        node for node in weighted_nodes(prepared.model) if name_of(node.inputs[1]) in prepared.placement.weights
+    ]
+    found = tuple(str(node.name) for node in weighted if _is_depthwise(node))
+    return found if len(found) < len(weighted) else ()
+
+
+def _is_depthwise(node: ir.Node) -> bool:
+    weight = constant_of(node.inputs[1])
+    grouped = is_op(node, "Conv") and node.attributes.get_int("group", 1) > 1
+    return grouped and weight is not None and weight.shape[1] == 1
 
 
 def _writers(node: ir.Node, tensor: str) -> list[str]:

@@ -55,7 +55,7 @@ def test_limits_out_of_range_are_refused(keywords: dict[str, object], said: str)
 
 def test_the_time_is_bounded() -> None:
     assert Limits().seconds(3.0) == 60
-    assert Limits().seconds(200.0) == 200
+    assert Limits().seconds(200.0) == 100
     assert Limits(max_time=5).seconds(200.0) == 5
 
 

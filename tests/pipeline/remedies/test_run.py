@@ -15,7 +15,7 @@ from dfq_deploy import ModelError, OptionError, Samples, calibrate
 from dfq_deploy.evaluation.compare import compare
 from dfq_deploy.pipeline.remedies import attempts, search
 from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime, Setting
-from dfq_deploy.pipeline.remedies.measures import REMEDIES, Trial
+from dfq_deploy.pipeline.remedies.measures import REMEDIES, Remedy, Trial
 from dfq_deploy.pipeline.remedies.steps import Remedies
 from dfq_deploy.pipeline.results import Calibration
 from examples.digits import data
@@ -24,6 +24,11 @@ from tests.conftest import ModelOf
 OUTLIER = 400
 
 GIVEN: dict[str, Any] = {"synth": "procedural", "count": 48, "preprocess": data.PREPROCESS}
+
+
+def named(*names: str) -> list[Remedy]:
+    """The remedies of these names, in their order."""
+    return [remedy for remedy in REMEDIES if remedy.__name__.removeprefix("_") in names]
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +101,7 @@ def test_no_time_no_remedy(outlier: Path, tmp_path: Path) -> None:
 
 def test_what_is_too_slow_is_dropped(outlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bench, "slowdown", lambda *_: 1.2)
-    monkeypatch.setattr(search, "REMEDIES", REMEDIES[2:3])
+    monkeypatch.setattr(search, "REMEDIES", named("equalize"))
     (step,) = remedies_of(calibrate(outlier, **GIVEN)).steps
     assert (step.name, step.kept, step.slowdown) == ("equalize", False, 1.2)
     assert step.reason == "it is slower than allowed (--max-slowdown 1.15)"
@@ -148,7 +153,7 @@ def test_an_attempt_ends_with_the_time(outlier: Path, monkeypatch: pytest.Monkey
 def test_the_noisiest_layers_stay_float_where_nothing_cheaper_helps(
     outlier: Path, held_out: Samples, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(search, "REMEDIES", REMEDIES[6:7])
+    monkeypatch.setattr(search, "REMEDIES", named("keep_float"))
     monkeypatch.setattr(Bench, "slowdown", lambda *_: None)
     result = calibrate(outlier, keep_float="Gemm", output=tmp_path / "out", **GIVEN)
     assert remedies_of(result).reached
@@ -158,7 +163,7 @@ def test_the_noisiest_layers_stay_float_where_nothing_cheaper_helps(
 
 
 def test_other_samples_are_mixed_in_and_judge_no_more(digits_folded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "REMEDIES", REMEDIES[3:4])
+    monkeypatch.setattr(search, "REMEDIES", named("procedural"))
     monkeypatch.setattr(search, "LEAST_GAIN", {"%": -100.0, "dB": -100.0})
     result = calibrate(digits_folded, synth="noise", count=24, preprocess=data.PREPROCESS, floor="agreement=100")
     (step,) = remedies_of(result).steps
@@ -174,7 +179,7 @@ def test_other_samples_are_mixed_in_and_judge_no_more(digits_folded: Path, monke
 
 
 def test_qnn_gets_sixteen_bits(outlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "REMEDIES", REMEDIES[5:7])
+    monkeypatch.setattr(search, "REMEDIES", named("sixteen_bits", "keep_float"))
     result = calibrate(outlier, target="qnn", **GIVEN)
     assert [(step.name, step.kept) for step in remedies_of(result).steps] == [("16-bit", True)]
     assert result.report.calibration.bits == "w8a16"

@@ -1,11 +1,15 @@
 """Which nodes stay float for the noisiest layers."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
 
 from dfq_deploy.graph.loading import load
-from dfq_deploy.pipeline.remedies.worst import nodes_to_keep
+from dfq_deploy.pipeline.remedies.worst import depthwise_nodes, nodes_to_keep
+from dfq_deploy.quantization.encode import prepare
+from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.verdict.noise.causes import Cause
 from dfq_deploy.verdict.noise.sensitivity import LayerNoise, Sensitivity
 from dfq_deploy.verdict.noise.what_hurts import HurtingLayer, WhatHurts
@@ -59,3 +63,20 @@ def test_half_of_the_layers_stay_quantized(model: ir.Model) -> None:
     hurts = noise(*CONVS, causes={entry.node: "w" for entry in CONVS})
     assert [count for count, _ in nodes_to_keep(model, hurts)] == [1, 2]
     assert list(nodes_to_keep(model, noise(CONVS[0]))) == []
+
+
+def test_layers_that_were_not_measured_alone_are_not_named(model: ir.Model) -> None:
+    guessed = replace(CONVS[0], measured=False)
+    hurts = noise(guessed, *CONVS[1:], causes={entry.node: "w" for entry in CONVS})
+    assert next(nodes_to_keep(model, hurts)) == (1, ("Conv_2",))
+
+
+def test_depthwise_layers_are_found_where_others_stay_quantized(model_of: ModelOf) -> None:
+    weights = {"w": np.ones((4, 4, 1, 1), np.float32), "d": np.ones((4, 1, 3, 3), np.float32)}
+    both = "a = Conv(x, w) y = Conv<group=4, pads=[1,1,1,1]>(a, d)"
+    alone = "y = Conv<group=4, pads=[1,1,1,1]>(x, d)"
+    prepared = [
+        prepare(load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", text, weights)), find_target("cpu"))
+        for text in (both, alone)
+    ]
+    assert [depthwise_nodes(entry) for entry in prepared] == [("Conv_1",), ()]
