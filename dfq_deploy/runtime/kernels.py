@@ -63,8 +63,13 @@ def count_kernels(source: ModelSource, target: str = "cpu") -> KernelCount:
     except Exception as problem:  # ONNX Runtime's exceptions have no base class of their own
         return _by_placement(tagged, runtime, f"ONNX Runtime cannot load it: {runtime_message(problem)}")
     nodes = list(graph.all_nodes())
-    kernels = tuple(_kernel(node, tagged) for node in nodes if is_layer(node))
+    kernels = tuple(_kernel(node, tagged) for node in nodes if _is_counted(node, tagged))
     return KernelCount(kernels, conversions(nodes), _between(graph, tagged), runtime)
+
+
+def _is_counted(node: ir.Node, tagged: Tagged) -> bool:
+    """True for a layer; not for a Conv that the optimizer made of a scale."""
+    return is_layer(node) and not tagged.only_scales(node.name or "")
 
 
 def _compiled(tagged: Tagged) -> KernelCount:

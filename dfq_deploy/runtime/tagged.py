@@ -15,6 +15,9 @@ __all__ = ["Tagged", "tag"]
 BLOCKED = "_nchwc"
 """Suffix of the names of kernels for blocked layouts, which are named after their output."""
 
+SCALED = ("_mul_nchwc", "_bn_nchwc")
+"""Suffixes of kernels that compute a Mul by channel or a BatchNormalization as a Conv of 1x1 in a blocked layout."""
+
 BLOCKED_OPS = frozenset({"AveragePool", "Conv", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Resize", "Upsample"})
 """Operators with such kernels; activation functions and the Add of a residual branch are fused into them."""
 
@@ -42,6 +45,15 @@ class Tagged:
         if match is not None:
             return int(match.group(1))
         return self._by_output.get(kernel.removesuffix(BLOCKED)) if kernel.endswith(BLOCKED) else None
+
+    def only_scales(self, kernel: str) -> bool:
+        """Return True for a Conv that ONNX Runtime made of a Mul or BatchNormalization: no layer of the file."""
+        tensors = [kernel.removesuffix(suffix) for suffix in SCALED if kernel.endswith(suffix)]
+        return any(tensor in self._written for tensor in tensors) and kernel.removesuffix(BLOCKED) not in self._written
+
+    @cached_property
+    def _written(self) -> frozenset[str]:
+        return frozenset(str(value.name) for node in self.nodes for value in node.outputs)
 
     @cached_property
     def _by_output(self) -> dict[str, int]:

@@ -196,3 +196,12 @@ def test_real_networks_against_the_file_of_onnx_runtime(zoo: Path, tmp_path: Pat
     written = {node.name for node in onnx.load(result.model_path).graph.node}
     assert {kernel.name for kernel in count.kernels} <= written
     assert len({kernel.name for kernel in count.kernels} - float_names) <= 1  # what a last 1 by 1 convolution becomes
+
+
+def test_a_scale_that_the_optimizer_computes_as_a_convolution_is_no_layer(model_of: ModelOf) -> None:
+    arrays = {"f": np.ones((16, 16, 3, 3), np.float32), "m": np.arange(1, 17, dtype=np.float32).reshape(1, 16, 1, 1)}
+    nodes = (
+        "a = Conv <pads = [1, 1, 1, 1]> (x, f) h = HardSigmoid(a) p = Mul(h, m) y = Conv <pads = [1, 1, 1, 1]> (p, f)"
+    )
+    model = model_of("float[n,16,8,8] x", "float[n,16,8,8] y", nodes, arrays)
+    assert [kernel.name for kernel in count_kernels(model).kernels] == ["a", "y"]
