@@ -57,7 +57,7 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
         rewritten += [node.name] if _to_leaky(model.graph, node, target, names) else []
     for node in list(model.graph.all_nodes()) if target.separate_residuals else []:
         rewritten += [node.name] if _to_sum(node, names) else []
-    rewritten += shorten_hard_swishes(model) if target.style == "kernels" else []
+    rewritten += shorten_hard_swishes(model) if target.style == "kernels" and target.whole_ops is None else []
     drop_unused_initializers(model.graph)
     return tuple(name or "" for name in rewritten)
 

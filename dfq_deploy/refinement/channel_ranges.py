@@ -77,7 +77,7 @@ def equalize_channels(
     Returns:
         ``prepared``, with the limits of the tensors that were scaled.
     """
-    if prepared.target.style != "kernels":
+    if prepared.target.style != "kernels" or prepared.target.whole_ops is not None:
         return prepared
     places = _places(prepared)
     reach = _reach(prepared, places, samples, device, progress)

@@ -8,6 +8,7 @@ from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting
 from dfq_deploy.pipeline.remedies.known import HEADROOM, gate_headroom, known_ranges
 from dfq_deploy.pipeline.remedies.samples import mixable, mixed
 from dfq_deploy.pipeline.remedies.worst import depthwise_nodes, nodes_to_keep
+from dfq_deploy.targets.target import Target
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
 from dfq_deploy.verdict.noise.what_hurts import what_hurts
 
@@ -65,16 +66,21 @@ def _equalize(bench: Bench, best: Measured) -> Iterator[Trial]:
         yield Trial("equalize", "--refine equalize", lambda: best.setting.planned(refine=(*used, "equalize")))
 
 
+def _mixes_floats(target: Target) -> bool:
+    """True for a runtime that computes in float between its integer kernels."""
+    return target.style == "kernels" and target.whole_ops is None
+
+
 def _channels(bench: Bench, best: Measured) -> Iterator[Trial]:
     used = best.fitted.choices["refine"]
-    if used and "channels" not in used and best.setting.plan.target.style == "kernels":
+    if used and "channels" not in used and _mixes_floats(best.setting.plan.target):
         yield Trial("channels", "--refine channels", lambda: best.setting.planned(refine=(*used, "channels")))
 
 
 def _depthwise(bench: Bench, best: Measured) -> Iterator[Trial]:
     """They add few products, read what differs from channel to channel, and gain little speed by integers."""
     nodes = depthwise_nodes(best.fitted.quantized.prepared)
-    if nodes and best.setting.plan.target.style == "kernels":
+    if nodes and _mixes_floats(best.setting.plan.target):
         what = f"float for the {len(nodes)} depthwise convolutions"
         yield Trial("depthwise", what, lambda: best.setting.overriding(keep_float=nodes))
 
