@@ -72,7 +72,7 @@ class Pictures:
 
     Args:
         texture: maximum standard deviation of a leaf's texture, in units of the pixel range.
-        shares: fraction of the pictures of each of :data:`KINDS`.
+        shares: fraction of the pictures of each kind: scene, face, sign, page, sky.
     """
 
     texture: float = 0.15
