@@ -1,4 +1,4 @@
-"""Which forms of a layer run in integers in ONNX Runtime, and how fast: four Markdown tables.
+"""Which forms of a layer run in integers in ONNX Runtime, and how fast: seven Markdown tables.
 
 usage: python -m benchmarks.kernel_forms [--zoo FOLDER] [--seconds S]
 
@@ -9,6 +9,7 @@ are made up, since no kernel depends on them. The ratios are float time / INT8 t
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import onnx_ir as ir
 from dfq_deploy.exporters.qdq import quantized_model
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from benchmarks.zoo import DEFAULT_ZOO, models
 from dfq_deploy.encodings import Encoding, Range
@@ -206,6 +208,62 @@ def activations(seconds: float) -> None:
         print(f"| {label} | " + " | ".join(cells) + " |")
 
 
+AT_RUN_TIME = (
+    "a, sa, za = DynamicQuantizeLinear({0}) i = MatMulInteger(a, w, za, o) f = Cast <to = 1> (i) c = Mul(sa, v)"
+)
+
+ROWS = "g = Abs(x) l = ReduceMax <axes = [-1], keepdims = 1> (g) d = Div(x, l)"
+
+
+def dynamic(seconds: float) -> None:
+    """Dense layers whose activations are quantized at run time: with one scale, and with one for each row."""
+    print("| weight | rows | one scale: float / INT8 | a scale for each row: float / INT8 |\n|---|---|---|---|")
+    for depth, width in ((16, 64), (64, 64), (128, 128), (256, 256), (384, 1536), (1536, 384)):
+        weight = normal(depth, width)
+        steps = (np.abs(weight).max(0) / 127).astype(np.float32)
+        integers = np.rint(weight / steps).astype(np.int8)
+        arrays: Arrays = {"wf": weight, "w": integers, "v": steps, "o": np.zeros(width, np.int8)}
+        ports = f"float[1,n,{depth}] x", f"float[1,n,{width}] y"
+        forms = (
+            f"{AT_RUN_TIME.format('x')} y = Mul(f, c)",
+            f"{ROWS} {AT_RUN_TIME.format('d')} e = Mul(f, c) y = Mul(e, l)",
+        )
+        for rows in (1, 8, 64):
+            array = normal(1, rows, depth)
+            reference = Fed(model_of(*ports, "y = MatMul(x, wf)", arrays), array)
+            cells = [shown(timed(reference, Fed(model_of(*ports, nodes, arrays), array), seconds)) for nodes in forms]
+            print(f"| {depth} by {width} | {rows} | " + " | ".join(cells) + " |")
+
+
+def recurrent(seconds: float) -> None:
+    """An LSTM in float, and ONNX Runtime's DynamicQuantizeLSTM, over one step and over sixteen."""
+    print("| states | steps | float / INT8 |\n|---|---|---|")
+    for states in (16, 64, 128, 512):
+        weights = {"w": normal(1, 4 * states, states), "r": normal(1, 4 * states, states)}
+        ports = f"float[t,1,{states}] x", f"float[t,1,1,{states}] y"
+        model = model_of(*ports, f"y = LSTM <hidden_size = {states}> (x, w, r)", weights)
+        with TemporaryDirectory() as folder:
+            quantize_dynamic(model, Path(folder) / "q.onnx", weight_type=QuantType.QInt8, per_channel=True)
+            made = onnx.load(Path(folder) / "q.onnx")
+        for steps in (1, 16):
+            array = normal(steps, 1, states)
+            print(f"| {states} | {steps} | {shown(timed(Fed(model, array), Fed(made, array), seconds))} |")
+
+
+def residuals(seconds: float) -> None:
+    """Add and LayerNormalization, fused to SkipLayerNormalization, against Sum and LayerNormalization."""
+    print("| width | rows | Add / Sum |\n|---|---|---|")
+    for width in (64, 192, 384, 768):
+        arrays = {"s": normal(width), "b": normal(width)}
+        ports = f"float[1,n,{width}] x", f"float[1,n,{width}] y"
+        end = "y = LayerNormalization <axis = -1> (a, s, b)"
+        pair = [model_of(*ports, f"t = Neg(x) a = {name}(x, t) {end}", arrays) for name in ("Add", "Sum")]
+        for rows in (1, 16, 64, 197):
+            array = normal(1, rows, width)
+            one, other = (Fed(model, array) for model in pair)
+            print(f"| {width} | {rows} | {shown(timed(one, other, seconds))} |")
+
+
 SIZES = ((16, 32), (32, 56), (64, 28))
 
 
@@ -215,7 +273,7 @@ def main() -> None:
     parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
     parser.add_argument("--seconds", type=float, default=1.0, help="for each cell, about")
     args = parser.parse_args()
-    for table in (dense, stems, activations):
+    for table in (dense, stems, activations, dynamic, recurrent, residuals):
         print(f"\n{(table.__doc__ or '').strip()}\n")
         table(args.seconds)
     print(f"\n{(networks.__doc__ or '').strip()}\n")

@@ -45,14 +45,17 @@ FEWEST_WEIGHTS = 2**16
 """Smallest weight for which integer products save more time than the quantization of one row costs.
 
 Measured for 1 to 64 rows on one thread (benchmarks/kernel_forms.py): a weight of 128 by 128 takes 1.1 to 0.6 times as
-long as float, one of 256 by 256 0.75 to 0.4 times.
+long as float, one of 256 by 256 0.98 to 0.4 times.
 """
 
 FEWEST_STATES = 64
-"""Smallest hidden size of an LSTM that gains: 16 states take 1.15 times as long as float, 128 take 0.5 to 0.9 times."""
+"""Smallest hidden size of an LSTM that gains (benchmarks/kernel_forms.py).
+
+16 states take 1.2 times as long as float, 64 take 1.03 (one step) to 0.8 times (sixteen), 512 take 0.4 to 0.26 times.
+"""
 
 ROW_GAIN = 6.5
-"""Decibels by which the noise of an activation has to fall for a scale for each row, which costs 7 to 20 % of the time
+"""Decibels by which the noise of an activation has to fall for a scale for each row, which costs 8 to 25 % of the time
 of its layer: one bit."""
 
 

@@ -34,7 +34,7 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
        kernel where PRelu has none: with float PRelu, networks of 3x3 convolutions of 16 to 64 channels took 1.4 to 3.7
        times as long (ONNX Runtime 1.31.1, one thread of an AVX-512 VNNI CPU).
     6. An Add of two activations before a LayerNormalization becomes a Sum for ONNX Runtime's CPU provider, which would
-       fuse both to SkipLayerNormalization, 2 to 7 times as slow as the two from 16 tokens on.
+       fuse both to SkipLayerNormalization, 1.6 to 6 times as slow as the two from 16 tokens on.
     7. A hard swish of four operators becomes one of two (:mod:`dfq_deploy.graph.passes.short_hard_swish`), if the
        target computes it in float between integer kernels.
 

@@ -61,7 +61,7 @@ CPU = replace(
     ONNXRUNTIME,
     dynamic_ops=frozenset({"Gemm", "LSTM", "MatMul"}),
     quantized_tables=True,
-    # SkipLayerNormalization takes 2 to 7 times as long as Sum and LayerNormalization (benchmarks/kernel_forms.py).
+    # SkipLayerNormalization takes up to 6 times as long as Sum and LayerNormalization (benchmarks/kernel_forms.py).
     separate_residuals=True,
 )
 
