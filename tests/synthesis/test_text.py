@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.session import synthesize_from
 from dfq_deploy.synthesis.text import data_for
 
 TOKENS = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "a", "cat", "sat", "on", "##s", "mat", "."]
@@ -101,3 +102,16 @@ def test_what_does_not_fit_is_refused(vocabulary: Path, tmp_path: Path) -> None:
     vocabulary.rename(alone.with_name("vocab.txt"))
     with pytest.raises(SamplesError, match="no text in it"):
         data_for(alone, model, None)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    ["y = OneHot <axis = -1> (ids, depth, ends)", "u = Unsqueeze(ids, last) b = Equal(u, steps) y = Cast <to = 1> (b)"],
+)
+def test_the_columns_of_a_one_hot_encoding_are_the_tokens(nodes: str) -> None:
+    constants = "int64 depth = {5}, float[2] ends = {0, 1}, int64[1] last = {-1}, int64[5] steps = {0, 1, 2, 3, 4}"
+    proto = onnx.parser.parse_model(
+        f'<ir_version: 8, opset_import: ["" : 17]> g (int64[n,8] ids) => (float[n,8,5] y) <{constants}> {{ {nodes} }}'
+    )
+    samples = synthesize_from(load_sized(proto), "procedural", (), count=16, preprocess=None, seed=0, device="cpu")
+    assert set(samples.images.ravel()) == {0, 1, 2, 3, 4}

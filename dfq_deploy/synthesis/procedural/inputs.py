@@ -32,7 +32,9 @@ InputRanges: TypeAlias = Mapping[str, tuple[float, float]]
 SAMPLE_RATE = 16000
 """Of sound: what speech models take."""
 
-MOVING_OPS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Clip"})
+MOVING_OPS = frozenset(
+    {"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Clip"}
+)
 """What may stand between an input and the Gather that looks it up."""
 
 
@@ -192,6 +194,19 @@ def _lookups(value: ir.Value) -> Iterator[tuple[str, int]]:
         table = constant_of(node.inputs[0]) if is_op(node, "Gather") and position == 1 else None
         if table is not None and len(table.shape):
             yield name_of(node.inputs[0]), table.shape.numpy()[node.attributes.get_int("axis", 0)]
+        elif (columns := _one_hot(node, position)) is not None:
+            yield name_of(node.outputs[0]), columns
+
+
+def _one_hot(node: ir.Node, position: int) -> int | None:
+    """Number of columns of the one-hot encoding that ``node`` makes of its input: OneHot, or Equal with 0, 1, 2..."""
+    if is_op(node, "OneHot") and position == 0:
+        depth = constant_of(node.inputs[1])
+        return None if depth is None or depth.size != 1 else int(depth.numpy().reshape(-1)[0])
+    steps = constant_of(node.inputs[1 - position]) if is_op(node, "Equal") else None
+    if steps is None or steps.size < 2 or not np.issubdtype(steps.dtype.numpy(), np.integer):
+        return None
+    return steps.size if np.array_equal(steps.numpy().reshape(-1), np.arange(steps.size)) else None
 
 
 def refuse_unknown(model: ir.Model, ranges: InputRanges) -> None:
