@@ -1,16 +1,17 @@
 """Compare float and quantized models: outputs, tensors, latency, quality of samples.
 
-================== =========================================================================================
-``compare``        Compare the outputs of the float and the quantized model on the same samples.
-``evaluate``       Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``.
-``float_file``     The float model of an evaluation: its file, and how it is fed.
-``latency``        Time two models in turn in one process.
-``metrics``        Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice.
-``own_metric``     Measure a figure of the user's own on the outputs of the float and the quantized model.
-``qdq_pairs``      Read the quantized activations and weights of a QDQ graph, of any tool.
-``sample_quality`` Quality figures of a sample set: statistics, classes, confidence, diversity.
-``scale_checks``   Compare each scale of a quantized file with the scale that the float model's values need.
-``tensor_values``  Values of a model's tensors on a few samples, channel by channel.
-``tensors``        Compare float and quantized values tensor by tensor.
-================== =========================================================================================
+===================== =========================================================================================
+``compare``           Compare the outputs of the float and the quantized model on the same samples.
+``equalized_weights`` Undo cross-layer equalization in a quantized file: find the factor of each channel.
+``evaluate``          Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``.
+``float_file``        The float model of an evaluation: its file, and how it is fed.
+``latency``           Time two models in turn in one process.
+``metrics``           Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice.
+``own_metric``        Measure a figure of the user's own on the outputs of the float and the quantized model.
+``qdq_pairs``         Read the quantized activations and weights of a QDQ graph, of any tool.
+``sample_quality``    Quality figures of a sample set: statistics, classes, confidence, diversity.
+``scale_checks``      Compare each scale of a quantized file with the scale that the float model's values need.
+``tensor_values``     Values of a model's tensors on a few samples, channel by channel.
+``tensors``           Compare float and quantized values tensor by tensor.
+===================== =========================================================================================
 """

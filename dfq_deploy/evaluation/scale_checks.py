@@ -5,7 +5,7 @@ own Q and DQ add to its float values, relative to the noise of a good scale of t
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.evaluation.equalized_weights import Equalized, FloatWeight, deviation
 from dfq_deploy.evaluation.metrics import finite, signal_to_noise
 from dfq_deploy.evaluation.qdq_pairs import ActivationPair, WeightPair, activation_pairs, weight_pairs
 from dfq_deploy.evaluation.tensor_values import tensor_values
@@ -30,23 +31,11 @@ __all__ = ["FAULT", "ScaleCheck", "scale_checks"]
 FAULT = 15.0
 """dB of excess from which a scale counts as wrong: a range six times as wide as needed (8 times: 18 dB)."""
 
+EQUALIZED = 0.05
+"""Median deviation of a channel's factor from which a weight counts as equalized; 4 bits cause 0.004 at most."""
+
 HARMLESS = 60.0
 """dB of signal to noise above which no scale counts as wrong, even if a better one exists."""
-
-RESCALED = 0.05
-"""Largest deviation of the factor of a weight's channel from that of most channels, if it was not rescaled."""
-
-FEW = 2
-"""Number of channels that wrong scales may rescale; if there are more, the weight was equalized."""
-
-TURNED = 0.004
-"""1 minus the cosine between a float channel and a quantized one: larger than 8 bits ever cause."""
-
-ALIKE = 0.99
-"""Cosine between a weight and the fitted float one, below which it does not count as equalized."""
-
-HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"})
-"""Operators that pass on the factor of a channel."""
 
 UNIT_RANGE = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
 """Operators that write 0 to 1: a scale for all of that is not wrong, however small the values of a few samples are."""
@@ -114,9 +103,9 @@ class ScaleCheck:
 def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[ScaleCheck, ...]:
     """Check every quantized tensor whose scale can be checked, the worst first.
 
-    Equalized weights are compared with float weights at the scale of their channels, and the activations that they
-    write with the file's own values. A wrong scale of such a weight whose integers are right looks like equalization:
-    it is not detected, and the tensor after it is reported instead.
+    Equalized weights and the activations that they write are compared with float ones at the scale of their channels
+    (:mod:`dfq_deploy.evaluation.equalized_weights`). The wrong scale of an equalized layer without a bias looks like
+    equalization: the tensor after it is reported instead.
 
     Args:
         reference: the float model, as :func:`dfq_deploy.graph.loading.load` reads it.
@@ -128,31 +117,20 @@ def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> 
     """
     folded = reference.clone()
     fold_batch_normalization(folded)
-    weights, equalized = _weights((reference, folded), quantized)
-    activations = _activations(reference, quantized, samples, _after_equalized(folded, equalized))
+    weights, equalized = _weights((folded, reference), quantized)
+    activations = _activations(reference, quantized, samples, equalized.tensors(folded))
     return tuple(sorted((*weights, *activations), key=lambda check: (not check.is_fault, -check.excess, check.tensor)))
 
 
-def _after_equalized(model: ir.Model, equalized: Collection[str]) -> set[str]:
-    """The tensors after equalized layers whose channels have the same factors."""
-    found: set[str] = set()
-    for node in model.graph:
-        waiting = [node.outputs[0]] if str(node.name) in equalized else []
-        while waiting:
-            value = waiting.pop()
-            found.add(name_of(value))
-            waiting += [use.node.outputs[0] for use in value.uses() if use.node.op_type in HOMOGENEOUS]
-    return found
-
-
 def _activations(
-    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Collection[str]
+    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Mapping[str, Floats]
 ) -> list[ScaleCheck]:
+    """Every activation; ``equalized``: tensor -> the factor of each of its channels."""
     pairs = activation_pairs(quantized)
     computed = [*reference.graph.inputs, *(value for node in reference.graph for value in node.outputs)]
     known = {name_of(value): value for value in computed}
-    exact = [pair.tensor for pair in pairs if pair.tensor not in equalized]
-    values = tensor_values(reference, exact, samples)
+    values = tensor_values(reference, [pair.tensor for pair in pairs], samples)
+    values = {name: _multiplied(rows, equalized.get(name)) for name, rows in values.items()}
     limits = saturations([known[name] for name in values])
     own = {pair.tensor: pair.source for pair in pairs if pair.tensor not in values}
     found = tensor_values(quantized, list(own.values()), samples)
@@ -168,6 +146,11 @@ def _activations(
         for pair in pairs
         if pair.tensor in rows and rows[pair.tensor].any()
     ]
+
+
+def _multiplied(rows: Floats, factors: Floats | None) -> Floats:
+    """Rows (C, n) times the factor of each channel."""
+    return rows if factors is None or len(factors) != len(rows) else (rows * factors[:, None]).astype(np.float32)
 
 
 def _shared_ends(pairs: Sequence[ActivationPair], rows: Mapping[str, Floats]) -> dict[str, tuple[float, float]]:
@@ -193,19 +176,15 @@ def _activation(pair: ActivationPair, rows: Floats, ends: tuple[float, float], *
     return ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched)
 
 
-def _weights(floats: Sequence[ir.Model], quantized: ir.Model) -> tuple[list[ScaleCheck], set[str]]:
-    """The weights' checks, and the nodes whose weight was equalized."""
+def _weights(floats: Sequence[ir.Model], quantized: ir.Model) -> tuple[list[ScaleCheck], Equalized]:
+    """The weights' checks, and the factors of the channels that were equalized."""
     candidates = [_by_node(model) for model in floats]
     checks: list[ScaleCheck] = []
-    equalized: set[str] = set()
+    equalized = Equalized()
     for pair in weight_pairs(quantized):
-        exact = pair.exact if pair.exact is not None else _closest(pair, candidates)
-        if exact is None or not exact.any():
-            continue
-        fitted, moved = _fitted(exact, pair)
-        if moved:
-            equalized.add(str(pair.node.name))
-        checks.append(_weight(pair, fitted))
+        exact = _closest(pair, candidates) if pair.exact is None else FloatWeight(pair.exact)
+        if exact is not None and exact.values.any():
+            checks.append(_weight(pair, equalized.weight(exact, pair)))
     return checks, equalized
 
 
@@ -215,74 +194,18 @@ def _by_node(model: ir.Model) -> dict[str, ir.Node]:
     return {**{name_of(node.outputs[0]): node for node in model.graph}, **named}
 
 
-def _closest(pair: WeightPair, candidates: Sequence[Mapping[str, ir.Node]]) -> Floats | None:
+def _closest(pair: WeightPair, candidates: Sequence[Mapping[str, ir.Node]]) -> FloatWeight | None:
     """The float weight of the same node, with or without BatchNormalization folded, whichever is closer."""
-    found: list[Floats] = []
+    found: list[FloatWeight] = []
     for nodes in candidates:
         node = nodes.get(str(pair.node.name)) or nodes.get(name_of(pair.node.outputs[0]))
         value = None if node is None or len(node.inputs) <= pair.place else node.inputs[pair.place]
         constant = constant_of(value)
         if constant is not None and tuple(constant.numpy().shape) == pair.values.shape:
-            found.append(constant.numpy().astype(np.float32))
-    return min(found, key=lambda exact: float(np.median(_deviations(_factors(exact, pair)))), default=None)
-
-
-def _factors(exact: Floats, pair: WeightPair) -> Floats:
-    """How many times larger each output channel is than in ``exact``."""
-    rows, others = (
-        np.moveaxis(array, pair.axis, 0).reshape(array.shape[pair.axis], -1).astype(np.float64)
-        for array in (exact, pair.values)
-    )
-    return np.asarray((rows * others).sum(axis=1) / np.maximum(np.square(rows).sum(axis=1), 1e-30))
-
-
-def _deviations(factors: Floats) -> Floats:
-    """Relative deviation of each channel's factor from the median."""
-    usual = float(np.median(factors))
-    return np.abs(factors / usual - 1) if usual > 0 else np.full(factors.shape, np.inf)
-
-
-def _cosine(first: Floats, second: Floats) -> float:
-    """Cosine of the angle between two weights, independent of their scale."""
-    norms = math.sqrt(_power(first) * _power(second))
-    return float((first.astype(np.float64) * second).sum()) / norms if norms > 0 else 0.0
-
-
-def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, bool]:
-    """The float weight, rescaled by channel if the quantized one was equalized; and whether it was."""
-    deviations = _deviations(_factors(exact, pair))
-    first, second = (np.moveaxis(array, pair.axis, 0).astype(np.float64) for array in (exact, pair.values))
-    good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
-    rounded = 4 * _power(good - exact) / _power(exact)
-    cosines = np.array([_cosine(one, other) for one, other in zip(first, second, strict=True)])
-    alike = 1 - cosines < max(TURNED, rounded)
-    moved = int((~((deviations < RESCALED) & alike)).sum())
-    # A single wrong scale leaves the other channels alone.
-    if np.isinf(deviations).any() or moved <= max(FEW, len(deviations) // 20):
-        return exact, False
-    same = (first * second > 0) & (np.abs(second) >= np.abs(second).max() / 64)
-    ratios = np.where(same, np.log(np.where(same, second / np.where(same, first, 1.0), 1.0)), np.nan)
-    outer: Floats = np.zeros((len(first), 1))
-    inner: Floats = np.zeros((1, first.shape[1]))
-    flat = ratios.reshape(len(first), first.shape[1], -1)
-    for _ in range(4):
-        outer = _medians(flat - inner[..., None], (1, 2))[:, None]
-        inner = _medians(flat - outer[..., None], (0, 2))[None, :]
-    # Channels that became so small that nearly all of their integers are 0 tell no ratio, but their sums do.
-    unknown = np.isnan(flat).all(axis=(0, 2))
-    level = np.exp(outer)[..., None] * first.reshape(flat.shape)
-    sums = (level * second.reshape(flat.shape)).sum(axis=(0, 2)) / np.maximum(np.square(level).sum(axis=(0, 2)), 1e-30)
-    inner[0, unknown] = np.log(np.maximum(sums[unknown], 1e-12))
-    fitted = first * np.exp(outer + inner).reshape(*outer.shape[:1], first.shape[1], *(1,) * (first.ndim - 2))
-    if _cosine(fitted, second) < ALIKE:
-        return exact, False
-    return np.moveaxis(fitted, 0, pair.axis).astype(np.float32), True
-
-
-def _medians(values: Floats, axes: tuple[int, int]) -> Floats:
-    """Medians of the values that are not NaN; 0 if there are none."""
-    known = ~np.isnan(values).all(axis=axes, keepdims=True)
-    return np.nanmedian(np.where(known, values, 0.0), axis=axes)
+            found.append(FloatWeight(constant.numpy().astype(np.float32), node))
+    closest = min(found, key=lambda entry: deviation(entry.values, pair), default=None)
+    # Equalized channels are like none of both: BatchNormalization is folded before they are scaled.
+    return found[0] if closest is not None and deviation(closest.values, pair) > EQUALIZED else closest
 
 
 def _weight(pair: WeightPair, exact: Floats) -> ScaleCheck:

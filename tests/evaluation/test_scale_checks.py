@@ -101,11 +101,34 @@ def test_a_file_of_four_bits(digits_bn: Path, held_out: Samples, tmp_path: Path)
     assert not any(check.is_fault for check in found)
 
 
-def test_an_equalized_file_has_no_fault(digits_bn: Path, held_out: Samples, tmp_path: Path) -> None:
-    calibrate(digits_bn, data=held_out.part(slice(32)), refine=["equalize", "bias"], output=tmp_path / "out")
-    model = load_quantized(tmp_path / "out/model.qdq.onnx")
-    found = scale_checks(load(digits_bn), model, held_out.part(slice(100, 108)))
+@pytest.fixture(scope="module")
+def equalized(digits_bn: Path, held_out: Samples, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
+    """The digits' network at 8 bits, with channels of which some are scaled by more than 10."""
+    output = tmp_path_factory.mktemp("equalized") / "out"
+    calibrate(digits_bn, data=held_out.part(slice(32)), refine=["equalize", "bias"], floor="none", output=output)
+    return onnx.load(output / "model.qdq.onnx")
+
+
+def test_an_equalized_file_has_no_fault(digits_bn: Path, equalized: onnx.ModelProto, held_out: Samples) -> None:
+    found = judged(digits_bn, equalized, held_out)
     assert not any(check.is_fault for check in found)
+    assert all(check.matched for check in found)
+
+
+@pytest.mark.parametrize("kind", ["scale", "requantized"])
+def test_weights_of_an_equalized_file(
+    digits_bn: Path, equalized: onnx.ModelProto, held_out: Samples, kind: str
+) -> None:
+    for node in weights(equalized)[::2]:
+        first = judged(digits_bn, planted(equalized, node, 8, kind), held_out)[0]
+        assert (first.kind, first.is_fault, first.tensor) == ("weight", True, node.input[0])
+
+
+def test_activations_of_an_equalized_file(digits_bn: Path, equalized: onnx.ModelProto, held_out: Samples) -> None:
+    for node in quantizers(equalized)[::3]:
+        first = judged(digits_bn, planted(equalized, node, 8, "scale"), held_out)[0]
+        assert (first.kind, first.is_fault) == ("activation", True)
+        assert node.input[0] in (first.tensor, f"{first.tensor}_unquantized")
 
 
 def test_scales_of_q_and_dq_that_differ() -> None:

@@ -1,0 +1,240 @@
+"""Undo cross-layer equalization in a quantized file: find the factor of each channel.
+
+Equalization multiplies weight ``w[o, i]`` and bias ``b[o]`` by a factor of output channel ``o``, and divides the weight
+of the next layer by it (:mod:`dfq_deploy.refinement.cross_layer_equalization`). A wrong scale multiplies the weight
+too, but neither the bias nor the next layer.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.evaluation.qdq_pairs import WeightPair
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
+from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight
+
+__all__ = ["Equalized", "FloatWeight", "deviation"]
+
+RESCALED = 0.05
+"""Largest deviation of the factor of a weight's channel from that of most channels, if it was not rescaled."""
+
+FEW = 2
+"""Number of channels that wrong scales may rescale; if there are more, the weight was equalized."""
+
+TURNED = 0.004
+"""1 minus the cosine between a float channel and a quantized one: larger than 8 bits ever cause."""
+
+ALIKE = 0.99
+"""Cosine between a weight and the fitted float one, below which it does not count as equalized."""
+
+WRONG = 1.5
+"""Factor of a whole layer, beyond that of its bias and of the layer before it, from which its scale is wrong."""
+
+AGREEING = 0.2
+"""Largest median deviation of the logarithm of the biases' factors from those of the weight, if these are trusted."""
+
+HOMOGENEOUS = frozenset(
+    {"Relu", "LeakyRelu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"}
+)
+"""Operators that pass on the factor of a channel; a Clip does where no value of a scaled channel reaches it."""
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class FloatWeight:
+    """The weight that a pair was quantized from.
+
+    Args:
+        values: float32, of the shape of the pair.
+        node: the weighted node of the float model; None if the quantized file holds the values itself.
+    """
+
+    values: Floats
+    node: ir.Node | None = None
+
+
+@dataclass
+class Equalized:
+    """The equalized layers of a file that were found so far, in the graph's order.
+
+    Args:
+        outputs: tensor of the float model that an equalized layer writes -> factor of each channel (C,).
+    """
+
+    outputs: dict[str, Floats] = field(default_factory=dict)
+
+    def weight(self, exact: FloatWeight, pair: WeightPair) -> Floats:
+        """The weight that the file should hold: equalized as the file is, at the right scale.
+
+        ``exact.values`` itself where the file is not equalized there.
+        """
+        fit = _fitted(exact.values, pair)
+        if fit is None or exact.node is None:
+            return exact.values
+        fitted, outer, inner = fit
+        before = self._before(exact.node)
+        wrong, own = _told_apart(exact.node, pair, outer, inner, before)
+        self.outputs[name_of(exact.node.outputs[0])] = np.exp(own)
+        return fitted / wrong
+
+    def tensors(self, model: ir.Model) -> Mapping[str, Floats]:
+        """All tensors of the float model whose channels are multiplied, and by what."""
+        found: dict[str, Floats] = {}
+        written = (value for node in model.graph for value in node.outputs)
+        waiting = [(value, self.outputs[name_of(value)]) for value in written if name_of(value) in self.outputs]
+        while waiting:
+            value, factors = waiting.pop()
+            found[name_of(value)] = factors
+            waiting += [
+                (use.node.outputs[0], factors) for use in value.uses() if is_op(use.node, HOMOGENEOUS) and use.idx == 0
+            ]
+        return found
+
+    def _before(self, node: ir.Node) -> Floats | None:
+        """Logarithm of the factors of the channels that ``node`` reads; None if they are not multiplied."""
+        value = node.inputs[0]
+        while value is not None:
+            if name_of(value) in self.outputs:
+                return np.log(self.outputs[name_of(value)])
+            producer = value.producer()
+            if producer is None or is_op(producer, WEIGHTED_OPS) or not is_op(producer, HOMOGENEOUS):
+                return None
+            value = producer.inputs[0]
+        return None
+
+
+def _told_apart(
+    node: ir.Node, pair: WeightPair, outer: Floats, inner: Floats, before: Floats | None
+) -> tuple[float, Floats]:
+    """The factor of a wrong scale, 1 if there is none, and the logarithm of the factors of the output channels.
+
+    Args:
+        outer, inner: logarithm of the factors of the weight's output (O,) and input channels (I,).
+        before: that of the channels that the layer reads.
+    """
+    own, left = outer, float(np.median(inner))
+    if before is not None and len(before) == len(inner):
+        left = float(np.median(inner + before))
+    elif before is not None and len(inner) == 1 and len(before) == len(outer):  # depthwise
+        own, left = outer + before, float(inner[0])
+    shift = _bias_shift(node, pair, own)
+    if shift is None:
+        return 1.0, own + left
+    wrong = math.exp(left - shift)
+    return (wrong, own + shift) if abs(math.log(wrong)) > math.log(WRONG) else (1.0, own + left)
+
+
+def _bias_shift(node: ir.Node, pair: WeightPair, factors: Floats) -> float | None:
+    """How much more the bias is multiplied than ``factors`` say; None if the bias does not tell."""
+    exact, given = _bias(node), _bias(pair.node)
+    if exact is None or given is None or exact.shape != given.shape or len(exact) != len(factors):
+        return None
+    told = (np.abs(exact) >= np.median(np.abs(exact))) & (exact * given > 0)
+    if told.sum() < max(2, len(exact) // 4):
+        return None
+    shifts = np.log(given[told] / exact[told]) - factors[told]
+    middle = float(np.median(shifts))
+    return middle if float(np.median(np.abs(shifts - middle))) <= AGREEING else None
+
+
+def _bias(node: ir.Node) -> Floats | None:
+    """The constant bias of a node, dequantized."""
+    value = node.inputs[2] if len(node.inputs) > 2 else None
+    constant = constant_of(value)
+    if constant is not None:
+        return np.asarray(constant.numpy(), np.float64).reshape(-1)
+    dequantizer = None if value is None else value.producer()
+    if dequantizer is None or dequantizer.op_type != "DequantizeLinear":
+        return None
+    parts = [constant_of(entry) for entry in dequantizer.inputs[:2]]
+    if any(part is None for part in parts):
+        return None
+    integers, scale = (np.asarray(part.numpy(), np.float64) for part in parts if part is not None)
+    return (integers * scale).reshape(-1)
+
+
+def deviation(exact: Floats, pair: WeightPair) -> float:
+    """Median relative deviation of a channel's factor between ``exact`` and ``pair`` from that of most channels."""
+    return float(np.median(_deviations(_factors(exact, pair))))
+
+
+def _factors(exact: Floats, pair: WeightPair) -> Floats:
+    """How many times larger each output channel of ``pair`` is than in ``exact``."""
+    rows, others = (
+        np.moveaxis(array, pair.axis, 0).reshape(array.shape[pair.axis], -1).astype(np.float64)
+        for array in (exact, pair.values)
+    )
+    return np.asarray((rows * others).sum(axis=1) / np.maximum(np.square(rows).sum(axis=1), 1e-30))
+
+
+def _deviations(factors: Floats) -> Floats:
+    """Relative deviation of each channel's factor from the median."""
+    usual = float(np.median(factors))
+    return np.abs(factors / usual - 1) if usual > 0 else np.full(factors.shape, np.inf)
+
+
+def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats, Floats] | None:
+    """The rescaled float weight, and the logarithm of the factors of output and input channels; None if it is not."""
+    apart = _deviations(_factors(exact, pair))
+    first, second = (np.moveaxis(array, pair.axis, 0).astype(np.float64) for array in (exact, pair.values))
+    good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
+    rounded = 4 * _power(good - exact) / _power(exact)
+    cosines = np.array([_cosine(one, other) for one, other in zip(first, second, strict=True)])
+    alike = 1 - cosines < max(TURNED, rounded)
+    moved = int((~((apart < RESCALED) & alike)).sum())
+    # A single wrong scale leaves the other channels alone.
+    if np.isinf(apart).any() or moved <= max(FEW, len(apart) // 20):
+        return None
+    flat, quantized = (rows.reshape(*rows.shape[:2], -1) for rows in (first, second))
+    outer, inner = _log_factors(flat, quantized, pair.encoding.axis)
+    fitted = first * np.exp(outer[:, None] + inner).reshape(*first.shape[:2], *(1,) * (first.ndim - 2))
+    if _cosine(fitted, second) < ALIKE:
+        return None
+    return np.moveaxis(fitted, 0, pair.axis).astype(np.float32), outer, inner
+
+
+def _log_factors(first: Floats, second: Floats, axis: int | None) -> tuple[Floats, Floats]:
+    """Logarithm of the factors of output (O,) and input channels (I,) between two weights (O, I, n).
+
+    Medians over single values, then least squares, which rounding errors disturb less.
+    """
+    sizes = np.abs(second).max(axis=None if axis is None else (1, 2), keepdims=True)
+    same = (first * second > 0) & (np.abs(second) >= sizes / 64)
+    ratios = np.where(same, np.log(np.where(same, second / np.where(same, first, 1.0), 1.0)), np.nan)
+    outer: Floats = np.zeros((len(first), 1))
+    inner: Floats = np.zeros((1, first.shape[1]))
+    for _ in range(4):
+        outer = _medians(ratios - inner[..., None], (1, 2))[:, None]
+        inner = _medians(ratios - outer[..., None], (0, 2))[None, :]
+    outer[:, 0] = _by_sums(first * np.exp(inner)[..., None], second, (1, 2))
+    inner[0] = _by_sums(first * np.exp(outer)[..., None], second, (0, 2))
+    return outer[:, 0], inner[0]
+
+
+def _by_sums(first: Floats, second: Floats, axes: tuple[int, int]) -> Floats:
+    """Logarithm of the least-squares factors between two weights."""
+    factors = (first * second).sum(axis=axes) / np.maximum(np.square(first).sum(axis=axes), 1e-30)
+    return np.asarray(np.log(np.maximum(factors, 1e-12)))
+
+
+def _cosine(first: Floats, second: Floats) -> float:
+    """Cosine of the angle between two weights, independent of their scale."""
+    norms = math.sqrt(_power(first) * _power(second))
+    return float((first.astype(np.float64) * second).sum()) / norms if norms > 0 else 0.0
+
+
+def _medians(values: Floats, axes: tuple[int, int]) -> Floats:
+    """Medians of the values that are not NaN; 0 if there are none."""
+    known = ~np.isnan(values).all(axis=axes, keepdims=True)
+    return np.nanmedian(np.where(known, values, 0.0), axis=axes)
+
+
+def _power(values: Floats) -> float:
+    return float(np.square(values, dtype=np.float64).sum())
