@@ -1,7 +1,7 @@
-"""Scale and zero-point arithmetic: QuantType, Range, Encoding. NumPy only.
+"""Scale and zero-point arithmetic: QuantType, Range, Encoding.
 
 ``q = clip(round_half_even(x / scale) + zero_point, qmin, qmax)`` and ``x ~ (q - zero_point) * scale``,
-as ONNX's QuantizeLinear and DequantizeLinear define them.
+as ONNX's QuantizeLinear and DequantizeLinear define them. For FP8 the rounding is to the nearest float of that format.
 """
 
 from collections.abc import Mapping
@@ -29,38 +29,50 @@ def channel_shape(ndim: int, axis: int | None) -> tuple[int, ...]:
     return tuple(-1 if axis is not None and index == axis % ndim else 1 for index in range(ndim))
 
 
+LARGEST_E4M3 = 448
+"""The largest float of E4M3, the 8-bit format without infinities."""
+
+
 @dataclass(frozen=True)
 class QuantType:
-    """An integer type and the form of its zero point.
+    """An integer type and the form of its zero point; or the float type FP8.
 
     Args:
         bits: width, 2 to 16 (32 for biases).
         signed: two's complement if True.
         symmetric: the zero point is fixed: 0 if signed, the middle of the range if unsigned.
+        floating: the type is E4M3 (ONNX's FLOAT8E4M3FN): 8 bits, signed, symmetric.
     """
 
     bits: int
     signed: bool
     symmetric: bool
+    floating: bool = False
 
     def __post_init__(self) -> None:
+        if self.floating and (self.bits, self.signed, self.symmetric) != (8, True, True):
+            raise ValueError("QuantType: a float type has 8 bits, is signed and symmetric")
         if not (2 <= self.bits <= 16 or self.bits == 32):
             raise ValueError(f"QuantType: bits={self.bits} is outside 2..16 (or 32)")
 
     @property
     def qmin(self) -> int:
-        """Smallest integer: -2^(b-1) or 0; symmetric signed types do not use the smallest one."""
+        """Smallest value: -2^(b-1) or 0; symmetric signed types do not use the smallest one; -448 of E4M3."""
+        if self.floating:
+            return -LARGEST_E4M3
         if not self.signed:
             return 0
         return -(1 << (self.bits - 1)) + (1 if self.symmetric else 0)
 
     @property
     def qmax(self) -> int:
-        """Largest integer: 2^(b-1) - 1 or 2^b - 1."""
+        """Largest value: 2^(b-1) - 1 or 2^b - 1; 448 of E4M3."""
+        if self.floating:
+            return LARGEST_E4M3
         return (1 << (self.bits - 1)) - 1 if self.signed else (1 << self.bits) - 1
 
     def __str__(self) -> str:
-        return f"{'s' if self.signed else 'u'}{self.bits}"
+        return "e4m3" if self.floating else f"{'s' if self.signed else 'u'}{self.bits}"
 
 
 @dataclass(frozen=True)
@@ -133,17 +145,22 @@ class Encoding:
     def _broadcast(self, parameter: NDArray[Any], ndim: int) -> NDArray[Any]:
         return parameter if self.axis is None else parameter.reshape(channel_shape(ndim, self.axis))
 
-    def quantize(self, values: Floats) -> NDArray[np.int32]:
-        """Quantize ``values`` to integers, as int32 of the same shape."""
+    def quantize(self, values: Floats) -> NDArray[Any]:
+        """Quantize ``values`` to integers, as int32 of the same shape; to floats of E4M3, as float32."""
         scale, zero = (self._broadcast(p, values.ndim) for p in (self.scale, self.zero_point))
         with np.errstate(over="ignore"):  # a quotient outside float32 saturates like any other
-            quotients = np.rint(values / scale)
+            quotients = values / scale
+            if self.qtype.floating:
+                return _e4m3(np.clip(quotients, self.qtype.qmin, self.qtype.qmax))
+            quotients = np.rint(quotients)
         integers: NDArray[np.int32] = np.clip(quotients + zero, self.qtype.qmin, self.qtype.qmax).astype(np.int32)
         return integers
 
-    def dequantize(self, integers: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """Convert ``integers`` to float32 values."""
+    def dequantize(self, integers: NDArray[Any]) -> NDArray[np.float32]:
+        """Convert ``integers``, or floats of E4M3, to float32 values."""
         scale, zero = (self._broadcast(p, integers.ndim) for p in (self.scale, self.zero_point))
+        if self.qtype.floating:
+            return np.asarray(integers.astype(np.float32) * scale, np.float32)
         values: NDArray[np.float32] = (integers.astype(np.int32) - zero).astype(np.float32) * scale
         return values
 
@@ -167,6 +184,7 @@ class Encoding:
             "axis": self.axis,
             "scale": self.scale.tolist(),
             "zero_point": self.zero_point.tolist(),
+            **({"floating": True} if self.qtype.floating else {}),
         }
 
     @classmethod
@@ -184,7 +202,10 @@ class Encoding:
             )
         if axis is not None and (type(axis) is not int or not 0 <= axis < LARGEST_RANK):
             raise ValueError(f"axis {axis!r:.20} is no axis of a tensor")
-        qtype = QuantType(bits, signed, symmetric)
+        floating = entry.get("floating", False)
+        if type(floating) is not bool:
+            raise ValueError(f"floating {floating!r:.20} must be true or false")
+        qtype = QuantType(bits, signed, symmetric, floating)
         scale = _numbers(entry.get("scale"), "scale", (int, float))
         zero_point = _numbers(entry.get("zero_point"), "zero_point", (int,))
         outside = zero_point[(zero_point < min(qtype.qmin, 0)) | (zero_point > qtype.qmax)]
@@ -204,3 +225,11 @@ def _numbers(entry: Any, name: str, kinds: tuple[type, ...]) -> NDArray[np.float
     if max(abs(item) for item in items) > float(np.finfo(np.float32).max):
         raise ValueError(f"{name} holds {max(items, key=abs)!r:.20}, which no float32 holds")
     return np.asarray(entry, np.float64)
+
+
+def _e4m3(values: Floats) -> NDArray[np.float32]:
+    """The nearest floats of E4M3, as float32."""
+    from onnx_ir import DataType
+
+    nearest: NDArray[np.float32] = values.astype(np.float32).astype(DataType.FLOAT8E4M3FN.numpy()).astype(np.float32)
+    return nearest

@@ -3,9 +3,11 @@
 =================== ==================================================================================================
 ``dynamic``         Dynamic quantization: DynamicQuantizeLinear and MatMulInteger, DynamicQuantizeLSTM.
 ``litert``          LiteRT (TensorFlow Lite): writes .tflite files without TensorFlow, and tries them.
+``half``            Half precision for the part of a quantized model that stays in float.
 ``ort_mobile``      ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.
 ``qdq``             QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases.
 ``qnn``             Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.
+``rknn``            Rockchip's NPUs: the QDQ file that RKNN-Toolkit2 reads, with float biases and static shapes.
 ``storage``         Storage of integers of each width in an ONNX file.
 ``tables``          Tables of a Gather as integers, of which only the rows that are looked up are dequantized.
 ``tensorrt``        TensorRT: the QDQ file, an engine where TensorRT or TensorRT-RTX is, and a cache for version 10.

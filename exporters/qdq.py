@@ -24,7 +24,8 @@ from dfq_deploy.quantization.placement.limits import activation_limits
 from dfq_deploy.quantization.weights import raise_scale_for_bias
 
 from .dynamic import DynamicWriter
-from .storage import element_type, is_clipped, packed, with_opset_for
+from .half import half_scales, to_half
+from .storage import IR_VERSION_OF_FLOATS, element_type, is_clipped, packed, with_opset_for
 from .tables import share_tables, write_tables
 
 __all__ = ["Qdq", "quantized_model"]
@@ -44,6 +45,7 @@ class Qdq(Exporter):
             the limit of one protobuf file, 2 GiB.
         integer_bias: store biases as int32; False for runtimes that need them in float. (ONNX Runtime rounds float
             biases of quantized layers itself.)
+        float16: compute in half precision what stays in float; inputs and outputs stay float32.
         whole_bytes: store weights of fewer than 8 bits in bytes, for runtimes without types of 4 bits.
     """
 
@@ -51,6 +53,7 @@ class Qdq(Exporter):
 
     external_data_above: int | None = None
     integer_bias: bool = True
+    float16: bool = False
     whole_bytes: bool = False
 
     def export(self, model: ir.Model, encodings: Mapping[str, Encoding], path: Path) -> Written:
@@ -60,7 +63,11 @@ class Qdq(Exporter):
             ModelError: an encoding has no tensor in the model, or the file cannot represent it.
             OutputError: the file cannot be written.
         """
+        if self.float16:
+            encodings = half_scales(encodings)
         quantized = quantized_model(model, encodings, integer_bias=self.integer_bias, whole_bytes=self.whole_bytes)
+        if self.float16:
+            quantized = to_half(quantized)
         files = write_model(quantized, path, self.external_data_above)
         logger.info("export: %s, %d bytes, %d encodings", path.name, path.stat().st_size, len(encodings))
         return Written(files)
@@ -95,7 +102,8 @@ def quantized_model(
     """
     _check_encodings(model.graph, encodings)
     copy = with_opset_for(clone(model), encodings.values(), whole_bytes=whole_bytes)
-    copy.ir_version = max(copy.ir_version, MINIMUM_IR_VERSION)
+    floating = any(encoding.qtype.floating for encoding in encodings.values())
+    copy.ir_version = max(copy.ir_version, IR_VERSION_OF_FLOATS if floating else MINIMUM_IR_VERSION)
     RemoveInitializersFromInputsPass()(copy)
     exact, names = exact_values(copy), Names(copy.graph)
     DynamicWriter(copy, encodings, names).write()

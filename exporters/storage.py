@@ -11,7 +11,7 @@ from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.errors import ModelError, first_line
 from dfq_deploy.graph.large_models import fits_in_message, through_message
 
-__all__ = ["element_type", "is_clipped", "packed", "upgraded", "with_opset_for"]
+__all__ = ["IR_VERSION_OF_FLOATS", "element_type", "is_clipped", "packed", "upgraded", "with_opset_for"]
 
 OPSET_OF_WIDTHS = 21
 """The first opset whose QuantizeLinear and DequantizeLinear support 4 and 16 bits."""
@@ -25,9 +25,17 @@ TYPES = {
     (16, False): ir.DataType.UINT16,
 }
 
+OPSETS = {ir.DataType.INT8: 0, ir.DataType.UINT8: 0, ir.DataType.FLOAT8E4M3FN: 19}
+"""The first opset whose QuantizeLinear and DequantizeLinear support a type; of others it is OPSET_OF_WIDTHS."""
+
+IR_VERSION_OF_FLOATS = 9
+"""The first version of the format that has FP8."""
+
 
 def element_type(qtype: QuantType, *, whole_bytes: bool = False) -> ir.DataType:
-    """Return the smallest ONNX type for ``qtype``: of 4, 8 or 16 bits; of 8 or 16 if ``whole_bytes``."""
+    """Return the smallest ONNX type for ``qtype``: of 4, 8 or 16 bits; of 8 or 16 if ``whole_bytes``; or FP8."""
+    if qtype.floating:
+        return ir.DataType.FLOAT8E4M3FN
     widths = (8, 16) if whole_bytes else (4, 8, 16)
     return TYPES[next(bits for bits in widths if bits >= qtype.bits), qtype.signed]
 
@@ -43,7 +51,7 @@ def packed(integers: NDArray[np.integer], kind: ir.DataType, name: str) -> ir.Te
 
 
 def with_opset_for(model: ir.Model, encodings: Iterable[Encoding], *, whole_bytes: bool = False) -> ir.Model:
-    """Upgrade ``model`` to opset 21 if an encoding has a width that older opsets do not support.
+    """Upgrade ``model`` to opset 19 or 21 if an encoding has a type that older opsets do not support.
 
     Args:
         whole_bytes: narrower integers are stored in bytes.
@@ -51,12 +59,9 @@ def with_opset_for(model: ir.Model, encodings: Iterable[Encoding], *, whole_byte
     Raises:
         ModelError: onnx cannot convert it.
     """
-    if model.opset_imports.get("", OPSET_OF_WIDTHS) >= OPSET_OF_WIDTHS:
-        return model
     types = {element_type(encoding.qtype, whole_bytes=whole_bytes) for encoding in encodings}
-    if types <= {ir.DataType.INT8, ir.DataType.UINT8}:
-        return model
-    return upgraded(model, OPSET_OF_WIDTHS)
+    needed = max((OPSETS.get(kind, OPSET_OF_WIDTHS) for kind in types), default=0)
+    return model if model.opset_imports.get("", needed) >= needed else upgraded(model, needed)
 
 
 def upgraded(model: ir.Model, opset: int) -> ir.Model:
@@ -73,8 +78,8 @@ def upgraded(model: ir.Model, opset: int) -> ir.Model:
     except (RuntimeError, ValueError, onnx.version_converter.ConvertError) as problem:
         reason = first_line(problem)
         raise ModelError(
-            f"the model's opset {model.opset_imports['']} cannot be converted to {opset}, which 4 and 16 bits need "
-            f"({reason}); export it with opset {opset} or newer, or use other bits"
+            f"the model's opset {model.opset_imports['']} cannot be converted to {opset}, which other types than "
+            f"INT8 need ({reason}); export it with opset {opset} or newer, or use other bits"
         ) from None
     converted.metadata_props.update(model.metadata_props)
     return converted

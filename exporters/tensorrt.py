@@ -46,6 +46,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
     file and chooses itself which layers run in INT8.
 
     Args:
+        float16: compute in half precision what stays in float.
         engine: build the engine if TensorRT's package and a GPU are available, or TensorRT-RTX.
         compute_capability: compile with TensorRT-RTX for these, e.g. ``86,89,120``; empty takes TensorRT and this
             machine's GPU if they are there, and else TensorRT-RTX with its default
@@ -57,6 +58,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
     summary: ClassVar[str] = "QDQ for TensorRT 10 and 11, the engine where TensorRT is, a calibration cache for 10"
     suffix: ClassVar[str] = ".tensorrt.onnx"
 
+    float16: bool = False
     engine: bool = True
     compute_capability: str = ""
     batch: int = 1
@@ -86,7 +88,7 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         """
         if self.compute_capability:
             require_rtx()
-        return Qdq(integer_bias=False, whole_bytes=True).export(model, encodings, path)
+        return Qdq(integer_bias=False, float16=self.float16, whole_bytes=True).export(model, encodings, path)
 
     def build(self, path: Path, samples: Samples | None = None, progress: Progress = SILENT) -> Written:
         """Build the engine of the QDQ file at ``path``, and compare it with ONNX Runtime on ``samples``.
@@ -101,7 +103,8 @@ class TensorRT(BuildingExporter, ImplicitExporter):
         obstacle = self._obstacle()
         if self.engine and (self.compute_capability or (obstacle and rtx.rtx_version())):
             ahead = path.with_name(f"{_stem(path)}.rtx.engine")
-            built = build_ahead(path, ahead, capabilities_of(self.compute_capability), self._options(), progress)
+            capabilities = capabilities_of(self.compute_capability, path)
+            built = build_ahead(path, ahead, capabilities, self._options(), progress)
             return built._replace(notes=(*built.notes, *self._commands(path, target)))
         if obstacle:
             return Written((), (f"no engine was built: {obstacle}", *self._commands(path, target)))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx_ir as ir
+
 from dfq_deploy.errors import DfqError, OptionError, PluginError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.graph.inputs import closed_shape, input_values
@@ -23,8 +25,11 @@ __all__ = ["build_ahead", "capabilities_of", "require_rtx"]
 TURING = 75
 
 
-def capabilities_of(text: str) -> tuple[int, ...]:
+def capabilities_of(text: str, path: Path | None = None) -> tuple[int, ...]:
     """Parse compute capabilities such as ``86,89,120`` or ``8.6``; empty text is the default.
+
+    Args:
+        path: the file to compile; one in FP8 is compiled by default for those capabilities alone that have it.
 
     Raises:
         OptionError: one of them is unknown.
@@ -36,7 +41,11 @@ def capabilities_of(text: str) -> tuple[int, ...]:
             known = ", ".join(map(str, rtx.KNOWN_CAPABILITIES))
             raise OptionError(f"tensorrt: compute_capability={part} is not one of {known}")
         found.append(int(number))
-    return tuple(dict.fromkeys(found)) or rtx.CAPABILITIES
+    if found or path is None:
+        return tuple(dict.fromkeys(found)) or rtx.CAPABILITIES
+    weights = read_any(path).graph.initializers.values()
+    oldest = rtx.CHECKED if any(value.dtype == ir.DataType.FLOAT8E4M3FN for value in weights) else 0
+    return tuple(capability for capability in rtx.CAPABILITIES if capability >= oldest)
 
 
 def require_rtx() -> None:

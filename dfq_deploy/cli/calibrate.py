@@ -52,6 +52,7 @@ __all__ = ["calibrate"]
 @synthesis_options
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")
 @integer_option
+@click.option("--float16", is_flag=True, help="Type what stays in float as half precision (target tensorrt).")
 @click.pass_obj
 def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None, **options: Any) -> None:
     """Quantize MODEL to INT8 for a target, with samples made from the model itself."""
@@ -86,6 +87,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             count=options["samples"],
             preprocess=preprocess,
             integer_io=options["integer_io"],
+            float16=options["float16"],
             seed=shell.seed,
             device=shell.device,
             **arguments.inputs(options),

@@ -11,7 +11,7 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["EQUAL", "Latency", "Speed", "latencies", "speed_of"]
+__all__ = ["EQUAL", "Latency", "Speed", "latencies", "speed_of", "speed_of_times"]
 
 BATCHES = (1, 8)
 
@@ -167,6 +167,11 @@ def speed_of(reference: Runner, quantized: Runner, samples: Samples, seconds: fl
         order = (0, 1) if len(times) // BLOCKS % 2 else (1, 0)
         taken = {index: _once(pair[index], feed) for index in order}
         times.append([taken[0], taken[1]])
+    return speed_of_times(batch, times)
+
+
+def speed_of_times(batch: int, times: Sequence[Sequence[float]]) -> Speed:
+    """The speed of two models from pairs of seconds, those of the float model first."""
     ratio, low, high = _interval(times)
     float_ms, quantized_ms = 1000 * np.min(times, axis=0)
     return Speed(batch, float(float_ms), float(quantized_ms), ratio, low, high, len(times))

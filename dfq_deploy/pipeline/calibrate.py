@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Unpack
 
 import onnx_ir as ir
 
+from dfq_deploy.errors import OptionError
 from dfq_deploy.evaluation.sample_quality import with_quality
 from dfq_deploy.files.atomic import check_writable
 from dfq_deploy.files.overwriting import refuse_overwriting
@@ -36,7 +37,7 @@ from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
-from dfq_deploy.plugins.registry import calibrator_of, exporter_of
+from dfq_deploy.plugins.registry import calibrator_of, exporter_for, exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget, check_widths
 from dfq_deploy.quantization.encode import prepare
@@ -54,6 +55,12 @@ __all__ = ["DEFAULT_METHOD", "calibrate"]
 
 DEFAULT_METHOD = "mse"
 
+FP8_METHOD = "minmax"
+"""The default of FP8, whose steps shrink towards zero: clipping gains nothing."""
+
+ROUNDING = ("mse", "entropy", "tensorrt-entropy", "tensorrt-minmax", "reconstruct")
+"""Calibrators and refinements that reckon with the steps of integers."""
+
 
 @blames_the_file
 def calibrate(
@@ -67,6 +74,7 @@ def calibrate(
     refine: Sequence[str] | str | None = None,
     preprocess: Preprocess | str | None = None,
     integer_io: bool = False,
+    float16: bool = False,
     seed: int = 0,
     device: str = "auto",
     output: AnyPath | None = None,
@@ -92,6 +100,7 @@ def calibrate(
         method: a calibrator's name, or the calibrator itself; None is the one that measures best.
         refine: names of refinements (:mod:`dfq_deploy.refinement.registry`); None is what measures best.
         integer_io: also write the model that takes pixels as bytes (:mod:`dfq_deploy.quantization.integer_io`).
+        float16: compute in half precision what stays in float; only for exporters that have this option.
         output: the folder for the results; it is filled when all of them are there. None writes nothing
             but a temporary file for the check.
         keywords: those of :func:`~dfq_deploy.pipeline.synthesize.synthesize`; ``keep_float`` (names, operators or
@@ -117,10 +126,12 @@ def calibrate(
     chosen, pixels = find_target(target), as_preprocess(preprocess)
     asked = widths_of(bits, **{name: keywords.get(name) for name in ("edge_bits", "size", "drop")})  # type: ignore[arg-type]
     check_widths(asked, chosen)
+    exporter = exporter_for(chosen, float16=float16)
     refine, overrides = names_of(refine), overrides_of(keywords)
     activations = activations_of(keywords, chosen)
     in_order(refine or ())  # refused before any work
-    calibrator = calibrator_of(method or DEFAULT_METHOD)
+    method = _method(method, asked, refine)
+    calibrator = calibrator_of(method)
     limits = limits_of(keywords)
     folder = None if output is None else as_path(output, "output")
     if folder is not None:
@@ -162,10 +173,15 @@ def calibrate(
         encodings=fitted.quantized.encodings,
         samples=samples,
         held_out=held,
-        choices={"method": _method_name(method), **fitted.choices, **choice},
+        choices={
+            "method": method if isinstance(method, str) else type(method).__name__,
+            **fitted.choices,
+            **choice,
+        },
         seed=seed,
         preprocess=pixels,
         integer_io=integer_io,
+        exporter=exporter,
         calibrator=calibrator,
         warnings=(*load_notes(source), *samples.notes, *preprocess_warning(samples, pixels), *fitted.warnings),
         batch=work.batch,
@@ -188,6 +204,15 @@ def _batch(source: ir.Model, shapes: InputShapes) -> int:
     return stated[0] if stated else 1
 
 
-def _method_name(method: str | Calibrator | None) -> str:
-    """What the report calls the calibrator."""
-    return method or DEFAULT_METHOD if method is None or isinstance(method, str) else type(method).__name__
+def _method(method: str | Calibrator | None, bits: Bits | Budget, refine: Sequence[str] | None) -> str | Calibrator:
+    """The calibrator.
+
+    Raises:
+        OptionError: it, or a refinement, rounds to integers, and the types are floats.
+    """
+    if not (isinstance(bits, Bits) and bits.floating):
+        return method or DEFAULT_METHOD
+    rounding = [name for name in (method, *(refine or ())) if name in ROUNDING]
+    if rounding:
+        raise OptionError(f"bits: fp8 has no integers, to which '{rounding[0]}' rounds; leave it out")
+    return method or FP8_METHOD

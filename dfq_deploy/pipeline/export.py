@@ -13,6 +13,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError, OutputError, TargetError
 from dfq_deploy.files.encodings_file import read_encodings
 from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.graph.file_info import is_quantized
 from dfq_deploy.graph.inputs import InputShapes
 from dfq_deploy.graph.loading import load, load_notes, load_quantized
 from dfq_deploy.graph.passes.static_shapes import fix_batch
@@ -191,4 +192,22 @@ def _path(source: ModelSource, exporter: Exporter, output: Path | None) -> Path:
     path = path / f"{stem}{exporter.suffix}" if path.is_dir() else path
     if file is not None and path.exists() and path.samefile(file):
         raise OutputError(f"cannot write {path}: it is the model that is read; choose another place with -o")
+    _keep_other_kinds(path, exporter)
     return path
+
+
+def _keep_other_kinds(path: Path, exporter: Exporter) -> None:
+    """Refuse to overwrite a file of another kind than the exporter writes, such as a float model.
+
+    Raises:
+        OutputError: there is one.
+    """
+    if not path.is_file():
+        return
+    if path.suffix not in (".onnx", Path(exporter.suffix).suffix):
+        what = f"a file of another kind than {exporter.suffix}"
+    elif path.suffix != ".onnx" or is_quantized(path):
+        return
+    else:
+        what = "not an ONNX model" if is_quantized(path) is None else "a float model"
+    raise OutputError(f"cannot write {path}: it is {what}, which would be lost; choose another place with -o")

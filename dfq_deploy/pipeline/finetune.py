@@ -112,6 +112,8 @@ def finetune(
     chosen, pixels = find_target(target), as_preprocess(preprocess)
     widths = bits if isinstance(bits, Bits) else Bits.parse(str(bits), edge_bits)
     check_widths(widths, chosen)
+    if widths.floating:
+        raise OptionError("bits: finetune trains integers; give widths such as w4a4")
     method = method or DEFAULT_METHOD
     calibrator = calibrator_of(method)
     folder = None if output is None else as_path(output, "output")

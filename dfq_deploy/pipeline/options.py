@@ -293,7 +293,7 @@ def widths_of(
         OptionError: they contradict each other, or are not supported.
     """
     if bits is not None and not isinstance(bits, str | Bits | Budget):
-        raise OptionError(f"bits: '{bits}' is not of the form w4a8 (bits of weights, bits of activations)")
+        raise OptionError(f"bits: '{bits}' is not of the form w4a8 (bits of weights, bits of activations), or fp8")
     if not isinstance(bits, Budget):
         return bits_of(bits, edge_bits, size, drop)
     if (edge_bits, size, drop) != (None, None, None):

@@ -112,6 +112,7 @@ class Outcome:
             apart from them.
         batch: of the file where the target takes no open one.
         integer_io: write the model that takes bytes too.
+        exporter: writes the file; None is that of the target.
         calibrator: what measured the ranges; it measures those of all tensors of ``source`` where a runtime takes
             them. None where the float model is no longer what is exported.
         teachers: float models whose statistics the samples matched.
@@ -136,6 +137,7 @@ class Outcome:
     batch: int = 1
     calibrator: Calibrator | None = None
     integer_io: bool = False
+    exporter: Exporter | None = None
     teachers: Sequence[ir.Model] = ()
     ranges: InputRanges | None = None
     device: str = "cpu"
@@ -184,7 +186,7 @@ def _write(
     from dfq_deploy.report.writing import write_report
     from dfq_deploy.samples.contact_sheet import contact_sheet
 
-    exporter = exporter_of(outcome.target.exporter)
+    exporter = outcome.exporter or exporter_of(outcome.target.exporter)
     path = folder / "model.qdq.onnx"
     outcome = _closed(outcome)
     if outcome.preprocess is not None:

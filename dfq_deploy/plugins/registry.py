@@ -1,10 +1,11 @@
 """Find plug-ins by name through entry points."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from dfq_deploy.errors import PluginError
+from dfq_deploy.errors import OptionError, PluginError
+from dfq_deploy.targets.target import Target
 
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Calibrator, Exporter, Synthesizer
@@ -14,6 +15,7 @@ __all__ = [
     "KINDS",
     "Plugin",
     "calibrator_of",
+    "exporter_for",
     "exporter_of",
     "find_plugin",
     "installed_plugins",
@@ -107,6 +109,24 @@ def exporter_of(to: "str | Exporter") -> "Exporter":
 
     exporter: Exporter = _instance("exporters", to, Exporter)
     return exporter
+
+
+def exporter_for(target: Target, *, float16: bool = False) -> "Exporter":
+    """The exporter of a target.
+
+    Args:
+        float16: with its option to compute in half precision what stays in float.
+
+    Raises:
+        OptionError: the target does not take such files.
+        PluginError: as :func:`exporter_of`.
+    """
+    exporter: Any = exporter_of(target.exporter)
+    if not float16:
+        return exporter  # type: ignore[no-any-return]
+    if not target.float16:
+        raise OptionError(f"float16: for target '{target.name}' the rest is float32; leave --float16 out")
+    return replace(exporter, float16=True)  # type: ignore[no-any-return]
 
 
 def _instance(kind: str, name_or_plugin: Any, contract: type) -> Any:

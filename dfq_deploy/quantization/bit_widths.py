@@ -17,6 +17,9 @@ from dfq_deploy.targets.target import Target
 
 __all__ = ["WIDTHS", "Bits", "Budget", "bits_of", "check_widths", "edge_layers", "is_channel_scale", "with_bits"]
 
+FP8 = "fp8"
+"""What asks for FP8 in place of integers."""
+
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
 
@@ -39,6 +42,7 @@ class Bits:
         activations: 2 to 8, or 16.
         edge: smallest width of the weights and the inputs of the first and the last layer; None treats them like all
             others.
+        floating: FP8 (E4M3) in place of integers, with both widths 8.
         layers: name of a weighted node -> its own widths (weights, activations), which take precedence.
     """
 
@@ -46,8 +50,11 @@ class Bits:
     activations: int = 8
     edge: int | None = None
     layers: Mapping[str, tuple[int, int]] | None = None
+    floating: bool = False
 
     def __post_init__(self) -> None:
+        if self.floating and ((self.weights, self.activations) != (8, 8) or self.edge is not None or self.layers):
+            raise OptionError("bits: fp8 has 8 bits everywhere; leave the widths of edge layers and single layers out")
         if self.weights not in WIDTHS:
             raise OptionError(f"bits: weights of {self.weights} bits are not supported; choose 2 to 8")
         if self.activations not in ACTIVATION_WIDTHS:
@@ -57,17 +64,21 @@ class Bits:
 
     @classmethod
     def parse(cls, text: str, edge: int | None = None) -> "Bits":
-        """Parse text such as ``w4a4``: the bits of weights and of activations.
+        """Parse text such as ``w4a4``: the bits of weights and of activations; or ``fp8``.
 
         Raises:
             OptionError: the text has another form, or a width is not supported.
         """
+        if text.strip().lower() == FP8:
+            return cls(edge=edge, floating=True)
         match = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
         if match is None:
-            raise OptionError(f"bits: '{text}' is not of the form w4a8 (bits of weights, bits of activations)")
+            raise OptionError(f"bits: '{text}' is not of the form w4a8 (bits of weights, bits of activations), or fp8")
         return cls(int(match[1]), int(match[2]), edge)
 
     def __str__(self) -> str:
+        if self.floating:
+            return FP8
         edge = "" if self.edge is None else f", first and last layer {self.edge}"
         mixed = f", {len(self.layers)} layers of their own" if self.layers else ""
         return f"w{self.weights}a{self.activations}{edge}{mixed}"
@@ -131,11 +142,13 @@ def bits_of(
 
 
 def check_widths(bits: "Bits | Budget", target: Target) -> None:
-    """Check that ``target`` accepts the widths of activations.
+    """Check that ``target`` accepts the widths of activations, and FP8.
 
     Raises:
         OptionError: it does not.
     """
+    if isinstance(bits, Bits) and bits.floating and ("e4m3", "e4m3") not in target.pairs:
+        raise OptionError(f"bits: {target.runtime} has no FP8; use --target tensorrt, or bits such as w8a8")
     accepted = target.activation_bits
     if accepted is None or isinstance(bits, Budget):
         return
@@ -180,11 +193,11 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits, *, symmetric_16
     return replace(
         placement,
         activations={
-            name: _with_width(qtype, activations.get(name, rest), symmetric_16)
+            name: _with_width(qtype, activations.get(name, rest), bits, symmetric_16)
             for name, qtype in placement.activations.items()
         },
         weights={
-            name: (_with_width(qtype, weights.get(name, bits.weights)), axis)
+            name: (_with_width(qtype, weights.get(name, bits.weights), bits), axis)
             for name, (qtype, axis) in placement.weights.items()
         },
     )
@@ -197,8 +210,9 @@ def is_channel_scale(node: ir.Node) -> bool:
     return weight is not None and weight.size == weight.shape.numpy()[0] == node.attributes.get_int("group", 1) > 1
 
 
-def _with_width(qtype: QuantType, bits: int, symmetric_16: bool = False) -> QuantType:
-    return replace(qtype, bits=bits, symmetric=qtype.symmetric or (symmetric_16 and bits == 16))
+def _with_width(qtype: QuantType, width: int, bits: Bits, symmetric_16: bool = False) -> QuantType:
+    symmetric = qtype.symmetric or (symmetric_16 and width == 16)
+    return replace(qtype, bits=width, symmetric=symmetric, floating=bits.floating)
 
 
 def edge_layers(weighted: list[ir.Node]) -> set[ir.Node]:

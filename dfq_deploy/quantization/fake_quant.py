@@ -7,7 +7,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
-from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.encodings import Encoding, QuantType, channel_shape
 from dfq_deploy.graph.inputs import ExtraInputs
 from dfq_deploy.graph.query import constant_of, weighted_nodes
 from dfq_deploy.plugins.contracts import Student
@@ -69,6 +69,8 @@ def fake_quantizers(encodings: Mapping[str, Encoding], device: torch.device | st
 
 
 def _fake_quantizer(encoding: Encoding, device: torch.device) -> Hook:
+    if encoding.qtype.floating:
+        return _float8_quantizer(encoding, device)
     low, high = encoding.qtype.qmin, encoding.qtype.qmax
     if encoding.axis is None:
         scale, zero = float(encoding.scale), int(encoding.zero_point)
@@ -81,3 +83,16 @@ def _fake_quantizer(encoding: Encoding, device: torch.device) -> Hook:
         return torch.fake_quantize_per_channel_affine(values, scales, zeros, axis, low, high)
 
     return per_channel
+
+
+def _float8_quantizer(encoding: Encoding, device: torch.device) -> Hook:
+    limit = encoding.qtype.qmax
+
+    def round_trip(values: Tensor) -> Tensor:
+        shape = channel_shape(values.ndim, encoding.axis)
+        scale = torch.from_numpy(encoding.scale.reshape(shape if encoding.axis is not None else ())).to(device)
+        scaled = (values / scale).clamp(-limit, limit)
+        rounded = scaled.detach().to(torch.float8_e4m3fn).to(values.dtype)
+        return (scaled + (rounded - scaled).detach()) * scale
+
+    return round_trip

@@ -177,7 +177,13 @@ def _retyped(entry: Override, own: QuantType, target: Target, side: int) -> Quan
     Args:
         side: 0 for an activation, 1 for a weight: what of the target's pairs of types counts.
     """
-    taken = sorted({pair[side] for pair in target.pairs if pair[side] != "s4"})
+    if own.floating:
+        if (entry.type, entry.bits) != (None, None):
+            raise OptionError(
+                f"{entry.place}: '{entry.match}' is FP8, like every other tensor; leave type and bits out"
+            )
+        return own
+    taken = sorted({pair[side] for pair in target.pairs if pair[side] not in ("s4", "e4m3")})
     signed, bits = (own.signed, own.bits) if entry.type is None else (entry.type[0] == "s", int(entry.type[1:]))
     bits = bits if entry.bits is None else entry.bits
     stored = f"{'s' if signed else 'u'}{16 if bits > 8 else 8}"

@@ -27,8 +27,9 @@ __all__ = [
 KINDS = {
     **{ir.DataType.UINT8: "u8", ir.DataType.INT8: "s8", ir.DataType.UINT16: "u16", ir.DataType.INT16: "s16"},
     **{ir.DataType.UINT4: "u4", ir.DataType.INT4: "s4", ir.DataType.INT32: "s32"},
+    ir.DataType.FLOAT8E4M3FN: "e4m3",
 }
-"""Short names of integer types, as in :class:`dfq_deploy.encodings.QuantType`."""
+"""Short names of types, as in :class:`dfq_deploy.encodings.QuantType`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +149,11 @@ def integers_and_encoding(node: ir.Node) -> tuple[NDArray[Any], Encoding]:
     if integers is None or parameters.scale is None or parameters.zero_point is None or parameters.dtype is None:
         raise ValueError(f"DequantizeLinear '{node.name}': its inputs are not constants")
     scale = parameters.scale.reshape(()) if parameters.scale.size == 1 and integers.ndim > 1 else parameters.scale
-    zeros = np.ravel(parameters.zero_point).astype(np.int32)
+    zeros = np.ravel(parameters.zero_point).astype(np.float32).astype(np.int32)
     zero = np.broadcast_to(zeros if scale.ndim else zeros[0], scale.shape)
-    qtype = QuantType(parameters.dtype.bitwidth, signed=parameters.dtype.is_signed(), symmetric=not zero.any())
+    floating = parameters.dtype == ir.DataType.FLOAT8E4M3FN
+    signed = floating or parameters.dtype.is_signed()
+    qtype = QuantType(parameters.dtype.bitwidth, signed, symmetric=not zero.any(), floating=floating)
     axis = node.attributes.get_int("axis", 1) % integers.ndim if scale.ndim else None
     return integers, Encoding(scale.astype(np.float32), zero, qtype, axis)
 

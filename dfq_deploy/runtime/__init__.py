@@ -14,5 +14,6 @@
 ``sizes``        Load a float model with sizes to measure at: those that are stated, or the first that run.
 ``tagged``       Number the nodes of a model to trace ONNX Runtime's kernels back to them.
 ``tensorrt``     TensorRT's Python package and its calibration cache.
+``wasm``         Time two models in WebAssembly, with Node and onnxruntime-web, where they are installed.
 ================ ==========================================================================================
 """

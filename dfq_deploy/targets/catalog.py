@@ -75,6 +75,16 @@ OPENVINO = replace(
 )
 
 
+WEB = replace(
+    CPU,
+    name="web",
+    runtime="ONNX Runtime Web in browsers",
+    # WebAssembly runs ONNX Runtime's CPU kernels: u8 is faster there than s8, as on x86.
+    rules=(*CPU.rules, "newest-opset"),
+    newest_opset=26,  # onnxruntime-web 1.30
+)
+
+
 TENSORRT = Target(
     name="tensorrt",
     runtime="TensorRT 10 and 11 on NVIDIA GPUs",
@@ -91,12 +101,13 @@ TENSORRT = Target(
         *("zero-point", "float-bias", "qdq-format", "concat-scale", "residual-branch", "quantized-output"),
         *("split-activation",),
     ),
-    pairs=(("s8", "s8"),),
+    pairs=(("s8", "s8"), ("e4m3", "e4m3")),
     channel_ops=frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"}),
     style="inputs",
     float_bias=True,
     skips_gemv=True,
     has_plugins=True,
+    float16=True,
     activation_bits=(8,),  # no Clip of integers, no type of 16 bits; weights of fewer bits are stored as s8
     # TensorRT-RTX 1.7 builds files that break them; where Q and DQ stand decides what is fused, not what is accepted.
     advice=frozenset({"concat-scale", "residual-branch", "quantized-output", "split-activation"}),
@@ -222,8 +233,30 @@ LITERT = replace(
 )
 
 
+RKNN = replace(
+    XNNPACK,
+    name="rknn",
+    runtime="Rockchip's NPUs (RK3588, RK3576, RK3568) through RKNN-Toolkit2",
+    # As RKNN-Toolkit2 2.5 and its simulator take them: s8 around every kernel, or a convolution before an Add runs in
+    # FP16; load_onnx refuses int32 biases.
+    exporter="rknn",
+    rules=(*GENERAL_RULES, "float-bias", "static-shape", "qdq-format"),
+    pairs=(("s8", "s8"),),
+    float_bias=True,
+)
+
+
+RKNN_INTEGERS = replace(
+    RKNN,
+    name="rknn-rv1106",
+    runtime="Rockchip's NPUs without floats (RV1103, RV1106)",
+    float_output_ops=frozenset(),
+)
+
+
 TARGETS: dict[str, Target] = {
-    target.name: target for target in (CPU, OPENVINO, TENSORRT, XNNPACK, LITERT, NNAPI, NNAPI_TENSORS, QNN)
+    target.name: target
+    for target in (CPU, WEB, OPENVINO, TENSORRT, XNNPACK, LITERT, NNAPI, NNAPI_TENSORS, QNN, RKNN, RKNN_INTEGERS)
 }
 
 

@@ -45,6 +45,8 @@ class Target:
         refine: refinements that the target needs in addition to the default ones.
         weight_per_tensor: type of weights with one scale for all channels; None is the type ``weight``.
         has_plugins: it may have operators of its own, such as TensorRT's plug-ins.
+        newest_opset: the newest opset that the runtime loads; None is whatever ONNX Runtime loads here.
+        float16: what is not quantized may be half precision; its exporter has an option ``float16``.
         activation_bits: widths of activations in files that the runtime accepts; None is any width, of which all but 8
             and 16 are stored in wider integers and only simulated.
         advice: those of ``rules`` that the runtime does not enforce: a file that breaks one runs, only slower.
@@ -82,6 +84,8 @@ class Target:
     refine: tuple[str, ...] = ()
     weight_per_tensor: QuantType | None = None
     has_plugins: bool = False
+    newest_opset: int | None = None
+    float16: bool = False
     activation_bits: tuple[int, ...] | None = None
     advice: frozenset[str] = frozenset()
     constant_operands: frozenset[str] = frozenset()

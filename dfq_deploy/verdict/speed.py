@@ -1,18 +1,23 @@
 """Judge whether a quantized model runs in integers, and faster than the float model."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx_ir as ir
 
-from dfq_deploy.evaluation.latency import EQUAL, Speed, speed_of
+from dfq_deploy.evaluation.latency import EQUAL, Speed, speed_of, speed_of_times
+from dfq_deploy.graph.inputs import make_feeds
 from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.writing import write_model
 from dfq_deploy.runtime.kernel_count import KernelCount, named
 from dfq_deploy.runtime.kernels import SAME_KERNELS, count_kernels
 from dfq_deploy.runtime.profile import NodeTime, node_times
 from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.wasm import times_in_wasm, web_version
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 
@@ -28,6 +33,13 @@ FLOAT_SHARE = 0.1
 NAMED = 2
 """How many nodes of an operator, and how many operators, a sentence names."""
 
+WEB = "web"
+"""The target that runs in browsers: its graph is that of this machine, its speed is not."""
+
+WEB_REMEDY = (
+    "ship the float model where its size is no matter, and compare both in the browsers that count: examples/web"
+)
+
 NOT_QUANTIZED = "inspect with --verbose reports why each of them stays float"
 
 
@@ -42,7 +54,8 @@ def speed_findings(
 ) -> tuple[Finding, ...]:
     """Count the layers of a quantized file that run in integers, and time it against the float model in turn.
 
-    Only targets that run as this machine's ONNX Runtime does are timed (:data:`SAME_KERNELS`); of others the layers
+    Only targets that run as this machine's ONNX Runtime does are timed (:data:`SAME_KERNELS`), and ``web`` where Node
+    finds onnxruntime-web; of others the layers
     are counted by the placement of Q and DQ, and a finding says so.
 
     Args:
@@ -58,6 +71,8 @@ def speed_findings(
     count = count_kernels(quantized, target) if count is None else count
     if not (count.integer or count.weight_only or count.conversions):
         return count_findings(count)  # a float model, which would be timed against itself
+    if target == WEB:
+        return (*count_findings(count), _in_the_browser(float_model, quantized, samples, count, seconds))
     if target not in SAME_KERNELS:
         return (*count_findings(count), _unmeasured(f"{target} does not run on this machine"))
     pair = [Runner(model, quiet_threads=True, threads=1) for model in (_runnable(float_model), quantized)]
@@ -87,7 +102,9 @@ def count_findings(count: KernelCount) -> tuple[Finding, ...]:
     return (Finding("layers-in-float", level, message, remedy, figures),)
 
 
-def judge_speed(speed: Speed, count: KernelCount, slow: Sequence[NodeTime] = ()) -> Finding:
+def judge_speed(
+    speed: Speed, count: KernelCount, slow: Sequence[NodeTime] = (), where: str = "one thread of this CPU"
+) -> Finding:
     """One of ``slower-than-float``, ``as-fast-as-float`` and ``faster-than-float``.
 
     Slower is BAD where the whole interval is below :data:`dfq_deploy.evaluation.latency.EQUAL` and more than
@@ -95,11 +112,12 @@ def judge_speed(speed: Speed, count: KernelCount, slow: Sequence[NodeTime] = ())
 
     Args:
         slow: the nodes to blame, the slowest first (:func:`slow_nodes`).
+        where: what was timed.
     """
     figures = {name: float(value) for name, value in speed.to_json().items()}
     times = (
         f"{speed.quantized_ms:.3g} ms against {speed.float_ms:.3g} ms in float: {speed.ratio:.2f} times as fast "
-        f"({speed.low:.2f} to {speed.high:.2f}, one thread of this CPU)"
+        f"({speed.low:.2f} to {speed.high:.2f}, {where})"
     )
     if speed.ratio < EQUAL[0]:
         lost = speed.quantized_ms - speed.float_ms
@@ -111,6 +129,28 @@ def judge_speed(speed: Speed, count: KernelCount, slow: Sequence[NodeTime] = ())
         level = "OK" if speed.quantized_ms < SMALL_MS else "CHECK"
         return Finding("as-fast-as-float", level, message, _slow_remedy(count, slow), figures)
     return Finding("faster-than-float", "OK", f"faster than float: {times}", figures=figures)
+
+
+def _in_the_browser(
+    float_model: str | PathLike[str] | ir.Model, quantized: Path, samples: Samples, count: KernelCount, seconds: float
+) -> Finding:
+    """Time both in WebAssembly, where Node finds onnxruntime-web."""
+    version = web_version()
+    if not version:
+        return _unmeasured(
+            "a browser runs WebAssembly, where INT8 may be slower than float; Node and onnxruntime-web measure it here",
+            "npm install onnxruntime-web in the working folder, or open examples/web in the browser",
+        )
+    runner = Runner(quantized)
+    batch = samples.part(np.arange(runner.batch or 1) % len(samples))
+    with TemporaryDirectory() as folder:
+        reference = Path(folder) / "float.onnx"
+        write_model(float_model if isinstance(float_model, ir.Model) else load(float_model), reference)
+        feeds = make_feeds(runner.ports, batch.images, batch.extra)
+        times = times_in_wasm((reference, quantized), feeds, seconds=seconds)
+    speed = speed_of_times(len(batch), times)
+    finding = judge_speed(speed, count, (), f"one thread of WebAssembly in Node, onnxruntime-web {version}")
+    return finding if finding.level == "OK" else replace(finding, remedy=WEB_REMEDY)
 
 
 def slow_nodes(
@@ -136,8 +176,8 @@ def _runnable(model: str | PathLike[str] | ir.Model) -> Path | ir.Model:
     return model if isinstance(model, ir.Model) else Path(model)
 
 
-def _unmeasured(reason: str) -> Finding:
-    return Finding("speed-not-measured", "OK", f"speed was not measured: {reason}", "time it on the device")
+def _unmeasured(reason: str, remedy: str = "time it on the device") -> Finding:
+    return Finding("speed-not-measured", "OK", f"speed was not measured: {reason}", remedy)
 
 
 def _blamed(slow: Sequence[NodeTime]) -> str:

@@ -106,7 +106,7 @@ FORK = (
 
 CASES = {
     "u8-for-tensorrt": plain(
-        "activation-type", "tensorrt", ("q", "u8, not s8"), S8, {"z": scalar(0, np.uint8)}
+        "activation-type", "tensorrt", ("q", "u8, not e4m3 or s8"), S8, {"z": scalar(0, np.uint8)}
     ),
     "s8-for-nnapi": plain(
         "activation-type", "nnapi", ("q", "s8, not u8"), PER_TENSOR, {"z": scalar(0, np.int8)}
@@ -195,6 +195,9 @@ CASES = {
     ),
     "per-channel-before-13": Case(
         "opset", "cpu", PLAIN.replace(" <axis = 0>", ""), PLAIN, ("e", "opset 13; the file has 12"), U8, wrong_opset=12
+    ),
+    "newer-than-the-browser": Case(
+        "newest-opset", "web", PLAIN, PLAIN, ("the model", "its opset is 27, and"), U8, wrong_opset=27
     ),
     "16-bits-before-21": Case(
         "opset", "qnn", PLAIN, PLAIN, ("q", "u16 needs opset 21"), {**U8, "z": scalar(0, np.uint16)}, opset=21

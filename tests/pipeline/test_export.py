@@ -157,3 +157,25 @@ def test_calibrating_for_a_phone_writes_what_it_loads(calibrated: Path, tmp_path
     assert any(text.startswith("usability check: NNAPI can take") for text in result.report["warnings"])
     phone = tmp_path / "phone"
     np.testing.assert_allclose(logits(phone / "model.ort"), logits(phone / "model.qdq.onnx"), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("to", "name"), [("ort", "float.onnx"), ("qdq", "float.onnx"), ("qdq", "phone.ort"), ("ort", "phone.tflite")]
+)
+def test_a_model_of_another_kind_is_kept(
+    calibrated: Path, float_file: Path, tmp_path: Path, to: str, name: str
+) -> None:
+    there = tmp_path / name
+    there.write_bytes(float_file.read_bytes())
+    with pytest.raises(
+        OutputError, match=rf"^cannot write .*{name}: it is a f.*, which would be lost; choose another pl"
+    ):
+        export(calibrated / "model.qdq.onnx", to=to, output=there)
+    assert there.read_bytes() == float_file.read_bytes()
+    assert not (tmp_path / "float.ort").exists()
+
+
+def test_a_file_of_the_same_kind_is_replaced(calibrated: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        found = export(calibrated / "model.qdq.onnx", to="qdq", output=tmp_path / "again.onnx")
+    np.testing.assert_array_equal(logits(found.files[0]), logits(calibrated / "model.qdq.onnx"))

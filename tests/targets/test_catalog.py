@@ -23,6 +23,7 @@ def test_cpu_is_what_onnx_runtime_fuses_everywhere() -> None:
     ("name", "activation", "weight", "per_channel", "static", "bias"),
     [
         ("cpu", "u8", "s8", True, False, "s32"),
+        ("web", "u8", "s8", True, False, "s32"),
         ("openvino", "u8", "s8", True, False, "s32"),
         ("tensorrt", "s8", "s8", True, False, "float"),
         ("xnnpack", "s8", "s8", True, True, "s32"),
@@ -30,6 +31,8 @@ def test_cpu_is_what_onnx_runtime_fuses_everywhere() -> None:
         ("nnapi", "u8", "s8", True, True, "s32"),
         ("nnapi-per-tensor", "u8", "u8", False, True, "s32"),
         ("qnn", "u8", "s8", True, True, "s32"),
+        ("rknn", "s8", "s8", True, True, "float"),
+        ("rknn-rv1106", "s8", "s8", True, True, "float"),
     ],
 )
 def test_the_table(name: str, activation: str, weight: str, per_channel: bool, static: bool, bias: str) -> None:

@@ -122,6 +122,13 @@ def test_weights_of_4_bits_are_stored_in_bytes_that_the_builder_takes(tiny: Tiny
     assert report.kernels.integer == report.kernels.total == 2
 
 
+def test_fp8_for_the_generations_that_have_it(tiny: TinyModel, tmp_path: Path) -> None:
+    result = quantized(tiny(normalized=False), tmp_path, bits="fp8", float16=True)
+    version = rtx.rtx_version()
+    said = [warning for warning in result.report.warnings if "layers in" in warning]
+    assert said == [f"TensorRT-RTX {version}, SM{capability}: 2 of 2 layers in FP8" for capability in (89, 120)]
+
+
 def broken(model_of: ModelOf) -> onnx.ModelProto:
     """A convolution whose activation has a zero point of 3."""
     arrays = {

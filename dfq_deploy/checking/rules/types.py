@@ -9,7 +9,16 @@ from dfq_deploy.checking.view import View, name
 from dfq_deploy.graph.operators import WEIGHT_ONLY_OPS, is_integer_op, is_op, is_standard, operator_of
 from dfq_deploy.targets.target import Target
 
-__all__ = ["activation_type", "opset", "qdq_format", "symmetric_channels", "type_pair", "weight_type", "zero_point"]
+__all__ = [
+    "activation_type",
+    "newest_opset",
+    "opset",
+    "qdq_format",
+    "symmetric_channels",
+    "type_pair",
+    "weight_type",
+    "zero_point",
+]
 
 SINCE = {"s4": 21, "u4": 21, "s16": 21, "u16": 21}
 """The opset of ai.onnx from which Q and DQ support a type; those of com.microsoft support 4 and 16 bits in any."""
@@ -103,6 +112,18 @@ def opset(view: View, _: Target) -> Iterator[Problem]:
             needed, what = SINCE.get(str(entry.kind), 0), str(entry.kind)
         if view.opset < needed:
             yield entry.node.op_type, name(entry.node), f"{what} needs opset {needed}; the file has {view.opset}"
+
+
+@rule("newest-opset", "export with an older opset, or update the runtime")
+def newest_opset(view: View, target: Target) -> Iterator[Problem]:
+    """The runtime loads the opset of the file.
+
+    onnxruntime-web 1.30 refuses opset 27: "ONNX Runtime only guarantees support for models stamped with official
+    released onnx opset versions" (core/graph/model_load_utils.h).
+    """
+    if target.newest_opset is not None and view.opset > target.newest_opset:
+        newest = f"{target.runtime} loads up to {target.newest_opset}"
+        yield "model", view.place, f"its opset is {view.opset}, and {newest}"
 
 
 @rule("qdq-format", "quantize in the QDQ format: QuantizeLinear and DequantizeLinear around float operators")

@@ -133,7 +133,8 @@ def _keep_float(bench: Bench, best: Measured) -> Iterator[Trial]:
 
 def _reconstruct(bench: Bench, best: Measured) -> Iterator[Trial]:
     used = best.fitted.choices["refine"]
-    if used and "reconstruct" not in used:
+    learns = not best.fitted.quantized.prepared.bits.floating  # it learns the rounding to integers
+    if learns and used and "reconstruct" not in used:
         yield Trial("reconstruct", "--refine reconstruct", lambda: best.setting.planned(refine=(*used, "reconstruct")))
 
 

@@ -1,0 +1,56 @@
+"""What RKNN-Toolkit2 asks of a file: Q and DQ around every kernel, float biases, integer outputs of small chips."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from dfq_deploy import Samples, calibrate, export
+from dfq_deploy.checking import check
+
+ModelOf = Callable[..., onnx.ModelProto]
+
+RNG = np.random.default_rng(0)
+
+
+def normal(*shape: int) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+    return (0.3 * RNG.normal(size=shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("target", "integers"), [("rknn", False), ("rknn-rv1106", True)])
+def test_a_residual_network(model_of: ModelOf, tmp_path: Path, target: str, integers: bool) -> None:
+    nodes = """
+        a = Conv <pads = [1, 1, 1, 1]> (x, w, b)
+        r = Relu(a)
+        c = Conv <pads = [1, 1, 1, 1]> (r, v, b)
+        s = Add(c, r)
+        p = GlobalAveragePool(s)
+        f = Flatten(p)
+        y = Gemm(f, g, h)
+    """
+    weights = {"w": normal(8, 3, 3, 3), "v": normal(8, 8, 3, 3), "b": normal(8), "g": normal(8, 4), "h": normal(4)}
+    model = model_of("float[n, 3, 8, 8] x", "float[n, 4] y", nodes, weights)
+    for node in model.graph.node:
+        node.name = f"the_{node.output[0]}"
+    onnx.save(model, tmp_path / "float.onnx")
+    samples = Samples(RNG.normal(size=(8, 3, 8, 8)).astype(np.float32))
+    calibrate(
+        tmp_path / "float.onnx", data=samples, target=target, method="minmax", refine=(), floor="none",
+        output=tmp_path / "out",
+    )  # fmt: skip
+    path = tmp_path / "out/model.qdq.onnx"
+    written = onnx.load(path)
+    quantized = {node.input[0] for node in written.graph.node if node.op_type == "QuantizeLinear"}
+    # The Relu is folded into the convolution before it; the convolution before the Add has a scale of its own.
+    assert {"x", "r", "c", "s", "p"} <= quantized
+    last = {node.output[0]: node.op_type for node in written.graph.node}["y"]
+    assert last == ("DequantizeLinear" if integers else "Gemm")
+    types = {array.name: array.data_type for array in written.graph.initializer}
+    layers = [node for node in written.graph.node if node.op_type in ("Conv", "Gemm")]
+    assert {types[node.input[2]] for node in layers} == {onnx.TensorProto.FLOAT}
+    assert [dim.dim_value for dim in written.graph.input[0].type.tensor_type.shape.dim] == [1, 3, 8, 8]
+    assert check(path, target).clean
+    found = export(path, to="rknn", output=tmp_path / "net.onnx")
+    assert found.notes == ("with RKNN-Toolkit2: load_onnx('net.onnx'), then build(do_quantization=False)",)
