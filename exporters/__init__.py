@@ -1,9 +1,10 @@
 """Exporters: one module for each kind of file. Installed as ``dfq_deploy.exporters``.
 
-=================== ==================================================================================================
+=================== ================================================================================================
+``aimet``           AIMET: the float model as it was prepared, and an encodings file that AIMET's simulation loads.
 ``dynamic``         Dynamic quantization: DynamicQuantizeLinear and MatMulInteger, DynamicQuantizeLSTM.
-``litert``          LiteRT (TensorFlow Lite): writes .tflite files without TensorFlow, and tries them.
 ``half``            Half precision for the part of a quantized model that stays in float.
+``litert``          LiteRT (TensorFlow Lite): writes .tflite files without TensorFlow, and tries them.
 ``ort_mobile``      ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.
 ``qdq``             QDQ file for ONNX Runtime: inserts Q and DQ, writes integer weights and int32 biases.
 ``qnn``             Qualcomm's NPU through QNN: the QDQ file, and a context binary that loads without compiling.
@@ -14,5 +15,5 @@
 ``tensorrt_engine`` Build a TensorRT engine from a QDQ file, with TensorRT's Python package and an NVIDIA GPU.
 ``tensorrt_rtx``    Build TensorRT-RTX engines ahead of time, for GPUs that are not here, and list their layers.
 ``tensorrt_run``    Run a TensorRT engine on samples: compare it with ONNX Runtime, and time it.
-=================== ==================================================================================================
+=================== ================================================================================================
 """

@@ -21,7 +21,7 @@ __all__ = ["export"]
     "--encodings",
     type=FILE,
     metavar="FILE",
-    help="For a float model: encodings.json as written by calibrate, or a TensorRT calibration cache.",
+    help="For a float model: encodings.json as written by calibrate, AIMET's, or a TensorRT calibration cache.",
 )
 @click.option("--target", metavar="NAME", help="The runtime; by default the one that --to names, or cpu.")
 @shape_option

@@ -1,15 +1,16 @@
 """Files and arrays on disk: written whole or not at all, mapped where they are large.
 
-================== ============================================================================
-``arrays``         Allocate an array, on disk if large.
-``atomic``         Write files and folders atomically.
-``claim``          Let only one run at a time write to a place.
-``encodings_file`` Read and write encodings.json.
-``json_text``      Write JSON that every parser reads.
-``memory``         Physical memory of the machine.
-``overwriting``    Refuse to write over what is read.
-``paths``          Accept a path as a string or a path object.
-``staging``        Make temporary files and folders, and remove those of runs that were killed.
-``unfinished``     The folder of an unfinished synthesis: recognize it, remove it.
-================== ============================================================================
+=================== =============================================================================
+``aimet_encodings`` AIMET's encodings files: versions 0.6.1 and 1.0.0 are read, 1.0.0 is written.
+``arrays``          Allocate an array, on disk if large.
+``atomic``          Write files and folders atomically.
+``claim``           Let only one run at a time write to a place.
+``encodings_file``  Read and write encodings.json.
+``json_text``       Write JSON that every parser reads.
+``memory``          Physical memory of the machine.
+``overwriting``     Refuse to write over what is read.
+``paths``           Accept a path as a string or a path object.
+``staging``         Make temporary files and folders, and remove those of runs that were killed.
+``unfinished``      The folder of an unfinished synthesis: recognize it, remove it.
+=================== =============================================================================
 """

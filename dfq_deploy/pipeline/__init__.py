@@ -1,17 +1,18 @@
 """The steps in order: synthesize, calibrate, fine-tune, export.
 
-================= ============================================================================================
-``activations``   Static or dynamic activations: quantize both ways, measure, and take the better one.
-``calibrate``     Post-training quantization from end to end: ``dfq_deploy.calibrate``.
-``evaluate``      Evaluate a quantized file, and judge it: ``dfq_deploy.evaluate``.
-``export``        Write the file that a runtime loads, from a quantized model: ``dfq_deploy.export``.
-``finetune``      Quantization-aware training from end to end: ``dfq_deploy.finetune``.
-``fit``           Turn a float model and samples into encodings: bit widths, refinements and ranges, in order.
-``options``       Option groups that the steps share, and the keywords for their fields.
-``results``       Write the results: model, encodings, samples, comparison, report.
-``synthesize``    Synthesize samples for a model: ``dfq_deploy.synthesize``.
-``train``         Train the student of a prepared model.
-``training_data`` Training samples: a fixed set, or a generator that keeps drawing new ones.
-``remedies``      Work towards a floor: try remedies, cheapest first, measure each, and keep what gains.
-================= ============================================================================================
+===================== ============================================================================================
+``activations``       Static or dynamic activations: quantize both ways, measure, and take the better one.
+``calibrate``         Post-training quantization from end to end: ``dfq_deploy.calibrate``.
+``evaluate``          Evaluate a quantized file, and judge it: ``dfq_deploy.evaluate``.
+``export``            Write the file that a runtime loads, from a quantized model: ``dfq_deploy.export``.
+``finetune``          Quantization-aware training from end to end: ``dfq_deploy.finetune``.
+``fit``               Turn a float model and samples into encodings: bit widths, refinements and ranges, in order.
+``foreign_encodings`` Encodings that AIMET made, for a model that is prepared for a target.
+``options``           Option groups that the steps share, and the keywords for their fields.
+``remedies``          Work towards a floor: try remedies, cheapest first, measure each, and keep what gains.
+``results``           Write the results: model, encodings, samples, comparison, report.
+``synthesize``        Synthesize samples for a model: ``dfq_deploy.synthesize``.
+``train``             Train the student of a prepared model.
+``training_data``     Training samples: a fixed set, or a generator that keeps drawing new ones.
+===================== ============================================================================================
 """

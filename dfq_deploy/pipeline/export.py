@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError, OutputError, TargetError
+from dfq_deploy.files.aimet_encodings import is_aimet
 from dfq_deploy.files.encodings_file import read_encodings
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized
@@ -18,6 +19,7 @@ from dfq_deploy.graph.inputs import InputShapes
 from dfq_deploy.graph.loading import load, load_notes, load_quantized
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.graph.reading import ModelSource, blames_the_file, source_name
+from dfq_deploy.pipeline.foreign_encodings import encodings_of_aimet
 from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExporter
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Progress
@@ -130,6 +132,8 @@ def _read_encodings(
     path = as_path(encodings, "encodings")
     if isinstance(exporter, ImplicitExporter) and path.suffix != ".json":
         return encodings_of_ranges(source, prepared, exporter.read_ranges(path), path.name)
+    if is_aimet(path):
+        return encodings_of_aimet(path, prepared)
     return read_encodings(path), ()
 
 
