@@ -37,7 +37,7 @@ from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
-from dfq_deploy.plugins.registry import calibrator_of, exporter_for, exporter_of
+from dfq_deploy.plugins.registry import calibrator_of, exporter_for
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget, check_widths
 from dfq_deploy.quantization.encode import prepare
@@ -141,7 +141,7 @@ def calibrate(
     source, name = fed.load(model, data)
     widths = Bits() if isinstance(asked, Budget) else asked
     ready = prepare(source, chosen, widths, overrides)  # refused before any work
-    exporter_of(chosen.exporter).refuse(ready.model)
+    exporter.refuse(ready.model)
     verifier = load_verifier(options.verifier, source, pixels, fed)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
     synth, choice = chosen_method(synth, source, teachers, asked)
