@@ -4,8 +4,8 @@ usage: python -m benchmarks.runtimes [--zoo FOLDER] [--models NAME...] [--target
 
 LiteRT has a table of its own (benchmarks.litert). A runtime that is not installed leaves its cells empty. Each model is
 calibrated by 16 pictures by rule: what is asked here depends on the kernels, not on the scales. `agrees` compares the
-classes that the runtime gives with those of ONNX Runtime's CPU provider on the same file, on test images, which calibrate
-nothing. `faster` is float time / INT8 time in that runtime, CPU time on one thread of this machine.
+classes that the runtime gives with those of ONNX Runtime's CPU provider on the same file, on test images, which
+calibrate nothing. `faster` is float time / INT8 time in that runtime, CPU time on one thread of this machine.
 """
 
 import argparse

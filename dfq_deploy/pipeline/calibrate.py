@@ -47,6 +47,7 @@ from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.text import data_for
 from dfq_deploy.targets.catalog import find_target
+from dfq_deploy.targets.target import Target
 
 if TYPE_CHECKING:
     from torch.nn import Module
@@ -125,13 +126,11 @@ def calibrate(
     check_seed(seed)
     chosen, pixels = find_target(target), as_preprocess(preprocess)
     asked = widths_of(bits, **{name: keywords.get(name) for name in ("edge_bits", "size", "drop")})  # type: ignore[arg-type]
-    check_widths(asked, chosen)
     exporter = exporter_for(chosen, float16=float16)
     refine, overrides = names_of(refine), overrides_of(keywords)
     activations = activations_of(keywords, chosen)
     in_order(refine or ())  # refused before any work
-    method = _method(method, asked, refine)
-    calibrator = calibrator_of(method)
+    calibrator = calibrator_of(method := _method(method, asked, chosen, refine))
     limits = limits_of(keywords)
     folder = None if output is None else as_path(output, "output")
     if folder is not None:
@@ -204,12 +203,16 @@ def _batch(source: ir.Model, shapes: InputShapes) -> int:
     return stated[0] if stated else 1
 
 
-def _method(method: str | Calibrator | None, bits: Bits | Budget, refine: Sequence[str] | None) -> str | Calibrator:
-    """The calibrator.
+def _method(
+    method: str | Calibrator | None, bits: Bits | Budget, target: Target, refine: Sequence[str] | None
+) -> str | Calibrator:
+    """The calibrator, for widths that the target accepts.
 
     Raises:
-        OptionError: it, or a refinement, rounds to integers, and the types are floats.
+        OptionError: the target does not accept them; or the types are floats, and the calibrator or a refinement rounds
+            to integers.
     """
+    check_widths(bits, target)
     if not (isinstance(bits, Bits) and bits.floating):
         return method or DEFAULT_METHOD
     rounding = [name for name in (method, *(refine or ())) if name in ROUNDING]

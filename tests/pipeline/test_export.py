@@ -89,8 +89,11 @@ def test_what_the_command_says(calibrated: Path, tmp_path: Path) -> None:
     assert (document["to"], document["files"][0]) == ("ort", str(tmp_path / "a.ort"))
     assert "enable_saved_runtime_optimizations" in document["notes"][-1]
     run = CliRunner().invoke(main, [*command, "qdq"])
+    assert run.exit_code == 1
+    assert "it is a file of another kind than .qdq.onnx, which would be lost" in run.stderr
+    run = CliRunner().invoke(main, [*command, "qdq", "-o", str(tmp_path / "b.onnx")])
     assert run.exit_code == 0
-    assert run.stdout.startswith(f"wrote  {tmp_path}/\n  a.ort")
+    assert run.stdout.startswith(f"wrote  {tmp_path}/\n  b.onnx")
     run = CliRunner().invoke(main, [*command, "qdq", "--option", "depth=3"])
     assert run.exit_code == 2
     assert "The exporter 'qdq' has no option 'depth'; it has: external_data_above" in run.stderr
