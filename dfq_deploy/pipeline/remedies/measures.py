@@ -8,6 +8,7 @@ from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting
 from dfq_deploy.pipeline.remedies.known import HEADROOM, gate_headroom, known_ranges
 from dfq_deploy.pipeline.remedies.samples import mixable, mixed
 from dfq_deploy.pipeline.remedies.worst import depthwise_nodes, nodes_to_keep
+from dfq_deploy.quantization.dynamic import is_worth_it
 from dfq_deploy.targets.target import Target
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
 from dfq_deploy.verdict.noise.what_hurts import what_hurts
@@ -111,6 +112,16 @@ def _sixteen_bits(bench: Bench, best: Measured) -> Iterator[Trial]:
         yield Trial("16-bit", f"--bits {wide}", lambda: best.setting.planned(bits=wide))
 
 
+def _dynamic(bench: Bench, best: Measured) -> Iterator[Trial]:
+    """Not where it was measured against static ones before, as for models that are mostly of such layers."""
+    plan, bits = best.setting.plan, best.fitted.quantized.prepared.bits
+    if plan.activations == "auto" and bits.is_plain and "activations" not in best.fitted.choices:
+        count = sum(is_worth_it(node, plan.target) for node in bench.source.graph)
+        if count:
+            what = f"--activations dynamic for {count} layer{'' if count == 1 else 's'}"
+            yield Trial("dynamic", what, lambda: best.setting.planned(activations="dynamic"))
+
+
 def _keep_float(bench: Bench, best: Measured) -> Iterator[Trial]:
     if best.setting.plan.target.style == "everything":
         return
@@ -147,6 +158,7 @@ REMEDIES: tuple[Remedy, ...] = (
     _procedural,
     _photographs,
     _sixteen_bits,
+    _dynamic,
     _keep_float,
     _reconstruct,
 )
