@@ -4,8 +4,8 @@ usage: python -m benchmarks.verdict [--zoo FOLDER] [--models NAME...] [--setting
 
 Each pair of a network and a setting, good or bad, is quantized from its file without BatchNormalization and measured
 twice: on held-out inputs that are drawn without data (``dfq_deploy.verdict``), and on real test images (2,000 of 32
-pixels, 500 of 224). --fit prints the least-squares coefficients of each kind of input over the pairs of FIT; the other
-networks check them.
+pixels, 500 of 224). --fit prints the coefficients of each kind of input that fit the pairs of FIT best, and their error
+on each network of FIT where the others alone are fitted; the other networks check them. No remedy is tried.
 
 ================== ==================================================================================
 setting            what it is
@@ -22,12 +22,13 @@ raw, std-100       procedural pictures behind a preprocess of 0 to 255, or of a 
                    fitted: nobody can see from the outputs that inputs are wrong; that is judged elsewhere)
 ================== ==================================================================================
 
-With --cache files and results are kept in FOLDER, and a later call goes on from there.
+Without --settings each network has those of PAIRS. With --cache files and results are kept in FOLDER, and a later call
+goes on from there.
 """
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,11 +41,20 @@ from benchmarks.digits import digits_models
 from benchmarks.scoring import keep, kept
 from benchmarks.verdict_table import Measured, Real, coefficients, table
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import Preprocess, Samples, calibrate
+from dfq_deploy import Preprocess, Samples
 from dfq_deploy.evaluation.compare import compare
 from dfq_deploy.graph.loading import load
+from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
+from dfq_deploy.pipeline.fit import CalibrationPlan, fit
+from dfq_deploy.pipeline.options import widths_of
+from dfq_deploy.plugins.registry import calibrator_of, exporter_of
+from dfq_deploy.progress import Clock
+from dfq_deploy.samples.batches import split_held_out
+from dfq_deploy.synthesis.session import synthesize_from
+from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.verdict.agreement.held_out import held_out_sets
 from dfq_deploy.verdict.agreement.measure import measure_agreement
+from dfq_deploy.verdict.agreement.prediction import features_of
 
 COUNT = {True: 96, False: 64}
 """Samples to calibrate with, by whether the input is small."""
@@ -57,6 +67,18 @@ DRAWN = {True: 256, False: 128}
 
 RULE: Mapping[str, Any] = {"synth": "procedural", "refine": ("bias",)}
 PLAIN: Mapping[str, Any] = {"refine": ()}
+
+SMALL = ("w8a8", "w6a6", "w5a5", "w4a8", "w4a4", "noise-minmax", "zeros", "activation-fault", "weight-fault")
+LARGE = ("w8a8", "w6a6", "w4a8", "noise-minmax", "activation-fault")
+
+CIFAR_AND_DIGITS = ("digits", "digits_vit", "resnet20", "resnet56", "resnet20_kd", "resnet20_cifar100", "wrn16_1_kd")
+
+PAIRS: Mapping[str, Sequence[str]] = {
+    **dict.fromkeys(CIFAR_AND_DIGITS, SMALL),
+    "mobilenet_v1": (*LARGE, "zeros", "weight-fault"),
+    **dict.fromkeys(("efficientnet_lite0", "vit_cifar10"), (*LARGE, "zeros")),
+}
+"""Network -> its settings in the tables of docs/verdict.md."""
 
 SETTINGS: dict[str, Mapping[str, Any]] = {
     "w8a8": RULE,
@@ -77,7 +99,7 @@ SETTINGS: dict[str, Mapping[str, Any]] = {
     "raw": RULE,
     "std-100": RULE,
 }
-"""Keyword arguments of calibrate; the last four are treated apart."""
+"""What :func:`quantized` makes; the last four are treated apart."""
 
 WRONG = {"raw": Preprocess((0.0,), (1 / 255,)), "std-100": Preprocess((0.0,), (100.0,))}
 """Settings whose preprocess is not the network's."""
@@ -90,20 +112,25 @@ def is_small(model: ZooModel) -> bool:
 
 def quantized(model: ZooModel, setting: str, cache: Path) -> Path:
     """The file of one pair, which is made where it is not there."""
-    folder = cache / f"{model.name}-{setting}"
-    path = folder / "model.qdq.onnx"
+    path = cache / f"{model.name}-{setting}.onnx"
     if path.exists():
         return path
+    cache.mkdir(parents=True, exist_ok=True)
     if setting.endswith("-fault"):
-        folder.mkdir(parents=True, exist_ok=True)
         plant(quantized(model, "w8a8", cache), path, weight=setting.startswith("weight"))
         return path
-    options = dict(SETTINGS[setting])
-    if "data" in options:
-        options["data"] = given(model, options["data"])
+    options, preprocess = SETTINGS[setting], WRONG.get(setting, model.preprocess)
+    source, synth = load(model.folded), options.get("synth")
+    if synth is None:
+        samples = given(model, options["data"])
     else:
-        options.setdefault("count", COUNT[is_small(model)])
-    calibrate(model.folded, preprocess=WRONG.get(setting, model.preprocess), output=folder, **options)
+        count = options.get("count", COUNT[is_small(model)])
+        samples = synthesize_from(source, synth, (), count=count, preprocess=preprocess, seed=0, device="cpu")
+    target, calibrator = find_target(options.get("target", "cpu")), calibrator_of(options.get("method", DEFAULT_METHOD))
+    plan = CalibrationPlan(target, widths_of(options.get("bits")), calibrator, options["refine"], preprocess)
+    used, _ = split_held_out(samples)
+    found = fit(source, used, plan, synth, (), Clock()).quantized
+    exporter_of("qdq").export(found.prepared.model, found.encodings, path)
     return path
 
 
@@ -148,19 +175,21 @@ def measured(model: ZooModel, setting: str, path: Path) -> Iterator[Measured]:
         np.zeros((1, *model.shape), np.float32)
     )  # no sample is held back, so only drawn kinds are measured
     sets = held_out_sets(load(model.folded), nothing, preprocess=preprocess, seed=0, count=DRAWN[is_small(model)])
-    for kind in measure_agreement(model.folded, path, sets).kinds:
-        scores = kind.comparison.scores
-        assert scores is not None
+    kinds = measure_agreement(model.folded, path, sets).kinds
+    features = features_of({kind.kind: kind.comparison.scores for kind in kinds if kind.comparison.scores is not None})
+    for kind in kinds:
+        interval, found = kind.agreement, features[kind.kind]
+        assert interval is not None
         yield Measured(
-            model.name, setting, kind.kind, kind.comparison.count,
-            scores.agreement, scores.variation, scores.confidence, kind.worst_output[1],
+            model.name, setting, kind.kind, interval.count, interval.value, found.changed, found.by_class,
+            found.confidence, found.variation, kind.worst_output[1],
         )  # fmt: skip
 
 
 def pairs(zoo: Path, wanted: list[str], settings: list[str]) -> Iterator[tuple[ZooModel, str]]:
     """Networks and their settings."""
-    for model in (*digits_models(wanted or ["digits"]), *models(zoo, wanted)):
-        for setting in settings:
+    for model in (*digits_models(wanted or ["digits", "digits_vit"]), *models(zoo, wanted)):
+        for setting in settings or PAIRS[model.name]:
             trains = model.evaluation[0].startswith("cifar")
             if trains or not setting.startswith("real-"):
                 yield model, setting
@@ -171,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
     parser.add_argument("--models", nargs="*", default=[])
-    parser.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--settings", nargs="*", default=[], choices=SETTINGS)
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--fit", action="store_true")
     args = parser.parse_args()

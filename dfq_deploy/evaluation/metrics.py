@@ -1,7 +1,7 @@
 """Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 __all__ = ["OutputDistance", "OutputTally", "ScoreTally", "Scores", "finite", "log_probabilities", "signal_to_noise"]
 
 Floats = NDArray[np.floating[Any]]
+
+MOST_KEPT = 1024
+"""Samples whose scores are kept for what needs them all at once."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Scores:
         drop_error: standard error of ``float_top1 - quantized_top1`` as a paired difference, in points.
         confidence: mean of the float model's largest class probability, 0 to 1.
         variation: mean total variation distance of the class probabilities, ``sum |p - q| / 2``, 0 to 1.
+        rows: logarithms of the class probabilities (N, K) of both models, of the first :data:`MOST_KEPT` samples.
         lost, won: samples that only the float model has right, and only the quantized one; None without labels.
         classes: how many there are.
     """
@@ -77,6 +81,7 @@ class Scores:
     lost: int | None = None
     won: int | None = None
     classes: int = 0
+    rows: tuple[Floats, Floats] | None = field(default=None, repr=False, compare=False)
 
     @property
     def drop(self) -> float | None:
@@ -113,6 +118,8 @@ class ScoreTally:
     confidence: float = 0.0
     variation: float = 0.0
     classes: int = 0
+    kept: list[tuple[Floats, Floats]] = field(default_factory=list)
+    count: int = 0
 
     def add(self, reference: Floats, found: Floats, labels: NDArray[np.int64] | None) -> None:
         """Count one slice: scores or probabilities (N, K) of both, and the classes (N,) where known."""
@@ -121,6 +128,9 @@ class ScoreTally:
         self.divergence += float((np.exp(expected) * (expected - given)).sum())
         self.confidence += float(np.exp(expected.max(axis=1)).sum())
         self.variation += float(np.abs(np.exp(expected) - np.exp(given)).sum()) / 2
+        room = max(0, MOST_KEPT - self.count)
+        self.kept.append((expected[:room].astype(np.float32), given[:room].astype(np.float32)))
+        self.count += len(expected)
         first, second = reference.argmax(axis=1), found.argmax(axis=1)
         self.same.append(first == second)
         if labels is not None:
@@ -133,14 +143,19 @@ class ScoreTally:
         same = np.concatenate(self.same)
         agreement, divergence = 100 * float(same.mean()), self.divergence / len(same)
         confidence, variation = self.confidence / len(same), self.variation / len(same)
+        expected, given = (np.concatenate(column) for column in zip(*self.kept, strict=True))
+        plain = Scores(
+            agreement, divergence, confidence=confidence, variation=variation, classes=self.classes,
+            rows=(expected, given),
+        )  # fmt: skip
         if not self.gained:
-            return Scores(agreement, divergence, confidence=confidence, variation=variation, classes=self.classes)
+            return plain
         gained = np.concatenate(self.gained)
         top1 = 100 * self.float_right / len(same)
         error = 100 * float(gained.std()) / math.sqrt(len(gained))
         lost, won = int((gained < 0).sum()), int((gained > 0).sum())
         quantized = top1 + 100 * float(gained.mean())
-        return Scores(agreement, divergence, top1, quantized, error, confidence, variation, lost, won, self.classes)
+        return replace(plain, float_top1=top1, quantized_top1=quantized, drop_error=error, lost=lost, won=won)
 
 
 FLOOR = 1e-6

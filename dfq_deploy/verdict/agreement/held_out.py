@@ -27,8 +27,8 @@ __all__ = [
     "takes_photographs",
 ]
 
-CALIBRATED_SHARE = 4
-"""One in so many inputs is drawn by rule where such calibrated and photographs judge: they would judge too kindly."""
+BESIDE_PHOTOGRAPHS = 2
+"""Photographs for each procedural input, where there are photographs: these decide, and the others add classes."""
 
 BY_RULE = "procedural"
 PHOTOGRAPHS = "photographs"
@@ -64,7 +64,7 @@ def held_out_sets(
     ============== =======================================================================================
     own            what :func:`dfq_deploy.samples.batches.split_held_out` keeps back of ``samples``; none of
                    fewer than 8, which all calibrate
-    procedural     ``count`` inputs drawn by rule: pictures, signals, token ids; a quarter where such calibrated
+    procedural     ``count`` inputs drawn by rule: pictures, signals, token ids; half as many as photographs
     photographs    ``count`` crops of photographs that never calibrate, where the input is an image
     ============== =======================================================================================
 
@@ -88,7 +88,7 @@ def held_out_sets(
         model,
         BY_RULE,
         (),
-        count=max(1, count // CALIBRATED_SHARE) if ruled and pictured else count,
+        count=max(1, count // BESIDE_PHOTOGRAPHS) if pictured and PHOTOGRAPHS not in known else count,
         preprocess=preprocess,
         seed=_other(seed, 1),
         device="cpu",

@@ -1,13 +1,14 @@
 """Do samples, preprocess and labels fit the network.
 
-====================== =========================================================================================
+====================== ==============================================================================================
 ``findings``           Sanity of what goes in: do samples and preprocess fit the network.
 ``input_scale``        Compare the scale of samples with what the first layers of a network expect.
 ``labels``             Say where the labels of a sample set are not the model's classes.
 ``preprocess_answers`` Judge a preprocess by the answers of a network that has no BatchNormalization.
 ``preprocess_fit``     Judge a preprocess by the input statistics that a network expects, and name the best one.
+``preprocess_offsets`` Judge a preprocess by the offsets of the first layers, for networks without BatchNormalization.
 ``response``           Measure how a network responds to samples: its first layer, and its answers.
 ``sample_figures``     Judge the quality figures of a sample set: classes, diversity, confidence, statistics.
 ``sample_set``         Judge a sample set by itself: number, repeats, constant samples, range of the values.
-====================== =========================================================================================
+====================== ==============================================================================================
 """

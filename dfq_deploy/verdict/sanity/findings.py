@@ -12,7 +12,7 @@ from dfq_deploy.graph.query import batch_normalizations
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.finding import LEVELS, Finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
@@ -22,6 +22,7 @@ from dfq_deploy.verdict.sanity.preprocess_fit import (
     statistics_finding,
     units_finding,
 )
+from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
 
@@ -98,8 +99,12 @@ def _of_pictures(
         real = not samples.method and in_range.level == "OK"
         yield statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None)
     elif in_range.level == "OK":
-        answers = answers_finding(model, part, preprocess, axis)
-        yield from () if answers is None else (answers,)
+        found = [offsets_finding(model, preprocess), answers_finding(model, part, preprocess, axis)]
+        yield from sorted((entry for entry in found if entry is not None), key=_severity)[-1:]
+
+
+def _severity(finding: Finding) -> int:
+    return LEVELS.index(finding.level)
 
 
 def _channel_axis(model: ir.Model) -> int | None:

@@ -25,7 +25,7 @@ def test_nothing_that_calibrates_is_held_out(tiny: TinyModel, count: int) -> Non
     sets = held_out_sets(model, made, preprocess=PIXELS, seed=3, count=24)
     assert not any(_rows(held.samples) & used for held in sets)
     kinds = [(held.kind, len(held.samples)) for held in sets]
-    assert kinds[-2:] == [("procedural", 6), ("photographs", 24)]
+    assert kinds[-2:] == [("procedural", 12), ("photographs", 24)]
     assert kinds[:-2] == ([("procedural", count // 8)] if count >= 8 else [])
 
 
@@ -42,6 +42,16 @@ def test_kinds_that_calibrated_are_marked(tiny: TinyModel) -> None:
         "procedural": [True, True, False],
         "photographs": [True, False, True],
     }
+
+
+def test_procedural_inputs_are_as_many_where_they_decide(tiny: TinyModel) -> None:
+    model = load(tiny(size=16))
+    images = np.random.default_rng(0).normal(size=(1, 3, 16, 16)).astype(np.float32)
+    counts = {
+        method: [len(held.samples) for held in held_out_sets(model, Samples(images, method=method), count=8)]
+        for method in ("deepinversion", "photographs")
+    }
+    assert counts == {"deepinversion": [4, 8], "photographs": [8, 8]}
 
 
 def test_real_data_keep_their_labels_and_other_sets_have_none(tiny: TinyModel) -> None:

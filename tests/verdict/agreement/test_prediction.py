@@ -1,37 +1,65 @@
-"""Predicted agreement: the formula by hand, and its direction."""
+"""Predicted agreement: the formula by hand, its direction, and what it is computed from."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from dfq_deploy.evaluation.metrics import Scores
-from dfq_deploy.verdict.agreement.prediction import COEFFICIENTS, Coefficients, predict
+from dfq_deploy.evaluation.metrics import Scores, ScoreTally
+from dfq_deploy.verdict.agreement.prediction import COEFFICIENTS, Coefficients, Features, features_of, predict
 
 
-def _scores(variation: float, confidence: float) -> Scores:
-    return Scores(95.0, 0.0, confidence=confidence, variation=variation)
+def _features(part: float, confidence: float = 0.8) -> Features:
+    return Features(part, part, confidence, part)
+
+
+def _scores(classes: list[int], found: list[int]) -> Scores:
+    tally = ScoreTally()
+    tally.add(5 * np.eye(3)[classes], 5 * np.eye(3)[found], None)
+    return tally.scores()
 
 
 def test_log_odds_by_hand() -> None:
-    """With a = 0 and b = c = 1: log(0.2 / 0.8) + 0.8 log(0.5) = -1.386294 - 0.554518."""
-    assert Coefficients(0.0, 1.0, 1.0, 1.0).changed(_scores(0.2, 0.5)) == pytest.approx(-1.940812, abs=1e-6)
+    """1 + 2 log(0.2 / 0.8) + 3 log(0.5 / 0.5) + 4 (1 - 0.5) log(1 - 0.75) = 1 - 2.772589 - 2.772589."""
+    coefficients = Coefficients(1.0, 2.0, 3.0, 4.0, 1.0)
+    assert coefficients.log_odds(Features(0.2, 0.5, 0.75, 0.1)) == pytest.approx(-4.545177, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", list(COEFFICIENTS))
-def test_more_distance_and_more_doubt_predict_less(kind: str) -> None:
-    def value(variation: float, confidence: float) -> float:
-        found = predict({kind: _scores(variation, confidence)})
+def test_more_changes_and_more_doubt_predict_less(kind: str) -> None:
+    def value(features: Features) -> float:
+        found = predict({kind: features})
         assert found is not None
         assert found.low < found.value < found.high
         return found.value
 
-    assert value(0.0, 0.9) > 99.9
-    assert value(0.01, 0.9) > value(0.05, 0.9) > value(0.5, 0.9)
-    assert value(0.05, 0.9) > value(0.05, 0.5)
-    assert value(0.9, 0.99) < 40  # a sure network whose answers all change
+    assert value(_features(0.0)) > 99.5
+    assert value(_features(0.01)) > value(_features(0.05)) > value(_features(0.5))
+    assert value(_features(0.05, 0.9)) > value(_features(0.05, 0.4))
+    assert value(_features(0.95)) < 20
 
 
 def test_photographs_predict_where_there_are_any() -> None:
-    both = {"procedural": _scores(0.5, 0.5), "photographs": _scores(0.01, 0.9), "zeroq": _scores(0.1, 0.9)}
+    both = {"procedural": _features(0.5), "photographs": _features(0.01)}
     found = predict(both)
     assert found is not None
     assert found.kind == "photographs"
-    assert predict({"zeroq": _scores(0.1, 0.9)}) is None
+    assert predict({}) is None
+
+
+def test_a_model_that_always_answers_the_same_is_found_out() -> None:
+    """It agrees on 9 of 10 photographs of one class; procedural inputs have other classes."""
+    stuck = _scores([0] * 18 + [1, 2], [0] * 20)
+    assert stuck.agreement == 90
+    features = features_of({"photographs": stuck, "procedural": _scores([1, 2] * 10, [0] * 20)})
+    assert features["photographs"].by_class > 0.6
+    assert features["photographs"].changed == pytest.approx(2 / 3)
+    predicted = predict(features)
+    assert predicted is not None
+    assert predicted.value < 80
+
+
+def test_kinds_that_do_not_predict_have_no_features() -> None:
+    scores = _scores([0, 1, 2], [0, 1, 2])
+    assert set(features_of({"zeroq": scores, "procedural": scores})) == {"procedural"}
+    assert features_of({"procedural": replace(scores, rows=None)}) == {}

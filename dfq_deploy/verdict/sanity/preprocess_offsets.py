@@ -1,0 +1,89 @@
+"""Judge a preprocess by the offsets of the first layers, for networks without BatchNormalization.
+
+Training brings the output of each channel near 0: its mean is of the size of its deviation. The bias does its part of
+that for inputs of the training's scale. Inputs that are several times too small leave little beside the bias, so means
+become large relative to deviations. Photographs show it; no other samples are needed.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs, other_inputs
+from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.query import name_of, weighted_nodes
+from dfq_deploy.runtime.activations import activations
+from dfq_deploy.samples.batches import SampleBatches
+from dfq_deploy.samples.photographs import photographs, suits_photographs
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.samples import Samples
+from dfq_deploy.verdict.finding import Finding, Level
+from dfq_deploy.verdict.sanity.preprocess_fit import candidates
+
+__all__ = ["offset", "offsets_finding"]
+
+LARGE = 1.0
+"""Mean of the middle channel, in deviations, up to which nothing is wrong."""
+
+TIMES_CHECK, TIMES_BAD = 1.75, 3.0
+"""How many times larger than under the best known preprocess it is, if the preprocess is not that of the training."""
+
+FAR = 20.0
+"""Inputs so many times as large as those of another preprocess are no candidates: they drown every bias."""
+
+LAYER = 2
+"""The convolution that is looked at, or the last one before: the first one's outputs may be clipped on purpose."""
+
+COUNT = 12
+"""Photographs: two crops of each."""
+
+
+def offset(model: ir.Model, preprocess: Preprocess) -> float | None:
+    """Median over the channels of ``|mean| / deviation`` behind the second convolution, on photographs.
+
+    None for a model that is not fed one image, or that does not begin with a convolution.
+    """
+    layers = [node for node in weighted_nodes(model)[:LAYER] if is_op(node, "Conv")]
+    ports = model_inputs(model)
+    shape = tuple(int(size or 0) for size in (main_input(ports).shape or ())[1:])
+    if not layers or is_channels_last(model) or other_inputs(ports) or not suits_photographs(shape):
+        return None
+    images = photographs(COUNT, shape, preprocess)
+    samples, name = Samples(images, method="photographs"), name_of(layers[-1].outputs[0])
+    parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, samples))]
+    rows = np.moveaxis(np.concatenate(parts), 1, 0).reshape(parts[0].shape[1], -1).astype(np.float64)
+    deviations = rows.std(axis=1)
+    alive = deviations > 1e-3 * deviations.max()
+    return float(np.median(np.abs(rows.mean(axis=1))[alive] / deviations[alive])) if alive.any() else None
+
+
+def offsets_finding(model: ir.Model, preprocess: Preprocess) -> Finding | None:
+    """Whether photographs under another known preprocess fit the first layers much better; None where unknown.
+
+    Only inputs that are too small are noticed: too large ones make offsets small, and ranges too wide.
+
+    Raises:
+        SamplesError: ONNX Runtime cannot run the model on photographs.
+    """
+    own = offset(model, preprocess)
+    if own is None:
+        return None
+    channels = (main_input(model_inputs(model)).shape or (0, 0))[1] or 1
+    tried = {name: offset(model, other) for name, other in candidates(channels).items() if _alike(other, preprocess)}
+    known = {name: value for name, value in tried.items() if value is not None}
+    if not known:
+        return None
+    best = min(known, key=lambda name: known[name])
+    times = own / max(known[best], 1e-6)
+    level: Level = "OK" if own <= LARGE or times < TIMES_CHECK else "BAD" if times >= TIMES_BAD else "CHECK"
+    figures = {"offset": own, "offset_best": min(own, known[best])}
+    message = f"channels of the first layers lie {own:.2g} deviations from 0 on photographs under --preprocess"
+    if level == "OK":
+        return Finding("preprocess-fit", level, message, "", figures)
+    message = f"--preprocess does not seem to fit the model: {message}, {known[best]:.2g} under --preprocess {best}"
+    remedy = f"give the mean and std of training; --preprocess {best} fits better"
+    return Finding("preprocess-fit", level, message, remedy, figures)
+
+
+def _alike(other: Preprocess, preprocess: Preprocess) -> bool:
+    """True for inputs of a similar magnitude."""
+    return float(np.mean(preprocess.std)) / float(np.mean(other.std)) < FAR
