@@ -45,8 +45,16 @@ GATES = ("min_agreement", "max_drop", "min_snr", "min_metric")
 @click.option(
     "--metric",
     type=MetricType(),
-    metavar="FILE.py:FUNCTION",
-    help="Your own metric, higher is better: FUNCTION(outputs, labels), all outputs by name; executes FILE.py.",
+    metavar="FILE.py:FUNCTION|map",
+    help="map: mean average precision of a detector. Or your own metric, higher is better: FUNCTION(outputs, labels), "
+    "all outputs by name; executes FILE.py.",
+)
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The true boxes for --metric map: a COCO JSON file, or a folder of YOLO .txt files.  [default: what FLOAT "
+    "detects]",
 )
 @click.option("--min-metric", type=float, metavar="VALUE", help="Gate: least value of --metric for QUANTIZED.")
 @input_options
@@ -59,7 +67,7 @@ def evaluate(
     float_model: Path,
     quantized_model: Path,
     data: Path | None,
-    metric: tuple[Path, str] | None,
+    metric: tuple[Path, str] | str | None,
     **options: Any,
 ) -> None:
     """Compare QUANTIZED, written by any tool, with the FLOAT model that it was made from, and judge it.
@@ -74,6 +82,7 @@ def evaluate(
       dfq-deploy evaluate model.onnx int8/model.qdq.onnx
       dfq-deploy evaluate model.onnx int8.onnx --data photos --preprocess imagenet --max-drop 1
       dfq-deploy evaluate model.onnx int8.onnx --data set.npz --metric metric.py:f1 --min-metric 0.9
+      dfq-deploy evaluate yolo.onnx int8.onnx --data images --preprocess zero-one --metric map --annotations labels
     """
     from dfq_deploy.cli.views.evaluation import show_judged
     from dfq_deploy.cli.views.progress import display
@@ -82,7 +91,7 @@ def evaluate(
 
     shell: Shell = ctx.obj
     preprocess, gates = arguments.preprocess(options), _gates(options, data, metric)
-    own = None if metric is None else load_metric(*metric)
+    own = load_metric(*metric) if isinstance(metric, tuple) else metric
     with display(shell) as progress:
         found = judged(
             float_model,
@@ -93,6 +102,7 @@ def evaluate(
             preprocess=preprocess,
             latency=options["latency"],
             metric=own,
+            annotations=options["annotations"],
             gates=gates,
             target=options["target"],
             seed=shell.seed,
@@ -107,7 +117,7 @@ def evaluate(
     ctx.exit(exit_status(found.verdict.to_json()))
 
 
-def _gates(options: arguments.Options, data: Path | None, metric: tuple[Path, str] | None) -> "Gates":
+def _gates(options: arguments.Options, data: Path | None, metric: tuple[Path, str] | str | None) -> "Gates":
     """The gates; what cannot be bounded whatever the files hold is wrong usage."""
     from dfq_deploy.errors import OptionError
     from dfq_deploy.verdict.gates import Gates

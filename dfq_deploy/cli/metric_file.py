@@ -16,18 +16,20 @@ import click
 __all__ = ["MetricType", "load_metric"]
 
 
-class MetricType(click.ParamType[tuple[Path, str]]):
-    """``FILE.py:FUNCTION``."""
+class MetricType(click.ParamType[tuple[Path, str] | str]):
+    """``FILE.py:FUNCTION``, or ``map``."""
 
     name = "FILE.py:FUNCTION"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, str]:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Path, str] | str:
         """The file and the name of the function; whether they exist is looked at later."""
         if isinstance(value, tuple):
             return value
+        if value == "map":
+            return "map"
         file, _, function = str(value).rpartition(":")
         if not file.endswith(".py") or not function.isidentifier():
-            self.fail(f"'{value}' is not of the form FILE.py:FUNCTION, e.g. metric.py:f1", param, ctx)
+            self.fail(f"'{value}' is neither map nor of the form FILE.py:FUNCTION, e.g. metric.py:f1", param, ctx)
         return Path(file), function
 
 

@@ -1,7 +1,8 @@
 """Compare float and quantized models: outputs, tensors, latency, quality of samples.
 
-===================== =========================================================================================
+===================== ===========================================================================================
 ``compare``           Compare the outputs of the float and the quantized model on the same samples.
+``detection``         Evaluate detectors: decode their outputs, compare boxes and scores, mean average precision.
 ``equalized_weights`` Undo cross-layer equalization in a quantized file: find the factor of each channel.
 ``evaluate``          Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``.
 ``float_file``        The float model of an evaluation: its file, and how it is fed.
@@ -13,5 +14,5 @@
 ``scale_checks``      Compare each scale of a quantized file with the scale that the float model's values need.
 ``tensor_values``     Values of a model's tensors on a few samples, channel by channel.
 ``tensors``           Compare float and quantized values tensor by tensor.
-===================== =========================================================================================
+===================== ===========================================================================================
 """

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.evaluation.detection.head_errors import HeadErrors, HeadTally
 from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, ScoreTally
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Output, Runnable, Runner, slices
@@ -28,12 +29,14 @@ class Comparison:
         outputs: one entry for each output, in order.
         scores: of the output that holds class scores (:mod:`dfq_deploy.graph.task`); None where none does.
         left_out: outputs that are not compared, since their size depends on the sample.
+        head: boxes and scores of a detector (:mod:`dfq_deploy.graph.detection`); None for other models.
     """
 
     count: int
     outputs: tuple[OutputDistance, ...]
     scores: Scores | None
     left_out: tuple[str, ...] = ()
+    head: HeadErrors | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping."""
@@ -42,6 +45,7 @@ class Comparison:
             **({} if self.scores is None else self.scores.to_json()),
             "outputs": [output.to_json() for output in self.outputs],
             **({"outputs_left_out": list(self.left_out)} if self.left_out else {}),
+            **({} if self.head is None else {"detector": self.head.to_json()}),
         }
 
     @property
@@ -92,6 +96,7 @@ def compare(
             f"the samples have labels, and no output of {first.name} is known to hold class scores; say --task "
             "classify if one does, or leave the labels out"
         )
+    head = HeadTally.of(first.head_parts(), samples.images.shape[1:])
     progress.start("float against quantized", len(samples))
     for part in slices(samples.images):
         chosen = samples.part(part)
@@ -104,6 +109,8 @@ def compare(
                 tallies[name].add(*pair)
             if pairs is None:
                 del tallies[name]
+        if head is not None:
+            head.add(_arrays(first.output_names, expected), _arrays(first.output_names, found))
         if scored in tallies:
             position = first.output_names.index(scored)
             _add_scores(scores, expected[position], found[position], None if classes is None else classes[part])
@@ -113,7 +120,13 @@ def compare(
         tuple(tally.distance(name) for name, tally in tallies.items()),
         scores.scores() if scores.same else None,
         tuple(name for name in first.output_names if name not in tallies),
+        None if head is None else head.errors(),
     )
+
+
+def _arrays(names: Sequence[str], outputs: Sequence[Output]) -> dict[str, NDArray[Any]]:
+    """The outputs with a row for each sample, by name."""
+    return {name: array for name, array in zip(names, outputs, strict=True) if not isinstance(array, tuple)}
 
 
 def _pairs(

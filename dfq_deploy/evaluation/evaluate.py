@@ -10,6 +10,8 @@ import numpy as np
 
 from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.evaluation.compare import Comparison, compare
+from dfq_deploy.evaluation.detection.annotations import Annotations, read_annotations
+from dfq_deploy.evaluation.detection.map_metric import DetectionTally, check_metric
 from dfq_deploy.evaluation.float_file import Fed, Shapes, float_file
 from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.own_metric import Metric, MetricFigures, OutputStore, measure_metric
@@ -116,7 +118,8 @@ def evaluated(
     labels: AnyPath | None = None,
     preprocess: Preprocess | str | None = None,
     latency: bool = False,
-    metric: Metric | None = None,
+    metric: Metric | str | None = None,
+    annotations: AnyPath | None = None,
     target: str = "cpu",
     seed: int = 0,
     device: str = "auto",
@@ -136,6 +139,7 @@ def evaluated(
     Raises:
         ModelError, OptionError, SamplesError: as :func:`dfq_deploy.evaluate` does.
     """
+    check_metric(metric, annotations, data)
     pixels = as_preprocess(preprocess)
     files = float_model, as_path(quantized_model, "the quantized model")
     quantized = runner_of(files[1], device=device, main=main_input)
@@ -144,6 +148,9 @@ def evaluated(
     if main_input is not None and reference.main.name != main_input:
         listed = ", ".join(port.name for port in reference.ports)
         raise ModelError(f"--main-input {main_input}: no such input; the model's inputs: {listed}")
+    given = None
+    if annotations is not None and data is not None and not isinstance(data, Samples):
+        given = read_annotations(annotations, data, count)
     if data is not None and not isinstance(data, Samples):
         source = source or str(data)
         data = data_for(data, fed.load(files[0]), pixels, count, labels, beside=files[0])
@@ -165,7 +172,7 @@ def evaluated(
     elif len(data) < 500:
         warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
-    comparison, own = _compared(reference, quantized, data, metric, progress)
+    comparison, own = _compared(reference, quantized, data, metric, given, progress)
     scales, said = _scales(files, data, fed)
     warnings = [*said, *warnings, *comparison.warnings]
     timed: tuple[Latency, ...] = ()
@@ -182,11 +189,20 @@ def evaluated(
 
 
 def _compared(
-    reference: Runner, quantized: Runner, data: Samples, metric: Metric | None, progress: Progress
+    reference: Runner,
+    quantized: Runner,
+    data: Samples,
+    metric: Metric | str | None,
+    annotations: Annotations | None,
+    progress: Progress,
 ) -> tuple[Comparison, MetricFigures | None]:
-    """The figures, and those of the metric; outputs are kept only for a metric."""
+    """The figures, and those of the metric; outputs are kept only for a metric of the user's own."""
     if metric is None:
         return compare(reference, quantized, data, progress), None
+    if isinstance(metric, str):
+        tally = DetectionTally.of(reference.head_parts(), reference.output_names, data.images.shape[1:])
+        comparison = compare(reference, quantized, data, progress, collect=tally.add)
+        return comparison, tally.figures(annotations)
     stores = [OutputStore(runner, reference.output_names) for runner in (reference, quantized)]
 
     def collect(wanted: Sequence[Output], given: Sequence[Output]) -> None:

@@ -2,6 +2,7 @@
 
 =================== ===================================================================================================
 ``channel_scaling`` Scale the output or the input channels of a weighted node, and shift the outputs, in its constants.
+``detection``       Find the parts of a detector's outputs: boxes and scores, in one output or in several.
 ``domains``         Normalize the name of ONNX's own domain to the empty string.
 ``editing``         Edit a graph: unused names, new constants, removal of unused initializers.
 ``file_info``       Properties of a model file that need no session: size, quantized or not.

@@ -74,7 +74,8 @@ def evaluate(
     labels: AnyPath | None = None,
     preprocess: Preprocess | str | None = None,
     latency: bool = False,
-    metric: Metric | None = None,
+    metric: Metric | str | None = None,
+    annotations: AnyPath | None = None,
     gates: Gates | None = None,
     target: str | None = None,
     seed: int = 0,
@@ -106,7 +107,10 @@ def evaluate(
         latency: time both models too; a file that is slower than float is then ``BAD``.
         metric: a figure of one's own, ``metric(outputs, labels) -> float``, higher is better. It is called once with
             all outputs of the float model, by name, and once with those of the quantized one; they are kept in memory
-            for it.
+            for it. ``map`` is the mean average precision of a detector, 0 to 1
+            (:mod:`dfq_deploy.evaluation.detection`).
+        annotations: the true boxes for ``map``, COCO's JSON or a folder of YOLO's text files, where ``data`` is a path
+            to images; None takes what the float model detects for true.
         gates: bounds that decide the verdict together with faults (wrong scales, nothing quantized), instead of the
             default thresholds.
         target: the runtime that the file is for: layers in integers are counted for it. None counts for ONNX Runtime on
@@ -136,7 +140,7 @@ def evaluate(
     with float_file(float_model, input_shape, input_shapes) as (path, name):
         figures, samples, fed = evaluated(
             path, quantized_model, data, source=source, count=count, labels=labels, preprocess=pixels, latency=latency,
-            metric=metric, target=counted, seed=seed, device=device, input_shapes=input_shapes,
+            metric=metric, annotations=annotations, target=counted, seed=seed, device=device, input_shapes=input_shapes,
             input_ranges=input_ranges, main_input=main_input, task=task, accept=accept, progress=progress,
         )  # fmt: skip
         figures = replace(figures, float_model=name)

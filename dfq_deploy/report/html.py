@@ -108,6 +108,8 @@ def _tiles(report: Mapping[str, Any]) -> str:
         tiles.append((f"{comparison['agreement']:.1f} %", f"same class as float, on {held} held-out samples"))
     for output in comparison.get("outputs", ())[:1]:
         tiles.append((_decibel(output.get("snr_db")), f"signal to noise of '{output.get('name', '')}'"))
+    if comparison.get("detector"):
+        tiles += _detector_tiles(comparison["detector"])
     if comparison.get("kl_nats") is not None:
         tiles.append((f"{comparison['kl_nats']:.2g} nats", "divergence of the class probabilities"))
     if model.get("file_bytes") and quantized.get("file_bytes"):
@@ -130,6 +132,19 @@ def _samples(report: Mapping[str, Any], picture: str) -> str:
         f'<h2>Samples</h2>\n<p class="soft">{shown}. The ranges below were measured on them.</p>\n'
         f'<img alt="samples" src="data:image/png;base64,{picture}">'
     )
+
+
+def _detector_tiles(head: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Boxes and scores of a detector, apart."""
+    overlap, shift = head.get("box_overlap"), head.get("score_shift")
+    tiles = [(_decibel(head[f"{part}_snr_db"]), f"signal to noise of the {part}") for part in ("boxes", "scores")]
+    if overlap is not None:
+        tiles.append((f"{100 * overlap:.1f} %", "overlap of boxes with float's"))
+        best = f"{head['best_score_float']:.2f} to {head['best_score_quantized']:.2f}"
+        tiles.append((best, "highest score of a sample, float to quantized"))
+    if shift is not None:
+        tiles.append((f"{shift:.3f}", "how far a score of 0.5 moves"))
+    return tiles
 
 
 def _settings(report: Mapping[str, Any]) -> str:

@@ -11,8 +11,10 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
 
 from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.graph.detection import HeadPart, head_parts
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
 from dfq_deploy.graph.logits import logits_of
 from dfq_deploy.graph.main_input import MAIN_INPUT
@@ -133,6 +135,15 @@ class Runner:
         graph = self._graph()
         outputs = () if graph is None else graph.graph.outputs
         return next((logits_of(value).activation for value in outputs if value.name == name), "")
+
+    def head_parts(self) -> tuple[HeadPart, ...]:
+        """The parts of a detector's outputs (:func:`dfq_deploy.graph.detection.head_parts`); empty for other models."""
+        graph = self._graph()
+        if graph is None or isinstance(self._source, ir.Model):
+            return () if graph is None else head_parts(graph)
+        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
+        ShapeInferencePass(check_type=False, strict_mode=False)(graph)
+        return head_parts(graph)
 
     def _graph(self) -> ir.Model | None:
         """The model as a graph, without external weights; None for a file of another format than ONNX."""

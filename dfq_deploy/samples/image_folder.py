@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,12 +32,11 @@ from dfq_deploy.graph.query import score_count
 from dfq_deploy.graph.task import score_output, task_hint
 from dfq_deploy.samples.labels import CLASS_FILES, folder_labels, parse_class_names, read_class_names
 from dfq_deploy.samples.npz import NoImages, SampleArrays, read_arrays
+from dfq_deploy.samples.pictures import SUFFIXES, Picture, evenly_spaced, folder_pictures, zip_pictures
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["read_samples", "samples_for"]
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff", ".gif"})
 
 MODES = {1: "L", 3: "RGB"}
 """Number of channels -> Pillow's name of the image mode."""
@@ -129,13 +128,13 @@ def read_samples(
     is_last = looks_channels_last(shape) if channels_last is None else channels_last
     reader = _SampleReader(path, preprocess, shape, limit, is_last, classes, names)
     if path.is_dir():
-        return reader.pictures(_folder_pictures(path), partial(_text_of_folder, path))
+        return reader.pictures(folder_pictures(path), partial(_text_of_folder, path))
     if not path.exists():
         raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
     if path.suffix.lower() in (".npz", ".npy"):
         arrays = _read_arrays(path)
         samples = reader.arrays(arrays.images, arrays.labels)
-        indices = _evenly_spaced(len(arrays.images), limit)
+        indices = evenly_spaced(len(arrays.images), limit)
         extra = {name: rows[indices] for name, rows in arrays.extra.items()}
         return replace(
             samples,
@@ -147,18 +146,10 @@ def read_samples(
     if path.suffix.lower() == ".zip":
         try:
             with zipfile.ZipFile(path) as archive:
-                return reader.pictures(_zip_pictures(archive), partial(_text_of_zip, archive))
+                return reader.pictures(zip_pictures(archive), partial(_text_of_zip, archive))
         except (zipfile.BadZipFile, OSError) as error:
             raise SamplesError(f"{path}: the zip cannot be read ({error}); make it again") from None
     raise SamplesError(f"{path}: neither a folder, a .zip, an .npz nor an .npy file; put the images into a folder")
-
-
-@dataclass(frozen=True)
-class _Picture:
-    """An image file that is not yet opened: its path inside the set, and a function that returns its bytes."""
-
-    name: PurePosixPath
-    content: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -173,7 +164,7 @@ class _SampleReader:
     classes: int | None
     names: Sequence[str] | None
 
-    def pictures(self, pictures: list[_Picture], text: Callable[[str], str | None]) -> Samples:
+    def pictures(self, pictures: list[Picture], text: Callable[[str], str | None]) -> Samples:
         """Read image files; ``text`` reads a text file of the set by name, or returns None if it does not exist."""
         if not pictures:
             raise SamplesError(f"{self.place}: no images in it (looked for {', '.join(sorted(SUFFIXES))})")
@@ -183,7 +174,7 @@ class _SampleReader:
             folder_classes = folder_labels([picture.name.parent.name for picture in pictures], names, self.classes)
         except SamplesError as error:
             raise SamplesError(f"{self.place}: {error}") from None
-        indices = _evenly_spaced(len(pictures), self.limit)
+        indices = evenly_spaced(len(pictures), self.limit)
         images = self._prepare((self._decode(pictures[index]) for index in indices), len(indices))
         labels = None if folder_classes.labels is None else folder_classes.labels[indices]
         return Samples(
@@ -206,7 +197,7 @@ class _SampleReader:
             )
         if labels is not None and not np.issubdtype(labels.dtype, np.number):
             raise SamplesError(f"{self.place}: 'labels' are {labels.dtype}; class numbers or soft labels are needed")
-        indices = _evenly_spaced(len(images), self.limit)
+        indices = evenly_spaced(len(images), self.limit)
         if images.dtype == np.uint8:
             inputs = self._from_pixels(images[indices])
         elif np.issubdtype(images.dtype, np.floating) or len(self.shape) < 3:
@@ -254,7 +245,7 @@ class _SampleReader:
                 raise SamplesError(f"{self.place}: {problem}") from None
         return inputs
 
-    def _decode(self, picture: _Picture) -> Image.Image:
+    def _decode(self, picture: Picture) -> Image.Image:
         try:
             image = Image.open(io.BytesIO(picture.content()))
             image.load()
@@ -298,21 +289,6 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def _is_picture(name: PurePosixPath) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in name.parts)
-    return name.suffix.lower() in SUFFIXES and not hidden
-
-
-def _folder_pictures(path: Path) -> list[_Picture]:
-    files = ((PurePosixPath(file.relative_to(path).as_posix()), file) for file in path.rglob("*"))
-    return [_Picture(name, file.read_bytes) for name, file in files if _is_picture(name) and file.is_file()]
-
-
-def _zip_pictures(archive: zipfile.ZipFile) -> list[_Picture]:
-    names = ((PurePosixPath(name), name) for name in archive.namelist())
-    return [_Picture(path, partial(archive.read, name)) for path, name in names if _is_picture(path)]
-
-
 def _read_arrays(path: Path) -> SampleArrays:
     try:
         return read_arrays(path)
@@ -329,13 +305,6 @@ def _text_of_folder(path: Path, name: str) -> str | None:
 
 def _text_of_zip(archive: zipfile.ZipFile, name: str) -> str | None:
     return archive.read(name).decode("utf-8", errors="replace") if name in archive.namelist() else None
-
-
-def _evenly_spaced(count: int, limit: int | None) -> NDArray[np.int64]:
-    """Return at most ``limit`` of ``count`` indices, evenly spaced: the first images of a folder are of one class."""
-    if limit is None or limit >= count:
-        return np.arange(count)
-    return np.arange(limit) * count // limit
 
 
 def _labels(labels: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 ============== ==============================================================================================
 ``assess``     Assess a quantized file: sanity of the samples, agreement, what hurts, speed, and the verdict.
+``detector``   Judge the head of a detector: boxes and scores apart.
 ``evaluation`` Judge an evaluation: wrong scales, gates, agreement, top-1, labels, kernels and speed.
 ``finding``    Findings and the verdict: what is wrong with a result, how bad it is, and the way out.
 ``gates``      Gates: bounds of the user's own that the figures of a quantized model have to meet.

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from dfq_deploy.evaluation.detection.map_metric import DetectionFigures
 from dfq_deploy.evaluation.evaluate import Evaluation
 from dfq_deploy.evaluation.metrics import Scores
 from dfq_deploy.evaluation.scale_checks import ScaleCheck
@@ -13,6 +14,7 @@ from dfq_deploy.verdict.agreement.held_out import DATA
 from dfq_deploy.verdict.agreement.intervals import drop_interval
 from dfq_deploy.verdict.agreement.measure import Agreement
 from dfq_deploy.verdict.agreement.prediction import MEASURED
+from dfq_deploy.verdict.detector import precision_finding
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates, gate_findings
 from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, agreement_finding, judge
@@ -79,6 +81,8 @@ def evaluation_findings(
         labels = label_finding(replace(samples, figures=figures))
         yield from () if labels is None else (labels,)
         yield drop_finding(scores, comparison.count)
+    if isinstance(evaluation.metric, DetectionFigures):
+        yield from precision_finding(evaluation.metric)
     yield from _few_findings(agreement)
     if evaluation.kernels is not None:
         for finding in count_findings(evaluation.kernels):
@@ -147,7 +151,7 @@ def _rank(finding: Finding) -> int:
         return 1
     if finding.code == "labels":
         return 2 if finding.level != "OK" else 5
-    return {"top1-drop": 3, "agreement": 4, "output-noise": 4}.get(finding.code, 5)
+    return {"top1-drop": 3, "agreement": 4, "output-noise": 4, "detector": 4, "precision": 3}.get(finding.code, 5)
 
 
 def _overruled(finding: Finding) -> Finding:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
 from dfq_deploy.verdict.agreement.prediction import Prediction
+from dfq_deploy.verdict.detector import detector_finding
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
 
 __all__ = [
@@ -120,6 +121,8 @@ def agreement_finding(agreement: Agreement) -> Finding:
 
 def _noise_finding(agreement: Agreement) -> Finding:
     kind = deciding_kind(agreement)
+    if kind is not None and kind.comparison.head is not None:
+        return detector_finding(kind.comparison.head, kind.comparison.count, kind.kind)
     name, snr = kind.worst_output if kind is not None else ("", float("inf"))
     if kind is None or not name:
         return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])

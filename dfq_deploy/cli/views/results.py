@@ -80,12 +80,27 @@ def _comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("agreement", f"{comparison['agreement']:.2f} % get the same class"))
     if comparison.get("kl_nats") is not None:
         rows.append(("divergence", f"{comparison['kl_nats']:.3g} nats between the class probabilities"))
+    rows += _detector_rows(comparison.get("detector"))
     outputs = comparison.get("outputs", ())
     for output in outputs:
         snr = "equal" if output["snr_db"] is None else f"{output['snr_db']:.1f} dB signal to noise"
         name = "output" if len(outputs) == 1 else f"output {output['name']}"
         rows.append((name, f"{snr}, largest difference {output['max_abs_difference']:.4g}"))
     return rows
+
+
+def _detector_rows(head: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Boxes and scores of a detector, apart."""
+    if head is None:
+        return []
+    noise = ["equal" if head[key] is None else f"{head[key]:.1f} dB" for key in ("boxes_snr_db", "scores_snr_db")]
+    boxes, scores = [f"{noise[0]} signal to noise"], [f"{noise[1]} signal to noise"]
+    if head["box_overlap"] is not None:
+        boxes.append(f"overlap float's by {100 * head['box_overlap']:.1f} %")
+        scores.append(f"highest {head['best_score_float']:.2f} in float, {head['best_score_quantized']:.2f} quantized")
+    if head["score_shift"] is not None:
+        scores.append(f"a score of 0.5 moves by {head['score_shift']:.3f}")
+    return [("boxes", ", ".join(boxes)), ("scores", ", ".join(scores))]
 
 
 def _latency(found: "Evaluation") -> Group | None:

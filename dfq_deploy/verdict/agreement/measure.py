@@ -38,9 +38,12 @@ class KindAgreement:
     def worst_output(self) -> tuple[str, float]:
         """Name and signal-to-noise ratio, in dB, of the output with the lowest one.
 
-        A ratio of infinity and an empty name where no output can be compared.
+        A ratio of infinity and an empty name where no output can be compared. The boxes and the scores of a detector
+        count as outputs.
         """
         outputs = [(output.snr, output.name) for output in self.comparison.outputs]
+        if self.comparison.head is not None:
+            outputs += [(self.comparison.head.boxes_snr, "boxes"), (self.comparison.head.scores_snr, "scores")]
         snr, name = min(outputs, default=(float("inf"), ""))
         return name, snr
 
