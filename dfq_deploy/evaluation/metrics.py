@@ -185,6 +185,8 @@ def signal_to_noise(signal: float, noise: float) -> float:
     """``10 log10(signal / noise)`` of two sums of squares, in dB; infinite without noise."""
     if noise == 0:
         return math.inf
+    if not math.isfinite(noise):  # a mask of -inf among float's values, which no integer holds
+        return -math.inf if math.isfinite(signal) else math.nan
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf
 
 

@@ -1,14 +1,15 @@
 """Overlap of boxes, and non-maximum suppression."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Detections", "overlaps", "paired_overlaps", "suppress"]
+__all__ = ["Detections", "Floats", "overlaps", "paired_overlaps", "suppress"]
 
-Floats = NDArray[np.floating[Any]]
+Floats: TypeAlias = NDArray[np.floating[Any]]
+"""Numbers of any precision."""
 
 CANDIDATES = 3000
 """Most candidates of one image that suppression looks at, the best first."""

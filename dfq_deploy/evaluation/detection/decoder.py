@@ -26,7 +26,7 @@ from dfq_deploy.evaluation.detection.boxes import Floats
 from dfq_deploy.evaluation.detection.grids import anchor_points, grid_of
 from dfq_deploy.graph.detection import HeadPart
 
-__all__ = ["Decoder", "Kind", "decoder_for"]
+__all__ = ["Decoder", "Kind", "columns", "decoder_for"]
 
 Kind: TypeAlias = Literal["corners", "centers", "cells", "distances", "distributions", "anchors"]
 

@@ -51,8 +51,8 @@ def test_cells_and_objectness_of_yolox() -> None:
     values[0, 13, :4] = [0.5, 0.25, np.log(2), np.log(4)]
     parts = [part("y", 0, 4, "boxes", raw=True), part("y", 4, 8, "scores", objectness=True)]
     decoder = decoder_for(parts, {"y": values}, SIZE)
-    center = np.array([(1 + 0.5) * 8, (1 + 0.25) * 8])  # row 1, column 1 of the first level
-    assert decoder.boxes({"y": values})[0, 13] == pytest.approx([center[0] - 8, center[1] - 16, center[0] + 8, center[1] + 16])
+    x, y = (1 + 0.5) * 8, (1 + 0.25) * 8  # row 1, column 1 of the first level
+    assert decoder.boxes({"y": values})[0, 13] == pytest.approx([x - 8, y - 16, x + 8, y + 16])
     assert decoder.scores({"y": values})[0] == pytest.approx(values[0, :, 5:] * values[0, :, 4:5])
 
 
