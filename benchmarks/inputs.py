@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from dfq_deploy import Samples
-from dfq_deploy.graph.inputs import has_batch_axis, main_input, model_inputs, other_inputs, sample_shape
+from dfq_deploy.graph.inputs import (
+    has_batch_axis,
+    is_channels_last,
+    main_input,
+    model_inputs,
+    other_inputs,
+    sample_shape,
+)
 from dfq_deploy.samples.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -40,6 +47,10 @@ def make(kind: str, model: ir.Model, case: "Case", count: int) -> Samples:
     elif kind == "integers":
         low, high = case.ranges[main.name]
         images = rng.integers(int(low), int(high) + 1, (count, *shape)).astype(np.float32)
+    elif is_channels_last(model):
+        height, width, channels = shape
+        preprocess = case.preprocess or Preprocess((0.0,) * channels, (1.0,) * channels)
+        images = _pictures(kind, (channels, height, width), preprocess, count).transpose(0, 2, 3, 1)
     else:
         images = _pictures(kind, shape, case.preprocess or Preprocess((0.0,) * shape[0], (1.0,) * shape[0]), count)
     extra = {}

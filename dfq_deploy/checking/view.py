@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from dfq_deploy.graph.operators import QDQ_OPS, QUANTIZE_OPS, WEIGHTED_OPS, is_op, operator_of
+from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.reading import ModelSource, read_any, source_name
 from dfq_deploy.quantization.qdq_reader import Quantization, dequantization_of, quantization, quantization_of
@@ -109,7 +110,7 @@ def view_of(source: ModelSource) -> View:
     """
     model = read_any(source)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    infer_shapes(model)
     return View(model, source_name(source))
 
 

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, ShapeInferencePass
+from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
+from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
 from dfq_deploy.graph.passes.open_sizes import file_shape, has_open_sizes, reopen, restore_output_shapes
 from dfq_deploy.graph.passes.to_float32 import to_float32
@@ -135,7 +136,7 @@ def _infer_shapes(model: ir.Model, place: str) -> None:
     Raises:
         ModelError: a tensor takes more than the memory in :class:`.Bounds`.
     """
-    ShapeInferencePass(check_type=False, strict_mode=False, data_prop=False)(model)
+    infer_shapes(model, data_prop=False)
     memory = bounds().memory
     for value in (value for node in model.graph for value in node.outputs):
         if value.shape is None or value.dtype is None or value.dtype not in NUMBERS:
@@ -146,7 +147,7 @@ def _infer_shapes(model: ir.Model, place: str) -> None:
                 f"{place}: tensor '{value.name}' of shape {list(value.shape)} takes {size:,} bytes, the limit is "
                 f"{memory:,}; raise --max-memory if that is meant"
             )
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    infer_shapes(model)
 
 
 def _refuse_inputs(model: ir.Model, place: str) -> None:

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.graph.editing import Names, add_constant, drop_unused_initializers
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
+from dfq_deploy.graph.passes.fuse_gelu import fuse_gelu
 from dfq_deploy.graph.passes.short_hard_swish import shorten_hard_swishes
 from dfq_deploy.graph.query import batch_normalizations, constant_of, name_of
 from dfq_deploy.graph.traversal import weighted_after
@@ -37,16 +38,26 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
        fuse both to SkipLayerNormalization, 1.6 to 6 times as slow as the two from 16 tokens on.
     7. A hard swish of four operators becomes one of two (:mod:`dfq_deploy.graph.passes.short_hard_swish`), if the
        target computes it in float between integer kernels.
+    8. If the target must run the whole graph in integers, a BatchNormalization that was not folded becomes a depthwise
+       Conv at rank 3 too, and Mul and Add at any other rank: its parameters would stay float.
+    9. A computed bias, which no int32 can store, is added after the Conv or Gemm instead, if the target adds in
+       integers: the layer would stay float.
+    10. A Gelu that is written with Erf becomes ONNX Runtime's Gelu, if the target has that and no Erf.
 
     The output of a rewritten node keeps its name.
 
     Returns:
         the names of the rewritten nodes, rule by rule.
     """
+    whole = target.whole_ops or frozenset()
+    rewritten: list[str | None] = [*fuse_gelu(model)] if "com.microsoft::Gelu" in whole and "Erf" not in whole else []
     names = Names(model.graph)
-    rewritten = []
     for node in batch_normalizations(model) if "Conv" in target.quantized_ops and target.style != "inputs" else []:
         rewritten += [node.name] if _to_depthwise(model.graph, node, target, names) else []
+    for node in batch_normalizations(model) if target.style == "everything" else []:
+        rewritten += [node.name] if _to_scale_and_shift(model.graph, node, names) else []
+    for node in list(model.graph) if not target.float_bias and "Add" in target.quantized_ops else []:
+        rewritten += [node.name] if _add_bias(model.graph, node, names) else []
     for node in list(model.graph) if "GlobalAveragePool" in target.quantized_ops else []:
         rewritten += [node.name] if _to_pool(model.graph, node, names) else []
     for node in list(model.graph) if "Gemm" in target.quantized_ops & target.float_output_ops else []:
@@ -67,19 +78,62 @@ def _shape(value: ir.Value | None) -> list[int | ir.SymbolicDim] | None:
 
 
 def _to_depthwise(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> bool:
-    shape = _shape(node.inputs[0])
+    shape, found = _shape(node.inputs[0]), _scale_and_shift(graph, node)
+    ranks = (3, 4) if target.style == "everything" else (4,)
+    if shape is None or len(shape) not in ranks or found is None or not _feeds_integers(node, target):
+        return False
+    factor, offset = found
+    ones = [1] * (len(shape) - 2)
+    weight = add_constant(graph, names.fresh(f"{node.name}_weight"), factor.reshape(-1, 1, *ones))
+    bias = add_constant(graph, names.fresh(f"{node.name}_bias"), offset)
+    conv = ir.node("Conv", [node.inputs[0], weight, bias], {"group": len(factor), "kernel_shape": ones})
+    _replace(graph, node, [conv], names)
+    return True
+
+
+def _to_scale_and_shift(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
+    shape, found = _shape(node.inputs[0]), _scale_and_shift(graph, node)
+    if shape is None or len(shape) < 2 or found is None:
+        return False
+    factor, offset = (
+        add_constant(graph, names.fresh(f"{node.name}_{name}"), array.reshape(-1, *[1] * (len(shape) - 2)))
+        for name, array in zip(("scale", "shift"), found, strict=True)
+    )
+    product = ir.node("Mul", [node.inputs[0], factor])
+    product.outputs[0].shape = node.outputs[0].shape
+    _replace(graph, node, [product, ir.node("Add", [product.outputs[0], offset])], names)
+    return True
+
+
+def _scale_and_shift(graph: ir.Graph, node: ir.Node) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+    """Factor and offset of each channel that a BatchNormalization of constants applies; None for any other."""
     constants = [constant_of(value) for value in node.inputs[1:5]]
-    if shape is None or len(shape) != 4 or None in constants or node.attributes.get_int("training_mode", 0) != 0:
-        return False
-    if node.graph is not graph or node.outputs[0].dtype != ir.DataType.FLOAT or not _feeds_integers(node, target):
-        return False
+    if node.graph is not graph or None in constants or node.attributes.get_int("training_mode", 0) != 0:
+        return None
+    if node.outputs[0].dtype != ir.DataType.FLOAT:
+        return None
     scale, shift, mean, variance = (c.numpy().astype(np.float64) for c in constants if c is not None)
     factor = scale / np.sqrt(variance + node.attributes.get_float("epsilon", 1e-5))
-    kernel, offset = factor.reshape(-1, 1, 1, 1).astype(np.float32), (shift - mean * factor).astype(np.float32)
-    weight = add_constant(graph, names.fresh(f"{node.name}_weight"), kernel)
-    bias = add_constant(graph, names.fresh(f"{node.name}_bias"), offset)
-    conv = ir.node("Conv", [node.inputs[0], weight, bias], {"group": len(factor), "kernel_shape": [1, 1]})
-    _replace(graph, node, [conv], names)
+    return factor.astype(np.float32), (shift - mean * factor).astype(np.float32)
+
+
+def _add_bias(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
+    bias = node.inputs[2] if is_op(node, WEIGHTED_OPS) and len(node.inputs) > 2 else None
+    shape = _shape(node.outputs[0])
+    if bias is None or constant_of(bias) is not None or constant_of(node.inputs[1]) is None or shape is None:
+        return False
+    if bias.dtype != ir.DataType.FLOAT or node.attributes.get_float("beta", 1.0) != 1.0:
+        return False
+    attributes = {name: attribute.value for name, attribute in node.attributes.items() if name != "beta"}
+    product = ir.node(node.op_type, node.inputs[:2], attributes)
+    product.outputs[0].shape = node.outputs[0].shape
+    steps, added = [product], bias
+    if not is_op(node, "Gemm") and len(shape) > 2:
+        axes = add_constant(graph, names.fresh(f"{node.name}_axes"), np.arange(1, len(shape) - 1))
+        steps.append(ir.node("Unsqueeze", [bias, axes]))
+        added = steps[-1].outputs[0]
+        added.shape = ir.Shape([*(bias.shape or [None]), *[1] * (len(shape) - 2)])
+    _replace(graph, node, [*steps, ir.node("Add", [product.outputs[0], added])], names)
     return True
 
 

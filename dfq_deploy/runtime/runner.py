@@ -11,13 +11,14 @@ import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.graph.detection import HeadPart, head_parts
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
 from dfq_deploy.graph.logits import logits_of
 from dfq_deploy.graph.main_input import MAIN_INPUT
+from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.task import TASK, score_output, state_task
 from dfq_deploy.runtime.integer_io import IntegerTranslation
 from dfq_deploy.runtime.session import Session, runtime_message, session_options
@@ -142,7 +143,7 @@ class Runner:
         if graph is None or isinstance(self._source, ir.Model):
             return () if graph is None else head_parts(graph)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-        ShapeInferencePass(check_type=False, strict_mode=False)(graph)
+        infer_shapes(graph)
         return head_parts(graph)
 
     def _graph(self) -> ir.Model | None:

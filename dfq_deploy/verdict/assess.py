@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import onnx_ir as ir
 
+from dfq_deploy.checking.run import check
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError
 from dfq_deploy.progress import SILENT, Progress
@@ -19,7 +20,7 @@ from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
 from dfq_deploy.verdict.agreement.measure import Agreement, measure_agreement
 from dfq_deploy.verdict.finding import Finding, Verdict
-from dfq_deploy.verdict.judge import judge
+from dfq_deploy.verdict.judge import PROGRAM, judge
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 from dfq_deploy.verdict.sanity.findings import sanity_findings
 from dfq_deploy.verdict.speed import speed_findings
@@ -112,8 +113,9 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     best = sets[-1].samples if sets else subject.held_out
     hurts = _tried("the noise of the layers", lambda: _noise(subject, best, progress), failures)
     kernels = count_kernels(subject.path, target)
+    rules = _tried("the rules of the target", lambda: _broken_rules(subject), failures) or ()
     speed = _tried("the speed", lambda: _speed(subject, kernels), failures) or ()
-    verdict = judge(agreement, [*sanity, *speed, *failures], subject.commands)
+    verdict = judge(agreement, [*rules, *sanity, *speed, *failures], subject.commands)
     return Assessment(verdict, agreement, hurts, kernels)
 
 
@@ -127,6 +129,18 @@ def _tried(what: str, measure: Callable[[], Result], failures: list[Finding]) ->
 
 def _sanity(subject: Subject) -> tuple[Finding, ...]:
     return sanity_findings(subject.source, subject.samples, subject.preprocess, subject.teachers)
+
+
+def _broken_rules(subject: Subject) -> tuple[Finding, ...]:
+    """``BAD`` where the file breaks a rule that the target's runtime enforces."""
+    target = subject.prepared.target.name
+    errors = check(subject.path, target).errors
+    if not errors:
+        return ()
+    more = f", and {len(errors) - 1} more" if errors[1:] else ""
+    message = f"the file breaks the rules of '{target}': {errors[0]}{more}"
+    remedy = f"{PROGRAM}check {subject.path.name} --target {target}"
+    return (Finding("rules", "BAD", message, remedy, {"violations": float(len(errors))}),)
 
 
 def _sets(subject: Subject) -> tuple[HeldOut, ...]:

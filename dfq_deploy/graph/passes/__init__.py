@@ -1,6 +1,6 @@
 """Graph rewrites, one a file; each edits a model in place and says what it changed.
 
-==================== ===================================================================================================
+==================== ===============================================================================================
 ``copied_sizes``     Let Reshape copy the sizes that a graph computes step by step.
 ``dense_layers``     Write dense layers in the forms that runtimes have integer kernels for.
 ``einsum_products``  Write an Einsum that is a matrix product as MatMul, for which runtimes have integer kernels.
@@ -8,6 +8,8 @@
 ``fold_batch_norm``  Fold BatchNormalization into the weights before it.
 ``fold_constants``   Compute at load time what depends on constants alone.
 ``fold_pads``        Fold zero Pads into the convolutions and pooling operators that read them.
+``fuse_gelu``        Fuse Gelu where it is written with Erf.
+``infer_shapes``     Infer the shapes of all values.
 ``input_shapes``     Close open dimensions of inputs, for good or only to measure with.
 ``open_batch``       Open the batch dimension where the graph fixes it.
 ``open_sizes``       Remember the open shapes of a model whose sizes are closed to measure with, and give them back.
@@ -15,5 +17,5 @@
 ``short_hard_swish`` Write hard swishes that exporters spread over four operators in two.
 ``static_shapes``    Close all dimensions, for runtimes that take static shapes only.
 ``to_float32``       Compute float16, bfloat16 and double models in float32.
-==================== ===================================================================================================
+==================== ===============================================================================================
 """

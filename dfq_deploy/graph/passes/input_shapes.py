@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
-from onnx_ir.passes.common import ShapeInferencePass
 
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.passes.open_sizes import remember_shapes, restore_output_shapes
 
 __all__ = ["NO_NAMES", "close_inputs", "fix_inputs", "known_dimension"]
@@ -69,7 +69,7 @@ def close_inputs(model: ir.Model, shapes: Mapping[str, ir.Shape], known: Mapping
     for value in (*(v for node in model.graph.all_nodes() for v in node.outputs), *model.graph.outputs):
         # Inferred once more from the inputs; what was said of the open sizes would contradict it.
         value.shape = None
-    ShapeInferencePass(check_type=False, strict_mode=False)(model)
+    infer_shapes(model)
     restore_output_shapes(model, declared, known)
 
 

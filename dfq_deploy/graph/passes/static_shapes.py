@@ -2,12 +2,13 @@
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import LiftConstantsToInitializersPass, ShapeInferencePass
+from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import replace_by_constant
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
+from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, known_dimension
 from dfq_deploy.graph.passes.open_sizes import restore_output_shapes
 
@@ -48,13 +49,12 @@ def fix_batch(model: ir.Model, batch: int) -> None:
     for value in (*(v for node in model.graph.all_nodes() for v in node.outputs), *model.graph.outputs):
         if value.shape is not None and not _is_closed(value.shape):
             value.shape = None
-    infer = ShapeInferencePass(check_type=False, strict_mode=False)
-    infer(model)
+    infer_shapes(model)
     # Again until nothing is left: a Reshape to a shape that is known now makes the next one static.
     while [node for node in list(model.graph) if _fold_shape(model.graph, node)]:
         fold_constants(model, leave=("QuantizeLinear", "DequantizeLinear"), room=GRID)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
-        infer(model)
+        infer_shapes(model)
     restore_output_shapes(model, declared, known)
 
 
