@@ -96,6 +96,7 @@ def quantized_model(
        ONNX Runtime, which considers the stored type, would keep it and run the layer before it in a float kernel.
     7. Layers that are marked for dynamic quantization (:mod:`dfq_deploy.quantization.dynamic`) and tables of a Gather
        (:mod:`dfq_deploy.quantization.tables`) become operators on integers.
+    8. An Identity between the DQ of one type and the Q of another is omitted: the pair converts.
 
     Raises:
         ModelError: an encoding has no tensor in the model, or the file cannot represent it.
@@ -110,8 +111,22 @@ def quantized_model(
     tables = write_tables(copy.graph, encodings, names)
     _Writer(copy.graph, encodings, integer_bias, whole_bytes, exact).write()
     share_tables(copy.graph, tables, names)
+    _convert_directly(copy.graph)
     drop_unused_initializers(copy.graph)
     return copy
+
+
+def _convert_directly(graph: ir.Graph) -> None:
+    """Let a Q of another type read a DQ without the Identity between them."""
+    for node in [node for node in graph if is_op(node, "Identity")]:
+        source, readers = node.inputs[0], [use.node for use in node.outputs[0].uses()]
+        before = None if source is None else source.producer()
+        if source is None or before is None or not is_op(before, "DequantizeLinear") or len(readers) != 1:
+            continue
+        types = [one.inputs[2].dtype for one in (before, *readers) if len(one.inputs) > 2 and one.inputs[2] is not None]
+        if is_op(readers[0], "QuantizeLinear") and len(set(types)) == 2 and not node.outputs[0].is_graph_output():
+            readers[0].replace_input_with(0, source)
+            graph.remove(node, safe=True)
 
 
 class _Writer:
@@ -304,5 +319,5 @@ def _check_encodings(graph: ir.Graph, encodings: Mapping[str, Encoding]) -> None
                 raise ModelError(f"tensor '{name}': its encoding is {kind}; a QDQ file takes 2 to 16 bits per tensor")
         elif name not in graph.initializers:
             raise ModelError(f"tensor '{name}': it has an encoding, but the model has no tensor of that name")
-        elif bits > 8:
+        elif bits > (8 if any(is_op(use.node, WEIGHTED_OPS) for use in graph.initializers[name].uses()) else 16):
             raise ModelError(f"weight '{name}': its encoding is {encoding.qtype}; a QDQ file takes at most 8 bits")

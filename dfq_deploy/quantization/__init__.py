@@ -16,6 +16,7 @@
 ``ranges``             Derive ranges from known ones, and compute encodings from them.
 ``tables``             Tables that a Gather looks rows up in (embeddings), as integers.
 ``weights``            Compute the encodings of weights, and raise scales where the int32 bias would overflow.
+``wide_heads``         Give the decoding of a detector 16 bits where the target computes all of it in integers.
 ``placement``          Decide which tensors get Q/DQ for a target.
 ====================== =======================================================================================
 """

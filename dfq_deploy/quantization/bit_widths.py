@@ -15,7 +15,17 @@ from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.samples.batches import tensors_of_known_range
 from dfq_deploy.targets.target import Target
 
-__all__ = ["WIDTHS", "Bits", "Budget", "bits_of", "check_widths", "edge_layers", "is_channel_scale", "with_bits"]
+__all__ = [
+    "WIDTHS",
+    "Bits",
+    "Budget",
+    "bits_of",
+    "check_widths",
+    "edge_layers",
+    "is_channel_scale",
+    "set_bits",
+    "with_bits",
+]
 
 FP8 = "fp8"
 """What asks for FP8 in place of integers."""
@@ -187,6 +197,8 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits, *, symmetric_16
                 activations[name] = max(activation_bits, activations.get(name, 0))
     for name in tensors_of_known_range(model) & placement.activations.keys():
         activations[name] = rest
+    fixed = _fixed_bits(model)
+    activations |= {name: max(width, activations.get(name, 0)) for name, width in fixed.items()}
     for group in placement.shared:
         largest = max(activations.get(name, 0) for name in group)
         activations.update(dict.fromkeys(group, largest or rest))
@@ -200,7 +212,25 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits, *, symmetric_16
             name: (_with_width(qtype, weights.get(name, bits.weights), bits), axis)
             for name, (qtype, axis) in placement.weights.items()
         },
+        constants={
+            name: _with_width(qtype, fixed.get(name, qtype.bits)) for name, qtype in placement.constants.items()
+        },
     )
+
+
+FIXED = "dfq_deploy.bits"
+"""Key in the ``meta`` of a value that :func:`set_bits` has set; it is not written to a file."""
+
+
+def set_bits(value: ir.Value, bits: int) -> None:
+    """Give an activation, or a constant that is no weight, at least so many bits, whatever the layers have."""
+    value.meta[FIXED] = bits
+
+
+def _fixed_bits(model: ir.Model) -> dict[str, int]:
+    computed = (value for node in model.graph for value in node.outputs)
+    values = (*computed, *model.graph.initializers.values())
+    return {str(value.name): int(value.meta[FIXED]) for value in values if FIXED in value.meta}
 
 
 def is_channel_scale(node: ir.Node) -> bool:

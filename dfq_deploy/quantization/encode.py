@@ -42,6 +42,7 @@ from dfq_deploy.quantization.placement.place import Placement, encodings_of_weig
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
 from dfq_deploy.quantization.tables import mark_lookups
 from dfq_deploy.quantization.weights import best_bounds
+from dfq_deploy.quantization.wide_heads import widen_heads
 from dfq_deploy.runtime.activations import activations as activations_of
 from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes
 from dfq_deploy.samples.batches import SampleBatches, tensors_of_known_range
@@ -133,6 +134,7 @@ def prepare(
     fold_batch_normalization(model)
     fold_affine(model)
     lower(model, target)
+    widen_heads(model, target)
     bits = bits or Bits()
     add_narrow_copies(model, bits)
     kept = overrides.kept(source, model, target)

@@ -17,6 +17,7 @@ from dfq_deploy.targets.target import Target
 __all__ = [
     "activation_inputs",
     "is_gemv",
+    "is_projection",
     "mark_narrow_copy",
     "obstacle",
     "quantization_point",
@@ -52,10 +53,9 @@ def obstacle(node: ir.Node, target: Target) -> str | None:
         kind = "matrix-vector product" if is_op(node, target.quantized_ops) else node.op_type
         return f"{target.runtime} has no integer {kind}"
     weight = constant_of(node.inputs[1])
-    if weight is None and not is_op(node, "MatMul"):
-        return f"its weight '{name_of(node.inputs[1])}' is computed, not a constant"
-    if weight is not None and weight.dtype != ir.DataType.FLOAT:
-        return f"its weight '{name_of(node.inputs[1])}' is {weight.dtype}, not FLOAT"
+    found = _weight_obstacle(node, weight, target)
+    if found is not None:
+        return found
     for value in activation_inputs(node):
         if not _is_float(value):
             return f"its input '{name_of(value)}' is {'a constant' if constant_of(value) is not None else value.dtype}"
@@ -63,6 +63,24 @@ def obstacle(node: ir.Node, target: Target) -> str | None:
         if pool is not None:
             return f"{target.runtime} would run {pool.op_type} '{pool.name}' before it in integers, with wrong results"
     return _bias_obstacle(node, weight, target)
+
+
+def _weight_obstacle(node: ir.Node, weight: ir.TensorProtocol | None, target: Target) -> str | None:
+    name = name_of(node.inputs[1])
+    if target.style != "everything" and is_projection(node):
+        return "it computes the distance of a box's side from a distribution, which 8 bits would round to pixels"
+    if weight is None:
+        return None if is_op(node, "MatMul") else f"its weight '{name}' is computed, not a constant"
+    return None if weight.dtype == ir.DataType.FLOAT else f"its weight '{name}' is {weight.dtype}, not FLOAT"
+
+
+def is_projection(node: ir.Node) -> bool:
+    """Return True for the product of a distribution with its bins 0, 1, 2, ... (the distance of a box's side, DFL)."""
+    weight = constant_of(node.inputs[1]) if is_op(node, WEIGHTED_OPS) and len(node.inputs) > 1 else None
+    if weight is None or weight.dtype != ir.DataType.FLOAT or not 3 < weight.size < 65:
+        return False
+    values = weight.numpy().reshape(-1)
+    return bool(np.array_equal(values, np.arange(len(values), dtype=np.float32)))
 
 
 def is_gemv(node: ir.Node) -> bool:
