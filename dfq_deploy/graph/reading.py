@@ -15,6 +15,7 @@ import onnx_ir as ir
 from dfq_deploy.errors import DfqError, ModelError, first_line, is_out_of_memory
 from dfq_deploy.graph.domains import with_short_domain, with_short_opset
 from dfq_deploy.graph.file_info import quantized_node
+from dfq_deploy.graph.foreign_files import foreign_format
 from dfq_deploy.graph.large_models import (
     LARGEST_MESSAGE,
     fits_in_message,
@@ -162,6 +163,8 @@ def _parted(source: ModelSource) -> tuple[onnx.ModelProto, ir.Model | None]:
 
 
 def _read(path: Path) -> onnx.ModelProto:
+    if path.is_dir():
+        raise _not_onnx(path)
     if not path.is_file():
         raise ModelError(f"{path}: no such file; give the path of an .onnx file")
     try:
@@ -172,10 +175,18 @@ def _read(path: Path) -> onnx.ModelProto:
                 raise ModelError(
                     f"{path}: a Git LFS pointer, not the model itself; fetch it with git lfs pull"
                 ) from None
-        raise ModelError(f"{path}: not an ONNX model, or cut short ({problem}); export it again") from None
+        raise _not_onnx(path, f"or cut short ({problem})") from None
     if not proto.graph.node:
-        raise ModelError(f"{path}: not an ONNX model (it holds no graph); export it again")
+        raise _not_onnx(path, "it holds no graph")
     return proto
+
+
+def _not_onnx(path: Path, why: str = "") -> ModelError:
+    """The error for a file or folder that holds no model; ``why`` is said where it is not known what it is."""
+    found = foreign_format(path)
+    if found is not None:
+        return ModelError(f"{path}: not an ONNX model but {found}")
+    return ModelError(f"{path}: not an ONNX model, {why}; export it again")
 
 
 def _load_external(proto: onnx.ModelProto, path: Path) -> None:
