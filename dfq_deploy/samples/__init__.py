@@ -11,7 +11,6 @@
 ``labels``           Class labels from folder names and from files of class names.
 ``npz``              Read and write the arrays of a samples file (.npz or .npy).
 ``photographs``      Random crops of photographs in the public domain.
-``pictures``         Find the image files of a folder or zip, and their sizes.
 ``preprocess``       Preprocessing: ``(pixel / 255 - mean) / std``, channel by channel.
 ``raw_pixels``       Say whether a network takes pixels from 0 to 255, because it normalizes them itself.
 ``samples``          The sample set and its .npz file.

@@ -27,12 +27,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.files.memory import physical_memory
 from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.files.pictures import SUFFIXES, Picture, evenly_spaced, folder_pictures, zip_pictures
 from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sample_shape
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.graph.task import score_output, task_hint
 from dfq_deploy.samples.labels import CLASS_FILES, folder_labels, parse_class_names, read_class_names
 from dfq_deploy.samples.npz import NoImages, SampleArrays, read_arrays
-from dfq_deploy.samples.pictures import SUFFIXES, Picture, evenly_spaced, folder_pictures, zip_pictures
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 

@@ -23,7 +23,7 @@ from dfq_deploy.errors import SamplesError
 from dfq_deploy.evaluation.detection.average_precision import Truth
 from dfq_deploy.evaluation.detection.boxes import Floats
 from dfq_deploy.files.paths import AnyPath, as_path
-from dfq_deploy.samples.pictures import ImageSize, image_sizes
+from dfq_deploy.files.pictures import ImageSize, image_sizes
 
 __all__ = ["Annotations", "read_annotations"]
 
