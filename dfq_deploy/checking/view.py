@@ -7,8 +7,8 @@ from functools import cached_property
 import onnx_ir as ir
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
+from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.operators import QDQ_OPS, QUANTIZE_OPS, WEIGHTED_OPS, is_op, operator_of
-from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.graph.reading import ModelSource, read_any, source_name
 from dfq_deploy.quantization.qdq_reader import Quantization, dequantization_of, quantization, quantization_of

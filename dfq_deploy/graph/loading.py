@@ -11,10 +11,10 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
-from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
 from dfq_deploy.graph.passes.open_sizes import file_shape, has_open_sizes, reopen, restore_output_shapes
 from dfq_deploy.graph.passes.to_float32 import to_float32

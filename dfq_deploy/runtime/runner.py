@@ -15,10 +15,10 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.graph.detection import HeadPart, head_parts
+from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
 from dfq_deploy.graph.logits import logits_of
 from dfq_deploy.graph.main_input import MAIN_INPUT
-from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.task import TASK, score_output, state_task
 from dfq_deploy.runtime.integer_io import IntegerTranslation
 from dfq_deploy.runtime.session import Session, runtime_message, session_options

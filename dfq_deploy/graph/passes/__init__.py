@@ -9,7 +9,6 @@
 ``fold_constants``   Compute at load time what depends on constants alone.
 ``fold_pads``        Fold zero Pads into the convolutions and pooling operators that read them.
 ``fuse_gelu``        Fuse Gelu where it is written with Erf.
-``infer_shapes``     Infer the shapes of all values.
 ``input_shapes``     Close open dimensions of inputs, for good or only to measure with.
 ``open_batch``       Open the batch dimension where the graph fixes it.
 ``open_sizes``       Remember the open shapes of a model whose sizes are closed to measure with, and give them back.

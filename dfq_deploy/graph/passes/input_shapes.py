@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.passes.infer_shapes import infer_shapes
+from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.passes.open_sizes import remember_shapes, restore_output_shapes
 
 __all__ = ["NO_NAMES", "close_inputs", "fix_inputs", "known_dimension"]

@@ -6,9 +6,9 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import replace_by_constant
+from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
-from dfq_deploy.graph.passes.infer_shapes import infer_shapes
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, known_dimension
 from dfq_deploy.graph.passes.open_sizes import restore_output_shapes
 
