@@ -213,7 +213,7 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits, *, symmetric_16
             for name, (qtype, axis) in placement.weights.items()
         },
         constants={
-            name: _with_width(qtype, fixed.get(name, qtype.bits)) for name, qtype in placement.constants.items()
+            name: replace(qtype, bits=fixed.get(name, qtype.bits)) for name, qtype in placement.constants.items()
         },
     )
 
