@@ -69,7 +69,7 @@ def _run(path: Path, limits: Bounds) -> str | None:
             "--max-memory if that is meant"
         )
     refused = words.get("refused")
-    if refused is not None and is_out_of_memory(Exception(refused)):
+    if any(is_out_of_memory(Exception(words[kind])) for kind in ("refused", "failed") if kind in words):
         raise ModelError(
             f"{path}: {words['stage']} takes more than {limits.memory:,} bytes of memory; raise --max-memory if that "
             "is meant"

@@ -79,6 +79,23 @@ def test_an_exception_on_a_file_that_onnx_runtime_refuses_too_is_the_files_fault
         inspect(path)
 
 
+def test_a_model_that_refuses_the_trial_s_sizes_is_no_damaged_one(tmp_path: Path, cache: Path) -> None:
+    """Zeros give a Reshape that cannot be."""
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "s"], ["y"])],
+        "g",
+        [
+            helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8]),
+            helper.make_tensor_value_info("s", TensorProto.INT64, [2]),
+        ],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, None])],
+    )
+    graph.node[0].attribute.append(helper.make_attribute("allowzero", 1))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    assert try_file(saved(model, tmp_path / "m.onnx")) is None
+    assert cache.is_dir()
+
+
 def test_an_exception_on_a_sound_file_stays_what_it_is(
     tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
