@@ -2,7 +2,8 @@
 
 Started as ``python probe.py FILE MEMORY`` by :mod:`dfq_deploy.validation.trial`; imports nothing of the package, so
 that it starts fast. Prints one JSON object a line: ``{"stage": NAME}`` before each stage, ``{"refused": MESSAGE}``
-where a stage refuses the file, ``{"failed": MESSAGE}`` where the run on zeros fails, ``{"large": [NAME, SHAPE, BYTES]}`` where a tensor does not fit, ``{"done": true}``.
+where a stage refuses the file, ``{"failed": MESSAGE}`` where the run on zeros fails,
+``{"large": [NAME, SHAPE, BYTES]}`` where a tensor does not fit, ``{"done": true}`` at the end.
 """
 
 import json
