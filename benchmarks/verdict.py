@@ -182,7 +182,7 @@ def measured(model: ZooModel, setting: str, path: Path) -> Iterator[Measured]:
         assert interval is not None
         yield Measured(
             model.name, setting, kind.kind, interval.count, interval.value, found.changed, found.by_class,
-            found.confidence, found.variation, kind.worst_output[1],
+            found.confidence, found.variation, kind.worst_output[1], found.lost,
         )  # fmt: skip
 
 

@@ -68,11 +68,12 @@ class Measured:
     confidence: float
     variation: float
     snr: float
+    lost: float = 0.0
 
     @property
     def features(self) -> Features:
         """As the prediction takes them."""
-        return Features(self.changed, self.by_class, self.confidence, self.variation)
+        return Features(self.changed, self.by_class, self.confidence, self.variation, self.lost)
 
 
 @dataclass(frozen=True)

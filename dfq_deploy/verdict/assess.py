@@ -149,10 +149,6 @@ def _sets(subject: Subject) -> tuple[HeldOut, ...]:
     )
 
 
-def _agreement(subject: Subject, sets: Sequence[HeldOut], progress: Progress) -> Agreement:
-    return measure_agreement(subject.source, subject.path, sets, progress)
-
-
 def _noise(subject: Subject, samples: Samples, progress: Progress) -> WhatHurts | None:
     if not subject.encodings:
         return None

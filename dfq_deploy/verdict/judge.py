@@ -100,7 +100,7 @@ def _command(decisive: Finding, commands: Mapping[str, str]) -> str:
 
 def class_level(expected: Prediction) -> Level:
     """What a prediction means for a classifier."""
-    if expected.value < AGREEMENT:
+    if expected.value < AGREEMENT or expected.lost > 0:
         return "BAD"
     return "OK" if expected.variation <= MOVED else "CHECK"
 
@@ -113,7 +113,9 @@ def agreement_finding(agreement: Agreement) -> Finding:
     level = class_level(expected)
     how = "agreement" if expected.kind == "data" else "predicted agreement"
     message = f"{how} with float on real inputs: {expected}"
-    if level == "CHECK":
+    if expected.lost > 0:
+        message += f", and at least {100 * expected.lost:.1f} % of all answers change in classes that it hardly gives"
+    elif level == "CHECK":
         message += f", but class probabilities move by {expected.variation:.2f} ({MOVED:g} or less is OK)"
     figures = {name: figure for name, figure in expected.to_json().items() if name != "kind"}
     return Finding("agreement", level, message, REMEDIES[level], figures)

@@ -47,6 +47,13 @@ def test_probabilities_that_move_decide_for_a_classifier(predicted: float, moved
     assert verdict.reason == f"predicted agreement with float on real inputs: {interval}{doubt}"
 
 
+def test_a_class_that_is_lost_is_bad() -> None:
+    predicted = Prediction(90.0, 85.0, 90.0, "photographs", 0.01, lost=0.1)
+    verdict = judge(Agreement((), predicted))
+    assert verdict.status == "BAD"
+    assert "at least 10.0 % of all answers change in classes that it hardly gives" in verdict.reason
+
+
 @pytest.mark.parametrize(("snr", "level"), [(20.0, "OK"), (19.9, "CHECK"), (12.0, "CHECK"), (11.9, "BAD")])
 def test_the_worst_output_decides_without_classes(snr: float, level: str) -> None:
     verdict = judge(_detector(photographs=snr))

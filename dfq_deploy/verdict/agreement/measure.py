@@ -10,6 +10,7 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runnable, Runner
 from dfq_deploy.verdict.agreement.held_out import DATA, HeldOut
 from dfq_deploy.verdict.agreement.intervals import Interval, agreement_interval
+from dfq_deploy.verdict.agreement.margins import part_lost
 from dfq_deploy.verdict.agreement.prediction import MEASURED, Prediction, features_of, predict
 
 __all__ = ["Agreement", "KindAgreement", "agreement_of", "measure_agreement"]
@@ -120,7 +121,8 @@ def _expected(kinds: tuple[KindAgreement, ...]) -> Prediction | None:
     for kind in kinds:
         interval, figures = kind.agreement, kind.comparison.scores
         if kind.kind == DATA and interval is not None and figures is not None and interval.count >= MEASURED:
-            return Prediction(interval.value, interval.low, interval.high, DATA, figures.variation)
+            lost = 0.0 if figures.rows is None else part_lost(*figures.rows)
+            return Prediction(interval.value, interval.low, interval.high, DATA, figures.variation, lost)
     judging = {kind.kind for kind in Agreement(kinds, None).judging}
     scores = {kind.kind: kind.comparison.scores for kind in kinds if kind.comparison.scores is not None}
     features = features_of(scores)

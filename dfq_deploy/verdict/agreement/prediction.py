@@ -6,10 +6,11 @@ most of them. Three figures predict how many real answers change::
     log(d / (1 - d)) = a + b log(m / (1 - m)) + c log(v / (1 - v)) + e (1 - v) log(1 - p)
 
 with d the part of real inputs whose class changes, m the part that changes at larger margins
-(:func:`dfq_deploy.verdict.agreement.margins.changed_at_margin`), v the mean total variation distance between the class
+(:func:`dfq_deploy.verdict.agreement.margins.part_changed`), v the mean total variation distance between the class
 probabilities of both models, averaged over the classes, and p the mean largest probability of the float model, which
-matters less the farther the probabilities move. The coefficients of each kind of input minimize the absolute error over
-pairs of network and setting; docs/verdict.md has the pairs, and the error on networks that are not among them.
+matters less the farther the probabilities move. Where classes are lost, d is at least their part of the answers. The
+coefficients of each kind of input minimize the absolute error over pairs of network and setting; docs/verdict.md has
+the pairs, and the error on networks that are not among them.
 """
 
 import math
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.evaluation.metrics import Scores
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
-from dfq_deploy.verdict.agreement.margins import balanced, changed_at_margin
+from dfq_deploy.verdict.agreement.margins import balanced, part_changed, part_lost
 
 __all__ = [
     "COEFFICIENTS",
@@ -54,12 +55,15 @@ class Features:
         by_class: mean total variation distance of the class probabilities, each class counting the same.
         confidence: mean largest probability of the float model.
         variation: mean total variation distance, each input counting the same.
+        lost: part of the answers that change in classes that are lost
+            (:func:`dfq_deploy.verdict.agreement.margins.part_lost`).
     """
 
     changed: float
     by_class: float
     confidence: float
     variation: float
+    lost: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,14 +124,17 @@ def features_of(scores: Mapping[str, Scores]) -> dict[str, Features]:
                 half = len(expected) // 2
                 expected = np.concatenate([expected, rows[BY_RULE][0][:half]])
                 given = np.concatenate([given, rows[BY_RULE][1][:half]])
-            found[kind] = _features(scores[kind], rows[kind], changed_at_margin(expected, given))
+            found[kind] = _features(scores[kind], rows[kind], (expected, given))
     return found
 
 
-def _features(scores: Scores, rows: tuple[Floats, Floats], changed: float) -> Features:
-    expected, given = rows
+def _features(scores: Scores, own: tuple[Floats, Floats], rows: tuple[Floats, Floats]) -> Features:
+    """Features of one kind's ``own`` scores, and of ``rows`` that have other classes too."""
+    expected, given = own
     moved = np.abs(np.exp(expected) - np.exp(given)).sum(axis=1) / 2
-    return Features(changed, balanced(expected, moved), scores.confidence, scores.variation)
+    return Features(
+        part_changed(*rows), balanced(expected, moved), scores.confidence, scores.variation, part_lost(*rows)
+    )
 
 
 @dataclass(frozen=True)
@@ -139,6 +146,7 @@ class Prediction:
         low, high: bounds that hold for 19 of 20 pairs like those that were measured.
         kind: the inputs that it is predicted from; ``data`` where it was measured.
         variation: how far the class probabilities move on them, 0 to 1.
+        lost: part of the answers, 0 to 1, that change in classes of which the quantized model keeps less than half.
     """
 
     value: float
@@ -146,6 +154,7 @@ class Prediction:
     high: float
     kind: str
     variation: float
+    lost: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping."""
@@ -160,9 +169,9 @@ def predict(features: Mapping[str, Features]) -> Prediction | None:
     """Agreement on real data from the features of the best kind of input that there is; None where none predicts."""
     for kind, coefficients in COEFFICIENTS.items():
         if kind in features:
-            odds, spread = coefficients.log_odds(features[kind]), coefficients.spread
-            low, high = _agreement(odds + spread), _agreement(odds - spread)
-            return Prediction(_agreement(odds), low, high, kind, features[kind].variation)
+            odds, spread, own = coefficients.log_odds(features[kind]), coefficients.spread, features[kind]
+            value, low, high = (min(_agreement(odds + step), 100 * (1 - own.lost)) for step in (0.0, spread, -spread))
+            return Prediction(value, low, high, kind, own.variation, own.lost)
     return None
 
 

@@ -79,7 +79,7 @@ def test_a_signal_to_noise_ratio_is_that_of_the_worst_output(model_of: ModelOf) 
 
 
 def test_ok_and_agreement_go_by_the_prediction(model_of: ModelOf) -> None:
-    good, bad = agreement(model_of, 0.01), agreement(model_of, 9.0)
+    good, bad = agreement(model_of, 0.01), agreement(model_of, 3.0)
     assert good.predicted is not None
     assert bad.predicted is not None
     for floor in (Floor(), Floor("agreement", 90)):

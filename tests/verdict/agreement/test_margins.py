@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dfq_deploy.verdict.agreement.margins import balanced, changed_at_margin
+from dfq_deploy.verdict.agreement.margins import balanced, changes_at_margin, part_changed, part_lost
 
 
 def test_each_class_counts_the_same() -> None:
@@ -14,15 +14,16 @@ def test_each_class_counts_the_same() -> None:
 
 def test_equal_scores_change_nothing() -> None:
     scores = np.random.default_rng(0).normal(size=(40, 5))
-    assert changed_at_margin(scores, scores) == 0
-    assert changed_at_margin(scores, 0.1 * scores + 7) == pytest.approx(0)  # a factor and a constant keep every answer
+    assert not changes_at_margin(scores, scores).any()
+    assert not changes_at_margin(scores, 0.1 * scores + 7).any()  # a factor and a constant keep every answer
+    assert part_changed(scores, scores) == part_lost(scores, scores) == 0
 
 
 def test_one_class_for_all_inputs_agrees_with_one_of_them() -> None:
     """A model that always answers class 0 agrees on 9 of 10 inputs of class 0, but on one class of two."""
     reference = 3 * np.eye(2)[[0] * 9 + [1]]
     always = np.tile([9.0, 0.0], (10, 1))
-    assert changed_at_margin(reference, always) == pytest.approx(0.5)
+    assert part_changed(reference, always) == pytest.approx(0.5)
 
 
 def test_noise_changes_the_answers_that_inputs_of_larger_margin_lose() -> None:
@@ -31,5 +32,22 @@ def test_noise_changes_the_answers_that_inputs_of_larger_margin_lose() -> None:
     noise = 0.5 * generator.normal(size=scores.shape)
     enlarged = 2 * scores
     lost = float(((enlarged + noise).argmax(axis=1) != enlarged.argmax(axis=1)).mean())
-    assert changed_at_margin(scores, scores + noise, 2.0) == pytest.approx(lost, abs=0.02)
-    assert changed_at_margin(scores, scores + noise, 1.0) > 1.5 * lost
+    assert changes_at_margin(scores, scores + noise, 2.0).mean() == pytest.approx(lost, abs=0.02)
+    assert changes_at_margin(scores, scores + noise, 1.0).mean() > 1.5 * lost
+
+
+def test_a_shift_below_all_enlarged_margins_counts() -> None:
+    """Margins of 2 and a shift of 3: three classes of four change, none at margins of 6; 0.3 * 0.75 ** 2."""
+    reference = 2 * np.eye(4)[np.arange(4).repeat(5)]
+    shifted = reference + np.array([3.0, 0, 0, 0])
+    assert not changes_at_margin(reference, shifted).any()
+    assert part_changed(reference, shifted) == pytest.approx(0.16875)
+
+
+@pytest.mark.parametrize(("inputs", "lost"), [(8, 0.2), (4, 0.0)])
+def test_a_class_that_is_never_answered_is_lost(inputs: int, lost: float) -> None:
+    """One class of five, unless fewer inputs have it than say anything."""
+    reference = 4 * np.eye(5)[[0, 1, 2, 3] * 8 + [4] * inputs]
+    without = reference.copy()
+    without[:, 4] = -50
+    assert part_lost(reference, without) == pytest.approx(lost)

@@ -54,9 +54,16 @@ def test_a_model_that_always_answers_the_same_is_found_out() -> None:
     features = features_of({"photographs": stuck, "procedural": _scores([1, 2] * 10, [0] * 20)})
     assert features["photographs"].by_class > 0.6
     assert features["photographs"].changed == pytest.approx(2 / 3)
+    assert features["photographs"].lost == pytest.approx(2 / 3)
     predicted = predict(features)
     assert predicted is not None
     assert predicted.value < 80
+
+
+def test_no_more_is_predicted_than_lost_classes_leave() -> None:
+    found = predict({"photographs": replace(_features(0.0), lost=0.1)})
+    assert found is not None
+    assert (found.value, found.high, found.lost) == (90, 90, 0.1)
 
 
 def test_kinds_that_do_not_predict_have_no_features() -> None:
