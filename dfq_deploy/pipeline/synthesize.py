@@ -22,7 +22,7 @@ from dfq_deploy.pipeline.options import (
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.plugins.registry import AUTO
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.quantization.bit_widths import WIDTHS, Bits, Budget
+from dfq_deploy.quantization.bit_widths import STORED_WIDTHS, Bits, Budget
 from dfq_deploy.quantization.encode import student_maker
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
@@ -102,7 +102,7 @@ def chosen_method(
         return synth, {}
     from dfq_deploy.synthesis.choice import choose
 
-    choice = choose(model, teachers, min(WIDTHS) if isinstance(bits, Budget) else bits.fewest)
+    choice = choose(model, teachers, min(STORED_WIDTHS) if isinstance(bits, Budget) else bits.fewest)
     logger.info("synthesis: chose %s, because %s", choice.method, choice.reason)
     return choice.method, {"synth": choice.method, "synth_reason": choice.reason}
 

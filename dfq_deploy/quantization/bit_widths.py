@@ -16,6 +16,7 @@ from dfq_deploy.samples.batches import tensors_of_known_range
 from dfq_deploy.targets.target import Target
 
 __all__ = [
+    "STORED_WIDTHS",
     "WIDTHS",
     "Bits",
     "Budget",
@@ -32,6 +33,8 @@ FP8 = "fp8"
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
+STORED_WIDTHS = (8, 4)
+"""Bits that weights are stored in: ONNX has types of 8 and 4, and a file is no smaller for widths between or below."""
 
 ACTIVATION_WIDTHS = (*WIDTHS, 16)
 """Activations may also have 16 bits."""

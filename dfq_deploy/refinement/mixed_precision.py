@@ -18,7 +18,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import TargetError
 from dfq_deploy.graph.query import score_count, weighted_nodes
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.quantization.bit_widths import Bits, Budget
+from dfq_deploy.quantization.bit_widths import STORED_WIDTHS, Bits, Budget
 from dfq_deploy.quantization.encode import Prepared, Quantized
 from dfq_deploy.quantization.fake_quant import bias_encodings, fake_quantizers
 from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight
@@ -27,8 +27,6 @@ from dfq_deploy.twin import Hook, Twin
 from dfq_deploy.twin.teacher import teacher_of, twin_images
 
 __all__ = ["Allocation", "Point", "allocate", "frontier"]
-
-WIDTHS = (8, 6, 5, 4, 3, 2)
 
 INPUT_VALUES = 2**20
 """Number of values of the main input, over all samples, on which sensitivities are measured."""
@@ -43,7 +41,7 @@ class Point:
     Args:
         layer: the weight that gets fewer bits at this point; empty at the start.
         bits: its new width.
-        size: bytes of all quantized weights, as a fraction of their size in float32.
+        size: bytes of all quantized weights as the file stores them, as a fraction of their size in float32.
         error: predicted error of the outputs: KL divergence in nats if there are class scores, else squared error
             relative to the signal.
     """
@@ -60,7 +58,7 @@ class Allocation:
 
     Args:
         bits: 8-bit activations, and the width of each weight.
-        curve: the whole frontier, from 8 bits to 2.
+        curve: the whole frontier, from 8 bits to 4.
         chosen: index of the selected point in ``curve``.
         disagreement: percent of the samples whose class changes at that point; None if the model does not classify.
     """
@@ -108,7 +106,8 @@ def allocate(
         within_size = [index for index, point in enumerate(curve) if point.size <= size]
         if not within_size:
             raise TargetError(
-                f"a size of {size:.1%} cannot be reached: all weights at {WIDTHS[-1]} bits take {curve[-1].size:.1%}"
+                f"a size of {size:.1%} cannot be reached: "
+                f"all weights at {STORED_WIDTHS[-1]} bits take {curve[-1].size:.1%}"
             )
         index = within_size[0]
     else:
@@ -193,13 +192,13 @@ class _SensitivityAnalysis:
 
     def sensitivities(self, progress: Progress) -> dict[str, dict[int, float]]:
         """Return weight -> bits -> error of the outputs with this weight alone at that width, all others at 8 bits."""
-        progress.start("sensitivity", 1 + len(self.exact) * (len(WIDTHS) - 1))
+        progress.start("sensitivity", 1 + len(self.exact) * (len(STORED_WIDTHS) - 1))
         base = self.error(self._outputs(self.hooks))
         progress.advance()
         errors: dict[str, dict[int, float]] = {}
         for name in self.exact:
             errors[name] = {8: 0.0}
-            for wider, bits in pairwise(WIDTHS):
+            for wider, bits in pairwise(STORED_WIDTHS):
                 rounded = self._outputs({**self.hooks, name: self._at(name, bits)})
                 # Fewer bits never count as better: that would be chance.
                 errors[name][bits] = max(self.error(rounded) - base, errors[name][wider])

@@ -40,30 +40,26 @@ def test_what_lies_above_the_hull_is_never_chosen() -> None:
     assert [(point.bits, point.error) for point in curve] == [(8, 0.0), (4, 1.0)]
 
 
-@pytest.mark.parametrize("size", [0.2, 0.12])
-def test_a_size_is_kept(digits_bn: Path, samples: Samples, tmp_path: Path, size: float) -> None:
+@pytest.mark.parametrize("size", [0.2, 0.14])
+def test_a_size_is_kept_as_the_file_stores_it(digits_bn: Path, samples: Samples, tmp_path: Path, size: float) -> None:
     options: dict[str, Any] = {"preprocess": PIXELS, "refine": ("bias",)}
     result = calibrate(digits_bn, data=samples, bits="auto", size=size, output=tmp_path / "mixed", **options)
-    stored = {
-        tensor.name: tensor
-        for tensor in onnx.load(tmp_path / "mixed/model.qdq.onnx").graph.initializer
-        if "weight" in tensor.name and tensor.name.endswith("_quantized")
-    }
-    bits = {row["name"]: int(row["type"][1:]) for row in result.report["tensors"] if row["kind"] == "weight"}
-    counts = {name: np.prod(stored[f"{name}_quantized"].dims) for name in bits}
-    used = sum(counts[name] * width for name, width in bits.items()) / (32 * sum(counts.values()))
+    stored = {tensor.name: tensor for tensor in onnx.load(tmp_path / "mixed/model.qdq.onnx").graph.initializer}
+    weights = [row["name"] for row in result.report["tensors"] if row["kind"] == "weight"]
+    tensors = [stored[f"{name}_quantized"] for name in weights]
+    used = sum(len(tensor.raw_data) for tensor in tensors) / sum(4 * np.prod(tensor.dims) for tensor in tensors)
     assert 0.5 * size < used <= size
-    assert len(set(bits.values())) > 1
+    assert len({tensor.data_type for tensor in tensors}) > 1
     report = result.report["calibration"]
-    assert report["tradeoff"][report["chosen"]]["size"] == pytest.approx(used)
+    assert report["tradeoff"][report["chosen"]]["size"] == pytest.approx(used, abs=1e-4)  # an odd value fills a byte
     errors = [point["error"] for point in report["tradeoff"]]
     assert errors == sorted(errors)
 
 
-def test_mixed_widths_are_better_than_equal_ones_of_that_size(digits_bn: Path, samples: Samples) -> None:
+def test_mixed_widths_are_better_than_equal_ones_of_nearly_that_size(digits_bn: Path, samples: Samples) -> None:
     options: dict[str, Any] = {"preprocess": PIXELS, "refine": ()}
-    equal = calibrate(digits_bn, data=samples, bits="w3a8", **options)
-    mixed = calibrate(digits_bn, data=samples, bits="auto", size=3 / 32, **options)
+    equal = calibrate(digits_bn, data=samples, bits="w4a8", **options)
+    mixed = calibrate(digits_bn, data=samples, bits="auto", size=0.14, **options)
     snr = [result.report["comparison"]["outputs"][0]["snr_db"] for result in (mixed, equal)]
     assert snr[0] > snr[1] + 1
 
@@ -82,7 +78,7 @@ def test_a_drop_is_kept(digits_bn: Path, samples: Samples) -> None:
         ({"bits": "w4a4", "size": 0.2}, OptionError, "a size or a drop needs bits=auto; w4a4 fixes the widths"),
         ({"size": 40.0}, OptionError, "a size of 40 is not a fraction from 0 to 1; give e.g. 0.18 or 18%"),
         ({"size": 0.2, "edge_bits": 8}, OptionError, "omit the edge bits"),
-        ({"size": 0.01}, TargetError, "a size of 1.0% cannot be reached: all weights at 2 bits take 6.2%"),
+        ({"size": 0.01}, TargetError, "a size of 1.0% cannot be reached: all weights at 4 bits take 12.5%"),
     ],
 )
 def test_budgets_that_cannot_be_are_refused(
