@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from dfq_deploy.verdict.agreement.margins import balanced, changes_at_margin, part_changed, part_lost
+from dfq_deploy.verdict.agreement.margins import balanced, changes_at_margin, changes_if_it_won, part_changed, part_lost
 
 
 def test_each_class_counts_the_same() -> None:
@@ -44,10 +45,38 @@ def test_a_shift_below_all_enlarged_margins_counts() -> None:
     assert part_changed(reference, shifted) == pytest.approx(0.16875)
 
 
-@pytest.mark.parametrize(("inputs", "lost"), [(8, 0.2), (4, 0.0)])
-def test_a_class_that_is_never_answered_is_lost(inputs: int, lost: float) -> None:
-    """One class of five, unless fewer inputs have it than say anything."""
-    reference = 4 * np.eye(5)[[0, 1, 2, 3] * 8 + [4] * inputs]
-    without = reference.copy()
-    without[:, 4] = -50
-    assert part_lost(reference, without) == pytest.approx(lost)
+def _scores(seed: int = 2) -> NDArray[np.float64]:
+    """Of five classes, the last of which never wins."""
+    scores = np.random.default_rng(seed).normal(size=(60, 5))
+    scores[:, 4] -= 9
+    return scores
+
+
+@pytest.mark.parametrize("factor", [0.0, 1.0])
+def test_a_class_that_is_never_answered_is_lost(factor: float) -> None:
+    """One class of five, though no input has it: its score is constant, or 50 too small."""
+    scores = _scores()
+    without = scores.copy()
+    without[:, 4] = factor * without[:, 4] - 50
+    assert changes_if_it_won(scores, without)[4] == 1
+    assert part_lost(scores, without) == pytest.approx(0.2)
+
+
+def test_nothing_is_said_of_a_score_that_is_constant() -> None:
+    scores = _scores()
+    scores[:, 4] = scores[:, :4].mean(axis=1) - 9
+    assert part_lost(scores, scores) == part_lost(scores[:1], scores[:1]) == 0
+
+
+def test_noise_loses_no_class() -> None:
+    scores = _scores()
+    noisy = scores + 0.1 * np.random.default_rng(3).normal(size=scores.shape)
+    assert part_lost(scores, noisy) == 0
+    assert changes_if_it_won(scores, noisy).max() < 0.3
+
+
+def test_all_classes_but_one_are_lost() -> None:
+    """All but the class that is always given."""
+    reference = 4 * np.eye(5)[[0, 1, 2, 3] * 8 + [4] * 8]
+    always = np.tile([9.0, 0, 0, 0, 0], (40, 1))
+    assert part_lost(reference, always) == pytest.approx(0.8)
