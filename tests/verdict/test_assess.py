@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +40,13 @@ def test_a_good_result_is_ok(digits_bn: Path, bits: str | None) -> None:
     assert report["kernels"]["integer"] == report["kernels"]["total"] > 0
     layers = report["noise"]["layers"]
     assert [layer["own_snr_db"] for layer in layers] == sorted(layer["own_snr_db"] for layer in layers)
+
+
+def test_a_layer_that_is_kept_in_float_is_not_bad(digits_bn: Path) -> None:
+    keep: dict[str, Any] = {"keep_float": ["/features/features.0/Conv"], "floor": "none", "refine": ()}
+    report = calibrate(digits_bn, data=_digits(64), preprocess=data.PREPROCESS, **keep).report
+    assert report.verdict is not None
+    assert "rules" not in {finding.code for finding in report.verdict.findings}
 
 
 def test_blank_samples_are_bad(digits_bn: Path) -> None:
