@@ -28,6 +28,9 @@ BLOCKS = 12
 FULL = 3
 """Pairs of runs that each block needs before its smallest times are compared."""
 
+CLEAR, CLEAR_FULL = (0.8, 1.25), 2
+"""So many pairs do where the whole interval of the ratio lies outside these bounds."""
+
 MOST = 70
 """Largest number of pairs of runs in each block: more add no information."""
 
@@ -183,10 +186,11 @@ def _is_enough(times: Sequence[Sequence[float]], passed: float, seconds: float) 
         return len(times) >= FEWEST
     if passed > PATIENCE * seconds:
         return True
-    if (passed < seconds and len(times) < BLOCKS * FULL) or len(times) % BLOCKS:
+    if (passed < seconds and len(times) < BLOCKS * CLEAR_FULL) or len(times) % BLOCKS:
         return False
     _, low, high = _interval(times)
-    return high < EQUAL[0] or low > EQUAL[1]
+    bounds = EQUAL if passed >= seconds or len(times) >= BLOCKS * FULL else CLEAR
+    return high < bounds[0] or low > bounds[1]
 
 
 def _interval(times: Sequence[Sequence[float]]) -> tuple[float, float, float]:

@@ -37,6 +37,7 @@ from dfq_deploy.report.model import (
     TargetSection,
     TensorRow,
 )
+from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.batches import split_held_out
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -204,11 +205,16 @@ def _write(
     contact_sheet(outcome.samples, outcome.preprocess, folder / "samples.png")
     write_encodings(outcome.encodings, folder / "encodings.json")
     clock.lap("export")
-    report = _judged(outcome, _figures(outcome, name, path, progress), path, clock, progress)
-    report = replace(report, engine=engine)
+    runners = (
+        Runner(outcome.source, name="the float model", quiet_threads=True),
+        Runner(path, name="the quantized model", quiet_threads=True),
+    )
+    report = replace(_figures(outcome, name, path, runners, progress), engine=engine)
     if outcome.integer_io:
         report = replace(report, integer_io=_compared(outcome, path.with_name(INTEGER_FILE), progress))
     clock.lap("check")
+    report = _judged(outcome, report, path, runners, clock, progress)
+    clock.lap("verdict")
     files = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
     report = replace(report, seconds=dict(clock.seconds), files=files)
     write_report(report, folder)
@@ -273,17 +279,16 @@ def closed_model(
     return model, {name: encoding for name, encoding in encodings.items() if name in left}
 
 
-def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> Report:
+def _figures(outcome: Outcome, name: str, path: Path, runners: tuple[Runner, Runner], progress: Progress) -> Report:
     from dfq_deploy import __version__
     from dfq_deploy.evaluation.compare import compare
     from dfq_deploy.evaluation.tensors import tensor_distances
     from dfq_deploy.graph.file_info import stored_bytes
-    from dfq_deploy.runtime.runner import Runner
 
     samples, held = outcome.samples, replace(outcome.held_out, labels=None)
     distances = tensor_distances(outcome.reference, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
     measured = {entry.name: entry for entry in distances}
-    comparison = compare(outcome.source, Runner(path, name="the quantized model"), held, progress)
+    comparison = compare(*runners, held, progress)
     for output in comparison.outputs:
         logger.info("check: output '%s' on %d held-out samples: SNR %.2f dB", output.name, len(held), output.snr)
     notes = load_notes(outcome.source)
@@ -309,7 +314,9 @@ def _figures(outcome: Outcome, name: str, path: Path, progress: Progress) -> Rep
     )
 
 
-def _judged(outcome: Outcome, report: Report, path: Path, clock: Clock, progress: Progress) -> Report:
+def _judged(
+    outcome: Outcome, report: Report, path: Path, runners: tuple[Runner, Runner], clock: Clock, progress: Progress
+) -> Report:
     """``report`` with the verdict and what it stands on."""
     from dfq_deploy.verdict.assess import Subject, assess
 
@@ -320,6 +327,7 @@ def _judged(outcome: Outcome, report: Report, path: Path, clock: Clock, progress
         prepared=Prepared(outcome.prepared, outcome.target, Bits(), outcome.placement),
         encodings=outcome.encodings,
         path=path,
+        runners=runners,
         samples=outcome.samples,
         held_out=outcome.held_out,
         preprocess=outcome.preprocess,
@@ -330,6 +338,7 @@ def _judged(outcome: Outcome, report: Report, path: Path, clock: Clock, progress
         ranges=outcome.ranges,
         accumulated=accumulated,
         seconds=sum(clock.seconds.values()),
+        comparison=report.comparison,
         sets=outcome.sets,
         agreement=outcome.agreement,
         commands=_commands(report),

@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from dfq_deploy.errors import one_line
@@ -94,8 +95,8 @@ def _readable(model: str | bytes) -> str | onnx.ModelProto:
 def expose_tensors(model: ir.Model, names: Collection[str]) -> ir.Model:
     """Return a copy of ``model`` whose outputs are the tensors ``names``, in order; weights are shared.
 
-    ONNX Runtime does not compute tensors that they do not need. An input among them passes through an Identity, whose
-    output has the suffix ``_shown``.
+    Nodes and weights that they do not need are left out. An input among them passes through an Identity, whose output
+    has the suffix ``_shown``.
     """
     copy = model.clone()
     graph = copy.graph
@@ -116,4 +117,5 @@ def expose_tensors(model: ir.Model, names: Collection[str]) -> ir.Model:
         # ONNX Runtime infers them, and rejects a model whose declared outputs differ.
         value.type = value.shape = None
         graph.outputs.append(value)
+    RemoveUnusedNodesPass()(copy)
     return copy

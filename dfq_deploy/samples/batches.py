@@ -28,6 +28,7 @@ __all__ = [
     "SampleBatches",
     "as_twin_input",
     "check_samples_fit",
+    "held_out_of",
     "split_held_out",
     "tensors_of_known_range",
 ]
@@ -60,8 +61,12 @@ def split_held_out(samples: Samples) -> tuple[Samples, Samples]:
     """Split off every eighth sample: calibration samples and held-out samples; fewer than 8 samples serve as both."""
     if len(samples) < 8:
         return samples, samples
-    held = np.arange(len(samples)) % 8 == 7
-    return samples.part(~held), samples.part(held)
+    return samples.part(np.arange(len(samples)) % 8 != 7), held_out_of(samples)
+
+
+def held_out_of(samples: Samples) -> Samples:
+    """The second part of :func:`split_held_out` alone."""
+    return samples if len(samples) < 8 else samples.part(np.arange(7, len(samples), 8))
 
 
 def tensors_of_known_range(model: ir.Model) -> set[str]:

@@ -5,15 +5,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.checking.run import check
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError
+from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.encode import Prepared
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.runtime.kernels import count_kernels
+from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
@@ -21,6 +24,7 @@ from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
 from dfq_deploy.verdict.agreement.measure import Agreement, measure_agreement
 from dfq_deploy.verdict.finding import Finding, Verdict
 from dfq_deploy.verdict.judge import PROGRAM, judge
+from dfq_deploy.verdict.noise.sensitivity import FEWEST_SAMPLES, sample_count
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 from dfq_deploy.verdict.sanity.findings import sanity_findings
 from dfq_deploy.verdict.speed import speed_findings
@@ -29,6 +33,9 @@ __all__ = ["Assessment", "Subject", "assess"]
 
 NOISE_SHARE = 0.1
 """Part of the time of a calibration that the noise of its layers may take to measure."""
+
+NOISE_SAMPLES = 0.7
+"""Part of the samples of ``inspect --sensitivity`` that it is measured on."""
 
 LEAST_NOISE_S = 1.0
 """Seconds that it may take however short the calibration was."""
@@ -51,6 +58,7 @@ class Subject:
         reference: ``prepared.model`` before biases were corrected and roundings learned.
         prepared: what the encodings are for.
         path: the quantized file, as ONNX Runtime loads it.
+        runners: of the float model and of the quantized one.
         samples: all samples of the calibration.
         held_out: those of them that nothing was calibrated with.
         preprocess: what turns pixels into the main input.
@@ -59,6 +67,7 @@ class Subject:
         ranges: what inputs are drawn from, by name.
         accumulated: signal to noise in dB by tensor name.
         seconds: what the calibration took so far.
+        comparison: of both models on ``held_out`` without labels; None measures it.
         sets: held-out inputs; none draws them.
         agreement: of both models on ``sets``; None measures it.
         commands: to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes them.
@@ -69,6 +78,7 @@ class Subject:
     prepared: Prepared
     encodings: Mapping[str, Encoding]
     path: Path
+    runners: tuple[Runner, Runner]
     samples: Samples
     held_out: Samples
     preprocess: Preprocess | None = None
@@ -79,6 +89,7 @@ class Subject:
     ranges: InputRanges | None = None
     accumulated: Mapping[str, float] | None = None
     seconds: float = 0.0
+    comparison: Comparison | None = None
     sets: Sequence[HeldOut] = ()
     agreement: Agreement | None = None
     commands: Mapping[str, str] = field(default_factory=dict)
@@ -110,9 +121,7 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     failures: list[Finding] = []
     sanity = _tried("the samples", lambda: _sanity(subject), failures) or ()
     sets = subject.sets or _tried("the held-out inputs", lambda: _sets(subject), failures) or ()
-    agreement = subject.agreement or _tried(
-        "the agreement", lambda: measure_agreement(subject.source, subject.path, sets, progress), failures
-    )
+    agreement = subject.agreement or _tried("the agreement", lambda: _agreement(subject, sets, progress), failures)
     best = sets[-1].samples if sets else subject.held_out
     hurts = _tried("the noise of the layers", lambda: _noise(subject, best, progress), failures)
     kernels = count_kernels(subject.path, target)
@@ -155,15 +164,27 @@ def _sets(subject: Subject) -> tuple[HeldOut, ...]:
     )
 
 
+def _agreement(subject: Subject, sets: Sequence[HeldOut], progress: Progress) -> Agreement:
+    known = subject.comparison if sets and _is_same(sets[0].samples, subject.held_out) else None
+    return measure_agreement(*subject.runners, sets, progress, known=known)
+
+
+def _is_same(samples: Samples, held_out: Samples) -> bool:
+    """True for the samples that were compared before: those that were held out, without labels."""
+    pairs = [(samples.images, held_out.images), *((rows, held_out.extra[name]) for name, rows in samples.extra.items())]
+    return samples.labels is None and all(np.array_equal(one, other) for one, other in pairs)
+
+
 def _noise(subject: Subject, samples: Samples, progress: Progress) -> WhatHurts | None:
     if not subject.encodings:
         return None
+    count = max(FEWEST_SAMPLES, int(NOISE_SAMPLES * sample_count(samples)))
     return what_hurts(
-        subject.source,
+        subject.runners[0],
         subject.reference,
         subject.prepared,
         subject.encodings,
-        replace(samples, labels=None),
+        replace(samples, labels=None).part(slice(count)),
         refine=subject.refine,
         accumulated=subject.accumulated,
         budget_s=max(LEAST_NOISE_S, NOISE_SHARE * subject.seconds),

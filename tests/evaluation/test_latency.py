@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dfq_deploy.evaluation import latency
-from dfq_deploy.evaluation.latency import BLOCKS, FULL, speed_of
+from dfq_deploy.evaluation.latency import BLOCKS, CLEAR_FULL, FULL, speed_of
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 
@@ -46,10 +46,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     return timer  # type: ignore[return-value]
 
 
+def test_a_small_difference_takes_more_runs(clock: Clock) -> None:
+    speed = speed_of(clock.runner(lambda _: 0.0011), clock.runner(lambda _: 0.001), SAMPLES)
+    assert speed is not None
+    assert speed.pairs == BLOCKS * FULL
+
+
 def test_it_ends_as_soon_as_the_faster_one_is_known(clock: Clock) -> None:
     speed = speed_of(clock.runner(lambda _: 0.002), clock.runner(lambda _: 0.001), SAMPLES)
     assert speed is not None
-    assert (speed.batch, speed.pairs) == (1, BLOCKS * FULL)
+    assert (speed.batch, speed.pairs) == (1, BLOCKS * CLEAR_FULL)
     assert (speed.float_ms, speed.quantized_ms) == pytest.approx((2.0, 1.0))
     assert (speed.ratio, speed.low, speed.high) == pytest.approx((2.0, 2.0, 2.0))
 

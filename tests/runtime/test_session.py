@@ -76,3 +76,11 @@ def test_tensors_inside_and_inputs_are_shown(
     np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_allclose(scores, Runner(proto.SerializeToString()).run(Samples(IMAGES))[0], rtol=1e-4, atol=1e-5)
     assert ir.to_proto(model) == before
+
+
+def test_what_is_not_shown_is_left_out(proto: onnx.ModelProto) -> None:
+    model = ir.from_proto(proto)
+    first = model.graph[0].outputs[0]
+    shown = expose_tensors(model, [str(first.name)])
+    assert [node.name for node in shown.graph] == [model.graph[0].name]
+    assert set(shown.graph.initializers) < set(model.graph.initializers)

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs, sample_shape
-from dfq_deploy.samples.batches import split_held_out
+from dfq_deploy.samples.batches import held_out_of
 from dfq_deploy.samples.photographs import JUDGING, photographs, suits_photographs
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -96,8 +96,7 @@ def held_out_sets(
     )
     found.append(HeldOut(BY_RULE, drawn, ruled))
     if pictured:
-        rows = drawn.part(np.arange(count) % len(drawn))
-        pictures = as_photographs(model, rows, preprocess, ranges, _other(seed, 2))
+        pictures = as_photographs(model, drawn, preprocess, ranges, _other(seed, 2), count=count)
         found.append(HeldOut(PHOTOGRAPHS, pictures, PHOTOGRAPHS in known))
     return tuple(found)
 
@@ -108,8 +107,8 @@ def kinds_of(samples: Samples) -> frozenset[str]:
 
 
 def _own(samples: Samples, kind: str) -> Iterator[HeldOut]:
-    used, held = split_held_out(samples)
-    if held is not used:
+    held = held_out_of(samples)
+    if held is not samples:
         yield HeldOut(kind, held if kind == DATA else replace(held, labels=None), True)
 
 
@@ -120,18 +119,23 @@ def as_photographs(
     ranges: InputRanges | None,
     seed: int,
     folder: Path = JUDGING,
+    *,
+    count: int | None = None,
 ) -> Samples:
-    """As many photographs as there are ``drawn`` samples, whose other inputs they take.
+    """Photographs with the other inputs of ``drawn`` samples, in turn.
 
     Args:
+        count: None is as many as there are ``drawn`` samples.
         folder: of the photographs; by default those that judge and never calibrate.
     """
     main, turned = main_input(model_inputs(model)), is_channels_last(model)
     pixels = sample_bounds(model, preprocess, ranges or {})
-    images = photographs(len(drawn), _channels_first(model), pixels, seed, folder)
+    count = len(drawn) if count is None else count
+    images = photographs(count, _channels_first(model), pixels, seed, folder)
     images = images.transpose(0, 2, 3, 1) if turned else images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
-    return replace(drawn, images=images, method=PHOTOGRAPHS)
+    extra = {name: rows[np.arange(count) % len(drawn)] for name, rows in drawn.extra.items()}
+    return replace(drawn, images=images, extra=extra, method=PHOTOGRAPHS)
 
 
 def takes_photographs(model: ir.Model) -> bool:

@@ -94,21 +94,32 @@ class Agreement:
 
 
 def measure_agreement(
-    reference: Runner | Runnable, quantized: Runner | Runnable, sets: Sequence[HeldOut], progress: Progress = SILENT
+    reference: Runner | Runnable,
+    quantized: Runner | Runnable,
+    sets: Sequence[HeldOut],
+    progress: Progress = SILENT,
+    *,
+    known: Comparison | None = None,
 ) -> Agreement:
     """Run both models on each held-out set, and predict their agreement on real data.
 
     Costs one run of each model on each input: 128 runs of each for 64 inputs of two kinds
     (:func:`dfq_deploy.verdict.agreement.held_out.held_out_sets`).
 
+    Args:
+        known: of both models on the first set, where that was measured before.
+
     Raises:
         ModelError: a model cannot be run, or their outputs do not match.
     """
-    first, second = (model if isinstance(model, Runner) else Runner(model) for model in (reference, quantized))
-    kinds = tuple(
-        KindAgreement(held.kind, held.calibrated, compare(first, second, held.samples, progress)) for held in sets
+    first, second = (
+        model if isinstance(model, Runner) else Runner(model, quiet_threads=True) for model in (reference, quantized)
     )
-    return agreement_of(kinds)
+    comparisons = [known] if known is not None else []
+    comparisons += [compare(first, second, held.samples, progress) for held in sets[len(comparisons) :]]
+    return agreement_of(
+        [KindAgreement(held.kind, held.calibrated, found) for held, found in zip(sets, comparisons, strict=True)]
+    )
 
 
 def agreement_of(kinds: Sequence[KindAgreement]) -> Agreement:

@@ -243,9 +243,18 @@ def _squares(values: Rows, encoding: Encoding) -> float:
 
 
 def _trimmed(rows: Rows, encoding: Encoding) -> Encoding:
-    """The per-tensor encoding whose rounding and clipping errors together are smallest."""
-    low, high = least_squares(rows.reshape(1, -1), encoding.qtype)
-    return Encoding.of_bounds(np.asarray(low[0]), np.asarray(high[0]), encoding.qtype, None)
+    """The per-tensor encoding whose rounding and clipping errors together are smallest, of tenths, then fiftieths."""
+    low, high = rows.min(), rows.max()
+
+    def part_of_range(fraction: float) -> Encoding:
+        return Encoding.of_bounds(np.asarray(low * fraction), np.asarray(high * fraction), encoding.qtype, None)
+
+    def error(fraction: float) -> float:
+        return _squares(rows, part_of_range(fraction))
+
+    tenth = min((place / 10 for place in range(10, 1, -1)), key=error)
+    near = [tenth + step / 50 for step in range(4, -5, -1) if tenth + step / 50 <= 1]
+    return part_of_range(min(near, key=error))
 
 
 def _sizes(rows: Rows) -> Rows:

@@ -131,8 +131,8 @@ class TwinEngine:
     ) -> dict[str, Tensor]:
         """Run some steps from the tensors of ``state``; ``bare`` returns only what is to be kept."""
         outputs = keep if bare else tuple(dict.fromkeys((*self.twin.output_names, *keep)))
-        part = self.twin.part(steps, tuple(state), outputs).to(self.device)
-        return part.run(state)
+        part = self.twin.part(steps, tuple(state), outputs)
+        return (part if self.device == "cpu" else part.to(self.device)).run(state)
 
     def _outputs(self, found: Mapping[str, Tensor]) -> Outputs:
         return tuple(found[name].cpu().numpy() for name in self.twin.output_names)

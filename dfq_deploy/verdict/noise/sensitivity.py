@@ -20,7 +20,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.noise.engines import Engine, QuantizedTensors, RuntimeEngine, TwinEngine
 from dfq_deploy.verdict.noise.layers import QuantizedLayer, quantized_layers
 
-__all__ = ["BUDGET", "LayerNoise", "Sensitivity", "layer_noise", "rounded_tensors", "sample_count"]
+__all__ = ["BUDGET", "FEWEST_SAMPLES", "LayerNoise", "Sensitivity", "layer_noise", "rounded_tensors", "sample_count"]
 
 BUDGET = 20.0
 """Seconds after which layers are measured in groups."""
@@ -112,7 +112,7 @@ class Sensitivity:
 
 
 def layer_noise(
-    source: ir.Model,
+    source: ir.Model | Runner,
     prepared: ir.Model,
     quantized: ir.Model,
     encodings: Mapping[str, Encoding],
@@ -130,7 +130,7 @@ def layer_noise(
     its layer alone. Where biases are corrected, each layer's own mean shift is taken out instead.
 
     Args:
-        source: the float model as it was given.
+        source: the float model as it was given, or what runs it.
         prepared: folded, lowered and equalized, before anything else has changed its weights
             (:func:`dfq_deploy.quantization.encode.prepare`); the function of ``source``.
         quantized: the model that ``encodings`` belong to: its weights may have been reconstructed or trained.
@@ -149,21 +149,23 @@ def layer_noise(
     layers = tuple(layer for layer in quantized_layers(prepared, encodings) if layer.node not in unknown)
     rounded = rounded_tensors(quantized, encodings)
     count = sample_count(samples)
+    runner = source if isinstance(source, Runner) else Runner(source, name="the float model", quiet_threads=True)
     while True:
         part = samples.part(np.arange(count) * len(samples) // count)
-        expected = tuple(Runner(source, name="the float model").run(part))
-        engine, base = _engine(prepared, rounded, part, expected, device, corrected)
+        expected = tuple(runner.run(part))
+        engine, base, exact = _engine(prepared, rounded, part, expected, device, corrected)
         started = time.perf_counter()
         total = _noise(base, engine.together(layers))
         seconds = time.perf_counter() - started
         allowed = math.inf if budget_s is None else budget_s - (started - began) - seconds
-        needed = len(layers) * seconds * (0.5 if engine.halves else 1.0)
+        needed = _seconds_alone(engine, len(layers), exact, seconds)
         fewer = max(FEWEST_SAMPLES, int(count * max(allowed, 0.0) / needed)) if needed > allowed else count
         if fewer >= count:
             break
         count = fewer
     progress.start("layers", len(layers))
-    noise = _measure(engine, base, layers, allowed, seconds, progress)
+    runs = None if needed <= allowed else max(2, int(allowed / max(seconds, 1e-6)))
+    noise = _measure(engine, base, layers, runs, progress)
     if accumulated is None:
         accumulated = _accumulated(engine, layers, encodings)
     whole = sum(value for value, _ in noise.values()) or 1.0
@@ -197,40 +199,53 @@ def _engine(
     expected: Sequence[Output],
     device: str,
     corrected: bool,
-) -> tuple[Engine, tuple[Output, ...]]:
-    """The twin where it computes what the file does, else ONNX Runtime; and the float outputs."""
+) -> tuple[Engine, tuple[Output, ...], float]:
+    """The twin where it computes what the file does, else ONNX Runtime; the float outputs, and seconds they took."""
     try:
         twin = TwinEngine(model, rounded, samples, device, corrected=corrected)
-        base = twin.together(())
+        base, seconds = _timed_float(twin)
         if _decibels(_noise(expected, base)) >= TRUSTED:
-            return twin, base
+            return twin, base, seconds
     except REFUSALS:
         pass  # the other engine runs whatever ONNX Runtime does
     engine = RuntimeEngine(model, rounded, samples)
-    return engine, engine.together(())
+    return engine, *_timed_float(engine)
+
+
+def _timed_float(engine: Engine) -> tuple[tuple[Output, ...], float]:
+    started = time.perf_counter()
+    outputs = engine.together(())
+    return outputs, time.perf_counter() - started
+
+
+def _seconds_alone(engine: Engine, layers: int, exact: float, rounded: float) -> float:
+    """Seconds to measure each of ``layers`` alone: a run in float for each, and the rounding of all of them once.
+
+    Args:
+        exact, rounded: seconds of a run in float, and of one with all layers quantized.
+    """
+    return layers * min(exact, rounded) * (0.5 if engine.halves else 1.0) + max(rounded - exact, 0.0)
 
 
 def _measure(
     engine: Engine,
     base: Sequence[Output],
     layers: Sequence[QuantizedLayer],
-    allowed: float,
-    seconds: float,
+    runs: int | None,
     progress: Progress,
 ) -> dict[str, tuple[float, bool]]:
     """Node -> its relative noise, and whether it was measured alone.
 
     Args:
-        allowed: seconds for all of it.
-        seconds: that one run of the whole model takes.
+        runs: of the whole model, that there is time for; None where there is time for each layer alone.
     """
-    if len(layers) * seconds * (0.5 if engine.halves else 1.0) <= allowed:
+    if runs is None:
         noise = {}
         for layer, outputs in engine.alone(layers):
             noise[layer.node] = _noise(base, outputs), True
             progress.advance()
         return noise
-    return _bisected(engine, base, layers, max(2, int(allowed / max(seconds, 1e-6))))
+    return _bisected(engine, base, layers, runs)
 
 
 def _bisected(

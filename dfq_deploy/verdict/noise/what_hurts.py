@@ -12,6 +12,7 @@ from dfq_deploy.graph.query import constant_of, name_of, weight_axis
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.encode import Prepared
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits
+from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
 from dfq_deploy.verdict.finding import Finding, Level
@@ -97,7 +98,7 @@ class WhatHurts:
 
 
 def what_hurts(
-    source: ir.Model,
+    source: ir.Model | Runner,
     reference: ir.Model,
     prepared: Prepared,
     encodings: Mapping[str, Encoding],
@@ -112,7 +113,7 @@ def what_hurts(
     """Measure each layer's own noise at the outputs, and explain the worst.
 
     Args:
-        source: the float model as it was given.
+        source: the float model as it was given, or what runs it.
         reference: ``prepared.model`` as it was before biases were corrected and roundings learned, a clone.
         prepared: what the encodings are for.
         encodings: by tensor name, weights included.

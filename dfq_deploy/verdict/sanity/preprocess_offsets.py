@@ -5,21 +5,27 @@ that for inputs of the training's scale. Inputs that are several times too small
 become large relative to deviations. Photographs show it; no other samples are needed.
 """
 
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
+
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs, other_inputs
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import name_of, weighted_nodes
-from dfq_deploy.runtime.activations import activations
-from dfq_deploy.samples.batches import SampleBatches
+from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.session import expose_tensors
 from dfq_deploy.samples.photographs import photographs, suits_photographs
-from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.preprocess_fit import candidates
 
-__all__ = ["offset", "offsets_finding"]
+__all__ = ["offset", "offsets", "offsets_finding"]
+
+Floats: TypeAlias = NDArray[np.float64]
 
 LARGE = 1.0
 """Mean of the middle channel, in deviations, up to which nothing is wrong."""
@@ -42,18 +48,35 @@ def offset(model: ir.Model, preprocess: Preprocess) -> float | None:
 
     None for a model that is not fed one image, or that does not begin with a convolution.
     """
+    return next(offsets(model, [preprocess]), None)
+
+
+def offsets(model: ir.Model, preprocesses: Sequence[Preprocess]) -> Iterator[float | None]:
+    """The :func:`offset` under each preprocess, from one session; nothing for a model that has none."""
     layers = [node for node in weighted_nodes(model)[:LAYER] if is_op(node, "Conv")]
     ports = model_inputs(model)
     shape = tuple(int(size or 0) for size in (main_input(ports).shape or ())[1:])
     if not layers or is_channels_last(model) or other_inputs(ports) or not suits_photographs(shape):
-        return None
-    images = photographs(COUNT, shape, preprocess)
-    samples, name = Samples(images, method="photographs"), name_of(layers[-1].outputs[0])
-    parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, samples))]
-    rows = np.moveaxis(np.concatenate(parts), 1, 0).reshape(parts[0].shape[1], -1).astype(np.float64)
-    deviations = rows.std(axis=1)
-    alive = deviations > 1e-3 * deviations.max()
-    return float(np.median(np.abs(rows.mean(axis=1))[alive] / deviations[alive])) if alive.any() else None
+        return
+    pixels, channels = photographs(COUNT, shape, PREPROCESSES["zero-one"]), shape[0]
+    name = name_of(layers[-1].outputs[0])
+    runner = Runner(expose_tensors(model, [name]), name="the model", quiet_threads=True)
+    for preprocess in preprocesses:
+        low, high = (bound[:, None, None] for bound in preprocess.bounds(channels))
+        samples = Samples(pixels * (high - low) + low, method="photographs")
+        parts = [runner.feed(part)[0][:count] for part, count in runner.batches(samples)]
+        means, deviations = _moments(np.concatenate(parts))
+        alive = deviations > 1e-3 * deviations.max()
+        yield float(np.median(means[alive] / deviations[alive])) if alive.any() else None
+
+
+def _moments(values: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """Magnitude of the mean and deviation of each channel of (N, C, ...)."""
+    rows = values.reshape(*values.shape[:2], -1)
+    count = rows.shape[0] * rows.shape[2]
+    means = rows.sum(axis=2).sum(axis=0, dtype=np.float64) / count
+    squares = np.vecdot(rows, rows).sum(axis=0, dtype=np.float64) / count
+    return np.abs(means), np.sqrt(np.maximum(squares - means**2, 0))
 
 
 def offsets_finding(model: ir.Model, preprocess: Preprocess) -> Finding | None:
@@ -62,14 +85,16 @@ def offsets_finding(model: ir.Model, preprocess: Preprocess) -> Finding | None:
     Only inputs that are too small are noticed: too large ones make offsets small, and ranges too wide.
 
     Raises:
-        SamplesError: ONNX Runtime cannot run the model on photographs.
+        ModelError: ONNX Runtime cannot run the model on photographs.
     """
-    own = offset(model, preprocess)
+    channels = (main_input(model_inputs(model)).shape or (0, 0))[1] or 1
+    alike = {
+        name: other for name, other in candidates(channels).items() if other != preprocess and _alike(other, preprocess)
+    }
+    own, *tried = [*offsets(model, [preprocess, *alike.values()])] or [None]
     if own is None:
         return None
-    channels = (main_input(model_inputs(model)).shape or (0, 0))[1] or 1
-    tried = {name: offset(model, other) for name, other in candidates(channels).items() if _alike(other, preprocess)}
-    known = {name: value for name, value in tried.items() if value is not None}
+    known = {name: value for name, value in zip(alike, tried, strict=True) if value is not None}
     if not known:
         return None
     best = min(known, key=lambda name: known[name])

@@ -6,6 +6,7 @@ import pytest
 from onnx import numpy_helper
 
 from dfq_deploy import Samples
+from dfq_deploy.evaluation.compare import compare
 from dfq_deploy.graph.loading import load
 from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
 from dfq_deploy.verdict.agreement.measure import measure_agreement
@@ -49,6 +50,15 @@ def test_a_model_of_other_answers_is_predicted_to_disagree(tiny: TinyModel) -> N
     assert [kind.comparison.scores.agreement for kind in found.kinds if kind.comparison.scores] == [0, 0, 0]
     assert found.predicted.value < 80
     assert found.to_json()["kinds"][2]["kind"] == "photographs"
+
+
+def test_a_set_that_was_compared_before_is_not_run_again(tiny: TinyModel) -> None:
+    float_file, broken = tiny(size=16).SerializeToString(), _rolled(tiny(size=16)).SerializeToString()
+    sets = [HeldOut("data", _images(8), True), HeldOut("photographs", _images(16, 1), False)]
+    known = compare(float_file, broken, sets[0].samples)
+    found = measure_agreement(float_file, broken, sets, known=known)
+    assert found.kinds[0].comparison is known
+    assert found.to_json() == measure_agreement(float_file, broken, sets).to_json()
 
 
 def test_enough_held_out_data_are_measured_and_not_predicted(tiny: TinyModel) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.verdict.sanity.preprocess_offsets import offset, offsets_finding
+from dfq_deploy.verdict.sanity.preprocess_offsets import offset, offsets, offsets_finding
 from examples.digits import data
 from tests.conftest import ModelOf
 
@@ -41,6 +41,12 @@ def test_offset_grows_with_the_std_of_the_preprocess(model_of: ModelOf, std: flo
     assert high is not None
     assert high > 1.5 * low
     assert low == pytest.approx(expected / 0.25, rel=0.6)
+
+
+def test_several_preprocesses_in_one_session_are_measured_as_alone(digits_folded: Path) -> None:
+    model, tried = load(digits_folded), [data.PREPROCESS, PREPROCESSES["zero-one"]]
+    assert [*offsets(model, tried)] == [offset(model, preprocess) for preprocess in tried]
+    assert len({*offsets(model, tried)}) == 2
 
 
 def test_a_model_that_does_not_begin_with_a_convolution_is_left_alone(model_of: ModelOf) -> None:
