@@ -32,8 +32,8 @@ def raw_pixels_reason(model: ir.Model) -> str | None:
     mean and deviation (:func:`dfq_deploy.samples.input_statistics.input_statistics`).
     """
     main, shape = main_input_value(model), sample_shape(model)
-    channels = shape[-1] if is_channels_last(model) else shape[0]
-    if len(shape) != 3 or channels not in CHANNELS or main.dtype != ir.DataType.FLOAT:
+    is_image = len(shape) == 3 and shape[-1 if is_channels_last(model) else 0] in CHANNELS
+    if not is_image or main.dtype != ir.DataType.FLOAT:
         return None
     scale, shift = _normalization(main)
     divisor = 1 / max(float(np.median(np.abs(scale))), 1e-12)

@@ -212,7 +212,7 @@ def _check_build(case: _Case, folder: Path) -> None:
     case.export(folder, "model.qdq.onnx")
     built: Any = case.exporter.build(folder / "model.qdq.onnx", case.samples)  # type: ignore[attr-defined]
     require(isinstance(built, Written), case.exporter, f"build returns {built!r}; Written(files, notes) is needed")
-    files, sentences = built
+    files, sentences = built.files, built.notes
     _check_notes(case.exporter, sentences)
     gone = [str(file) for file in files if not Path(file).is_file()]
     require(not gone, case.exporter, f"build names {', '.join(gone)}, which is not there")

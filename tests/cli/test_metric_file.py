@@ -72,5 +72,7 @@ def test_the_form() -> None:
     kind = MetricType()
     assert kind.convert("C:/folder/mine.py:f1", None, None) == (Path("C:/folder/mine.py"), "f1")
     for wrong in ("mine.py", "mine.py:", "mine:f1", ":f1", "mine.txt:f1", "mine.py:f 1"):
-        with pytest.raises(click.BadParameter, match=r"is not of the form FILE\.py:FUNCTION, e\.g\. metric\.py:f1"):
+        with pytest.raises(
+            click.BadParameter, match=r"is neither map nor of the form FILE\.py:FUNCTION, e\.g\. metric\.py:f1"
+        ):
             kind.convert(wrong, None, None)

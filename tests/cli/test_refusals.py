@@ -118,7 +118,7 @@ REFUSALS: dict[str, tuple[type[DfqError], str, Attempt]] = {
     ),
     "2 not a model": (
         ModelError,
-        "FOLDER/net.onnx: not an ONNX model, or cut short (*); export it again",
+        "FOLDER/net.onnx: not an ONNX model but a damaged archive; copy or download it again",
         lambda tiny, folder: drawn(written(b"PK\x03\x04 a zip", folder)),
     ),
     "2 cut short": (

@@ -51,18 +51,18 @@ def operators(model: onnx.ModelProto) -> set[str]:
 
 def test_two_float_inputs_of_different_rank_and_two_outputs(model_of: ModelOf, tmp_path: Path) -> None:
     model = model_of(
-        "float[n,3,8,8] i, float[n,4] state",
+        "float[n,3,8,8] i, float[n,4] side",
         "float[n,5] y, float[n,4] z",
-        f"{CNN_NODES} h = MatMul(state, s) a = Add(f, h) y = MatMul(a, g) z = MatMul(a, t)",
+        f"{CNN_NODES} h = MatMul(side, s) a = Add(f, h) y = MatMul(a, g) z = MatMul(a, t)",
         CNN | {"s": normal(4, 8, seed=3), "t": normal(8, 4, seed=4)},
     )
     found, quantized = ran(model, tmp_path)
-    assert found.samples.extra["state"].shape == (8, 4)
-    assert "input 'state' is drawn from a normal distribution" in " ".join(found.report["warnings"])
+    assert found.samples.extra["side"].shape == (8, 4)
+    assert "input 'side' is drawn from a normal distribution" in " ".join(found.report["warnings"])
     assert min(snr(found)) > 20
     assert len([node for node in quantized.graph.node if node.op_type == "DequantizeLinear"]) > 6
     again = Samples.load(tmp_path / "out" / "samples.npz")
-    np.testing.assert_array_equal(again.extra["state"], found.samples.extra["state"])
+    np.testing.assert_array_equal(again.extra["side"], found.samples.extra["side"])
     assert min(snr(calibrate(model, data=again))) > 20
 
 

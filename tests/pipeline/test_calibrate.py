@@ -176,7 +176,11 @@ def test_an_earlier_result_stays_where_a_later_step_fails(
             "calibrate takes a synthesis method or data, and not both",
             {"synth": "noise", "data": numbered(2)},
         ),
-        (PluginError, "no refinement 'polish'; installed: equalize, rec", {"synth": "noise", "refine": ["polish"]}),
+        (
+            PluginError,
+            "no refinement 'polish'; installed: equalize, channels, rec",
+            {"synth": "noise", "refine": ["polish"]},
+        ),
         (PluginError, "no calibrator 'guess'; installed: entropy", {"synth": "noise", "method": "guess"}),
         (PluginError, "no synthesizer 'dreams'; installed: .*deepinversion", {"synth": "dreams"}),
         (TargetError, "unknown target 'abacus'; installed: cpu", {"synth": "noise", "target": "abacus"}),
