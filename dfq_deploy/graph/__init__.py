@@ -7,7 +7,7 @@
 ``editing``         Edit a graph: unused names, new constants, removal of unused initializers.
 ``file_info``       Properties of a model file that need no session: size, quantized or not.
 ``foreign_files``   Tell what a file or folder is that is given in place of an ONNX model, and the way to ONNX.
-``infer_shapes``  Infer the shapes of all values.
+``infer_shapes``    Infer the shapes of all values.
 ``inputs``          Model inputs: which is the main one, their shapes, the arrays that feed them.
 ``large_models``    Models over protobuf's limit of 2 GB: separate the structure from the weights.
 ``loading``         Load a float or quantized model, check it, normalize its form.

@@ -1,15 +1,15 @@
 """Decode the outputs of a detector to boxes in pixels and class scores.
 
-================ ===================================================================================================
-kind             boxes in the output
-================ ===================================================================================================
-``corners``      x1, y1, x2, y2 in pixels or as shares of the input (SSD, YOLO-NAS)
-``centers``      center x, y, width, height in pixels or as shares (YOLOv5, YOLOv8, DETR)
-``cells``        shift of the center in cells, logarithm of the size in cells (YOLOX before its decoding)
-``distances``    left, top, right, bottom in cells (SCRFD, FCOS)
+================= ======================================================================================
+kind              boxes in the output
+================= ======================================================================================
+``corners``       x1, y1, x2, y2 in pixels or as shares of the input (SSD, YOLO-NAS)
+``centers``       center x, y, width, height in pixels or as shares (YOLOv5, YOLOv8, DETR)
+``cells``         shift of the center in cells, logarithm of the size in cells (YOLOX before its decoding)
+``distances``     left, top, right, bottom in cells (SCRFD, FCOS)
 ``distributions`` the same, each as logits over bins (nanodet, GFL, picodet)
-``anchors``      shift of the center, width and height in pixels; then landmarks (MediaPipe)
-================ ===================================================================================================
+``anchors``       shift of the center, width and height in pixels; then landmarks (MediaPipe)
+================= ======================================================================================
 
 What the graph does not tell is read from the float model's values: corners or centers, pixels or shares, logits or
 probabilities, a background among the classes.
