@@ -1,13 +1,14 @@
 """Top-1 of the INT8 files on real images, by what they were calibrated with, as a Markdown table.
 
-usage: python -m benchmarks.accuracy [--zoo FOLDER] [--models NAME...] [--seeds N...] [--results FILE]
+usage: python -m benchmarks.accuracy [--zoo FOLDER] [--models NAME...] [--seeds N...] [--rows TEXT...] [--results FILE]
 
 Every row but the "real" ones is data-free. ``ours`` runs ``dfq_deploy.calibrate`` with its defaults (mse ranges and
 bias correction), or with min-max ranges and nothing else, on each set; ``quantize_static`` is ONNX Runtime's own
 quantizer, min-max, on the folded file. The images that are measured on are used for nothing else: real calibration
 images are CIFAR-10 training images, or, for ImageNet, the other half of the test images; they are drawn once for each
-seed, 256 that lie together in the file. With --results each measured
-row is kept in FILE at once, and a later call goes on from there.
+seed, 256 that lie together in the file. With --rows only the rows are measured whose calibration set and tool, as
+"32 uniform, ours", contain one of the texts. With --results each measured row is kept in FILE at once, and a later
+call goes on from there.
 """
 
 import argparse
@@ -186,12 +187,15 @@ def main() -> None:
     parser.add_argument(
         "--seeds", nargs="*", type=int, default=[0, 1, 2], help="of synthesis, and draws of real images"
     )
+    parser.add_argument("--rows", nargs="*", default=[""], help="texts of the rows to measure")
     parser.add_argument("--results", type=Path)
     args = parser.parse_args()
     results = kept(args.results, Result)
     done = {(r.model, r.dataset, r.calibration, r.tool) for r in results}
     for model in models(args.zoo, args.models):
         for case in cases(model, args.seeds):
+            if not any(text in f"{case.calibration}, {case.tool}" for text in args.rows):
+                continue
             for result in measured(model, case, done):
                 print(result, file=sys.stderr, flush=True)
                 results.append(result)

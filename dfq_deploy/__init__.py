@@ -10,7 +10,7 @@ The pipeline; each step can be called alone, and hands on a plain file::
     print(result.model_path, result.report["comparison"])           # what ONNX Runtime loads
     print(dfq_deploy.evaluate("model.onnx", result.model_path, "photos", preprocess="imagenet"))
 
-Wherever a model is, a torch.nn.Module can be, with ``input_shape=(3, 224, 224)`` beside it.
+Wherever a model is, a torch.nn.Module can be, with ``input_shape=(3, 224, 224)`` beside it, or a torch.export program.
 
 Where to look; the docstring of each package lists its modules:
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import onnx_ir as ir
 
@@ -14,12 +14,9 @@ from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import input_values, state_main_input
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.task import state_task
-from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.graph.torch_export import TorchSource, exported
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.runtime.sizes import load_sized
-
-if TYPE_CHECKING:
-    from torch.nn import Module
 
 __all__ = ["Fed", "Shapes", "float_file"]
 
@@ -53,7 +50,7 @@ class Fed:
 
 @contextmanager
 def float_file(
-    float_model: "AnyPath | Module", input_shape: tuple[int, ...] | None, input_shapes: Shapes | None
+    float_model: "AnyPath | TorchSource", input_shape: tuple[int, ...] | None, input_shapes: Shapes | None
 ) -> Iterator[tuple[Path, str]]:
     """The float model's file, and what results call it; a torch module is in a temporary file meanwhile."""
     if isinstance(float_model, str | PathLike):

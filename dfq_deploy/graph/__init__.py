@@ -18,7 +18,7 @@
 ``reading``         Read a model file, check it and upgrade its opset.
 ``standard_form``   Convert files that ONNX Runtime reads to the form that the ONNX checker accepts.
 ``task``            Say what a model computes: class scores, and which of its outputs they are, or something else.
-``torch_export``    Export a torch.nn.Module to ONNX with its BatchNormalization kept.
+``torch_export``    Export a torch.nn.Module or a torch.export program to ONNX with its BatchNormalization kept.
 ``traversal``       Traverse a graph forward and backward.
 ``writing``         Write a model to a file, with external data if it is large.
 ``passes``          Graph rewrites, one a file; each edits a model in place and says what it changed.

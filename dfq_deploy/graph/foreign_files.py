@@ -79,7 +79,7 @@ ARCHIVES = {
     "model.weights.h5": f"a Keras model; load it in Python, model.export('saved'), then {TF2ONNX} --saved-model saved",
     "constants.pkl": f"a TorchScript model; {TORCH.replace('load it', 'torch.jit.load it')}",
     "data.pkl": f"a PyTorch checkpoint; {TORCH}, {MODULE}",
-    "archive_format": "a torch.export program; torch.onnx.export(torch.export.load(FILE), f='model.onnx')",
+    "archive_format": "a torch.export program; give dfq_deploy.calibrate(torch.export.load(FILE), ...) in Python",
 }
 """End of a name inside a zip -> what the zip is, and the way to ONNX; the first that fits."""
 

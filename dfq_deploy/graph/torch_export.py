@@ -1,11 +1,11 @@
-"""Export a torch.nn.Module to ONNX with its BatchNormalization kept."""
+"""Export a torch.nn.Module or a torch.export program to ONNX with its BatchNormalization kept."""
 
 import copy
 import warnings
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import onnx
 import onnx_ir as ir
@@ -14,11 +14,14 @@ from dfq_deploy.errors import ModelError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.export import ExportedProgram
     from torch.nn import Module
 
     from dfq_deploy.graph.reading import ModelSource
 
-__all__ = ["exported", "from_torch"]
+__all__ = ["TorchSource", "exported", "from_program", "from_torch"]
+
+TorchSource: TypeAlias = "Module | ExportedProgram"
 
 OPSET = 17
 
@@ -43,7 +46,13 @@ def from_torch(module: "Module", input_shape: tuple[int, ...]) -> ir.Model:
     if not input_shape or any(size < 1 for size in input_shape):
         raise ModelError(f"input_shape {tuple(input_shape)}: give the sizes of one sample, e.g. (3, 224, 224)")
     try:
-        proto = _export(copy.deepcopy(module).cpu().float().eval(), torch.zeros(BATCH, *input_shape))
+        proto = _export(
+            copy.deepcopy(module).cpu().float().eval(),
+            (torch.zeros(BATCH, *input_shape),),
+            ["input"],
+            ["output"],
+            {"input": {0: "batch"}, "output": {0: "batch"}},
+        )
     except Exception as problem:  # whatever the module's own code raises
         raise ModelError(
             f"torch cannot export {type(module).__name__} with an input of shape ({BATCH}, "
@@ -53,14 +62,56 @@ def from_torch(module: "Module", input_shape: tuple[int, ...]) -> ir.Model:
     return ir.from_proto(proto)
 
 
-def exported(source: "ModelSource | Module", input_shape: tuple[int, ...] | None) -> "ModelSource":
-    """Export a module with :func:`from_torch`; return any other source as it is.
+def from_program(program: "ExportedProgram") -> ir.Model:
+    """Export what ``torch.export.export(module.eval(), ...)`` returned; inputs keep their names and their open sizes.
+
+    An only output is named ``output``, several ``output_0``, ``output_1`` and so on.
 
     Raises:
-        ModelError: torch cannot export the module, or ``input_shape`` is missing.
+        ModelError: an input is not a tensor, or the program was decomposed, so that torch's TorchScript exporter does
+            not know its operators.
+    """
+    import torch
+
+    names = program.graph_signature.user_inputs
+    args, kwargs = program.example_inputs or ((), {})
+    values = (*args, *kwargs.values())
+    if len(values) != len(names) or not all(isinstance(value, torch.Tensor) for value in values):
+        raise ModelError(f"torch.export program with the inputs {', '.join(map(str, names))}: all have to be tensors")
+    outputs = program.graph_signature.user_outputs
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch copies a program with classes that it deprecates
+            # The checks of sizes are not exported.
+            warnings.filterwarnings("ignore", "Converting a tensor to a Python (boolean|integer)")
+            proto = _export(
+                _as_module(program, len(args), tuple(kwargs)),
+                values,
+                [str(name) for name in names],
+                ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))],
+                _open_axes(program),
+            )
+    except Exception as problem:  # whatever torch raises for an operator that it cannot write
+        raise ModelError(
+            f"torch cannot export this program: {first_line(problem)}; give the module itself, or write the file with "
+            "torch.onnx.export(program, f='model.onnx', dynamo=True, optimize=False)"
+        ) from problem
+    proto.graph.name = "program"
+    return ir.from_proto(proto)
+
+
+def exported(source: "ModelSource | TorchSource", input_shape: tuple[int, ...] | None) -> "ModelSource":
+    """Export a module with :func:`from_torch`, a program with :func:`from_program`; return other sources as they are.
+
+    Raises:
+        ModelError: torch cannot export it, or ``input_shape`` is missing for a module.
     """
     if isinstance(source, str | PathLike | onnx.ModelProto | ir.Model):
         return source
+    from torch.export import ExportedProgram
+
+    if isinstance(source, ExportedProgram):
+        return from_program(source)
     if input_shape is None:
         raise ModelError(
             f"{type(source).__name__}: a torch.nn.Module needs input_shape, the sizes of one sample, e.g. (3, 224, 224)"
@@ -68,7 +119,45 @@ def exported(source: "ModelSource | Module", input_shape: tuple[int, ...] | None
     return from_torch(source, input_shape)
 
 
-def _export(module: "Module", example: "Tensor") -> onnx.ModelProto:
+def _as_module(program: "ExportedProgram", positional: int, keywords: tuple[str, ...]) -> "Module":
+    """A module that runs the program; torch takes that of the program itself for TorchScript, which it is not."""
+    from torch.nn import Module
+
+    class Program(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.program = program.module()
+            self.training = False  # eval() is refused by the program, whose mode was fixed when it was made
+
+        def forward(self, *values: "Tensor") -> Any:
+            named = dict(zip(keywords, values[positional:], strict=True))
+            return self.program(*values[:positional], **named)
+
+    return Program()
+
+
+def _open_axes(program: "ExportedProgram") -> dict[str, dict[int, str]]:
+    """Input name -> axis -> name of its size; equal sizes have one name, ``batch`` if they are the first axis."""
+    names: dict[str, str] = {}
+    inputs = set(program.graph_signature.user_inputs)
+    axes: dict[str, dict[int, str]] = {}
+    for node in program.graph.nodes:
+        if node.name not in inputs:
+            continue
+        sizes = {axis: str(size) for axis, size in enumerate(node.meta["val"].shape) if not isinstance(size, int)}
+        for axis, size in sizes.items():
+            names.setdefault(size, "batch" if axis == 0 and "batch" not in names.values() else f"{node.name}_{axis}")
+        axes[node.name] = {axis: names[size] for axis, size in sizes.items()}
+    return axes
+
+
+def _export(
+    module: "Module",
+    examples: "tuple[Tensor, ...]",
+    inputs: list[str],
+    outputs: list[str],
+    axes: dict[str, dict[int, str]],
+) -> onnx.ModelProto:
     import torch
 
     with warnings.catch_warnings(), TemporaryDirectory() as folder:
@@ -77,13 +166,13 @@ def _export(module: "Module", example: "Tensor") -> onnx.ModelProto:
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             module,
-            (example,),
+            examples,
             path,
             dynamo=False,
             opset_version=OPSET,
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes=axes,
             training=torch.onnx.TrainingMode.PRESERVE,
             do_constant_folding=False,
         )

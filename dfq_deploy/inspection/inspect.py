@@ -30,7 +30,7 @@ from dfq_deploy.graph.passes.open_sizes import file_shape
 from dfq_deploy.graph.query import batch_normalizations, parameter_count, score_count
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.graph.task import state_task
-from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.graph.torch_export import TorchSource, exported
 from dfq_deploy.inspection.advice import (
     Advice,
     input_advice,
@@ -52,8 +52,6 @@ from dfq_deploy.synthesis.procedural.inputs import is_drawn, rule_of
 from dfq_deploy.targets.catalog import find_target
 
 if TYPE_CHECKING:
-    from torch.nn import Module
-
     from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
 __all__ = ["Inspection", "MethodFit", "TensorInfo", "inspect"]
@@ -146,7 +144,7 @@ class Inspection:
 
 @blames_the_file
 def inspect(
-    model: "ModelSource | Module",
+    model: "ModelSource | TorchSource",
     *,
     target: str = "cpu",
     input_shape: tuple[int, ...] | None = None,

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Unpack
+from typing import Unpack
 
 import onnx_ir as ir
 
@@ -14,6 +14,7 @@ from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes, main_input_value
 from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
+from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.pipeline.activations import choose_activations
 from dfq_deploy.pipeline.fit import CalibrationPlan, fit
 from dfq_deploy.pipeline.options import (
@@ -49,9 +50,6 @@ from dfq_deploy.synthesis.text import data_for
 from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.targets.target import Target
 
-if TYPE_CHECKING:
-    from torch.nn import Module
-
 __all__ = ["DEFAULT_METHOD", "calibrate"]
 
 DEFAULT_METHOD = "mse"
@@ -65,7 +63,7 @@ ROUNDING = ("mse", "entropy", "tensorrt-entropy", "tensorrt-minmax", "reconstruc
 
 @blames_the_file
 def calibrate(
-    model: "ModelSource | Module",
+    model: "ModelSource | TorchSource",
     *,
     synth: str | Synthesizer | None = None,
     data: Samples | AnyPath | None = None,

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from dfq_deploy.evaluation.own_metric import Metric
 from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.reading import blames_the_file
+from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.litert.runner import runner_of
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
@@ -37,9 +38,6 @@ from dfq_deploy.verdict.evaluation import evaluation_findings, judge_evaluation
 from dfq_deploy.verdict.finding import Finding, Verdict
 from dfq_deploy.verdict.gates import Gates
 from dfq_deploy.verdict.speed import count_findings, speed_findings
-
-if TYPE_CHECKING:
-    from torch.nn import Module
 
 __all__ = ["JudgedEvaluation", "evaluate"]
 
@@ -65,7 +63,7 @@ class JudgedEvaluation(Evaluation):
 
 @blames_the_file
 def evaluate(
-    float_model: "AnyPath | Module",
+    float_model: "AnyPath | TorchSource",
     quantized_model: AnyPath,
     data: Samples | AnyPath | None = None,
     *,
@@ -94,7 +92,7 @@ def evaluate(
 
     Args:
         float_model, quantized_model: any ONNX files with the same input and outputs; the second one need not
-            have been written by this package, and the first may be a torch module.
+            have been written by this package, and the first may be a torch module or program.
         data: real samples, or where they lie (:mod:`dfq_deploy.samples.image_folder`); None draws pictures by rule,
             which tell agreement but not accuracy.
         source: where ``data`` comes from, for the result; its path where it is given as one.

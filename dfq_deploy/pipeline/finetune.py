@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.large_models import fingerprint
 from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
+from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
 from dfq_deploy.pipeline.fit import CalibrationPlan
 from dfq_deploy.pipeline.options import (
@@ -49,15 +50,12 @@ from dfq_deploy.synthesis.session import pick_device
 from dfq_deploy.synthesis.text import data_for
 from dfq_deploy.targets.catalog import find_target
 
-if TYPE_CHECKING:
-    from torch.nn import Module
-
 __all__ = ["finetune"]
 
 
 @blames_the_file
 def finetune(
-    model: "ModelSource | Module",
+    model: "ModelSource | TorchSource",
     *,
     synth: str | Synthesizer | None = None,
     data: Samples | AnyPath | None = None,

@@ -20,7 +20,7 @@ from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.task import state_task
-from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.graph.torch_export import TorchSource, exported
 from dfq_deploy.plugins.registry import AUTO
 from dfq_deploy.quantization.bit_widths import Bits, Budget, bits_of
 from dfq_deploy.quantization.dynamic import Activations
@@ -34,8 +34,6 @@ from dfq_deploy.synthesis.teachers import TeacherSource, read_teacher
 from dfq_deploy.targets.target import Target
 
 if TYPE_CHECKING:
-    from torch.nn import Module
-
     from dfq_deploy.plugins.contracts import Synthesizer
     from dfq_deploy.synthesis.procedural.inputs import InputRanges
 
@@ -83,7 +81,7 @@ class ModelInputs:
     main_input: str | None = None
     task: str | None = None
 
-    def load(self, model: "ModelSource | Module", data: "Samples | AnyPath | None" = None) -> tuple[ir.Model, str]:
+    def load(self, model: "ModelSource | TorchSource", data: "Samples | AnyPath | None" = None) -> tuple[ir.Model, str]:
         """The model, and its name in the report: that of its file, its graph, or the class of the module.
 
         Args:

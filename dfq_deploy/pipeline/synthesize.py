@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dfq_deploy.evaluation.sample_quality import with_quality
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
+from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.pipeline.options import (
     ModelInputs,
     Resume,
@@ -31,8 +32,6 @@ from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.targets.target import Target
 
 if TYPE_CHECKING:
-    from torch.nn import Module
-
     from dfq_deploy.runtime.runner import Runner
 
 __all__ = ["SampleOrder", "chosen_method", "load_verifier", "synthesize"]
@@ -42,7 +41,7 @@ logger = logging.getLogger(__name__)
 
 @blames_the_file
 def synthesize(
-    model: "ModelSource | Module",
+    model: "ModelSource | TorchSource",
     *,
     synth: str | Synthesizer = "deepinversion",
     preprocess: Preprocess | str | None = None,
@@ -59,7 +58,7 @@ def synthesize(
     """Make samples for ``model`` from the model alone.
 
     Args:
-        model: a file, a model in memory, or a torch module.
+        model: a file, a model in memory, a torch module, or a torch.export program.
         synth: a method's name, or the method itself with its options; ``auto`` is what measures best at ``bits``.
         preprocess: what turns pixels into the input, or a name such as ``imagenet``; it bounds the samples.
         target, bits: what the quantized network is made for that some methods search against.

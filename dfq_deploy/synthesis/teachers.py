@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
@@ -12,12 +12,9 @@ from dfq_deploy.errors import ModelError, OptionError
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import InputShapes, is_channels_last, main_input_value, sample_shape
 from dfq_deploy.graph.reading import ModelSource
-from dfq_deploy.graph.torch_export import exported
+from dfq_deploy.graph.torch_export import TorchSource, exported
 from dfq_deploy.runtime.sizes import load_sized
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
-
-if TYPE_CHECKING:
-    from torch.nn import Module
 
 __all__ = ["Teacher", "TeacherSource", "parse_teacher", "read_teacher", "renormalized"]
 
@@ -27,11 +24,11 @@ class Teacher:
     """A teacher whose preprocess differs from that of the model.
 
     Args:
-        model: a path, an ONNX model or a torch module, as for :func:`dfq_deploy.synthesize`.
+        model: a path, an ONNX model, a torch module or program, as for :func:`dfq_deploy.synthesize`.
         preprocess: of this teacher, as an object or a name (:func:`dfq_deploy.samples.preprocess.as_preprocess`).
     """
 
-    model: "ModelSource | Module"
+    model: "ModelSource | TorchSource"
     preprocess: Preprocess | str
 
     def __post_init__(self) -> None:
@@ -43,7 +40,7 @@ class Teacher:
         object.__setattr__(self, "preprocess", preprocess)
 
 
-TeacherSource: TypeAlias = "Teacher | ModelSource | Module"
+TeacherSource: TypeAlias = "Teacher | ModelSource | TorchSource"
 """A teacher; one that is not a :class:`Teacher` takes the same input as the model. :func:`parse_teacher` reads text."""
 
 

@@ -1,7 +1,9 @@
 """Modules instead of files: what is exported computes what the module does, and still has its BatchNormalization."""
 
 import copy
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -9,6 +11,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 import dfq_deploy
 from dfq_deploy.errors import ModelError
@@ -16,7 +19,7 @@ from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.query import batch_normalizations, score_count
-from dfq_deploy.graph.torch_export import from_torch
+from dfq_deploy.graph.torch_export import from_program, from_torch
 from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 
@@ -140,3 +143,74 @@ def test_an_export_that_fails_is_one_line(net: Net) -> None:
     with pytest.raises(ModelError, match=words) as caught:
         from_torch(net, (4, 12, 12))
     assert "\n" not in str(caught.value)
+
+
+def traced(module: nn.Module, *given: Any, **dynamic: Any) -> ExportedProgram:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own
+        return torch.export.export(module.eval(), *given, **dynamic)
+
+
+def program(net: Net, **dynamic: Any) -> ExportedProgram:
+    return traced(copy.deepcopy(net), (torch.zeros(2, *SHAPE),), **dynamic)
+
+
+def test_a_program_computes_what_the_module_does(net: Net) -> None:
+    model = from_program(program(net, dynamic_shapes=({0: torch.export.Dim("n")},)))
+    for count in (1, 5):
+        scores = ort.InferenceSession(to_bytes(model)).run(["output"], {"images": images(count)})[0]
+        np.testing.assert_allclose(scores, wanted(net, images(count)), rtol=1e-4, atol=1e-4)
+    assert len(batch_normalizations(load(model))) == 2
+    assert str(model.graph.inputs[0].shape) == "[batch,3,12,12]"
+
+
+def test_sizes_that_a_program_fixes_stay_fixed(net: Net) -> None:
+    assert str(from_program(program(net)).graph.inputs[0].shape) == "[2,3,12,12]"
+
+
+def test_a_program_with_keywords_and_several_outputs() -> None:
+    class Two(nn.Module):
+        def forward(self, first: Tensor, *, second: Tensor) -> tuple[Tensor, Tensor]:
+            return first @ second, first + 1
+
+    size = torch.export.Dim("size")
+    given = (torch.randn(3, 4),), {"second": torch.randn(4, 3)}
+    made = traced(Two(), *given, dynamic_shapes={"first": {0: size}, "second": {1: size}})
+    model = from_program(made)
+    assert [(value.name, str(value.shape)) for value in model.graph.inputs] == [
+        ("first", "[batch,4]"),
+        ("second", "[4,batch]"),
+    ]
+    feeds = {"first": np.ones((2, 4), np.float32), "second": np.full((4, 2), 3, np.float32)}
+    product, total = ort.InferenceSession(to_bytes(model)).run(["output_0", "output_1"], feeds)
+    np.testing.assert_array_equal(product, np.full((2, 2), 12))
+    np.testing.assert_array_equal(total, np.full((2, 4), 2))
+
+
+def test_a_program_goes_through_every_step(net: Net, tmp_path: Path) -> None:
+    made = program(net, dynamic_shapes=({0: torch.export.Dim("n")},))
+    assert dfq_deploy.inspect(made).batch_normalizations == 2
+    result = dfq_deploy.calibrate(made, synth="noise", count=16, output=tmp_path / "out")
+    assert result.model_path is not None
+    found = dfq_deploy.evaluate(made, result.model_path, dfq_deploy.Samples(images(16)))
+    assert found.comparison.count == 16
+
+
+def test_a_program_that_was_decomposed_has_a_way_out(net: Net) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own
+        decomposed = program(net).run_decompositions()
+    words = r"^torch cannot export this program: .*native_batch_norm.*; give the module itself, or write the file with"
+    with pytest.raises(ModelError, match=words) as caught:
+        from_program(decomposed)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_program_with_another_input_than_tensors(net: Net) -> None:
+    class Scaled(nn.Module):
+        def forward(self, values: Tensor, factor: int) -> Tensor:
+            return values * factor
+
+    made = traced(Scaled(), (torch.zeros(2, 3), 4))
+    with pytest.raises(ModelError, match=r"^torch\.export program with the inputs values, 4: all have to be tensors$"):
+        from_program(made)
