@@ -74,9 +74,10 @@ def photographs(
         pixels[index] = _jitter(crop.reshape(*shape[1:], shape[0]).transpose(2, 0, 1), generator)
     if preprocess is None:
         return np.asarray((pixels - pixels.mean()) / (pixels.std() + np.float32(1e-6)), np.float32)
-    low, high = (bound[:, None, None] for bound in preprocess.bounds(shape[0]))
-    inputs: NDArray[np.float32] = pixels * (high - low) + low
-    return inputs
+    low, high = (np.asarray(bound[:, None, None], np.float32) for bound in preprocess.bounds(shape[0]))
+    pixels *= high - low
+    pixels += low
+    return pixels
 
 
 @cache
@@ -101,5 +102,7 @@ def _crop(source: Image.Image, height: int, width: int, generator: np.random.Gen
 def _jitter(picture: NDArray[np.float32], generator: np.random.Generator) -> NDArray[np.float32]:
     """Change contrast around the mean, brightness and the tint of channels at random."""
     shift = generator.uniform(-BRIGHTNESS, BRIGHTNESS) + generator.normal(0, TINT, (len(picture), 1, 1))
-    changed = (picture - picture.mean()) * generator.uniform(*CONTRAST) + picture.mean() + shift
-    return np.asarray(changed.clip(0, 1), np.float32)
+    contrast, mean = generator.uniform(*CONTRAST), float(picture.mean())
+    changed = picture * np.float32(contrast)
+    changed += np.asarray(shift + (1 - contrast) * mean, np.float32)
+    return changed.clip(0, 1, out=changed)

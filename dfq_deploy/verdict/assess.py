@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.checking.run import check
+from dfq_deploy.checking.violation import Report
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import Comparison
@@ -124,8 +125,9 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     agreement = subject.agreement or _tried("the agreement", lambda: _agreement(subject, sets, progress), failures)
     best = sets[-1].samples if sets else subject.held_out
     hurts = _tried("the noise of the layers", lambda: _noise(subject, best, progress), failures)
-    kernels = count_kernels(subject.path, target)
-    rules = _tried("the rules of the target", lambda: _broken_rules(subject), failures) or ()
+    checked = _tried("the rules of the target", lambda: check(ir.load(subject.path), target), failures)
+    kernels = count_kernels(subject.path, target) if checked is None else checked.kernels
+    rules = () if checked is None else _broken_rules(subject, checked)
     speed = _tried("the speed", lambda: _speed(subject, kernels), failures) or ()
     verdict = judge(agreement, [*rules, *sanity, *speed, *failures], subject.commands)
     return Assessment(verdict, agreement, hurts, kernels)
@@ -143,18 +145,17 @@ def _sanity(subject: Subject) -> tuple[Finding, ...]:
     return sanity_findings(subject.source, subject.samples, subject.preprocess, subject.teachers)
 
 
-def _broken_rules(subject: Subject) -> tuple[Finding, ...]:
+def _broken_rules(subject: Subject, checked: Report) -> tuple[Finding, ...]:
     """``BAD`` where the file breaks a rule that the target's runtime enforces.
 
     Layers in float are none: the caller or a remedy kept them so, and the count of kernels lists them.
     """
-    target = subject.prepared.target.name
-    errors = [violation for violation in check(subject.path, target).errors if violation.rule != IN_FLOAT]
+    errors = [violation for violation in checked.errors if violation.rule != IN_FLOAT]
     if not errors:
         return ()
     more = f", and {len(errors) - 1} more" if errors[1:] else ""
-    message = f"the file breaks the rules of '{target}': {errors[0]}{more}"
-    remedy = f"{PROGRAM}check {subject.path.name} --target {target}"
+    message = f"the file breaks the rules of '{checked.target}': {errors[0]}{more}"
+    remedy = f"{PROGRAM}check {subject.path.name} --target {checked.target}"
     return (Finding("rules", "BAD", message, remedy, {"violations": float(len(errors))}),)
 
 

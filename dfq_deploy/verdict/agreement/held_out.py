@@ -12,7 +12,7 @@ from dfq_deploy.samples.batches import held_out_of
 from dfq_deploy.samples.photographs import JUDGING, photographs, suits_photographs
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.samples.sizes import default_count
+from dfq_deploy.samples.sizes import default_count, is_large
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn
 from dfq_deploy.synthesis.session import sample_bounds, synthesize_from
 
@@ -27,8 +27,8 @@ __all__ = [
     "takes_photographs",
 ]
 
-BESIDE_PHOTOGRAPHS = 2
-"""Photographs for each procedural input, where there are photographs: these decide, and the others add classes."""
+BESIDE_PHOTOGRAPHS = (2, 4)
+"""Photographs for each procedural input, of small and of large inputs: photographs decide, the others add classes."""
 
 BY_RULE = "procedural"
 PHOTOGRAPHS = "photographs"
@@ -64,7 +64,8 @@ def held_out_sets(
     ============== =======================================================================================
     own            what :func:`dfq_deploy.samples.batches.split_held_out` keeps back of ``samples``; none of
                    fewer than 8, which all calibrate
-    procedural     ``count`` inputs drawn by rule: pictures, signals, token ids; half as many as photographs
+    procedural     ``count`` inputs drawn by rule: pictures, signals, token ids; beside photographs half as many of
+                   small inputs, a quarter of large ones
     photographs    ``count`` crops of photographs that never calibrate, where the input is an image
     ============== =======================================================================================
 
@@ -84,11 +85,12 @@ def held_out_sets(
     count = default_count(sample_shape(model)) if count is None else count
     found = list(_own(samples, own))
     ruled, pictured = not known.isdisjoint((BY_RULE, "rule")), takes_photographs(model)
+    share = BESIDE_PHOTOGRAPHS[is_large(sample_shape(model))] if pictured and PHOTOGRAPHS not in known else 1
     drawn = synthesize_from(
         model,
         BY_RULE,
         (),
-        count=max(1, count // BESIDE_PHOTOGRAPHS) if pictured and PHOTOGRAPHS not in known else count,
+        count=max(1, count // share),
         preprocess=preprocess,
         seed=_other(seed, 1),
         device="cpu",

@@ -33,6 +33,9 @@ USED_BAD, USED_CHECK = 0.05, 0.25
 BLOCK = 64
 """Samples that are looked at together."""
 
+RANGE_PIXELS = 2**17
+"""Most pixels of a block of which the range is taken, evenly spaced."""
+
 
 def count_finding(samples: Samples) -> Finding:
     """How many different samples there are."""
@@ -61,8 +64,9 @@ def constant_finding(samples: Samples, preprocess: Preprocess | None, channel_ax
     for rows in _blocks(samples):
         channels = rows[:, None] if channel_axis is None else np.moveaxis(rows, channel_axis, 1)
         flat = channels.reshape(*channels.shape[:2], -1)
-        spans.append((flat.max(axis=2) - flat.min(axis=2)).max(axis=1))
-        largest = max(largest, float(np.abs(flat).max()))
+        highest, lowest = flat.max(axis=2), flat.min(axis=2)
+        spans.append((highest - lowest).max(axis=1))
+        largest = max(largest, float(highest.max()), float(-lowest.min()))
     whole = largest if preprocess is None else float(np.mean([1 / value for value in preprocess.std]))
     return _constant(float((np.concatenate(spans) <= CONTRAST * whole).mean()), largest)
 
@@ -88,12 +92,14 @@ def range_finding(samples: Samples, preprocess: Preprocess, channel_axis: int) -
     Raises:
         SamplesError: the preprocess has another number of channels.
     """
-    low, high = preprocess.bounds(samples.images.shape[channel_axis])
+    bounds = preprocess.bounds(samples.images.shape[channel_axis])
+    low, high = (np.asarray(bound, np.float32) for bound in bounds)
     outside, pixels = [], []
     for rows in _blocks(samples):
-        scaled = (np.moveaxis(rows, channel_axis, -1) - low) / (high - low)
+        values = np.moveaxis(rows, channel_axis, -1)
+        scaled = ((values - low) / (high - low)).reshape(-1, len(low))
         outside.append(float(((scaled < -SLACK) | (scaled > 1 + SLACK)).mean()) * len(rows))
-        pixels.append(np.quantile(scaled, (0.005, 0.995)))
+        pixels.append(np.quantile(scaled[:: -(-len(scaled) // RANGE_PIXELS)], (0.005, 0.995)))
     share = sum(outside) / len(samples)
     bottom, top = float(min(pair[0] for pair in pixels)), float(max(pair[1] for pair in pixels))
     figures = {"outside_share": share, "pixel_low": bottom, "pixel_high": top}
