@@ -11,9 +11,10 @@
     ├── OptionError               an option has an invalid value, or two options contradict each other
     └── OutputError               the result cannot be written
 
-A message is one line with the object, the value, the location and the remedy.
+A message is one line, in characters that no terminal obeys, with the object, the value, the location and the remedy.
 """
 
+import unicodedata
 from collections.abc import Iterable
 
 __all__ = [
@@ -28,7 +29,11 @@ __all__ = [
     "first_line",
     "is_out_of_memory",
     "one_line",
+    "printable",
 ]
+
+REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Unicode's marks that change the direction in which text is shown."""
 
 OUT_OF_MEMORY = (
     "out of memory",
@@ -42,6 +47,10 @@ OUT_OF_MEMORY = (
 
 class DfqError(Exception):
     """Base class of all errors that a user can cause and correct."""
+
+    def __str__(self) -> str:
+        """The message; what a terminal would obey in the names that it quotes is escaped."""
+        return printable(super().__str__())
 
 
 class ModelError(DfqError):
@@ -87,6 +96,20 @@ class OutputError(DfqError):
 def is_out_of_memory(problem: BaseException) -> bool:
     """True for a MemoryError, and for other exceptions whose message reports insufficient memory."""
     return isinstance(problem, MemoryError) or any(words in str(problem) for words in OUT_OF_MEMORY)
+
+
+def printable(text: str) -> str:
+    """``text`` with control characters, marks that reorder text, and bytes that are no UTF-8 written as escapes.
+
+    Line breaks and tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(letter.encode("unicode_escape").decode() if _is_obeyed(letter) else letter for letter in text)
+
+
+def _is_obeyed(letter: str) -> bool:
+    return letter not in "\n\t" and (unicodedata.category(letter) in ("Cc", "Cs") or letter in REORDERING)
 
 
 def one_line(problem: object, longest: int | None = None) -> str:

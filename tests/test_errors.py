@@ -5,13 +5,13 @@ import inspect
 import pytest
 
 from dfq_deploy import errors
-from dfq_deploy.errors import DfqError, ModelError, UnsupportedOperators, first_line, one_line
+from dfq_deploy.errors import DfqError, ModelError, UnsupportedOperators, first_line, one_line, printable
 
 
 def test_docstring_draws_the_tree() -> None:
     drawn = {name: line for line in str(errors.__doc__).splitlines() for name in errors.__all__ if f" {name} " in line}
     classes = {name: cls for name, cls in vars(errors).items() if inspect.isclass(cls) and issubclass(cls, Exception)}
-    assert set(classes) | {"first_line", "is_out_of_memory", "one_line"} == set(errors.__all__)
+    assert set(classes) | {"first_line", "is_out_of_memory", "one_line", "printable"} == set(errors.__all__)
     assert set(classes) == set(drawn)
     for name, cls in classes.items():
         depth = len(cls.__mro__) - len(DfqError.__mro__)
@@ -19,7 +19,7 @@ def test_docstring_draws_the_tree() -> None:
 
 
 def test_one_handler_catches_everything() -> None:
-    for name in set(errors.__all__) - {"first_line", "is_out_of_memory", "one_line"}:
+    for name in set(errors.__all__) - {"first_line", "is_out_of_memory", "one_line", "printable"}:
         assert issubclass(getattr(errors, name), DfqError)
 
 
@@ -35,6 +35,12 @@ def test_messages_of_others_on_one_line(message: str, first: str, whole: str) ->
     assert first_line(OSError(message)) == first
     assert one_line(OSError(message)) == whole
     assert one_line(OSError(message), 4) == whole[:4]
+
+
+def test_a_terminal_obeys_no_name_in_a_message() -> None:
+    message = str(ModelError("m.onnx: tensor '\x1b[2J\x9b\u202e\udcff' is \u00e9"))
+    assert message == r"m.onnx: tensor '\x1b[2J\x9b\u202e\udcff' is é"
+    assert printable("two\nlines\tand a tab") == "two\nlines\tand a tab"
 
 
 def test_unsupported_operators_lists_every_node() -> None:

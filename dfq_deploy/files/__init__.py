@@ -10,7 +10,6 @@
 ``memory``          Physical memory of the machine.
 ``overwriting``     Refuse to write over what is read.
 ``paths``           Accept a path as a string or a path object.
-``pictures``        Find the image files of a folder or zip, and their sizes.
 ``staging``         Make temporary files and folders, and remove those of runs that were killed.
 ``unfinished``      The folder of an unfinished synthesis: recognize it, remove it.
 =================== =============================================================================

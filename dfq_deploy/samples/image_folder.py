@@ -10,9 +10,7 @@ float (N, C, H, W), (N, ...)  used unchanged: already the model's input, as are 
 ============================  =====================================================================
 """
 
-import io
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,40 +20,26 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from dfq_deploy.errors import SamplesError
-from dfq_deploy.files.memory import physical_memory
 from dfq_deploy.files.paths import AnyPath, as_path
-from dfq_deploy.files.pictures import SUFFIXES, Picture, evenly_spaced, folder_pictures, zip_pictures
 from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sample_shape
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.graph.task import score_output, task_hint
 from dfq_deploy.samples.labels import CLASS_FILES, folder_labels, parse_class_names, read_class_names
 from dfq_deploy.samples.npz import NoImages, SampleArrays, read_arrays
+from dfq_deploy.samples.pictures.decoding import BrokenPicture, decoded
+from dfq_deploy.samples.pictures.listing import SUFFIXES, Picture, evenly_spaced, folder_pictures, zip_pictures
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.validation.archives import open_archive, read_member
+from dfq_deploy.validation.bounds import bounds
 
 __all__ = ["read_samples", "samples_for"]
 
 MODES = {1: "L", 3: "RGB"}
 """Number of channels -> Pillow's name of the image mode."""
-
-UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    Image.DecompressionBombError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-"""Exceptions of Pillow and zipfile for broken, giant or encrypted files (UnidentifiedImageError is an OSError)."""
-
-LARGEST_16_BIT = 65535
-
-MEMORY_SHARE = 0.5
-"""Largest fraction of the machine's memory for one sample set."""
 
 
 def samples_for(
@@ -135,6 +119,12 @@ def read_samples(
         arrays = _read_arrays(path)
         samples = reader.arrays(arrays.images, arrays.labels)
         indices = evenly_spaced(len(arrays.images), limit)
+        for name, rows in arrays.extra.items():
+            if rows.ndim < 1 or len(rows) != len(arrays.images):
+                raise SamplesError(
+                    f"{path}: input '{name}' of shape {rows.shape} for {len(arrays.images)} images; one row per image "
+                    "is needed"
+                )
         extra = {name: rows[indices] for name, rows in arrays.extra.items()}
         return replace(
             samples,
@@ -145,9 +135,9 @@ def read_samples(
         )
     if path.suffix.lower() == ".zip":
         try:
-            with zipfile.ZipFile(path) as archive:
+            with open_archive(path) as archive:
                 return reader.pictures(zip_pictures(archive), partial(_text_of_zip, archive))
-        except (zipfile.BadZipFile, OSError) as error:
+        except ValueError as error:
             raise SamplesError(f"{path}: the zip cannot be read ({error}); make it again") from None
     raise SamplesError(f"{path}: neither a folder, a .zip, an .npz nor an .npy file; put the images into a folder")
 
@@ -175,11 +165,13 @@ class _SampleReader:
         except SamplesError as error:
             raise SamplesError(f"{self.place}: {error}") from None
         indices = evenly_spaced(len(pictures), self.limit)
-        images = self._prepare((self._decode(pictures[index]) for index in indices), len(indices))
+        animated: list[str] = []
+        images = self._prepare((self._decode(pictures[index], animated) for index in indices), len(indices))
         labels = None if folder_classes.labels is None else folder_classes.labels[indices]
-        return Samples(
-            images, labels, notes=(folder_classes.note,) if folder_classes.note else (), preprocess=self.preprocess
-        )
+        notes = [folder_classes.note] if folder_classes.note else []
+        if animated:
+            notes.append(f"{len(animated)} image(s) have several frames ('{animated[0]}' first): the first one is used")
+        return Samples(images, labels, notes=tuple(notes), preprocess=self.preprocess)
 
     def _class_names(self, text: Callable[[str], str | None]) -> Sequence[str] | None:
         if self.names is not None:
@@ -245,48 +237,24 @@ class _SampleReader:
                 raise SamplesError(f"{self.place}: {problem}") from None
         return inputs
 
-    def _decode(self, picture: Picture) -> Image.Image:
+    def _decode(self, picture: Picture, animated: list[str]) -> Image.Image:
+        """Decode an image file; the name of one with several frames is added to ``animated``."""
         try:
-            image = Image.open(io.BytesIO(picture.content()))
-            image.load()
-        except UNREADABLE as problem:
-            reason = "unknown image format" if isinstance(problem, UnidentifiedImageError) else problem
-            raise SamplesError(f"{self.place}: image '{picture.name}' cannot be read ({reason}); remove it") from None
-        try:
-            return _to_eight_bits(image)
-        except ValueError as problem:
-            raise SamplesError(
-                f"{self.place}: image '{picture.name}' {problem}; save it with 8 or 16 bits a channel, or give an .npz "
-                "of float32 'images' that are the model's input"
-            ) from None
+            found = decoded(picture.content(), MODES[self.shape[-1 if self.channels_last else 0]])
+        except BrokenPicture as problem:
+            raise SamplesError(f"{self.place}: image '{picture.name}' {problem}") from None
+        if found.frames > 1:
+            animated.append(str(picture.name))
+        return found.image
 
     def _check_memory(self, count: int) -> None:
         needed = count * int(np.prod(self.shape)) * 4
-        memory = physical_memory()
-        if memory is not None and needed > MEMORY_SHARE * memory:
-            fitting = int(MEMORY_SHARE * memory / needed * count)
+        memory = bounds().memory
+        if needed > memory:
             raise SamplesError(
                 f"{self.place}: {count} images of {self.shape} take {needed / 2**30:.1f} GiB of memory; "
-                f"use at most {fitting}, with --samples"
+                f"use at most {memory * count // needed}, with --samples, or raise --max-memory"
             )
-
-
-def _to_eight_bits(image: Image.Image) -> Image.Image:
-    """Convert ``image`` to 8 bits per channel: 65535 of 16 bits becomes 255 (Pillow's own conversion clips at 255).
-
-    Pillow does so itself when it reads 16-bit images of several channels.
-
-    Raises:
-        ValueError: the range of its values is unknown.
-    """
-    if image.mode == "F":
-        raise ValueError("holds floating-point values, whose range is not known")
-    if image.mode != "I" and not image.mode.startswith("I;16"):
-        return image
-    values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > LARGEST_16_BIT:
-        raise ValueError(f"holds values from {values.min()} to {values.max()}, beyond 16 bits")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
 def _read_arrays(path: Path) -> SampleArrays:
@@ -304,7 +272,7 @@ def _text_of_folder(path: Path, name: str) -> str | None:
 
 
 def _text_of_zip(archive: zipfile.ZipFile, name: str) -> str | None:
-    return archive.read(name).decode("utf-8", errors="replace") if name in archive.namelist() else None
+    return read_member(archive, name).decode("utf-8", errors="replace") if name in archive.namelist() else None
 
 
 def _labels(labels: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.int64]:

@@ -4,24 +4,30 @@ docs/formats.md describes the members of the file.
 """
 
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from dfq_deploy.errors import DfqError
+from dfq_deploy.errors import OptionError
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.validation.archives import BROKEN, check_member, open_archive
+from dfq_deploy.validation.arrays import array_header, read_array
+from dfq_deploy.validation.bounds import bounds
 
 __all__ = ["FORMAT_VERSION", "INPUT", "NoImages", "SampleArrays", "read_arrays", "stored_shapes", "write_arrays"]
 
 FORMAT_VERSION = 1
 """Format version of written files; older files without a version are read as well."""
+
+ZIP_MAGIC = b"PK\x03\x04"
+
+SINGLE = ("format_version", "method", "synthetic", "mean", "std")
+"""Members that are not one row a sample."""
 
 INPUT = "input:"
 """Prefix of array names in the file for inputs other than the main one."""
@@ -55,19 +61,23 @@ class SampleArrays:
 
 
 def read_arrays(path: Path) -> SampleArrays:
-    """Read the arrays of a file.
+    """Read the arrays of a file; members that no sample set has stay unread.
 
     Raises:
         NoImages: the file has no array ``images``.
-        ValueError: the file cannot be read, or has a newer format version.
+        ValueError: the file cannot be read, a member has a type or a shape that it cannot have or takes more than the
+            memory in :class:`.Bounds`, or the format version is newer; the message names the member.
     """
     try:
-        # np.load does not close a broken file that it opened itself.
         with path.open("rb") as stream:
-            loaded = np.load(stream, allow_pickle=False)
-            return _members(loaded) if isinstance(loaded, NpzFile) else SampleArrays(loaded, named=False)
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, DfqError) as problem:
-        raise ValueError(str(problem)) from None
+            packed = stream.read(4) == ZIP_MAGIC
+            stream.seek(0)
+            if not packed:
+                return SampleArrays(read_array(stream, path.name, path.stat().st_size), named=False)
+        with open_archive(path) as archive:
+            return _members(archive)
+    except OSError as problem:
+        raise ValueError(problem.strerror or str(problem)) from None
 
 
 def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -80,43 +90,91 @@ def stored_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     try:
         if path.suffix.lower() == ".npy":
             with path.open("rb") as stream:
-                return {"": _shape(stream)[1:]}
-        with zipfile.ZipFile(path) as archive:
-            shapes = {}
-            for member in archive.namelist():
-                name = member.removesuffix(".npy")
-                if name == "images" or name.startswith(INPUT):
-                    with archive.open(member) as stream:
-                        shapes["" if name == "images" else name.removeprefix(INPUT)] = _shape(stream)[1:]
-            return shapes
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error):
+                return {"": array_header(stream, path.name).shape[1:]}
+        with open_archive(path) as archive:
+            names = {member: member.removesuffix(".npy") for member in archive.namelist()}
+            return {
+                "" if name == "images" else name.removeprefix(INPUT): _stored_shape(archive, member, name)
+                for member, name in names.items()
+                if name == "images" or name.startswith(INPUT)
+            }
+    except BROKEN:
         return {}
 
 
-def _shape(stream: IO[bytes]) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(stream)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape: tuple[int, ...] = read(stream)[0]
-    return shape
+def _stored_shape(archive: zipfile.ZipFile, member: str, name: str) -> tuple[int, ...]:
+    check_member(archive.getinfo(member))
+    with archive.open(member) as stream:
+        return array_header(stream, name).shape[1:]
 
 
-def _members(archive: NpzFile) -> SampleArrays:
-    version = int(archive.get("format_version", FORMAT_VERSION))
+def _members(archive: zipfile.ZipFile) -> SampleArrays:
+    names = [member.removesuffix(".npy") for member in archive.namelist()]
+    wanted = {name for name in names if name in SINGLE or name in ("images", "labels") or name.startswith(INPUT)}
+    _check_total(archive, names, wanted)
+    arrays = {name: _member(archive, name) for name in names if name in SINGLE and name in wanted}
+    version = _single(arrays, "format_version", "iu", FORMAT_VERSION)
     if version > FORMAT_VERSION:
         raise ValueError(f"its format version is {version}, and this dfq-deploy reads up to {FORMAT_VERSION}: upgrade")
-    if "images" not in archive:
-        raise NoImages(f"no array 'images' in it (arrays: {', '.join(archive.files) or 'none'})")
-    preprocess = None
-    if "mean" in archive and "std" in archive:
-        preprocess = Preprocess(tuple(archive["mean"].tolist()), tuple(archive["std"].tolist()))
+    if "images" not in wanted:
+        raise NoImages(f"no array 'images' in it (arrays: {', '.join(names[:20])[:200] or 'none'})")
+    synthetic = _single(arrays, "synthetic", "b", None)
     return SampleArrays(
-        archive["images"],
-        archive.get("labels"),
-        str(archive.get("method", "")),
-        {name.removeprefix(INPUT): archive[name] for name in archive.files if name.startswith(INPUT)},
-        preprocess,
-        bool(archive["synthetic"]) if "synthetic" in archive else None,
+        _member(archive, "images"),
+        _member(archive, "labels") if "labels" in wanted else None,
+        str(_single(arrays, "method", "U", "")),
+        {name.removeprefix(INPUT): _member(archive, name) for name in names if name.startswith(INPUT)},
+        _preprocess(arrays),
+        None if synthetic is None else bool(synthetic),
     )
+
+
+def _check_total(archive: zipfile.ZipFile, names: list[str], wanted: set[str]) -> None:
+    for name in wanted:
+        if names.count(name) > 1:
+            raise ValueError(f"array '{name}' is in it twice")
+    sizes = [member.file_size for member, name in zip(archive.infolist(), names, strict=True) if name in wanted]
+    if sum(sizes) > bounds().memory:
+        raise ValueError(
+            f"they take {sum(sizes):,} bytes, the limit is {bounds().memory:,}: store fewer samples, or raise "
+            "--max-memory"
+        )
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    member = archive.getinfo(name if name in archive.namelist() else f"{name}.npy")
+    check_member(member)
+    try:
+        with archive.open(member) as stream:
+            return read_array(stream, name, member.file_size)
+    except ValueError:
+        raise
+    except BROKEN as problem:
+        raise ValueError(f"array '{name}' is damaged: {' '.join(str(problem).split())[:120]}") from None
+
+
+def _single(arrays: Mapping[str, NDArray[Any]], name: str, kinds: str, otherwise: Any) -> Any:
+    """The one value of an array whose element type is one of ``kinds`` (NumPy's letters)."""
+    if name not in arrays:
+        return otherwise
+    array = arrays[name]
+    if array.shape != () or array.dtype.kind not in kinds:
+        raise ValueError(f"'{name}' is an array {array.shape} of {array.dtype}, not a single value")
+    return array.item()
+
+
+def _preprocess(arrays: Mapping[str, NDArray[Any]]) -> Preprocess | None:
+    if not {"mean", "std"} <= arrays.keys():
+        return None
+    for name in ("mean", "std"):
+        if arrays[name].ndim != 1 or arrays[name].dtype.kind not in "fiu":
+            raise ValueError(
+                f"'{name}' is an array {arrays[name].shape} of {arrays[name].dtype}, not a number a channel"
+            )
+    try:
+        return Preprocess(tuple(arrays["mean"].tolist()), tuple(arrays["std"].tolist()))
+    except OptionError as problem:
+        raise ValueError(str(problem)) from None
 
 
 def write_arrays(path: Path, samples: SampleArrays) -> None:

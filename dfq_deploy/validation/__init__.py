@@ -1,9 +1,11 @@
-"""Check a model file before anything computes with it.
+"""Check a file before anything computes with it.
 
-A model file is data from anywhere. What these checks refuse would otherwise end in an exception of the wrong kind, in a
-process that native code aborts, in more memory than the machine has, or in a run without end.
+Models, archives and arrays are data from anywhere. What these checks refuse would otherwise end in an exception of the
+wrong kind, in a process that native code aborts, in more memory than the machine has, or in a run without end.
 
 ============= ==========================================================================================
+``archives``  Open a zip archive within limits: its members, their declared sizes, their packing.
+``arrays``    Read an array of NumPy's format, once its type and shape have been checked.
 ``bounds``    How much a model file may ask for.
 ``check``     All checks on a parsed model, in order.
 ``functions`` Count the nodes that model-local functions expand to, without expanding them.

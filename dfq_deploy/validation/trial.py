@@ -21,7 +21,7 @@ from dfq_deploy.files.paths import cache_folder
 from dfq_deploy.validation import probe
 from dfq_deploy.validation.bounds import Bounds, bounds
 
-__all__ = ["try_file"]
+__all__ = ["ask", "try_file"]
 
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?")
 """What ONNX Runtime puts before its words."""
@@ -51,11 +51,20 @@ def try_file(path: Path) -> str | None:
     return refused
 
 
-def _run(path: Path, limits: Bounds) -> str | None:
+def ask(path: Path, limits: Bounds) -> "subprocess.CompletedProcess[bytes]":
+    """Run :mod:`.probe` on a file.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes longer than the limit.
+    """
     command = [sys.executable, "-I", probe.__file__, str(path), str(limits.memory)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return subprocess.run(command, capture_output=True, timeout=limits.seconds, check=False, env=environment)
+
+
+def _run(path: Path, limits: Bounds) -> str | None:
     try:
-        done = subprocess.run(command, capture_output=True, timeout=limits.seconds, check=False, env=environment)
+        done = ask(path, limits)
     except subprocess.TimeoutExpired as problem:
         stage = _words(problem.stdout or b"").get("stage", "starting")
         raise ModelError(

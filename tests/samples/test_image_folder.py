@@ -209,7 +209,7 @@ def test_a_broken_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "cat/short.jpg").write_bytes(whole[: len(whole) // 2])
     refused(tmp_path, "image 'cat/short.jpg' cannot be read")
     (tmp_path / "cat/short.jpg").write_text("no image at all")
-    refused(tmp_path, "image 'cat/short.jpg' cannot be read (unknown image format); remove it")
+    refused(tmp_path, "image 'cat/short.jpg' cannot be read (unknown image format; known are JPEG, PNG")
 
 
 def test_a_broken_zip_is_named(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_a_broken_zip_is_named(tmp_path: Path) -> None:
     damaged = bytearray((tmp_path / "set.zip").read_bytes())
     damaged[200] ^= 0xFF
     (tmp_path / "set.zip").write_bytes(damaged)
-    refused(tmp_path / "set.zip", "image 'a.bmp' cannot be read (Bad CRC-32")
+    refused(tmp_path / "set.zip", "image 'a.bmp' cannot be unpacked (Bad CRC-32")
 
 
 @pytest.mark.parametrize(

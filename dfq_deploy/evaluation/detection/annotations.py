@@ -23,7 +23,7 @@ from dfq_deploy.errors import SamplesError
 from dfq_deploy.evaluation.detection.average_precision import Truth
 from dfq_deploy.evaluation.detection.boxes import Floats
 from dfq_deploy.files.paths import AnyPath, as_path
-from dfq_deploy.files.pictures import ImageSize, image_sizes
+from dfq_deploy.samples.pictures.listing import ImageSize, image_sizes
 
 __all__ = ["Annotations", "read_annotations"]
 
@@ -111,7 +111,7 @@ def _of_coco(path: Path, images: tuple[ImageSize, ...]) -> Annotations:
             box = (x, y, x + width, y + height)
             found[ids[entry["image_id"]]].append((int(entry["category_id"]), box, bool(entry.get("iscrowd", 0))))
         categories = tuple(sorted({int(entry["id"]) for entry in content["categories"]}))
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, OverflowError) as problem:
         raise SamplesError(
             f"{path}: no annotations of COCO ({type(problem).__name__}: {problem}); it needs images, annotations with "
             "bbox, and categories"

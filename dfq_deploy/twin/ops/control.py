@@ -1,5 +1,6 @@
 """Control flow: nested graphs run as programs of their own; Dropout, which inference leaves out."""
 
+import time
 from collections.abc import Iterator
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from dfq_deploy.twin.node import Node
 from dfq_deploy.twin.program import Program, moved
 from dfq_deploy.twin.registry import Operator, register
+from dfq_deploy.validation.bounds import bounds
 
 __all__ = ["call", "captures", "device_of"]
 
@@ -44,7 +46,10 @@ def if_(node: Node) -> Operator:
 
 @register("Loop", arguments=(0, 1))
 def loop(node: Node) -> Operator:
-    """A graph repeated while its condition holds: last states, then the outputs of each turn stacked."""
+    """A graph repeated while its condition holds: last states, then the outputs of each turn stacked.
+
+    A file can ask for any number of turns: they end with the time and the memory in :class:`.Bounds`.
+    """
     program, count = node.program("body"), node.captured
 
     def run(*inputs: Tensor | None) -> tuple[Tensor, ...]:
@@ -54,14 +59,20 @@ def loop(node: Node) -> Operator:
         device = device_of(inputs)
         going = torch.tensor(True) if condition is None else condition
         stacked: list[list[Tensor]] = [[] for _ in program.outputs[1 + len(states) :]]
-        turn = 0
+        turn, size, limits, begun = 0, 0, bounds(), time.monotonic()
         while bool(going.item()) and (most is None or turn < int(most.item())):
             number = torch.tensor(turn, device=device)
             going, *results = call(program, (number, going.to(device), *states, *captured), device)
             states = tuple(results[: len(states)])
             for column, tensor in zip(stacked, results[len(states) :], strict=True):
                 column.append(tensor)
+                size += tensor.nbytes
             turn += 1
+            if size > limits.memory or time.monotonic() - begun > limits.seconds:
+                raise node.refuse(
+                    f"it takes more than {limits.memory:,} bytes or {limits.seconds:g} s ({turn:,} turns so far); raise "
+                    "--max-memory or --max-seconds if that is meant"
+                )
         return *states, *(torch.stack(column) if column else torch.zeros(0) for column in stacked)
 
     return run

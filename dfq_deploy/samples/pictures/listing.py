@@ -1,6 +1,5 @@
 """Find the image files of a folder or zip, and their sizes."""
 
-import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,9 +8,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.samples.pictures.decoding import BrokenPicture, opened
+from dfq_deploy.validation.archives import open_archive, read_member
+from dfq_deploy.validation.bounds import bounds
 
 __all__ = ["SUFFIXES", "ImageSize", "Picture", "evenly_spaced", "folder_pictures", "image_sizes", "zip_pictures"]
 
@@ -20,7 +21,10 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image file that is not yet opened: its path inside the set, and a function that returns its bytes."""
+    """An image file that is not yet opened: its path inside the set, and a function that returns its bytes.
+
+    The function raises :class:`.BrokenPicture`.
+    """
 
     name: PurePosixPath
     content: Callable[[], bytes]
@@ -33,12 +37,28 @@ def _is_picture(name: PurePosixPath) -> bool:
 
 def folder_pictures(path: Path) -> list[Picture]:
     files = ((PurePosixPath(file.relative_to(path).as_posix()), file) for file in path.rglob("*"))
-    return [Picture(name, file.read_bytes) for name, file in files if _is_picture(name) and file.is_file()]
+    return [Picture(name, partial(_read, file)) for name, file in files if _is_picture(name) and file.is_file()]
 
 
 def zip_pictures(archive: zipfile.ZipFile) -> list[Picture]:
     names = ((PurePosixPath(name), name) for name in archive.namelist())
-    return [Picture(path, partial(archive.read, name)) for path, name in names if _is_picture(path)]
+    return [Picture(path, partial(_unpacked, archive, name)) for path, name in names if _is_picture(path)]
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return read_member(archive, name, dense=True)
+    except ValueError as problem:
+        raise BrokenPicture(f"cannot be unpacked ({problem}); make the zip again") from None
+
+
+def _read(file: Path) -> bytes:
+    try:
+        if file.stat().st_size > bounds().memory:
+            raise BrokenPicture(f"has {file.stat().st_size:,} bytes, the limit is {bounds().memory:,}; remove it")
+        return file.read_bytes()
+    except OSError as problem:
+        raise BrokenPicture(f"cannot be read ({problem.strerror or problem}); remove it") from None
 
 
 def evenly_spaced(count: int, limit: int | None) -> NDArray[np.int64]:
@@ -68,9 +88,9 @@ def image_sizes(path: Path, limit: int | None = None) -> tuple[ImageSize, ...]:
     if path.suffix.lower() != ".zip" or not path.is_file():
         raise SamplesError(f"{path}: boxes belong to files of images; give a folder or a zip of images")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_archive(path) as archive:
             return _sizes(path, zip_pictures(archive), limit)
-    except (zipfile.BadZipFile, OSError) as error:
+    except ValueError as error:
         raise SamplesError(f"{path}: the zip cannot be read ({error}); make it again") from None
 
 
@@ -79,10 +99,8 @@ def _sizes(place: Path, pictures: list[Picture], limit: int | None) -> tuple[Ima
     sizes = []
     for index in evenly_spaced(len(pictures), limit):
         try:
-            with Image.open(io.BytesIO(pictures[index].content())) as image:
+            with opened(pictures[index].content()) as image:
                 sizes.append(ImageSize(pictures[index].name, *image.size))
-        except (OSError, ValueError, SyntaxError) as problem:
-            raise SamplesError(
-                f"{place}: image '{pictures[index].name}' cannot be read ({problem}); remove it"
-            ) from None
+        except BrokenPicture as problem:
+            raise SamplesError(f"{place}: image '{pictures[index].name}' {problem}") from None
     return tuple(sizes)

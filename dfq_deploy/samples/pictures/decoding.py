@@ -1,0 +1,126 @@
+"""Decode an image file within limits: known formats, a bounded size, 8 bits."""
+
+import io
+import warnings
+import zipfile
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from dfq_deploy.validation.bounds import bounds
+
+__all__ = ["FORMATS", "BrokenPicture", "Decoded", "decoded", "opened"]
+
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
+"""What is read; every other format that Pillow knows, such as PostScript, is refused unseen."""
+
+BYTES_PER_PIXEL = 4
+"""What Pillow takes for a pixel of color."""
+
+LARGEST_16_BIT = 65535
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    RuntimeError,
+    OverflowError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    MemoryError,
+    AttributeError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What Pillow and zipfile raise for broken, giant or encrypted files; Pillow's plug-ins stumble in many ways."""
+
+
+class BrokenPicture(ValueError):  # noqa: N818 - says what it is
+    """The image cannot be used; the message completes "image NAME ..."."""
+
+
+def opened(content: bytes) -> Image.Image:
+    """Read the header of an image: its format and size.
+
+    Raises:
+        BrokenPicture: it is of no format in :data:`FORMATS`, damaged, or takes more than the memory in
+            :class:`.Bounds` once it is decoded.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large images and of odd metadata
+        try:
+            image = Image.open(io.BytesIO(content), formats=FORMATS)
+        except UnidentifiedImageError:
+            known = ", ".join(FORMATS)
+            raise BrokenPicture(f"cannot be read (unknown image format; known are {known}); remove it") from None
+        except UNREADABLE as problem:
+            raise BrokenPicture(f"cannot be read ({_reason(problem)}); remove it") from None
+    size, memory = image.width * image.height * BYTES_PER_PIXEL, bounds().memory
+    if size > memory:
+        raise BrokenPicture(
+            f"has {image.width} x {image.height} pixels, which take {size:,} bytes, the limit is {memory:,}; make it "
+            "smaller, or raise --max-memory if that is meant"
+        )
+    return image
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """The first image of a file.
+
+    Args:
+        image: 8 bits a channel.
+        frames: how many images the file holds, those of an animation or the pages of a TIFF.
+    """
+
+    image: Image.Image
+    frames: int
+
+
+def decoded(content: bytes, mode: str) -> Decoded:
+    """Decode an image, the first one of several frames, to 8 bits a channel.
+
+    Args:
+        mode: Pillow's name of the channels, ``L`` or ``RGB``.
+
+    Raises:
+        BrokenPicture: as :func:`opened`; or it is cut short, or the range of its values is unknown.
+    """
+    image = opened(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image.load()
+            converted = _to_eight_bits(image).convert(mode)
+            return Decoded(converted, int(getattr(image, "n_frames", 1)))
+        except BrokenPicture:
+            raise
+        except UNREADABLE as problem:
+            raise BrokenPicture(f"cannot be read ({_reason(problem)}); remove it") from None
+
+
+def _reason(problem: BaseException) -> str:
+    text = " ".join(str(problem).split())[:200]
+    return text if isinstance(problem, OSError | ValueError) and text else f"{type(problem).__name__}: {text}"
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Convert ``image`` to 8 bits per channel: 65535 of 16 bits becomes 255 (Pillow's own conversion clips at 255).
+
+    Pillow does so itself when it reads 16-bit images of several channels.
+    """
+    way_out = "save it with 8 or 16 bits a channel, or give an .npz of float32 'images' that are the model's input"
+    if image.mode == "F":
+        raise BrokenPicture(f"holds floating-point values, whose range is not known; {way_out}")
+    if image.mode != "I" and not image.mode.startswith("I;16"):
+        return image
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > LARGEST_16_BIT:
+        raise BrokenPicture(f"holds values from {values.min()} to {values.max()}, beyond 16 bits; {way_out}")
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))

@@ -1,0 +1,30 @@
+"""Loops end with the limits of the file, whatever number of turns it asks for."""
+
+import onnx
+import pytest
+import torch
+
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.loading import load
+from dfq_deploy.twin import Twin
+from dfq_deploy.validation.bounds import Bounds, use_bounds
+
+TEXT = """
+<ir_version: 10, opset_import: ["" : 18]>
+g (float[64] x) => (float[64] y, float[n, 64] all)
+<int64 trips = {9223372036854775807}>
+{
+  y, all = Loop <body = b (int64 i, bool go, float[64] s) => (bool still, float[64] t, float[64] each)
+    { still = Identity(go) t = Neg(s) each = Identity(t) }> (trips, , x)
+}
+"""
+
+
+@pytest.mark.parametrize("limits", [Bounds(seconds=0.05), Bounds(memory=2**20)])
+def test_a_loop_without_end_is_refused(limits: Bounds) -> None:
+    twin = Twin.from_model(load(onnx.parser.parse_model(TEXT)))
+    words = (
+        rf"Loop .* takes more than {limits.memory:,} bytes or {limits.seconds:g} s \([\d,]+ turns so far\); raise --max"
+    )
+    with use_bounds(limits), pytest.raises(ModelError, match=words):
+        twin(torch.ones(64))
