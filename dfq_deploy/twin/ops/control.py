@@ -70,8 +70,8 @@ def loop(node: Node) -> Operator:
             turn += 1
             if size > limits.memory or time.monotonic() - begun > limits.seconds:
                 raise node.refuse(
-                    f"it takes more than {limits.memory:,} bytes or {limits.seconds:g} s ({turn:,} turns so far); raise "
-                    "--max-memory or --max-seconds if that is meant"
+                    f"it takes more than {limits.memory:,} bytes or {limits.seconds:g} s ({turn:,} turns so far); "
+                    "raise --max-memory or --max-seconds if that is meant"
                 )
         return *states, *(torch.stack(column) if column else torch.zeros(0) for column in stacked)
 
