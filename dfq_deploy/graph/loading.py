@@ -11,9 +11,11 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.editing import drop_unused_initializers
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS, is_op
+from dfq_deploy.graph.passes.copied_sizes import fold_static_sizes
 from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
 from dfq_deploy.graph.passes.open_sizes import file_shape, has_open_sizes, reopen, restore_output_shapes
@@ -67,6 +69,12 @@ def _load(source: ModelSource, input_shapes: InputShapes | None, fix_shapes: boo
     ]
     declared = [value.shape for value in model.graph.outputs]
     _infer_shapes(model, place)
+    while fold_static_sizes(model):  # an If that is decided by one uncovers more of them
+        fold_constants(model)
+        lift(model)
+        _name_nodes(model)
+        drop_unused_initializers(model.graph)
+        _infer_shapes(model, place)
     restore_output_shapes(model, declared, {})
     if input_shapes:
         said += fix_inputs(model, input_shapes, place, keep=not fix_shapes)

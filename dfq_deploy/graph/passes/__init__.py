@@ -1,7 +1,7 @@
 """Graph rewrites, one a file; each edits a model in place and says what it changed.
 
 ==================== ===============================================================================================
-``copied_sizes``     Let Reshape copy the sizes that a graph computes step by step.
+``copied_sizes``     Compute sizes at load time: copy them in Reshape, and make constants of static ones.
 ``dense_layers``     Write dense layers in the forms that runtimes have integer kernels for.
 ``einsum_products``  Write an Einsum that is a matrix product as MatMul, for which runtimes have integer kernels.
 ``fold_affine``      Fold scales and shifts by constants into the weights before them.

@@ -1,4 +1,4 @@
-"""Let Reshape copy the sizes that a graph computes step by step."""
+"""Compute sizes at load time: copy them in Reshape, and make constants of static ones."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
@@ -7,12 +7,12 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from dfq_deploy.graph.editing import Names, add_constant
+from dfq_deploy.graph.editing import Names, add_constant, replace_by_constant
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES
 from dfq_deploy.graph.query import constant_of
 
-__all__ = ["copy_sizes"]
+__all__ = ["copy_sizes", "fold_static_sizes"]
 
 Size: TypeAlias = int | str | None
 """A size, the name of one, or None where it is unknown."""
@@ -59,6 +59,33 @@ def copy_sizes(model: ir.Model) -> tuple[str, ...]:
     if rewritten:
         RemoveUnusedNodesPass()(model)
     return tuple(rewritten)
+
+
+def fold_static_sizes(model: ir.Model) -> tuple[str, ...]:
+    """Replace, in place, each Gather or Slice of a Shape in the main graph that picks static dimensions alone.
+
+    TorchScript asks so for sizes that the export knows, and an If decides by them: the depth of an LSTM's state, say.
+
+    Returns:
+        names of the outputs that are constants now.
+    """
+    known: Known = {}
+    folded = []
+    for node in list(model.graph):
+        if not is_op(node, ("Gather", "Slice")) or node.outputs[0].is_graph_output():
+            continue
+        shape = node.inputs[0].producer() if node.inputs[0] is not None else None
+        sizes = _entries(node.outputs[0], known) if shape is not None and is_op(shape, "Shape") else None
+        if sizes is None or not all(isinstance(size, int) for size in sizes):
+            continue
+        picked = None if is_op(node, "Slice") or node.inputs[1] is None else constant_of(node.inputs[1])
+        dims = (len(sizes),) if picked is None else tuple(picked.shape.numpy())
+        replace_by_constant(model.graph, node.outputs[0], np.array(sizes, np.int64).reshape(dims))
+        folded.append(str(node.outputs[0].name))
+        model.graph.remove(node, safe=True)
+        if not shape.outputs[0].uses() and not shape.outputs[0].is_graph_output():
+            model.graph.remove(shape, safe=True)
+    return tuple(folded)
 
 
 def _copied(sizes: list[Size], source: list[Size]) -> list[int] | None:

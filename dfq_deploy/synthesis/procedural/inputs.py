@@ -219,5 +219,5 @@ def refuse_unknown(model: ir.Model, ranges: InputRanges) -> None:
     for name, (low, high) in ranges.items():
         if name not in names:
             raise ModelError(f"no input '{name}' to give a range to; the model's inputs: {', '.join(names)}")
-        if not low < high:
-            raise ModelError(f"input '{name}': range {low:g} to {high:g} is empty; write the smaller value first")
+        if not low <= high:
+            raise ModelError(f"input '{name}': range {low:g} to {high:g} holds nothing; write the smaller value first")

@@ -73,3 +73,26 @@ def test_what_is_no_copy_is_computed_or_left(nodes: str, shape: str) -> None:
     copy_sizes(model)
     array = np.random.default_rng(0).random((2, 6, 32), np.float32)
     np.testing.assert_array_equal(_outputs(to_bytes(model), array), _outputs(proto.SerializeToString(), array))
+
+
+@pytest.mark.parametrize(
+    ("shape", "wanted"),
+    [
+        ("2,n,4", {"Relu": 1, "Abs": 1}),  # two states, whatever the batch
+        ("m,n,4", {"Shape": 1, "Gather": 1, "Equal": 1, "If": 1, "Abs": 1}),
+    ],
+)
+def test_an_if_is_decided_by_a_size_that_is_static(shape: str, wanted: dict[str, int]) -> None:
+    proto = _model(
+        """s = Shape(x) depth = Gather(s, zero) both = Equal(depth, two)
+           z = If (both) <
+               then_branch = taken () => (float[a, b, c] r) { r = Relu(x) },
+               else_branch = other () => (float[d, e, f] q) { q = Neg(x) }>
+           y = Abs(z)""",
+        shape,
+    )
+    model = load(proto)
+    assert Counter(node.op_type for node in model.graph) == wanted
+    assert "s" not in model.graph.initializers
+    array = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(_outputs(to_bytes(model), array), _outputs(proto.SerializeToString(), array))

@@ -133,3 +133,8 @@ def test_one_token_is_as_good_as_all(model_of: ModelOf, tmp_path: Path) -> None:
         ratios[length] = 10 * np.log10((wanted**2).sum() / ((wanted - given) ** 2).sum())
     assert min(ratios.values()) > ratios[SIZE] - 3
     assert ratios[SIZE] > 25
+
+
+def test_a_range_of_one_value_is_that_value(model_of: ModelOf) -> None:
+    samples = drawn(encoder(model_of), input_ranges={"attention_mask": (1, 1)})
+    assert (samples.extra["attention_mask"] == 1).all()
