@@ -65,7 +65,7 @@ def correct_biases(
     twin = Twin.from_model(_with_open_batch(model)).to(device)
     feeds = tensors(model, images[:count], extra_inputs, device)
     if not takes_batches(model, twin, feeds, device):
-        parts = parts_of(model, images, extra or {}, len(corrected), device)
+        parts = parts_of(model, images[:count], extra_inputs, device)
         one_by_one_shifts, largest_shifts = shifts_one_by_one(twin, parts, corrected, encodings, device)
         _shift(corrected, one_by_one_shifts)
         progress.advance(2)

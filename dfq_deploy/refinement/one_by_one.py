@@ -13,15 +13,15 @@ from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.graph.inputs import ExtraInputs, feeds_for, main_input_value
 from dfq_deploy.graph.passes.own_biases import CHANNEL_AXIS
 from dfq_deploy.quantization.fake_quant import fake_quantizers
-from dfq_deploy.twin import Hook, Twin
+from dfq_deploy.twin import GroupHook, Hook, Twin
 from dfq_deploy.twin.teacher import same_rows
 
 __all__ = ["axes_of", "fixed_batch", "parts_of", "shifts_one_by_one", "takes_batches", "tensors"]
 
 Feeds = dict[str, Tensor]
 
-RUNS, LEAST_PARTS = 512, 8
-"""Runs of the twin: layers times samples, each sample once for each layer; and the fewest samples."""
+MOST_PARTS = 64
+"""Runs of the twin; the mean of more of them hardly moves."""
 
 
 def tensors(model: ir.Model, images: NDArray[np.float32], extra: ExtraInputs, device: str) -> Feeds:
@@ -55,10 +55,10 @@ def takes_batches(model: ir.Model, twin: Twin, feeds: Feeds, device: str) -> boo
     return all(same_rows(together[name], [part[name] for part in alone]) for name in twin.output_names)
 
 
-def parts_of(model: ir.Model, images: NDArray[np.float32], extra: ExtraInputs, layers: int, device: str) -> list[Feeds]:
-    """As many feeds of the model's own batch as :data:`RUNS` allows."""
+def parts_of(model: ir.Model, images: NDArray[np.float32], extra: ExtraInputs, device: str) -> list[Feeds]:
+    """The samples in feeds of the model's own batch, at most :data:`MOST_PARTS`."""
     batch = fixed_batch(model) or 1
-    count = max(1, min(len(images) // batch, max(LEAST_PARTS, RUNS // max(1, layers))))
+    count = max(1, min(len(images) // batch, MOST_PARTS))
     parts = [slice(batch * index, batch * (index + 1)) for index in range(count)]
     return [tensors(model, images[part], {n: rows[part] for n, rows in extra.items()}, device) for part in parts]
 
@@ -66,59 +66,53 @@ def parts_of(model: ir.Model, images: NDArray[np.float32], extra: ExtraInputs, l
 def shifts_one_by_one(
     twin: Twin, parts: Sequence[Feeds], corrected: Mapping[str, ir.Node], encodings: Mapping[str, Encoding], device: str
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """The shifts, where the twin takes one sample at a time: a pass over all of them for each layer.
+    """The shifts, where the twin takes one sample at a time: the samples are run in step, node by node.
 
     Returns:
         the shift of each channel by the name of the output; and the largest one in standard deviations.
     """
-    moments = _Moments()
-    for feeds in parts:
-        twin.run(feeds, hooks={name: moments.recording(name, node) for name, node in corrected.items()})
-    wanted, shifts, quantizers = moments, dict[str, Tensor](), fake_quantizers(encodings, device)
+    wanted: dict[str, tuple[Tensor, Tensor]] = {}
+    twin.run_in_step(parts, {name: _recording(name, node, wanted) for name, node in corrected.items()})
+    shifts: dict[str, Tensor] = {}
+    quantizers = fake_quantizers(encodings, device)
+    hooks = {name: _of_each(quantizer) for name, quantizer in quantizers.items()}
     for name, node in corrected.items():
-        found = _Moments()
-        hooks = dict(quantizers)
-        for other in (*shifts, name):
-            correct = found.recording(name, node) if other == name else _shifting(corrected[other], shifts[other])
-            hooks[other] = _in_turn(correct, quantizers.get(other))
-        for feeds in parts:
-            twin.run(feeds, hooks=hooks)
-        shifts[name] = wanted.mean(name) - found.mean(name)
-    return shifts, {name: float((shift.abs() / wanted.deviation(name)).max()) for name, shift in shifts.items()}
+        hooks[name] = _correcting(name, node, wanted, shifts, hooks.get(name))
+    twin.run_in_step(parts, hooks)
+    return shifts, {name: float((shift.abs() / wanted[name][1]).max()) for name, shift in shifts.items()}
 
 
-class _Moments:
-    """Mean and mean square of the channels of tensors, over several runs of equal size."""
+def _recording(name: str, node: ir.Node, moments: dict[str, tuple[Tensor, Tensor]]) -> GroupHook:
+    """Takes note of mean and standard deviation of each channel, over all runs."""
 
-    def __init__(self) -> None:
-        self._seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    def record(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        axes, _ = axes_of(node, tensors[0].ndim)
+        mean = torch.stack([values.mean(axes) for values in tensors]).mean(0)
+        square = torch.stack([values.square().mean(axes) for values in tensors]).mean(0)
+        moments[name] = mean, (square - mean.square()).clamp_min(1e-24).sqrt()
+        return tensors
 
-    def recording(self, name: str, node: ir.Node) -> Hook:
-        """A hook that takes note of a tensor."""
-
-        def record(values: Tensor) -> Tensor:
-            axes, _ = axes_of(node, values.ndim)
-            self._seen.setdefault(name, []).append((values.mean(axes), values.square().mean(axes)))
-            return values
-
-        return record
-
-    def mean(self, name: str) -> Tensor:
-        """Of each channel."""
-        return torch.stack([mean for mean, _ in self._seen[name]]).mean(0)
-
-    def deviation(self, name: str) -> Tensor:
-        """Standard deviation of each channel."""
-        square = torch.stack([square for _, square in self._seen[name]]).mean(0)
-        return (square - self.mean(name).square()).clamp_min(1e-24).sqrt()
+    return record
 
 
-def _shifting(node: ir.Node, shift: Tensor) -> Hook:
-    return lambda values: values + shift.reshape(axes_of(node, values.ndim)[1])
+def _correcting(
+    name: str,
+    node: ir.Node,
+    wanted: Mapping[str, tuple[Tensor, Tensor]],
+    shifts: dict[str, Tensor],
+    then: GroupHook | None,
+) -> GroupHook:
+    def correct(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+        axes, shape = axes_of(node, tensors[0].ndim)
+        shifts[name] = wanted[name][0] - torch.stack([values.mean(axes) for values in tensors]).mean(0)
+        shifted = [values + shifts[name].reshape(shape) for values in tensors]
+        return shifted if then is None else then(shifted)
+
+    return correct
 
 
-def _in_turn(first: Hook, then: Hook | None) -> Hook:
-    return first if then is None else lambda values: then(first(values))
+def _of_each(hook: Hook) -> GroupHook:
+    return lambda tensors: [hook(values) for values in tensors]
 
 
 def axes_of(node: ir.Node, ndim: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

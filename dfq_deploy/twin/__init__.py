@@ -18,13 +18,14 @@
 from dfq_deploy.twin import ops as _ops  # noqa: F401  # fills the registry
 from dfq_deploy.twin.module import Twin
 from dfq_deploy.twin.node import Node
-from dfq_deploy.twin.program import Hook, Step
+from dfq_deploy.twin.program import GroupHook, Hook, Step
 from dfq_deploy.twin.registry import REGISTRY, Builder, Entry, Operator, Registry, register
 
 __all__ = [
     "REGISTRY",
     "Builder",
     "Entry",
+    "GroupHook",
     "Hook",
     "Node",
     "Operator",

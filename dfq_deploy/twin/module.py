@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.twin.importer import check_operators, import_graph
-from dfq_deploy.twin.program import Hook, Program, Step
+from dfq_deploy.twin.program import GroupHook, Hook, Program, Step
 from dfq_deploy.twin.registry import Operator
 
 __all__ = ["Twin"]
@@ -110,6 +110,28 @@ class Twin(nn.Module):
             ModelError: an input is missing, or a name is not in the graph.
         """
         self._check(feeds, keep, hooks or {})
+        device = self._device_of(feeds)
+        return self._program.run(self._fed(feeds), device, keep, hooks)
+
+    def run_in_step(self, feeds: Sequence[Mapping[str, Tensor]], hooks: Mapping[str, GroupHook]) -> None:
+        """Run on several sets of named inputs, node by node: each node on all of them before the next one.
+
+        What samples have in common, such as the mean of a tensor, is so known while they are run one at a time.
+
+        Args:
+            feeds: all inputs by name, of at least one run.
+            hooks: functions by tensor name. Each is given its tensor of all runs and returns what replaces it; an
+                initializer, which all runs share, is given once.
+
+        Raises:
+            ModelError: an input is missing, or a name is not in the graph.
+        """
+        for fed in feeds:
+            self._check(fed, (), hooks)
+        self._program.run_in_step([self._fed(fed) for fed in feeds], self._device_of(feeds[0]), hooks)
+
+    def _fed(self, feeds: Mapping[str, Tensor]) -> list[tuple[str, Tensor]]:
+        """Initializers and inputs by name."""
         parameters, buffers = self._parameters, self._buffers
         tensors: list[tuple[str, Tensor]] = []
         for name, attribute in self._attributes.items():
@@ -117,9 +139,11 @@ class Twin(nn.Module):
             if tensor is not None:
                 tensors.append((name, tensor))
         tensors.extend((name, feeds[name]) for name in self.input_names)
+        return tensors
+
+    def _device_of(self, feeds: Mapping[str, Tensor]) -> torch.device:
         inputs = (feeds[name] for name in self.input_names)
-        device = next((value.device for value in inputs if isinstance(value, Tensor)), torch.device("cpu"))
-        return self._program.run(tensors, device, keep, hooks)
+        return next((value.device for value in inputs if isinstance(value, Tensor)), torch.device("cpu"))
 
     def _check(self, feeds: Mapping[str, Tensor], keep: Collection[str], hooks: Collection[str]) -> None:
         missing = [name for name in self.input_names if name not in feeds]

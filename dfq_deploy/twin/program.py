@@ -1,6 +1,6 @@
 """A graph as a list of steps, and the loop that runs it."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -10,9 +10,12 @@ from torch import Tensor
 
 from dfq_deploy.twin.registry import Operator
 
-__all__ = ["Hook", "Program", "Step", "moved"]
+__all__ = ["GroupHook", "Hook", "Program", "Step", "moved"]
 
 Hook: TypeAlias = Callable[[Tensor], Tensor]
+
+GroupHook: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""Takes one tensor of several runs, and returns what replaces it in each."""
 
 ABSENT = 0
 """The slot of absent inputs, which is always None."""
@@ -159,16 +162,7 @@ class Program:
         _apply(hooked, values, hooked)
         kept = frozenset(self.slots[name] for name in keep)
         for step in self._instructions:
-            arguments = [values[slot] for slot in step.inputs]
-            for position in step.moved:
-                argument = arguments[position]
-                arguments[position] = None if argument is None else moved(argument, device)
-            result = step.operator(*arguments)
-            if isinstance(result, tuple):
-                for slot, part in zip(step.outputs, result, strict=False):
-                    values[slot] = part
-            else:
-                values[step.outputs[0]] = result
+            _execute(step, values, device)
             if hooked:
                 _apply(hooked, values, step.outputs)
             for slot in step.dead:
@@ -179,6 +173,47 @@ class Program:
             value = values[self.slots[name]]
             results[name] = self.constants[name] if value is None else value
         return results
+
+    def run_in_step(
+        self,
+        feeds: Sequence[Iterable[tuple[str, Tensor]]],
+        device: torch.device,
+        hooks: Mapping[str, GroupHook],
+    ) -> None:
+        """Run all steps on several feeds, each step on all of them before the next one.
+
+        Args:
+            feeds: the inputs and the constants of each run, as :meth:`run` takes them.
+            device: as for :meth:`run`.
+            hooks: functions by tensor name; each is given a tensor of all runs as soon as it is fed or computed. A
+                constant that the runs share is given once.
+        """
+        rows = [self._template.copy() for _ in feeds]
+        for values, fed in zip(rows, feeds, strict=True):
+            for name, tensor in fed:
+                values[self.slots[name]] = tensor
+        hooked = {self.slots[name]: hook for name, hook in hooks.items()}
+        _apply_to_all(hooked, rows, hooked)
+        for step in self._instructions:
+            for values in rows:
+                _execute(step, values, device)
+            _apply_to_all(hooked, rows, step.outputs)
+            for values in rows:
+                for slot in step.dead:
+                    values[slot] = None
+
+
+def _execute(step: _Instruction, values: list[Tensor | None], device: torch.device) -> None:
+    arguments = [values[slot] for slot in step.inputs]
+    for position in step.moved:
+        argument = arguments[position]
+        arguments[position] = None if argument is None else moved(argument, device)
+    result = step.operator(*arguments)
+    if isinstance(result, tuple):
+        for slot, part in zip(step.outputs, result, strict=False):
+            values[slot] = part
+    else:
+        values[step.outputs[0]] = result
 
 
 def moved(value: Tensor | list[Tensor], device: torch.device) -> Tensor:
@@ -193,3 +228,15 @@ def _apply(hooked: Mapping[int, Hook], values: list[Tensor | None], slots: Itera
         value = values[slot]
         if slot in hooked and value is not None:
             values[slot] = hooked[slot](value)
+
+
+def _apply_to_all(hooked: Mapping[int, GroupHook], rows: Sequence[list[Tensor | None]], slots: Iterable[int]) -> None:
+    for slot in slots:
+        tensors = [values[slot] for values in rows]
+        given = [tensor for tensor in tensors if tensor is not None]
+        if slot not in hooked or len(given) < len(rows):
+            continue
+        shared = all(tensor is given[0] for tensor in given)
+        replaced = hooked[slot](given[:1] if shared else given)
+        for values, tensor in zip(rows, [*replaced] * len(rows) if shared else replaced, strict=True):
+            values[slot] = tensor

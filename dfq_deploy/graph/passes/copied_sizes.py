@@ -75,7 +75,9 @@ def fold_static_sizes(model: ir.Model) -> tuple[str, ...]:
         if not is_op(node, ("Gather", "Slice")) or node.outputs[0].is_graph_output():
             continue
         shape = node.inputs[0].producer() if node.inputs[0] is not None else None
-        sizes = _entries(node.outputs[0], known) if shape is not None and is_op(shape, "Shape") else None
+        if shape is None or not is_op(shape, "Shape"):
+            continue
+        sizes = _entries(node.outputs[0], known)
         if sizes is None or not all(isinstance(size, int) for size in sizes):
             continue
         picked = None if is_op(node, "Slice") or node.inputs[1] is None else constant_of(node.inputs[1])
