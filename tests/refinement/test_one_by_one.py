@@ -34,9 +34,12 @@ WEIGHTS = {
     "flat": np.array([64]),
     "row": np.array([1, 64]),
     "shuffled": np.array([2, 2, 16]),
+    "sizes": np.array([1, 4, 8, 8]),
 }
 CONV = "c = Conv <pads = [1,1,1,1]> (x, w, b) r = Relu(c)"
 OPEN = f"{CONV} f = Flatten(r) y = Gemm(f, v, a)"
+RESIZED = f'{CONV} e = Resize <mode = "linear"> (r,,, sizes) m = MaxPool <kernel_shape = [2,2], strides = [2,2]> (e)'
+RESIZED = f"{RESIZED} f = Flatten(m) y = Gemm(f, v, a)"
 BLOCKED = f"{CONV} g = Reshape(r, flat) f = Reshape(g, row) y = Gemm(f, v, a)"
 SHUFFLED = f"{CONV} s = Reshape(r, shuffled) t = Transpose <perm = [1, 0, 2]> (s) f = Flatten(r) y = Gemm(f, v, a)"
 
@@ -62,7 +65,7 @@ def test_one_by_one_corrects_what_all_at_once_corrects(model_of: ModelOf) -> Non
         np.testing.assert_allclose(given, wanted, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("nodes", "takes"), [(OPEN, True), (BLOCKED, False), (SHUFFLED, True)])
+@pytest.mark.parametrize(("nodes", "takes"), [(OPEN, True), (BLOCKED, False), (SHUFFLED, True), (RESIZED, True)])
 def test_whether_a_batch_can_be_opened(model_of: ModelOf, nodes: str, takes: bool) -> None:
     model = load(model_with(model_of, nodes, "1"))
     assert twin_takes_batches(teacher_of(model, {}, "cpu"), (3, 4, 4), "cpu") is takes
