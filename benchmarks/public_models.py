@@ -14,8 +14,10 @@ figure           what it is, 100 % for no difference from float
 ``probability``  100 % less the mean difference of a probability, in points
 ================ ===================================================================================================
 
-usage: python -m benchmarks.public_models --folder FOLDER [--only NAME ...] [--samples 32] [--held 16]
+usage: python -m benchmarks.public_models --folder FOLDER [--only NAME ...] [--samples 32] [--held 16] [--results FILE]
        python -m benchmarks.public_models --sources
+
+Rows in FILE (JSON lines) are printed again and not measured again.
 """
 
 import argparse
@@ -32,6 +34,7 @@ from numpy.typing import NDArray
 
 from benchmarks import inputs
 from benchmarks.models import OCR, PIP, ZERO_ONE, Case
+from benchmarks.scoring import keep, kept
 from dfq_deploy import Samples
 from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import Comparison, compare
@@ -58,6 +61,14 @@ class PublicCase(Case):
     output: int = 0
     task: str | None = None
     others: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured of one model."""
+
+    name: str
+    cells: list[str]
 
 
 IMAGENET = PREPROCESSES["imagenet"]
@@ -164,6 +175,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--samples", type=int, default=32, help="how many are synthesized")
     parser.add_argument("--held", type=int, default=16, help="how many inputs to measure on")
+    parser.add_argument("--results", type=Path, help="keeps the rows, and those of earlier runs")
     parser.add_argument("--sources", action="store_true", help="only print where each file is from")
     args = parser.parse_args()
     if args.sources or args.folder is None:
@@ -172,10 +184,15 @@ def main() -> None:
         return
     print("| model | verdict | dB, worst output | figure of the task | float / INT8 time | in integers | MB | open |")
     print("|---|---|---:|---|---:|---:|---|---|")
+    known = {row.name: row for row in kept(args.results, Row)}
     for case in MODELS:
         path = args.folder / f"{case.name}.onnx"
         if path.is_file() and (not args.only or case.name in args.only):
-            print(f"| {case.name}, {case.family} | {' | '.join(_cells(case, path, args))} |", flush=True)
+            row = known.get(case.name)
+            if row is None:
+                row = Row(case.name, _cells(case, path, args))
+                keep(args.results, row)
+            print(f"| {case.name}, {case.family} | {' | '.join(row.cells)} |", flush=True)
 
 
 def _cells(case: PublicCase, path: Path, args: argparse.Namespace) -> list[str]:
