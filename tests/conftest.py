@@ -35,13 +35,14 @@ def _one_thread() -> None:
 def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
     """No calibration is timed: whether a tiny model is slower than float is the machine's luck.
 
-    tests/verdict/test_speed.py tests the timing itself.
+    tests/verdict/test_speed.py tests the timing itself, tests/pipeline/remedies/test_faster.py what is done about it.
     """
 
     def counted(subject: Subject, kernels: KernelCount) -> tuple[Finding, ...]:
         return count_findings(kernels)
 
     monkeypatch.setattr("dfq_deploy.verdict.assess._speed", counted)
+    monkeypatch.setattr("dfq_deploy.pipeline.remedies.faster._speed", lambda bench, result, samples: None)
 
 
 @pytest.fixture(autouse=True)

@@ -25,13 +25,17 @@ from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.verdict.agreement.held_out import HeldOut
 from dfq_deploy.verdict.agreement.measure import Agreement, agreement_of, measure_agreement
 
-__all__ = ["Bench", "Measured", "OutOfTime", "Setting", "fewer", "with_calibrated"]
+__all__ = ["Bench", "Measured", "OutOfTime", "Setting", "fewer", "fewer_samples", "with_calibrated"]
 
 TIMING_S = 0.6
 """Seconds that two files are timed in turn."""
 
 TRIED = 16
 """Inputs of each kind on which an attempt is measured where the noise of outputs counts."""
+
+
+FITTED, PART = 32, 4
+"""An attempt is calibrated with a fourth of the samples there, and 32 at least."""
 
 
 class OutOfTime(Exception):  # noqa: N818 - no error: the attempt is dropped
@@ -156,6 +160,15 @@ def fewer(sets: tuple[HeldOut, ...], unit: str) -> tuple[HeldOut, ...]:
     if unit == PERCENT:
         return sets
     return tuple(replace(held, samples=held.samples.part(slice(TRIED))) for held in sets)
+
+
+def fewer_samples(setting: Setting) -> Setting:
+    """``setting`` with the part of its samples that attempts are calibrated with; itself where there are not more.
+
+    The first ones, of which the same are held out as of the whole.
+    """
+    count = max(FITTED, len(setting.samples) // PART)
+    return setting if count >= len(setting.samples) else replace(setting, samples=setting.samples.part(slice(count)))
 
 
 def with_calibrated(found: Measured, kinds: Collection[str]) -> Measured:

@@ -1,5 +1,6 @@
 """Raise the result of a calibration to its floor."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,10 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import DfqError
 from dfq_deploy.pipeline.fit import Fitted
-from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting, fewer
-from dfq_deploy.pipeline.remedies.floor import Limits
+from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting, fewer, fewer_samples, with_calibrated
+from dfq_deploy.pipeline.remedies.faster import faster
+from dfq_deploy.pipeline.remedies.floor import Floor, Limits
+from dfq_deploy.pipeline.remedies.samples import mixed
 from dfq_deploy.pipeline.remedies.search import Improved, improve
 from dfq_deploy.pipeline.remedies.steps import Remedies
 from dfq_deploy.plugins.contracts import Synthesizer
@@ -18,7 +21,7 @@ from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
-from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
+from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets, kinds_of
 from dfq_deploy.verdict.agreement.measure import Agreement
 
 __all__ = ["Raised", "Work", "raise_to_floor"]
@@ -88,27 +91,52 @@ def raise_to_floor(
         except DfqError as problem:
             clock.lap("remedies")
             return Raised(fitted, samples, _unmeasured(limits, problem))
-        found = _improved(bench, first, limits, sum(clock.seconds.values()))
+        taken = sum(clock.seconds.values())
+        found = _sped_up(bench, _improved(bench, first, limits, taken), limits.floor)
     clock.lap("remedies")
     return _raised(found.best, found.remedies, fitted, samples)
 
 
 def _improved(bench: Bench, first: Measured, limits: Limits, taken: float) -> Improved:
-    """Try remedies on some of the inputs where that does, and measure what came of it on all of them."""
+    """Try remedies with a part of the samples and of the inputs where that does; what came of it takes all of them."""
     floor = limits.floor
     parts = fewer(first.sets, floor.unit(first.agreement))
     if floor.is_reached(first.agreement) or parts is first.sets:
         return improve(bench, first, limits, taken)
-    started = bench.measured(first.setting, first.fitted, parts, "first")
+    setting = fewer_samples(first.setting)
+    fitted = first.fitted if setting is first.setting else bench.fitted(setting)
+    started = bench.measured(setting, fitted, parts, "first")
     found = improve(bench, started, limits, taken)
-    if found.best is started:
-        whole = first
-    elif found.best.setting.samples is first.setting.samples:
-        whole = bench.measured(found.best.setting, found.best.fitted, first.sets, "best")
-    else:  # samples that calibrate now must not judge
-        return found
+    whole = first if found.best is started else _with_all_samples(bench, first, found.best)
     last, reached = floor.figure(whole.agreement), floor.is_reached(whole.agreement)
     return Improved(whole, replace(found.remedies, last=last, reached=reached))
+
+
+def _with_all_samples(bench: Bench, first: Measured, best: Measured) -> Measured:
+    """The setting of ``best`` with all samples of ``first`` and what was mixed in, measured on all inputs."""
+    samples, plan = first.setting.samples, best.setting.plan
+    kinds = sorted(kinds_of(best.setting.samples) - kinds_of(samples))
+    for kind in kinds:
+        samples = mixed(bench.source, samples, kind, plan.preprocess, plan.seed, bench.ranges)
+    sets = with_calibrated(first, kinds).sets
+    if best.setting.samples is first.setting.samples:
+        return bench.measured(best.setting, best.fitted, sets, "best")
+    setting = replace(best.setting, samples=samples)
+    return bench.measured(setting, bench.fitted(setting), sets, "best")
+
+
+def _sped_up(bench: Bench, found: Improved, floor: Floor) -> Improved:
+    """The result with layers in float where it was slower than float, in what is left of the time."""
+    so_far = found.remedies
+    left = so_far.max_time - so_far.seconds
+    started = time.perf_counter()
+    best, steps = faster(replace(bench, ends=started + left), found.best, floor)
+    if not steps:
+        return found
+    last, reached = floor.figure(best.agreement), floor.is_reached(best.agreement)
+    seconds = round(so_far.seconds + time.perf_counter() - started, 3)
+    remedies = replace(so_far, last=last, reached=reached, seconds=seconds, steps=(*so_far.steps, *steps))
+    return Improved(best, remedies)
 
 
 def _raised(best: Measured, remedies: Remedies, first: Fitted, samples: Samples) -> Raised:

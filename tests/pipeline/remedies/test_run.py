@@ -91,6 +91,29 @@ def test_an_outlier_is_equalized_away(outlier: Path, held_out: Samples, tmp_path
     assert written["steps"][-1]["slowdown"] == kept.slowdown is not None
 
 
+def test_the_result_takes_all_samples_where_attempts_take_a_part(
+    outlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+    fitted = Bench.fitted
+
+    def counted(bench: Bench, setting: Setting) -> Any:
+        counts.append(len(setting.samples))
+        return fitted(bench, setting)
+
+    monkeypatch.setattr(Bench, "fitted", counted)
+    monkeypatch.setattr(search, "REMEDIES", named("equalize"))
+    given = {**GIVEN, "count": 160}
+    mended = calibrate(outlier, output=tmp_path / "mended", floor="snr=25", max_time=600, **given)
+    assert [step.name for step in remedies_of(mended).steps if step.kept] == ["equalize"]
+    assert counts == [40, 40, 160]
+    refine = (*mended.report.calibration.refine,)
+    assert "equalize" in refine
+    direct = calibrate(outlier, output=tmp_path / "direct", floor="none", refine=refine, **given)
+    assert files(tmp_path / "mended") == files(tmp_path / "direct")
+    assert len(direct.samples) == 160
+
+
 def test_no_time_no_remedy(outlier: Path, tmp_path: Path) -> None:
     found = remedies_of(calibrate(outlier, output=tmp_path / "out", max_time=0, **GIVEN))
     calibrate(outlier, output=tmp_path / "bare", floor="none", **GIVEN)
