@@ -36,7 +36,7 @@ def interface_of(trt: Any, name: str) -> Any:
     if not hasattr(trt, name):
         raise PluginError(
             f"TensorRT {trt.__version__} has no {name}: version 11 removed calibration and quantizes by Q and DQ; "
-            "omit --method, and build from the model.qdq.onnx that --target tensorrt writes"
+            "omit --calibrator, and build from the model.qdq.onnx that --target tensorrt writes"
         )
     return getattr(trt, name)
 
@@ -116,7 +116,9 @@ class TensorRT(Calibrator):
         interface_of(tensorrt_package(), self.interface)
         obstacle = gpu_obstacle()
         if obstacle:
-            raise PluginError(f"{self.interface} measures on the GPU, but {obstacle}; use --method entropy or minmax")
+            raise PluginError(
+                f"{self.interface} measures on the GPU, but {obstacle}; use --calibrator entropy or minmax"
+            )
 
     def ranges(
         self,
@@ -161,8 +163,8 @@ class TensorRT(Calibrator):
         missing = [name for name in tensors if name not in ranges]
         if missing:
             raise ModelError(
-                f"TensorRT has measured no range for {len(missing)} tensor(s), such as '{missing[0]}'; use --method "
-                "entropy or minmax, which measure all tensors"
+                f"TensorRT has measured no range for {len(missing)} tensor(s), such as '{missing[0]}'; use "
+                "--calibrator entropy or minmax, which measure all tensors"
             )
         return ranges
 

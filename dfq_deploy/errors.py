@@ -16,6 +16,8 @@ A message is one line, in characters that no terminal obeys, with the object, th
 
 import unicodedata
 from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
 
 __all__ = [
     "DfqError",
@@ -26,10 +28,12 @@ __all__ = [
     "SamplesError",
     "TargetError",
     "UnsupportedOperators",
+    "did_you_mean",
     "first_line",
     "is_out_of_memory",
     "one_line",
     "printable",
+    "similar_file",
 ]
 
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -121,3 +125,27 @@ def first_line(problem: object) -> str:
     """The first line of the message of ``problem``, without the final full stop; its type name if it is empty."""
     lines = str(problem).strip().splitlines()
     return lines[0].rstrip(". ") if lines else type(problem).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "installed") -> str:
+    """The end of a message on an unknown name: the most similar known name, or all known names.
+
+    Args:
+        otherwise: what the list is called where no name is similar.
+    """
+    names = list(known)
+    spelling = {other.lower(): other for other in names}
+    similar = get_close_matches(name.lower(), spelling, 1, 0.6)
+    if similar:
+        return f"; did you mean {spelling[similar[0]]}?"
+    return f"; {otherwise}: {', '.join(names) or 'none'}"
+
+
+def similar_file(path: Path) -> str:
+    """``; did you mean FILE?`` for a path that does not exist; empty if its folder holds no similar name."""
+    try:
+        stems = {entry.stem: entry.name for entry in sorted(path.parent.iterdir(), reverse=True)}
+    except OSError:
+        return ""
+    similar = get_close_matches(path.stem, stems, 1, 0.6)
+    return f"; did you mean {path.with_name(stems[similar[0]])}?" if similar else ""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dfq_deploy.cli.failures import wrong_usage
 from dfq_deploy.cli.plugin_options import synthesizer_of
 
 if TYPE_CHECKING:
@@ -13,8 +14,11 @@ if TYPE_CHECKING:
     from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = [
+    "calibrator",
+    "half_precision",
     "inputs",
     "limits",
+    "no_synthesis",
     "one_of_synth_and_data",
     "overrides",
     "preprocess",
@@ -23,6 +27,7 @@ __all__ = [
     "synth_or_data",
     "synthesizer",
     "tolerance",
+    "widths",
 ]
 
 Options = Mapping[str, Any]
@@ -47,7 +52,6 @@ def synth_or_data(options: Options) -> "str | Synthesizer | None":
 
 def preprocess(options: Options) -> "Preprocess | None":
     """The preprocess of ``--preprocess``, or of ``--mean`` and ``--std``; None if none of them is given."""
-    from dfq_deploy.errors import OptionError
     from dfq_deploy.samples.preprocess import PREPROCESSES, preprocess_of_units
 
     name, mean, std = options["preprocess"], options["mean"], options["std"]
@@ -56,12 +60,8 @@ def preprocess(options: Options) -> "Preprocess | None":
     if name is not None and mean is not None:
         raise click.UsageError("--preprocess and --mean/--std cannot be combined.")
     if mean is not None and std is not None:
-        try:
+        with wrong_usage("--mean and --std: "):
             return preprocess_of_units(mean, std)
-        except OptionError as problem:
-            raise click.UsageError(f"--mean and --std: {problem}.") from None
-    if name is not None and name not in PREPROCESSES:
-        raise click.UsageError(f"Unknown preprocess '{name}'; choose {', '.join(PREPROCESSES)}, or --mean and --std.")
     return None if name is None else PREPROCESSES[name]
 
 
@@ -84,6 +84,16 @@ def resumption(options: Options, unfinished: Path) -> dict[str, Any]:
     return {**known, "verifier": options["verifier"], "resume": options["resume"]}
 
 
+def calibrator(options: Options) -> str | None:
+    """``--calibrator``, or the name that it had before, ``--method``; None if neither is given."""
+    if options["method"] is None:
+        return options["calibrator"]  # type: ignore[no-any-return]
+    if options["calibrator"] is not None:
+        raise click.UsageError("--method is the old name of --calibrator; give --calibrator alone.")
+    click.echo("note: --method is now called --calibrator; the old name still works", err=True)
+    return options["method"]  # type: ignore[no-any-return]
+
+
 def refinements(options: Options) -> list[str] | None:
     """``--refine`` as a list of names, empty for ``none``; None if the option is not given."""
     return [name for name in options["refine"] if name != "none"] if options["refine"] else None
@@ -99,9 +109,48 @@ def inputs(options: Options) -> dict[str, Any]:
 
 def overrides(options: Options) -> dict[str, Any]:
     """``--keep-float``, ``--exclude`` and ``--overrides``."""
+    from dfq_deploy.quantization.overrides import Overrides
+
+    with wrong_usage("--"):
+        Overrides(tuple(options["keep_float"]), options["exclude"], ())
     return {name: options[name] for name in ("keep_float", "exclude", "overrides")}
+
+
+def half_precision(options: Options, target: str) -> bool:
+    """``--float16``, where the target takes such files."""
+    from dfq_deploy.plugins.registry import exporter_for
+    from dfq_deploy.targets.catalog import find_target
+
+    with wrong_usage("--"):
+        exporter_for(find_target(target), float16=options["float16"])
+    return bool(options["float16"])
 
 
 def limits(options: Options) -> dict[str, Any]:
     """``--floor``, ``--max-time`` and ``--max-slowdown``."""
-    return {name: options[name] for name in ("floor", "max_time", "max_slowdown")}
+    from dfq_deploy.pipeline.remedies.floor import limits_of
+
+    given = {name: options[name] for name in ("floor", "max_time", "max_slowdown")}
+    with wrong_usage("--"):
+        limits_of(given)
+    return given
+
+
+def widths(options: Options) -> dict[str, Any]:
+    """``--bits``, ``--edge-bits``, ``--size`` and ``--drop``."""
+    from dfq_deploy.pipeline.options import widths_of
+
+    given = {name: options[name] for name in ("bits", "edge_bits", "size", "drop")}
+    with wrong_usage("--"):
+        widths_of(**given)
+    return given
+
+
+def no_synthesis(options: Options) -> None:
+    """Refuse options of synthesis beside ``--data``, which they would not change."""
+    flags = {"resume": "--resume", "settings": "--option", "iterations": "--iterations", "tolerance": "--tolerance"}
+    given = [
+        flag for name, flag in {**flags, "statistics": "--statistics"}.items() if options[name] not in (None, (), False)
+    ]
+    if options["data"] is not None and given:
+        raise click.UsageError(f"{given[0]} belongs to synthesis, and --data takes samples as they are; leave one out.")

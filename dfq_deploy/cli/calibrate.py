@@ -6,10 +6,12 @@ from typing import Any
 import click
 
 from dfq_deploy.cli import arguments
+from dfq_deploy.cli.names import SYNTHESIZER, WordType
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import (
     bits_options,
     budget_options,
+    calibrator_options,
     data_option,
     fix_option,
     floor_options,
@@ -19,6 +21,7 @@ from dfq_deploy.cli.options import (
     preprocess_options,
     samples_option,
     synthesis_options,
+    target_option,
 )
 from dfq_deploy.cli.resuming import resumable
 from dfq_deploy.cli.shell import Guarded, Shell
@@ -28,14 +31,15 @@ __all__ = ["calibrate"]
 
 @click.command(cls=Guarded, short_help="Quantize a model to INT8.")
 @click.argument("model", type=FILE)
-@click.option("--synth", metavar="NAME", help="The synthesis method.  [default: auto, the best at these bits]")
+@click.option("--synth", type=SYNTHESIZER, help="The synthesis method.  [default: auto, the best at these bits]")
 @data_option("Use real samples instead: a folder or zip of images, an .npz or .npy.")
-@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
-@click.option("--method", metavar="NAME", help="The calibrator; by default the most accurate one in benchmarks.")
-@click.option("--refine", multiple=True, metavar="NAME", help="A refinement; repeatable; 'none' disables all.")
+@target_option("The runtime to quantize for.")
+@calibrator_options(
+    "The calibrator; by default the most accurate one in benchmarks.", "A refinement; repeatable; 'none' disables all."
+)
 @click.option(
     "--activations",
-    type=click.Choice(["auto", "static", "dynamic"]),
+    type=WordType(["auto", "static", "dynamic"]),
     default="auto",
     show_default=True,
     help="Ranges of activations: static ones, measured before, or dynamic ones, computed at run time; auto measures "
@@ -57,17 +61,16 @@ __all__ = ["calibrate"]
 def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None, **options: Any) -> None:
     """Quantize MODEL to INT8 for a target, with samples made from the model itself."""
     synthesizer = arguments.synth_or_data(options)
-    if options["data"] is not None and options["resume"]:
-        raise click.UsageError("--resume goes on with a synthesis, and --data takes images as they are.")
+    arguments.no_synthesis(options)
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_calibration
     from dfq_deploy.cli.views.verdict import exit_status, verdict_line
     from dfq_deploy.files.claim import claimed
     from dfq_deploy.pipeline.calibrate import calibrate as quantize
-    from dfq_deploy.targets.catalog import find_target
 
-    preprocess = arguments.preprocess(options)
-    find_target(target)
+    preprocess, calibrator = arguments.preprocess(options), arguments.calibrator(options)
+    widths, limits = arguments.widths(options), arguments.limits(options)
+    overrides, float16 = arguments.overrides(options), arguments.half_precision(options, target)
     folder = output or Path(f"{model.stem}-{target}")
     unfinished = folder.with_name(f"{folder.name}.unfinished")
     with claimed(folder), display(shell) as progress, resumable(unfinished):
@@ -76,23 +79,20 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
             synth=synthesizer,
             data=options["data"],
             target=target,
-            bits=options["bits"],
             activations=options["activations"],
-            edge_bits=options["edge_bits"],
-            size=options["size"],
-            drop=options["drop"],
-            method=options["method"],
+            method=calibrator,
             refine=arguments.refinements(options),
             teachers=options["teachers"],
             count=options["samples"],
             preprocess=preprocess,
             integer_io=options["integer_io"],
-            float16=options["float16"],
+            float16=float16,
             seed=shell.seed,
             device=shell.device,
+            **widths,
             **arguments.inputs(options),
-            **arguments.overrides(options),
-            **arguments.limits(options),
+            **overrides,
+            **limits,
             **arguments.resumption(options, unfinished),
             output=folder,
             progress=progress,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dfq_deploy.cli.option_types import FILE
+from dfq_deploy.cli.options import target_option
 from dfq_deploy.cli.shell import Guarded, Shell
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ __all__ = ["check"]
 
 @click.command(cls=Guarded, short_help="Check a quantized file against the rules of a runtime.")
 @click.argument("model", type=FILE)
-@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to check it for.")
+@target_option("The runtime to check it for.")
 @click.pass_context
 def check(ctx: click.Context, /, *, model: Path, target: str) -> None:
     """List every place where MODEL, an ONNX file of any tool, violates a rule of a target.

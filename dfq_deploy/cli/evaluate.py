@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfq_deploy.cli import arguments
+from dfq_deploy.cli.failures import wrong_usage
 from dfq_deploy.cli.metric_file import MetricType, load_metric
-from dfq_deploy.cli.option_types import FILE
+from dfq_deploy.cli.names import TARGET
+from dfq_deploy.cli.option_types import FILE, NumberType
 from dfq_deploy.cli.options import data_option, input_options, labels_option, preprocess_options, samples_option
 from dfq_deploy.cli.shell import Guarded, Shell
 
@@ -27,21 +29,26 @@ GATES = ("min_agreement", "max_drop", "min_snr", "min_metric")
 @labels_option
 @click.option("--latency", is_flag=True, help="Time both models alternately; slower than float is BAD.")
 @click.option(
-    "--target", metavar="NAME", help="The runtime that QUANTIZED is for.  [default: layers are counted as on cpu]"
+    "--target", type=TARGET, help="The runtime that QUANTIZED is for.  [default: layers are counted as on cpu]"
 )
 @click.option(
     "--min-agreement",
-    type=click.FloatRange(0, 100),
+    type=NumberType("a percentage from 0 to 100", lambda number: 0 <= number <= 100),
     metavar="PERCENT",
     help="Gate: least percentage of inputs with the same class from both models; predicted without --data.",
 )
 @click.option(
     "--max-drop",
-    type=float,
+    type=NumberType("a finite number of points"),
     metavar="POINTS",
     help="Gate: largest drop of top-1 in points, which needs labels; with --metric, largest drop of the metric.",
 )
-@click.option("--min-snr", type=float, metavar="DB", help="Gate: least signal-to-noise ratio of the worst output.")
+@click.option(
+    "--min-snr",
+    type=NumberType("a finite number of dB"),
+    metavar="DB",
+    help="Gate: least signal-to-noise ratio of the worst output.",
+)
 @click.option(
     "--metric",
     type=MetricType(),
@@ -56,7 +63,12 @@ GATES = ("min_agreement", "max_drop", "min_snr", "min_metric")
     help="The true boxes for --metric map: a COCO JSON file, or a folder of YOLO .txt files.  [default: what FLOAT "
     "detects]",
 )
-@click.option("--min-metric", type=float, metavar="VALUE", help="Gate: least value of --metric for QUANTIZED.")
+@click.option(
+    "--min-metric",
+    type=NumberType("a finite number"),
+    metavar="VALUE",
+    help="Gate: least value of --metric for QUANTIZED.",
+)
 @input_options
 @preprocess_options
 @click.pass_context
@@ -119,12 +131,9 @@ def evaluate(
 
 def _gates(options: arguments.Options, data: Path | None, metric: tuple[Path, str] | str | None) -> "Gates":
     """The gates; what cannot be bounded whatever the files hold is wrong usage."""
-    from dfq_deploy.errors import OptionError
     from dfq_deploy.verdict.gates import Gates
 
-    try:
+    with wrong_usage():
         gates = Gates(**{name: options[name] for name in GATES})
         gates.check(has_metric=metric is not None, has_labels=data is not None)
-    except OptionError as problem:
-        raise click.UsageError(f"{problem}.") from None
     return gates

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from dfq_deploy.cli import arguments
+from dfq_deploy.cli.names import EXPORTER, TARGET
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import integer_option, preprocess_options, shape_option
 from dfq_deploy.cli.plugin_options import exporter_of
@@ -16,14 +17,14 @@ __all__ = ["export"]
 
 @click.command(cls=Guarded, short_help="Write the file that a runtime loads.")
 @click.argument("model", metavar="QUANTIZED", type=FILE)
-@click.option("--to", required=True, metavar="NAME", help="The exporter: qdq, ort, ... `dfq-deploy methods` lists all.")
+@click.option("--to", required=True, type=EXPORTER, help="The exporter: qdq, ort, ... `dfq-deploy methods` lists all.")
 @click.option(
     "--encodings",
     type=FILE,
     metavar="FILE",
     help="For a float model: encodings.json as written by calibrate, AIMET's, or a TensorRT calibration cache.",
 )
-@click.option("--target", metavar="NAME", help="The runtime; by default the one that --to names, or cpu.")
+@click.option("--target", type=TARGET, help="The runtime; by default the one that --to names, or cpu.")
 @shape_option
 @click.option(
     "--option",

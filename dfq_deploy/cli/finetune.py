@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dfq_deploy.cli import arguments
-from dfq_deploy.cli.option_types import FILE
+from dfq_deploy.cli.failures import wrong_usage
+from dfq_deploy.cli.names import SYNTHESIZER
+from dfq_deploy.cli.option_types import FILE, CountType
 from dfq_deploy.cli.options import (
+    calibrator_options,
     data_option,
     fix_option,
     input_options,
@@ -17,9 +20,10 @@ from dfq_deploy.cli.options import (
     preprocess_options,
     samples_option,
     synthesis_options,
+    target_option,
 )
 from dfq_deploy.cli.shell import Guarded, Shell
-from dfq_deploy.errors import DfqError, OptionError
+from dfq_deploy.errors import DfqError
 
 if TYPE_CHECKING:
     from dfq_deploy.quantization.bit_widths import Bits
@@ -29,16 +33,15 @@ __all__ = ["finetune"]
 
 @click.command(cls=Guarded, short_help="Train the quantized model, for fewer bits.")
 @click.argument("model", type=FILE)
-@click.option("--synth", metavar="NAME", help="Synthesize the samples by this method.")
+@click.option("--synth", type=SYNTHESIZER, help="Synthesize the samples by this method.")
 @data_option("Use given samples instead: a folder or zip of images, an .npz (such as samples.npz) or .npy.")
 @click.option("--bits", required=True, metavar="w4a4", help="Bits of weights and activations, of every layer.")
-@click.option("--edge-bits", type=int, metavar="N", help="Bits of the first and the last layer.")
-@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to quantize for.")
-@click.option("--method", metavar="NAME", help="The calibrator that training starts from.")
-@click.option(
-    "--refine", multiple=True, metavar="NAME", help="A refinement before the training; repeatable; 'none' disables all."
+@click.option("--edge-bits", type=CountType(2, 8), help="Bits of the first and the last layer.")
+@target_option("The runtime to quantize for.")
+@calibrator_options(
+    "The calibrator that training starts from.", "A refinement before the training; repeatable; 'none' disables all."
 )
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the samples.")
+@click.option("--epochs", type=CountType(1, 10), help="Passes over the samples.")
 @override_options
 @samples_option("How many samples to synthesize, or to take from --data.")
 @input_options
@@ -66,6 +69,7 @@ def finetune(
     On several GPUs: torchrun --nproc-per-node 4 $(which dfq-deploy) finetune ...
     """
     arguments.one_of_synth_and_data(options)
+    arguments.no_synthesis({**options, "resume": None})  # --resume goes on with the training
     widths = _bits(bits, edge_bits)
     from dfq_deploy.cli.resuming import resumable
     from dfq_deploy.cli.views.progress import display
@@ -73,10 +77,9 @@ def finetune(
     from dfq_deploy.cli.views.verdict import exit_status, verdict_line
     from dfq_deploy.files.claim import claimed
     from dfq_deploy.pipeline.finetune import finetune as train
-    from dfq_deploy.targets.catalog import find_target
 
-    find_target(target)
-    preprocess = arguments.preprocess(options)
+    preprocess, calibrator = arguments.preprocess(options), arguments.calibrator(options)
+    overrides = arguments.overrides(options)
     synthesizer = None if options["synth"] is None else arguments.synthesizer(options, options["synth"])
     folder = output or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
@@ -89,7 +92,7 @@ def finetune(
                 data=options["data"],
                 bits=widths,
                 target=target,
-                method=options["method"],
+                method=calibrator,
                 refine=arguments.refinements(options),
                 teachers=options["teachers"],
                 count=options["samples"],
@@ -100,7 +103,7 @@ def finetune(
                 output=folder,
                 resume=resume,
                 **arguments.inputs(options),
-                **arguments.overrides(options),
+                **overrides,
                 verifier=options["verifier"],
                 tolerance=arguments.tolerance(options),
                 statistics=options["statistics"],
@@ -122,7 +125,5 @@ def finetune(
 def _bits(text: str, edge: int | None) -> "Bits":
     from dfq_deploy.quantization.bit_widths import Bits
 
-    try:
+    with wrong_usage("--"):
         return Bits.parse(text, edge)
-    except OptionError as problem:
-        raise click.UsageError(f"--{problem}.") from None

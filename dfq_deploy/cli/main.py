@@ -10,16 +10,17 @@ from dfq_deploy.cli.calibrate import calibrate
 from dfq_deploy.cli.check import check
 from dfq_deploy.cli.evaluate import evaluate
 from dfq_deploy.cli.export import export
+from dfq_deploy.cli.failures import wrong_usage
 from dfq_deploy.cli.finetune import finetune
 from dfq_deploy.cli.option_types import FILE
-from dfq_deploy.cli.options import preprocess_options, shape_option, use_options
-from dfq_deploy.cli.shell import Guarded, Shell
+from dfq_deploy.cli.options import preprocess_options, shape_option, target_option, use_options
+from dfq_deploy.cli.shell import CommandGroup, Guarded, Shell
 from dfq_deploy.cli.synthesize import synthesize
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="dfq-deploy", message="dfq-deploy %(version)s")
 def main() -> None:
     """A float ONNX model in, an accurate INT8 model out, and not one training image.
@@ -32,7 +33,7 @@ def main() -> None:
 
 @main.command(cls=Guarded, short_help="Show what is in a model, and what will cost accuracy.")
 @click.argument("model", type=FILE)
-@click.option("--target", default="cpu", show_default=True, metavar="NAME", help="The runtime to inspect it for.")
+@target_option("The runtime to inspect it for.")
 @shape_option
 @use_options
 @click.option(
@@ -58,8 +59,12 @@ def inspect(
     from dfq_deploy.cli.views.inspection import show_inspection
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.inspection.inspect import inspect as inspect_model
+    from dfq_deploy.quantization.bit_widths import Bits
 
     preprocess = arguments.preprocess(options)
+    if bits is not None:
+        with wrong_usage("--"):
+            Bits.parse(bits)
     if not sensitivity and (bits is not None or preprocess is not None):
         raise click.UsageError("--bits and --preprocess need --sensitivity.")
     with display(shell) as progress:

@@ -1,16 +1,76 @@
-"""Click parameter types: numbers, shapes, ranges, teachers."""
+"""Click parameter types: numbers, sizes, shapes, ranges, teachers."""
 
+import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 if TYPE_CHECKING:
     from dfq_deploy.synthesis.teachers import Teacher
 
-__all__ = ["FILE", "BytesType", "FractionType", "NumbersType", "RangeType", "ShapeType", "TeacherType"]
+__all__ = [
+    "FILE",
+    "BytesType",
+    "CountType",
+    "FractionType",
+    "NumberType",
+    "NumbersType",
+    "RangeType",
+    "ShapeType",
+    "TeacherType",
+]
 
 FILE = click.Path(path_type=Path)
+
+
+class CountType(click.ParamType[int]):
+    """A whole number.
+
+    Args:
+        least: the smallest allowed.
+        example: for the error message.
+    """
+
+    name = "N"
+
+    def __init__(self, least: int, example: int) -> None:
+        self.least, self.example = least, example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            count = int(str(value))
+        except ValueError:
+            count = self.least - 1
+        if count < self.least:
+            self.fail(f"'{value}' is not a whole number from {self.least} on; give e.g. {self.example}", param, ctx)
+        return count
+
+
+class NumberType(click.ParamType[float]):
+    """A finite number.
+
+    Args:
+        what: what is to be given, with its range, e.g. ``a percentage from 0 to 100``.
+        fits: whether a number is in the range.
+    """
+
+    name = "NUMBER"
+
+    def __init__(self, what: str, fits: Callable[[float], bool] = lambda number: True) -> None:
+        self.what, self.fits = what, fits
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number) or not self.fits(number):
+            self.fail(f"'{value}' is not {self.what}", param, ctx)
+        return number
+
 
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -95,4 +155,7 @@ class TeacherType(click.ParamType["Teacher | Path"]):
         try:
             return parse_teacher(str(value))
         except OptionError as problem:
-            raise click.UsageError(f"{problem}.") from None
+            raise click.UsageError(str(problem)) from None
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]

@@ -5,11 +5,22 @@ from typing import Any, TypeVar
 
 import click
 
-from dfq_deploy.cli.option_types import FILE, FractionType, NumbersType, RangeType, ShapeType, TeacherType
+from dfq_deploy.cli.names import CALIBRATOR, PREPROCESS, REFINEMENT, SYNTHESIZER, TARGET, WordType
+from dfq_deploy.cli.option_types import (
+    FILE,
+    CountType,
+    FractionType,
+    NumbersType,
+    NumberType,
+    RangeType,
+    ShapeType,
+    TeacherType,
+)
 
 __all__ = [
     "bits_options",
     "budget_options",
+    "calibrator_options",
     "data_option",
     "fix_option",
     "floor_options",
@@ -21,6 +32,7 @@ __all__ = [
     "samples_option",
     "shape_option",
     "synthesis_options",
+    "target_option",
     "use_options",
 ]
 
@@ -47,7 +59,7 @@ def use_options(command: Decorated) -> Decorated:
     for option in (
         click.option(
             "--task",
-            type=click.Choice(TASKS),
+            type=WordType(TASKS),
             help="What the model does; by default, its outputs are examined for class scores.",
         ),
         click.option(
@@ -104,7 +116,7 @@ def preprocess_options(command: Decorated) -> Decorated:
         ),
         click.option(
             "--preprocess",
-            metavar="NAME",
+            type=PREPROCESS,
             help="Normalization of the model's input: imagenet, cifar10, zero-one, minus-one-one or raw.",
         ),
     ):
@@ -114,13 +126,13 @@ def preprocess_options(command: Decorated) -> Decorated:
 
 def samples_option(help_text: str) -> Callable[[Decorated], Decorated]:
     """``--samples N``."""
-    return click.option("--samples", type=click.IntRange(min=1), metavar="N", help=help_text)
+    return click.option("--samples", type=CountType(1, 256), help=help_text)
 
 
 def bits_options(command: Decorated) -> Decorated:
     """``--bits`` and ``--edge-bits``."""
     for option in (
-        click.option("--edge-bits", type=int, metavar="N", help="Bits of the first and the last layer."),
+        click.option("--edge-bits", type=CountType(2, 8), help="Bits of the first and the last layer."),
         click.option(
             "--bits",
             metavar="w8a8",
@@ -131,12 +143,37 @@ def bits_options(command: Decorated) -> Decorated:
     return command
 
 
+def target_option(help_text: str) -> Callable[[Decorated], Decorated]:
+    """``--target NAME``, by default cpu."""
+    return click.option("--target", type=TARGET, default="cpu", show_default=True, help=help_text)
+
+
+def calibrator_options(calibrator: str, refine: str) -> Callable[[Decorated], Decorated]:
+    """``--calibrator``, which was called ``--method``, and ``--refine``; :func:`dfq_deploy.cli.arguments.calibrator`
+    reads the first two.
+
+    Args:
+        calibrator, refine: help texts.
+    """
+
+    def decorate(command: Decorated) -> Decorated:
+        for option in (
+            click.option("--refine", multiple=True, type=REFINEMENT, help=refine),
+            click.option("--method", type=CALIBRATOR, hidden=True),
+            click.option("--calibrator", type=CALIBRATOR, help=calibrator),
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
 def budget_options(command: Decorated) -> Decorated:
     """``--size`` and ``--drop``: the budget of ``--bits auto``."""
     for option in (
         click.option(
             "--drop",
-            type=float,
+            type=NumberType("a percentage from 0 to 100", lambda number: 0 <= number <= 100),
             metavar="POINTS",
             help="With --bits auto: largest percentage of samples whose class may change.",
         ),
@@ -173,7 +210,7 @@ def floor_options(command: Decorated) -> Decorated:
     for option in (
         click.option(
             "--max-slowdown",
-            type=click.FloatRange(min=1),
+            type=NumberType("a factor from 1 on, such as 1.15", lambda number: number >= 1),
             metavar="FACTOR",
             default=1.15,
             show_default=True,
@@ -181,7 +218,7 @@ def floor_options(command: Decorated) -> Decorated:
         ),
         click.option(
             "--max-time",
-            type=click.FloatRange(min=0),
+            type=NumberType("a number of seconds from 0 on, such as 60", lambda number: number >= 0),
             metavar="SECONDS",
             help="Time limit for remedies.  [default: half of what the calibration took, at least 60]",
         ),
@@ -218,14 +255,14 @@ def synthesis_options(command: Decorated) -> Decorated:
         click.option("--resume", is_flag=True, help="Continue an interrupted run of the same command."),
         click.option(
             "--tolerance",
-            type=click.FloatRange(0, 1, max_open=True),
+            type=NumberType("a number from 0 to below 1, such as 0.02", lambda number: 0 <= number < 1),
             metavar="T",
             help="Stop early when the ranges change by less than this fraction of their span; 0 runs every iteration.  "
             "[default: 0.02 on a paper's schedule, else 0]",
         ),
         click.option(
             "--statistics",
-            metavar="NAME",
+            type=SYNTHESIZER,
             help="Where no BatchNormalization is left, match the statistics of pictures drawn by this method.",
         ),
         click.option(
@@ -241,7 +278,7 @@ def synthesis_options(command: Decorated) -> Decorated:
             metavar="KEY=VALUE",
             help="An option of the synthesis method; repeatable. `dfq-deploy methods -v` lists them.",
         ),
-        click.option("--iterations", type=click.IntRange(min=1), metavar="N", help="Same as --option iterations=N."),
+        click.option("--iterations", type=CountType(1, 2000), help="Same as --option iterations=N."),
         click.option(
             "--teacher",
             "teachers",

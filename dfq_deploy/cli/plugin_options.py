@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 
 import click
 
+from dfq_deploy.cli.failures import wrong_usage
+from dfq_deploy.errors import did_you_mean
+
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Exporter, Synthesizer
 
@@ -21,7 +24,6 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
         PluginError: it is not installed.
         click.UsageError: an option is unknown, or its value has another type.
     """
-    from dfq_deploy.errors import OptionError
     from dfq_deploy.plugins import registry
     from dfq_deploy.plugins.mixture import SEPARATOR
 
@@ -43,10 +45,8 @@ def synthesizer_of(name: str, iterations: int | None, settings: Sequence[str]) -
         return method
     from dfq_deploy.synthesis.methods.lowpass import low_passed
 
-    try:
+    with wrong_usage("--option "):
         return low_passed(registry.synthesizer_of(method), _converted("lowpass", radius[-1], float))
-    except OptionError as problem:
-        raise click.UsageError(f"--option {problem}.") from None
 
 
 def exporter_of(name: str, settings: Sequence[str]) -> "str | Exporter":
@@ -70,10 +70,12 @@ def _plugin_of(plural: str, name: str, settings: Sequence[str]) -> Any:
     known = {field.name: hint for field, hint in method_fields(kind)}
     for key in given:
         if key not in known:
-            listed = ", ".join(sorted({*known, "lowpass"} if plural == "synthesizers" else known)) or "none"
+            names = sorted({*known, "lowpass"} if plural == "synthesizers" else known)
             noun = "method" if plural == "synthesizers" else plural[:-1]
-            raise click.UsageError(f"The {noun} '{name}' has no option '{key}'; it has: {listed}.")
-    return kind(**{key: _converted(key, text, known[key]) for key, text in given.items()})
+            raise click.UsageError(f"The {noun} '{name}' has no option '{key}'{did_you_mean(key, names, 'it has')}.")
+    values = {key: _converted(key, text, known[key]) for key, text in given.items()}
+    with wrong_usage("--option "):
+        return kind(**values)
 
 
 def method_fields(kind: type) -> "list[tuple[Field[Any], Any]]":

@@ -1,8 +1,6 @@
-"""Common options of all commands, error lines and exit codes.
+"""Common options of all commands, the way a command runs, and how it ends.
 
-Exit status 0: done. 1: a problem with the input or the machine, said in one line on stderr (and, with ``--json``,
-as one object with the key ``error`` on stdout). 2: wrong usage. 3: done, and the verdict on the result is BAD. A
-traceback only with ``--debug``.
+Errors and exit status: :mod:`dfq_deploy.cli.failures`. A traceback is printed only with ``--debug``.
 """
 
 import logging
@@ -10,24 +8,26 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from dfq_deploy.cli.option_types import BytesType
-from dfq_deploy.errors import DfqError, is_out_of_memory
+from dfq_deploy.cli.failures import report_error
+from dfq_deploy.cli.option_types import BytesType, CountType, NumberType
+from dfq_deploy.cli.printable import printable, printable_json
 from dfq_deploy.files.json_text import json_text
 from dfq_deploy.validation.bounds import Bounds, default_memory, use_bounds
 
-__all__ = ["Guarded", "Shell"]
+__all__ = ["CommandGroup", "Guarded", "Shell"]
 
 COMMON = (
     click.Option(
         ["--seed"],
-        type=click.IntRange(0),
+        type=CountType(0, 0),
         default=0,
         show_default=True,
         help="The same seed gives the same files.",
@@ -43,7 +43,7 @@ COMMON = (
     ),
     click.Option(
         ["--max-seconds"],
-        type=click.FloatRange(min=0, min_open=True),
+        type=NumberType("a number of seconds above 0", lambda number: number > 0),
         default=60.0,
         show_default=True,
         metavar="SECONDS",
@@ -76,14 +76,14 @@ class Shell:
 
     def emit(self, document: Mapping[str, Any]) -> None:
         """Print the one JSON object."""
-        click.echo(json_text(document))
+        click.echo(printable_json(json_text(document)))
 
 
 class _Stderr(logging.Handler):
     """Writes to the current ``sys.stderr``: while progress bars are shown, Rich replaces it and prints above them."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sys.stderr.write(f"{self.format(record)}\n")
+        sys.stderr.write(f"{printable(self.format(record))}\n")
 
 
 class Guarded(click.Command):
@@ -117,9 +117,40 @@ class Guarded(click.Command):
             ctx.exit(1)
         except (Exception, KeyboardInterrupt) as problem:
             if shell.debug:
-                raise
-            _fail(problem, shell)
+                click.echo(printable(traceback.format_exc()), err=True, nl=False)
+            report_error(problem, as_json=shell.as_json)
             ctx.exit(1)
+
+
+class CommandGroup(click.Group):
+    """The commands; an error in the command line ends in one line, like every other error."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run a command and exit with its status; without ``standalone_mode``, return it or raise the error."""
+        settings = {"windows_expand_args": windows_expand_args, **extra}
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, False, **settings)
+        try:
+            status = super().main(args, prog_name, complete_var, False, **settings)
+        except click.exceptions.NoArgsIsHelpError as problem:
+            problem.show()
+            sys.exit(problem.exit_code)
+        except click.ClickException as problem:
+            words = sys.argv[1:] if args is None else args
+            report_error(problem, as_json="--json" in words)
+            sys.exit(problem.exit_code)
+        except click.Abort:
+            report_error(KeyboardInterrupt(), as_json=False)
+            sys.exit(1)
+        sys.exit(status if isinstance(status, int) else 0)
 
 
 def _flush() -> None:
@@ -162,24 +193,3 @@ def _terminated() -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
-
-
-def _fail(problem: BaseException, shell: Shell) -> None:
-    message = _error_message(problem)
-    click.echo(message if isinstance(problem, KeyboardInterrupt) else f"error: {message}", err=True)
-    if shell.as_json:
-        shell.emit({"error": message, "kind": type(problem).__name__})
-
-
-def _error_message(problem: BaseException) -> str:
-    """The error in one line: what happened and what to do."""
-    text = " ".join(str(problem).split())
-    if isinstance(problem, DfqError):
-        return text
-    if isinstance(problem, KeyboardInterrupt):
-        return text or "interrupted: nothing was written"
-    if is_out_of_memory(problem):
-        return "not enough memory; use fewer samples (--samples) or a machine with more memory"
-    if isinstance(problem, OSError):
-        return f"{text}; nothing was written"
-    return f"unexpected {type(problem).__name__}: {text or 'no message'}; run again with --debug and report it"

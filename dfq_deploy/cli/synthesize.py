@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from dfq_deploy.cli import arguments
+from dfq_deploy.cli.names import SYNTHESIZER
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import input_options, preprocess_options, samples_option, synthesis_options
 from dfq_deploy.cli.resuming import resumable
@@ -17,7 +18,7 @@ __all__ = ["synthesize"]
 
 @click.command(cls=Guarded, short_help="Make samples from the model itself.")
 @click.argument("model", type=FILE)
-@click.option("--method", default="deepinversion", show_default=True, metavar="NAME", help="The synthesis method.")
+@click.option("--method", type=SYNTHESIZER, default="deepinversion", show_default=True, help="The synthesis method.")
 @samples_option("Number of samples; by default it depends on the size of the input.")
 @input_options
 @preprocess_options

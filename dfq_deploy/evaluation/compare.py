@@ -142,7 +142,8 @@ def _pairs(
         if name in runners[0].open_outputs:
             return None
         raise ModelError(
-            f"{runners[1].name}: output '{name}' has shape {given.shape}, the float model's {wanted.shape}"
+            f"{runners[1].name}: output '{name}' has shape {given.shape}, the float model's {wanted.shape}; compare a "
+            "quantized model with the float model that it was made from"
         )
     ones, others = (part if isinstance(part, tuple) else (part,) for part in (wanted, given))
     shapes = {array.shape for array in (*ones, *others)} | {whole.setdefault(name, ones[0].shape)}
@@ -174,5 +175,8 @@ def _score_width(output: NDArray[Any]) -> int:
 def _checked(labels: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     if labels.min() < 0 or labels.max() >= width:
         wrong = labels.min() if labels.min() < 0 else labels.max()
-        raise SamplesError(f"label {wrong} of the samples is outside the model's {width} classes (0 to {width - 1})")
+        raise SamplesError(
+            f"label {wrong} of the samples is outside the model's {width} classes (0 to {width - 1}); number the "
+            "classes in the order of the model's scores"
+        )
     return labels

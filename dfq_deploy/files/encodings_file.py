@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import ModelError, similar_file
 from dfq_deploy.files.atomic import atomic_file
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "read_encodings", "write_encodings"]
@@ -40,7 +40,9 @@ def read_encodings(path: Path) -> dict[str, Encoding]:
     """
     try:
         entries = _tensors(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+    except OSError as problem:
+        raise _unreadable(path, f"{problem.strerror}{similar_file(path)}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
         raise _unreadable(path, f"{type(problem).__name__}: {problem}") from None
     if not entries:
         raise _unreadable(path, "it holds no tensor")

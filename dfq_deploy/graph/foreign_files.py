@@ -44,6 +44,15 @@ def _is_openvino(head: bytes, suffix: str) -> bool:
     return suffix == ".xml" and b"<net" in head
 
 
+def _is_text(head: bytes, _: str) -> bool:
+    """True for text; a binary model begins with control characters. The head may end inside a character."""
+    try:
+        text = head.decode("utf-8") if len(head) < HEAD_BYTES else head[: HEAD_BYTES - 4].decode("utf-8", "ignore")
+    except UnicodeDecodeError:
+        return False
+    return len(text) * 2 > len(head) and all(letter.isprintable() or letter in "\t\n\r" for letter in text)
+
+
 def _is_page(head: bytes, _: str) -> bool:
     return head.lstrip().lower().startswith((b"<!doctype html", b"<html"))
 
@@ -72,6 +81,7 @@ FORMATS = (
     _Format("a TensorFlow graph", f"{TF2ONNX} --graphdef FILE --output model.onnx", _suffix(".pb")),
     _Format("a Paddle model", "paddle2onnx --model_dir FOLDER --save_file model.onnx", _suffix(".pdmodel")),
     _Format("a Caffe model", "convert it with a converter for Caffe", _suffix(".caffemodel", ".prototxt")),
+    _Format("a text file", "give the path of an .onnx file", _is_text),
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, SamplesError, did_you_mean
 from dfq_deploy.graph.main_input import MAIN_INPUT, InputUse, says_auxiliary, says_main, uses_of
 from dfq_deploy.graph.operators import is_op
 
@@ -192,7 +192,8 @@ def state_main_input(model: ir.Model, name: str | None = None) -> None:
     ports = model_inputs(model)
     names = [port.name for port in ports]
     if name is not None and name not in names:
-        raise ModelError(f"--main-input {name}: no such input; the model's inputs: {', '.join(names)}")
+        way_out = did_you_mean(name, names, "the model's inputs")
+        raise ModelError(f"--main-input {name}: no such input{way_out}")
     if len(ports) > 1:
         model.metadata_props[MAIN_INPUT] = name or main_input(ports).name
 

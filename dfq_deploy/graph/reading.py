@@ -12,7 +12,7 @@ import google.protobuf.message
 import onnx
 import onnx_ir as ir
 
-from dfq_deploy.errors import DfqError, ModelError, first_line, is_out_of_memory
+from dfq_deploy.errors import DfqError, ModelError, first_line, is_out_of_memory, similar_file
 from dfq_deploy.graph.domains import with_short_domain, with_short_opset
 from dfq_deploy.graph.file_info import quantized_node
 from dfq_deploy.graph.foreign_files import foreign_format
@@ -166,7 +166,7 @@ def _read(path: Path) -> onnx.ModelProto:
     if path.is_dir():
         raise _not_onnx(path)
     if not path.is_file():
-        raise ModelError(f"{path}: no such file; give the path of an .onnx file")
+        raise ModelError(f"{path}: no such file{similar_file(path) or '; give the path of an .onnx file'}")
     try:
         proto = onnx.load(path, load_external_data=False)
     except (google.protobuf.message.DecodeError, ValueError, OSError) as problem:

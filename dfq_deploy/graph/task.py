@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from dfq_deploy.errors import ModelError, OptionError
+from dfq_deploy.errors import ModelError, OptionError, did_you_mean
 from dfq_deploy.graph.logits import MOVING_OPS, logits_of
 from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.graph.operators import FLOATS, is_op
@@ -50,7 +50,7 @@ def state_task(model: ir.Model, task: str | None) -> None:
     if task is None:
         return
     if task not in TASKS:
-        raise OptionError(f"--task {task}: no such task; choose {', '.join(TASKS)}")
+        raise OptionError(f"--task {task}: no such task{did_you_mean(str(task), TASKS, 'choose one of')}")
     model.metadata_props[TASK] = task
     if task == "classify" and score_output(model) is None:
         shapes = ", ".join(f"'{value.name}' {value.shape}" for value in model.graph.outputs)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
-from dfq_deploy.errors import OptionError, PluginError
+from dfq_deploy.errors import OptionError, PluginError, did_you_mean
 from dfq_deploy.targets.target import Target
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ __all__ = [
     "exporter_for",
     "exporter_of",
     "find_plugin",
+    "installed_names",
     "installed_plugins",
+    "require_installed",
     "synthesizer_of",
 ]
 
@@ -57,15 +59,30 @@ def _entries(kind: str) -> dict[str, EntryPoint]:
     return entries
 
 
+def installed_names(kind: str) -> list[str]:
+    """Names of the installed plug-ins of ``kind``, sorted; none of them is loaded."""
+    return sorted(_entries(kind))
+
+
+def require_installed(kind: str, name: str) -> None:
+    """Check that a plug-in ``name`` of ``kind`` is installed; it is not loaded.
+
+    Raises:
+        PluginError: it is not.
+    """
+    entries = _entries(kind)
+    if name not in entries:
+        raise PluginError(f"no {kind[:-1]} '{name}'{did_you_mean(name, sorted(entries))}")
+
+
 def find_plugin(kind: str, name: str) -> Any:
     """The class of the plug-in ``name`` of ``kind``.
 
     Raises:
         PluginError: it is not installed, or does not load.
     """
+    require_installed(kind, name)
     entries = _entries(kind)
-    if name not in entries:
-        raise PluginError(f"no {kind[:-1]} '{name}'; installed: {', '.join(sorted(entries)) or 'none'}")
     try:
         return entries[name].load()
     except Exception as problem:  # third-party code runs here: it may raise anything

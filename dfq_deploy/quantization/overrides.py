@@ -233,7 +233,7 @@ def _close(match: str, names: Iterable[str]) -> str:
     """Names like ``match``, for the end of a message."""
     known = sorted(set(names))
     holding = sorted((name for name in known if match.lower() in name.lower()), key=len)
-    close = [*holding, *get_close_matches(match, known, SUGGESTED, 0.5)][:SUGGESTED]
+    close = [*holding, *get_close_matches(match, known, SUGGESTED, 0.6)][:SUGGESTED]
     return f"; did you mean {' or '.join(close)}?" if close else f"; there are, e.g., {', '.join(known[:SUGGESTED])}"
 
 

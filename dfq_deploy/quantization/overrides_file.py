@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dfq_deploy.encodings import Range
-from dfq_deploy.errors import OptionError, first_line
+from dfq_deploy.errors import OptionError, did_you_mean, first_line
 from dfq_deploy.quantization.overrides import Kind, Override
 
 __all__ = ["read_overrides"]
@@ -39,7 +39,8 @@ def read_overrides(path: Path) -> tuple[Override, ...]:
         raise OptionError(f"{path}: not a TOML file ({first_line(problem)}); docs/overrides.md shows one") from None
     for name in content:
         if name not in KEYS:
-            raise OptionError(f"{path}: unknown '{name}'; entries begin with [[node]] or [[tensor]]")
+            way_out = did_you_mean(name, KEYS, "entries begin with")
+            raise OptionError(f"{path}: unknown '{name}'{way_out}; write [[node]] or [[tensor]]")
     kinds: tuple[Kind, ...] = ("node", "tensor")
     return tuple(
         _entry(kind, table, f"{path}: [[{kind}]] {number}")
@@ -58,7 +59,7 @@ def _entry(kind: Kind, table: Mapping[str, Any], place: str) -> Override:
     for key in table:
         if key not in KEYS[kind]:
             way_out = "; a range belongs in a [[tensor]]" if key == "range" else ""
-            raise OptionError(f"{place}: unknown key '{key}'; it has {', '.join(KEYS[kind])}{way_out}")
+            raise OptionError(f"{place}: unknown key '{key}'{way_out or did_you_mean(key, KEYS[kind], 'it has')}")
     match = table.get("match")
     if not isinstance(match, str) or not match:
         raise OptionError(f'{place}: match = {match!r} is no name; give match = "NAME", or a pattern such as "conv*"')

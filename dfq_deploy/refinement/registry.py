@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
-from dfq_deploy.errors import DfqError, ModelError, PluginError, is_out_of_memory
+from dfq_deploy.errors import DfqError, ModelError, PluginError, did_you_mean, is_out_of_memory
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import Prepared, Quantized
@@ -111,7 +111,7 @@ def in_order(names: Sequence[str]) -> tuple[str, ...]:
     """
     for name in names:
         if name not in REFINEMENTS:
-            raise PluginError(f"no refinement '{name}'; installed: {', '.join(REFINEMENTS)}")
+            raise PluginError(f"no refinement '{name}'{did_you_mean(name, REFINEMENTS)}")
     return tuple(name for name in REFINEMENTS if name in names)
 
 

@@ -13,7 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, SamplesError, similar_file
 from dfq_deploy.graph.detection import HeadPart, head_parts
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
@@ -86,7 +86,8 @@ class Runner:
         if not isinstance(model, bytes | ir.Model):
             model = str(model)
             if not Path(model).is_file():
-                raise ModelError(f"{self.name}: no such file; give the path of an .onnx file")
+                way_out = similar_file(Path(model)) or "; give the path of an .onnx file"
+                raise ModelError(f"{self.name}: no such file{way_out}")
         try:
             self.session = Session(model, options, _providers(device))
         except ModelError:
@@ -174,7 +175,10 @@ class Runner:
         )
         if not fits:
             shown = ", ".join("?" if dim is None else str(dim) for dim in self.shape or ())
-            raise SamplesError(f"{self.name}: takes samples of shape ({shown}); these have {shape}")
+            raise SamplesError(
+                f"{self.name}: takes samples of shape ({shown}); these have {shape}; give samples that fit, or the "
+                "model that they were made for"
+            )
 
     def run(self, samples: Samples) -> list[Output]:
         """Compute the outputs for ``samples``, in one batch, or in several if the batch is fixed.

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dfq_deploy.errors import SamplesError
+from dfq_deploy.errors import SamplesError, similar_file
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sample_shape
 from dfq_deploy.graph.query import score_count
@@ -114,7 +114,8 @@ def read_samples(
     if path.is_dir():
         return reader.pictures(folder_pictures(path), partial(_text_of_folder, path))
     if not path.exists():
-        raise SamplesError(f"{path}: no such file or folder; give images, a zip of images, or an .npz or .npy file")
+        way_out = similar_file(path) or "; give images, a zip of images, or an .npz or .npy file"
+        raise SamplesError(f"{path}: no such file or folder{way_out}")
     if path.suffix.lower() in (".npz", ".npy"):
         arrays = _read_arrays(path)
         samples = reader.arrays(arrays.images, arrays.labels)
@@ -157,7 +158,8 @@ class _SampleReader:
     def pictures(self, pictures: list[Picture], text: Callable[[str], str | None]) -> Samples:
         """Read image files; ``text`` reads a text file of the set by name, or returns None if it does not exist."""
         if not pictures:
-            raise SamplesError(f"{self.place}: no images in it (looked for {', '.join(sorted(SUFFIXES))})")
+            kinds = ", ".join(sorted(SUFFIXES))
+            raise SamplesError(f"{self.place}: no images in it (looked for {kinds}); give the folder that holds them")
         pictures = sorted(pictures, key=lambda picture: picture.name)
         names = self._class_names(text)
         try:
@@ -175,17 +177,34 @@ class _SampleReader:
 
     def _class_names(self, text: Callable[[str], str | None]) -> Sequence[str] | None:
         if self.names is not None:
-            return self.names
+            return self._one_for_each_class(self.names)
         contents = ((name, text(name)) for name in CLASS_FILES)
         return next((parse_class_names(body, f"{self.place}/{name}") for name, body in contents if body), None)
+
+    def _one_for_each_class(self, names: Sequence[str]) -> Sequence[str]:
+        if self.classes is not None and len(names) != self.classes:
+            raise SamplesError(
+                f"--labels: {len(names)} class names for the {self.classes} classes of the model; write one name per "
+                "line, in the order of the model's scores"
+            )
+        return names
+
+    def _way_to_fit(self, shape: tuple[int, ...]) -> str:
+        """How float arrays of one sample's ``shape`` become those of the model's input."""
+        if shape != self.shape and shape[-1:] + shape[:-1] == self.shape:
+            return "transpose them: images.transpose(0, 3, 1, 2)"
+        return "store them in that shape, or as uint8 pixels, which are resized, and give --preprocess"
 
     def arrays(self, images: NDArray[Any], labels: NDArray[Any] | None) -> Samples:
         """Convert an array of pixels or of inputs to samples."""
         if images.ndim == 0 or len(images) == 0:
-            raise SamplesError(f"{self.place}: the array 'images' is empty (shape {images.shape})")
+            raise SamplesError(
+                f"{self.place}: the array 'images' is empty (shape {images.shape}); store a sample or more"
+            )
         if labels is not None and (labels.ndim not in (1, 2) or len(labels) != len(images)):
             raise SamplesError(
-                f"{self.place}: 'labels' of shape {labels.shape} do not fit 'images' of shape {images.shape}"
+                f"{self.place}: 'labels' of shape {labels.shape} do not fit 'images' of shape {images.shape}; "
+                "store one label for each image"
             )
         if labels is not None and not np.issubdtype(labels.dtype, np.number):
             raise SamplesError(f"{self.place}: 'labels' are {labels.dtype}; class numbers or soft labels are needed")
@@ -197,8 +216,11 @@ class _SampleReader:
                 expected = ", ".join(map(str, self.shape))
                 raise SamplesError(
                     f"{self.place}: float 'images' of shape {images.shape} do not fit the model's input (N, {expected})"
+                    f"; {self._way_to_fit(images.shape[1:])}"
                 )
             inputs = images[indices].astype(np.float32, copy=False)
+            if not np.isfinite(inputs).all():
+                raise SamplesError(f"{self.place}: NaN or infinity among the values of 'images'; remove these samples")
         else:
             raise SamplesError(f"{self.place}: 'images' are {images.dtype}; uint8 pixels or float32 inputs are needed")
         preprocess = self.preprocess if images.dtype == np.uint8 else None
@@ -263,7 +285,15 @@ def _read_arrays(path: Path) -> SampleArrays:
     except NoImages as problem:
         raise SamplesError(f"{path}: {problem}; save it under that name") from None
     except ValueError as problem:
-        raise SamplesError(f"{path}: its arrays cannot be read ({problem}); save them again") from None
+        # NumPy takes everything that is neither a zip nor an .npy file for a pickle, and says how to load that.
+        reason = "not what NumPy writes" if "pickle" in str(problem) and not _has_magic(path) else problem
+        raise SamplesError(f"{path}: its arrays cannot be read ({reason}); save them again with numpy.savez") from None
+
+
+def _has_magic(path: Path) -> bool:
+    """True where the file begins as an .npz or .npy does."""
+    with path.open("rb") as stream:
+        return stream.read(6).startswith((b"PK", b"\x93NUMPY"))
 
 
 def _text_of_folder(path: Path, name: str) -> str | None:

@@ -41,8 +41,12 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         return parse_class_names(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as problem:
         raise SamplesError(
-            f"{path}: class names cannot be read ({problem}); give a text file, one name per line"
+            f"{path}: class names cannot be read ({_reason(problem)}); give a text file, one name per line"
         ) from None
+
+
+def _reason(problem: OSError | UnicodeDecodeError) -> str:
+    return "not a text file" if isinstance(problem, UnicodeDecodeError) else str(problem.strerror)
 
 
 def parse_class_names(text: str, place: str) -> tuple[str, ...]:

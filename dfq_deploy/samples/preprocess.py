@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.errors import OptionError, SamplesError
+from dfq_deploy.errors import OptionError, SamplesError, did_you_mean
 
 __all__ = ["PREPROCESS", "PREPROCESSES", "Preprocess", "as_preprocess", "divided_by_255", "preprocess_of_units"]
 
@@ -36,7 +36,9 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std) or not self.mean:
-            raise OptionError(f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s)")
+            raise OptionError(
+                f"preprocess: {len(self.mean)} mean(s) and {len(self.std)} std(s); give one std for each mean"
+            )
         if min(self.std) <= 0 or not np.isfinite([*self.mean, *self.std]).all():
             raise OptionError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
 
@@ -158,7 +160,7 @@ def as_preprocess(value: Preprocess | str | None) -> Preprocess | None:
         means, stds = (tuple(float(part) for part in side.split(",")) for side in str(value).split("/"))
     except ValueError:
         raise OptionError(
-            f"preprocess: '{value}' is unknown; choose {', '.join(PREPROCESSES)}, or give means and standard "
-            "deviations as 0.5,0.5,0.5/0.2,0.2,0.2"
+            f"preprocess: '{value}' is unknown{did_you_mean(str(value), PREPROCESSES, 'choose one of')}; means and "
+            "standard deviations are written 0.5,0.5,0.5/0.2,0.2,0.2"
         ) from None
     return Preprocess(means, stds)

@@ -151,7 +151,7 @@ def synthesize_from(
     channels_last = is_channels_last(model)
     request = SynthesisRequest(
         count=count,
-        shape=(shape[2], *shape[:2]) if channels_last else shape,
+        shape=_channels_first(shape, channels_last, bounds),
         classes=score_count(model),
         preprocess=bounds,
         seed=seed,
@@ -232,6 +232,14 @@ def _facts(
         "--device": request.device.partition(":")[0],
         "--tolerance": tolerance,
     }
+
+
+def _channels_first(shape: tuple[int, ...], channels_last: bool, bounds: Preprocess | None) -> tuple[int, ...]:
+    """The shape of a sample as methods make it; bounds for another number of channels are refused before any work."""
+    first = (shape[2], *shape[:2]) if channels_last else shape
+    if bounds is not None and len(first) == 3:
+        bounds.bounds(first[0])
+    return first
 
 
 def sample_bounds(

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx_ir as ir
 
-from dfq_deploy.errors import ModelError, OptionError
+from dfq_deploy.errors import ModelError, OptionError, did_you_mean
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import InputShapes, is_channels_last, main_input_value, sample_shape
 from dfq_deploy.graph.reading import ModelSource
@@ -57,8 +57,8 @@ def parse_teacher(text: str) -> Teacher | Path:
         return Teacher(Path(head), tail)
     except OptionError:
         raise OptionError(
-            f"--teacher '{text}': '{tail}' is not a preprocess; write {', '.join(PREPROCESSES)} or means and standard "
-            "deviations as 0.5,0.5,0.5/0.2,0.2,0.2"
+            f"--teacher '{text}': '{tail}' is not a preprocess{did_you_mean(tail, PREPROCESSES, 'choose one of')}; "
+            "means and standard deviations are written 0.5,0.5,0.5/0.2,0.2,0.2"
         ) from None
 
 

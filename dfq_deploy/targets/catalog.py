@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from dfq_deploy.encodings import QuantType
-from dfq_deploy.errors import TargetError
+from dfq_deploy.errors import TargetError, did_you_mean
 from dfq_deploy.targets.target import Target
 
 __all__ = ["REFUSED", "TARGETS", "find_target"]
@@ -275,5 +275,5 @@ def find_target(name: str) -> Target:
     if name in REFUSED:
         raise TargetError(f"target '{name}' is refused: {REFUSED[name]}")
     if name not in TARGETS:
-        raise TargetError(f"unknown target '{name}'; installed: {', '.join(sorted(TARGETS))}")
+        raise TargetError(f"unknown target '{name}'{did_you_mean(name, sorted(TARGETS))}")
     return TARGETS[name]

@@ -96,7 +96,7 @@ def test_what_the_command_says(calibrated: Path, tmp_path: Path) -> None:
     assert run.stdout.startswith(f"wrote  {tmp_path}/\n  b.onnx")
     run = CliRunner().invoke(main, [*command, "qdq", "--option", "depth=3"])
     assert run.exit_code == 2
-    assert "The exporter 'qdq' has no option 'depth'; it has: external_data_above" in run.stderr
+    assert "the exporter 'qdq' has no option 'depth'; it has: external_data_above" in run.stderr
 
 
 def test_what_cannot_be_exported(float_file: Path, calibrated: Path, tmp_path: Path) -> None:

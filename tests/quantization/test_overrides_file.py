@@ -29,7 +29,7 @@ def test_entries_keep_their_order_nodes_first(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("[[tensor", "not a TOML file"),
-        ("[[tensors]]", r"unknown 'tensors'; entries begin with \[\[node\]\] or \[\[tensor\]\]"),
+        ("[[tensors]]", r"unknown 'tensors'; did you mean tensor\?; write \[\[node\]\] or \[\[tensor\]\]"),
         ("tensor = 3", "'tensor' is no list of entries"),
         ("[[tensor]]\nbits = 4", r"\[\[tensor\]\] 1: match = None is no name"),
         ('[[tensor]]\nmatch = ""\nbits = 4', r"match = '' is no name"),
@@ -38,7 +38,7 @@ def test_entries_keep_their_order_nodes_first(tmp_path: Path) -> None:
             '[[node]]\nmatch = "a"\nbits = 4\n[[node]]\nmatch = "b"\nrange = [0, 1]',
             r"\[\[node\]\] 2: unknown key 'range'",
         ),
-        ('[[tensor]]\nmatch = "a"\nwidth = 4', "unknown key 'width'; it has match, type, bits"),
+        ('[[tensor]]\nmatch = "a"\nwidth = 4', "unknown key 'width'; it has: match, type, bits"),
         ('[[tensor]]\nmatch = "a"\nbits = 9', "bits = 9 is not available; give 2 to 8, or 16"),
         ('[[tensor]]\nmatch = "a"\nbits = true', "bits = True is not available"),
         ('[[tensor]]\nmatch = "a"\ntype = "int8"', "type = 'int8' is not available; give u8, s8, u16"),

@@ -232,7 +232,7 @@ def test_version_11_has_no_calibrators(calibrator: type[TensorRT]) -> None:
         calibrator()
     assert str(caught.value) == (
         f"TensorRT 11.4.0.106 has no {calibrator.interface}: version 11 removed calibration and quantizes by Q and "
-        "DQ; omit --method, and build from the model.qdq.onnx that --target tensorrt writes"
+        "DQ; omit --calibrator, and build from the model.qdq.onnx that --target tensorrt writes"
     )
 
 
@@ -248,5 +248,5 @@ def test_without_a_gpu_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(PluginError) as caught:
         TensorRTMinMax()
     assert str(caught.value) == (
-        "IInt8MinMaxCalibrator measures on the GPU, but torch finds no NVIDIA GPU; use --method entropy or minmax"
+        "IInt8MinMaxCalibrator measures on the GPU, but torch finds no NVIDIA GPU; use --calibrator entropy or minmax"
     )

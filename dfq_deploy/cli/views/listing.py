@@ -107,7 +107,11 @@ def _plain(value: Any) -> Any:
 def show_methods(verbose: bool) -> None:
     """The methods by kind; with ``verbose`` their options too."""
     document = methods_document()
-    flags = {"synthesizers": "--synth", "calibrators": "--method", "exporters": "export --to, or chosen by --target"}
+    flags = {
+        "synthesizers": "--synth",
+        "calibrators": "--calibrator",
+        "exporters": "export --to, or chosen by --target",
+    }
     parts: list[RenderableType] = []
     for kind, flag in flags.items():
         parts += [title(kind, flag)]
@@ -122,7 +126,7 @@ def show_methods(verbose: bool) -> None:
     defaults = document["defaults"]
     parts += [
         Text(
-            f"\nDefaults: --method {defaults['method']} --refine {' --refine '.join(defaults['refine'])}; "
+            f"\nDefaults: --calibrator {defaults['method']} --refine {' --refine '.join(defaults['refine'])}; "
             f"below 8 bits --refine {' --refine '.join(defaults['refine_below_8_bits'])}",
             "dim",
         )

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import ModelError, did_you_mean
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.passes.open_sizes import remember_shapes, restore_output_shapes
 
@@ -38,7 +38,7 @@ def fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]], place: str,
     closed: dict[str, ir.Shape] = {}
     for name, wanted in shapes.items():
         if name not in fed:
-            raise ModelError(f"{place}: no input '{name}' to give a shape to; its inputs: {', '.join(fed)}")
+            raise ModelError(f"{place}: no input '{name}' to give a shape to{did_you_mean(name, fed, 'its inputs')}")
         closed[name] = _stated(fed[name], tuple(wanted), sizes, place)
     known = {name: next(iter(found)) for name, found in sizes.items() if len(found) == 1}
     for name, value in fed.items():

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.errors import ModelError
+from dfq_deploy.errors import ModelError, did_you_mean
 from dfq_deploy.graph.inputs import (
     ModelInput,
     closed_shape,
@@ -218,6 +218,7 @@ def refuse_unknown(model: ir.Model, ranges: InputRanges) -> None:
     names = [port.name for port in model_inputs(model)]
     for name, (low, high) in ranges.items():
         if name not in names:
-            raise ModelError(f"no input '{name}' to give a range to; the model's inputs: {', '.join(names)}")
+            way_out = did_you_mean(name, names, "the model's inputs")
+            raise ModelError(f"no input '{name}' to give a range to{way_out}")
         if not low <= high:
             raise ModelError(f"input '{name}': range {low:g} to {high:g} holds nothing; write the smaller value first")

@@ -98,7 +98,10 @@ def test_a_failure_before_anything_is_done_leaves_nothing(digits_bn: Path, tmp_p
 @pytest.mark.parametrize(
     ("words", "arguments"),
     [
-        ("--resume goes on with a synthesis, and --data takes images as they are.", ["--data", "x.npz", "--resume"]),
+        (
+            "--resume belongs to synthesis, and --data takes samples as they are; leave one out",
+            ["--data", "x.npz", "--resume"],
+        ),
         ("give one of them", ["--synth", "deepinversion", "--iterations", "5", "--tolerance", "0.1"]),
     ],
 )
