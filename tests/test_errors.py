@@ -1,17 +1,28 @@
 """The exception tree and its one composed message."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
 from dfq_deploy import errors
-from dfq_deploy.errors import DfqError, ModelError, UnsupportedOperators, first_line, one_line, printable
+from dfq_deploy.errors import (
+    DfqError,
+    ModelError,
+    UnsupportedOperators,
+    did_you_mean,
+    first_line,
+    one_line,
+    similar_file,
+)
+
+FUNCTIONS = {"did_you_mean", "first_line", "is_out_of_memory", "one_line", "printable", "similar_file"}
 
 
 def test_docstring_draws_the_tree() -> None:
     drawn = {name: line for line in str(errors.__doc__).splitlines() for name in errors.__all__ if f" {name} " in line}
     classes = {name: cls for name, cls in vars(errors).items() if inspect.isclass(cls) and issubclass(cls, Exception)}
-    assert set(classes) | {"first_line", "is_out_of_memory", "one_line", "printable"} == set(errors.__all__)
+    assert set(classes) | FUNCTIONS == set(errors.__all__)
     assert set(classes) == set(drawn)
     for name, cls in classes.items():
         depth = len(cls.__mro__) - len(DfqError.__mro__)
@@ -19,7 +30,7 @@ def test_docstring_draws_the_tree() -> None:
 
 
 def test_one_handler_catches_everything() -> None:
-    for name in set(errors.__all__) - {"first_line", "is_out_of_memory", "one_line", "printable"}:
+    for name in set(errors.__all__) - FUNCTIONS:
         assert issubclass(getattr(errors, name), DfqError)
 
 
@@ -37,10 +48,26 @@ def test_messages_of_others_on_one_line(message: str, first: str, whole: str) ->
     assert one_line(OSError(message), 4) == whole[:4]
 
 
-def test_a_terminal_obeys_no_name_in_a_message() -> None:
-    message = str(ModelError("m.onnx: tensor '\x1b[2J\x9b\u202e\udcff' is \u00e9"))
-    assert message == r"m.onnx: tensor '\x1b[2J\x9b\u202e\udcff' is é"
-    assert printable("two\nlines\tand a tab") == "two\nlines\tand a tab"
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("tensort", "; did you mean tensorrt?"),
+        ("CPU", "; did you mean cpu?"),
+        ("abacus", "; installed: cpu, tensorrt"),
+        ("", "; installed: cpu, tensorrt"),
+    ],
+)
+def test_a_similar_name_is_meant(name: str, end: str) -> None:
+    assert did_you_mean(name, ["cpu", "tensorrt"]) == end
+    assert did_you_mean(name, []) == "; installed: none"
+
+
+def test_a_similar_file_is_meant(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").touch()
+    assert similar_file(tmp_path / "modle.onnx") == f"; did you mean {tmp_path}/model.onnx?"
+    assert similar_file(tmp_path / "model.onx") == f"; did you mean {tmp_path}/model.onnx?"
+    assert similar_file(tmp_path / "other.onnx") == ""
+    assert similar_file(tmp_path / "gone" / "model.onnx") == ""
 
 
 def test_unsupported_operators_lists_every_node() -> None:

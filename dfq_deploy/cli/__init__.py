@@ -15,7 +15,6 @@
 ``option_types``   Click parameter types: numbers, sizes, shapes, ranges, teachers.
 ``options``        Options that several commands share.
 ``plugin_options`` ``--option KEY=VALUE``: read from the fields of a plug-in's dataclass.
-``printable``      Escape control characters, so that a name in a file cannot move the cursor or change colors.
 ``resuming``       Keep or remove the folder of an unfinished synthesis.
 ``shell``          Common options of all commands, the way a command runs, and how it ends.
 ``synthesize``     ``dfq-deploy synthesize``.

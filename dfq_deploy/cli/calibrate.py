@@ -59,7 +59,19 @@ __all__ = ["calibrate"]
 @click.option("--float16", is_flag=True, help="Type what stays in float as half precision (target tensorrt).")
 @click.pass_obj
 def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None, **options: Any) -> None:
-    """Quantize MODEL to INT8 for a target, with samples made from the model itself."""
+    """Quantize MODEL to INT8 for a target, with samples made from the model itself.
+
+    The last line is the verdict: OK, CHECK or BAD with its reason. With --data, nothing is synthesized.
+
+    Exit status 0: OK or CHECK. 1: a problem with a file or the machine. 2: wrong usage. 3: BAD.
+
+    \b
+    Examples:
+      dfq-deploy calibrate model.onnx --preprocess imagenet
+      dfq-deploy calibrate model.onnx --synth deepinversion --preprocess imagenet --target tensorrt
+      dfq-deploy calibrate model.onnx --data photos --preprocess imagenet --calibrator percentile
+      dfq-deploy calibrate model.onnx --bits w4a8 --floor agreement=99
+    """
     synthesizer = arguments.synth_or_data(options)
     arguments.no_synthesis(options)
     from dfq_deploy.cli.views.progress import display

@@ -15,7 +15,7 @@ from dfq_deploy.cli.shell import Guarded, Shell
 __all__ = ["export"]
 
 
-@click.command(cls=Guarded, short_help="Write the file that a runtime loads.")
+@click.command(cls=Guarded, without=["random", "device"], short_help="Write the file that a runtime loads.")
 @click.argument("model", metavar="QUANTIZED", type=FILE)
 @click.option("--to", required=True, type=EXPORTER, help="The exporter: qdq, ort, ... `dfq-deploy methods` lists all.")
 @click.option(
@@ -51,7 +51,14 @@ def export(
     output: Path | None,
     **options: Any,
 ) -> None:
-    """Write the file that a runtime loads, from a QUANTIZED file of any tool or a float one with --encodings."""
+    """Write the file that a runtime loads, from a QUANTIZED file of any tool or a float one with --encodings.
+
+    \b
+    Examples:
+      dfq-deploy export model-xnnpack/model.qdq.onnx --to ort -o model.ort
+      dfq-deploy export model.onnx --to qdq --encodings model-cpu/encodings.json
+      dfq-deploy export model-tensorrt/model.qdq.onnx --to tensorrt --option version=10.3
+    """
     from dfq_deploy.cli.views.results import show_exported
     from dfq_deploy.pipeline.export import export as export_model
     from dfq_deploy.targets.catalog import TARGETS

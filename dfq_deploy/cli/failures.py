@@ -10,16 +10,24 @@ status meaning
 ====== ===========================================================================================
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import click
 
-from dfq_deploy.cli.printable import printable, printable_json
-from dfq_deploy.errors import DfqError, did_you_mean, is_out_of_memory
+from dfq_deploy.errors import DfqError, did_you_mean, is_out_of_memory, printable
 from dfq_deploy.files.json_text import json_text
 
-__all__ = ["report_error", "usage_line", "wrong_usage"]
+__all__ = ["print_json", "report_error", "usage_line", "wrong_usage"]
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print the one JSON object on stdout; what a terminal would obey is written as ``\\uNNNN``."""
+    text = json_text(document)
+    if printable(text) != text:
+        text = "".join(f"\\u{ord(letter):04x}" if printable(letter) != letter else letter for letter in text)
+    click.echo(text)
 
 
 def report_error(problem: BaseException, *, as_json: bool) -> None:
@@ -29,7 +37,7 @@ def report_error(problem: BaseException, *, as_json: bool) -> None:
     click.echo(message if isinstance(problem, KeyboardInterrupt) else f"error: {message}", err=True)
     if as_json:
         kind = "UsageError" if usage else type(problem).__name__
-        click.echo(printable_json(json_text({"error": message, "kind": kind})))
+        print_json({"error": message, "kind": kind})
 
 
 @contextmanager

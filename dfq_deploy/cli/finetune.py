@@ -67,6 +67,11 @@ def finetune(
     \b
     Every layer, including the first and the last, gets --bits; the input has 8 bits, the outputs are float.
     On several GPUs: torchrun --nproc-per-node 4 $(which dfq-deploy) finetune ...
+
+    \b
+    Examples:
+      dfq-deploy finetune model.onnx --synth deepinversion --preprocess imagenet --bits w4a4
+      dfq-deploy finetune model.onnx --data samples.npz --bits w3a3 --edge-bits 8
     """
     arguments.one_of_synth_and_data(options)
     arguments.no_synthesis({**options, "resume": None})  # --resume goes on with the training

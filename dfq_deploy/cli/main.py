@@ -19,6 +19,9 @@ from dfq_deploy.cli.synthesize import synthesize
 
 __all__ = ["main"]
 
+NO_MODEL = ("random", "device", "model", "summary", "details")
+"""Of a command that reads no model and shows all it knows (:data:`dfq_deploy.cli.shell.EXCEPT`)."""
+
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="dfq-deploy", message="dfq-deploy %(version)s")
@@ -27,11 +30,21 @@ def main() -> None:
 
     \b
     Typical usage:
+      dfq-deploy inspect model.onnx
       dfq-deploy calibrate model.onnx --synth deepinversion --preprocess imagenet
+      dfq-deploy evaluate model.onnx model-cpu/model.qdq.onnx --data photos --preprocess imagenet
+
+    \b
+    Exit status: 0, done; 1, a problem with a file or the machine; 2, wrong usage; 3, done, and the
+    verdict is BAD. An error is one line on stderr that begins with "error: ".
+
+    \b
+    Completion by the shell (bash; the same with zsh or fish):
+      eval "$(_DFQ_DEPLOY_COMPLETE=bash_source dfq-deploy)"
     """
 
 
-@main.command(cls=Guarded, short_help="Show what is in a model, and what will cost accuracy.")
+@main.command(cls=Guarded, without=["device"], short_help="Show what is in a model, and what will cost accuracy.")
 @click.argument("model", type=FILE)
 @target_option("The runtime to inspect it for.")
 @shape_option
@@ -55,7 +68,14 @@ def inspect(
     bits: str | None,
     **options: Any,
 ) -> None:
-    """Show what is in MODEL, which synthesis methods apply, what will cost accuracy or speed, and what to do."""
+    """Show what is in MODEL, which synthesis methods apply, what will cost accuracy or speed, and what to do.
+
+    \b
+    Examples:
+      dfq-deploy inspect model.onnx
+      dfq-deploy inspect model.onnx --target tensorrt
+      dfq-deploy inspect model.onnx --sensitivity --preprocess imagenet
+    """
     from dfq_deploy.cli.views.inspection import show_inspection
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.inspection.inspect import inspect as inspect_model
@@ -86,10 +106,16 @@ def inspect(
         show_inspection(inspection, shell.verbose)
 
 
-@main.command(cls=Guarded, short_help="List the runtimes.")
+@main.command(cls=Guarded, without=NO_MODEL, short_help="List the runtimes.")
 @click.pass_obj
 def targets(shell: Shell, /) -> None:
-    """List the runtimes that a model can be quantized for."""
+    """List the runtimes that a model can be quantized for, and what each of them takes.
+
+    \b
+    Examples:
+      dfq-deploy targets
+      dfq-deploy targets --json
+    """
     from dfq_deploy.cli.views.listing import show_targets, targets_document
 
     if shell.as_json:
@@ -98,10 +124,18 @@ def targets(shell: Shell, /) -> None:
         show_targets()
 
 
-@main.command(cls=Guarded, short_help="List the installed methods.")
+@main.command(cls=Guarded, without=NO_MODEL[:-1], short_help="List the installed methods.")
 @click.pass_obj
 def methods(shell: Shell, /) -> None:
-    """List the installed methods, calibrators, exporters and refinements, and report why one cannot be loaded."""
+    """List the installed methods, calibrators, exporters and refinements, and report why one cannot be loaded.
+
+    --verbose lists the options of each, for --option KEY=VALUE.
+
+    \b
+    Examples:
+      dfq-deploy methods
+      dfq-deploy methods --verbose
+    """
     from dfq_deploy.cli.views.listing import methods_document, show_methods
 
     if shell.as_json:

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 __all__ = ["MetricType", "load_metric"]
 
@@ -31,6 +32,10 @@ class MetricType(click.ParamType[tuple[Path, str] | str]):
         if not file.endswith(".py") or not function.isidentifier():
             self.fail(f"'{value}' is neither map nor of the form FILE.py:FUNCTION, e.g. metric.py:f1", param, ctx)
         return Path(file), function
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files, for the shell to complete."""
+        return [CompletionItem(incomplete, type="file")]
 
 
 class _Unwritten(SourceFileLoader):

@@ -11,15 +11,15 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from dfq_deploy.cli.failures import report_error
+from dfq_deploy.cli.failures import print_json, report_error
 from dfq_deploy.cli.option_types import BytesType, CountType, NumberType
-from dfq_deploy.cli.printable import printable, printable_json
-from dfq_deploy.files.json_text import json_text
+from dfq_deploy.errors import printable
 from dfq_deploy.validation.bounds import Bounds, default_memory, use_bounds
 
 __all__ = ["CommandGroup", "Guarded", "Shell"]
@@ -56,6 +56,16 @@ COMMON = (
 )
 
 
+EXCEPT: Mapping[str, frozenset[str]] = {
+    "random": frozenset({"seed"}),
+    "device": frozenset({"device"}),
+    "model": frozenset({"max_memory", "max_seconds"}),
+    "summary": frozenset({"quiet"}),
+    "details": frozenset({"verbose"}),
+}
+"""What a command has or does -> the common options that mean something only then."""
+
+
 @dataclass(frozen=True)
 class Shell:
     """The common options of one call."""
@@ -76,7 +86,7 @@ class Shell:
 
     def emit(self, document: Mapping[str, Any]) -> None:
         """Print the one JSON object."""
-        click.echo(printable_json(json_text(document)))
+        print_json(document)
 
 
 class _Stderr(logging.Handler):
@@ -87,11 +97,19 @@ class _Stderr(logging.Handler):
 
 
 class Guarded(click.Command):
-    """A command with the common options; its callback gets them as the context's ``obj``, a :class:`Shell`."""
+    """A command with the common options; its callback gets them as the context's ``obj``, a :class:`Shell`.
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    Args:
+        without: keys of :data:`EXCEPT`; the help of the command leaves out their options, which change nothing.
+    """
+
+    def __init__(self, *arguments: Any, without: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self.params.extend(COMMON)
+        meaningless = frozenset[str]().union(*(EXCEPT[key] for key in without))
+        for option in COMMON:
+            shown = copy(option)
+            shown.hidden = option.name in meaningless
+            self.params.append(shown)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print an error in one line."""

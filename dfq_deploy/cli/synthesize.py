@@ -35,6 +35,12 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
     """Make calibration samples from MODEL itself.
 
     Writes the samples, a picture that shows them, and the generator if the method trains one.
+
+    \b
+    Examples:
+      dfq-deploy synthesize model.onnx --preprocess imagenet
+      dfq-deploy synthesize model.onnx --method zeroq --samples 64 -o samples.npz
+      dfq-deploy synthesize folded.onnx --teacher model.onnx --iterations 500
     """
     from dfq_deploy.cli.generators import save_generator_beside
     from dfq_deploy.cli.views.progress import display

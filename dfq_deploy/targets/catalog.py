@@ -6,7 +6,7 @@ from dfq_deploy.encodings import QuantType
 from dfq_deploy.errors import TargetError, did_you_mean
 from dfq_deploy.targets.target import Target
 
-__all__ = ["REFUSED", "TARGETS", "find_target"]
+__all__ = ["DEFAULT_TARGET", "REFUSED", "TARGETS", "find_target"]
 
 U8 = QuantType(8, signed=False, symmetric=False)
 
@@ -258,6 +258,9 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (CPU, WEB, OPENVINO, TENSORRT, XNNPACK, LITERT, NNAPI, NNAPI_TENSORS, QNN, RKNN, RKNN_INTEGERS)
 }
+
+
+DEFAULT_TARGET = "cpu"
 
 
 REFUSED: dict[str, str] = {

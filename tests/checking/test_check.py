@@ -1,6 +1,7 @@
 """The command, and files of other tools."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from benchmarks.peers import quantize_with_onnxruntime
 from dfq_deploy import Samples, calibrate
 from dfq_deploy.checking import RULES, check
 from dfq_deploy.checking.registry import rule
+from dfq_deploy.checking.violation import Report, Violation
 from dfq_deploy.cli.main import main
+from dfq_deploy.cli.views.checking import show_check
 from dfq_deploy.errors import ModelError, TargetError
+from dfq_deploy.runtime.kernel_count import KernelCount
 
 TinyModel = Callable[..., onnx.ModelProto]
 
@@ -52,9 +56,11 @@ def test_a_clean_file_of_another_tool(theirs: Path) -> None:
     result = run(theirs)
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
-        "theirs.onnx for cpu  clean, 13 rules",
+        "theirs.onnx for cpu  13 rules",
         "",
         "note: 2 of 2 layers in INT8",
+        "",
+        "clean: no rule of cpu is broken",
     ]
 
 
@@ -69,6 +75,23 @@ def test_violations_are_listed_by_rule_with_the_way_out(theirs: Path) -> None:
         "  Gemm 'fc': its bias is s32",
         "  -> leave the bias in float",
     ]
+    assert re.fullmatch(r"broken: \d+ rules of tensorrt in \d+ places(; \d of advice)?", lines[-1])
+
+
+def test_many_places_of_one_rule_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    many = tuple(Violation("opset", f"n{index}\x1b[2J", "Conv", "is old", "upgrade it") for index in range(17))
+    report = Report("a.onnx", "cpu", {"opset": "Is new"}, many, KernelCount((), 0, (), "ONNX Runtime"))
+    show_check(report, verbose=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2:8] == [
+        "opset  Is new",
+        *(f"  Conv 'n{index}\\x1b[2J': is old" for index in range(3)),
+        "  and 14 more",
+        "  -> upgrade it",
+    ]
+    assert lines[-1] == "broken: 1 rule of cpu in 17 places"
+    show_check(report, verbose=True)
+    assert "  Conv 'n16\\x1b[2J': is old" in capsys.readouterr().out
 
 
 def test_json_has_every_violation(theirs: Path) -> None:
@@ -118,7 +141,7 @@ def test_external_data_that_is_missing(tiny: TinyModel, tmp_path: Path) -> None:
 def test_core_ml_is_refused(theirs: Path) -> None:
     with pytest.raises(TargetError, match=r"^target 'coreml' is refused: .*coremltools"):
         check(theirs, "coreml")
-    assert run(theirs, "--target", "coreml").exit_code == 1
+    assert run(theirs, "--target", "coreml").exit_code == 2
 
 
 def test_no_model(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What the commands print: progress, results, lists.
 
 ============== ===================================================================================
+``checking``   Print the result of ``check``: violations by rule, then the verdict.
 ``evaluation`` Print the verdict of evaluate: the user's own metric, the gates, and the last line.
 ``inspection`` Print the result of ``inspect``.
 ``listing``    Print ``targets`` and ``methods``, as tables and as JSON.

@@ -9,14 +9,17 @@ from rich.text import Text
 from dfq_deploy.cli.plugin_options import default_of, method_fields
 from dfq_deploy.cli.views.tables import facts, indented, page, table, title, warnings
 from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
-from dfq_deploy.plugins.registry import KINDS, Plugin, find_plugin, installed_plugins
+from dfq_deploy.plugins.registry import AUTO, KINDS, Plugin, find_plugin, installed_plugins
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.refinement.registry import REFINEMENTS, default_refinements
-from dfq_deploy.targets.catalog import REFUSED, TARGETS
+from dfq_deploy.targets.catalog import DEFAULT_TARGET, REFUSED, TARGETS
 from dfq_deploy.targets.target import Style
 
 __all__ = ["methods_document", "show_methods", "show_targets", "targets_document"]
 
+
+DEFAULT_SYNTHESIZER = "deepinversion"
+"""Of ``dfq-deploy synthesize``."""
 
 STYLES: dict[Style, str] = {"kernels": "kernel in/outputs", "inputs": "layer inputs", "everything": "all tensors"}
 """Which tensors get Q and DQ, for a column of the table."""
@@ -42,6 +45,7 @@ def targets_document() -> dict[str, Any]:
             }
             for target in TARGETS.values()
         ],
+        "default": DEFAULT_TARGET,
         "refused": dict(REFUSED),
     }
 
@@ -51,7 +55,7 @@ def show_targets() -> None:
     document = targets_document()
     rows = [
         (
-            entry["name"],
+            f"{entry['name']} (default)" if entry["name"] == document["default"] else entry["name"],
             entry["activations"],
             f"{entry['weights']} {'per channel' if entry['per_channel'] else 'per tensor'}",
             STYLES[entry["placement"]],
@@ -84,6 +88,9 @@ def methods_document() -> dict[str, Any]:
         **document,
         "refinements": [{"name": name, "summary": step.summary} for name, step in REFINEMENTS.items()],
         "defaults": {
+            "synth": AUTO,
+            "synthesize": DEFAULT_SYNTHESIZER,
+            "calibrator": DEFAULT_METHOD,
             "method": DEFAULT_METHOD,
             "refine": list(default_refinements(Bits())),
             "refine_below_8_bits": list(default_refinements(Bits(4, 4))),
@@ -107,26 +114,28 @@ def _plain(value: Any) -> Any:
 def show_methods(verbose: bool) -> None:
     """The methods by kind; with ``verbose`` their options too."""
     document = methods_document()
+    defaults = document["defaults"]
     flags = {
-        "synthesizers": "--synth",
+        "synthesizers": "synthesize --method, calibrate --synth (default: auto, the best at the bits asked for)",
         "calibrators": "--calibrator",
-        "exporters": "export --to, or chosen by --target",
+        "exporters": "export --to; calibrate: chosen by --target",
     }
+    marks = {defaults["synthesize"]: "default of synthesize", defaults["calibrator"]: "default"}
     parts: list[RenderableType] = []
     for kind, flag in flags.items():
         parts += [title(kind, flag)]
         for entry in document[kind]:
-            parts += [facts([(f"{entry['name']:<16}", entry["summary"] or entry["problem"])])]
+            mark = f"  ({marks[entry['name']]})" if entry["name"] in marks else ""
+            parts += [facts([(f"{entry['name']:<16}", f"{entry['summary'] or entry['problem']}{mark}")])]
             if verbose and entry["options"]:
                 listed = ", ".join(f"{name}={value}" for name, value in entry["options"].items())
                 parts += [indented(indented(Text(listed, "dim")))]
         parts += [""]
     parts += [title("refinements", "--refine")]
     parts += [facts((f"{entry['name']:<16}", entry["summary"]) for entry in document["refinements"])]
-    defaults = document["defaults"]
     parts += [
         Text(
-            f"\nDefaults: --calibrator {defaults['method']} --refine {' --refine '.join(defaults['refine'])}; "
+            f"\nDefaults: --calibrator {defaults['calibrator']} --refine {' --refine '.join(defaults['refine'])}; "
             f"below 8 bits --refine {' --refine '.join(defaults['refine_below_8_bits'])}",
             "dim",
         )

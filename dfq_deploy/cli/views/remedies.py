@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from dfq_deploy.cli.views.tables import indented, table, title
+from dfq_deploy.cli.views.tables import duration, indented, table, title
 
 __all__ = ["show_remedies"]
 
@@ -22,7 +22,7 @@ def show_remedies(remedies: Mapping[str, Any] | None) -> Group | None:
             f"{_figure(step['before'], unit)} to {_figure(step['after'], unit)}" if step["measured"] else "",
             "" if step["slowdown"] is None else f"{step['slowdown']:.2f} times",
             "" if not step["added_bytes"] else f"{step['added_bytes'] / 1000:+.1f} kB",
-            f"{step['seconds']:.1f} s",
+            duration(step["seconds"]),
             "kept" if step["kept"] else f"dropped: {step['reason']}",
         )
         for step in remedies["steps"]
@@ -31,7 +31,7 @@ def show_remedies(remedies: Mapping[str, Any] | None) -> Group | None:
     said = f"{remedies['said'][:1].upper()}{remedies['said'][1:]}"
     head = title("remedies", f"below the floor ({remedies['floor']}); latency and size against the first result")
     parts = [indented(table(heads, rows))] if rows else []
-    return Group("", head, *parts, Text(f"  {said}, {remedies['seconds']:.0f} s"))
+    return Group("", head, *parts, Text(f"  {said}, {duration(remedies['seconds'])}"))
 
 
 def _figure(figure: float | None, unit: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 
 from dfq_deploy.cli.views.remedies import show_remedies
-from dfq_deploy.cli.views.tables import facts, indented, notes, page, size, table, title, warnings
+from dfq_deploy.cli.views.tables import duration, facts, indented, notes, page, size, table, title, warnings
 from dfq_deploy.cli.views.verdict import show_agreement, show_findings, show_noise, verdict_line
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
                     if all(sizes)
                     else "",
                 ),
-                ("time", ", ".join(f"{step} {value:.1f} s" for step, value in seconds.items())),
+                ("time", ", ".join(f"{step} {duration(value)}" for step, value in seconds.items())),
             ]
         ),
         _checked(comparison),

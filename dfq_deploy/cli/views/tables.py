@@ -2,14 +2,18 @@
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import click
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["PIPE_WIDTH", "facts", "indented", "notes", "page", "size", "table", "title", "warnings"]
+from dfq_deploy.errors import printable
+
+__all__ = ["PIPE_WIDTH", "duration", "facts", "indented", "notes", "page", "size", "table", "title", "warnings"]
 
 PIPE_WIDTH = 120
 """Of what is printed where there is no terminal."""
@@ -20,8 +24,19 @@ def page(*parts: RenderableType | None) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
     with console.capture() as captured:
         # Not cropped: lines to be copied are longer than some terminals, which wrap them.
-        console.print(*(part for part in parts if part is not None), sep="\n", crop=False)
+        console.print(*(_Printable(part) for part in parts if part is not None), sep="\n", crop=False)
     click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+@dataclass(frozen=True)
+class _Printable:
+    """A part of a page whose text has no control characters, whatever the names in a file hold."""
+
+    part: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for segment in console.render(self.part, options):
+            yield segment if segment.control else Segment(printable(segment.text), segment.style)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
@@ -69,6 +84,19 @@ def notes(sentences: Iterable[str]) -> Group | None:
     for sentence in sentences:
         grid.add_row(Text("note:", "dim"), Text(sentence, "dim"))
     return Group("", grid) if grid.row_count else None
+
+
+def duration(seconds: float) -> str:
+    """A time for people: ``0.4 s``, ``42 s``, ``1 min 20 s``, ``2 h 5 min``."""
+    if seconds < 9.95:
+        return f"{max(0.0, seconds):.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def size(count: int) -> str:

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dfq_deploy.cli.views.tables import facts, title
+from dfq_deploy.errors import printable
 
 __all__ = ["BAD_STATUS", "exit_status", "show_agreement", "show_findings", "show_noise", "verdict_line"]
 
@@ -78,4 +79,5 @@ def verdict_line(verdict: Mapping[str, Any] | None, *, err: bool = False) -> Non
     colors = {"OK": "green", "CHECK": "yellow", "BAD": "red"}
     command = f"; next: {verdict['command']}" if verdict["command"] else ""
     status = click.style(verdict["status"], fg=colors[verdict["status"]], bold=True)
-    click.echo(f"{status}: {verdict['reason']}{command}", err=err)
+    rest = printable(" ".join(f"{verdict['reason']}{command}".split()))
+    click.echo(f"{status}: {rest}", err=err)

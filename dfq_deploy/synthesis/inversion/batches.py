@@ -14,7 +14,7 @@ from dfq_deploy.plugins.contracts import SynthesisRequest
 from dfq_deploy.progress import Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.inversion.early_stopping import ConvergenceCheck
-from dfq_deploy.synthesis.inversion.loop import Inversion
+from dfq_deploy.synthesis.inversion.loop import Inversion, work_of
 
 __all__ = ["Batch", "BatchPlan", "balanced_targets", "batch_sizes", "collect", "invert_batches", "split_into_batches"]
 
@@ -90,7 +90,7 @@ def invert_batches(
         finished = None if journal is None else journal.load_batch(plan.index)
         if finished is not None:
             generator_state = finished["generator"]
-            progress.advance(finished["iterations"])
+            progress.advance(finished["work"])
             if request.early_stopping is not None:
                 request.early_stopping.messages.extend(finished["said"])
             yield Batch(finished["images"].numpy(), _array(finished["labels"]), finished["figures"])
@@ -105,7 +105,7 @@ def invert_batches(
         if journal is not None:
             stopped = request.early_stopping if run.step < run.iterations else None
             messages = [] if stopped is None else stopped.messages[-1:]
-            record = {"generator": run.generator.get_state(), "iterations": run.iterations, "said": messages}
+            record = {"generator": run.generator.get_state(), "work": run.work, "said": messages}
             result = {name: getattr(batch, name) for name in ("images", "labels", "figures")}
             journal.save_batch(plan.index, record | result)
         yield batch
@@ -118,7 +118,7 @@ def _run(run: Inversion, plan: BatchPlan, progress: Progress, request: Synthesis
     saved = None if journal is None else journal.load_state()
     if saved is not None:
         run.restore(saved["run"])
-        progress.advance(run.step)
+        progress.advance(work_of(run.stages, run.step))
         if check is not None:
             check.restore(saved["watch"])
 
@@ -130,7 +130,7 @@ def _run(run: Inversion, plan: BatchPlan, progress: Progress, request: Synthesis
 
     run.run(progress, after_iteration)
     if run.step < run.iterations:
-        progress.advance(run.iterations - run.step)
+        progress.advance(run.work - work_of(run.stages, run.step))
 
 
 def _array(labels: Tensor | None) -> NDArray[np.float32] | None:

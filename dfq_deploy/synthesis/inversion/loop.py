@@ -10,7 +10,7 @@ from torch import Tensor
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.progress import SILENT, Progress
 
-__all__ = ["AfterIteration", "ImageParameters", "Inversion", "Loss", "Objective", "Stage"]
+__all__ = ["AfterIteration", "ImageParameters", "Inversion", "Loss", "Objective", "Stage", "work_of"]
 
 AfterIteration: TypeAlias = Callable[[int, Tensor], bool]
 """Called after each iteration with the number of finished iterations and the current images (N, ...), detached and not
@@ -35,6 +35,21 @@ class Stage:
     shrink: int = 1
     jitter: int = 0
     flip: bool = False
+
+
+def work_of(stages: Sequence[Stage], steps: int | None = None) -> int:
+    """The work of the first ``steps`` iterations, by default of all, for progress and the time left.
+
+    The unit is an iteration at the lowest resolution: one at twice the width and height is the work of four.
+    """
+    coarsest = max((stage.shrink for stage in stages), default=1)
+    left = sum(stage.iterations for stage in stages) if steps is None else steps
+    work = 0
+    for stage in stages:
+        taken = min(left, stage.iterations)
+        work += taken * (coarsest // stage.shrink) ** 2
+        left -= taken
+    return work
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +122,7 @@ class Inversion:
     Attributes:
         step: number of finished iterations, over all stages.
         iterations: total number of iterations of all stages.
+        work: the work of all iterations (:func:`work_of`).
     """
 
     def __init__(
@@ -119,7 +135,7 @@ class Inversion:
     ) -> None:
         self.method, self.parameters, self.objective = method, parameters, objective
         self.stages, self.generator = tuple(stages), generator
-        self.iterations = sum(stage.iterations for stage in stages)
+        self.iterations, self.work = sum(stage.iterations for stage in stages), work_of(stages)
         self.step = 0
 
     def run(self, progress: Progress = SILENT, after: AfterIteration | None = None) -> None:
@@ -137,7 +153,8 @@ class Inversion:
             self.parameters.descend(loss.total)
             self.step += 1
             report = self.step % REPORT_EVERY == 0 or self.step == self.iterations
-            progress.advance(1, **(loss.figures() if report else {}))
+            work = work_of(self.stages, self.step) - work_of(self.stages, self.step - 1)
+            progress.advance(work, **(loss.figures() if report else {}))
             if after is not None and after(self.step, images.detach()):
                 break
         if not torch.isfinite(self.images).all():

@@ -22,7 +22,7 @@ from dfq_deploy.synthesis.inversion.batches import (
     invert_batches,
     split_into_batches,
 )
-from dfq_deploy.synthesis.inversion.loop import Inversion, Stage
+from dfq_deploy.synthesis.inversion.loop import Inversion, Stage, work_of
 from dfq_deploy.synthesis.inversion.objective import CompetingModel, DeepInversionObjective, LossWeights, first_output
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, noise, pixel_bounds
 from dfq_deploy.synthesis.losses.per_image_statistics import wide_image_space
@@ -112,7 +112,7 @@ class DeepInversion(Synthesizer):
                 generator,
             )
 
-        progress.start("deepinversion", len(plans) * sum(stage.iterations for stage in stages))
+        progress.start("deepinversion", len(plans) * work_of(stages))
         notes = single_teacher_note("deepinversion", teachers[:1] if self.competition else teachers)
         return collect(request, invert_batches(plans, start, progress, request), notes)
 

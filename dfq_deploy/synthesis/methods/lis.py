@@ -22,7 +22,7 @@ from dfq_deploy.synthesis.inversion.batches import (
     invert_batches,
     split_into_batches,
 )
-from dfq_deploy.synthesis.inversion.loop import Inversion
+from dfq_deploy.synthesis.inversion.loop import Inversion, work_of
 from dfq_deploy.synthesis.inversion.objective import DeepInversionObjective
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, noise, pixel_bounds
 from dfq_deploy.synthesis.losses.per_image_statistics import wide_image_space
@@ -113,7 +113,7 @@ class Lis(Synthesizer):
                 "lis", pixels, DeepInversionObjective(weights, drawn, targets, None, space), stages, generator
             )
 
-        progress.start("lis", len(plans) * sum(stage.iterations for stage in stages))
+        progress.start("lis", len(plans) * work_of(stages))
         return collect(request, invert_batches(plans, start, progress, request))
 
     def _base(self, request: SynthesisRequest) -> DeepInversion:

@@ -24,7 +24,7 @@ from dfq_deploy.synthesis.inversion.batches import (
     invert_batches,
     split_into_batches,
 )
-from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage
+from dfq_deploy.synthesis.inversion.loop import Inversion, Loss, Objective, Stage, work_of
 from dfq_deploy.synthesis.inversion.optimizers import Cosine, Pixels, noise, pixel_bounds
 from dfq_deploy.synthesis.losses.attention import as_tokens, attention_outputs
 from dfq_deploy.synthesis.losses.image_priors import total_variation_l2
@@ -104,7 +104,7 @@ class Psaq(Synthesizer):
             objective = PsaqObjective(self, teacher, layers, targets, variation)
             return Inversion("psaq", pixels, objective, stages, generator)
 
-        progress.start("psaq", len(plans) * sum(stage.iterations for stage in stages))
+        progress.start("psaq", len(plans) * work_of(stages))
         return collect(request, invert_batches(plans, start, progress, request))
 
     def stages(self, request: SynthesisRequest) -> list[Stage]:
