@@ -13,6 +13,7 @@ from dfq_deploy.errors import (
     did_you_mean,
     first_line,
     one_line,
+    printable,
     similar_file,
 )
 
@@ -46,6 +47,12 @@ def test_messages_of_others_on_one_line(message: str, first: str, whole: str) ->
     assert first_line(OSError(message)) == first
     assert one_line(OSError(message)) == whole
     assert one_line(OSError(message), 4) == whole[:4]
+
+
+def test_a_terminal_obeys_no_name_in_a_message() -> None:
+    message = str(ModelError("m.onnx: tensor '\x1b[2J\x9b\u202e\udcff' is \u00e9"))
+    assert message == r"m.onnx: tensor '\x1b[2J\x9b\u202e\udcff' is é"
+    assert printable("two\nlines\tand a tab") == "two\nlines\tand a tab"
 
 
 @pytest.mark.parametrize(

@@ -285,15 +285,7 @@ def _read_arrays(path: Path) -> SampleArrays:
     except NoImages as problem:
         raise SamplesError(f"{path}: {problem}; save it under that name") from None
     except ValueError as problem:
-        # NumPy takes everything that is neither a zip nor an .npy file for a pickle, and says how to load that.
-        reason = "not what NumPy writes" if "pickle" in str(problem) and not _has_magic(path) else problem
-        raise SamplesError(f"{path}: its arrays cannot be read ({reason}); save them again with numpy.savez") from None
-
-
-def _has_magic(path: Path) -> bool:
-    """True where the file begins as an .npz or .npy does."""
-    with path.open("rb") as stream:
-        return stream.read(6).startswith((b"PK", b"\x93NUMPY"))
+        raise SamplesError(f"{path}: its arrays cannot be read ({problem}); save them again with numpy.savez") from None
 
 
 def _text_of_folder(path: Path, name: str) -> str | None:
