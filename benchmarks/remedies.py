@@ -222,7 +222,7 @@ def rows(case: Case, file: Path, held: Samples) -> Iterator[str]:
         kept = [step for step in (remedies.to_json()["steps"] if remedies is not None else ()) if step["kept"]]
         steps = "; ".join(f"{step['what']} ({step['slowdown']}x, {step['added_bytes']:+} bytes)" for step in kept)
         said = "" if remedies is None else remedies.to_json()["said"]
-        level = result.report.verdict.level if result.report.verdict else ""
+        level = result.report.verdict.status if result.report.verdict else ""
         yield f"| {case} | {floor} | {agreement:.1f} | {snr:.1f} | {level} | {steps} | {said} |"
 
 
