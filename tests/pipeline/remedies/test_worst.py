@@ -65,6 +65,15 @@ def test_half_of_the_layers_stay_quantized(model: ir.Model) -> None:
     assert list(nodes_to_keep(model, noise(CONVS[0]))) == []
 
 
+def test_or_half_of_the_weights(model: ir.Model) -> None:
+    # Four of five layers hold a fifth of the weights.
+    large = ir.val("large", const_value=ir.tensor(np.ones((4, 64, 1, 1), np.float32)))
+    model.graph.register_initializer(large)
+    next(node for node in model.graph if node.name == "Conv_8").replace_input_with(1, large)
+    hurts = noise(*CONVS, causes={entry.node: "w" for entry in CONVS})
+    assert [count for count, _ in nodes_to_keep(model, hurts)] == [1, 2, 4]
+
+
 def test_layers_that_were_not_measured_alone_are_not_named(model: ir.Model) -> None:
     guessed = replace(CONVS[0], measured=False)
     hurts = noise(guessed, *CONVS[1:], causes={entry.node: "w" for entry in CONVS})
