@@ -44,6 +44,7 @@ from dfq_deploy.quantization.tables import mark_lookups
 from dfq_deploy.quantization.weights import best_bounds
 from dfq_deploy.quantization.wide_heads import widen_heads
 from dfq_deploy.runtime.activations import activations as activations_of
+from dfq_deploy.runtime.other_sizes import at_other_sizes
 from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes
 from dfq_deploy.samples.batches import SampleBatches, tensors_of_known_range
 from dfq_deploy.samples.preprocess import Preprocess
@@ -242,7 +243,8 @@ def measure_ranges(
 ) -> dict[str, Range]:
     """Measure the ranges of activations, with headroom where samples are synthesized.
 
-    The range of the input follows from the preprocessing, where that is given.
+    The range of the input follows from the preprocessing, where that is given. Where the sizes of ``model`` are open,
+    the ranges are those of all the sizes that it is measured at (:mod:`dfq_deploy.runtime.other_sizes`).
 
     Args:
         types: the tensors of ``model`` to measure, by name.
@@ -250,7 +252,11 @@ def measure_ranges(
     """
     known = known or {}
     unknown = {name: qtype for name, qtype in types.items() if name not in known}
-    measured = calibrator.ranges(model, unknown, SampleBatches(model, samples), progress) if unknown else {}
+    measured = dict(calibrator.ranges(model, unknown, SampleBatches(model, samples), progress)) if unknown else {}
+    for more in at_other_sizes(model, samples) if unknown else ():
+        for name, other in calibrator.ranges(model, unknown, SampleBatches(model, more), progress).items():
+            low, high = measured[name].low, measured[name].high
+            measured[name] = Range(min(low, other.low), max(high, other.high))
     ranges = {name: known[name] for name in types if name in known}
     for tensor, measured_range in measured.items():
         headroom = headroom_of(types[tensor].bits, samples)

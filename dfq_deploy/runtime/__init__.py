@@ -7,6 +7,7 @@
 ``kernels``      Count the layers that run in integers, in the graph that ONNX Runtime optimizes.
 ``layers``       Weighted layers: their operators, integer or float, and their multiply-accumulates.
 ``litert``       Run .tflite files with LiteRT, the runtime of phones.
+``other_sizes``  Other sizes to measure ranges at, where the sizes of a model are open and one was chosen.
 ``plugin_nodes`` Cut a model at nodes that ONNX Runtime does not have, such as TensorRT's plug-ins.
 ``profile``      Time the nodes of a model with ONNX Runtime's profiler.
 ``runner``       Run a model on any number of samples.

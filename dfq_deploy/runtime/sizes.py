@@ -35,6 +35,7 @@ from dfq_deploy.graph.loading import add_notes, load
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs
 from dfq_deploy.graph.passes.open_sizes import close_remembered
 from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.runtime.other_sizes import choose_other_sizes
 from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, runtime_message, session_options
 
 __all__ = ["load_sized"]
@@ -78,7 +79,13 @@ def load_sized(
     opened = [value for value in input_values(model) if _open_axes(value)]
     if opened:
         shapes = _first_that_runs(model, opened, trial)
-        said = [_sentence(value, shapes[str(value.name)], fix_shapes) for value in opened]
+        others: Mapping[str, Sequence[tuple[int, ...]]] = {}
+        if trial is not None and not fix_shapes and main_input_value(model) in opened:
+            axes = {str(value.name): _open_axes(value) for value in opened}
+            others = choose_other_sizes(opened, axes, shapes, lambda sizes: not isinstance(trial.run(sizes, 1), str))
+        said = [
+            _sentence(value, shapes[str(value.name)], fix_shapes, others.get(str(value.name), ())) for value in opened
+        ]
         close_inputs(model, shapes, _known(opened, shapes), keep=not fix_shapes)
         add_notes(model, said)
     if trial is not None:
@@ -238,16 +245,18 @@ def _known(opened: Sequence[ir.Value], shapes: Sizes) -> dict[str, int]:
     }
 
 
-def _sentence(value: ir.Value, shape: ir.Shape, fixed: bool) -> str:
+def _sentence(value: ir.Value, shape: ir.Shape, fixed: bool, others: Sequence[tuple[int, ...]]) -> str:
     chosen = f"({', '.join(map(str, list(shape)[1:]))})"
     kept = (
         "the quantized model takes nothing else"
         if fixed
         else "the quantized model keeps it open, unless its target takes static shapes only (--fix-shapes closes it)"
     )
+    shown = [f"({', '.join(map(str, dims))})" for dims in others]
+    more = f", and its ranges at {' and '.join(shown)} too" if shown else ""
     return (
         f"input '{value.name}' {shown_shape(value)} is measured at {chosen}, a size that was chosen (--input-shape "
-        f"{value.name}:1,{','.join(map(str, list(shape)[1:]))} states it); {kept}"
+        f"{value.name}:1,{','.join(map(str, list(shape)[1:]))} states it){more}; {kept}"
     )
 
 
