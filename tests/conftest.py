@@ -64,6 +64,7 @@ def _no_trial(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """Files that the tests made themselves need no child process: only its own tests start one."""
     if "validation" not in request.path.parts:
         monkeypatch.setattr("dfq_deploy.graph.reading.try_file", lambda path: None)
+        monkeypatch.setattr("dfq_deploy.graph.reading.complaint_about", lambda path: None)
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from dfq_deploy.graph.passes.open_sizes import file_shape, has_open_sizes, reope
 from dfq_deploy.graph.passes.to_float32 import to_float32
 from dfq_deploy.graph.reading import ModelSource, blamed_on_the_file, read_checked, source_name
 from dfq_deploy.validation.bounds import bounds
+from dfq_deploy.validation.clock import check_time, timed
 
 __all__ = ["add_notes", "load", "load_notes", "load_quantized"]
 
@@ -48,13 +49,14 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_sh
             quantized already, has an input that no array can feed, or holds NaN or infinite weights.
     """
     source, input_shapes = _as_in_the_file(source, input_shapes)
-    with blamed_on_the_file(source):
+    with blamed_on_the_file(source), timed(source_name(source)):
         return _load(source, input_shapes, fix_shapes)
 
 
 def _load(source: ModelSource, input_shapes: InputShapes | None, fix_shapes: bool) -> ir.Model:
     place = source_name(source)
     model = read_checked(source)
+    check_time("reading it")
     InlinePass()(model)
     lift = LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)
     lift(model)
@@ -144,7 +146,9 @@ def _infer_shapes(model: ir.Model, place: str) -> None:
     Raises:
         ModelError: a tensor takes more than the memory in :class:`.Bounds`.
     """
+    check_time("rewriting it")
     infer_shapes(model, data_prop=False)
+    check_time("inferring shapes")
     memory = bounds().memory
     for value in (value for node in model.graph for value in node.outputs):
         if value.shape is None or value.dtype is None or value.dtype not in NUMBERS:
@@ -156,6 +160,7 @@ def _infer_shapes(model: ir.Model, place: str) -> None:
                 f"{memory:,}; raise --max-memory if that is meant"
             )
     infer_shapes(model)
+    check_time("inferring shapes")
 
 
 def _refuse_inputs(model: ir.Model, place: str) -> None:
@@ -202,7 +207,7 @@ def load_quantized(source: ModelSource, input_shapes: InputShapes | None = None)
     Raises:
         ModelError: it cannot be read, or is a float model.
     """
-    with blamed_on_the_file(source):
+    with blamed_on_the_file(source), timed(source_name(source)):
         return _load_quantized(source, input_shapes)
 
 

@@ -27,7 +27,7 @@ from dfq_deploy.graph.large_models import (
 from dfq_deploy.graph.operators import STANDARD_DOMAINS
 from dfq_deploy.graph.standard_form import to_standard_form
 from dfq_deploy.validation.check import check_message
-from dfq_deploy.validation.trial import try_file
+from dfq_deploy.validation.trial import complaint_about, try_file
 
 __all__ = [
     "MINIMUM_OPSET",
@@ -73,7 +73,7 @@ def no_model(source: object) -> ModelError:
 
 @contextmanager
 def blamed_on_the_file(source: object) -> Iterator[None]:
-    """Turn an unexpected exception within the block into a :class:`.ModelError` if ONNX Runtime refuses the file too.
+    """Turn an unexpected exception within the block into a :class:`.ModelError` if ONNX Runtime fails on the file too.
 
     An exception on a file that ONNX Runtime runs is a fault of this package, and stays what it is.
 
@@ -85,7 +85,7 @@ def blamed_on_the_file(source: object) -> Iterator[None]:
     except DfqError:
         raise
     except Exception as problem:
-        refused = try_file(Path(source)) if isinstance(source, str | PathLike) else None
+        refused = complaint_about(Path(source)) if isinstance(source, str | PathLike) else None
         if refused is None or is_out_of_memory(problem):
             raise
         raise ModelError(

@@ -8,6 +8,7 @@ wrong kind, in a process that native code aborts, in more memory than the machin
 ``arrays``    Read an array of NumPy's format, once its type and shape have been checked.
 ``bounds``    How much a model file may ask for.
 ``check``     All checks on a parsed model, in order.
+``clock``     Limit the time that a file may take of this process.
 ``functions`` Count the nodes that model-local functions expand to, without expanding them.
 ``names``     Check the names in a model: valid UTF-8, of a sensible length, without control characters.
 ``probe``     The script of the child process: shape inference, then one run in ONNX Runtime.

@@ -21,7 +21,7 @@ from dfq_deploy.files.paths import cache_folder
 from dfq_deploy.validation import probe
 from dfq_deploy.validation.bounds import Bounds, bounds
 
-__all__ = ["ask", "try_file"]
+__all__ = ["ask", "complaint_about", "try_file"]
 
 _PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .* failed:)?")
 """What ONNX Runtime puts before its words."""
@@ -41,14 +41,27 @@ def try_file(path: Path) -> str | None:
         ModelError: the child process was aborted, took more than the limits of :class:`.Bounds`, or a tensor of the
             model does not fit into its memory.
     """
-    limits = bounds()
     mark = _mark(path)
     if mark is not None and mark.is_file():
         return None
-    refused = _run(path, limits)
+    refused = _run(path, bounds()).get("refused")
     if refused is None and mark is not None:
         _remember(mark)
-    return refused
+    return None if refused is None else _shown(refused)
+
+
+def complaint_about(path: Path) -> str | None:
+    """Try a file again, and return what onnx or ONNX Runtime says against it, or against a run of it on zeros.
+
+    Raises:
+        ModelError: as :func:`try_file`.
+    """
+    words = _run(path, bounds())
+    return next((_shown(words[kind]) for kind in ("refused", "failed") if kind in words), None)
+
+
+def _shown(words: str) -> str:
+    return one_line(_PREFIX.sub("", words), 300)
 
 
 def ask(path: Path, limits: Bounds) -> "subprocess.CompletedProcess[bytes]":
@@ -62,7 +75,7 @@ def ask(path: Path, limits: Bounds) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(command, capture_output=True, timeout=limits.seconds, check=False, env=environment)
 
 
-def _run(path: Path, limits: Bounds) -> str | None:
+def _run(path: Path, limits: Bounds) -> dict[str, Any]:
     try:
         done = ask(path, limits)
     except subprocess.TimeoutExpired as problem:
@@ -77,7 +90,6 @@ def _run(path: Path, limits: Bounds) -> str | None:
             f"{path}: tensor '{name}' of shape {shape} takes {size:,} bytes, the limit is {limits.memory:,}; raise "
             "--max-memory if that is meant"
         )
-    refused = words.get("refused")
     if any(is_out_of_memory(Exception(words[kind])) for kind in ("refused", "failed") if kind in words):
         raise ModelError(
             f"{path}: {words['stage']} takes more than {limits.memory:,} bytes of memory; raise --max-memory if that "
@@ -90,7 +102,7 @@ def _run(path: Path, limits: Bounds) -> str | None:
             f"{f' ({one_line(said[-1], 150)})' if said else ''}; the file is damaged, or needs more than "
             f"{limits.memory:,} bytes (--max-memory): export it again"
         )
-    return None if refused is None else one_line(_PREFIX.sub("", refused), 300)
+    return words
 
 
 def _words(output: bytes) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Damaged and hostile models are refused in one line, before anything computes with them."""
 
 import re
+from typing import Any
 
 import numpy as np
 import onnx
@@ -154,6 +155,58 @@ def test_constants_that_double_are_not_all_folded() -> None:
         load(model)
     read = ir.from_proto(model)
     assert len(fold_constants(read)) == 13  # 64 MB in all
+
+
+@pytest.mark.parametrize(
+    ("node", "constants"),
+    [
+        (helper.make_node("MatMul", ["a", "b"], ["big"]), {"a": (8000, 1), "b": (1, 8000)}),
+        (helper.make_node("Concat", ["a"] * 300, ["big"], axis=0), {"a": (50_000,)}),
+        (
+            helper.make_node("LSTM", ["a", "w", "r"], ["big"], hidden_size=8),
+            {"a": (5000, 1, 4), "w": (1, 32, 4), "r": (1, 32, 8)},
+        ),
+    ],
+)
+def test_what_is_large_or_slow_is_not_computed_to_be_thrown_away(
+    node: onnx.NodeProto, constants: dict[str, tuple[int, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = ir.from_proto(_with_constant(node, {name: np.ones(shape, np.float32) for name, shape in constants.items()}))
+    monkeypatch.setattr(
+        "dfq_deploy.graph.passes.fold_constants.ReferenceEvaluator", lambda _: pytest.fail("it is computed")
+    )
+    assert fold_constants(read) == ()
+
+
+def _with_constant(node: onnx.NodeProto, constants: dict[str, np.ndarray[Any, Any]]) -> onnx.ModelProto:
+    """A model that adds the largest number of what ``node`` computes from constants to its input."""
+    nodes = [
+        node,
+        helper.make_node("ReduceMax", ["big"], ["m"], keepdims=0),
+        helper.make_node("Add", ["x", "m"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+
+
+def test_loading_ends_with_the_time() -> None:
+    nodes = [helper.make_node("Neg", [f"t{index}"], [f"t{index + 1}"]) for index in range(200)]
+    nodes += [helper.make_node("Identity", ["t200"], ["big"])]
+    model = _with_constant(nodes[-1], {"t0": np.ones(1, np.float32)})
+    model.graph.node.insert(0, nodes[0])
+    for index, node in enumerate(nodes[1:-1], 1):
+        model.graph.node.insert(index, node)
+    with (
+        use_bounds(Bounds(seconds=0.001)),
+        pytest.raises(ModelError, match=r"the model: .* takes more than 0\.001 s; raise --max-sec"),
+    ):
+        load(model)
 
 
 def test_a_negative_variance_is_refused(tiny: TinyModel) -> None:

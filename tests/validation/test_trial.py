@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy import inspect, load
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.reading import blamed_on_the_file
 from dfq_deploy.validation.bounds import Bounds, use_bounds
 from dfq_deploy.validation.trial import try_file
 from tests.conftest import TinyModel
@@ -77,6 +78,20 @@ def test_an_exception_on_a_file_that_onnx_runtime_refuses_too_is_the_files_fault
     path = of(nodes, {"p": np.array([1]), "w": np.ones((2, 3, 3, 3), np.float32)}, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="ONNX Runtime refuses it"):
         inspect(path)
+
+
+def test_what_fails_in_onnx_runtime_s_run_is_the_files_fault_too(tmp_path: Path) -> None:
+    """Sizes that are unknown until the model runs, and do not fit."""
+    nodes = [
+        helper.make_node("Reshape", ["x", "s"], ["a"]),
+        helper.make_node("NonZero", ["a"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    path = of(nodes, {"s": np.array([3, 64]), "w": np.ones((7, 2), np.float32)}, tmp_path / "m.onnx")
+    assert try_file(path) is None
+    with pytest.raises(ModelError, match=r"ONNX Runtime refuses it .*MatMul"), blamed_on_the_file(path):
+        raise RuntimeError("a fault")
 
 
 def test_a_model_that_refuses_the_trial_s_sizes_is_no_damaged_one(tmp_path: Path, cache: Path) -> None:

@@ -1,5 +1,7 @@
 """Compute at load time what depends on constants alone."""
 
+import math
+from collections import deque
 from collections.abc import Collection, Sequence
 from typing import Any
 
@@ -12,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import Names, replace_by_constant
 from dfq_deploy.graph.operators import QDQ_OPS, RANDOM_OPS, is_op, is_standard
+from dfq_deploy.validation.clock import check_time
 
 __all__ = ["fold_constants"]
 
@@ -24,6 +27,19 @@ SMALL = 4096
 ROOM_FOR_ALL = 2**26
 """Bytes that all folded constants of a model may take together, beyond eight times what the model stores."""
 
+SLOW = frozenset(
+    {"Conv", "ConvInteger", "ConvTranspose", "DeformConv", "GRU", "GridSample", "LSTM", "MaxPool", "MaxRoiPool", "RNN"}
+    | {"AveragePool", "Attention", "DFT", "LpPool", "MelWeightMatrix", "NonMaxSuppression", "QLinearConv", "RoiAlign"}
+    | {"STFT"}
+)
+"""Operators that take long for what they read in ONNX's reference implementation."""
+
+SMALL_WORK = 2**14
+"""Bytes of constants up to which they are computed."""
+
+SHRINKING = frozenset({"Compress", "NonZero", "Unique", "Slice", "Reshape", "Squeeze", "TopK", "StringNormalizer"})
+"""Operators whose result is bounded by what they read even where its shape cannot be inferred."""
+
 LEFT_ALONE = frozenset({"Expand", "Tile", "ConstantOfShape", "Range", "Pad", "Resize", "Upsample", "EyeLike", "OneHot"})
 """Operators that make much of little; some are computed nevertheless where that is known to fit."""
 
@@ -35,7 +51,8 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     is replaced by that initializer, which stays shared; (3) every other node of the standard operators whose inputs
     are all initializers is computed by ONNX's reference implementation, unless the result would be more than eight
     times as large as what it is made from, is drawn at random, or is an output of the graph, or unless all results
-    together would take more than eight times what the model stores and 64 MB.
+    together would take more than eight times what the model stores and 64 MB. Sizes are inferred before anything is
+    computed; recurrent layers, convolutions and the like are computed on small constants only.
 
     Args:
         leave: operators that are not computed, such as the DequantizeLinear of a weight that is to stay quantized.
@@ -50,13 +67,14 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     graph = model.graph
     names = Names(graph)
     folded: list[str] = []
-    waiting = list(graph)
+    waiting = deque(graph)
     budget = _Budget(model)
     while waiting:
-        node = waiting.pop(0)
+        check_time("folding constants")
+        node = waiting.popleft()
         constants = _constants(node)
         if is_op(node, "If") and constants is not None:
-            waiting = [*_taken_branch(graph, node, bool(constants[0].numpy().reshape(-1)[0]), names), *waiting]
+            waiting.extendleft(reversed(_taken_branch(graph, node, bool(constants[0].numpy().reshape(-1)[0]), names)))
             folded.append(node.outputs[0].name or node.op_type)
         elif constants and not is_op(node, leave) and _is_foldable(node, room):
             done = _alias(graph, node) if is_op(node, "Identity") else _compute(model, node, constants, room, budget)
@@ -119,8 +137,17 @@ class _Budget:
 def _compute(
     model: ir.Model, node: ir.Node, constants: Sequence[ir.TensorProtocol], room: int, budget: _Budget
 ) -> bool:
-    allowed = min(budget.left, max(room, GROWTH * sum(tensor.nbytes for tensor in constants)))
-    results = _results(model, node)
+    stored = sum(tensor.nbytes for tensor in {id(tensor): tensor for tensor in constants}.values())
+    allowed = min(budget.left, max(room, GROWTH * stored))
+    if is_op(node, SLOW) and stored > SMALL_WORK:
+        return False
+    proto = _alone(model, node)
+    inferred = _inferred_bytes(proto)
+    if inferred is None and not is_op(node, SHRINKING):
+        return False
+    if inferred is not None and inferred > allowed:
+        return False
+    results = _results(proto, node)
     size = sum(array.nbytes for array in results)
     if size > allowed:
         return False
@@ -132,9 +159,10 @@ def _compute(
     return True
 
 
-def _results(model: ir.Model, node: ir.Node) -> list[NDArray[Any]]:
+def _alone(model: ir.Model, node: ir.Node) -> onnx.ModelProto:
+    """A model of nothing but the node and its constants."""
     values = {value.name: value.const_value for value in node.inputs if value is not None}
-    proto = onnx.helper.make_model(
+    return onnx.helper.make_model(
         onnx.helper.make_graph(
             [ir.to_proto(node)],
             "constants",
@@ -144,6 +172,27 @@ def _results(model: ir.Model, node: ir.Node) -> list[NDArray[Any]]:
         ),
         opset_imports=[onnx.helper.make_opsetid("", _evaluated(node, model.opset_imports.get("", 13)))],
     )
+
+
+def _inferred_bytes(proto: onnx.ModelProto) -> int | None:
+    """The bytes of all outputs; None where onnx cannot tell."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return None
+    total = 0
+    for value in inferred.graph.output:
+        kind = value.type.tensor_type
+        if not value.type.HasField("tensor_type") or not kind.HasField("shape") or not kind.elem_type:
+            return None
+        if not all(dim.HasField("dim_value") for dim in kind.shape.dim):
+            return None
+        itemsize = 8 if kind.elem_type == onnx.TensorProto.STRING else ir.DataType(kind.elem_type).itemsize
+        total += math.ceil(math.prod(dim.dim_value for dim in kind.shape.dim) * itemsize)
+    return total
+
+
+def _results(proto: onnx.ModelProto, node: ir.Node) -> list[NDArray[Any]]:
     try:
         with np.errstate(all="ignore"):
             return [np.asarray(array) for array in ReferenceEvaluator(proto).run(None, {})]
