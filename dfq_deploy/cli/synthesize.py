@@ -45,7 +45,7 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
     from dfq_deploy.cli.generators import save_generator_beside
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_samples
-    from dfq_deploy.files.atomic import atomic_file
+    from dfq_deploy.files.atomic import atomic_files
     from dfq_deploy.files.claim import claimed
     from dfq_deploy.files.overwriting import refuse_overwriting
     from dfq_deploy.pipeline.synthesize import synthesize as make_samples
@@ -59,7 +59,7 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
     synthesizer, generator = save_generator_beside(synthesizer, path)
     # Opened before the work, so that a place that cannot be written is known at once.
     unfinished = path.with_name(f"{path.name}.unfinished")
-    with claimed(path), resumable(unfinished), atomic_file(path) as partial:
+    with claimed(path), resumable(unfinished), atomic_files(path, (picture,)) as folder:
         with display(shell) as progress:
             samples = make_samples(
                 model,
@@ -73,8 +73,8 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
                 **arguments.resumption(options, unfinished),
                 progress=progress,
             )
-        samples.save(partial)
-        drawn = contact_sheet(samples, preprocess, picture)
+        samples.save(folder / path.name)
+        drawn = contact_sheet(samples, preprocess, folder / picture.name)
     remove_unfinished(unfinished)
     files = (path, picture) if drawn else (path,)
     if generator is not None and samples.method == method:

@@ -2,7 +2,7 @@
 
 =================== =============================================================================
 ``aimet_encodings`` AIMET's encodings files: versions 0.6.1 and 1.0.0 are read, 1.0.0 is written.
-``arrays``          Allocate an array, on disk if large.
+``arrays``          Allocate an array, on disk if large, and read it without keeping it in memory.
 ``atomic``          Write files and folders atomically.
 ``claim``           Let only one run at a time write to a place.
 ``encodings_file``  Read and write encodings.json.

@@ -1,20 +1,118 @@
-"""Allocate an array, on disk if large."""
+"""Allocate an array, on disk if large, and read it without keeping it in memory."""
 
+import errno
 import math
+import mmap
+import os
 import tempfile
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["IN_MEMORY", "allocate"]
+from dfq_deploy.errors import OutputError
 
-IN_MEMORY = 1 << 28
+__all__ = ["BLOCK", "IN_MEMORY", "allocate", "blocks", "copied", "is_mapped", "loaded", "release", "selected"]
+
+IN_MEMORY = 2**25
 """Size in bytes above which an array is stored in an unnamed temporary file instead of in memory."""
 
+BLOCK = 2**24
+"""Size in bytes of the parts in which a large array is read."""
 
-def allocate(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Allocate an uninitialised float32 array; a large one is a memory-mapped file that is deleted with the array."""
-    if math.prod(shape) * 4 <= IN_MEMORY:
-        return np.empty(shape, np.float32)
-    with tempfile.TemporaryFile() as stream:
-        return np.memmap(stream, np.float32, "w+", shape=shape)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def allocate(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[Any]:
+    """Allocate an uninitialised array; a large one is a memory-mapped file that is deleted with the array.
+
+    Raises:
+        OutputError: the temporary folder has no room for it.
+    """
+    kind = np.dtype(dtype)
+    size = math.prod(shape) * kind.itemsize
+    if size <= IN_MEMORY:
+        return np.empty(shape, kind)
+    try:
+        with tempfile.TemporaryFile() as stream:
+            _reserve(stream.fileno(), size)
+            return np.memmap(stream, kind, "w+", shape=shape)
+    except OSError as problem:
+        raise OutputError(
+            f"cannot keep {size / 2**30:.2f} GiB in {tempfile.gettempdir()}: {problem.strerror or problem}; set TMPDIR "
+            "to a folder with more room, or use fewer samples (--samples)"
+        ) from None
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Reserve the blocks of a file: a mapped file on a full disk would end the process at its first write."""
+    reserve = getattr(os, "posix_fallocate", None)  # macOS and Windows have none
+    if reserve is None:
+        return
+    try:
+        reserve(handle, 0, size)
+    except OSError as problem:  # or a file system that cannot reserve
+        if problem.errno in FULL:
+            raise
+
+
+def is_mapped(array: NDArray[Any]) -> bool:
+    """True for an array, or a view of one, whose values lie in a file."""
+    return _mapping(array) is not None
+
+
+def blocks(array: NDArray[Any]) -> Iterator[slice]:
+    """Slices of at most :data:`BLOCK` bytes, or of one row, that cover the rows of an array in order."""
+    step = max(1, BLOCK * len(array) // max(1, array.nbytes))
+    return (slice(start, start + step) for start in range(0, len(array), step))
+
+
+def loaded(part: NDArray[Any]) -> NDArray[Any]:
+    """A part of an array in memory: a copy if it is mapped, whose pages are released, else the part itself."""
+    if not is_mapped(part):
+        return part
+    copy = np.array(part)
+    release(part)
+    return copy
+
+
+def selected(rows: NDArray[Any], index: slice | NDArray[Any]) -> NDArray[Any]:
+    """Return ``rows[index]`` for a slice, indices or a mask.
+
+    A slice of a mapped array is a copy in memory, unless it is large. Indices and masks give a copy, on disk if large.
+    """
+    if isinstance(index, slice):
+        part = rows[index]
+        return loaded(part) if part.nbytes <= IN_MEMORY else part
+    indices = np.flatnonzero(index) if index.dtype == np.bool_ else index
+    copy = allocate((len(indices), *rows.shape[1:]), rows.dtype)
+    for part in blocks(copy):
+        copy[part] = rows[indices[part]]
+        release(rows)
+        release(copy)
+    return copy
+
+
+def copied(rows: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
+    """A contiguous copy of an array, in another type where one is given; on disk if large."""
+    copy = allocate(rows.shape, rows.dtype if dtype is None else dtype)
+    for part in blocks(copy):
+        copy[part] = rows[part]
+        release(rows)
+        release(copy)
+    return copy
+
+
+def release(array: NDArray[Any]) -> None:
+    """Take a mapped array out of this process' memory; its values stay in the file, and are read again when used."""
+    mapping = _mapping(array)
+    if mapping is not None and hasattr(mapping, "madvise"):
+        mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapping(array: NDArray[Any]) -> mmap.mmap | None:
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return base if isinstance(base, mmap.mmap) else None

@@ -3,16 +3,17 @@
 import ctypes
 import errno
 import os
+import shutil
 import signal
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from dfq_deploy.errors import OutputError
 from dfq_deploy.files.staging import is_staged, staged_file, staged_folder
 
-__all__ = ["atomic_file", "atomic_folder", "check_writable"]
+__all__ = ["atomic_file", "atomic_files", "atomic_folder", "check_writable"]
 
 FULL = 2**20
 """Bytes of free space below which a failed write means that the disk is full."""
@@ -28,9 +29,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written, ``path`` is no plain file, or the disk is full.
     """
-    target = path.resolve() if path.is_symlink() else path
-    if target.exists() and not (target.is_file() or target.is_dir()):
-        raise OutputError(f"cannot write {path}: it is a device, not a plain file; choose another place with -o")
+    target = _plain(path)
     try:
         with staged_file(target) as partial:
             yield partial
@@ -47,15 +46,57 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(folder: Path, stale: Collection[str] = ()) -> Iterator[Path]:
+def atomic_files(path: Path, companions: Collection[Path] = ()) -> Iterator[Path]:
+    """Yield a temporary folder for ``path`` and the files beside it that belong to it.
+
+    When the block succeeds, the files in it replace those of the same names. The companions of an earlier ``path`` are
+    removed first and the new ones come last, so that a killed run never leaves one beside a file of another. Nothing
+    is changed if the block raises.
+
+    Args:
+        companions: files that belong to ``path``, and are removed if the new result does not have them.
+
+    Raises:
+        OutputError: the folder cannot be written, ``path`` is no plain file, or the disk is full.
+    """
+    target = _plain(path)
+    if target.is_dir():
+        raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
+    try:
+        with staged_folder(target.parent, target.name) as partial:
+            yield partial
+            with _uninterrupted():
+                made = sorted(file for file in partial.iterdir() if file.name != path.name)
+                for old in {*companions, *(path.with_name(file.name) for file in made)}:
+                    old.unlink(missing_ok=True)
+                if (partial / path.name).exists():
+                    (partial / path.name).replace(target)
+                for file in made:
+                    file.replace(path.with_name(file.name))
+    except OSError as problem:
+        raise _cannot_write(path, problem) from None
+
+
+def _plain(path: Path) -> Path:
+    """The file to replace: that behind a symbolic link."""
+    target = path.resolve() if path.is_symlink() else path
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise OutputError(f"cannot write {path}: it is a device, not a plain file; choose another place with -o")
+    return target
+
+
+@contextmanager
+def atomic_folder(folder: Path, stale: Collection[str] = (), seal: str = "") -> Iterator[Path]:
     """Yield a temporary folder; its files become those of ``folder`` when the block succeeds.
 
     The contents of ``folder`` are unchanged until then, and remain unchanged if the block raises. A new folder appears
-    whole. One that exists is exchanged as a whole if it holds nothing but what is replaced, and the system can do that;
-    otherwise its files are replaced one by one, an interrupt is ignored meanwhile, and other files stay.
+    whole. One that exists is exchanged as a whole, with its other files, where the system can do that: not a mount
+    point, nor the working folder. There its files are replaced one by one, an interrupt is ignored meanwhile, and
+    ``seal`` is removed first and comes last: a folder without it is that of a killed run.
 
     Args:
         stale: names of files in ``folder`` that are removed if the new result does not have them.
+        seal: the name of a file that every result has.
 
     Raises:
         OutputError: the folder cannot be written.
@@ -68,24 +109,47 @@ def atomic_folder(folder: Path, stale: Collection[str] = ()) -> Iterator[Path]:
         with staged_folder(place if inside else place.parent, place.name) as partial:
             yield partial
             with _uninterrupted():
-                _publish(partial, place, stale)
+                _publish(partial, place, stale, seal)
     except OSError as problem:
         raise _cannot_write(folder, problem) from None
 
 
-def _publish(partial: Path, folder: Path, stale: Collection[str]) -> None:
+def _publish(partial: Path, folder: Path, stale: Collection[str], seal: str) -> None:
     partial.chmod(0o777 & ~_umask())
     if not folder.exists():
         partial.rename(folder)
         return
     new = {file.name for file in partial.iterdir()}
-    kept = [file for file in folder.iterdir() if file.name not in {*new, *stale} and not is_staged(file)]
-    if not kept and partial.parent != folder and _exchange(partial, folder):
-        return
-    for file in sorted(partial.iterdir()):
-        file.replace(folder / file.name)
+    if partial.parent != folder:
+        others = [file for file in folder.iterdir() if file.name not in {*new, *stale} and not is_staged(file)]
+        if _taken_along(others, partial) and _exchange(partial, folder):
+            return
+    if seal:
+        (folder / seal).unlink(missing_ok=True)
+    for name in sorted(new, key=lambda name: (name == seal, name)):
+        (partial / name).replace(folder / name)
     for name in set(stale) - new:
         (folder / name).unlink(missing_ok=True)
+
+
+def _taken_along(files: Iterable[Path], partial: Path) -> bool:
+    """Link files and folders that are not ours into the new folder; False, and nothing, where that cannot be done."""
+    done: list[Path] = []
+    try:
+        for file in files:
+            done.append(partial / file.name)
+            if file.is_dir() and not file.is_symlink():
+                shutil.copytree(file, done[-1], symlinks=True, copy_function=os.link)
+            else:
+                os.link(file, done[-1], follow_symlinks=False)
+    except OSError:  # of another file system or owner, or a system without links
+        for path in done:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _can_be_exchanged(folder: Path) -> bool:
@@ -108,16 +172,19 @@ def _exchange(one: Path, other: Path) -> bool:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C. It is always delivered to the main thread; do nothing in others, or if C code handles it."""
-    before = signal.getsignal(signal.SIGINT)
-    if before is None or threading.current_thread() is not threading.main_thread():
+    """Ignore Ctrl-C, SIGTERM and SIGHUP; do nothing in other threads than the main one, or if C code handles them."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    before = {kind: signal.getsignal(kind) for kind in (getattr(signal, name, None) for name in names) if kind}
+    if None in before.values() or threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for kind in before:
+        signal.signal(kind, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def check_writable(folder: Path) -> None:

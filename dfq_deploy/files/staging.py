@@ -3,10 +3,10 @@
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 try:
     import fcntl
@@ -15,11 +15,10 @@ except ImportError:  # Windows: a temporary file of a killed run stays
 
 __all__ = ["is_staged", "staged_file", "staged_folder", "try_lock"]
 
+Handle = TypeVar("Handle", int, int | None)
+
 MARK = ".dfq-"
 """Part of the name of every temporary file, which begins with a dot and the name of the result."""
-
-SETTLED = 5.0
-"""Seconds after which a temporary file without a lock belongs to no run."""
 
 
 @contextmanager
@@ -31,10 +30,8 @@ def staged_file(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_dead(path.parent, path.name)
-    handle, name = tempfile.mkstemp(prefix=_prefix(path.name), suffix=path.suffix, dir=path.parent)
-    partial = Path(name)
+    partial, handle = _locked(lambda: _new_file(path))
     try:
-        try_lock(handle)
         yield partial
     finally:
         os.close(handle)
@@ -51,17 +48,41 @@ def staged_folder(place: Path, name: str) -> Iterator[Path]:
     if not place.exists():
         place.mkdir(parents=True)
     _remove_dead(place, name)
-    partial = Path(tempfile.mkdtemp(prefix=_prefix(name), dir=place))
-    handle = os.open(partial, os.O_RDONLY) if fcntl is not None else None
+    partial, handle = _locked(lambda: _new_folder(place, name))
     try:
-        if handle is not None:
-            try_lock(handle)
         yield partial
     finally:
         if handle is not None:
             os.close(handle)
         if partial.exists():
             shutil.rmtree(partial)
+
+
+def _new_file(path: Path) -> tuple[Path, int]:
+    handle, name = tempfile.mkstemp(prefix=_prefix(path.name), suffix=path.suffix, dir=path.parent)
+    return Path(name), handle
+
+
+def _new_folder(place: Path, name: str) -> tuple[Path, int | None]:
+    partial = Path(tempfile.mkdtemp(prefix=_prefix(name), dir=place))
+    try:
+        return partial, os.open(partial, os.O_RDONLY) if fcntl is not None else None
+    except FileNotFoundError:  # taken for that of a killed run, as in _locked
+        return partial, None
+
+
+def _locked(make: Callable[[], tuple[Path, Handle]]) -> tuple[Path, Handle]:
+    """Make a temporary file or folder and lock it.
+
+    Another run that looks for those of killed runs may take it for one of them before it is locked, and remove it; then
+    another one is made.
+    """
+    while True:
+        path, handle = make()
+        if (handle is None or try_lock(handle)) and path.exists():
+            return path, handle
+        if handle is not None:
+            os.close(handle)
 
 
 def is_staged(path: Path) -> bool:
@@ -97,8 +118,6 @@ def _remove_dead(place: Path, name: str) -> None:
         if not path.name.startswith(_prefix(name)) or path.is_symlink():
             continue
         with suppress(OSError):  # another run removes it too, or holds it
-            if time.time() - path.stat().st_mtime < SETTLED:
-                continue
             handle = os.open(path, os.O_RDONLY)
             try:
                 if try_lock(handle):

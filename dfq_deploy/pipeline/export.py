@@ -12,6 +12,8 @@ import onnx_ir as ir
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError, OutputError, TargetError
 from dfq_deploy.files.aimet_encodings import is_aimet
+from dfq_deploy.files.atomic import atomic_files
+from dfq_deploy.files.claim import claimed
 from dfq_deploy.files.encodings_file import read_encodings
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized
@@ -115,8 +117,9 @@ def export(
         notes = (*notes, *take_integers(source, pixels, mixed_signs=runtime.shifts_unsigned))
     if pixels is not None:
         pixels.state_in(source.metadata_props)
-    written = exporter.export(source, read, path)
-    files, notes, engine = written.files, (*notes, *written.notes), None
+    with claimed(path), atomic_files(path) as folder:
+        written = exporter.export(source, read, folder / path.name)
+    files, notes, engine = tuple(path.with_name(file.name) for file in written.files), (*notes, *written.notes), None
     if isinstance(exporter, BuildingExporter):
         built = exporter.build(path, None, progress)
         files, notes, engine = (*files, *built.files), (*notes, *built.notes), built.engine

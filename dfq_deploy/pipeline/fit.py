@@ -15,7 +15,7 @@ from dfq_deploy.quantization.bit_widths import Bits, Budget
 from dfq_deploy.quantization.dynamic import Activations
 from dfq_deploy.quantization.encode import Prepared, Quantized, encode, headroom_of, prepare
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
-from dfq_deploy.refinement.registry import default_refinements, in_order, refine_encodings, refine_weights
+from dfq_deploy.refinement.registry import default_refinements, in_order, refine_encodings, refine_weights, some_of
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
@@ -130,7 +130,7 @@ def _widths(
 
     ready = prepare(source, plan.target, Bits(), plan.overrides)
     first = encode(ready, plan.calibrator, samples, plan.preprocess, progress)
-    found = allocate(first, samples, budget=plan.bits, device=plan.device, progress=progress)
+    found = allocate(first, some_of(samples), budget=plan.bits, device=plan.device, progress=progress)
     return found.bits, found.to_json()
 
 

@@ -161,7 +161,7 @@ def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progr
         with TemporaryDirectory() as folder:
             report, _ = _write(outcome, name, Path(folder), clock, progress)
         return Calibration(outcome.samples, outcome.encodings, report)
-    with atomic_folder(output, _earlier(output)) as folder:
+    with atomic_folder(output, _earlier(output), seal="report.json") as folder:
         report, written = _write(outcome, name, folder, clock, progress)
     files = tuple(output / file for file in written)
     return Calibration(outcome.samples, outcome.encodings, report, output / "model.qdq.onnx", files)

@@ -4,6 +4,7 @@
 ``adaround``                 Learned rounding of weights (AdaRound).
 ``bias_correction``          Bias correction: remove the mean shift of each channel.
 ``block_learner``            Learn rounding and steps, one block after another.
+``block_values``             Keep the features between two blocks, on disk if large.
 ``blocks``                   Split a network into blocks for reconstruction.
 ``channel_ranges``           Give the channels of an activation equal ranges, so that one scale serves them all.
 ``cross_layer_equalization`` Cross-layer equalization: move scale between consecutive layers.

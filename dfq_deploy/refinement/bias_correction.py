@@ -2,7 +2,8 @@
 
 Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv 1906.04721), section
 4.2, in its empirical form, on samples instead of real images. Each shift is measured with all earlier corrections
-applied, in one run of the student.
+applied, in one run of the student. Samples that do not fit into :data:`MEMORY` are run in parts: the shift is the mean
+over the parts, and each part is corrected by the mean up to itself.
 """
 
 import logging
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.files.arrays import selected
 from dfq_deploy.graph.inputs import ExtraInputs
 from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.graph.passes.own_biases import give_own_biases
@@ -29,8 +31,14 @@ __all__ = ["correct_biases"]
 
 logger = logging.getLogger(__name__)
 
-MEMORY = 2**31
+MEMORY = 2**25
 """Memory of one run in bytes, assuming that the features of a layer are up to 64 times as large as the image."""
+
+IN_STEP = 2**31
+"""The same for all samples together, where the twin takes one at a time and all of them are run in step."""
+
+SMALLEST_PART = 8
+"""Samples of one run, however large they are: the means of fewer say little of the batch."""
 
 
 @torch.no_grad()
@@ -50,7 +58,7 @@ def correct_biases(
     Args:
         model: with BatchNormalization folded.
         encodings: of activations and weights, by tensor name.
-        images: float32 (N, C, H, W); as many as fit into memory are run in one batch.
+        images: float32 (N, C, H, W), run in parts that fit into memory.
         extra: the other inputs of the model, (N, ...) each.
         device: a torch device.
 
@@ -59,32 +67,40 @@ def correct_biases(
     """
     behind = behind_plugins(model)
     corrected = {name: node for name, node in give_own_biases(model).items() if node not in behind}
-    count = max(1, MEMORY // (images[0].nbytes * 64))
-    extra_inputs = {name: array[:count] for name, array in (extra or {}).items()}
-    progress.start("bias correction", 2)
+    count = max(SMALLEST_PART, MEMORY // (images[0].nbytes * 64))
+    parts = [slice(start, start + count) for start in range(0, len(images), count)]
     twin = Twin.from_model(_with_open_batch(model)).to(device)
-    feeds = tensors(model, images[:count], extra_inputs, device)
-    if not takes_batches(model, twin, feeds, device):
-        parts = parts_of(model, images[:count], extra_inputs, device)
-        one_by_one_shifts, largest_shifts = shifts_one_by_one(twin, parts, corrected, encodings, device)
+    progress.start("bias correction", 2 * len(parts))
+    if not takes_batches(model, twin, _feeds(model, images, extra, parts[0], device), device):
+        most = slice(max(1, IN_STEP // (images[0].nbytes * 64)))
+        rows = {name: array[most] for name, array in (extra or {}).items()}
+        in_step = parts_of(model, images[most], rows, device)
+        one_by_one_shifts, largest_shifts = shifts_one_by_one(twin, in_step, corrected, encodings, device)
         _shift(corrected, one_by_one_shifts)
-        progress.advance(2)
+        progress.advance(2 * len(parts))
         return largest_shifts
-    statistics: dict[str, tuple[Tensor, Tensor]] = {}
-    feeds = {name: _in_fast_layout(tensor) for name, tensor in feeds.items()}
-    twin.run(feeds, hooks={name: _recording(name, node, statistics) for name, node in corrected.items()})
-    progress.advance()
-    shifts: dict[str, Tensor] = {}
-    hooks = fake_quantizers(encodings, device)
-    for name, node in corrected.items():
-        hooks[name] = _correcting(name, node, statistics, shifts, hooks.get(name))
-    twin.run(feeds, hooks=hooks)
-    progress.advance()
+    moments = {name: _Moments(node) for name, node in corrected.items()}
+    quantizers = fake_quantizers(encodings, device)
+    correcting = {name: moments[name].correcting(quantizers.get(name)) for name in corrected}
+    for part in parts:
+        feeds = {name: _in_fast_layout(tensor) for name, tensor in _feeds(model, images, extra, part, device).items()}
+        twin.run(feeds, hooks={name: moments[name].record for name in corrected})
+        progress.advance()
+        twin.run(feeds, hooks={**quantizers, **correcting})
+        progress.advance()
+    shifts = {name: found.shift for name, found in moments.items()}
     _shift(corrected, shifts)
-    largest = {name: float((shift.abs() / statistics[name][1]).max()) for name, shift in shifts.items()}
+    largest = {name: float((found.shift.abs() / found.deviation).max()) for name, found in moments.items()}
     for name, shift in largest.items():
         logger.debug("bias correction: %s shifted by up to %.3g standard deviations", name, shift)
     return largest
+
+
+def _feeds(
+    model: ir.Model, images: NDArray[np.float32], extra: ExtraInputs | None, part: slice, device: str
+) -> dict[str, Tensor]:
+    rows = {name: selected(array, part) for name, array in (extra or {}).items()}
+    return tensors(model, selected(images, part), rows, device)
 
 
 def _in_fast_layout(tensor: Tensor) -> Tensor:
@@ -114,27 +130,44 @@ def _with_open_batch(model: ir.Model) -> ir.Model:
     return copy
 
 
-def _recording(name: str, node: ir.Node, statistics: dict[str, tuple[Tensor, Tensor]]) -> Hook:
-    def record(values: Tensor) -> Tensor:
-        axes, _ = axes_of(node, values.ndim)
-        var, mean = torch.var_mean(values, axes, correction=0)
-        statistics[name] = (mean, var.sqrt().clamp_min(1e-12))
+class _Moments:
+    """Mean, mean square and shift of the channels of one tensor, over the parts so far.
+
+    Args:
+        node: the layer that computes it.
+    """
+
+    def __init__(self, node: ir.Node) -> None:
+        self.node = node
+        self.rows = 0
+        self.mean = self.square = self.shift = torch.zeros(1)
+        self._part: tuple[int, Tensor] = (0, torch.zeros(1))
+
+    def record(self, values: Tensor) -> Tensor:
+        """A hook that takes note of the values of the float network."""
+        axes, _ = axes_of(self.node, values.ndim)
+        mean = values.mean(axes)
+        self.rows += len(values)
+        share = len(values) / self.rows
+        self.mean = torch.lerp(self.mean.to(mean), mean, share)
+        square = values.square().mean(axes)
+        self.square = torch.lerp(self.square.to(mean), square, share)
+        self._part = (len(values), mean)
         return values
 
-    return record
+    def correcting(self, next_hook: Hook | None) -> Hook:
+        """A hook that shifts the values of the quantized network by the mean shift so far."""
 
+        def correct(values: Tensor) -> Tensor:
+            axes, shape = axes_of(self.node, values.ndim)
+            rows, mean = self._part
+            self.shift = torch.lerp(self.shift.to(mean), mean - values.mean(axes), rows / self.rows)
+            values.add_(self.shift.reshape(shape))  # what a layer has just computed is read by nothing else yet
+            return values if next_hook is None else next_hook(values)
 
-def _correcting(
-    name: str,
-    node: ir.Node,
-    statistics: Mapping[str, tuple[Tensor, Tensor]],
-    shifts: dict[str, Tensor],
-    next_hook: Hook | None,
-) -> Hook:
-    def correct(values: Tensor) -> Tensor:
-        axes, shape = axes_of(node, values.ndim)
-        shifts[name] = statistics[name][0] - values.mean(axes)
-        values.add_(shifts[name].reshape(shape))  # what a layer has just computed is read by nothing else yet
-        return values if next_hook is None else next_hook(values)
+        return correct
 
-    return correct
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation of each channel."""
+        return (self.square - self.mean.square()).clamp_min(1e-24).sqrt()

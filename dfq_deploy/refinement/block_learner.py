@@ -21,6 +21,7 @@ from dfq_deploy.quantization.fake_quant import bias_encodings, fake_quantizers
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.refinement.adaround import LearnedRounding
+from dfq_deploy.refinement.block_values import computed, mean_square, release_all
 from dfq_deploy.refinement.blocks import Block
 from dfq_deploy.refinement.mean_correction import BatchIndices, correct_means
 from dfq_deploy.twin import Hook, Step, Twin
@@ -119,11 +120,11 @@ class BlockLearner:
         target = self._run(block_twin, exact, {})
         if block.weights:
             initial = self._run(block_twin, quantized, self._fixed(block_twin, block))
-            initial_error = float((initial - target).square().mean().clamp_min(1e-20))
+            initial_error = max(mean_square(initial, target), 1e-20)
             self._descend(block_twin, block, (exact, quantized, target), initial_error, progress)
         result = self._run(block_twin, quantized, self._fixed(block_twin, block))
         if block.weights:
-            error = float((result - target).square().mean())
+            error = mean_square(result, target)
             logger.debug(
                 "reconstruction: block %s, mean squared error %.4g to %.4g", block.output, initial_error, error
             )
@@ -190,6 +191,7 @@ class BlockLearner:
             schedule.step()
             for quantizer in activations.values():
                 quantizer.constrain()
+            release_all(exact, quantized, target)
             progress.advance(1, **({"error": loss.item()} if iteration % 50 == 0 else {}))
         self._keep(weights, activations)
         self._correct(block_twin, block, quantized, means)
@@ -278,12 +280,13 @@ class BlockLearner:
 
     @torch.no_grad()
     def _run(self, block_twin: Twin, values: Tensor, hooks: Mapping[str, Hook]) -> Tensor:
-        """Compute the output of the block for all samples, batch by batch."""
+        """Compute the output of the block for all samples, batch by batch; it is on disk if large."""
         (name,), (output,) = block_twin.input_names, block_twin.output_names
-        results = []
-        for rows in torch.split(values, self.settings.batch):
-            results.append(block_twin.run({name: rows.to(self.device)}, hooks=hooks)[output].cpu())
-        return torch.cat(results)
+
+        def compute(rows: Tensor) -> Tensor:
+            return block_twin.run({name: rows.to(self.device)}, hooks=hooks)[output].cpu()
+
+        return computed(values, self.settings.batch, compute)
 
 
 def _learned(encoding: Encoding, limits: tuple[float, float]) -> FakeQuantizer:

@@ -22,8 +22,8 @@ from dfq_deploy.twin.teacher import teacher_of, twin_images
 
 __all__ = ["Reconstruction", "reconstruct"]
 
-MEMORY = 2**31
-"""Memory in bytes for the features between two blocks, for all samples together."""
+ROOM = 2**31
+"""Room in bytes for the features between two blocks, for all samples together; they are on disk if large."""
 
 LARGEST_EXPANSION = 16
 """Assumed size of these features relative to the input."""
@@ -54,7 +54,7 @@ def reconstruct(
     twin = teacher_of(model, samples.extra, device)
     blocks = blocks_of(twin, placement.weights)
     generator = torch.Generator().manual_seed(seed)
-    limit = max(1, MEMORY // (samples.images[0].nbytes * LARGEST_EXPANSION))
+    limit = max(1, ROOM // (samples.images[0].nbytes * LARGEST_EXPANSION))
     images = with_more_samples(twin_images(model, samples)[:limit], min(settings.samples, limit), generator)
     learner = BlockLearner(model, placement, dict(encodings), settings, generator, device)
     progress.start("reconstruction", sum(settings.iterations for block in blocks if block.weights))

@@ -8,6 +8,8 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from dfq_deploy.errors import DfqError, ModelError, PluginError, did_you_mean, is_out_of_memory
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.bit_widths import Bits
@@ -15,9 +17,23 @@ from dfq_deploy.quantization.encode import Prepared, Quantized
 from dfq_deploy.quantization.placement.place import with_biases
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["REFINEMENTS", "Refinement", "default_refinements", "in_order", "refine_encodings", "refine_weights"]
+__all__ = [
+    "REFINEMENTS",
+    "Refinement",
+    "default_refinements",
+    "in_order",
+    "refine_encodings",
+    "refine_weights",
+    "some_of",
+]
 
 logger = logging.getLogger(__name__)
+
+MOST_SAMPLES, MOST_BYTES = 1024, 2**26
+"""At most so many samples are refined on, as in BRECQ and AdaRound, and fewer of large ones: memory does not grow with
+the samples. At least :data:`FEWEST_SAMPLES`, where there are so many."""
+
+FEWEST_SAMPLES = 64
 
 FAILURES = (ModelError, RuntimeError, IndexError, MemoryError)
 """Exceptions of a refinement if the twin cannot run the graph, or memory does not suffice."""
@@ -137,6 +153,7 @@ def refine_weights(
         DfqError: memory does not suffice for a refinement that is not optional.
     """
     warnings: list[str] = []
+    samples = some_of(samples)
     for name in names:
         step = REFINEMENTS[name].weights
         if step is not None:
@@ -164,6 +181,7 @@ def refine_encodings(
     Arguments, return values and errors are those of :func:`refine_weights`.
     """
     warnings: list[str] = []
+    samples = some_of(samples)
     for name in names:
         step = REFINEMENTS[name].encodings
         if step is not None:
@@ -174,6 +192,13 @@ def refine_encodings(
             except FAILURES as error:
                 warnings.append(_left_out(name, error, optional))
     return quantized, tuple(warnings)
+
+
+def some_of(samples: Samples) -> Samples:
+    """At most :data:`MOST_SAMPLES` of the samples, evenly spread."""
+    fitting = max(FEWEST_SAMPLES, MOST_BYTES // max(1, samples.images[0].nbytes))
+    count = min(MOST_SAMPLES, fitting)
+    return samples if len(samples) <= count else samples.part(np.arange(count) * len(samples) // count)
 
 
 def _copy(prepared: Prepared) -> Prepared:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from dfq_deploy.errors import SamplesError, similar_file
+from dfq_deploy.files.arrays import BLOCK, allocate, blocks, copied, loaded, release, selected
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sample_shape
 from dfq_deploy.graph.query import score_count
@@ -126,7 +127,7 @@ def read_samples(
                     f"{path}: input '{name}' of shape {rows.shape} for {len(arrays.images)} images; one row per image "
                     "is needed"
                 )
-        extra = {name: rows[indices] for name, rows in arrays.extra.items()}
+        extra = {name: selected(rows, indices) for name, rows in arrays.extra.items()}
         return replace(
             samples,
             method=arrays.method,
@@ -210,7 +211,7 @@ class _SampleReader:
             raise SamplesError(f"{self.place}: 'labels' are {labels.dtype}; class numbers or soft labels are needed")
         indices = evenly_spaced(len(images), self.limit)
         if images.dtype == np.uint8:
-            inputs = self._from_pixels(images[indices])
+            inputs = self._from_pixels(images, indices)
         elif np.issubdtype(images.dtype, np.floating) or len(self.shape) < 3:
             if images.shape[1:] != self.shape:
                 expected = ", ".join(map(str, self.shape))
@@ -218,22 +219,23 @@ class _SampleReader:
                     f"{self.place}: float 'images' of shape {images.shape} do not fit the model's input (N, {expected})"
                     f"; {self._way_to_fit(images.shape[1:])}"
                 )
-            inputs = images[indices].astype(np.float32, copy=False)
-            if not np.isfinite(inputs).all():
+            inputs = images if len(indices) == len(images) else selected(images, indices)
+            inputs = inputs if inputs.dtype == np.float32 else copied(inputs, np.float32)
+            if not all(np.isfinite(loaded(inputs[block])).all() for block in blocks(inputs)):
                 raise SamplesError(f"{self.place}: NaN or infinity among the values of 'images'; remove these samples")
         else:
             raise SamplesError(f"{self.place}: 'images' are {images.dtype}; uint8 pixels or float32 inputs are needed")
         preprocess = self.preprocess if images.dtype == np.uint8 else None
         return Samples(inputs, None if labels is None else _labels(labels[indices]), preprocess=preprocess)
 
-    def _from_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def _from_pixels(self, pixels: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.float32]:
         if pixels.ndim == 4 and pixels.shape[-1] == 1:
             pixels = pixels[..., 0]
         if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[-1] != 3):
             raise SamplesError(
                 f"{self.place}: uint8 'images' have shape {pixels.shape}; (N, H, W, C) with 1 or 3 channels is needed"
             )
-        return self._prepare((Image.fromarray(image) for image in pixels), len(pixels))
+        return self._prepare((Image.fromarray(loaded(pixels[index])) for index in indices), len(indices))
 
     def _prepare(self, images: Iterable[Image.Image], count: int) -> NDArray[np.float32]:
         """Convert, resize, center-crop and normalize images to the model's float32 (N, C, H, W) or (N, H, W, C)."""
@@ -249,8 +251,11 @@ class _SampleReader:
             )
         self._check_memory(count)
         height, width, channels = self.shape if self.channels_last else (*self.shape[1:], self.shape[0])
-        inputs = np.empty((count, *self.shape), np.float32)
+        inputs = allocate((count, *self.shape))
+        every = max(1, BLOCK // inputs[0].nbytes) if count else 1
         for index, image in enumerate(images):
+            if index % every == 0:
+                release(inputs)
             fitted = ImageOps.fit(image.convert(MODES[channels]), (width, height), Image.Resampling.BILINEAR)
             try:
                 applied = self.preprocess.apply(np.asarray(fitted).reshape(1, height, width, channels))[0]

@@ -7,12 +7,13 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import OptionError
+from dfq_deploy.files.arrays import IN_MEMORY, blocks, release
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.validation.archives import BROKEN, check_member, open_archive
@@ -194,5 +195,19 @@ def write_arrays(path: Path, samples: SampleArrays) -> None:
         arrays["synthetic"] = np.array(samples.synthetic)
     if samples.preprocess is not None:
         arrays |= {"mean": np.array(samples.preprocess.mean), "std": np.array(samples.preprocess.std)}
-    with atomic_file(path) as partial, partial.open("wb") as stream:
-        np.savez(stream, allow_pickle=False, **arrays)
+    with atomic_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
+                _write(stream, array)
+
+
+def _write(stream: IO[bytes], array: NDArray[Any]) -> None:
+    """Write an array as an .npy file, a large one block by block."""
+    if array.nbytes <= IN_MEMORY or not array.ndim:
+        np.lib.format.write_array(stream, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+        return
+    header = {"descr": np.lib.format.dtype_to_descr(array.dtype), "fortran_order": False, "shape": array.shape}
+    np.lib.format.write_array_header_1_0(stream, header)
+    for block in blocks(array):
+        stream.write(np.ascontiguousarray(array[block]).data)
+        release(array)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import SamplesError
-from dfq_deploy.files.arrays import allocate
+from dfq_deploy.files.arrays import blocks, loaded, selected
 from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import ExtraInputs
@@ -16,9 +16,6 @@ from dfq_deploy.samples.npz import SampleArrays, read_arrays, write_arrays
 from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = ["Samples"]
-
-BLOCK = 256
-"""Number of samples that are checked or copied at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +47,8 @@ class Samples:
     def __post_init__(self) -> None:
         if self.images.ndim < 1 or len(self.images) == 0:
             raise SamplesError(f"samples: the set is empty (shape {self.images.shape}); at least one is needed")
-        blocks = range(0, len(self.images), BLOCK)  # a set may be larger than memory
-        if not all(np.isfinite(self.images[first : first + BLOCK]).all() for first in blocks):
+        # A set may be larger than memory.
+        if not all(np.isfinite(loaded(self.images[block])).all() for block in blocks(self.images)):
             raise SamplesError("samples: NaN or infinity among the values; lower the learning rate or check the model")
         if self.labels is not None and len(self.labels) != len(self.images):
             raise SamplesError(f"samples: {len(self.labels)} labels for {len(self.images)} images")
@@ -73,8 +70,8 @@ class Samples:
     def part(self, index: slice | NDArray[Any]) -> "Samples":
         """Return the samples of a slice, indices or a mask."""
         labels = None if self.labels is None else self.labels[index]
-        extra = {name: rows[index] for name, rows in self.extra.items()}
-        return replace(self, images=_selected(self.images, index), labels=labels, extra=extra)
+        extra = {name: selected(rows, index) for name, rows in self.extra.items()}
+        return replace(self, images=selected(self.images, index), labels=labels, extra=extra)
 
     def save(self, path: AnyPath) -> None:
         """Write an uncompressed .npz file (docs/formats.md), or ``images`` only if ``path`` ends in .npy.
@@ -118,14 +115,3 @@ class Samples:
             synthetic=arrays.synthetic,
             preprocess=arrays.preprocess,
         )
-
-
-def _selected(images: NDArray[np.float32], index: slice | NDArray[Any]) -> NDArray[np.float32]:
-    """Return ``images[index]``; copies are made block by block, on disk if large."""
-    if isinstance(index, slice):
-        return images[index]
-    indices = np.flatnonzero(index) if index.dtype == np.bool_ else index
-    selected = allocate((len(indices), *images.shape[1:]))
-    for first in range(0, len(indices), BLOCK):
-        selected[first : first + BLOCK] = images[indices[first : first + BLOCK]]
-    return selected

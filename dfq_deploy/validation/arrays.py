@@ -8,6 +8,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dfq_deploy.files.arrays import IN_MEMORY, allocate, blocks, release
 from dfq_deploy.validation.bounds import bounds
 
 __all__ = ["Header", "array_header", "read_array"]
@@ -20,10 +21,11 @@ MOST_AXES = 32
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of an array states."""
+    """What the header of an array states; ``turned``: the first axis varies fastest."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    turned: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -45,7 +47,7 @@ def array_header(stream: IO[bytes], name: str) -> Header:
         if version not in ((1, 0), (2, 0)):
             raise ValueError(f"its format version is {version}")
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
+        shape, turned, dtype = read(stream)
     except (ValueError, TypeError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as problem:
         words = " ".join(str(problem).split())[:120]
         raise ValueError(f"array '{name[:80]}' has no header of NumPy's format ({words})") from None
@@ -55,11 +57,11 @@ def array_header(stream: IO[bytes], name: str) -> Header:
         raise ValueError(f"array '{name[:80]}' holds {str(dtype)[:40]}: save numbers")
     if len(shape) > MOST_AXES or any(type(size) is not int or size < 0 for size in shape):
         raise ValueError(f"array '{name[:80]}' has the shape {str(shape)[:80]}, which no array has")
-    return Header(shape, dtype)
+    return Header(shape, dtype, bool(turned))
 
 
 def read_array(stream: IO[bytes], name: str, size: int) -> NDArray[Any]:
-    """Read an array.
+    """Read an array; a large one is kept on disk.
 
     Args:
         stream: at the start of the array; it can be read again from there.
@@ -81,5 +83,17 @@ def read_array(stream: IO[bytes], name: str, size: int) -> NDArray[Any]:
             f"array '{name[:80]}' stores {stored:,} bytes, but its shape {str(header.shape)[:80]} of {header.dtype} "
             f"needs {header.nbytes:,}; the file is damaged"
         )
+    if header.nbytes > IN_MEMORY:
+        return _on_disk(stream, header)
     stream.seek(0)
     return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _on_disk(stream: IO[bytes], header: Header) -> NDArray[Any]:
+    array = allocate(header.shape[::-1] if header.turned else header.shape, header.dtype)
+    for block in blocks(array):
+        part = array[block]
+        part[...] = np.frombuffer(stream.read(part.nbytes), header.dtype).reshape(part.shape)
+        release(array)
+    stream.read(1)  # at its end an archive compares the checksum
+    return array.T if header.turned else array

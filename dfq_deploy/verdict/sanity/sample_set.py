@@ -6,6 +6,7 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from dfq_deploy.files.arrays import loaded
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
@@ -39,7 +40,7 @@ RANGE_PIXELS = 2**17
 
 def count_finding(samples: Samples) -> Finding:
     """How many different samples there are."""
-    count, distinct = len(samples), len({blake2b(row.tobytes()).digest() for row in samples.images})
+    count, distinct = len(samples), len({blake2b(row.tobytes()).digest() for rows in _blocks(samples) for row in rows})
     repeated = f"{count} samples" if distinct == count else f"{distinct} different samples among {count}"
     level: Level = "OK" if distinct >= ENOUGH else "CHECK" if distinct > 1 else "BAD"
     code = "samples-few" if distinct == count else "samples-repeated"
@@ -122,4 +123,4 @@ def _range(share: float, bottom: float, top: float, figures: dict[str, float]) -
 
 
 def _blocks(samples: Samples) -> Iterator[NDArray[np.float32]]:
-    return (samples.images[first : first + BLOCK] for first in range(0, len(samples), BLOCK))
+    return (loaded(samples.images[first : first + BLOCK]) for first in range(0, len(samples), BLOCK))

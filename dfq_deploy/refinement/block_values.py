@@ -1,0 +1,46 @@
+"""Keep the features between two blocks, on disk if large."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dfq_deploy.files.arrays import allocate, release
+
+__all__ = ["computed", "mean_square", "release_all"]
+
+
+def computed(values: Tensor, size: int, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """The results of ``function`` for all rows of ``values``, computed ``size`` rows at a time."""
+    results, filled = torch.empty(0), 0
+    for rows in torch.split(values, size):
+        part = function(rows)
+        if not filled:
+            results = _room(len(values), part)
+        results[filled : filled + len(part)] = part
+        filled += len(part)
+        release_all(values, results)
+    return results
+
+
+def _room(count: int, part: Tensor) -> Tensor:
+    """Room for ``count`` rows of the shape and the memory format of ``part``, on disk if large."""
+    if part.ndim == 4 and part.is_contiguous(memory_format=torch.channels_last):
+        _, channels, height, width = part.shape
+        return torch.from_numpy(allocate((count, height, width, channels))).permute(0, 3, 1, 2)
+    return torch.from_numpy(allocate((count, *part.shape[1:])))
+
+
+def release_all(*tensors: Tensor) -> None:
+    """Take tensors that are on disk out of memory; they are read again when used."""
+    for tensor in tensors:
+        release(tensor.detach().numpy())
+
+
+def mean_square(one: Tensor, other: Tensor, rows: int = 64) -> float:
+    """Mean squared difference of two tensors of one shape, ``rows`` rows at a time."""
+    total = 0.0
+    for start in range(0, len(one), rows):
+        part = slice(start, start + rows)
+        total += float((one[part] - other[part]).square().sum())
+    return total / max(one.numel(), 1)
