@@ -1,6 +1,6 @@
 """Kill commands at random moments, run them again, and compare every file with that of an uninterrupted run.
 
-usage: python -m benchmarks.kills [--kills 200] [--seed 0] [--step NAME]...
+usage: python -m benchmarks.kills [--kills 200] [--seed 0] [--step NAME]... [--folder FOLDER]
 
 Each command writes over the result of an earlier run with another seed, and is ended by SIGKILL, SIGTERM or SIGINT:
 half of the time at a random moment, half of the time just before one of the system calls that create, rename or remove
@@ -14,6 +14,8 @@ a file. Three things must hold:
 Each command runs in a fork of a process that has imported the package, which saves the seconds of the import. A journal
 saves its state after a quarter of a second instead of 30, so that killed runs have something to resume, and the verdict
 times the file for as long.
+
+A folder keeps the uninterrupted runs and the counts, so that several calls with different seeds add up.
 
 What a clock measures differs from run to run and is left out of the comparison: :data:`TIMED` lists it.
 """
@@ -31,9 +33,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,15 @@ EVERY = 0.25
 
 @dataclass(frozen=True)
 class Step:
-    """A command, as its arguments for a seed; it runs in the folder that it writes to."""
+    """A command, as its arguments for a seed; it runs in the folder that it writes to.
+
+    Args:
+        main: the file of a result that is no folder; others belong to it, and are moved after it.
+    """
 
     name: str
     arguments: Callable[[int, Path], list[str]]
+    main: str = ""
 
 
 def _synthesize(seed: int, _: Path) -> list[str]:
@@ -99,10 +105,10 @@ def _export(seed: int, folder: Path) -> list[str]:
 STEPS = {
     step.name: step
     for step in (
-        Step("synthesize", _synthesize),
+        Step("synthesize", _synthesize, "s.npz"),
         Step("calibrate", _calibrate),
         Step("finetune", _finetune),
-        Step("export", _export),
+        Step("export", _export, "out.ort"),
     )
 }
 
@@ -112,15 +118,20 @@ class Outcome:
     """What happened to the kills of one step.
 
     Args:
-        states: after the kill: ``old``, ``new``; after the next run: ``same``.
+        states: after the kill: ``old``, ``new``, ``alone`` (the file without what belongs to it), ``mixed``; after the
+            next run: ``same``.
         resumed: runs that had something to resume.
         bad: one line for each violation.
     """
 
     kills: int = 0
-    states: Counter[str] = field(default_factory=Counter)
+    states: dict[str, int] = field(default_factory=dict)
     resumed: int = 0
     bad: list[str] = field(default_factory=list)
+
+    def count(self, state: str) -> None:
+        """Count one more of ``state``."""
+        self.states[state] = self.states.get(state, 0) + 1
 
 
 def state_of(folder: Path) -> dict[str, str]:
@@ -222,14 +233,21 @@ class Trials:
     def __init__(self, step: Step, place: Path, generator: random.Random) -> None:
         self.step, self.generator = step, generator
         self.folder, self.before, self.log = place / "run", place / "before", place / "log"
-        self.folder.mkdir(parents=True)
-        self._finish(0, [])
-        self.old = state_of(self.folder)
-        shutil.copytree(self.folder, self.before)
-        _, self.calls, self.seconds = self._finish(1, [])
-        self.new = state_of(self.folder)
+        known = place / "reference.json"
+        if not known.is_file():
+            known.write_text(json.dumps(self._reference()), encoding="utf-8")
+        self.old, self.new, self.calls, self.seconds = json.loads(known.read_text(encoding="utf-8"))
         if self.old == self.new or set(self.old) != set(self.new):
             raise RuntimeError(f"{step.name}: the two seeds give {sorted(self.old)} and {sorted(self.new)}")
+
+    def _reference(self) -> tuple[dict[str, str], dict[str, str], int, float]:
+        """What the earlier and the new run write, and the calls and seconds of the new one."""
+        self.folder.mkdir(parents=True)
+        self._finish(0, [])
+        old = state_of(self.folder)
+        shutil.copytree(self.folder, self.before)
+        _, calls, seconds = self._finish(1, [])
+        return old, state_of(self.folder), calls, seconds
 
     def kill(self, outcome: Outcome) -> None:
         """Kill one run at a random moment, look at what it left, run again and compare."""
@@ -243,6 +261,7 @@ class Trials:
             if self.generator.random() < 2 / 3:
                 break
             how += f", then {self._killed(more, outcome)}"
+            outcome.kills += 1
         status, _, _ = self._finish(1, more, check=False)
         found = state_of(self.folder)
         if status not in (0, 3):
@@ -251,7 +270,7 @@ class Trials:
             differing = sorted(name for name in {*found, *self.new} if found.get(name) != self.new.get(name))
             outcome.bad.append(f"{how}; after the next run ({' '.join(more) or 'anew'}) differ: {', '.join(differing)}")
         else:
-            outcome.states["same"] += 1
+            outcome.count("same")
 
     def _killed(self, more: list[str], outcome: Outcome) -> str:
         kind = self.generator.choice(SIGNALS)
@@ -264,12 +283,21 @@ class Trials:
         if "Traceback" in self.log.read_text(encoding="utf-8", errors="replace"):
             outcome.bad.append(f"{how}: a traceback")
         left = {name: digest for name, digest in state_of(self.folder).items() if not _passing(name)}
-        state = "old" if left == self.old else "new" if left == self.new else "mixed"
-        outcome.states[state] += 1
+        state = self._state(left)
+        outcome.count(state)
         if state == "mixed":
             listed = {name: "old" if left.get(name) == self.old[name] else "new" for name in self.old if name in left}
             outcome.bad.append(f"{how}: a mixture, {listed} and {sorted(set(left) - set(self.old))}")
         return how
+
+    def _state(self, left: dict[str, str]) -> str:
+        """The result that is there, where companions of a single file may be missing: they are moved after it."""
+        for state, result in (("old", self.old), ("new", self.new)):
+            missing = set(result) - set(left)
+            whole = not missing or (self.step.main and self.step.main not in missing)
+            if left.items() <= result.items() and whole:
+                return "alone" if missing else state
+        return "mixed"
 
     def _finish(self, seed: int, more: list[str], check: bool = True) -> tuple[int, int, float]:
         result = _run([*self.step.arguments(seed, self.folder), *more], self.folder, self.log)
@@ -317,8 +345,8 @@ def trials(names: list[str], place: Path, generator: random.Random) -> Iterator[
     """The trials of each step, with their uninterrupted runs done."""
     os.environ["XDG_CACHE_HOME"] = str(place / "cache")
     for name in names:
-        (place / name).mkdir()
-        if name == "export":
+        (place / name).mkdir(exist_ok=True)
+        if name == "export" and not (place / "export/quantized-1.onnx").is_file():
             quantized(place)
         yield Trials(STEPS[name], place / name, generator)
 
@@ -329,24 +357,40 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200, help="of all steps together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--step", action="append", choices=list(STEPS), help="repeatable; all by default")
+    parser.add_argument("--folder", type=Path, help="where to work, and to count on; by default a temporary one")
     args = parser.parse_args()
     names, generator = args.step or list(STEPS), random.Random(args.seed)
     import_all()
-    outcomes = {name: Outcome() for name in names}
-    with tempfile.TemporaryDirectory() as folder:
-        for index, one in enumerate(trials(names, Path(folder), generator)):
+    with tempfile.TemporaryDirectory() as temporary:
+        place = args.folder or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        place, counts = place.resolve(), place / "counts.json"
+        known = json.loads(counts.read_text(encoding="utf-8")) if counts.is_file() else {}
+        outcomes = {name: Outcome(**entry) for name, entry in known.items()}
+        for index, one in enumerate(trials(names, place, generator)):
+            outcome = outcomes.setdefault(one.step.name, Outcome())
             for _ in range(args.kills // len(names) + (index < args.kills % len(names))):
-                before = len(outcomes[one.step.name].bad)
-                one.kill(outcomes[one.step.name])
-                for line in outcomes[one.step.name].bad[before:]:
+                before = len(outcome.bad)
+                one.kill(outcome)
+                entries = {name: asdict(found) for name, found in outcomes.items()}
+                counts.write_text(json.dumps(entries), encoding="utf-8")
+                for line in outcome.bad[before:]:
                     print(line, file=sys.stderr, flush=True)
-    print("| step | kills | old result left | new result left | mixtures | resumed | same bytes after | wrong |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, found in outcomes.items():
-        states = found.states
-        figures = (found.kills, states["old"], states["new"], states["mixed"], found.resumed, states["same"])
-        print(f"| {name} | {' | '.join(map(str, figures))} | {len(found.bad)} |")
+    print(table(outcomes))
     raise SystemExit(any(found.bad for found in outcomes.values()))
+
+
+def table(outcomes: dict[str, Outcome]) -> str:
+    """The counts of each step."""
+    lines = [
+        "| step | kills | old left | new left | file alone | mixtures | resumed | same bytes after | wrong |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for name, found in outcomes.items():
+        states = [found.states.get(state, 0) for state in ("old", "new", "alone", "mixed")]
+        figures = (found.kills, *states, found.resumed, found.states.get("same", 0), len(found.bad))
+        lines.append(f"| {name} | {' | '.join(map(str, figures))} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

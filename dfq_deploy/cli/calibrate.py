@@ -78,13 +78,14 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
     from dfq_deploy.cli.views.results import show_calibration
     from dfq_deploy.cli.views.verdict import exit_status, verdict_line
     from dfq_deploy.files.claim import claimed
+    from dfq_deploy.files.unfinished import unfinished_beside
     from dfq_deploy.pipeline.calibrate import calibrate as quantize
 
     preprocess, calibrator = arguments.preprocess(options), arguments.calibrator(options)
     widths, limits = arguments.widths(options), arguments.limits(options)
     overrides, float16 = arguments.overrides(options), arguments.half_precision(options, target)
     folder = output or Path(f"{model.stem}-{target}")
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    unfinished = unfinished_beside(folder)
     with claimed(folder), display(shell) as progress, resumable(unfinished):
         result = quantize(
             model,

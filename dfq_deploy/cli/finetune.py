@@ -81,6 +81,7 @@ def finetune(
     from dfq_deploy.cli.views.results import show_calibration
     from dfq_deploy.cli.views.verdict import exit_status, verdict_line
     from dfq_deploy.files.claim import claimed
+    from dfq_deploy.files.unfinished import unfinished_beside
     from dfq_deploy.pipeline.finetune import finetune as train
 
     preprocess, calibrator = arguments.preprocess(options), arguments.calibrator(options)
@@ -88,7 +89,7 @@ def finetune(
     synthesizer = None if options["synth"] is None else arguments.synthesizer(options, options["synth"])
     folder = output or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    unfinished = unfinished_beside(folder)
     with claimed(folder) if first else nullcontext(), display(shell) as progress, resumable(unfinished):
         try:
             result = train(

@@ -11,6 +11,6 @@
 ``overwriting``     Refuse to write over what is read.
 ``paths``           Accept a path as a string or a path object.
 ``staging``         Make temporary files and folders, and remove those of runs that were killed.
-``unfinished``      The folder of an unfinished synthesis: recognize it, remove it.
+``unfinished``      The folder of an unfinished synthesis: name it, recognize it, remove it.
 =================== =============================================================================
 """

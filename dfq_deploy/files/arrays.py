@@ -15,10 +15,10 @@ from dfq_deploy.errors import OutputError
 
 __all__ = ["BLOCK", "IN_MEMORY", "allocate", "blocks", "copied", "is_mapped", "loaded", "release", "selected"]
 
-IN_MEMORY = 2**25
+IN_MEMORY = 2**23
 """Size in bytes above which an array is stored in an unnamed temporary file instead of in memory."""
 
-BLOCK = 2**24
+BLOCK = 2**22
 """Size in bytes of the parts in which a large array is read."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -87,8 +87,8 @@ def selected(rows: NDArray[Any], index: slice | NDArray[Any]) -> NDArray[Any]:
         return loaded(part) if part.nbytes <= IN_MEMORY else part
     indices = np.flatnonzero(index) if index.dtype == np.bool_ else index
     copy = allocate((len(indices), *rows.shape[1:]), rows.dtype)
-    for part in blocks(copy):
-        copy[part] = rows[indices[part]]
+    for block in blocks(copy):
+        copy[block] = rows[indices[block]]
         release(rows)
         release(copy)
     return copy

@@ -18,6 +18,9 @@ __all__ = ["atomic_file", "atomic_files", "atomic_folder", "check_writable"]
 FULL = 2**20
 """Bytes of free space below which a failed write means that the disk is full."""
 
+WRITER = ("writ", "inline_container", "unexpected pos")
+"""Words in a RuntimeError of torch's writer."""
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -32,17 +35,33 @@ def atomic_file(path: Path) -> Iterator[Path]:
     target = _plain(path)
     try:
         with staged_file(target) as partial:
-            yield partial
+            with _full_disk_named(target.parent):
+                yield partial
             # mkstemp creates files that only the owner can read; results get the permissions of a plain open().
             partial.chmod(0o666 & ~_umask())
             partial.replace(target)
     except OSError as problem:
         raise _cannot_write(path, problem) from None
+
+
+@contextmanager
+def _full_disk_named(folder: Path) -> Iterator[None]:
+    """Raise the error of a full disk where torch says only that its writer failed."""
+    try:
+        yield
     except RuntimeError as problem:
-        # torch says only that its writer failed.
-        if "writ" in str(problem) and _free(target.parent) < FULL:
-            raise _cannot_write(path, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))) from None
+        if any(word in str(problem) for word in WRITER) and _free(folder) < FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
         raise
+
+
+@contextmanager
+def _shown_as(partial: Path, shown: Path) -> Iterator[None]:
+    """Name the place of the result in an error about one of its temporary files."""
+    try:
+        yield
+    except OutputError as problem:
+        raise OutputError(str(problem).replace(str(partial), str(shown))) from None
 
 
 @contextmanager
@@ -64,7 +83,8 @@ def atomic_files(path: Path, companions: Collection[Path] = ()) -> Iterator[Path
         raise OutputError(f"cannot write {path}: it is a folder; name a file with -o")
     try:
         with staged_folder(target.parent, target.name) as partial:
-            yield partial
+            with _shown_as(partial, path.parent):
+                yield partial
             with _uninterrupted():
                 made = sorted(file for file in partial.iterdir() if file.name != path.name)
                 for old in {*companions, *(path.with_name(file.name) for file in made)}:
@@ -107,7 +127,8 @@ def atomic_folder(folder: Path, stale: Collection[str] = (), seal: str = "") -> 
     inside = place.is_dir() and not _can_be_exchanged(place)
     try:
         with staged_folder(place if inside else place.parent, place.name) as partial:
-            yield partial
+            with _shown_as(partial, folder):
+                yield partial
             with _uninterrupted():
                 _publish(partial, place, stale, seal)
     except OSError as problem:

@@ -1,14 +1,20 @@
-"""The folder of an unfinished synthesis: recognize it, remove it."""
+"""The folder of an unfinished synthesis: name it, recognize it, remove it."""
 
 import shutil
 from pathlib import Path
 
 from dfq_deploy.errors import OutputError
 
-__all__ = ["FACTS", "refuse_foreign", "remove_unfinished"]
+__all__ = ["FACTS", "refuse_foreign", "remove_unfinished", "unfinished_beside"]
 
 FACTS = "facts.json"
 """The file that every such folder has."""
+
+
+def unfinished_beside(output: Path) -> Path:
+    """The folder for the unfinished work on ``output``, beside it; inside where nothing is beside it."""
+    place = output if output.name not in ("", "..") else output.resolve()
+    return place.with_name(f"{place.name}.unfinished") if place.name else place / "dfq-deploy.unfinished"
 
 
 def refuse_foreign(folder: Path) -> None:

@@ -211,7 +211,7 @@ def _keep_other_kinds(path: Path, exporter: Exporter) -> None:
     """
     if not path.is_file():
         return
-    if path.suffix not in (".onnx", Path(exporter.suffix).suffix):
+    if path.suffix not in (".onnx", f".{exporter.suffix.rpartition('.')[2]}"):
         what = f"a file of another kind than {exporter.suffix}"
     elif path.suffix != ".onnx" or is_quantized(path):
         return

@@ -11,6 +11,7 @@ from dfq_deploy.errors import OptionError
 from dfq_deploy.files.atomic import check_writable
 from dfq_deploy.files.overwriting import refuse_overwriting
 from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.files.unfinished import unfinished_beside
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.large_models import fingerprint
 from dfq_deploy.graph.loading import load_notes
@@ -132,7 +133,7 @@ def finetune(
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
     given = None if data is None else data_for(data, source, pixels, options.count, beside=model, seed=seed)
     order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
-    unfinished = None if folder is None else folder.with_name(f"{folder.name}.unfinished")
+    unfinished = None if folder is None else unfinished_beside(folder)
     training_data = TrainingData(order, given, verifier, unfinished)
     with join_processes(device) as processes:
         first, clock = processes.rank == 0, Clock()

@@ -3,13 +3,15 @@
 import os
 import signal
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from dfq_deploy.errors import OutputError
-from dfq_deploy.files.atomic import atomic_file, atomic_folder, check_writable
+from dfq_deploy.files.atomic import atomic_file, atomic_files, atomic_folder, check_writable
 
 
 def test_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -269,3 +271,106 @@ def test_a_writer_that_fails_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OutputError, match="No space left on device"):
         fail()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_called_that_though_torch_does_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words are those of torch.save on a disk of 48 kB, and others of it on one of 4 MB."""
+    for words in ("[enforce fail at inline_container.cc:672] . unexpected pos 6272 vs 6160", "file write failed"):
+        monkeypatch.setattr("dfq_deploy.files.atomic._free", lambda _: 0)
+        with pytest.raises(OutputError, match="No space left on device"), atomic_file(tmp_path / "state.pt"):
+            raise RuntimeError(words)
+        monkeypatch.setattr("dfq_deploy.files.atomic._free", lambda _: 2**40)
+        with pytest.raises(RuntimeError, match=r"unexpected|failed"), atomic_file(tmp_path / "state.pt"):
+            raise RuntimeError(words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_files_of_the_folder_go_along_with_the_exchange(tmp_path: Path) -> None:
+    target = tmp_path / "results"
+    (target / "deep").mkdir(parents=True)
+    for name in ("a", "stale", "notes.txt", "deep/photo.jpg"):
+        (target / name).write_text("old")
+    (target / "link").symlink_to("notes.txt")
+    before = target.stat().st_ino
+    with atomic_folder(target, stale=("stale",)) as partial:
+        (partial / "a").write_text("new")
+    if sys.platform == "linux":
+        assert target.stat().st_ino != before  # exchanged as a whole
+    assert {path.name for path in target.iterdir()} == {"a", "notes.txt", "deep", "link"}
+    assert (target / "a").read_text() == "new"
+    assert (target / "deep/photo.jpg").read_text() == "old"
+    assert (target / "link").readlink() == Path("notes.txt")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+KILLED_AT_A_MOVE = """
+import os, signal, sys
+from pathlib import Path
+from dfq_deploy.files import atomic
+
+allowed = int(sys.argv[2])
+def counted(plain):
+    def run(*arguments, **named):
+        global allowed
+        if not allowed:
+            os.kill(os.getpid(), signal.SIGKILL)
+        allowed -= 1
+        return plain(*arguments, **named)
+    return run
+
+place = Path(sys.argv[1])
+def fill(folder):
+    for name in ("main", "companion"):
+        (folder / name).write_text("new")
+
+files = sys.argv[3] == "files"
+with atomic.atomic_files(place / "main") if files else atomic.atomic_folder(place, seal="main") as folder:
+    fill(folder)
+    if sys.argv[3] == "mount":
+        atomic._exchange = lambda one, other: False
+    for name in ("replace", "unlink", "rename"):
+        setattr(Path, name, counted(getattr(Path, name)))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize(("kind", "moves"), [("files", 3), ("mount", 3), ("folder", 1)])
+def test_killed_between_the_moves(tmp_path: Path, kind: str, moves: int) -> None:
+    """The main file is never beside another one's companion; a folder that can be exchanged is old or new."""
+    for allowed in range(moves + 1):
+        place = tmp_path / str(allowed)
+        place.mkdir()
+        for name in ("main", "companion"):
+            (place / name).write_text("old")
+        command = [sys.executable, "-c", KILLED_AT_A_MOVE, str(place), str(allowed), kind]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = {path.name: path.read_text() for path in place.iterdir() if path.is_file()}
+        assert done.returncode in (0, -signal.SIGKILL), done.stderr
+        if kind == "folder":
+            assert found in ({"main": "old", "companion": "old"}, {"main": "new", "companion": "new"})
+        else:
+            assert len(set(found.values())) == 1 or "main" not in found
+        with atomic_files(place / "main") if kind == "files" else atomic_folder(place) as folder:
+            (folder / "main").write_text("next")
+        assert [path.name for path in place.iterdir() if path.name.startswith(".")] == []
+        assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_companions_of_an_earlier_file_go(tmp_path: Path) -> None:
+    for name in ("s.npz", "s.png", "mine.png"):
+        (tmp_path / name).write_text("old")
+    with atomic_files(tmp_path / "s.npz", (tmp_path / "s.png",)) as folder:
+        (folder / "s.npz").write_text("new")
+        assert (tmp_path / "s.png").read_text() == "old"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"s.npz": "new", "mine.png": "old"}
+    with pytest.raises(OutputError, match="it is a folder; name a file with -o"), atomic_files(tmp_path):
+        pytest.fail("the block must not be entered")
+
+
+def test_an_error_names_the_place_of_the_result(tmp_path: Path) -> None:
+    with (
+        pytest.raises(OutputError, match=rf"^cannot write {tmp_path}/out/report\.json: No space left"),
+        atomic_folder(tmp_path / "out") as folder,
+        atomic_file(folder / "report.json"),
+    ):
+        raise OSError(28, "No space left on device")

@@ -1,10 +1,10 @@
 """Temporary files of runs that were killed are removed; those of a run that goes on stay."""
 
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
+from tempfile import mkstemp
+from typing import Any
 
 import pytest
 
@@ -12,14 +12,9 @@ from dfq_deploy.errors import OutputError
 from dfq_deploy.files.claim import claimed
 from dfq_deploy.files.overwriting import refuse_overwriting
 from dfq_deploy.files.staging import staged_file, staged_folder
-from dfq_deploy.files.unfinished import FACTS, refuse_foreign, remove_unfinished
+from dfq_deploy.files.unfinished import FACTS, refuse_foreign, remove_unfinished, unfinished_beside
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no locks that end with the process")
-
-
-def old(path: Path) -> Path:
-    os.utime(path, (time.time() - 60,) * 2)
-    return path
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
@@ -30,8 +25,6 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
     others = [tmp_path / ".b.txt.dfq-other", tmp_path / ".a.txt.swp", tmp_path / "a.txt"]
     for path in others:
         path.write_text("not ours")
-    for path in (file, folder, *others):
-        old(path)
     with staged_file(tmp_path / "a.txt"):
         pass
     assert sorted(tmp_path.iterdir()) == sorted(others)
@@ -39,11 +32,9 @@ def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
 
 def test_what_is_in_use_stays(tmp_path: Path) -> None:
     """The lock belongs to the open file, so that a second one in this process is refused as one of another is."""
-    with staged_folder(tmp_path, "a") as running:
-        old(running)
-        with staged_folder(tmp_path, "a") as second:
-            assert running.is_dir()
-            assert second != running
+    with staged_folder(tmp_path, "a") as running, staged_folder(tmp_path, "a") as second:
+        assert running.is_dir()
+        assert second != running
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,3 +91,29 @@ def test_a_foreign_folder_stays(tmp_path: Path) -> None:
     for folder in (foreign, ours, tmp_path / "missing"):
         remove_unfinished(folder)
     assert list(tmp_path.iterdir()) == [foreign]
+
+
+def test_the_unfinished_folder_of_any_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "work/deep").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work/deep")
+    assert unfinished_beside(Path("out")) == Path("out.unfinished")
+    assert unfinished_beside(Path()) == tmp_path / "work/deep.unfinished"
+    assert unfinished_beside(Path("..")) == tmp_path / "work.unfinished"
+    assert unfinished_beside(Path("/")) == Path("/dfq-deploy.unfinished")
+
+
+def test_one_that_is_taken_for_a_dead_one_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run that looks for temporary files of killed runs comes between the creation and the lock."""
+    made: list[Path] = []
+
+    def create(**settings: Any) -> tuple[int, str]:
+        handle, name = mkstemp(**settings)
+        made.append(Path(name))
+        if len(made) == 1:
+            made[0].unlink()
+        return handle, name
+
+    monkeypatch.setattr("tempfile.mkstemp", create)
+    with staged_file(tmp_path / "a.txt") as partial:
+        assert partial == made[1]
+    assert list(tmp_path.iterdir()) == []

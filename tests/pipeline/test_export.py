@@ -180,5 +180,11 @@ def test_a_model_of_another_kind_is_kept(
 
 def test_a_file_of_the_same_kind_is_replaced(calibrated: Path, tmp_path: Path) -> None:
     for _ in range(2):
+        export(calibrated / "model.qdq.onnx", to="ort", output=tmp_path / "again.ort")
         found = export(calibrated / "model.qdq.onnx", to="qdq", output=tmp_path / "again.onnx")
+    assert {path.name for path in tmp_path.glob("again*")} == {
+        "again.onnx",
+        "again.ort",
+        "again.required_operators_and_types.config",
+    }
     np.testing.assert_array_equal(logits(found.files[0]), logits(calibrated / "model.qdq.onnx"))

@@ -1,0 +1,93 @@
+"""Peak memory of a command at several numbers of samples, as a table.
+
+usage: python -m benchmarks.memory MODEL.onnx [--counts 32,256,2048,8192] [--command calibrate] [-- OPTION ...]
+
+The samples are drawn at random and smoothed, in an .npz of float32 as large as the count asks for: whether memory grows
+does not depend on what they show. Each run is a process of its own, whose largest resident set the system tells; pages
+of sample files that are in its memory at that moment are part of it. The last column is the growth over the first row.
+
+The options behind ``--`` go to the command, e.g. ``-- --refine reconstruct --bits w4a8``. By default they are
+``--floor none``, without the search for a better result.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["peak", "write_samples"]
+
+
+def write_samples(path: Path, shape: tuple[int, ...], count: int) -> None:
+    """Write ``count`` samples of ``shape`` (C, H, W), a few at a time."""
+    generator = np.random.default_rng(0)
+    raw = path.with_suffix(".npy")
+    images = np.lib.format.open_memmap(raw, mode="w+", dtype=np.float32, shape=(count, *shape))
+    channels, height, width = shape
+    for index in range(count):
+        coarse = generator.normal(0, 1, (channels, -(-height // 8), -(-width // 8)))
+        smooth = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
+        images[index] = smooth + generator.normal(0, 0.3, shape)
+    np.savez(path, images=images)
+    raw.unlink()
+
+
+def peak(command: list[str]) -> tuple[int, float]:
+    """The largest resident set of a command in bytes, and the seconds that it took.
+
+    Raises:
+        RuntimeError: it fails.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 3):
+            said.seek(0)
+            raise RuntimeError(f"status {process.returncode}: {said.read().decode(errors='replace')[-500:]}")
+    # Linux counts in units of 1,024 bytes, macOS in bytes.
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), time.monotonic() - started
+
+
+def _shape(model: Path) -> tuple[int, ...]:
+    code = (
+        "import sys; from dfq_deploy.graph.loading import load; from dfq_deploy.graph.inputs import sample_shape; "
+        "print(*sample_shape(load(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(model)], capture_output=True, text=True, check=True)
+    return tuple(map(int, done.stdout.split()))
+
+
+def main() -> None:
+    """Run the command at each count and print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--counts", default="32,256,2048,8192")
+    parser.add_argument("--command", default="calibrate", choices=["calibrate", "finetune", "evaluate"])
+    parser.add_argument("--quantized", type=Path, help="for evaluate")
+    parser.add_argument("options", nargs="*")
+    args = parser.parse_args()
+    shape, first = _shape(args.model), 0
+    print(f"{args.model.name}, {args.command} {' '.join(args.options)}\n")
+    print("| samples | peak memory | seconds | growth |\n|---|---|---|---|", flush=True)
+    for count in map(int, args.counts.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            samples = Path(folder) / "samples.npz"
+            write_samples(samples, shape, count)
+            command = [sys.executable, "-m", "dfq_deploy", args.command, str(args.model)]
+            if args.command == "evaluate":
+                command += [str(args.quantized), "--data", str(samples)]
+            else:
+                command += ["--data", str(samples), "-o", f"{folder}/out", *(args.options or ["--floor", "none"])]
+            size, seconds = peak(command)
+        first = first or size
+        print(f"| {count:,} | {size / 1e6:.0f} MB | {seconds:.0f} | {100 * (size / first - 1):+.0f} % |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
