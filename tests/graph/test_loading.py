@@ -202,6 +202,16 @@ def test_a_choice_that_is_constant_is_made_at_load() -> None:
     assert "w" not in calibrate(chosen("always"), synth="procedural", count=8).encodings
 
 
+def test_a_concat_loses_what_is_empty(model_of: ModelOf) -> None:
+    weights = {"w": np.ones((2, 3, 1, 1), np.float32), "empty": np.zeros((1, 0, 4, 4), np.float32)}
+    nodes = "c = Conv(x, w) k = Concat <axis = 1> (empty, c, x, empty) y = Relu(k)"
+    model = load(model_of("float[1,3,4,4] x", "float[1,5,4,4] y", nodes, weights))
+    (concat,) = (node for node in model.graph if node.op_type == "Concat")
+    assert [value.name for value in concat.inputs if value is not None] == ["c", "x"]
+    result = calibrate(model, synth="noise", count=8, target="qnn", floor="none")
+    assert "rules" not in {finding["code"] for finding in result.report["verdict"]["findings"]}
+
+
 def test_a_choice_at_run_time_keeps_its_branches_in_float_by_name() -> None:
     for factor in (0.1, 10):
         agree(chosen("loud"), {"x": normal(2, 3, 8, 8) * np.float32(factor)})

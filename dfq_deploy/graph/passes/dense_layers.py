@@ -23,17 +23,17 @@ def normalize_dense_layers(model: ir.Model) -> tuple[str, ...]:
     ONNX Runtime does not join, so that the product keeps its integer kernel; (3) a Gemm's ``alpha`` moves into the
     weight, ``beta`` into the bias, a bias of one number becomes one of each output, one with a row of its own for
     each sample an Add, and ``transA`` a Transpose; (4) a MatMul whose weight stands on the left is transposed, since
-    integer kernels have one scale for each column of the right side.
+    integer kernels have one scale for each column of the right side; such a Gemm becomes that MatMul, and an Add.
 
     Returns:
         the names of the nodes that were rewritten, rule by rule.
     """
     names = Names(model.graph)
     done: list[str] = []
-    for rewrite in (_swap_sides, _plain_gemm, _join_bias):
+    for rewrite in (_left_gemm, _swap_sides, _plain_gemm, _join_bias):
         done += [str(node.name) for node in list(model.graph) if rewrite(model.graph, node, names)]
     drop_unused_initializers(model.graph)
-    return tuple(done)
+    return tuple(dict.fromkeys(done))
 
 
 def _is(node: ir.Node, op_type: str) -> bool:
@@ -53,6 +53,32 @@ def _constant(graph: ir.Graph, names: Names, name: str, array: NDArray[np.float3
 
 def _rank(value: ir.Value | None) -> int | None:
     return None if value is None or value.shape is None else len(value.shape)
+
+
+def _left_gemm(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
+    """Rule 4 for Gemm."""
+    if not _is(node, "Gemm") or _floats(node.inputs[1]) is not None or node.inputs[1] is None:
+        return False
+    weight, bias = _floats(node.inputs[0]), node.inputs[2] if len(node.inputs) > 2 else None
+    offset = _floats(bias)
+    if weight is None or (bias is not None and offset is None):
+        return False
+    alpha, beta = (np.float32(node.attributes.get_float(factor, 1.0)) for factor in ("alpha", "beta"))
+    turned = weight.T if node.attributes.get_int("transA", 0) else weight
+    right, nodes = node.inputs[1], []
+    if node.attributes.get_int("transB", 0):
+        nodes.append(ir.node("Transpose", [right], {"perm": [1, 0]}, name=names.fresh(f"{node.name}_Transpose")))
+        _type(nodes[-1].outputs[0], names, right, [1, 0])
+        right = nodes[-1].outputs[0]
+    matrix = _constant(graph, names, f"{name_of(node.inputs[0])}_left", turned * alpha)
+    nodes.append(ir.node("MatMul", [matrix, right], name=node.name))
+    if offset is not None:
+        product = nodes[-1].outputs[0]
+        _type(product, names, node.outputs[0], [0, 1])
+        added = _constant(graph, names, f"{name_of(bias)}_added", offset * beta)
+        nodes.append(ir.node("Add", [product, added], name=names.fresh(f"{node.name}_Add")))
+    _replace(graph, [node], nodes)
+    return True
 
 
 def _swap_sides(graph: ir.Graph, node: ir.Node, names: Names) -> bool:

@@ -48,10 +48,11 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     """Replace, in place, nodes of the main graph that read nothing but constants by what they compute.
 
     Rules: (1) an If whose condition is a constant becomes the branch that it takes; (2) an Identity of an initializer
-    is replaced by that initializer, which stays shared; (3) every other node of the standard operators whose inputs
-    are all initializers is computed by ONNX's reference implementation, unless the result would be more than eight
-    times as large as what it is made from, is drawn at random, or is an output of the graph, or unless all results
-    together would take more than eight times what the model stores and 64 MB. Sizes are inferred before anything is
+    is replaced by that initializer, which stays shared; (3) a Concat loses the constants without an entry; (4) every
+    other node of the standard operators whose inputs are all initializers is computed by ONNX's reference
+    implementation, unless the result would be more than eight times as large as what it is made from, is drawn at
+    random, or is an output of the graph, or unless all results together would take more than eight times what the model
+    stores and 64 MB. Sizes are inferred before anything is
     computed; recurrent layers, convolutions and the like are computed on small constants only.
 
     Args:
@@ -72,6 +73,7 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     while waiting:
         check_time("folding constants")
         node = waiting.popleft()
+        _leave_out_empty(node)
         constants = _constants(node)
         if is_op(node, "If") and constants is not None:
             waiting.extendleft(reversed(_taken_branch(graph, node, bool(constants[0].numpy().reshape(-1)[0]), names)))
@@ -92,6 +94,17 @@ def _constants(node: ir.Node) -> list[ir.TensorProtocol] | None:
             return None
         found.append(value.const_value)
     return found
+
+
+def _leave_out_empty(node: ir.Node) -> None:
+    """Rule 3; one input always stays."""
+    if not is_op(node, "Concat"):
+        return
+    full = [value for value in node.inputs if value is None or value.const_value is None or value.const_value.size]
+    if full and len(full) < len(node.inputs):
+        for index, value in enumerate(full):
+            node.replace_input_with(index, value)
+        node.resize_inputs(len(full))
 
 
 def _is_foldable(node: ir.Node, room: int) -> bool:
