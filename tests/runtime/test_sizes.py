@@ -164,3 +164,8 @@ def test_what_no_size_runs_is_refused_with_a_way_out(model_of: ModelOf) -> None:
     with pytest.raises(ModelError, match=r"runs at none of the sizes .* state one, e\.g\. --input-shape x:1,3,224,224"):
         load_sized(model)
     assert sample_shape(load_sized(model, {"x": (1, 3, 11, 13)})) == (3, 11, 13)
+
+
+def test_a_single_number_may_be_stated(model_of: ModelOf) -> None:
+    model = model_of("float[n,3] x, float rate", "float[n,3] y", "y = Mul(x, rate)")
+    assert input_values(load_sized(model, {"rate": ()}))[1].shape == ir.Shape([])

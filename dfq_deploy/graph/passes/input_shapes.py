@@ -88,7 +88,7 @@ def _stated(value: ir.Value, wanted: tuple[int, ...], sizes: dict[str, set[int]]
             )
         if index and isinstance(dim, ir.SymbolicDim) and dim.value is not None and dim.value not in NO_NAMES:
             sizes.setdefault(dim.value, set()).add(size)
-    return ir.Shape([value.shape[0], *wanted[1:]])
+    return ir.Shape([*list(value.shape)[:1], *wanted[1:]])  # a single number has no batch
 
 
 def _sentence(name: str, before: ir.Shape | None, after: ir.Shape, keep: bool) -> str:
