@@ -167,5 +167,5 @@ def test_what_no_size_runs_is_refused_with_a_way_out(model_of: ModelOf) -> None:
 
 
 def test_a_single_number_may_be_stated(model_of: ModelOf) -> None:
-    model = model_of("float[n,3] x, float rate", "float[n,3] y", "y = Mul(x, rate)")
+    model = model_of("float[n,3] x, float rate", "float[n,3] y", "y = Mul(x, rate)", {})
     assert input_values(load_sized(model, {"rate": ()}))[1].shape == ir.Shape([])
