@@ -2,6 +2,8 @@
 #   make demo   run the main job on the shipped example
 #   make test   lint, check the types, run the tests
 #   make docs   build the documentation site in docs/_build; a warning is an error
+# One that installs CI's versions first, each file checked against its hash (Python 3.11, x86-64 Linux):
+#   make locked test
 # And one for each end of the dependencies' range, in a fresh environment of its own:
 #   make test-oldest, make test-newest   run the command line's tests; WITH=torch==2.13.0 states a version
 PYTHON ?= python3
@@ -10,7 +12,7 @@ BIN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test docs test-oldest test-newest setup clean
+.PHONY: demo test docs locked test-oldest test-newest setup clean
 
 demo: $(READY)
 	$(BIN) -m examples.digits.demo
@@ -29,6 +31,13 @@ test-oldest test-newest: $(READY)
 	$(BIN) -m benchmarks.dependency_versions $(@:test-%=%) $(WITH:%=--with %)
 
 setup: $(READY)
+
+# CI's environment, each file checked against its hash. `python -m benchmarks.hashes` writes the file again.
+locked:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN) -m pip install --quiet --require-hashes --requirement requirements-ci.txt
+	$(BIN) -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $(READY)
 
 # Done again only when the versions or the package's own description change. torch goes first, by
 # itself: it is by far the largest download, and every later step then finds it in place.

@@ -2,7 +2,7 @@
 
 usage: python -m benchmarks.hashes [--output FILE]
 
-The hashes are those of the files that pip chooses for this Python and this system; CI's are Python 3.11 on x86-64 Linux.
+The hashes are those of the files that pip chooses for this Python and system; CI's are Python 3.11 on x86-64 Linux.
 Nothing is installed, and where the index states metadata apart, nothing is downloaded either. ``make locked`` installs
 from the file with ``pip install --require-hashes``. NVIDIA's packages, which only the tests of TensorRT use, are left
 out: they are source packages that download the rest.

@@ -2,8 +2,8 @@
 
 usage: python -m benchmarks.release [--output FOLDER] [--tests PATH...]
 
-Each build starts from a fresh export of the commit and takes SOURCE_DATE_EPOCH from its date. setuptools writes the time
-of the build into a source distribution: it is packed again here, in order, with the date of the commit and without
+Each build starts from a fresh export of the commit and takes SOURCE_DATE_EPOCH from its date. setuptools writes the
+time of the build into a source distribution: it is packed again here, in order, with the date of the commit and without
 owners. What the source distribution lacks of the commit is listed, and --tests are run from it, unpacked, with this
 Python. The exit status is 1 where anything differs, is missing, or fails.
 """

@@ -1,4 +1,4 @@
-"""Print the software bill of materials: every package that dfq-deploy needs, as CycloneDX 1.6, or as a table of licences.
+"""Print the software bill of materials, all that dfq-deploy needs, as CycloneDX 1.6 or as a table of licences.
 
 usage: python -m benchmarks.sbom [--extra NAME...] [--licences] > sbom.json
 
@@ -41,10 +41,11 @@ LONGEST = 60
 def licence_of(package: Distribution) -> str:
     """The licence of a package as an SPDX expression, or as the package words it; empty where it says nothing."""
     fields = package.metadata
-    if expression := fields.get("License-Expression"):
+    for expression in fields.get_all("License-Expression") or ():
         return str(expression)
-    named = [line.rpartition(" :: ")[2] for line in fields.get_all("Classifier") or () if line.startswith("License ::")]
-    free = str(fields.get("License") or "")
+    classifiers = [str(line) for line in fields.get_all("Classifier") or ()]
+    named = [line.rpartition(" :: ")[2] for line in classifiers if line.startswith("License ::")]
+    free = str((fields.get_all("License") or [""])[0])
     if free and len(free) <= LONGEST and "\n" not in free:
         return NAMES.get(free, free)
     return " OR ".join(NAMES.get(name, name) for name in named)
@@ -65,7 +66,7 @@ def closure(name: str, extras: Iterable[str] = ()) -> dict[str, tuple[Distributi
     A requirement that is not installed is left out.
     """
     found: dict[str, tuple[Distribution, tuple[str, ...]]] = {}
-    waiting = [(canonicalize_name(name), set(extras))]
+    waiting: list[tuple[str, set[str]]] = [(canonicalize_name(name), set(extras))]
     while waiting:
         current, wanted = waiting.pop()
         if current in found and not wanted:
