@@ -39,7 +39,8 @@ class Reader:
 
     Args:
         name: in the table.
-        share: how many of the inputs it gets, in proportion to the other readers.
+        share: how many of the inputs it gets, in proportion to the other readers; a model takes 100 times as long as
+            the other files.
         seeds: sound files.
         mutated: makes an input of a seed.
         ending: of the file's name.
@@ -77,15 +78,7 @@ def readers(folder: Path, more: Path | None) -> tuple[Reader, ...]:
     images.write_bytes(corpus.image_archives()[0])
     of_encodings = [pair[2] for pair in made]
     return (
-        Reader("load", 10, models, mutated_model, ".onnx", lambda path, rng: load(path)),
-        Reader("twin", 4, models, mutated_model, ".onnx", _twin),
-        Reader("inspect", 2, models, mutated_model, ".onnx", _inspect),
-        Reader("check", 3, quantized, mutated_model, ".onnx", lambda path, rng: check(path, rng.choice(TARGETS))),
-        Reader("export", 3, quantized, mutated_model, ".onnx", _export),
-        Reader("evaluate", 1, quantized, mutated_model, ".onnx", _evaluate(floats)),
-        Reader("calibrate", 0.3, models, mutated_model, ".onnx", _calibrate),
         Reader("encodings", 30, of_encodings, mutated_json, ".json", lambda path, rng: read_encodings(path)),
-        Reader("export with encodings", 2, of_encodings, mutated_json, ".json", _export_encodings(floats)),
         Reader("calibration cache", 30, corpus.cached_ranges(), mutated_lines, ".cache", _cache),
         Reader("arrays (npz, npy)", 30, corpus.arrays(), _mutated_arrays, ".npz", _arrays),
         Reader("images", 30, corpus.images(), mutated_image, ".png", _image),
@@ -95,6 +88,14 @@ def readers(folder: Path, more: Path | None) -> tuple[Reader, ...]:
         ),
         Reader("overrides", 10, corpus.overrides(), mutated_lines, ".toml", lambda path, rng: read_overrides(path)),
         Reader("vocabulary", 10, corpus.vocabularies(), mutated_json, ".json", lambda path, rng: read_vocabulary(path)),
+        Reader("load", 2, models, mutated_model, ".onnx", lambda path, rng: load(path)),
+        Reader("twin", 1, models, mutated_model, ".onnx", _twin),
+        Reader("inspect", 0.3, models, mutated_model, ".onnx", _inspect),
+        Reader("check", 0.5, quantized, mutated_model, ".onnx", lambda path, rng: check(path, rng.choice(TARGETS))),
+        Reader("export", 0.3, quantized, mutated_model, ".onnx", _export),
+        Reader("evaluate", 0.2, quantized, mutated_model, ".onnx", _evaluate(floats)),
+        Reader("calibrate", 0.05, models, mutated_model, ".onnx", _calibrate),
+        Reader("export with encodings", 0.3, of_encodings, mutated_json, ".json", _export_encodings(floats)),
     )
 
 
