@@ -1,6 +1,19 @@
 """``python -m dfq_deploy`` is the command ``dfq-deploy``."""
 
-from dfq_deploy.cli import main
+import sys
+
+__all__ = ["run"]
+
+
+def run() -> None:
+    """Run the command line; an interrupt while it is imported ends in one line, like every later one."""
+    try:
+        from dfq_deploy.cli import main
+
+        main(prog_name="dfq-deploy")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing was written")
+
 
 if __name__ == "__main__":
-    main(prog_name="dfq-deploy")
+    run()

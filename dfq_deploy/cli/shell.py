@@ -3,6 +3,8 @@
 Errors and exit status: :mod:`dfq_deploy.cli.failures`. A traceback is printed only with ``--debug``.
 """
 
+import errno
+import io
 import logging
 import os
 import signal
@@ -55,6 +57,9 @@ COMMON = (
     click.Option(["--debug"], is_flag=True, help="Log everything to stderr, and show the traceback of an error."),
 )
 
+
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF})
+"""Errors of a stream, which has no name, that cannot be written; those of files are :class:`.OutputError`."""
 
 EXCEPT: Mapping[str, frozenset[str]] = {
     "random": frozenset({"seed"}),
@@ -113,7 +118,6 @@ class Guarded(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print an error in one line."""
-        _open_closed()
         given = {str(option.name): ctx.params.pop(str(option.name)) for option in COMMON}
         limits = Bounds(memory=given.pop("max_memory") or default_memory(), seconds=given.pop("max_seconds"))
         shell = Shell(**given)
@@ -130,10 +134,13 @@ class Guarded(click.Command):
             raise
         except (click.ClickException, click.Abort):
             raise
-        except BrokenPipeError:  # whoever read the output has enough of it
-            _drop_stdout()
+        except BrokenPipeError as problem:  # whoever read the output has enough of it
+            _report_output(problem)
             ctx.exit(1)
         except (Exception, KeyboardInterrupt) as problem:
+            if isinstance(problem, OSError) and problem.filename is None and problem.errno in UNWRITABLE:
+                _report_output(problem)
+                ctx.exit(1)
             if shell.debug:
                 click.echo(printable(traceback.format_exc()), err=True, nl=False)
             report_error(problem, as_json=shell.as_json)
@@ -156,19 +163,29 @@ class CommandGroup(click.Group):
         settings = {"windows_expand_args": windows_expand_args, **extra}
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, False, **settings)
+        _open_closed()
+        try:
+            sys.exit(self._status(args, prog_name, complete_var, settings))
+        except OSError as problem:  # of stdout: commands report those of files themselves
+            _report_output(problem)
+            sys.exit(1)
+
+    def _status(
+        self, args: Sequence[str] | None, prog_name: str | None, complete_var: str | None, settings: Mapping[str, Any]
+    ) -> int:
         try:
             status = super().main(args, prog_name, complete_var, False, **settings)
         except click.exceptions.NoArgsIsHelpError as problem:
             problem.show()
-            sys.exit(problem.exit_code)
+            return problem.exit_code
         except click.ClickException as problem:
             words = sys.argv[1:] if args is None else args
             report_error(problem, as_json="--json" in words)
-            sys.exit(problem.exit_code)
+            return problem.exit_code
         except click.Abort:
             report_error(KeyboardInterrupt(), as_json=False)
-            sys.exit(1)
-        sys.exit(status if isinstance(status, int) else 0)
+            return 1
+        return status if isinstance(status, int) else 0
 
 
 def _flush() -> None:
@@ -176,22 +193,28 @@ def _flush() -> None:
     try:
         sys.stdout.flush()
     except OSError as problem:
-        _drop_stdout()
-        if not isinstance(problem, BrokenPipeError):
-            click.echo(f"error: the output cannot be written: {problem.strerror or problem}", err=True)
+        _report_output(problem)
         raise click.exceptions.Exit(1) from None
 
 
-def _open_closed() -> None:
-    """Write to nothing where stdout or stderr was closed before the start: Python has None there."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the process ends
-
-
-def _drop_stdout() -> None:
-    """Point stdout to nothing: the interpreter flushes it once more at its end."""
+def _report_output(problem: OSError) -> None:
+    """Report that stdout cannot be written, unless its reader has left; the interpreter flushes it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(problem, BrokenPipeError):
+        click.echo(f"error: the output cannot be written: {problem.strerror or problem}", err=True)
+
+
+def _open_closed() -> None:
+    """Write to nothing where stdout or stderr was closed before the start: Python has None there.
+
+    What their encoding lacks, such as bytes of a path that are no UTF-8, is written as an escape.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the process ends
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
