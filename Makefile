@@ -1,7 +1,8 @@
-# Three commands, each with all the set-up that a fresh machine needs:
-#   make demo   run the main job on the shipped example
-#   make test   lint, check the types, run the tests
-#   make docs   build the documentation site in docs/_build; a warning is an error
+# Four commands, each with all the set-up that a fresh machine needs:
+#   make demo    run the main job on the shipped example
+#   make test    lint, check the types, run the tests
+#   make docs    build the documentation site in docs/_build; a warning is an error
+#   make readme  run the README's commands in a clean copy of the checkout, with an environment of its own
 # One that installs CI's versions first, each file checked against its hash (Python 3.11, x86-64 Linux):
 #   make locked test
 # And one for each end of the dependencies' range, in a fresh environment of its own:
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test docs locked test-oldest test-newest setup clean
+.PHONY: demo test docs readme locked test-oldest test-newest setup clean
 
 demo: $(READY)
 	$(BIN) -m examples.digits.demo
@@ -26,6 +27,9 @@ test: $(READY)
 docs: $(DOCS_READY)
 	$(BIN) -m sphinx -b html -q -W --keep-going docs docs/_build
 	@echo docs/_build/index.html
+
+readme: $(READY)
+	$(BIN) -m tests.readme
 
 test-oldest test-newest: $(READY)
 	$(BIN) -m benchmarks.dependency_versions $(@:test-%=%) $(WITH:%=--with %)

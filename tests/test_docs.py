@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +20,8 @@ from dfq_deploy.cli import main
 from dfq_deploy.synthesis.methods.noise import Noise
 from examples.digits import data
 from tests.conftest import CHECKOUT, TinyModel
+from tests.pages import PAGES, Block, blocks, relative
 from tests.test_architecture import ORDER
-
-PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md"), *(CHECKOUT / "examples").rglob("*.md")])
-
-FENCE = re.compile(r"^(?:<!-- needs: (?P<needs>\S+) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def _program(page: Path) -> str:
@@ -32,28 +30,29 @@ def _program(page: Path) -> str:
     A block behind ``<!-- needs: MODULE -->`` is left out where there is no such module.
     """
     text, program, end = page.read_text(encoding="utf-8"), "", 0
-    for block in FENCE.finditer(text):
-        start = block.start("code")
-        program += "\n" * text.count("\n", end, start)
-        code = block["code"]
-        absent = block["needs"] is not None and importlib.util.find_spec(block["needs"]) is None
-        program += "\n" * code.count("\n") if absent else code
-        end = block.end("code")
+    for block in _python(page):
+        program += "\n" * text.count("\n", end, block.start)
+        absent = block.needs != "" and importlib.util.find_spec(block.needs) is None
+        program += "\n" * block.code.count("\n") if absent else block.code
+        end = block.start + sum(map(len, block.code.splitlines(keepends=True)))
     return program
+
+
+def _python(page: Path) -> list[Block]:
+    return [block for block in blocks(page) if block.language == "python" and not block.not_run]
 
 
 QUICK_METHOD = ('synth="deepinversion"', 'synth="noise", count=16')
 
 SHORTER = {
-    "README.md": [QUICK_METHOD],
+    "docs/calibrate.md": [QUICK_METHOD],
     "docs/fewer-bits.md": [QUICK_METHOD, ("steps=4000, batch=128", "steps=4, batch=16")],
 }
 """What is exchanged in a page's program, for speed."""
 
 
 def _with_code() -> list[str]:
-    pages = (page for page in PAGES if FENCE.search(page.read_text(encoding="utf-8")))
-    return [page.relative_to(CHECKOUT).as_posix() for page in pages]
+    return [relative(page) for page in PAGES if _python(page)]
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +85,9 @@ def test_python_blocks_run(name: str, examples: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 0, f"{name}: {run.stderr}"
-    for shown in re.findall(r"^```text\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-        assert shown in run.stdout
+    for block, after in pairwise(blocks(page)):
+        if block.language == "python" and after.language == "text":
+            assert after.code in run.stdout
 
 
 def test_blocks_keep_their_line_numbers(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_blocks_keep_their_line_numbers(tmp_path: Path) -> None:
     assert _program(page).splitlines() == ["", "", "", "x = 1", *[""] * 8, "z = 3"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_links_lead_to_files_and_headings(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
@@ -116,7 +116,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(CHECKOUT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=relative)
 def test_commands_and_options_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")  # lines that go on
     for name, line in re.findall(r"dfq-deploy ([a-z]+)\b([^\n`|]*)", text):

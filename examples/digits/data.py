@@ -5,6 +5,7 @@ Repository, 1998; the 1,797 pictures of its test set, 8x8 pixels of 0..16, by 13
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from dfq_deploy.samples.preprocess import Preprocess
 
-__all__ = ["PREPROCESS", "Pictures", "held_out", "training"]
+__all__ = ["PREPROCESS", "Pictures", "held_out", "main", "training"]
 
 PREPROCESS = Preprocess(mean=(0.305,), std=(0.319,))
 """Mean and standard deviation of the training pixels, in units of pixel / 255."""
@@ -54,3 +55,13 @@ def training() -> Pictures:
     """The 1,297 others."""
     everything = _all()
     return Pictures(everything.images[HELD_OUT:], everything.labels[HELD_OUT:])
+
+
+def main() -> None:
+    """Write ``held_out.npz`` beside this file, as ``--data`` takes it."""
+    pictures = held_out()
+    np.savez_compressed(Path(__file__).with_name("held_out.npz"), images=pictures.images, labels=pictures.labels)
+
+
+if __name__ == "__main__":
+    main()

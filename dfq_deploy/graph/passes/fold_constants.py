@@ -48,12 +48,13 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     """Replace, in place, nodes of the main graph that read nothing but constants by what they compute.
 
     Rules: (1) an If whose condition is a constant becomes the branch that it takes; (2) an Identity of an initializer
-    is replaced by that initializer, which stays shared; (3) a Concat loses the constants without an entry; (4) every
-    other node of the standard operators whose inputs are all initializers is computed by ONNX's reference
-    implementation, unless the result would be more than eight times as large as what it is made from, is drawn at
-    random, or is an output of the graph, or unless all results together would take more than eight times what the model
-    stores and 64 MB. Sizes are inferred before anything is
-    computed; recurrent layers, convolutions and the like are computed on small constants only.
+    is replaced by that initializer, which stays shared; (3) a Concat loses the constants without an entry; (4) a
+    CastLike becomes the Cast to a type that is known, which torch's newer exporter writes in front of every bias of
+    zeros; (5) every other node of the standard operators whose inputs are all initializers is computed by ONNX's
+    reference implementation, unless the result would be more than eight times as large as what it is made from, is
+    drawn at random, or is an output of the graph, or unless all results together would take more than eight times what
+    the model stores and 64 MB. Sizes are inferred before anything is computed; recurrent layers, convolutions and the
+    like are computed on small constants only.
 
     Args:
         leave: operators that are not computed, such as the DequantizeLinear of a weight that is to stay quantized.
@@ -72,7 +73,7 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
     budget = _Budget(model)
     while waiting:
         check_time("folding constants")
-        node = waiting.popleft()
+        node = _with_known_type(graph, waiting.popleft())
         _leave_out_empty(node)
         constants = _constants(node)
         if is_op(node, "If") and constants is not None:
@@ -82,6 +83,16 @@ def fold_constants(model: ir.Model, leave: Collection[str] = (), room: int = SMA
             done = _alias(graph, node) if is_op(node, "Identity") else _compute(model, node, constants, room, budget)
             folded += [value.name or node.op_type for value in node.outputs] if done else []
     return tuple(folded)
+
+
+def _with_known_type(graph: ir.Graph, node: ir.Node) -> ir.Node:
+    """The Cast in place of a CastLike; any other node as it is."""
+    like = node.inputs[1] if is_op(node, "CastLike") else None
+    if like is None or like.dtype is None:
+        return node
+    cast = ir.node("Cast", [node.inputs[0]], {"to": like.dtype}, name=node.name)
+    ir.convenience.replace_nodes_and_values(graph, node, [node], [cast], node.outputs, cast.outputs)
+    return cast
 
 
 def _constants(node: ir.Node) -> list[ir.TensorProtocol] | None:
