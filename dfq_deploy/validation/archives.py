@@ -1,6 +1,6 @@
 """Open a zip archive within limits: its members, their declared sizes, their packing.
 
-What a member declares bounds what is read of it: :mod:`zipfile` reads no further.
+What a member declares bounds what is read of it: ``zipfile`` reads no further.
 """
 
 import struct
@@ -31,7 +31,7 @@ SUSPICIOUS, RATIO = 2**26, 100
 """Bytes of a member from which on more than so many bytes for each stored one are refused: images do not shrink so."""
 
 BROKEN = (OSError, EOFError, ValueError, RuntimeError, NotImplementedError, KeyError, zipfile.BadZipFile, zlib.error)
-"""What :mod:`zipfile` raises for archives that are damaged, encrypted, or packed in an unknown way."""
+"""What ``zipfile`` raises for archives that are damaged, encrypted, or packed in an unknown way."""
 
 
 @contextmanager
