@@ -14,6 +14,7 @@
 ``names``          Click parameter types for names: checked, and completed by the shell.
 ``option_types``   Click parameter types: numbers, sizes, shapes, ranges, teachers.
 ``options``        Options that several commands share.
+``plans``          Plans: several models and targets in one file, for ``dfq-deploy run`` and ``dfq-deploy init``.
 ``plugin_options`` ``--option KEY=VALUE``: read from the fields of a plug-in's dataclass.
 ``resuming``       Keep or remove the folder of an unfinished synthesis.
 ``shell``          Common options of all commands, the way a command runs, and how it ends.

@@ -1,7 +1,8 @@
 """``dfq-deploy calibrate``."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -26,7 +27,11 @@ from dfq_deploy.cli.options import (
 from dfq_deploy.cli.resuming import resumable
 from dfq_deploy.cli.shell import Guarded, Shell
 
-__all__ = ["calibrate"]
+if TYPE_CHECKING:
+    from dfq_deploy.pipeline.results import Calibration
+    from dfq_deploy.progress import Progress
+
+__all__ = ["calibrate", "calibration_keywords", "run_calibration"]
 
 
 @click.command(cls=Guarded, short_help="Quantize a model to INT8.")
@@ -72,44 +77,14 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
       dfq-deploy calibrate model.onnx --data photos --preprocess imagenet --calibrator percentile
       dfq-deploy calibrate model.onnx --bits w4a8 --floor agreement=99
     """
-    synthesizer = arguments.synth_or_data(options)
-    arguments.no_synthesis(options)
     from dfq_deploy.cli.views.progress import display
     from dfq_deploy.cli.views.results import show_calibration
     from dfq_deploy.cli.views.verdict import exit_status, verdict_line
-    from dfq_deploy.files.claim import claimed
-    from dfq_deploy.files.unfinished import unfinished_beside
-    from dfq_deploy.pipeline.calibrate import calibrate as quantize
 
-    preprocess, calibrator = arguments.preprocess(options), arguments.calibrator(options)
-    widths, limits = arguments.widths(options), arguments.limits(options)
-    overrides, float16 = arguments.overrides(options), arguments.half_precision(options, target)
     folder = output or Path(f"{model.stem}-{target}")
-    unfinished = unfinished_beside(folder)
-    with claimed(folder), display(shell) as progress, resumable(unfinished):
-        result = quantize(
-            model,
-            synth=synthesizer,
-            data=options["data"],
-            target=target,
-            activations=options["activations"],
-            method=calibrator,
-            refine=arguments.refinements(options),
-            teachers=options["teachers"],
-            count=options["samples"],
-            preprocess=preprocess,
-            integer_io=options["integer_io"],
-            float16=float16,
-            seed=shell.seed,
-            device=shell.device,
-            **widths,
-            **arguments.inputs(options),
-            **overrides,
-            **limits,
-            **arguments.resumption(options, unfinished),
-            output=folder,
-            progress=progress,
-        )
+    keywords = calibration_keywords(shell, folder, {**options, "target": target})
+    with display(shell) as progress:
+        result = run_calibration(model, keywords, progress)
     if shell.as_json:
         shell.emit({**result.report, "paths": [str(file) for file in result.files]})
     elif not shell.quiet:
@@ -117,3 +92,49 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
     if shell.quiet and not shell.as_json and exit_status(result.report.get("verdict")):
         verdict_line(result.report["verdict"], err=True)
     click.get_current_context().exit(exit_status(result.report.get("verdict")))
+
+
+def calibration_keywords(shell: Shell, folder: Path, options: arguments.Options) -> dict[str, Any]:
+    """The keywords of :func:`dfq_deploy.calibrate` for the options of the command.
+
+    Args:
+        folder: for the results.
+        options: by the names of the parameters.
+
+    Raises:
+        click.UsageError: two options contradict each other, or have values that are wrong whatever the model is.
+    """
+    from dfq_deploy.files.unfinished import unfinished_beside
+
+    synthesizer = arguments.synth_or_data(options)
+    arguments.no_synthesis(options)
+    return {
+        "synth": synthesizer,
+        "data": options["data"],
+        "target": options["target"],
+        "activations": options["activations"],
+        "method": arguments.calibrator(options),
+        "refine": arguments.refinements(options),
+        "teachers": options["teachers"],
+        "count": options["samples"],
+        "preprocess": arguments.preprocess(options),
+        "integer_io": options["integer_io"],
+        "float16": arguments.half_precision(options, options["target"]),
+        "seed": shell.seed,
+        "device": shell.device,
+        **arguments.widths(options),
+        **arguments.inputs(options),
+        **arguments.overrides(options),
+        **arguments.limits(options),
+        **arguments.resumption(options, unfinished_beside(folder)),
+        "output": folder,
+    }
+
+
+def run_calibration(model: Path, keywords: Mapping[str, Any], progress: "Progress") -> "Calibration":
+    """Quantize ``model``; no other run may write to the same folder meanwhile, and unfinished work can be resumed."""
+    from dfq_deploy.files.claim import claimed
+    from dfq_deploy.pipeline.calibrate import calibrate as quantize
+
+    with claimed(keywords["output"]), resumable(keywords["unfinished"]):
+        return quantize(model, **keywords, progress=progress)

@@ -19,7 +19,7 @@ import click
 from dfq_deploy.errors import DfqError, did_you_mean, is_out_of_memory, printable
 from dfq_deploy.files.json_text import json_text
 
-__all__ = ["print_json", "report_error", "usage_line", "wrong_usage"]
+__all__ = ["error_line", "print_json", "report_error", "usage_line", "wrong_usage"]
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -33,7 +33,7 @@ def print_json(document: Mapping[str, Any]) -> None:
 def report_error(problem: BaseException, *, as_json: bool) -> None:
     """Print the error in one line on stderr and, if ``as_json``, as an object with ``error`` and ``kind`` on stdout."""
     usage = isinstance(problem, click.ClickException)
-    message = printable(usage_line(problem) if isinstance(problem, click.ClickException) else _error_line(problem))
+    message = printable(usage_line(problem) if isinstance(problem, click.ClickException) else error_line(problem))
     click.echo(message if isinstance(problem, KeyboardInterrupt) else f"error: {message}", err=True)
     if as_json:
         kind = "UsageError" if usage else type(problem).__name__
@@ -101,7 +101,7 @@ def _sentence(text: str) -> str:
     return line[:1].lower() + line[1:] if word.istitle() else line
 
 
-def _error_line(problem: BaseException) -> str:
+def error_line(problem: BaseException) -> str:
     """The error in one line: what happened and what to do."""
     text = " ".join(str(problem).split())
     if isinstance(problem, DfqError):

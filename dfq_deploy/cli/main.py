@@ -14,6 +14,8 @@ from dfq_deploy.cli.failures import wrong_usage
 from dfq_deploy.cli.finetune import finetune
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import preprocess_options, shape_option, target_option, use_options
+from dfq_deploy.cli.plans.init import init
+from dfq_deploy.cli.plans.run import run
 from dfq_deploy.cli.shell import CommandGroup, Guarded, Shell
 from dfq_deploy.cli.synthesize import synthesize
 
@@ -144,5 +146,5 @@ def methods(shell: Shell, /) -> None:
         show_methods(shell.verbose)
 
 
-for command in (calibrate, check, evaluate, export, finetune, synthesize):
+for command in (calibrate, check, evaluate, export, finetune, init, run, synthesize):
     main.add_command(command)

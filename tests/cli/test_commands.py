@@ -75,7 +75,8 @@ def test_help_answers_at_once() -> None:
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert re.findall(r"^  ([a-z]+) ", done.stdout, re.MULTILINE) == [
-        "calibrate", "check", "evaluate", "export", "finetune", "inspect", "methods", "synthesize", "targets",
+        "calibrate", "check", "evaluate", "export", "finetune", "init", "inspect", "methods", "run", "synthesize",
+        "targets",
     ]  # fmt: skip
     # The processor's time, which other work on the machine does not stretch as it does the clock's. Measured: 0.06 s.
     assert min(seconds) < 0.3

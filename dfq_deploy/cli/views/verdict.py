@@ -11,7 +11,7 @@ from rich.text import Text
 from dfq_deploy.cli.views.tables import facts, title
 from dfq_deploy.errors import printable
 
-__all__ = ["BAD_STATUS", "exit_status", "show_agreement", "show_findings", "show_noise", "verdict_line"]
+__all__ = ["BAD_STATUS", "STYLES", "exit_status", "show_agreement", "show_findings", "show_noise", "verdict_line"]
 
 BAD_STATUS = 3
 """Exit status of a command that is done, and whose result is BAD."""
