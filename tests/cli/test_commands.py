@@ -74,7 +74,7 @@ def test_help_answers_at_once() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert re.findall(r"^  ([a-z]+) ", done.stdout, re.MULTILINE) == [
+    assert re.findall(r"^  ([a-z]+) ", done.stdout.partition("Commands:")[2], re.MULTILINE) == [
         "calibrate", "check", "evaluate", "export", "finetune", "init", "inspect", "methods", "run", "synthesize",
         "targets",
     ]  # fmt: skip
@@ -428,7 +428,7 @@ def test_targets() -> None:
     lines = run("targets").stdout.splitlines()
     assert lines[0].split() == ["target", "activations", "weights", "Q", "and", "DQ", "on", "shapes", "runtime"]
     rows = {line.split()[0]: " ".join(line.split()) for line in lines[1:] if line}
-    assert rows["cpu"] == "cpu u8 s8 per channel kernel in/outputs ONNX Runtime on x86 and Arm CPUs"
+    assert rows["cpu"] == "cpu (default) u8 s8 per channel kernel in/outputs ONNX Runtime on x86 and Arm CPUs"
     assert rows["nnapi"] == "nnapi u8 s8 per channel kernel in/outputs static ONNX Runtime with NNAPI, Android 10+"
     assert rows["tensorrt"].startswith("tensorrt s8 s8 per channel layer inputs TensorRT")
     assert any(line.startswith("  coreml  ONNX Runtime's Core ML provider has no QuantizeLinear") for line in lines)
@@ -436,6 +436,7 @@ def test_targets() -> None:
     names = ["cpu", "web", "openvino", "tensorrt", "xnnpack", "litert", "nnapi", "nnapi-per-tensor", "qnn"]
     names += ["rknn", "rknn-rv1106"]
     assert [target["name"] for target in document["targets"]] == names
+    assert document["default"] == "cpu"
     assert all(target["problem"] == "" for target in document["targets"])
 
 
@@ -444,6 +445,9 @@ def test_methods() -> None:
     for words in ("deepinversion     descent on the pixels", "distribution=uniform", "--calibrator mse --refine bias"):
         assert words in text
     document = json.loads(run("methods", "--json").stdout)
+    assert re.search(r"\n  mse .*  \(default\)\n", text)
+    assert document["defaults"]["synth"] == "auto"
+    assert document["defaults"]["synthesize"] == "deepinversion"
     assert [entry["name"] for entry in document["calibrators"]] == [
         *("entropy", "minmax", "mse", "percentile", "tensorrt-entropy", "tensorrt-minmax"),
     ]
