@@ -10,6 +10,7 @@
 ``memory``          Physical memory of the machine.
 ``overwriting``     Refuse to write over what is read.
 ``paths``           Accept a path as a string or a path object.
+``sealed``          Write and read the state of an interrupted run, with a checksum.
 ``staging``         Make temporary files and folders, and remove those of runs that were killed.
 ``unfinished``      The folder of an unfinished synthesis: name it, recognize it, remove it.
 =================== =============================================================================

@@ -11,16 +11,14 @@ They are written to the output folder, and removed once the results are written.
 """
 
 import json
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from dfq_deploy.errors import OutputError, SamplesError
 from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.files.sealed import Damaged, read_document, read_state, write_document, write_state
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Checkpoints"]
@@ -56,25 +54,25 @@ class Checkpoints:
             "figures": {name: float(value) for name, value in samples.figures.items()},
             "notes": list(samples.notes),
         }
-        with atomic_file(call_path) as partial:
-            entries = {**self.call, SAMPLES_ENTRY: description}
-            partial.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_document(call_path, {**self.call, SAMPLES_ENTRY: description})
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write the state; an earlier one is replaced."""
-        with atomic_file(self.paths[2]) as partial:
-            torch.save(dict(state), partial)
+        write_state(self.paths[2], state)
 
     def samples(self) -> Samples:
         """Return the samples of the training to resume, with their figures and notes.
 
         Raises:
-            SamplesError: the folder has no checkpoint, or its arguments differ.
+            SamplesError: the folder has no checkpoint, it is damaged, or its arguments differ.
         """
         call_path, samples_path, _ = self.paths
         if not (call_path.exists() and samples_path.exists()):
             raise SamplesError(f"nothing to resume in {self.folder}: it has no checkpoint; omit --resume")
-        previous = json.loads(call_path.read_text(encoding="utf-8"))
+        try:
+            previous = read_document(call_path)
+        except Damaged as problem:
+            raise SamplesError(f"{call_path}: the checkpoint cannot be read ({problem}); omit --resume") from None
         description = previous.pop(SAMPLES_ENTRY, {})
         current = json.loads(json.dumps(self.call))
         for name in sorted({*previous, *current}):
@@ -96,11 +94,9 @@ class Checkpoints:
         if not path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-            reason = str(error).split(".")[0]
-            raise OutputError(f"{path}: the checkpoint cannot be read ({reason}); omit --resume") from None
-        return state
+            return read_state(path)
+        except Damaged as problem:
+            raise OutputError(f"{path}: the checkpoint cannot be read ({problem}); omit --resume") from None
 
     def clear(self) -> None:
         """Remove all files of the checkpoint."""

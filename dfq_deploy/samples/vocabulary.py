@@ -90,7 +90,7 @@ def _of_json(path: Path, text: str) -> tuple[Mapping[str, int], set[int]]:
         ids = listed if isinstance(listed, dict) else {token: index for index, (token, _) in enumerate(listed)}
         added = {str(entry["content"]): int(entry["id"]) for entry in held.get("added_tokens", ())}
         ids = {str(token): int(index) for token, index in ids.items()} | added
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as problem:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as problem:
         reason = first_line(problem)
         raise SamplesError(f"{path}: not a tokenizer.json of the library tokenizers ({reason}); give another") from None
     return ids, {*added.values(), *(index for token, index in ids.items() if token.startswith("[unused"))}

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from dfq_deploy import Recipe, Samples, calibrate, evaluate, finetune
 from dfq_deploy.cli.main import main
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.files.sealed import read_state
 from dfq_deploy.progress import Progress
 from dfq_deploy.samples.augmentation import Augmentation
 from dfq_deploy.synthesis.methods.gdfq import Gdfq
@@ -83,7 +83,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(digits_bn: Path, digits: Sa
         train(broken, progress=Interrupting(3))
     left = {path.name for path in broken.iterdir()}
     assert left == {"checkpoint.json", "checkpoint-samples.npz", "checkpoint.pt"}
-    assert torch.load(broken / "checkpoint.pt", weights_only=True)["step"] == 4
+    assert read_state(broken / "checkpoint.pt")["step"] == 4
     with pytest.raises(SamplesError, match=r"the checkpoint in .* has bits=w4a4, and this call has bits=w3a3"):
         finetune(digits_bn, data=digits, bits="w3a3", recipe=SHORT, output=broken, resume=True)
     train(broken, resume=True)

@@ -1,16 +1,15 @@
 """Journal of finished batches, for ``--resume``."""
 
-import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dfq_deploy.errors import OutputError, SamplesError, one_line
-from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.errors import OutputError, SamplesError
+from dfq_deploy.files.sealed import Damaged, read_document, read_state, write_document, write_state
 from dfq_deploy.files.unfinished import FACTS, refuse_foreign, remove_unfinished
 from dfq_deploy.plugins.contracts import Journal
 
@@ -47,20 +46,18 @@ class FolderJournal(Journal):
             self.remove()
             try:
                 folder.mkdir(parents=True)
-                with atomic_file(folder / FACTS) as partial:
-                    partial.write_text(json.dumps(current, indent=1), encoding="utf-8")
+                write_document(folder / FACTS, current)
             except OSError as problem:
                 reason = problem.strerror or problem
                 raise OutputError(f"cannot write {folder}: {reason}; choose another place with -o") from None
         self._last_write = time.monotonic()
 
     def _check_facts(self, current: Mapping[str, str]) -> None:
-        try:
-            previous = json.loads((self.folder / FACTS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        if not (self.folder / FACTS).is_file():
             raise SamplesError(
                 f"--resume: there is nothing to resume in {self.folder}; leave --resume out to start anew"
-            ) from None
+            )
+        previous = _sound(self.folder / FACTS, read_document)
         for name, value in current.items():
             if previous.get(name) != value:
                 raise SamplesError(
@@ -106,15 +103,14 @@ class FolderJournal(Journal):
         tensors = {
             name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in content.items()
         }
-        with atomic_file(path) as partial:
-            torch.save(tensors, partial)
+        write_state(path, tensors)
 
     def _read(self, path: Path) -> Mapping[str, Any]:
-        try:
-            content: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as problem:  # torch.load raises many types of exception on a damaged file
-            reason = one_line(problem, 120)
-            raise SamplesError(
-                f"--resume: {path} cannot be read ({reason}); leave --resume out to start again"
-            ) from None
-        return content
+        return _sound(path, read_state)
+
+
+def _sound(path: Path, read: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return read(path)
+    except Damaged as problem:
+        raise SamplesError(f"--resume: {path} cannot be read ({problem}); leave --resume out to start anew") from None

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from dfq_deploy import synthesize
 from dfq_deploy.cli.main import main
 from dfq_deploy.errors import OutputError, SamplesError
+from dfq_deploy.files.sealed import read_state
 from dfq_deploy.samples import contact_sheet
 from dfq_deploy.synthesis.inversion import journal
 from dfq_deploy.synthesis.inversion.journal import FolderJournal
@@ -62,7 +63,7 @@ def test_a_killed_run_goes_on_to_the_same_file(digits_bn: Path, tmp_path: Path) 
     assert killed.stderr == f"interrupted: run the same command with --resume to continue from {unfinished}\n"
     # 19 states of the first batch (its last iteration finishes it), then the sixth iteration of the second.
     assert sorted(file.name for file in unfinished.iterdir()) == ["batch-00000.pt", "facts.json", "state.pt"]
-    assert torch.load(unfinished / "state.pt", weights_only=True)["run"]["step"] == 6
+    assert read_state(unfinished / "state.pt")["run"]["step"] == 6
     assert not part.exists()
     other = CliRunner().invoke(main, [*command, "-o", str(part), "--resume", "--seed", "1"])
     said = "--seed was 0 and is 1 now; use the same value as before, or leave --resume out to start anew"
