@@ -123,7 +123,7 @@ def finetune(
         shell.emit({**result.report, "paths": [str(file) for file in result.files]})
     elif not shell.quiet and first:
         show_calibration(result, shell.verbose)
-    if shell.quiet and not shell.as_json and exit_status(result.report.get("verdict")):
+    if first and shell.quiet and not shell.as_json and exit_status(result.report.get("verdict")):
         verdict_line(result.report["verdict"], err=True)
     click.get_current_context().exit(exit_status(result.report.get("verdict")))
 

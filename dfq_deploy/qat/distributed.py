@@ -14,12 +14,17 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from dfq_deploy.errors import DfqError, first_line, is_out_of_memory
+
 __all__ = ["Processes", "join_processes", "own_device"]
 
 Result = TypeVar("Result")
 
 TIMEOUT = timedelta(hours=12)
 """How long the other processes wait while the first one synthesizes samples."""
+
+STEP_TIMEOUT = timedelta(minutes=30)
+"""How long they wait for the gradients of a step: for a host that does not answer any more."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +34,24 @@ class Processes:
     Args:
         rank: number of this process, from 0.
         count: number of processes; 1 without ``torchrun``.
+        group: exchanges the gradients; None is all processes, with :data:`TIMEOUT`.
     """
 
     rank: int = 0
     count: int = 1
+    group: dist.ProcessGroup | None = None
 
     def made_once(self, make: Callable[[], Result]) -> Result:
-        """Call ``make`` in the first process, and return its result in all processes."""
+        """Call ``make`` in the first process, and return its result in all processes.
+
+        Raises:
+            DfqError: another process ended.
+        """
         if self.count == 1:
             return make()
         results: list[Result | None] = [make() if self.rank == 0 else None]
-        dist.broadcast_object_list(results, src=0)
+        with _loss_named():
+            dist.broadcast_object_list(results, src=0)
         result = results[0]
         assert result is not None
         return result
@@ -52,12 +64,17 @@ class Processes:
 
     @torch.no_grad()
     def average(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace the gradients by their means over all processes, in one all-reduce."""
+        """Replace the gradients by their means over all processes, in one all-reduce.
+
+        Raises:
+            DfqError: another process ended.
+        """
         if self.count == 1:
             return
         gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
         flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        dist.all_reduce(flat)
+        with _loss_named():
+            dist.all_reduce(flat, group=self.group)
         parts = torch.split(flat / self.count, [gradient.numel() for gradient in gradients])
         for parameter, part in zip(parameters, parts, strict=True):
             parameter.grad = part.view_as(parameter)
@@ -71,11 +88,27 @@ def join_processes(device: str) -> Iterator[Processes]:
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # objects are exchanged on the current GPU
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
+    with _loss_named():
+        dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=TIMEOUT)
+        group = dist.new_group(timeout=STEP_TIMEOUT)
     try:
-        yield Processes(dist.get_rank(), dist.get_world_size())
+        yield Processes(dist.get_rank(), dist.get_world_size(), group)
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def _loss_named() -> Iterator[None]:
+    """Say in one line that another process is gone, where torch names a closed connection in its own words."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if is_out_of_memory(problem):
+            raise
+        raise DfqError(
+            f"another process of this training ended or cannot be reached ({first_line(problem)[-100:]}); look at its "
+            "output, and start all processes again; --resume goes on from the last checkpoint"
+        ) from None
 
 
 def own_device(device: str) -> str:

@@ -7,6 +7,8 @@ calibration, and ``bias`` corrects the remaining mean shift.
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -34,6 +36,11 @@ MOST_SAMPLES, MOST_BYTES = 1024, 2**26
 the samples. At least :data:`FEWEST_SAMPLES`, where there are so many."""
 
 FEWEST_SAMPLES = 64
+
+FEWEST_AGAIN = 8
+"""Samples below which a refinement that has run out of memory is not tried again."""
+
+Refined = TypeVar("Refined", Prepared, Quantized)
 
 FAILURES = (ModelError, RuntimeError, IndexError, MemoryError)
 """Exceptions of a refinement if the twin cannot run the graph, or memory does not suffice."""
@@ -157,10 +164,10 @@ def refine_weights(
     for name in names:
         step = REFINEMENTS[name].weights
         if step is not None:
-            candidate = _copy(prepared)
+            run = partial(_refined_weights, prepared, step, device, progress)
             try:
-                prepared = step(candidate, samples, device, progress)
-                logger.info("refinement '%s' done on %d samples", name, len(samples))
+                prepared, notes = _with_fewer(name, run, samples)
+                warnings += notes
             except FAILURES as error:
                 warnings.append(_left_out(name, error, optional))
     return prepared, tuple(warnings)
@@ -185,13 +192,49 @@ def refine_encodings(
     for name in names:
         step = REFINEMENTS[name].encodings
         if step is not None:
-            candidate = replace(quantized, prepared=_copy(quantized.prepared), encodings=dict(quantized.encodings))
+            run = partial(_refined_encodings, quantized, step, seed, device, progress)
             try:
-                quantized = step(candidate, samples, seed, device, progress)
-                logger.info("refinement '%s' done on %d samples", name, len(samples))
+                quantized, notes = _with_fewer(name, run, samples)
+                warnings += notes
             except FAILURES as error:
                 warnings.append(_left_out(name, error, optional))
     return quantized, tuple(warnings)
+
+
+def _refined_weights(
+    prepared: Prepared,
+    step: Callable[[Prepared, Samples, str, Progress], Prepared],
+    device: str,
+    progress: Progress,
+    samples: Samples,
+) -> Prepared:
+    return step(_copy(prepared), samples, device, progress)
+
+
+def _refined_encodings(
+    quantized: Quantized,
+    step: Callable[[Quantized, Samples, int, str, Progress], Quantized],
+    seed: int,
+    device: str,
+    progress: Progress,
+    samples: Samples,
+) -> Quantized:
+    candidate = replace(quantized, prepared=_copy(quantized.prepared), encodings=dict(quantized.encodings))
+    return step(candidate, samples, seed, device, progress)
+
+
+def _with_fewer(name: str, run: Callable[[Samples], Refined], samples: Samples) -> tuple[Refined, tuple[str, ...]]:
+    """Run a refinement, once more on every fourth sample where memory does not suffice; and a note on that."""
+    try:
+        refined = run(samples)
+        logger.info("refinement '%s' done on %d samples", name, len(samples))
+        return refined, ()
+    except FAILURES as error:
+        fewer = samples.part(slice(None, None, 4))
+        if not is_out_of_memory(error) or len(fewer) < FEWEST_AGAIN:
+            raise
+    refined = run(fewer)
+    return refined, (f"refinement '{name}' ran out of memory on {len(samples)} samples, and took {len(fewer)} of them",)
 
 
 def some_of(samples: Samples) -> Samples:

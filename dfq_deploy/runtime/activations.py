@@ -3,6 +3,7 @@
 Memory depends on the model, not on the number of samples or the batch size.
 """
 
+import logging
 from collections.abc import Collection, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
@@ -12,12 +13,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.errors import ModelError, SamplesError
+from dfq_deploy.errors import ModelError, SamplesError, is_out_of_memory
 from dfq_deploy.graph.inputs import Feeds, input_values, main_input_value
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, expose_tensors, runtime_message, session_options
 
 __all__ = ["activations"]
+
+logger = logging.getLogger(__name__)
 
 Tensors: TypeAlias = "dict[str, NDArray[Any]]"
 
@@ -84,8 +87,12 @@ class _TensorSession:
         part, rows = next(_slices(feeds, self.batched_by, self.batch or 1))
         return sum(tensor.size for tensor in self.run(part, rows).values())
 
-    def run(self, feeds: Feeds, rows: int) -> Tensors:
-        """Compute the requested tensors of one slice."""
+    def run(self, feeds: Feeds, rows: int, *, halved: bool = False) -> Tensors:
+        """Compute the requested tensors of one slice; in two halves where memory does not suffice.
+
+        Args:
+            halved: it is such a half.
+        """
         self._check(feeds)
         padding = 0 if self.batch is None else self.batch - rows
         tensors: Tensors = {name: feeds[name] for name in self._fed}
@@ -96,12 +103,22 @@ class _TensorSession:
         try:
             outputs = self._session.run(self._computed, dict(feeds))
         except RUNTIME_ERRORS as problem:
+            if self.batch is None and rows > 1 and is_out_of_memory(problem) and not halved:
+                return self._in_halves(feeds, rows)
             raise SamplesError(
                 f"samples: ONNX Runtime cannot run the model on them ({runtime_message(problem)})"
             ) from None
         for name, output in zip(self._computed, outputs, strict=True):
             tensors[name] = output[:rows] if padding and output.ndim and len(output) == self.batch else output
         return tensors
+
+    def _in_halves(self, feeds: Feeds, rows: int) -> Tensors:
+        logger.warning("calibration: out of memory on %d samples at once, so they run in two halves", rows)
+        halves = [self.run(part, count, halved=True) for part, count in _slices(feeds, self.batched_by, -(-rows // 2))]
+        return {
+            name: np.concatenate([half[name] for half in halves]) if halves[0][name].ndim else halves[0][name]
+            for name in halves[0]
+        }
 
     def _check(self, feeds: Feeds) -> None:
         if set(feeds) != set(self._inputs):

@@ -13,7 +13,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import Prepared, prepare
 from dfq_deploy.refinement import block_learner, cross_layer_equalization
-from dfq_deploy.refinement.registry import refine_weights
+from dfq_deploy.refinement.registry import refine_weights, some_of
 from dfq_deploy.targets.catalog import find_target
 from examples.digits import data
 
@@ -33,14 +33,16 @@ def twin_cannot_run() -> None:
     torch.zeros(2, 3) @ torch.zeros(2, 3)
 
 
-def failing_at(call: int, function: Callable[..., object], fail: Callable[[], None]) -> Callable[..., object]:
-    """``function``, which fails in its call of that number."""
+def failing_at(
+    call: int, function: Callable[..., object], fail: Callable[[], None], *, once: bool = False
+) -> Callable[..., object]:
+    """``function``, which fails in its call of that number, and in all later ones or not."""
     calls = 0
 
     def wrapped(*arguments: object, **keywords: object) -> object:
         nonlocal calls
         calls += 1
-        if calls == call:
+        if calls == call or (calls > call and not once):
             fail()
         return function(*arguments, **keywords)
 
@@ -111,3 +113,25 @@ def test_an_equalization_that_fails_at_its_second_pair_changes_nothing(
     assert warnings == ()
     assert initializers(equalized) != before  # or there was nothing to change, and the test says nothing
     assert initializers(prepared) == before
+
+
+def test_one_that_runs_out_of_memory_takes_fewer_samples(
+    digits_bn: Path, images: Samples, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = prepare(load(digits_bn), find_target("cpu"), Bits())
+    apply = cross_layer_equalization._apply
+    monkeypatch.setattr(cross_layer_equalization, "_apply", failing_at(2, apply, numpy_runs_out, once=True))
+    again, warnings = refine_weights(prepared, ("equalize",), images)
+    assert warnings == ("refinement 'equalize' ran out of memory on 64 samples, and took 16 of them",)
+    monkeypatch.setattr(cross_layer_equalization, "_apply", apply)
+    fewer, _ = refine_weights(prepared, ("equalize",), images.part(slice(None, None, 4)))
+    assert initializers(again) == initializers(fewer)
+
+
+def test_many_samples_are_thinned_out() -> None:
+    many = Samples(np.arange(3000, dtype=np.float32).reshape(3000, 1))
+    few = some_of(many)
+    assert (len(few), few.images[0, 0], few.images[-1, 0]) == (1024, 0, 2997)
+    large = Samples(np.zeros((80, 2**18), np.float32))
+    assert len(some_of(large)) == 64
+    assert some_of(few) is few

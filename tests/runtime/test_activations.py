@@ -20,6 +20,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.progress import Progress
 from dfq_deploy.runtime import activations as runner
+from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session
 
 Tiny = Callable[..., onnx.ModelProto]
 
@@ -71,6 +72,25 @@ def test_large_batches_are_run_in_slices(tiny: Tiny, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(runner, "SLICE_ELEMENTS", 5 * 384)
     lengths = [len(tensors["conv"]) for tensors in runner.activations(model, ["conv"], iter([{"image": images}]))]
     assert lengths == [5, 5, 5, 5, 3]
+
+
+def test_a_slice_that_takes_too_much_memory_runs_in_halves(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    images, plain = _images(9), Session.run
+
+    def limited(session: Any, names: list[str], feeds: dict[str, NDArray[Any]]) -> Any:
+        if len(feeds["image"]) > allowed:
+            raise RUNTIME_ERRORS[-1](
+                "[ONNXRuntimeError] : 6 : Failed to allocate memory for requested buffer of size 9"
+            )
+        return plain(session, names, feeds)
+
+    expected, model = _plain(tiny(normalized=False), images)["conv"], load(tiny(normalized=False))
+    monkeypatch.setattr(Session, "run", limited)
+    allowed = 5
+    np.testing.assert_allclose(_streamed(model, ["conv"], [{"image": images}])["conv"], expected, atol=1e-5)
+    allowed = 4
+    with pytest.raises(SamplesError, match="Failed to allocate memory"):
+        _streamed(model, ["conv"], [{"image": images}])
 
 
 def test_the_callers_model_stays_as_it_is(tiny: Tiny) -> None:
