@@ -18,6 +18,9 @@ class WordType(click.ParamType[str]):
         self.words = tuple(words)
         self.name = "|".join(words)
 
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return f"[{self.name}]"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         if value not in self.words:
             self.fail(f"'{value}' is unknown{did_you_mean(str(value), self.words, 'choose one of')}", param, ctx)

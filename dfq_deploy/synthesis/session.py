@@ -281,9 +281,8 @@ def pick_device(device: str) -> str:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, TypeError) as problem:
-        raise OptionError(
-            f"device '{device}' is not available here ({first_line(problem)}); use --device cpu or auto"
-        ) from None
+        reason = "no such device" if "device string" in str(problem) else first_line(problem)
+        raise OptionError(f"device '{device}' is not available here ({reason}); use --device cpu or auto") from None
     return device
 
 

@@ -1,6 +1,7 @@
 """``dfq-deploy run``: several models and targets in one file."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,17 @@ def test_a_model_takes_defaults_where_it_states_nothing_else(tmp_path: Path) -> 
     assert (cpu.keywords["floor"], qnn.keywords["floor"]) == ("ok", "snr=20")
     assert (cpu.keywords["preprocess"].mean[0], qnn.keywords["preprocess"].mean) == (0.485, (0.5,))
     assert (qnn.keywords["keep_float"], qnn.keywords["integer_io"]) == (("fc",), True)
+
+
+def test_the_page_shows_a_plan(checkout: Path, tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```toml\n(.*?)```", (checkout / "docs/plans.md").read_text(), re.DOTALL)
+    runs = read(tmp_path, shown)
+    assert [str(one.folder.relative_to(tmp_path)) for one in runs] == [
+        *("classifier-cpu", "classifier-tensorrt", "int8/detector-cpu", "int8/detector-tensorrt"),
+        *("folded-cpu", "folded-web"),
+    ]
+    assert [one.keywords["floor"] for one in runs] == ["ok"] * 4 + ["agreement=99", "ok"]
+    assert runs[5].keywords["method"] == "percentile"
 
 
 def test_options_may_be_tables(tmp_path: Path) -> None:
