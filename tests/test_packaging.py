@@ -46,16 +46,23 @@ def _checkout_modules(checkout: Path) -> dict[str, Path]:
     }
 
 
-def _checkout_photographs(checkout: Path) -> dict[str, Path]:
-    """The photographs and the lists of their sources, as :func:`_checkout_modules` has the modules."""
-    folders = [checkout / "dfq_deploy/samples" / name for name in ("calibration_photographs", "photograph_files")]
-    return {f"dfq_deploy/samples/{folder.name}/{file.name}": file for folder in folders for file in folder.iterdir()}
+DATA = ("samples/calibration_photographs", "samples/photograph_files", "report/templates")
+"""Folders of files that are no modules."""
+
+
+def _checkout_data(checkout: Path) -> dict[str, Path]:
+    """Photographs, the lists of their sources and the report's templates, as :func:`_checkout_modules` has modules."""
+    return {
+        f"dfq_deploy/{folder}/{file.name}": file
+        for folder in DATA
+        for file in (checkout / "dfq_deploy" / folder).iterdir()
+    }
 
 
 def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile, checkout: Path) -> None:
     modules = _checkout_modules(checkout)
     packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    shipped = _checkout_photographs(checkout)
+    shipped = _checkout_data(checkout)
     assert packed == {*modules, *shipped, "dfq_deploy/py.typed", "dfq_deploy/__init__.pyi"}
     for name, file in (modules | shipped).items():
         assert wheel.read(name) == file.read_bytes(), name

@@ -13,6 +13,7 @@ from dfq_deploy.cli.options import (
     bits_options,
     budget_options,
     calibrator_options,
+    compare_option,
     data_option,
     fix_option,
     floor_options,
@@ -59,6 +60,7 @@ __all__ = ["calibrate", "calibration_keywords", "run_calibration"]
 @fix_option
 @preprocess_options
 @synthesis_options
+@compare_option
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET]")
 @integer_option
 @click.option("--float16", is_flag=True, help="Type what stays in float as half precision (target tensorrt).")
@@ -128,6 +130,8 @@ def calibration_keywords(shell: Shell, folder: Path, options: arguments.Options)
         **arguments.limits(options),
         **arguments.resumption(options, unfinished_beside(folder)),
         "output": folder,
+        "command": shell.command,
+        "compare": options["compare"],
     }
 
 

@@ -13,6 +13,7 @@ from dfq_deploy.cli.names import SYNTHESIZER
 from dfq_deploy.cli.option_types import FILE, CountType
 from dfq_deploy.cli.options import (
     calibrator_options,
+    compare_option,
     data_option,
     fix_option,
     input_options,
@@ -48,6 +49,7 @@ __all__ = ["finetune"]
 @fix_option
 @preprocess_options
 @synthesis_options
+@compare_option
 @click.option("-o", "--output", type=FILE, metavar="DIR", help="The folder to write.  [default: MODEL-TARGET-BITS]")
 @click.pass_obj
 def finetune(
@@ -113,6 +115,8 @@ def finetune(
                 verifier=options["verifier"],
                 tolerance=arguments.tolerance(options),
                 statistics=options["statistics"],
+                command=shell.command,
+                compare=options["compare"],
                 progress=progress,
             )
         except KeyboardInterrupt:

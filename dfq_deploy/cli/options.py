@@ -21,6 +21,7 @@ __all__ = [
     "bits_options",
     "budget_options",
     "calibrator_options",
+    "compare_option",
     "data_option",
     "fix_option",
     "floor_options",
@@ -70,6 +71,16 @@ def use_options(command: Decorated) -> Decorated:
     ):
         command = option(command)
     return command
+
+
+def compare_option(command: Decorated) -> Decorated:
+    """``--compare other/report.json``."""
+    return click.option(
+        "--compare",
+        type=FILE,
+        metavar="REPORT",
+        help="Compare with another run in the report: its report.json, or its folder.",
+    )(command)
 
 
 def integer_option(command: Decorated) -> Decorated:

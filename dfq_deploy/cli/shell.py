@@ -7,6 +7,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -25,6 +26,9 @@ from dfq_deploy.errors import printable
 from dfq_deploy.validation.bounds import Bounds, default_memory, use_bounds
 
 __all__ = ["CommandGroup", "Guarded", "Shell"]
+
+PROGRAM, COMMAND_LINE = "dfq-deploy", "dfq_deploy.command_line"
+"""The program's name, and the key of the whole command line in the context."""
 
 COMMON = (
     click.Option(
@@ -73,7 +77,11 @@ EXCEPT: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True)
 class Shell:
-    """The common options of one call."""
+    """The common options of one call.
+
+    Args:
+        command: the whole command line, to paste.
+    """
 
     seed: int
     device: str
@@ -81,6 +89,7 @@ class Shell:
     verbose: bool
     quiet: bool
     debug: bool
+    command: str = ""
 
     @property
     def log_level(self) -> int:
@@ -116,11 +125,16 @@ class Guarded(click.Command):
             shown.hidden = option.name in meaningless
             self.params.append(shown)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments as they were given, for the report."""
+        ctx.meta[COMMAND_LINE] = shlex.join([PROGRAM, str(ctx.info_name), *args])
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; print an error in one line."""
         given = {str(option.name): ctx.params.pop(str(option.name)) for option in COMMON}
         limits = Bounds(memory=given.pop("max_memory") or default_memory(), seconds=given.pop("max_seconds"))
-        shell = Shell(**given)
+        shell = Shell(**given, command=ctx.meta[COMMAND_LINE])
         ctx.obj = shell
         logging.basicConfig(handlers=[_Stderr()], level=logging.ERROR, format="%(message)s", force=True)
         logging.getLogger("dfq_deploy").setLevel(shell.log_level)

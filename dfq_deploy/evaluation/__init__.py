@@ -1,6 +1,7 @@
 """Compare float and quantized models: outputs, tensors, latency, quality of samples.
 
 ===================== ===========================================================================================
+``answers``             What the float and the quantized model answer to single samples.
 ``compare``           Compare the outputs of the float and the quantized model on the same samples.
 ``detection``         Evaluate detectors: decode their outputs, compare boxes and scores, mean average precision.
 ``equalized_weights`` Undo cross-layer equalization in a quantized file: find the factor of each channel.

@@ -1,14 +1,17 @@
-"""Properties of a model file that need no session: size, quantized or not."""
+"""Properties of a model file that need no session: size, types of its constants, quantized or not."""
 
+import math
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import google.protobuf.message
 import onnx
+import onnx_ir as ir
 
 from dfq_deploy.graph.operators import RANDOM_OPS, is_op, is_quantized_op
 
-__all__ = ["is_quantized", "quantized_node", "stored_bytes"]
+__all__ = ["bytes_by_type", "is_quantized", "quantized_node", "stored_bytes"]
 
 
 def is_quantized(path: Path) -> bool | None:
@@ -41,6 +44,29 @@ def stored_bytes(path: Path) -> int:
     places: set[str] = {entry.value for tensor in tensors for entry in tensor.external_data if entry.key == "location"}
     files = [path, *(path.parent / place for place in places)]
     return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def bytes_by_type(model: Path | ir.Model) -> dict[str, int]:
+    """Bytes of the constants of the main graph by element type (``int8``, ``float32``), the largest first.
+
+    Empty for a file that is no ONNX file.
+    """
+    counts: Counter[str] = Counter()
+    if isinstance(model, ir.Model):
+        for value in model.graph.initializers.values():
+            if value.const_value is not None and value.const_value.dtype != ir.DataType.STRING:
+                counts[_type_name(value.const_value.dtype)] += value.const_value.nbytes
+    else:
+        for tensor in () if (parsed := _parsed(model)) is None else parsed.graph.initializer:
+            dtype = ir.DataType(tensor.data_type)
+            if dtype == ir.DataType.STRING:
+                continue
+            counts[_type_name(dtype)] += math.ceil(math.prod(tensor.dims) * dtype.bitwidth / 8)
+    return dict(counts.most_common())
+
+
+def _type_name(dtype: ir.DataType) -> str:
+    return {"float": "float32", "double": "float64"}.get(name := dtype.name.lower(), name)
 
 
 def _parsed(path: Path) -> onnx.ModelProto | None:

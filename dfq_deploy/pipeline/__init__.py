@@ -10,6 +10,7 @@
 ``foreign_encodings`` Encodings that AIMET made, for a model that is prepared for a target.
 ``options``           Option groups that the steps share, and the keywords for their fields.
 ``remedies``          Work towards a floor: try remedies, cheapest first, measure each, and keep what gains.
+``reporting``         What a report says beside the figures: how it was made, single samples and channels, another run.
 ``results``           Write the results: model, encodings, samples, comparison, report.
 ``synthesize``        Synthesize samples for a model: ``dfq_deploy.synthesize``.
 ``train``             Train the student of a prepared model.

@@ -35,6 +35,7 @@ from dfq_deploy.pipeline.options import (
 from dfq_deploy.pipeline.remedies.attempts import Setting
 from dfq_deploy.pipeline.remedies.floor import limits_of
 from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
+from dfq_deploy.pipeline.reporting import Call
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
@@ -110,7 +111,7 @@ def calibrate(
             ``activations`` (``auto``, ``static``, ``dynamic``: :data:`dfq_deploy.quantization.dynamic.Activations`);
             and ``floor`` (``ok``, ``agreement=99``, ``snr=20``, ``none``), ``max_time`` (seconds) and ``max_slowdown``
             (a factor) for what is tried where the first result is not good enough
-            (:mod:`dfq_deploy.pipeline.remedies`).
+            (:mod:`dfq_deploy.pipeline.remedies`); ``compare``, the report.json of another run, for the report.
 
     Raises:
         DfqError: one of its kinds, in one line.
@@ -122,7 +123,7 @@ def calibrate(
     fed, options = grouped(ModelInputs, inputs, keywords), grouped(SynthesisOptions, synthesis, keywords)
     kept = grouped(Resume, resumption, keywords)
     check_seed(seed)
-    chosen, pixels = find_target(target), as_preprocess(preprocess)
+    chosen, pixels, call = find_target(target), as_preprocess(preprocess), Call.of(calibrate, locals(), keywords)
     asked = widths_of(bits, **{name: keywords.get(name) for name in ("edge_bits", "size", "drop")})  # type: ignore[arg-type]
     exporter = exporter_for(chosen, float16=float16)
     refine, overrides = names_of(refine), overrides_of(keywords)
@@ -188,6 +189,7 @@ def calibrate(
         remedies=raised.remedies,
         sets=raised.sets,
         agreement=raised.agreement,
+        about=call.about(source, name),
     )
     result = finish(outcome, name, folder, clock, progress)
     if kept.folder is not None and kept.folder.exists():

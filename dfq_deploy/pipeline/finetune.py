@@ -31,6 +31,7 @@ from dfq_deploy.pipeline.options import (
     preprocess_warning,
     refuse_unknown,
 )
+from dfq_deploy.pipeline.reporting import Call
 from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.pipeline.train import Run, train
@@ -97,7 +98,7 @@ def finetune(
         resume: continue from the checkpoint in ``output``; the result is bit-identical to that of an uninterrupted run.
         keywords: fields of :class:`~dfq_deploy.pipeline.options.ModelInputs` and
             :class:`~dfq_deploy.pipeline.options.SynthesisOptions`; ``keep_float``, ``exclude`` and ``overrides`` as
-            :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them.
+            :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them, and ``compare`` likewise.
 
     Raises:
         DfqError: one of its subclasses, with a one-line message.
@@ -108,6 +109,7 @@ def finetune(
         raise OptionError("finetune: resume needs the output folder that holds the checkpoint")
     fed, options = grouped(ModelInputs, inputs, keywords), grouped(SynthesisOptions, synthesis, keywords)
     check_seed(seed)
+    asked = Call.of(finetune, locals(), keywords)
     chosen, pixels = find_target(target), as_preprocess(preprocess)
     widths = bits if isinstance(bits, Bits) else Bits.parse(str(bits), edge_bits)
     check_widths(widths, chosen)
@@ -169,6 +171,7 @@ def finetune(
             teachers=teachers,
             ranges=fed.input_ranges,
             device=device,
+            about=asked.about(source, name),
             warnings=(
                 *load_notes(source),
                 *start.samples.notes,

@@ -214,13 +214,19 @@ class _OverrideKeywords(TypedDict, total=False):
     overrides: AnyPath | None
 
 
+class _ReportKeywords(TypedDict, total=False):
+    command: str
+    compare: AnyPath | None
+
+
 class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):
     """Keywords of ``synthesize``: the fields of :class:`ModelInputs`, :class:`SynthesisOptions`, :class:`Resume`."""
 
 
-class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
+class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, _ReportKeywords, total=False):
     """Keywords of ``calibrate``: those of ``synthesize``, and the fields of :class:`Bits`, :class:`Budget`,
-    :class:`Overrides` and :class:`dfq_deploy.pipeline.remedies.floor.Limits`."""
+    :class:`Overrides`, :class:`dfq_deploy.pipeline.remedies.floor.Limits` and
+    what :class:`dfq_deploy.pipeline.reporting.Call` takes."""
 
     edge_bits: int | None
     size: float | None
@@ -231,9 +237,9 @@ class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, total=False):
     max_slowdown: float
 
 
-class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords):
-    """Keywords of ``finetune``: the fields of :class:`ModelInputs` and :class:`SynthesisOptions`, and what
-    :class:`Overrides` are made of."""
+class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords, _ReportKeywords):
+    """Keywords of ``finetune``: the fields of :class:`ModelInputs`, :class:`SynthesisOptions` and
+    what :class:`dfq_deploy.pipeline.reporting.Call` takes, and what :class:`Overrides` are made of."""
 
 
 def activations_of(keywords: Mapping[str, Any], target: Target) -> Activations:

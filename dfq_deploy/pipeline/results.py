@@ -19,6 +19,7 @@ from dfq_deploy.graph.large_models import message_bytes
 from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.graph.query import parameter_count
+from dfq_deploy.pipeline.reporting import About, channels_of, sample_answers
 from dfq_deploy.plugins.contracts import BuildingExporter, Calibrator, Exporter, ImplicitExporter
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
@@ -121,6 +122,7 @@ class Outcome:
         device: where the noise of layers is measured.
         remedies: what was tried to reach the floor.
         sets, agreement: held-out inputs, and what was measured on them, where that is known already.
+        about: how it was made, and another run to compare it with; None leaves both out of the report.
     """
 
     source: ir.Model
@@ -145,6 +147,7 @@ class Outcome:
     remedies: Section | None = None
     sets: tuple[HeldOut, ...] = ()
     agreement: Agreement | None = None
+    about: About | None = None
 
 
 def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progress: Progress = SILENT) -> Calibration:
@@ -184,6 +187,8 @@ def _earlier(folder: Path) -> tuple[str, ...]:
 def _write(
     outcome: Outcome, name: str, folder: Path, clock: Clock, progress: Progress
 ) -> tuple[Report, tuple[str, ...]]:
+    from dfq_deploy.report.compared import compared
+    from dfq_deploy.report.thumbnails import thumbnails
     from dfq_deploy.report.writing import write_report
     from dfq_deploy.samples.contact_sheet import contact_sheet
 
@@ -214,11 +219,28 @@ def _write(
         report = replace(report, integer_io=_compared(outcome, path.with_name(INTEGER_FILE), progress))
     clock.lap("check")
     report = _judged(outcome, report, path, runners, clock, progress)
+    report = _with_details(outcome, report, runners)
     clock.lap("verdict")
     files = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
     report = replace(report, seconds=dict(clock.seconds), files=files)
-    write_report(report, folder)
+    if outcome.about is not None and outcome.about.other is not None:
+        report = replace(report, compared=compared(report, outcome.about.other, outcome.about.name))
+    shown = [answer.index for answer in report.answers or ()]
+    write_report(report, folder, thumbnails(outcome.samples, outcome.preprocess, shown))
     return report, tuple(sorted(file.name for file in folder.iterdir()))
+
+
+def _with_details(outcome: Outcome, report: Report, runners: tuple[Runner, Runner]) -> Report:
+    """``report`` with single channels, single samples and the run."""
+    said: list[str] = []
+    answers = sample_answers(runners, outcome.samples, said.append)
+    return replace(
+        report,
+        weights=channels_of(outcome.prepared, outcome.encodings, outcome.placement),
+        answers=answers,
+        run=None if outcome.about is None else outcome.about.run,
+        warnings=(*report.warnings, *said),
+    )
 
 
 def _write_integers(outcome: Outcome, exporter: Exporter, path: Path) -> tuple[str, ...]:
@@ -283,7 +305,7 @@ def _figures(outcome: Outcome, name: str, path: Path, runners: tuple[Runner, Run
     from dfq_deploy import __version__
     from dfq_deploy.evaluation.compare import compare
     from dfq_deploy.evaluation.tensors import tensor_distances
-    from dfq_deploy.graph.file_info import stored_bytes
+    from dfq_deploy.graph.file_info import bytes_by_type, stored_bytes
 
     samples, held = outcome.samples, replace(outcome.held_out, labels=None)
     distances = tensor_distances(outcome.reference, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
@@ -295,8 +317,8 @@ def _figures(outcome: Outcome, name: str, path: Path, runners: tuple[Runner, Run
     parameters = parameter_count(outcome.source.graph.initializers.values())
     return Report(
         version=__version__,
-        model=ModelSection(name, message_bytes(outcome.source), parameters),
-        quantized=QuantizedSection(path.name, stored_bytes(path)),
+        model=ModelSection(name, message_bytes(outcome.source), parameters, bytes_by_type(outcome.source)),
+        quantized=QuantizedSection(path.name, stored_bytes(path), bytes_by_type(path)),
         target=TargetSection(outcome.target.name, outcome.target.runtime),
         samples=SamplesSection(
             samples.method or "data", len(samples), len(held), outcome.seed, outcome.preprocess, dict(samples.figures)

@@ -1,12 +1,18 @@
 """Write a calibration's report: JSON and HTML.
 
-============ ================================================================================================
-``engine``   The layers of a compiled engine as HTML.
-``html``     The HTML report.
-``model``    The report of a calibration: frozen sections, and their JSON.
-``plots``    Charts and labels of the report: the name of the bit width, and the curve of size against error.
-``remedies`` The section of the HTML report on the remedies that were tried.
-``verdict``  The verdict, what hurts and the sanity figures as HTML.
-``writing``  Write report.json and report.html.
-============ ================================================================================================
+============== ============================================================================================
+``charts``     Charts of the report as SVG.
+``compared``   Compare the report of a run with that of another.
+``formats``    Numbers, sizes, durations and names as the report shows them.
+``model``      The report of a calibration: frozen sections, and their JSON.
+``page``       The report as one HTML file, from the report or from what report.json holds.
+``run``        How a result was made: command, options, versions, machine.
+``sections``   What the sections of the page show, from the report.
+``tables``     Sortable tables of the report: layers, activations, weights, what stays float, layers of an engine.
+``terms``      The terms of the report and what they mean; docs/glossary.md has the same words.
+``thumbnails`` Small pictures of samples for the report.
+``writing``    Write report.json and report.html.
+============== ============================================================================================
+
+``templates/`` holds the page (jinja2), its style and its script: one file for each section.
 """

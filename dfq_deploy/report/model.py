@@ -12,8 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.evaluation.answers import SampleAnswers
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.tensors import TensorDistance
+from dfq_deploy.evaluation.weight_channels import WeightChannels
+from dfq_deploy.report.run import RunSection
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.verdict.agreement.measure import Agreement
@@ -62,19 +65,21 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class ModelSection:
-    """The float model: its name, its size in bytes, the number of its parameters."""
+    """The float model: its name, its size in bytes, the number of its parameters, its constants by type in bytes."""
 
     name: str
     file_bytes: int
     parameters: int
+    bytes_by_type: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class QuantizedSection:
-    """The quantized file: its name, and its size in bytes with external data."""
+    """The quantized file: its name, its size in bytes with external data, its constants by type in bytes."""
 
     name: str
     file_bytes: int
+    bytes_by_type: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -198,6 +203,10 @@ class Report(Mapping[str, Any]):
         remedies: what was tried to reach the floor (:class:`dfq_deploy.pipeline.remedies.steps.Remedies`).
         engine: what a compiler made of the file, with each of its layers, where one is installed.
         integer_io: float against the model for bytes, where it was asked for.
+        weights: the channels of each quantized weight.
+        answers: what both models say to the samples that are shown.
+        run: how the result was made.
+        compared: with another run's report (:func:`dfq_deploy.report.compared.compared`), where that was asked for.
         seconds: by step.
         files: name of each file that was written -> what it is.
         schema_version: of the JSON.
@@ -221,6 +230,10 @@ class Report(Mapping[str, Any]):
     remedies: Section | None = None
     engine: Mapping[str, Any] | None = None
     integer_io: Comparison | None = None
+    weights: tuple[WeightChannels, ...] | None = None
+    answers: tuple[SampleAnswers, ...] | None = None
+    run: RunSection | None = None
+    compared: Mapping[str, Any] | None = None
     seconds: Mapping[str, float] | None = None
     files: Mapping[str, str] | None = None
     schema_version: int = SCHEMA_VERSION

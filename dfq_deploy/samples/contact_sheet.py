@@ -13,7 +13,7 @@ from dfq_deploy.samples.describe import caption
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["MAXIMUM", "contact_sheet"]
+__all__ = ["MAXIMUM", "contact_sheet", "image_pixels"]
 
 MAXIMUM = 64
 """Largest number of images on a sheet."""
@@ -46,17 +46,26 @@ def contact_sheet(samples: Samples, preprocess: Preprocess | None, path: Path) -
     Raises:
         OutputError: the file cannot be written.
     """
-    images = samples.images[:MAXIMUM]
-    if looks_channels_last(images.shape[1:]):
-        images = images.transpose(0, 3, 1, 2)
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    pixels = image_pixels(samples.images[:MAXIMUM], preprocess)
+    if pixels is None:
         return False
-    pixels = _stretched(images) if preprocess is None else preprocess.pixels(images)
     columns = _columns(*pixels.shape[:3])
     sheet = _captioned(_grid(_resized(pixels, columns), columns), caption(samples.figures))
     with atomic_file(path) as partial:
         Image.fromarray(sheet if sheet.shape[2] == 3 else sheet[..., 0]).save(partial, format="PNG", optimize=True)
     return True
+
+
+def image_pixels(images: NDArray[np.float32], preprocess: Preprocess | None) -> NDArray[np.uint8] | None:
+    """Convert inputs of a model to uint8 (N, H, W, C); None if they are not images of 1 or 3 channels.
+
+    With ``preprocess`` the colors are true; without it each image is scaled from its smallest to its largest value.
+    """
+    if looks_channels_last(images.shape[1:]):
+        images = images.transpose(0, 3, 1, 2)
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        return None
+    return _stretched(images) if preprocess is None else preprocess.pixels(images)
 
 
 def _stretched(images: NDArray[np.float32]) -> NDArray[np.uint8]:

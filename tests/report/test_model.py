@@ -59,8 +59,8 @@ def test_the_json_of_all_sections() -> None:
     assert found == {
         "schema_version": 1,
         "version": "1.2",
-        "model": {"name": "net.onnx", "file_bytes": 2000, "parameters": 400},
-        "quantized": {"name": "model.qdq.onnx", "file_bytes": 600},
+        "model": {"name": "net.onnx", "file_bytes": 2000, "parameters": 400, "bytes_by_type": {}},
+        "quantized": {"name": "model.qdq.onnx", "file_bytes": 600, "bytes_by_type": {}},
         "target": {"name": "cpu", "runtime": "ONNX Runtime"},
         "samples": {
             "method": "noise",

@@ -88,4 +88,4 @@ def test_a_bad_result_ends_with_status_3_and_the_word(digits_bn: Path, tmp_path:
     assert (tmp_path / "out/model.qdq.onnx").is_file()
     assert json.loads((tmp_path / "out/report.json").read_text())["verdict"]["status"] == "BAD"
     page = (tmp_path / "out/report.html").read_text()
-    assert page.index("<b>BAD</b>") < page.index("What was looked at")
+    assert page.index('<span class="light poor">BAD</span>') < page.index('id="sanity-title"')

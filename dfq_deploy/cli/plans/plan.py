@@ -15,7 +15,7 @@ import click
 from dfq_deploy.cli.calibrate import calibrate, calibration_keywords
 from dfq_deploy.cli.failures import usage_line
 from dfq_deploy.cli.option_types import TeacherType
-from dfq_deploy.cli.shell import Shell
+from dfq_deploy.cli.shell import COMMAND_LINE, Shell
 from dfq_deploy.errors import OptionError, did_you_mean, first_line, similar_file
 from dfq_deploy.targets.catalog import DEFAULT_TARGET
 
@@ -201,7 +201,9 @@ def _run(source: _Source, table: Mapping[str, Any], target: str, number: int, sh
     try:
         with calibrate.make_context("calibrate", words) as context:
             own = {name: context.params[name] for name in ("seed", "device") if name in table}
-            keywords = calibration_keywords(replace(shell, **own), folder, context.params)
+            keywords = calibration_keywords(
+                replace(shell, **own, command=context.meta[COMMAND_LINE]), folder, context.params
+            )
     except click.ClickException as problem:
         option, message = getattr(problem, "param", None), usage_line(problem)
         key = "targets" if option is not None and option.name == "target" else ""

@@ -120,7 +120,7 @@ def _latency(found: "Evaluation") -> Group | None:
 
 def show_calibration(result: "Calibration", verbose: bool) -> None:
     """What ``calibrate`` prints; the figures are the report's."""
-    from dfq_deploy.report.plots import in_words
+    from dfq_deploy.report.formats import in_words
     from dfq_deploy.samples.describe import readable
 
     report = result.report

@@ -3,6 +3,7 @@
 =============== =====================================================================================
 ``causes``      Find why a quantized tensor is noisy, from its values.
 ``engines``     Run a float model with some of its layers quantized, in torch or in ONNX Runtime.
+``histograms``  Histograms of quantized tensors: where their values lie, and what the integers hold.
 ``layers``      Find the quantized layers of a float graph and which of their tensors have encodings.
 ``remedies``    Name the option that mends a cause.
 ``roles``       Find what writes an activation, as far as that decides why it is noisy.

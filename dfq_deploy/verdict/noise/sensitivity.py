@@ -53,6 +53,7 @@ class LayerNoise:
         share: its part of the sum of all layers' noise, 0 to 1.
         accumulated_snr: signal to noise in dB behind it with all layers quantized; None where it is unknown.
         measured: False where it was measured together with its neighbors, and the noise is an equal part of theirs.
+        position: of the layer among all of them, in the graph's order.
     """
 
     node: str
@@ -63,6 +64,7 @@ class LayerNoise:
     share: float
     accumulated_snr: float | None
     measured: bool = True
+    position: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping; an infinite SNR is null."""
@@ -76,6 +78,7 @@ class LayerNoise:
             "share": self.share,
             "accumulated_snr_db": None if accumulated is None else finite(accumulated),
             "measured": self.measured,
+            "position": self.position,
         }
 
 
@@ -169,7 +172,7 @@ def layer_noise(
     if accumulated is None:
         accumulated = _accumulated(engine, layers, encodings)
     whole = sum(value for value, _ in noise.values()) or 1.0
-    found = [_entry(layer, *noise[layer.node], whole, accumulated) for layer in layers]
+    found = [_entry(place, layer, *noise[layer.node], whole, accumulated) for place, layer in enumerate(layers)]
     return Sensitivity(
         tuple(sorted(found, key=lambda layer: (layer.own_snr, layer.node))),
         _decibels(total), _decibels(_noise(expected, base)), count, engine.name, time.perf_counter() - began,
@@ -305,10 +308,10 @@ def _accumulated(
 
 
 def _entry(
-    layer: QuantizedLayer, noise: float, measured: bool, whole: float, accumulated: Mapping[str, float]
+    position: int, layer: QuantizedLayer, noise: float, measured: bool, whole: float, accumulated: Mapping[str, float]
 ) -> LayerNoise:
     behind = layer.output if layer.output in accumulated else next(iter(layer.activations), "")
     return LayerNoise(
         layer.node, layer.operator, layer.weight, layer.activations, _decibels(noise), noise / whole,
-        accumulated.get(behind), measured,
+        accumulated.get(behind), measured, position,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
 from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.noise.causes import Cause, cause_of_activation, cause_of_weight
+from dfq_deploy.verdict.noise.histograms import Histogram, histogram_of
 from dfq_deploy.verdict.noise.remedies import remedy_for
 from dfq_deploy.verdict.noise.roles import role_of
 from dfq_deploy.verdict.noise.sensitivity import BUDGET, LayerNoise, Sensitivity, layer_noise, sample_count
@@ -44,11 +45,13 @@ class HurtingLayer:
         layer: its noise.
         causes: of its noisiest tensors, the worst first; a second one where it has at least a quarter of the noise.
         remedies: one for each cause.
+        histogram: of the tensor of the first cause; None where there is no cause.
     """
 
     layer: LayerNoise
     causes: tuple[Cause, ...]
     remedies: tuple[str, ...]
+    histogram: Histogram | None = None
 
     def finding(self) -> Finding:
         """For the verdict: ``CHECK`` where its own noise is below 30 dB."""
@@ -70,7 +73,8 @@ class HurtingLayer:
             }
             for cause, remedy in zip(self.causes, self.remedies, strict=True)
         ]  # fmt: skip
-        return {**self.layer.to_json(), "causes": causes}
+        drawn = {} if self.histogram is None else {"histogram": self.histogram.to_json()}
+        return {**self.layer.to_json(), "causes": causes, **drawn}
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,15 @@ class _Explainer:
                 found.append(self._weight(node, layer.weight, constant))
         return tuple(sorted(found, key=lambda cause: -cause.noise))
 
+    def histogram(self, layer: LayerNoise, tensor: str) -> Histogram | None:
+        """Of one of its quantized tensors."""
+        if tensor in self.rows:
+            return histogram_of(tensor, self.rows[tensor], self.encodings[tensor])
+        value = next((value for value in self.nodes[layer.node].inputs if name_of(value) == tensor), None)
+        constant = constant_of(value)
+        encoding = self.encodings[tensor]
+        return None if constant is None else histogram_of(tensor, constant.numpy(), encoding, encoding.axis or 0)
+
     def node_to_keep(self, layer: LayerNoise, target: Target) -> str:
         """The node to keep in float: the layer's, or the one that writes what a float operator reads in integers."""
         node = self.nodes[layer.node]
@@ -204,4 +217,4 @@ def _explained(layer: LayerNoise, explainer: _Explainer, target: Target, refine:
     remedies = tuple(
         remedy_for(cause, kept, target, refine, is_weight=cause.tensor == layer.weight) for cause in causes
     )
-    return HurtingLayer(layer, causes, remedies)
+    return HurtingLayer(layer, causes, remedies, explainer.histogram(layer, causes[0].tensor) if causes else None)
