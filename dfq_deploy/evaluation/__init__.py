@@ -15,5 +15,6 @@
 ``scale_checks``      Compare each scale of a quantized file with the scale that the float model's values need.
 ``tensor_values``     Values of a model's tensors on a few samples, channel by channel.
 ``tensors``           Compare float and quantized values tensor by tensor.
+``weight_channels``   Ranges of the channels of each quantized weight, and the channels that are zero.
 ===================== ===========================================================================================
 """

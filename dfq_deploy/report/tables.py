@@ -18,7 +18,8 @@ __all__ = [
     "engine_tables",
     "float_table",
     "layer_table",
-    "snr_cell",
+    "name_cell",
+    "number_cell",
     "weight_table",
 ]
 
