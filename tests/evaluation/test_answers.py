@@ -14,7 +14,7 @@ from tests.conftest import ModelOf
 EYE = np.eye(3, dtype=np.float32)
 
 
-def logits(model_of: ModelOf, weight: np.ndarray, outputs: str = "float[n,3] y", end: str = "") -> Runner:  # type: ignore[type-arg]
+def logits(model_of: ModelOf, weight: np.ndarray, outputs: str = "float[n,3] y", end: str = "") -> Runner:
     model = model_of("float[n,3] x", outputs, f"y = MatMul(x, w) {end}", {"w": weight})
     return Runner(model.SerializeToString(), task="classify")
 
