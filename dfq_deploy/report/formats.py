@@ -109,6 +109,19 @@ def milliseconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3g} ms"
 
 
+def signed(value: float | None) -> str:
+    """A difference with its sign and one decimal."""
+    return "" if value is None else f"{value:+.1f}".replace("-", MINUS)
+
+
+def command(text: object) -> Markup:
+    """A command line, of which options stay on one line each."""
+    return Markup(" ").join(
+        Markup('<span class="option">{}</span>').format(word) if word.startswith("-") else word
+        for word in str(text).split(" ")
+    )
+
+
 def duration(seconds: float | None) -> str:
     """Seconds, or minutes and seconds, or hours and minutes."""
     if seconds is None:
@@ -150,7 +163,7 @@ FORMATS: dict[str, Callable[[Any], str]] = {
     entry.__name__: entry
     for entry in (
         number, size, decibel, percent, share, factor, milliseconds, duration, nats, two_figures,
-        scale, confidence, plain, prose, breakable, shortened,
+        signed, command, scale, confidence, plain, prose, breakable, shortened,
     )
 }  # fmt: skip
 """By name, for the templates."""

@@ -77,7 +77,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(FORMATS)
     environment.globals.update(
-        LIGHTS=LIGHTS, MEANINGS=MEANINGS, SECTIONS=SECTIONS, bar=bar, kind_of=kind_of, meter=meter
+        LIGHTS=LIGHTS, MEANINGS=MEANINGS, SECTIONS=SECTIONS, bar=bar, kind_of=kind_of, meter=meter, shown=_shown
     )
     return environment
 
@@ -114,6 +114,10 @@ def _rendered(report: Mapping[str, Any], pictures: Sequence[bytes], rows: int) -
         warnings=report.get("warnings", ())[:MOST_SENTENCES],
         notes=report.get("notes", ())[:MOST_SENTENCES],
     )  # fmt: skip
+
+
+def _shown(value: Any, form: str) -> Markup:
+    return Markup.escape(FORMATS[form](value))
 
 
 def _figures(report: Mapping[str, Any]) -> Callable[..., Markup]:

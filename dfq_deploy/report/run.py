@@ -80,7 +80,7 @@ def python_call(function: str, model: str, options: Mapping[str, Any]) -> str:
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, str | tuple | list | dict) and not value)
+    return value is None or value is False or (isinstance(value, str | tuple | list | dict) and not value)
 
 
 def _same(value: Any, default: Any) -> bool:

@@ -72,11 +72,10 @@ def _point(layer: Row, linked: bool) -> NoisePoint:
 
 def histograms(report: Report) -> list[dict[str, Any]]:
     """A histogram for each of the noisiest layers."""
-    clipped = {row.get("name"): row.get("clipped") for row in report.get("tensors", ())}
     return [
         {
             "layer": layer["node"], "tensor": drawn["tensor"], "type": drawn["type"], "unit": drawn["unit"],
-            "step": drawn["step"], "clipped": clipped.get(drawn["tensor"]), "per_tick": integers_per_tick(drawn),
+            "step": drawn["step"], "outside": drawn["outside"], "per_tick": integers_per_tick(drawn),
             "svg": histogram({**drawn, "tensor": shortened(drawn["tensor"])}),
         }
         for _, layer in hurting(report)

@@ -55,9 +55,10 @@ def test_the_keywords_are_the_fields_of_the_groups() -> None:
     overrides = {"keep_float": Sequence[str] | str, "exclude": str | None, "overrides": AnyPath | None}
     activations = {"activations": Activations}
     limits = {"floor": str, "max_time": float | None, "max_slowdown": float}
-    wanted = {**inputs, **synthesis, **resume, **widths, **overrides, **limits, **activations}
+    reports = {"command": str, "compare": AnyPath | None}
+    wanted = {**inputs, **synthesis, **resume, **widths, **overrides, **limits, **activations, **reports}
     assert annotations(options.CalibrationKeywords) == wanted
-    assert annotations(options.FinetuneKeywords) == {**inputs, **synthesis, **overrides}
+    assert annotations(options.FinetuneKeywords) == {**inputs, **synthesis, **overrides, **reports}
 
 
 def test_a_keyword_takes_the_place_of_a_field() -> None:

@@ -32,7 +32,7 @@ def layer(position: int, name: str = "", *, own: float | None = 30.0, explained:
         }
         drawn = {
             "tensor": "x", "type": "u8", "unit": "value", "low": -1.0, "high": 3.0, "counts": [1, 5, 3, 2],
-            "clip_low": 0.0, "clip_high": 2.55, "step": 0.01,
+            "clip_low": 0.0, "clip_high": 2.55, "step": 0.01, "outside": 0.25,
         }  # fmt: skip
         entry |= {"causes": [cause], "histogram": drawn}
     return entry

@@ -24,7 +24,7 @@ def test_figures_settings_and_tensors_are_compared() -> None:
     assert found["tensors"] == [{"name": "a<b", "this": 8, "other": 5.0, "difference": 3.0}]
     assert found["verdict"] == {"this": "CHECK", "other": "BAD"}
     text = page({**this, "compared": found})
-    for words in ("CHECK against BAD", "+8.44 %", "+3.0 dB", ">better<", ">worse<", "against minmax"):
+    for words in ("CHECK against BAD", "+8.4 %", "+100 kB", "+3.0 dB", ">better<", ">worse<", "against minmax"):
         assert words in text, words
 
 

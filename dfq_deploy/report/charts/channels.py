@@ -15,6 +15,9 @@ HEIGHT, BASE = 150, 122
 COLUMNS = 256
 """Of a weight with more channels, a column stands for several, from the smallest to the largest value of them."""
 
+MOST_APART = 100
+"""Columns that leave a gap between them."""
+
 THINNEST = 1.5
 """Pixels of height that a channel of zeros has."""
 
@@ -30,8 +33,9 @@ def channel_ranges(name: str, low: Sequence[float], high: Sequence[float]) -> Ma
     def place(value: float) -> float:
         return 4 + (BASE - 4) * (top - value) / whole
 
+    gap = 0.2 if count <= MOST_APART else 0.0
     bars = [
-        (index + 0.1, place(upper), 0.8, max(THINNEST, place(lower) - place(upper)))
+        (index + gap / 2, place(upper), 1 - gap, max(THINNEST, place(lower) - place(upper)))
         for index, (lower, upper) in enumerate(spans)
     ]
     return plot(

@@ -27,6 +27,7 @@ class Histogram:
         counts: number of values in each bin.
         clip_low, clip_high: smallest and largest value that the integers hold.
         step: distance of two neighboring integers.
+        outside: part of the values beyond them by more than half a step, 0 to 1.
     """
 
     tensor: str
@@ -38,6 +39,7 @@ class Histogram:
     clip_low: float
     clip_high: float
     step: float
+    outside: float
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping."""
@@ -64,4 +66,7 @@ def histogram_of(name: str, values: NDArray[np.floating[Any]], encoding: Encodin
     high = max(clip[1], float(shown.max(initial=0.0)))
     counts, _ = np.histogram(shown, bins=BINS, range=(low, high if high > low else low + 1.0))
     unit: Unit = "value" if single else "step"
-    return Histogram(name, str(encoding.qtype), unit, low, high, tuple(counts.tolist()), *clip, step)
+    beyond = (shown < clip[0] - step / 2) | (shown > clip[1] + step / 2)
+    return Histogram(
+        name, str(encoding.qtype), unit, low, high, tuple(counts.tolist()), *clip, step, float(beyond.mean())
+    )

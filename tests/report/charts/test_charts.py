@@ -15,7 +15,7 @@ from dfq_deploy.report.charts.tradeoff import tradeoff
 
 DRAWN = {
     "tensor": "<x>", "type": "u8", "unit": "value", "low": -1.0, "high": 3.0, "counts": [2, 0, 7, 1], "clip_low": 0.0,
-    "clip_high": 1.28, "step": 0.01,
+    "clip_high": 1.28, "step": 0.01, "outside": 0.25,
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@ def test_values_are_counted_with_the_range_of_the_integers() -> None:
     assert (found.low, found.high) == (-1.0, 3.0)
     assert (found.clip_low, found.clip_high, found.step) == pytest.approx((0.0, 2.55, 0.01), rel=1e-5)
     assert max(found.counts) - min(found.counts) <= 1
+    assert found.outside == pytest.approx((1 + 0.45) / 4, abs=0.005)
 
 
 def test_channels_with_their_own_scales_are_counted_in_steps() -> None:
@@ -26,6 +27,7 @@ def test_channels_with_their_own_scales_are_counted_in_steps() -> None:
     assert (found.unit, found.clip_low, found.clip_high, found.step) == ("step", -127.0, 127.0, 1.0)
     assert (found.low, found.high) == pytest.approx((-127.0, 127.0), rel=1e-5)
     assert found.counts[-1] == 2
+    assert found.outside == 0
     assert found.to_json()["counts"] == list(found.counts)
 
 
