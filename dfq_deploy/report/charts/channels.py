@@ -49,4 +49,4 @@ def channel_ranges(name: str, low: Sequence[float], high: Sequence[float]) -> Ma
 
 
 def _value(value: float) -> str:
-    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:.3g}".replace("-", "\N{MINUS SIGN}")
