@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from dfq_deploy.pipeline.calibrate import calibrate
 from dfq_deploy.report.run import plain_options, python_call, run_section
+from dfq_deploy.report.writing import page_of
 from dfq_deploy.samples.preprocess import Preprocess
 
 
@@ -46,7 +47,8 @@ def test_a_report_says_how_it_was_made(digits_bn: Path, tmp_path: Path) -> None:
     other = tmp_path / "report.json"
     other.write_text(json.dumps({"schema_version": 1, "comparison": {"agreement": 12.5}}))
     given = {"synth": "noise", "count": 16, "refine": "none", "compare": other}
-    report = calibrate(digits_bn, **given).report  # type: ignore[arg-type]
+    report = calibrate(digits_bn, output=tmp_path / "out", **given).report  # type: ignore[arg-type]
+    assert page_of(tmp_path / "out") == (tmp_path / "out/report.html").read_text(encoding="utf-8")
     run = report["run"]
     assert run["options"] == {"synth": "noise", "count": "16", "refine": "none"}
     assert run["command"] == f"dfq_deploy.calibrate({str(digits_bn)!r}, synth='noise', refine='none', count=16)"
