@@ -25,7 +25,7 @@ from dfq_deploy.cli.option_types import BytesType, CountType, NumberType
 from dfq_deploy.errors import printable
 from dfq_deploy.validation.bounds import Bounds, default_memory, use_bounds
 
-__all__ = ["CommandGroup", "Guarded", "Shell"]
+__all__ = ["COMMAND_LINE", "CommandGroup", "Guarded", "Shell"]
 
 PROGRAM, COMMAND_LINE = "dfq-deploy", "dfq_deploy.command_line"
 """The program's name, and the key of the whole command line in the context."""
