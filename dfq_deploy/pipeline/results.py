@@ -219,8 +219,9 @@ def _write(
         report = replace(report, integer_io=_compared(outcome, path.with_name(INTEGER_FILE), progress))
     clock.lap("check")
     report = _judged(outcome, report, path, runners, clock, progress)
-    report = _with_details(outcome, report, runners)
     clock.lap("verdict")
+    report = _with_details(outcome, report, runners)
+    clock.lap("report")
     files = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
     report = replace(report, seconds=dict(clock.seconds), files=files)
     if outcome.about is not None and outcome.about.other is not None:

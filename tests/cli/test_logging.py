@@ -45,7 +45,7 @@ def test_verbose_tells_the_steps(net: Path) -> None:
     assert None not in found, lines
     assert found == sorted(index for index in found if index is not None)
     seconds = [line.partition(":")[0] for line in lines if line.endswith(" s")]
-    assert seconds == ["samples", "ranges", "refinement", "remedies", "export", "check", "verdict"]
+    assert seconds == ["samples", "ranges", "refinement", "remedies", "export", "check", "verdict", "report"]
     assert not [line for line in lines if line.startswith("bias correction: ")]
 
 
