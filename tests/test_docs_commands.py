@@ -23,6 +23,7 @@ from tests.pages import CHECKOUT, LANGUAGES, PAGES, Block, blocks, expected, rel
 
 BY_HAND = {
     "docs/ci-gate.md": "tests/test_docs.py runs its commands, on digits",
+    "docs/plans.md": "tests/cli/plans runs plans of small models",
     "docs/detectors.md": "tests/evaluation/detection/test_map_metric.py runs --metric map, on a detector",
 }
 """Pages whose commands other tests run, and which."""
