@@ -206,6 +206,8 @@ def written(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     yield "quantize_dynamic", peer
     calibrate(path, synth="procedural", output=folder / "default")
     yield "dfq-deploy", folder / "default" / "model.qdq.onnx"
+    calibrate(path, synth="procedural", activations="float", bits="w4a8", floor="none", output=folder / "blocks")
+    yield "dfq-deploy, weights in blocks of 4 bits", folder / "blocks" / "model.qdq.onnx"
 
 
 def main() -> None:

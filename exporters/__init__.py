@@ -15,5 +15,6 @@
 ``tensorrt_engine`` Build a TensorRT engine from a QDQ file, with TensorRT's Python package and an NVIDIA GPU.
 ``tensorrt_rtx``    Build TensorRT-RTX engines ahead of time, for GPUs that are not here, and list their layers.
 ``tensorrt_run``    Run a TensorRT engine on samples: compare it with ONNX Runtime, and time it.
+``weight_blocks``   Weights in blocks: MatMulNBits of ONNX Runtime.
 =================== ================================================================================================
 """

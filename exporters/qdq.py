@@ -27,6 +27,7 @@ from .dynamic import DynamicWriter
 from .half import half_scales, to_half
 from .storage import IR_VERSION_OF_FLOATS, element_type, is_clipped, packed, with_opset_for
 from .tables import share_tables, write_tables
+from .weight_blocks import write_blocks
 
 __all__ = ["Qdq", "quantized_model"]
 
@@ -95,7 +96,8 @@ def quantized_model(
     6. A Relu or Clip is omitted if the integers of such a width saturate at its bounds; its input takes over the name.
        ONNX Runtime, which considers the stored type, would keep it and run the layer before it in a float kernel.
     7. Layers that are marked for dynamic quantization (:mod:`dfq_deploy.quantization.dynamic`) and tables of a Gather
-       (:mod:`dfq_deploy.quantization.tables`) become operators on integers.
+       (:mod:`dfq_deploy.quantization.tables`) become operators on integers; matrices in blocks
+       (:mod:`dfq_deploy.quantization.weight_blocks`) become MatMulNBits.
     8. An Identity between the DQ of one type and the Q of another is omitted: the pair converts.
 
     Raises:
@@ -108,6 +110,7 @@ def quantized_model(
     RemoveInitializersFromInputsPass()(copy)
     exact, names = exact_values(copy), Names(copy.graph)
     DynamicWriter(copy, encodings, names).write()
+    write_blocks(copy, names)
     tables = write_tables(copy.graph, encodings, names)
     _Writer(copy.graph, encodings, integer_bias, whole_bytes, exact).write()
     share_tables(copy.graph, tables, names)

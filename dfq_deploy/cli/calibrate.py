@@ -45,11 +45,12 @@ __all__ = ["calibrate", "calibration_keywords", "run_calibration"]
 )
 @click.option(
     "--activations",
-    type=WordType(["auto", "static", "dynamic"]),
+    type=WordType(["auto", "static", "dynamic", "float"]),
     default="auto",
     show_default=True,
     help="Ranges of activations: static ones, measured before, or dynamic ones, computed at run time; auto measures "
-    "both where most of the model is MatMul or Gemm, and takes the better.",
+    "both where most of the model is MatMul or Gemm, and takes the better. float quantizes weights alone, those of "
+    "large MatMul and Gemm, in blocks (--bits w4a8 in 4 bits).",
 )
 @bits_options
 @budget_options

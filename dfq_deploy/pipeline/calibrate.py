@@ -108,7 +108,8 @@ def calibrate(
             docs/overrides.md) on what is quantized otherwise; three on widths: ``edge_bits``, of the first and the last
             layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the largest part of what the
             weights take in float32, or ``drop``, the largest percentage of the samples whose class may change;
-            ``activations`` (``auto``, ``static``, ``dynamic``: :data:`dfq_deploy.quantization.dynamic.Activations`);
+            ``activations`` (``auto``, ``static``, ``dynamic``, ``float``:
+            :data:`dfq_deploy.quantization.dynamic.Activations`);
             and ``floor`` (``ok``, ``agreement=99``, ``snr=20``, ``none``), ``max_time`` (seconds) and ``max_slowdown``
             (a factor) for what is tried where the first result is not good enough
             (:mod:`dfq_deploy.pipeline.remedies`); ``compare``, the report.json of another run, for the report.

@@ -16,6 +16,7 @@ from dfq_deploy.quantization.dynamic import Activations
 from dfq_deploy.quantization.encode import Prepared, Quantized, encode, headroom_of, prepare
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.refinement.registry import default_refinements, in_order, refine_encodings, refine_weights, some_of
+from dfq_deploy.refinement.weight_blocks import store_in_blocks
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
@@ -53,7 +54,8 @@ class CalibrationPlan:
         Raises:
             PluginError: a name is unknown.
         """
-        names = (*self.target.refine, *default_refinements(widths)) if self.refine is None else self.refine
+        default = () if self.activations == "float" else (*self.target.refine, *default_refinements(widths))
+        names = default if self.refine is None else self.refine
         return in_order(names)
 
     def optional(self, refiners: tuple[str, ...]) -> tuple[str, ...]:
@@ -104,6 +106,8 @@ def fit(
     ready, skipped = refine_weights(ready, refiners, samples, optional=optional, device=plan.device, progress=progress)
     known, unknown = _known(synth, source, teachers, ready, plan.preprocess, refiners)
     quantized = encode(ready, plan.calibrator, samples, plan.preprocess, progress, known)
+    if plan.activations == "float":
+        store_in_blocks(ready, samples, progress)
     clock.lap("ranges")
     reference = ready.model.clone()
     refined, left_out = refine_encodings(

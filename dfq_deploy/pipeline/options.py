@@ -254,6 +254,8 @@ def activations_of(keywords: Mapping[str, Any], target: Target) -> Activations:
         raise OptionError(f"activations: '{asked}' is not known; choose {', '.join(ways)}")
     if asked == "dynamic" and not target.dynamic_ops:
         raise OptionError(f"activations: {target.runtime} has no dynamic kernels; choose static, or the target cpu")
+    if asked == "float" and not target.block_ops:
+        raise OptionError(f"activations: {target.runtime} reads no weights in blocks; choose static, or the target cpu")
     return ways[ways.index(asked)]
 
 

@@ -1,6 +1,6 @@
 """Turn a float graph and ranges into encodings, and compute the fake-quantized network.
 
-====================== =======================================================================================
+====================== ============================================================================================
 ``bit_widths``         Bit widths such as ``w4a8``, and the integer type of each tensor.
 ``dynamic``            Dynamic quantization: the activations of some layers are quantized at run time.
 ``encode``             Prepare a float model for a target and turn ranges into encodings.
@@ -15,8 +15,9 @@
 ``qdq_reader``         Read the quantization of tensors from the Q and DQ nodes around them.
 ``ranges``             Derive ranges from known ones, and compute encodings from them.
 ``tables``             Tables that a Gather looks rows up in (embeddings), as integers.
+``weight_blocks``      Weights alone: matrices of a few bits, with a scale and a zero point for each block of inputs.
 ``weights``            Compute the encodings of weights, and raise scales where the int32 bias would overflow.
 ``wide_heads``         Give the decoding of a detector 16 bits where the target computes all of it in integers.
 ``placement``          Decide which tensors get Q/DQ for a target.
-====================== =======================================================================================
+====================== ============================================================================================
 """

@@ -28,11 +28,13 @@ __all__ = [
     "step_squares",
 ]
 
-Activations: TypeAlias = Literal["auto", "static", "dynamic"]
+Activations: TypeAlias = Literal["auto", "static", "dynamic", "float"]
 """How activations are quantized.
 
-``static``: with ranges that are measured before. ``dynamic``: at run time, for the layers of
-:func:`is_worth_it`. ``auto``: static, and dynamic where nothing can be measured, inside If, Loop and Scan and for LSTM.
+``static``: with ranges that are measured before. ``dynamic``: at run time, for the layers of :func:`is_worth_it`.
+``float``: not at all, and of the weights only large matrices, in blocks
+(:mod:`dfq_deploy.quantization.weight_blocks`). ``auto``: static, and dynamic where nothing can be measured, inside If,
+Loop and Scan and for LSTM.
 """
 
 Form: TypeAlias = Literal["tensor", "row"]

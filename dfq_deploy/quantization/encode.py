@@ -139,6 +139,8 @@ def prepare(
     bits = bits or Bits()
     add_narrow_copies(model, bits)
     kept = overrides.kept(source, model, target)
+    if activations == "float":
+        kept |= {str(node.name) for node in model.graph.all_nodes() if not is_op(node, "Gather")}
     if bits.is_plain:
         _mark_dynamic(model, target, kept, activations)
     placement = overrides.typed(_with_bits(place(model, target, kept=kept), model, bits, target), model, target)
@@ -148,7 +150,7 @@ def prepare(
 
 def _mark_dynamic(model: ir.Model, target: Target, kept: frozenset[str], activations: Activations) -> None:
     """Mark the layers whose activations are quantized at run time, in place."""
-    if activations == "static" or not target.dynamic_ops:
+    if activations in ("static", "float") or not target.dynamic_ops:
         return
     LiftSubgraphInitializersToMainGraphPass()(model)
     excluded = {*spectral_nodes(model), *behind_plugins(model)}

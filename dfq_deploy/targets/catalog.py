@@ -60,6 +60,7 @@ ONNXRUNTIME = Target(
 CPU = replace(
     ONNXRUNTIME,
     dynamic_ops=frozenset({"Gemm", "LSTM", "MatMul"}),
+    block_ops=frozenset({"Gemm", "MatMul"}),
     quantized_tables=True,
     # SkipLayerNormalization takes up to 6 times as long as Sum and LayerNormalization (benchmarks/kernel_forms.py).
     separate_residuals=True,

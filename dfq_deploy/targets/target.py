@@ -60,6 +60,8 @@ class Target:
         dynamic_ops: weighted and recurrent operators whose activations can be quantized at run time
             (:mod:`dfq_deploy.quantization.dynamic`).
         separate_residuals: an Add before a LayerNormalization is written as a Sum, which the runtime does not fuse.
+        block_ops: products whose weights it reads in blocks of a few bits
+            (:mod:`dfq_deploy.quantization.weight_blocks`).
         quantized_tables: it looks rows up in tables of integers (:mod:`dfq_deploy.quantization.tables`).
     """
 
@@ -96,3 +98,4 @@ class Target:
     dynamic_ops: frozenset[str] = frozenset()
     quantized_tables: bool = False
     separate_residuals: bool = False
+    block_ops: frozenset[str] = frozenset()
