@@ -33,7 +33,9 @@ def lower(model: ir.Model, target: Target) -> tuple[str, ...]:
        activation function from the operator into which it is folded.
     5. A PRelu with one slope for all channels (torch's default) becomes the equivalent LeakyRelu, which has an integer
        kernel where PRelu has none: with float PRelu, networks of 3x3 convolutions of 16 to 64 channels took 1.4 to 3.7
-       times as long (ONNX Runtime 1.31.1, one thread of an AVX-512 VNNI CPU).
+       times as long (ONNX Runtime 1.31.1, one thread of an AVX-512 VNNI CPU). One with a slope for each channel
+       becomes max(x, a x), and min(x, a x) where slopes exceed 1, where the target computes it in float between integer
+       kernels: ONNX Runtime's PRelu takes six times as long.
     6. An Add of two activations before a LayerNormalization becomes a Sum for ONNX Runtime's CPU provider, which would
        fuse both to SkipLayerNormalization, 1.6 to 6 times as slow as the two from 16 tokens on.
     7. A hard swish of four operators becomes one of two (:mod:`dfq_deploy.graph.passes.short_hard_swish`), if the
@@ -189,9 +191,19 @@ def _to_leaky(graph: ir.Graph, node: ir.Node, target: Target, names: Names) -> b
     if slope is None or slope.dtype != ir.DataType.FLOAT or not slope.size or read is None or read != written:
         return False
     slopes = np.unique(slope.numpy())
-    if len(slopes) != 1:
+    if len(slopes) == 1:
+        _replace(graph, node, [ir.node("LeakyRelu", [node.inputs[0]], {"alpha": float(slopes[0])})], names)
+        return True
+    if target.style != "kernels" or target.whole_ops is not None:
         return False
-    _replace(graph, node, [ir.node("LeakyRelu", [node.inputs[0]], {"alpha": float(slopes[0])})], names)
+    x, steps = node.inputs[0], list[ir.Node]()
+    for operator, factors in (("Max", np.minimum(slope.numpy(), 1)), ("Min", np.maximum(slope.numpy(), 1))):
+        if (factors != 1).any():
+            product = ir.node("Mul", [x, add_constant(graph, names.fresh(f"{node.name}_slopes"), factors)])
+            steps += [product, ir.node(operator, [x, product.outputs[0]])]
+            x = steps[-1].outputs[0]
+            product.outputs[0].shape = x.shape = node.outputs[0].shape
+    _replace(graph, node, steps, names)
     return True
 
 

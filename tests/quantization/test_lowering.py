@@ -150,10 +150,20 @@ def test_a_prelu_of_one_slope_becomes_leaky(model_of: ModelOf, shape: tuple[int,
     assert model.graph.outputs[0].name == "y"
 
 
-def test_a_prelu_of_several_slopes_stays(model_of: ModelOf) -> None:
-    weights = {"w": normal(1, 4, 4, 3, 3), "a": np.array([0.1, 0.2, 0.3, 0.4], np.float32).reshape(4, 1, 1)}
+@pytest.mark.parametrize(
+    ("slopes", "operators"),
+    [
+        ((-0.1, 0.2, 0.3, 1.0), ("Mul", "Max")),
+        ((1.5, 2.0, 1.0, 3.0), ("Mul", "Min")),
+        ((0.1, 0.2, -0.3, 1.5), ("Mul", "Max", "Mul", "Min")),
+    ],
+)
+def test_a_prelu_of_several_slopes_becomes_a_product_and_the_larger(
+    model_of: ModelOf, slopes: tuple[float, ...], operators: tuple[str, ...]
+) -> None:
+    weights = {"w": normal(1, 4, 4, 3, 3), "a": np.array(slopes, np.float32).reshape(4, 1, 1)}
     nodes = "c = Conv(x, w) y = PRelu(c, a)"
-    check(model_of("float[n,4,5,5] x", "float[n,4,3,3] y", nodes, weights), normal(0, 2, 4, 5, 5), "Conv", "PRelu")
+    check(model_of("float[n,4,5,5] x", "float[n,4,3,3] y", nodes, weights), normal(0, 2, 4, 5, 5), "Conv", *operators)
 
 
 @pytest.mark.parametrize("target", ["tensorrt", "nnapi", "qnn"])
