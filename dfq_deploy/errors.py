@@ -135,7 +135,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "installed") 
     """
     names = list(known)
     spelling = {other.lower(): other for other in names}
-    similar = get_close_matches(name.lower(), spelling, 1, 0.6)
+    similar = get_close_matches(name.lower(), spelling, 1, 0.6 if len(name) > 4 else 0.75)  # tpu does not mean cpu
     if similar:
         return f"; did you mean {spelling[similar[0]]}?"
     return f"; {otherwise}: {', '.join(names) or 'none'}"

@@ -61,6 +61,7 @@ def test_a_terminal_obeys_no_name_in_a_message() -> None:
         ("tensort", "; did you mean tensorrt?"),
         ("CPU", "; did you mean cpu?"),
         ("abacus", "; installed: cpu, tensorrt"),
+        ("tpu", "; installed: cpu, tensorrt"),
         ("", "; installed: cpu, tensorrt"),
     ],
 )

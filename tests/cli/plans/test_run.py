@@ -148,8 +148,8 @@ MISTAKES = [
         ", line 3: [[model]] 1: synth: no synthesizer 'nois'; did you mean n",
     ),
     (
-        '[[model]]\npath = "a"\ntargets = ["cpo"]',
-        ", line 3: [[model]] 1: targets: unknown target 'cpo'; did you mean",
+        '[[model]]\npath = "a"\ntargets = ["tensort"]',
+        ", line 3: [[model]] 1: targets: unknown target 'tensort'; did you",
     ),
     ('[[model]]\npath = "a"\ntargets = 3', ": [[model]] 1: targets = 3 is no list of targets"),
     ('[[model]]\npath = "a"\nsamples = -1', ", line 3: [[model]] 1: samples: '-1' is not a whole number from 1 on"),
