@@ -127,7 +127,7 @@ def first_line(problem: object) -> str:
     return lines[0].rstrip(". ") if lines else type(problem).__name__
 
 
-def did_you_mean(name: str, known: Iterable[str], otherwise: str = "installed") -> str:
+def did_you_mean(name: object, known: Iterable[str], otherwise: str = "installed") -> str:
     """The end of a message on an unknown name: the most similar known name, or all known names.
 
     Args:
@@ -135,7 +135,7 @@ def did_you_mean(name: str, known: Iterable[str], otherwise: str = "installed") 
     """
     names = list(known)
     spelling = {other.lower(): other for other in names}
-    similar = get_close_matches(name.lower(), spelling, 1, 0.6 if len(name) > 4 else 0.75)  # tpu does not mean cpu
+    similar = get_close_matches(str(name).lower(), spelling, 1, 0.75)  # tpu does not mean cpu
     if similar:
         return f"; did you mean {spelling[similar[0]]}?"
     return f"; {otherwise}: {', '.join(names) or 'none'}"

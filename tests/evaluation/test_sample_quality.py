@@ -94,7 +94,9 @@ def test_a_verifier_of_other_classes_is_refused(linear: Model) -> None:
 
 
 def test_a_verifier_of_other_inputs_is_refused(linear: Model, tiny: Model) -> None:
-    with pytest.raises(SamplesError, match=r"^second: takes samples of shape \(3, 8, 8\); these have \(3,\)$"):
+    with pytest.raises(
+        SamplesError, match=r"^second: takes samples of shape \(3, 8, 8\); these have \(3,\); give samples that fit"
+    ):
         with_quality(
             Samples(rows((1, 0, 0))), load(linear()), verifier=Runner(tiny().SerializeToString(), name="second")
         )

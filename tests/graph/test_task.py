@@ -82,7 +82,7 @@ def test_a_stated_task_decides(model_of: ModelOf) -> None:
     state_task(model, "regress")
     assert score_count(model, labelled=True) is None
     assert "--task is regress; say --task classify" in task_hint(model)
-    with pytest.raises(OptionError, match=r"^--task guess: no such task; choose classify, detect"):
+    with pytest.raises(OptionError, match=r"^--task guess: no such task; choose one of: classify, detect"):
         state_task(model, "guess")
     with pytest.raises(ModelError, match=r"^--task classify: no output is a row of float scores"):
         state_task(load(rows(model_of, "y = Identity(c)", "float[n,6,6,6] y")), "classify")

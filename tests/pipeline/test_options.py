@@ -115,10 +115,10 @@ def test_a_limit_takes_some_of_what_lies_at_a_path(net: str, photos: str) -> Non
 WRONG: dict[str, tuple[type[DfqError], str, dict[str, Any]]] = {
     "preprocess": (
         OptionError,
-        "preprocess: 'imagnet' is unknown; choose imagenet, cifar10",
+        "preprocess: 'imagnet' is unknown; did you mean imagenet?; means and standard deviations",
         {"preprocess": "imagnet"},
     ),
-    "preprocess, a number": (OptionError, "preprocess: '5' is unknown; choose imagenet", {"preprocess": 5}),
+    "preprocess, a number": (OptionError, "preprocess: '5' is unknown; choose one of: imagenet", {"preprocess": 5}),
     "output": (OptionError, "output: 5 is not a path; give a string", {"output": 5}),
     "no output": (OptionError, "output: '' is not a path", {"output": ""}),
     "data": (OptionError, "data: 5 is not a path", {"data": 5, "synth": None}),
