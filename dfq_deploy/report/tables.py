@@ -107,7 +107,11 @@ def snr_cell(row: Row, key: str) -> Cell:
         return Cell("", -EXACT, "n")
     value = row[key]
     part = 1.0 if value is None else max(0.0, value) / SNR_FULL
-    return Cell(meter(part, kind_of(value)) + Markup(" ") + decibel(value), EXACT if value is None else value, "n")
+    return Cell(
+        Markup('{} <span class="v">{}</span>').format(meter(part, kind_of(value)), decibel(value)),
+        EXACT if value is None else value,
+        "n",
+    )
 
 
 def number_cell(value: float | None, text: str | None = None) -> Cell:
