@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -33,6 +34,9 @@ import torch
 from benchmarks.fuzzing.readers import Reader, readers
 from benchmarks.fuzzing.supervise import GOOD, Limits, Tally, run_reader
 from dfq_deploy.validation.bounds import Bounds, use_bounds
+
+QUANTIZED = {"encodings", "check", "export", "evaluate", "export with encodings"}
+"""Readers whose inputs are made of quantized models."""
 
 
 def main() -> int:
@@ -52,7 +56,9 @@ def main() -> int:
         folder = Path(place)
         os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
         chosen = [
-            one for one in _prepared(folder, options.corpus) if not options.readers or one.name in options.readers
+            one
+            for one in _prepared(folder, options.corpus, options.readers)
+            if not options.readers or one.name in options.readers
         ]
         if options.index is not None:
             return _again(chosen[0], options.seed, options.index, options.max_memory, folder)
@@ -63,11 +69,12 @@ def main() -> int:
     return int(any(kind not in GOOD for tally in tallies.values() for kind in tally.counts))
 
 
-def _prepared(folder: Path, more: Path | None) -> tuple[Reader, ...]:
+def _prepared(folder: Path, more: Path | None, names: Collection[str] | None) -> tuple[Reader, ...]:
     """The readers. Another process quantizes their corpus, so that the workers fork from a fresh one."""
     made = folder / "made"
     made.mkdir(exist_ok=True)
-    subprocess.run([sys.executable, "-m", "benchmarks.fuzzing.corpus", str(made)], check=True, timeout=300)
+    if not names or QUANTIZED & set(names):
+        subprocess.run([sys.executable, "-m", "benchmarks.fuzzing.corpus", str(made)], check=True, timeout=300)
     return readers(made, more)
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "coco",
     "image_archives",
     "images",
+    "is_quantized",
     "make_quantized",
     "models",
     "overrides",
@@ -150,6 +151,11 @@ def make_quantized(folder: Path) -> None:
         source = folder / f"{name}.onnx"
         source.write_bytes(_model(name))
         calibrate(source, synth="noise", count=8, refine=[], floor="none", output=folder / name)
+
+
+def is_quantized(folder: Path) -> bool:
+    """Return whether :func:`make_quantized` has written there."""
+    return all((folder / name / "encodings.json").is_file() for name in QUANTIZED)
 
 
 def quantized(folder: Path) -> list[tuple[bytes, bytes, bytes]]:

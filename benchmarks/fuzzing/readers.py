@@ -26,7 +26,7 @@ from dfq_deploy.samples.npz import stored_shapes
 from dfq_deploy.samples.vocabulary import read_vocabulary
 from dfq_deploy.twin import Twin
 
-__all__ = ["Reader", "readers"]
+__all__ = ["Reader", "readers", "run_twin"]
 
 TARGETS = ("cpu", "tensorrt", "qnn", "litert", "openvino")
 
@@ -61,13 +61,13 @@ class Reader:
 
 
 def readers(folder: Path, more: Path | None) -> tuple[Reader, ...]:
-    """All readers.
+    """All readers that have seeds.
 
     Args:
-        folder: a place for the files that go with an input.
+        folder: a place for the files that go with an input, where the quantized models are, if there are any.
         more: a folder of further small models.
     """
-    made = corpus.quantized(folder)
+    made = corpus.quantized(folder) if corpus.is_quantized(folder) else []
     models, quantized = corpus.models(more), [pair[1] for pair in made]
     floats = []
     for index, (source, _, encodings) in enumerate(made):
@@ -77,7 +77,7 @@ def readers(folder: Path, more: Path | None) -> tuple[Reader, ...]:
     images = folder / "pictures.zip"
     images.write_bytes(corpus.image_archives()[0])
     of_encodings = [pair[2] for pair in made]
-    return (
+    listed = (
         Reader("encodings", 30, of_encodings, mutated_json, ".json", lambda path, rng: read_encodings(path)),
         Reader("calibration cache", 30, corpus.cached_ranges(), mutated_lines, ".cache", _cache),
         Reader("arrays (npz, npy)", 30, corpus.arrays(), _mutated_arrays, ".npz", _arrays),
@@ -89,7 +89,7 @@ def readers(folder: Path, more: Path | None) -> tuple[Reader, ...]:
         Reader("overrides", 10, corpus.overrides(), mutated_lines, ".toml", lambda path, rng: read_overrides(path)),
         Reader("vocabulary", 10, corpus.vocabularies(), mutated_json, ".json", lambda path, rng: read_vocabulary(path)),
         Reader("load", 2, models, mutated_model, ".onnx", lambda path, rng: load(path)),
-        Reader("twin", 1, models, mutated_model, ".onnx", _twin),
+        Reader("twin", 1, models, mutated_model, ".onnx", run_twin),
         Reader("inspect", 0.3, models, mutated_model, ".onnx", _inspect),
         Reader("check", 0.5, quantized, mutated_model, ".onnx", lambda path, rng: check(path, rng.choice(TARGETS))),
         Reader("export", 0.3, quantized, mutated_model, ".onnx", _export),
@@ -97,10 +97,11 @@ def readers(folder: Path, more: Path | None) -> tuple[Reader, ...]:
         Reader("calibrate", 0.05, models, mutated_model, ".onnx", _calibrate),
         Reader("export with encodings", 0.3, of_encodings, mutated_json, ".json", _export_encodings(floats)),
     )
+    return tuple(reader for reader in listed if reader.seeds)
 
 
 @blames_the_file
-def _twin(path: Path, rng: Random) -> None:
+def run_twin(path: Path, rng: Random) -> None:
     """Run the twin once, within what guards every step of the pipeline."""
     model = load(path)
     twin = Twin.from_model(model)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -96,8 +97,8 @@ def _mutate_value(document: Any, rng: Random) -> None:
             break
         parent = child
     changes: tuple[Callable[[], None], ...] = (
-        lambda: parent.__setitem__(key, rng.choice(VALUES)),
-        lambda: parent.__setitem__(key, rng.choice(VALUES)),
+        lambda: parent.__setitem__(key, deepcopy(rng.choice(VALUES))),
+        lambda: parent.__setitem__(key, deepcopy(rng.choice(VALUES))),
         lambda: parent.__delitem__(key),
         lambda: parent.__setitem__(key, [parent[key]]),
         lambda: parent.append(parent[key]) if isinstance(parent, list) else parent.update({rng.choice(STRINGS): 1}),

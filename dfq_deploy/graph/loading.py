@@ -150,7 +150,8 @@ def _infer_shapes(model: ir.Model, place: str) -> None:
     infer_shapes(model, data_prop=False)
     check_time("inferring shapes")
     memory = bounds().memory
-    for value in (value for node in model.graph for value in node.outputs):
+    computed = (value for node in model.graph for value in node.outputs)
+    for value in (*model.graph.inputs, *computed):
         if value.shape is None or value.dtype is None or value.dtype not in NUMBERS:
             continue
         size = int(math.prod(dim if isinstance(dim, int) else 1 for dim in value.shape) * value.dtype.itemsize)

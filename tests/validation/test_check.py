@@ -195,6 +195,14 @@ def _with_constant(node: onnx.NodeProto, constants: dict[str, np.ndarray[Any, An
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
 
 
+def test_an_input_is_no_larger_than_the_memory(tiny: TinyModel) -> None:
+    with (
+        use_bounds(Bounds(memory=2**20)),
+        pytest.raises(ModelError, match=r"tensor 'image' of shape .* takes 12,582,912"),
+    ):
+        load(tiny(size=1024))
+
+
 def test_loading_ends_with_the_time() -> None:
     nodes = [helper.make_node("Neg", [f"t{index}"], [f"t{index + 1}"]) for index in range(200)]
     nodes += [helper.make_node("Identity", ["t200"], ["big"])]

@@ -16,8 +16,11 @@ __all__ = ["FORMATS", "BrokenPicture", "Decoded", "decoded", "opened"]
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "PPM", "TIFF", "GIF")
 """What is read; every other format that Pillow knows, such as PostScript, is refused unseen."""
 
-BYTES_PER_PIXEL = 4
-"""What Pillow takes for a pixel of color."""
+BYTES_PER_PIXEL = 8
+"""What Pillow takes for a pixel of color, as it is stored and as it is converted."""
+
+ROWS = 2**22
+"""Pixels of 16 bits that are converted at a time."""
 
 LARGEST_16_BIT = 65535
 
@@ -120,7 +123,11 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
         raise BrokenPicture(f"holds floating-point values, whose range is not known; {way_out}")
     if image.mode != "I" and not image.mode.startswith("I;16"):
         return image
-    values = np.asarray(image).astype(np.int64)
+    values = np.asarray(image)
     if values.min() < 0 or values.max() > LARGEST_16_BIT:
         raise BrokenPicture(f"holds values from {values.min()} to {values.max()}, beyond 16 bits; {way_out}")
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    converted = np.empty(values.shape, np.uint8)
+    step = max(1, ROWS // values.shape[1])
+    for first in range(0, len(values), step):
+        converted[first : first + step] = (values[first : first + step].astype(np.int32) + 128) // 257
+    return Image.fromarray(converted)

@@ -57,7 +57,7 @@ def png_of(width: int, height: int) -> bytes:
 
 def test_pixels_are_counted_before_they_are_decoded() -> None:
     with use_bounds(Bounds(memory=2**20)):
-        refused(png_of(1000, 1000), "has 1000 x 1000 pixels, which take 4,000,000 bytes, the limit is 1,048,576")
+        refused(png_of(1000, 1000), "has 1000 x 1000 pixels, which take 8,000,000 bytes, the limit is 1,048,576")
         with pytest.raises(BrokenPicture, match="raise --max-memory"):
             opened(png_of(1000, 1000))
     refused(png_of(10**6, 10**6), "cannot be read (DecompressionBombError")
