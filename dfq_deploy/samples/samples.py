@@ -50,8 +50,8 @@ class Samples:
         # A set may be larger than memory.
         if not all(np.isfinite(loaded(self.images[block])).all() for block in blocks(self.images)):
             raise SamplesError("samples: NaN or infinity among the values; lower the learning rate or check the model")
-        if self.labels is not None and len(self.labels) != len(self.images):
-            raise SamplesError(f"samples: {len(self.labels)} labels for {len(self.images)} images")
+        if self.labels is not None and (self.labels.ndim < 1 or len(self.labels) != len(self.images)):
+            raise SamplesError(f"samples: labels of shape {self.labels.shape} for {len(self.images)} images")
         for name, rows in self.extra.items():
             if rows.ndim < 1 or len(rows) != len(self.images):
                 raise SamplesError(

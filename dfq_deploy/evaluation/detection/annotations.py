@@ -113,7 +113,7 @@ def _of_coco(path: Path, images: tuple[ImageSize, ...]) -> Annotations:
         categories = tuple(sorted({int(entry["id"]) for entry in content["categories"]}))
     except (KeyError, TypeError, ValueError, OverflowError) as problem:
         raise SamplesError(
-            f"{path}: no annotations of COCO ({type(problem).__name__}: {problem}); it needs images, annotations with "
+            f"{path}: no annotations of COCO ({type(problem).__name__}: {str(problem)[:200]}); it needs images, annotations with "
             "bbox, and categories"
         ) from None
     by_name = {PurePosixPath(name).name: objects for name, objects in found.items()}
