@@ -9,7 +9,7 @@ from rich.text import Text
 from dfq_deploy.cli.views.tables import facts, indented, notes, page, title, warnings
 
 if TYPE_CHECKING:
-    from dfq_deploy.checking import Report
+    from dfq_deploy.checking import Report as CheckReport
     from dfq_deploy.checking.violation import Violation
 
 __all__ = ["show_check"]
@@ -18,7 +18,7 @@ SHOWN_PLACES = 3
 """How many places of each rule are listed; one more is shown where it takes the place of "and 1 more"."""
 
 
-def show_check(report: "Report", verbose: bool) -> None:
+def show_check(report: "CheckReport", verbose: bool) -> None:
     """What ``check`` prints; ``verbose`` lists every place, and all rules."""
     parts: list[RenderableType] = []
     for rule, asks in report.rules.items():
@@ -46,7 +46,7 @@ def _places(violations: "list[Violation]", limit: int | None) -> list[Renderable
     return [indented(line) for line in (*lines, Text(f"-> {violations[0].way_out}", "dim"))]
 
 
-def _verdict(report: "Report") -> str:
+def _verdict(report: "CheckReport") -> str:
     """The last line: how many rules are broken, and in how many places."""
     advice = f"; {len(report.advice)} of advice" if report.advice else ""
     if report.clean:
