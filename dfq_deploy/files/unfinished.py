@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from dfq_deploy.errors import OutputError
+from dfq_deploy.files.staging import is_staged
 
 __all__ = ["FACTS", "refuse_foreign", "remove_unfinished", "unfinished_beside"]
 
@@ -37,4 +38,7 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _is_ours(folder: Path) -> bool:
-    return folder.is_dir() and not folder.is_symlink() and ((folder / FACTS).is_file() or not any(folder.iterdir()))
+    """True with our file of facts, or with nothing but temporary files, of a run that was killed before it wrote it."""
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    return (folder / FACTS).is_file() or all(is_staged(file) for file in folder.iterdir())

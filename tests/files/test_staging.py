@@ -88,7 +88,11 @@ def test_a_foreign_folder_stays(tmp_path: Path) -> None:
     refuse_foreign(tmp_path / "missing")
     with pytest.raises(OutputError, match="it holds something else"):
         refuse_foreign(foreign)
-    for folder in (foreign, ours, tmp_path / "missing"):
+    young = tmp_path / "c.unfinished"
+    young.mkdir()
+    (young / f".{FACTS}.dfq-of-a-killed-run").write_text("")
+    refuse_foreign(young)
+    for folder in (foreign, ours, young, tmp_path / "missing"):
         remove_unfinished(folder)
     assert list(tmp_path.iterdir()) == [foreign]
 
