@@ -112,9 +112,9 @@ def _of_coco(path: Path, images: tuple[ImageSize, ...]) -> Annotations:
             found[ids[entry["image_id"]]].append((int(entry["category_id"]), box, bool(entry.get("iscrowd", 0))))
         categories = tuple(sorted({int(entry["id"]) for entry in content["categories"]}))
     except (KeyError, TypeError, ValueError, OverflowError) as problem:
+        reason = f"{type(problem).__name__}: {str(problem)[:200]}"
         raise SamplesError(
-            f"{path}: no annotations of COCO ({type(problem).__name__}: {str(problem)[:200]}); it needs images, annotations with "
-            "bbox, and categories"
+            f"{path}: no annotations of COCO ({reason}); it needs images, annotations with bbox, and categories"
         ) from None
     by_name = {PurePosixPath(name).name: objects for name, objects in found.items()}
     objects = tuple(_objects_of(image, found, by_name, path) for image in images)
