@@ -24,7 +24,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -162,8 +162,8 @@ MODELS = (
         OCR, "Paddle2ONNX", {"x": (1, 3, 48, 320)},
     ),
     PublicCase(
-        "ddddocr_rec", "text recognizer, LSTM (MIT)", DDDDOCR, "ddddocr/common_old.onnx", "lines",
-        replace(ZERO_ONE, mean=(0.5,), std=(0.5,)), shapes={"input1": (1, 1, 64, 192)},
+        "face_detection_full_range", "detector of faces, MediaPipe (0BSD repository)", TFLITE,
+        "3rdparty/onnx/face_detection_full_range.onnx", "photographs", SIGNED, figure="detector",
     ),
 )  # fmt: skip
 
