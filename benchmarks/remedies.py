@@ -159,11 +159,11 @@ def outlier(model: nn.Sequential, factor: float = OUTLIER) -> nn.Sequential:
     return model
 
 
-def export(model: nn.Sequential, file: Path) -> Path:
+def export(model: nn.Sequential, file: Path, output: str = "scores") -> Path:
     """Write the network with its BatchNormalization folded, as exporters do by default."""
-    axes = {"image": {0: "n"}, "scores": {0: "n"}}
+    axes = {"image": {0: "n"}, output: {0: "n"}}
     torch.onnx.export(
-        model, (torch.zeros(1, 1, *data.SIZE),), file, input_names=["image"], output_names=["scores"],
+        model, (torch.zeros(1, 1, *data.SIZE),), file, input_names=["image"], output_names=[output],
         dynamic_axes=axes, dynamo=False,
     )  # fmt: skip
     return file
@@ -250,7 +250,8 @@ def main() -> None:
         print("| case | floor | real agreement (%) | SNR (dB) | verdict | kept | end |\n|---|---|---|---|---|---|---|")
         for name in wanted:
             torch.manual_seed(0)
-            file = export(NETWORKS[name](), Path(folder) / f"{name}.onnx")
+            output = "embedding" if name == "embedding" else "scores"
+            file = export(NETWORKS[name](), Path(folder) / f"{name}.onnx", output)
             for case in (case for case in CASES if case.network == name):
                 for row in rows(case, file, held):
                     print(row, flush=True)

@@ -108,7 +108,8 @@ def _measured(
     static = bench.measured(setting, fitted, sets, "static")
     other = setting.planned(activations="dynamic")
     dynamic = bench.measured(other, bench.fitted(other), sets, "dynamic")
-    return _Candidate("static", static), _Candidate("dynamic", dynamic, bench.slowdown(static, dynamic) or 1.0)
+    slowdown, _ = bench.slowdown(static, dynamic) or (1.0, 1.0)
+    return _Candidate("static", static), _Candidate("dynamic", dynamic, slowdown)
 
 
 def _better(static: _Candidate, dynamic: _Candidate) -> _Candidate:

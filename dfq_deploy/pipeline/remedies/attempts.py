@@ -139,16 +139,16 @@ class Bench:
         agreement = measure_agreement(self.reference, path, sets, _Deadline(self.progress, self.ends))
         return Measured(setting, fitted, sets, agreement, path)
 
-    def slowdown(self, first: Measured, other: Measured) -> float | None:
-        """Latency of ``other`` as a multiple of that of ``first``; None where this machine cannot tell.
+    def slowdown(self, first: Measured, other: Measured) -> tuple[float, float] | None:
+        """Latency of ``other`` as a multiple of that of ``first``, and the least that it may be (:class:`Speed`).
 
-        One thread, the two in turn.
+        One thread, the two in turn; None where this machine cannot tell.
         """
         if first.setting.plan.target.name not in SAME_KERNELS:
             return None
         pair = [Runner(entry.path, quiet_threads=True, threads=1) for entry in (first, other)]
         speed = speed_of(pair[0], pair[1], replace(other.sets[-1].samples, labels=None), TIMING_S)
-        return None if speed is None else 1 / speed.ratio
+        return None if speed is None else (1 / speed.ratio, 1 / speed.high)
 
 
 def fewer(sets: tuple[HeldOut, ...], unit: str) -> tuple[HeldOut, ...]:

@@ -109,7 +109,10 @@ def _improved(bench: Bench, first: Measured, limits: Limits, taken: float) -> Im
     found = improve(bench, started, limits, taken)
     whole = first if found.best is started else _with_all_samples(bench, first, found.best)
     last, reached = floor.figure(whole.agreement), floor.is_reached(whole.agreement)
-    return Improved(whole, replace(found.remedies, last=last, reached=reached))
+    said = found.remedies.said
+    if found.remedies.reached and not reached:
+        said = f"the floor ({floor}) is reached on the inputs of the attempts, but not on all of them"
+    return Improved(whole, replace(found.remedies, last=last, reached=reached, said=said))
 
 
 def _with_all_samples(bench: Bench, first: Measured, best: Measured) -> Measured:

@@ -123,13 +123,20 @@ def test_no_time_no_remedy(outlier: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_too_slow_is_dropped(outlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Bench, "slowdown", lambda *_: 1.2)
+    monkeypatch.setattr(Bench, "slowdown", lambda *_: (1.2, 1.17))
     monkeypatch.setattr(search, "REMEDIES", named("equalize"))
     (step,) = remedies_of(calibrate(outlier, **GIVEN)).steps
     assert (step.name, step.kept, step.slowdown) == ("equalize", False, 1.2)
     assert step.reason == "it is slower than allowed (--max-slowdown 1.15)"
     (step,) = remedies_of(calibrate(outlier, max_slowdown=1.25, **GIVEN)).steps
     assert step.kept
+
+
+def test_what_may_be_fast_enough_is_kept(outlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bench, "slowdown", lambda *_: (1.4, 0.9))
+    monkeypatch.setattr(search, "REMEDIES", named("equalize"))
+    (step,) = remedies_of(calibrate(outlier, **GIVEN)).steps
+    assert (step.kept, step.slowdown) == (True, 1.4)
 
 
 def only(problem: Exception | None) -> Any:
