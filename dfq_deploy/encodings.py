@@ -219,9 +219,9 @@ def _numbers(entry: Any, name: str, kinds: tuple[type, ...]) -> NDArray[np.float
     if entry is None:
         raise ValueError(f"{name} is missing")
     items = entry if isinstance(entry, list) else [entry]
-    wrong = next((item for item in items if type(item) not in kinds), None) if items else "an empty list"
-    if wrong is not None or not items:
-        raise ValueError(f"{name} holds {wrong!r:.20}, which is no number")
+    wrong = [item for item in items if type(item) not in kinds] if items else ["an empty list"]
+    if wrong:
+        raise ValueError(f"{name} holds {wrong[0]!r:.20}, which is no number")
     if max(abs(item) for item in items) > float(np.finfo(np.float32).max):
         raise ValueError(f"{name} holds {max(items, key=abs)!r:.20}, which no float32 holds")
     return np.asarray(entry, np.float64)

@@ -79,6 +79,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str, words: str) -> None:
         ("scale", "1", "scale holds '1'"),
         ("scale", [], "an empty list"),
         ("scale", [[1.0]], "which is no number"),
+        ("scale", [None], "scale holds None, which is no number"),
         ("scale", None, "scale is missing"),
         ("scale", True, "scale holds True"),
         ("scale", -1.0, "finite and positive"),
