@@ -22,7 +22,8 @@ def to_standard_form(proto: onnx.ModelProto, place: str) -> None:
     """Rewrite ``proto`` in place; its outputs do not change.
 
     Rules, for the graph and all nested graphs: (1) sparse initializers become dense; (2) nodes are sorted
-    topologically; (3) names of dimensions such as ``None`` or ``?`` are removed, since two of them may differ.
+    topologically; (3) names of dimensions such as ``None`` or ``?`` are removed, since two of them may
+    differ, and so are negative sizes.
 
     Raises:
         ModelError: a sparse initializer is damaged or too large, or the nodes form a cycle.
@@ -121,3 +122,5 @@ def _clear_placeholder_names(graph: onnx.GraphProto) -> None:
         for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
             if dim.dim_param in UNNAMED:
                 dim.ClearField("dim_param")
+            elif dim.dim_value < 0:  # Paddle2ONNX writes -1 for an open batch
+                dim.ClearField("dim_value")

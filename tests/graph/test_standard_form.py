@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dfq_deploy import load
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.loading import load_notes
+from tests.conftest import TinyModel
 
 WEIGHT = np.diag([1.0, 2.0, 0.0]).astype(np.float32)
 X = np.random.default_rng(0).standard_normal((2, 3)).astype(np.float32)
@@ -119,3 +120,11 @@ def test_batch_normalization_in_training_mode_is_said_and_computed_as_after_eval
     (note,) = load_notes(loaded)
     assert note.startswith("1 BatchNormalization node(s) are in training mode ('bn' first): the model was exported")
     np.testing.assert_allclose(_run(ir.to_proto(loaded)), (X - 0.5) / np.sqrt(4 + 1e-5) + 0.5, rtol=1e-5)
+
+
+def test_a_negative_size_is_open(tiny: TinyModel) -> None:
+    model = tiny(batch=-1, size="?")
+    shape = load(model).graph.inputs[0].shape
+    assert shape is not None
+    assert shape[1] == 3
+    assert not any(isinstance(shape[axis], int) for axis in (0, 2, 3))
