@@ -61,6 +61,7 @@ def test_figures_are_means_over_the_images() -> None:
 
 def test_memory_does_not_grow_with_the_number_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrays, "IN_MEMORY", 0)
+    monkeypatch.setattr(arrays, "BLOCK", 2**18)
     peaks = []
     for count in (4, 32):
         tracemalloc.start()
