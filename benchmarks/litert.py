@@ -33,7 +33,7 @@ from benchmarks.zoo import DEFAULT_ZOO, models
 from dfq_deploy import Preprocess, Samples, load, synthesize
 from dfq_deploy.errors import DfqError
 from dfq_deploy.graph.inputs import make_feeds
-from dfq_deploy.pipeline.results import closed_model
+from dfq_deploy.pipeline.outcome import closed_model
 from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.quantization.encode import encode, prepare
 from dfq_deploy.runtime.litert.interpreter import LiteRtModel

@@ -24,7 +24,7 @@ from dfq_deploy import Samples
 from dfq_deploy.checking import check
 from dfq_deploy.evaluation.latency import Speed, speed_of_times
 from dfq_deploy.graph.loading import load
-from dfq_deploy.pipeline.results import closed_model
+from dfq_deploy.pipeline.outcome import closed_model
 from dfq_deploy.pipeline.synthesize import synthesize
 from dfq_deploy.plugins.registry import exporter_of, find_plugin
 from dfq_deploy.quantization.encode import encode, prepare

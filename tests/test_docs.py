@@ -64,6 +64,10 @@ def examples(tiny: TinyModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     photos.graph.input[0].name = photos.graph.node[0].input[0] = "input"
     calibrate(photos, synth=Noise(), count=8, output=folder / "result", integer_io=True)
     shutil.copy(folder / "result/model.integer.onnx", folder)
+    calibrate(CHECKOUT / "examples/digits/digits_bn.onnx", synth=Noise(), count=8, output=folder / "int8")
+    (folder / "photos").mkdir()
+    for index in range(2):
+        Image.new("RGB", (300, 260), (80 * index, 90, 120)).save(folder / f"photos/{index}.png")
     return folder
 
 
@@ -79,7 +83,7 @@ def test_python_blocks_run(name: str, examples: Path, tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "page.py"],
         cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
         check=False,

@@ -17,8 +17,8 @@ from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.pipeline.activations import choose_activations
 from dfq_deploy.pipeline.fit import CalibrationPlan, fit
+from dfq_deploy.pipeline.keywords import CalibrationKeywords, refuse_unknown
 from dfq_deploy.pipeline.options import (
-    CalibrationKeywords,
     ModelInputs,
     Resume,
     SynthesisOptions,
@@ -28,15 +28,15 @@ from dfq_deploy.pipeline.options import (
     names_of,
     overrides_of,
     preprocess_warning,
-    refuse_unknown,
     synth_or_data,
     widths_of,
 )
+from dfq_deploy.pipeline.outcome import Outcome
 from dfq_deploy.pipeline.remedies.attempts import Setting
 from dfq_deploy.pipeline.remedies.floor import limits_of
 from dfq_deploy.pipeline.remedies.run import Work, raise_to_floor
 from dfq_deploy.pipeline.reporting import Call
-from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
+from dfq_deploy.pipeline.results import Calibration, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.plugins.contracts import Calibrator, Synthesizer
 from dfq_deploy.plugins.registry import calibrator_of, exporter_for

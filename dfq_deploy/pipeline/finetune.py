@@ -19,8 +19,8 @@ from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
 from dfq_deploy.pipeline.fit import CalibrationPlan
+from dfq_deploy.pipeline.keywords import FinetuneKeywords, refuse_unknown
 from dfq_deploy.pipeline.options import (
-    FinetuneKeywords,
     ModelInputs,
     SynthesisOptions,
     check_seed,
@@ -29,10 +29,10 @@ from dfq_deploy.pipeline.options import (
     one_of_synth_and_data,
     overrides_of,
     preprocess_warning,
-    refuse_unknown,
 )
+from dfq_deploy.pipeline.outcome import Outcome
 from dfq_deploy.pipeline.reporting import Call
-from dfq_deploy.pipeline.results import Calibration, Outcome, finish, results_in
+from dfq_deploy.pipeline.results import Calibration, finish, results_in
 from dfq_deploy.pipeline.synthesize import SampleOrder, chosen_method, load_verifier
 from dfq_deploy.pipeline.train import Run, train
 from dfq_deploy.pipeline.training_data import TrainingData, generative

@@ -1,4 +1,4 @@
-"""Option groups that the steps share, and the keywords for their fields.
+"""Option groups that the steps share, and what options mean.
 
 Each step takes a group as one argument, or any field of it as a keyword of its own::
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -38,11 +38,8 @@ if TYPE_CHECKING:
     from dfq_deploy.synthesis.procedural.inputs import InputRanges
 
 __all__ = [
-    "CalibrationKeywords",
-    "FinetuneKeywords",
     "ModelInputs",
     "Resume",
-    "SynthesisKeywords",
     "SynthesisOptions",
     "activations_of",
     "check_seed",
@@ -51,7 +48,6 @@ __all__ = [
     "one_of_synth_and_data",
     "overrides_of",
     "preprocess_warning",
-    "refuse_unknown",
     "synth_or_data",
     "widths_of",
 ]
@@ -186,62 +182,6 @@ class Resume:
         return None if self.unfinished is None else as_path(self.unfinished, "unfinished")
 
 
-class _InputKeywords(TypedDict, total=False):
-    input_shape: tuple[int, ...] | None
-    input_shapes: InputShapes | None
-    input_ranges: "InputRanges | None"
-    fix_shapes: bool
-    main_input: str | None
-    task: str | None
-
-
-class _SynthesisKeywords(TypedDict, total=False):
-    teachers: "Sequence[TeacherSource]"
-    count: int | None
-    verifier: "TeacherSource | None"
-    tolerance: float | str | None
-    statistics: str | None
-
-
-class _ResumeKeywords(TypedDict, total=False):
-    unfinished: AnyPath | None
-    resume: bool
-
-
-class _OverrideKeywords(TypedDict, total=False):
-    keep_float: Sequence[str] | str
-    exclude: str | None
-    overrides: AnyPath | None
-
-
-class _ReportKeywords(TypedDict, total=False):
-    command: str
-    compare: AnyPath | None
-
-
-class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):
-    """Keywords of ``synthesize``: the fields of :class:`ModelInputs`, :class:`SynthesisOptions`, :class:`Resume`."""
-
-
-class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, _ReportKeywords, total=False):
-    """Keywords of ``calibrate``: those of ``synthesize``, and the fields of :class:`Bits`, :class:`Budget`,
-    :class:`Overrides`, :class:`dfq_deploy.pipeline.remedies.floor.Limits` and
-    what :class:`dfq_deploy.pipeline.reporting.Call` takes."""
-
-    edge_bits: int | None
-    size: float | None
-    drop: float | None
-    activations: Activations
-    floor: str
-    max_time: float | None
-    max_slowdown: float
-
-
-class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords, _ReportKeywords):
-    """Keywords of ``finetune``: the fields of :class:`ModelInputs`, :class:`SynthesisOptions` and
-    what :class:`dfq_deploy.pipeline.reporting.Call` takes, and what :class:`Overrides` are made of."""
-
-
 def activations_of(keywords: Mapping[str, Any], target: Target) -> Activations:
     """How activations are quantized.
 
@@ -257,21 +197,6 @@ def activations_of(keywords: Mapping[str, Any], target: Target) -> Activations:
     if asked == "float" and not target.block_ops:
         raise OptionError(f"activations: {target.runtime} reads no weights in blocks; choose static, or the target cpu")
     return ways[ways.index(asked)]
-
-
-def refuse_unknown(function: str, keywords: Mapping[str, Any], known: type) -> None:
-    """Refuse a keyword that ``function`` does not have, as Python does.
-
-    Raises:
-        TypeError: names the keyword, and lists the valid ones.
-    """
-    names: frozenset[str] = known.__optional_keys__  # type: ignore[attr-defined]
-    for name in keywords:
-        if name not in names:
-            raise TypeError(
-                f"{function}() got an unexpected keyword argument '{name}'; beside those of its signature it takes "
-                f"{', '.join(sorted(names))}"
-            )
 
 
 def grouped(kind: type[Group], given: Group | None, keywords: Mapping[str, Any]) -> Group:

@@ -2,58 +2,33 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-
-import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.files.atomic import atomic_folder
 from dfq_deploy.files.encodings_file import write_encodings
-from dfq_deploy.graph.large_models import message_bytes
-from dfq_deploy.graph.loading import load_notes
-from dfq_deploy.graph.passes.static_shapes import fix_batch
-from dfq_deploy.graph.query import parameter_count
-from dfq_deploy.pipeline.reporting import About, channels_of, sample_answers
-from dfq_deploy.plugins.contracts import BuildingExporter, Calibrator, Exporter, ImplicitExporter
+from dfq_deploy.pipeline.figures import figures_of, judged, with_details
+from dfq_deploy.pipeline.outcome import Outcome, closed_model
+from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExporter
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
-from dfq_deploy.quantization.bit_widths import Bits
-from dfq_deploy.quantization.encode import Prepared, measure_ranges
-from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.quantization.encode import measure_ranges
 from dfq_deploy.quantization.ranges import float_tensors
 from dfq_deploy.report.model import (
-    CalibrationSection,
-    FloatNode,
-    ModelSection,
-    QuantizedSection,
     Report,
-    SamplesSection,
-    Section,
-    TargetSection,
-    TensorRow,
 )
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.batches import split_held_out
-from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.procedural.inputs import InputRanges
-from dfq_deploy.targets.target import Target
-from dfq_deploy.verdict.agreement.held_out import HeldOut
-from dfq_deploy.verdict.agreement.measure import Agreement
 
-__all__ = ["Calibration", "Outcome", "closed_model", "finish", "results_in"]
+__all__ = ["Calibration", "finish", "results_in"]
 
 logger = logging.getLogger(__name__)
-
-SHOWN_SAMPLES = 32
-"""How many held-out samples the per-tensor table looks at."""
-
 
 INTEGER_FILE = "model.integer.onnx"
 
@@ -99,55 +74,6 @@ class Calibration:
     report: Report
     model_path: Path | None = None
     files: tuple[Path, ...] = ()
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What the steps before the export have found.
-
-    Args:
-        source: the model as it was given; ``prepared``: folded, lowered and refined; ``reference``: the same before
-            biases were corrected and roundings learned, with the values of ``source``: what tensors are compared with.
-        held_out: samples that no step has used.
-        choices: calibrator and refinements, for the report.
-        warnings: sentences for the user; what loading says (:func:`dfq_deploy.graph.loading.load_notes`) is shown
-            apart from them.
-        batch: of the file where the target takes no open one.
-        integer_io: write the model that takes bytes too.
-        exporter: writes the file; None is that of the target.
-        calibrator: what measured the ranges; it measures those of all tensors of ``source`` where a runtime takes
-            them. None where the float model is no longer what is exported.
-        teachers: float models whose statistics the samples matched.
-        ranges: what inputs are drawn from, by name.
-        device: where the noise of layers is measured.
-        remedies: what was tried to reach the floor.
-        sets, agreement: held-out inputs, and what was measured on them, where that is known already.
-        about: how it was made, and another run to compare it with; None leaves both out of the report.
-    """
-
-    source: ir.Model
-    prepared: ir.Model
-    reference: ir.Model
-    target: Target
-    placement: Placement
-    encodings: Mapping[str, Encoding]
-    samples: Samples
-    held_out: Samples
-    choices: Mapping[str, Any]
-    seed: int
-    preprocess: Preprocess | None
-    warnings: tuple[str, ...]
-    batch: int = 1
-    calibrator: Calibrator | None = None
-    integer_io: bool = False
-    exporter: Exporter | None = None
-    teachers: Sequence[ir.Model] = ()
-    ranges: InputRanges | None = None
-    device: str = "cpu"
-    remedies: Section | None = None
-    sets: tuple[HeldOut, ...] = ()
-    agreement: Agreement | None = None
-    about: About | None = None
 
 
 def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progress: Progress = SILENT) -> Calibration:
@@ -214,13 +140,13 @@ def _write(
         Runner(outcome.source, name="the float model", quiet_threads=True),
         Runner(path, name="the quantized model", quiet_threads=True),
     )
-    report = replace(_figures(outcome, name, path, runners, progress), engine=engine)
+    report = replace(figures_of(outcome, name, path, runners, progress), engine=engine)
     if outcome.integer_io:
         report = replace(report, integer_io=_compared(outcome, path.with_name(INTEGER_FILE), progress))
     clock.lap("check")
-    report = _judged(outcome, report, path, runners, clock, progress)
+    report = judged(outcome, report, path, runners, clock, progress)
     clock.lap("verdict")
-    report = _with_details(outcome, report, runners)
+    report = with_details(outcome, report, runners)
     clock.lap("report")
     files = {file: what for file, what in FILES.items() if (folder / file).exists() or "report" in file}
     report = replace(report, seconds=dict(clock.seconds), files=files)
@@ -229,19 +155,6 @@ def _write(
     shown = [answer.index for answer in report.answers or ()]
     write_report(report, folder, thumbnails(outcome.samples, outcome.preprocess, shown))
     return report, tuple(sorted(file.name for file in folder.iterdir()))
-
-
-def _with_details(outcome: Outcome, report: Report, runners: tuple[Runner, Runner]) -> Report:
-    """``report`` with single channels, single samples and the run."""
-    said: list[str] = []
-    answers = sample_answers(runners, outcome.samples, said.append)
-    return replace(
-        report,
-        weights=channels_of(outcome.prepared, outcome.encodings, outcome.placement),
-        answers=answers,
-        run=None if outcome.about is None else outcome.about.run,
-        warnings=(*report.warnings, *said),
-    )
 
 
 def _write_integers(outcome: Outcome, exporter: Exporter, path: Path) -> tuple[str, ...]:
@@ -284,109 +197,3 @@ def _closed(outcome: Outcome) -> Outcome:
     """The model as the target takes it: after calibration, which wants large batches, and before any exporter."""
     model, encodings = closed_model(outcome.prepared, outcome.encodings, outcome.target, outcome.batch)
     return replace(outcome, prepared=model, encodings=encodings)
-
-
-def closed_model(
-    prepared: ir.Model, encodings: Mapping[str, Encoding], target: Target, batch: int
-) -> tuple[ir.Model, Mapping[str, Encoding]]:
-    """The model with its batch fixed where the target takes no open one, and the encodings of what is left.
-
-    What is computed from sizes is constant then, and some of its tensors are gone with their encodings.
-    """
-    if not target.static_shapes:
-        return prepared, encodings
-    model = prepared.clone()
-    fix_batch(model, batch)
-    left = {value.name for node in model.graph for value in node.outputs}
-    left |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
-    return model, {name: encoding for name, encoding in encodings.items() if name in left}
-
-
-def _figures(outcome: Outcome, name: str, path: Path, runners: tuple[Runner, Runner], progress: Progress) -> Report:
-    from dfq_deploy import __version__
-    from dfq_deploy.evaluation.compare import compare
-    from dfq_deploy.evaluation.tensors import tensor_distances
-    from dfq_deploy.graph.file_info import bytes_by_type, stored_bytes
-
-    samples, held = outcome.samples, replace(outcome.held_out, labels=None)
-    distances = tensor_distances(outcome.reference, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
-    measured = {entry.name: entry for entry in distances}
-    comparison = compare(*runners, held, progress)
-    for output in comparison.outputs:
-        logger.info("check: output '%s' on %d held-out samples: SNR %.2f dB", output.name, len(held), output.snr)
-    notes = load_notes(outcome.source)
-    parameters = parameter_count(outcome.source.graph.initializers.values())
-    return Report(
-        version=__version__,
-        model=ModelSection(name, message_bytes(outcome.source), parameters, bytes_by_type(outcome.source)),
-        quantized=QuantizedSection(path.name, stored_bytes(path), bytes_by_type(path)),
-        target=TargetSection(outcome.target.name, outcome.target.runtime),
-        samples=SamplesSection(
-            samples.method or "data", len(samples), len(held), outcome.seed, outcome.preprocess, dict(samples.figures)
-        ),
-        calibration=CalibrationSection.of(outcome.choices),
-        comparison=comparison,
-        tensors=tuple(
-            TensorRow.of(tensor, _kind(tensor, outcome.placement), encoding, measured.get(tensor))
-            for tensor, encoding in outcome.encodings.items()
-        ),
-        left_float=tuple(FloatNode(*row) for row in outcome.placement.left_float),
-        notes=notes,
-        warnings=(*(said for said in outcome.warnings if said not in notes), *comparison.warnings),
-        remedies=outcome.remedies,
-    )
-
-
-def _judged(
-    outcome: Outcome, report: Report, path: Path, runners: tuple[Runner, Runner], clock: Clock, progress: Progress
-) -> Report:
-    """``report`` with the verdict and what it stands on."""
-    from dfq_deploy.verdict.assess import Subject, assess
-
-    accumulated = {row.name: row.distance.snr for row in report.tensors if row.distance is not None}
-    subject = Subject(
-        source=outcome.source,
-        reference=outcome.reference,
-        prepared=Prepared(outcome.prepared, outcome.target, Bits(), outcome.placement),
-        encodings=outcome.encodings,
-        path=path,
-        runners=runners,
-        samples=outcome.samples,
-        held_out=outcome.held_out,
-        preprocess=outcome.preprocess,
-        teachers=outcome.teachers,
-        refine=report.calibration.refine,
-        seed=outcome.seed,
-        device=outcome.device,
-        ranges=outcome.ranges,
-        accumulated=accumulated,
-        seconds=sum(clock.seconds.values()),
-        comparison=report.comparison,
-        sets=outcome.sets,
-        agreement=outcome.agreement,
-        commands=_commands(report),
-    )
-    found = assess(subject, progress)
-    logger.info("verdict: %s", found.verdict)
-    return replace(report, verdict=found.verdict, agreement=found.agreement, noise=found.hurts, kernels=found.kernels)
-
-
-def _commands(report: Report) -> dict[str, str]:
-    """What to paste next, by the level, the code or the kind of the finding that decides."""
-    float_file, method, target = report.model.name, report.samples.method, report.target.name
-    calibrate = f"dfq-deploy calibrate {float_file} --target {target}"
-    samples = "--data FOLDER" if method == "data" else f"--synth {method}"
-    better = "--keep-float NODE" if "reconstruct" in report.calibration.refine else "--refine reconstruct"
-    return {
-        "CHECK": f"dfq-deploy evaluate {float_file} {report.quantized.name} --data FOLDER",
-        "BAD": f"{calibrate} {samples} {better}",
-        "preprocess": f"{calibrate} {samples} --mean MEANS --std DEVIATIONS",
-        "samples": f"{calibrate} {'--synth deepinversion' if method == 'data' else '--synth procedural'}",
-        **dict.fromkeys(
-            ("slower", "layers", "nothing"), f"dfq-deploy inspect {float_file} --target {target} --verbose"
-        ),
-    }
-
-
-def _kind(tensor: str, placement: Placement) -> str:
-    return "weight" if tensor in placement.weights else "activation"

@@ -11,15 +11,8 @@ from dfq_deploy.evaluation.sample_quality import with_quality
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.graph.torch_export import TorchSource
-from dfq_deploy.pipeline.options import (
-    ModelInputs,
-    Resume,
-    SynthesisKeywords,
-    SynthesisOptions,
-    check_seed,
-    grouped,
-    refuse_unknown,
-)
+from dfq_deploy.pipeline.keywords import SynthesisKeywords, refuse_unknown
+from dfq_deploy.pipeline.options import ModelInputs, Resume, SynthesisOptions, check_seed, grouped
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.plugins.registry import AUTO
 from dfq_deploy.progress import SILENT, Progress

@@ -15,7 +15,7 @@ import dfq_deploy
 from dfq_deploy import PREPROCESSES, OptionError, PluginError, Samples, TargetError, Teacher
 from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.files.paths import AnyPath
-from dfq_deploy.pipeline import options
+from dfq_deploy.pipeline import keywords
 from dfq_deploy.pipeline.options import ModelInputs, Resume, SynthesisOptions, grouped
 from dfq_deploy.quantization.dynamic import Activations
 
@@ -50,15 +50,15 @@ def annotations(kind: type) -> dict[str, Any]:
 
 def test_the_keywords_are_the_fields_of_the_groups() -> None:
     inputs, synthesis, resume = (annotations(group) for group in (ModelInputs, SynthesisOptions, Resume))
-    assert annotations(options.SynthesisKeywords) == {**inputs, **synthesis, **resume}
+    assert annotations(keywords.SynthesisKeywords) == {**inputs, **synthesis, **resume}
     widths = {"edge_bits": int | None, "size": float | None, "drop": float | None}
     overrides = {"keep_float": Sequence[str] | str, "exclude": str | None, "overrides": AnyPath | None}
     activations = {"activations": Activations}
     limits = {"floor": str, "max_time": float | None, "max_slowdown": float}
     reports = {"command": str, "compare": AnyPath | None}
     wanted = {**inputs, **synthesis, **resume, **widths, **overrides, **limits, **activations, **reports}
-    assert annotations(options.CalibrationKeywords) == wanted
-    assert annotations(options.FinetuneKeywords) == {**inputs, **synthesis, **overrides, **reports}
+    assert annotations(keywords.CalibrationKeywords) == wanted
+    assert annotations(keywords.FinetuneKeywords) == {**inputs, **synthesis, **overrides, **reports}
 
 
 def test_a_keyword_takes_the_place_of_a_field() -> None:

@@ -11,8 +11,8 @@ import onnx_ir as ir
 from dfq_deploy.evaluation.latency import speed_of
 from dfq_deploy.graph.file_info import stored_bytes
 from dfq_deploy.pipeline.fit import CalibrationPlan, Fitted, fit
+from dfq_deploy.pipeline.outcome import closed_model
 from dfq_deploy.pipeline.remedies.floor import PERCENT
-from dfq_deploy.pipeline.results import closed_model
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress

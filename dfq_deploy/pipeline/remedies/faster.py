@@ -32,6 +32,9 @@ ROUNDS = 3
 TIMING_S = 0.6
 """Seconds that float and quantized model are timed in turn."""
 
+LEAST_MS = 0.5
+"""Milliseconds a run below which nothing is tried: calls and conversions are all that is to be gained there."""
+
 NAMED = 3
 """How many names a sentence lists."""
 
@@ -39,9 +42,9 @@ NAMED = 3
 def faster(bench: Bench, best: Measured, floor: Floor) -> tuple[Measured, tuple[RemedyStep, ...]]:
     """The fastest result that still is as good, and what was tried.
 
-    Nothing is tried on a target whose kernels are not those of this machine, or where the result is not clearly slower
-    than 1.05 times as fast as float. An attempt is kept where its whole interval of the speed lies above that of the
-    result before it, and the floor is still reached where it was.
+    Nothing is tried on a target whose kernels are not those of this machine, for a model that takes less than
+    :data:`LEAST_MS`, or where the result may be 1.05 times as fast as float. An attempt is kept where its whole
+    interval of the speed lies above that of the result before it, and the floor is still reached where it was.
 
     Args:
         bench: its time limit holds.
@@ -52,7 +55,7 @@ def faster(bench: Bench, best: Measured, floor: Floor) -> tuple[Measured, tuple[
         return best, ()
     samples = replace(best.sets[-1].samples, labels=None)
     first, speed, steps = best, _speed(bench, best, samples), list[RemedyStep]()
-    while speed is not None and speed.high < EQUAL[1] and len(steps) < ROUNDS and bench.ends > time.perf_counter():
+    while speed is not None and _is_slow(speed) and len(steps) < ROUNDS and bench.ends > time.perf_counter():
         layers = slower_layers(bench.source, best, samples.part(np.arange(speed.batch) % len(samples)))
         if not layers:
             break
@@ -144,6 +147,10 @@ def _writers(node: ir.Node) -> set[str]:
 def _speed(bench: Bench, result: Measured, samples: Samples) -> Speed | None:
     pair = [Runner(model, quiet_threads=True, threads=1) for model in (bench.source, result.path)]
     return speed_of(pair[0], pair[1], samples, TIMING_S)
+
+
+def _is_slow(speed: Speed) -> bool:
+    return speed.high < EQUAL[1] and speed.quantized_ms >= LEAST_MS
 
 
 def _refused(floor: Floor, best: Measured, found: Measured, before: Speed, now: Speed | None) -> str:

@@ -18,7 +18,7 @@ from dfq_deploy.exporters.qdq import quantized_model
 from numpy.typing import NDArray
 
 from dfq_deploy import Samples, load
-from dfq_deploy.pipeline.results import closed_model
+from dfq_deploy.pipeline.outcome import closed_model
 from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare

@@ -76,6 +76,14 @@ def test_what_is_not_faster_changes_no_byte(digits_folded: Path, tmp_path: Path,
     assert (tried.model_path or Path()).read_bytes() == (bare.model_path or Path()).read_bytes()
 
 
+def test_nothing_is_tried_for_a_model_of_no_time(
+    digits_folded: Path, timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed(0.8)
+    monkeypatch.setattr(faster, "LEAST_MS", 2.0)
+    assert steps(calibrate(digits_folded, **GIVEN)) == ()
+
+
 def test_nothing_is_tried_where_it_is_faster_than_float(digits_folded: Path, timed: Any) -> None:
     timed(1.1)
     assert steps(calibrate(digits_folded, **GIVEN)) == ()

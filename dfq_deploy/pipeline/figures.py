@@ -1,0 +1,136 @@
+"""The figures of a report: comparison, tensors, single samples, the verdict."""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from dfq_deploy.graph.large_models import message_bytes
+from dfq_deploy.graph.loading import load_notes
+from dfq_deploy.graph.query import parameter_count
+from dfq_deploy.pipeline.outcome import Outcome
+from dfq_deploy.pipeline.reporting import channels_of, sample_answers
+from dfq_deploy.progress import Clock, Progress
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import Prepared
+from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.report.model import (
+    CalibrationSection,
+    FloatNode,
+    ModelSection,
+    QuantizedSection,
+    Report,
+    SamplesSection,
+    TargetSection,
+    TensorRow,
+)
+from dfq_deploy.runtime.runner import Runner
+
+__all__ = ["figures_of", "judged", "with_details"]
+
+logger = logging.getLogger(__name__)
+
+SHOWN_SAMPLES = 32
+"""How many held-out samples the per-tensor table looks at."""
+
+
+def figures_of(outcome: Outcome, name: str, path: Path, runners: tuple[Runner, Runner], progress: Progress) -> Report:
+    from dfq_deploy import __version__
+    from dfq_deploy.evaluation.compare import compare
+    from dfq_deploy.evaluation.tensors import tensor_distances
+    from dfq_deploy.graph.file_info import bytes_by_type, stored_bytes
+
+    samples, held = outcome.samples, replace(outcome.held_out, labels=None)
+    distances = tensor_distances(outcome.reference, path, outcome.encodings, held.part(slice(SHOWN_SAMPLES)))
+    measured = {entry.name: entry for entry in distances}
+    comparison = compare(*runners, held, progress)
+    for output in comparison.outputs:
+        logger.info("check: output '%s' on %d held-out samples: SNR %.2f dB", output.name, len(held), output.snr)
+    notes = load_notes(outcome.source)
+    parameters = parameter_count(outcome.source.graph.initializers.values())
+    return Report(
+        version=__version__,
+        model=ModelSection(name, message_bytes(outcome.source), parameters, bytes_by_type(outcome.source)),
+        quantized=QuantizedSection(path.name, stored_bytes(path), bytes_by_type(path)),
+        target=TargetSection(outcome.target.name, outcome.target.runtime),
+        samples=SamplesSection(
+            samples.method or "data", len(samples), len(held), outcome.seed, outcome.preprocess, dict(samples.figures)
+        ),
+        calibration=CalibrationSection.of(outcome.choices),
+        comparison=comparison,
+        tensors=tuple(
+            TensorRow.of(tensor, _kind(tensor, outcome.placement), encoding, measured.get(tensor))
+            for tensor, encoding in outcome.encodings.items()
+        ),
+        left_float=tuple(FloatNode(*row) for row in outcome.placement.left_float),
+        notes=notes,
+        warnings=(*(said for said in outcome.warnings if said not in notes), *comparison.warnings),
+        remedies=outcome.remedies,
+    )
+
+
+def judged(
+    outcome: Outcome, report: Report, path: Path, runners: tuple[Runner, Runner], clock: Clock, progress: Progress
+) -> Report:
+    """``report`` with the verdict and what it stands on."""
+    from dfq_deploy.verdict.assess import Subject, assess
+
+    accumulated = {row.name: row.distance.snr for row in report.tensors if row.distance is not None}
+    subject = Subject(
+        source=outcome.source,
+        reference=outcome.reference,
+        prepared=Prepared(outcome.prepared, outcome.target, Bits(), outcome.placement),
+        encodings=outcome.encodings,
+        path=path,
+        runners=runners,
+        samples=outcome.samples,
+        held_out=outcome.held_out,
+        preprocess=outcome.preprocess,
+        teachers=outcome.teachers,
+        refine=report.calibration.refine,
+        seed=outcome.seed,
+        device=outcome.device,
+        ranges=outcome.ranges,
+        accumulated=accumulated,
+        seconds=sum(clock.seconds.values()),
+        comparison=report.comparison,
+        sets=outcome.sets,
+        agreement=outcome.agreement,
+        commands=_commands(report),
+    )
+    found = assess(subject, progress)
+    logger.info("verdict: %s", found.verdict)
+    return replace(report, verdict=found.verdict, agreement=found.agreement, noise=found.hurts, kernels=found.kernels)
+
+
+def _commands(report: Report) -> dict[str, str]:
+    """What to paste next, by the level, the code or the kind of the finding that decides."""
+    float_file, method, target = report.model.name, report.samples.method, report.target.name
+    calibrate = f"dfq-deploy calibrate {float_file} --target {target}"
+    samples = "--data FOLDER" if method == "data" else f"--synth {method}"
+    better = "--keep-float NODE" if "reconstruct" in report.calibration.refine else "--refine reconstruct"
+    return {
+        "CHECK": f"dfq-deploy evaluate {float_file} {report.quantized.name} --data FOLDER",
+        "BAD": f"{calibrate} {samples} {better}",
+        "preprocess": f"{calibrate} {samples} --mean MEANS --std DEVIATIONS",
+        "samples": f"{calibrate} {'--synth deepinversion' if method == 'data' else '--synth procedural'}",
+        **dict.fromkeys(
+            ("slower", "layers", "nothing"), f"dfq-deploy inspect {float_file} --target {target} --verbose"
+        ),
+    }
+
+
+def _kind(tensor: str, placement: Placement) -> str:
+    return "weight" if tensor in placement.weights else "activation"
+
+
+def with_details(outcome: Outcome, report: Report, runners: tuple[Runner, Runner]) -> Report:
+    """``report`` with single channels, single samples and the run."""
+    said: list[str] = []
+    answers = sample_answers(runners, outcome.samples, said.append)
+    return replace(
+        report,
+        weights=channels_of(outcome.prepared, outcome.encodings, outcome.placement),
+        answers=answers,
+        run=None if outcome.about is None else outcome.about.run,
+        warnings=(*report.warnings, *said),
+    )
