@@ -183,7 +183,7 @@ def test_a_tolerance_of_0_runs_to_the_end(tiny: Callable[..., onnx.ModelProto], 
     assert not [warning for warning in document["warnings"] if "stopped after" in warning]
     status, _, said = run(*arguments, *options, "0.1", "-o", str(tmp_path / "out"))
     assert status == 2
-    assert "--iterations and --tolerance cannot be combined; give one of them." in said
+    assert "error: --iterations and --tolerance cannot be combined; give one of them" in said
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_tolerance_of_0_runs_to_the_end(tiny: Callable[..., onnx.ModelProto], 
         (["--bits", "4"], "'4' is not of the form w4a8"),
         (["--bits", "w1a4"], "weights of 1 bits are not supported; choose 2 to 8"),
         (["--bits", "w4a4", "--edge-bits", "9"], "edge layers of 9 bits are not supported"),
-        ([], "Missing option '--bits'"),
+        ([], "error: --bits is missing"),
         (["--bits", "w4a4", "--data", "x.npz"], "and not both"),
     ],
 )
