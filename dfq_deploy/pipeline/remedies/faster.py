@@ -1,6 +1,7 @@
 """Keep the layers in float that are slower in integers, where the result is slower than float."""
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -86,7 +87,7 @@ def faster(bench: Bench, best: Measured, floor: Floor) -> tuple[Measured, tuple[
 def slower_layers(source: ir.Model, result: Measured, batch: Samples) -> tuple[str, ...]:
     """The quantized layers that take longer in integers, with the conversions around them, than in float.
 
-    Empty where all do: a float model is not what was asked for.
+    Those that lose most, so that half of all layers stay quantized: a float model is not what was asked for.
 
     Args:
         source: the float model, whose nodes have the same names.
@@ -100,10 +101,10 @@ def slower_layers(source: ir.Model, result: Measured, batch: Samples) -> tuple[s
         if name_of(node.inputs[1]) in prepared.placement.weights
     ]
     around = _conversions(read_any(result.path), integers, frozenset(layers))
-    slow = tuple(
-        name for name in layers if name in floats and integers.get(name, 0.0) + around.get(name, 0.0) > floats[name]
-    )
-    return slow if len(slow) < len(layers) else ()
+    lost = {name: integers.get(name, 0.0) + around.get(name, 0.0) - floats[name] for name in layers if name in floats}
+    slow = sorted((name for name, more in lost.items() if more > 0), key=lambda name: -lost[name])
+    spare = len(layers) - math.ceil(len(weighted_nodes(prepared.model)) / 2)
+    return tuple(slow[: max(0, spare)])
 
 
 def _by_name(times: Iterable[NodeTime]) -> dict[str, float]:

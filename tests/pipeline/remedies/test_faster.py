@@ -26,17 +26,16 @@ def speed(ratio: float) -> Speed:
 
 @pytest.fixture
 def timed(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Sets the speeds of the results in turn; layers take 5 ms in float and 3 in integers, but ``slow`` 9."""
+    """Sets the speeds of the results in turn; layers take 5 ms in float and ``cost`` in integers, but ``slow`` 9."""
 
-    def use(*ratios: float, slow: str = FIRST) -> None:
+    def use(*ratios: float, slow: str = FIRST, cost: float = 3.0) -> None:
         found: Iterator[float] = iter(ratios)
 
         def times(source: Any, batch: Samples) -> tuple[NodeTime, ...]:
-            nodes = [str(node.name) for node in read_any(source).graph]
-            cost = 3.0 if isinstance(source, Path) else 5.0
-            return tuple(
-                NodeTime(name, "", 9.0 if name == slow and isinstance(source, Path) else cost) for name in nodes
-            )
+            quantized = isinstance(source, Path)
+            costs = {str(node.name): cost if quantized else 5.0 for node in read_any(source).graph}
+            costs |= {slow: 9.0} if quantized else {}
+            return tuple(NodeTime(name, "", milliseconds) for name, milliseconds in costs.items())
 
         monkeypatch.setattr(faster, "_speed", lambda bench, result, samples: speed(next(found)))
         monkeypatch.setattr(faster, "node_times", times)
@@ -65,6 +64,14 @@ def test_the_layer_that_is_slower_in_integers_stays_float(digits_folded: Path, t
     assert (step.name, step.kept, FIRST in step.what) == ("faster", True, True)
     assert step.slowdown == pytest.approx(0.8 / 1.2)
     assert floats(result.model_path) == {FIRST}
+
+
+def test_half_of_the_layers_stay_quantized(digits_folded: Path, tmp_path: Path, timed: Any) -> None:
+    timed(0.8, 1.2, cost=6.0)
+    result = calibrate(digits_folded, output=tmp_path / "out", **GIVEN)
+    (step,) = steps(result)
+    assert step.what.startswith(f"float for the 5 layers that are slower in integers: {FIRST}")
+    assert len(floats(result.model_path)) <= 5
 
 
 def test_what_is_not_faster_changes_no_byte(digits_folded: Path, tmp_path: Path, timed: Any) -> None:
