@@ -25,7 +25,7 @@ PARTS = {
     "_sets": "drawing held-out inputs",
     "measure_agreement": "agreement",
     "_noise": "noise of each layer",
-    "count_kernels": "kernel counts",
+    "check": "rules of the target and kernel counts",
     "_speed": "speed",
 }
 """Functions of :mod:`dfq_deploy.verdict.assess` -> what they measure."""
