@@ -206,8 +206,11 @@ def written(path: Path, folder: Path) -> Iterator[tuple[str, Path]]:
     yield "quantize_dynamic", peer
     calibrate(path, synth="procedural", output=folder / "default")
     yield "dfq-deploy", folder / "default" / "model.qdq.onnx"
-    calibrate(path, synth="procedural", activations="float", bits="w4a8", floor="none", output=folder / "blocks")
-    yield "dfq-deploy, weights in blocks of 4 bits", folder / "blocks" / "model.qdq.onnx"
+    for width in (4, 8):
+        output = folder / f"blocks_{width}"
+        bits = f"w{width}a8"
+        calibrate(path, synth="procedural", activations="float", bits=bits, floor="none", output=output)
+        yield f"dfq-deploy, weights in blocks of {width} bits", output / "model.qdq.onnx"
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ MICROSOFT = "com.microsoft"
 
 ACCURACY = 4
 """``accuracy_level`` at which the kernel multiplies integers: each block of an activation is rounded to 8 bits as it
-runs, which costs little beside 4-bit weights. Weights of 8 bits are multiplied as floats."""
+runs, which is faster than float; products of floats are slower."""
 
 
 def write_blocks(model: ir.Model, names: Names) -> None:
@@ -56,8 +56,7 @@ def _replace(
 ) -> None:
     """Put the product, and the Add of a bias, in the place of ``node``."""
     attributes = {"K": weight.inputs, "N": len(weight.codes), "bits": weight.bits, "block_size": BLOCK}
-    if weight.bits == 4:
-        attributes["accuracy_level"] = ACCURACY
+    attributes["accuracy_level"] = ACCURACY
     old = node.outputs[0]
     product = ir.node("MatMulNBits", [node.inputs[0], *constants], attributes, domain=MICROSOFT, name=node.name)
     steps = [product]
