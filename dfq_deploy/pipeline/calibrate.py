@@ -155,7 +155,7 @@ def calibrate(
     used, held = split_held_out(samples)
     plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where, overrides, activations)
     fitted = fit(source, used, plan, synth, teachers, clock, progress)
-    work = Work(source, synth, teachers, _batch(source, fed.input_shapes or {}), fed.input_ranges)
+    work = Work(source, synth, teachers, _batch(source, fed.input_shapes or {}), fed.input_ranges, integer_io)
     setting, fitted = choose_activations(work, Setting(plan, samples), fitted, clock, progress)
     raised = raise_to_floor(work, setting, fitted, limits, clock, progress)
     fitted = raised.fitted

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.latency import speed_of
 from dfq_deploy.graph.file_info import stored_bytes
+from dfq_deploy.graph.inputs import main_input_value
 from dfq_deploy.pipeline.fit import CalibrationPlan, Fitted, fit
 from dfq_deploy.pipeline.outcome import closed_model
 from dfq_deploy.pipeline.remedies.floor import PERCENT
@@ -99,6 +101,7 @@ class Bench:
         folder: for the files.
         ranges: what inputs are drawn from.
         ends: when the time is up, by ``time.perf_counter``.
+        integer_io: the main input has to stay quantized.
     """
 
     source: ir.Model
@@ -110,6 +113,7 @@ class Bench:
     ranges: InputRanges | None = None
     ends: float = float("inf")
     progress: Progress = SILENT
+    integer_io: bool = False
 
     def left(self) -> float:
         """Seconds until the time is up; 0 where it never is."""
@@ -124,7 +128,11 @@ class Bench:
         """
         used, _ = split_held_out(setting.samples)
         watched = _Deadline(self.progress, self.ends)
-        return fit(self.source, used, setting.plan, self.synth, self.teachers, Clock(), watched)
+        found = fit(self.source, used, setting.plan, self.synth, self.teachers, Clock(), watched)
+        read = main_input_value(found.quantized.prepared.model).name
+        if self.integer_io and read not in found.quantized.encodings:
+            raise ModelError(f"input '{read}' would not be quantized, so that no bytes could be fed")
+        return found
 
     def measured(self, setting: Setting, fitted: Fitted, sets: tuple[HeldOut, ...], name: str) -> Measured:
         """Write what was quantized, and compare it with the float model on ``sets``.

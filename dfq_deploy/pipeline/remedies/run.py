@@ -36,6 +36,7 @@ class Work:
         synth, teachers: where ranges may be known without samples.
         batch: of the file where the target takes no open one.
         ranges: what inputs are drawn from, by name.
+        integer_io: the main input has to stay quantized, since bytes are fed to it.
     """
 
     source: ir.Model
@@ -43,6 +44,7 @@ class Work:
     teachers: Sequence[ir.Model]
     batch: int
     ranges: InputRanges | None = None
+    integer_io: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +83,7 @@ def raise_to_floor(
     with TemporaryDirectory() as folder:
         bench = Bench(
             work.source, Runner(work.source, name="the float model"), work.synth, work.teachers, work.batch,
-            Path(folder), work.ranges, progress=progress,
+            Path(folder), work.ranges, progress=progress, integer_io=work.integer_io,
         )  # fmt: skip
         try:
             sets = held_out_sets(work.source, samples, preprocess=plan.preprocess, seed=plan.seed, ranges=work.ranges)

@@ -66,6 +66,15 @@ def test_the_layer_that_is_slower_in_integers_stays_float(digits_folded: Path, t
     assert floats(result.model_path) == {FIRST}
 
 
+def test_the_input_stays_quantized_where_bytes_are_fed(digits_folded: Path, tmp_path: Path, timed: Any) -> None:
+    timed(0.8)
+    result = calibrate(digits_folded, output=tmp_path / "out", integer_io=True, **GIVEN)
+    (step,) = steps(result)
+    assert not step.kept
+    assert "no bytes could be fed" in step.reason
+    assert (tmp_path / "out/model.integer.onnx").is_file()
+
+
 def test_half_of_the_layers_stay_quantized(digits_folded: Path, tmp_path: Path, timed: Any) -> None:
     timed(0.8, 1.2, cost=6.0)
     result = calibrate(digits_folded, output=tmp_path / "out", **GIVEN)
