@@ -51,6 +51,9 @@ def faster(bench: Bench, best: Measured, floor: Floor) -> tuple[Measured, tuple[
         bench: its time limit holds.
         best: the result to make faster.
         floor: what the result has to reach.
+
+    Raises:
+        DfqError: the two models cannot be timed.
     """
     if best.setting.plan.target.name not in SAME_KERNELS or best.setting.plan.target.name == "web":
         return best, ()
@@ -70,9 +73,9 @@ def faster(bench: Bench, best: Measured, floor: Floor) -> tuple[Measured, tuple[
             reason = "the time was up"
         except DfqError as problem:
             reason = f"it failed: {problem}"
-        before, after = (None if entry is None else floor.figure(entry.agreement) for entry in (best, found))
         step = RemedyStep(
-            "faster", _said(layers), before or 0.0, after, not reason, reason,
+            "faster", _said(layers), floor.figure(best.agreement),
+            None if found is None else floor.figure(found.agreement), not reason, reason,
             None if now is None else speed.ratio / now.ratio,
             None if found is None else found.size - first.size, round(time.perf_counter() - started, 3),
         )  # fmt: skip

@@ -1,5 +1,6 @@
 """Raise the result of a calibration to its floor."""
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +26,8 @@ from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets, kinds_
 from dfq_deploy.verdict.agreement.measure import Agreement
 
 __all__ = ["Raised", "Work", "raise_to_floor"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +138,11 @@ def _sped_up(bench: Bench, found: Improved, floor: Floor) -> Improved:
     so_far = found.remedies
     left = so_far.max_time - so_far.seconds
     started = time.perf_counter()
-    best, steps = faster(replace(bench, ends=started + left), found.best, floor)
+    try:
+        best, steps = faster(replace(bench, ends=started + left), found.best, floor)
+    except DfqError as problem:  # the verdict says that the speed could not be measured
+        logger.info("not made faster: %s", problem)
+        return found
     if not steps:
         return found
     last, reached = floor.figure(best.agreement), floor.is_reached(best.agreement)

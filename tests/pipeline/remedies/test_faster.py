@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 import pytest
 
-from dfq_deploy import Samples, calibrate
+from dfq_deploy import ModelError, Samples, calibrate
 from dfq_deploy.evaluation.latency import Speed
 from dfq_deploy.graph.reading import read_any
 from dfq_deploy.pipeline.remedies import faster
@@ -73,6 +73,14 @@ def test_the_input_stays_quantized_where_bytes_are_fed(digits_folded: Path, tmp_
     assert not step.kept
     assert "no bytes could be fed" in step.reason
     assert (tmp_path / "out/model.integer.onnx").is_file()
+
+
+def test_what_cannot_be_timed_stays_as_it_is(digits_folded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise ModelError("it cannot be run")
+
+    monkeypatch.setattr(faster, "_speed", refuse)
+    assert steps(calibrate(digits_folded, **GIVEN)) == ()
 
 
 def test_half_of_the_layers_stay_quantized(digits_folded: Path, tmp_path: Path, timed: Any) -> None:
