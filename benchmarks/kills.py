@@ -15,7 +15,8 @@ Each command runs in a fork of a process that has imported the package, which sa
 saves its state after a quarter of a second instead of 30, so that killed runs have something to resume, and the verdict
 times the file for as long.
 
-A folder keeps the uninterrupted runs and the counts, so that several calls with different seeds add up.
+A folder keeps the uninterrupted runs and the counts, so that several calls with different seeds add up, and what was
+wrong: ``STEP/wrong-N`` beside ``STEP/right``.
 
 What a clock measures differs from run to run and is left out of the comparison: :data:`TIMED` lists it.
 """
@@ -245,6 +246,7 @@ class Trials:
         old = state_of(self.folder)
         shutil.copytree(self.folder, self.before)
         _, calls, seconds = self._finish(1, [])
+        shutil.copytree(self.folder, self.before.with_name("right"))
         return old, state_of(self.folder), calls, seconds
 
     def kill(self, outcome: Outcome) -> None:
@@ -263,10 +265,12 @@ class Trials:
         status, _, _ = self._finish(1, more, check=False)
         found = state_of(self.folder)
         if status not in (0, 3):
-            outcome.bad.append(f"{how}; the next run ends with {status}: {self._said()}")
+            self._wrong(outcome, f"{how}; the next run ends with {status}: {self._said()}")
         elif found != self.new:
             differing = sorted(name for name in {*found, *self.new} if found.get(name) != self.new.get(name))
-            outcome.bad.append(f"{how}; after the next run ({' '.join(more) or 'anew'}) differ: {', '.join(differing)}")
+            self._wrong(
+                outcome, f"{how}; after the next run ({' '.join(more) or 'anew'}) differ: {', '.join(differing)}"
+            )
         else:
             outcome.count("same")
 
@@ -279,14 +283,24 @@ class Trials:
         status, _, _ = _run(arguments, self.folder, self.log, getattr(signal, kind), moment, call)
         how = f"{self.step.name} {kind} {f'after {moment:.3f} s' if timed else f'before call {call}'} (status {status})"
         if "Traceback" in self.log.read_text(encoding="utf-8", errors="replace"):
-            outcome.bad.append(f"{how}: a traceback")
+            self._wrong(outcome, f"{how}: a traceback")
         left = {name: digest for name, digest in state_of(self.folder).items() if not _passing(name)}
         state = self._state(left)
         outcome.count(state)
         if state == "mixed":
-            listed = {name: "old" if left.get(name) == self.old[name] else "new" for name in self.old if name in left}
-            outcome.bad.append(f"{how}: a mixture, {listed} and {sorted(set(left) - set(self.old))}")
+            kinds = {
+                digest: kind for kind, known in (("new", self.new), ("old", self.old)) for digest in known.values()
+            }
+            listed = {name: kinds.get(left[name], "neither") for name in self.old if name in left}
+            self._wrong(outcome, f"{how}: a mixture, {listed} and {sorted(set(left) - set(self.old))}")
         return how
+
+    def _wrong(self, outcome: Outcome, line: str) -> None:
+        """Count a violation, and keep the folder that shows it."""
+        kept = self.before.with_name(f"wrong-{len(outcome.bad)}")
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(self.folder, kept)
+        outcome.bad.append(line)
 
     def _state(self, left: dict[str, str]) -> str:
         """The result that is there, where companions of a single file may be missing: they are moved after it."""

@@ -45,7 +45,8 @@ COMMON = (
         ["--max-memory"],
         type=BytesType(),
         metavar="SIZE",
-        help="Refuse a model whose tensors take more, e.g. 8G.  [default: half of the machine's memory]",
+        help="Refuse a model whose tensors take more, e.g. 8G; below 2G also run smaller parts and take fewer samples, "
+        "which the report says.  [default: half of the machine's memory]",
     ),
     click.Option(
         ["--max-seconds"],

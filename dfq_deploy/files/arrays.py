@@ -7,19 +7,34 @@ import os
 import tempfile
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from dfq_deploy.errors import OutputError
 
-__all__ = ["BLOCK", "IN_MEMORY", "allocate", "blocks", "copied", "is_mapped", "loaded", "release", "selected"]
+__all__ = [
+    "BLOCK",
+    "IN_MEMORY",
+    "allocate",
+    "blocks",
+    "copied",
+    "is_mapped",
+    "loaded",
+    "release",
+    "release_at",
+    "selected",
+]
 
 IN_MEMORY = 2**23
 """Size in bytes above which an array is stored in an unnamed temporary file instead of in memory."""
 
 BLOCK = 2**22
 """Size in bytes of the parts in which a large array is read."""
+
+_allocated: WeakValueDictionary[int, mmap.mmap] = WeakValueDictionary()
+"""The mapped files of :func:`allocate`, by the address of their first byte."""
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -37,12 +52,16 @@ def allocate(shape: tuple[int, ...], dtype: DTypeLike = np.float32) -> NDArray[A
     try:
         with tempfile.TemporaryFile() as stream:
             _reserve(stream.fileno(), size)
-            return np.memmap(stream, kind, "w+", shape=shape)
+            array = np.memmap(stream, kind, "w+", shape=shape)
     except OSError as problem:
         raise OutputError(
             f"cannot keep {size / 2**30:.2f} GiB in {tempfile.gettempdir()}: {problem.strerror or problem}; set TMPDIR "
             "to a folder with more room, or use fewer samples (--samples)"
         ) from None
+    mapping = _mapping(array)
+    assert mapping is not None
+    _allocated[array.ctypes.data] = mapping
+    return array
 
 
 def _reserve(handle: int, size: int) -> None:
@@ -106,7 +125,18 @@ def copied(rows: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
 
 def release(array: NDArray[Any]) -> None:
     """Take a mapped array out of this process' memory; its values stay in the file, and are read again when used."""
-    mapping = _mapping(array)
+    _drop(_mapping(array))
+
+
+def release_at(address: int) -> None:
+    """Do what :func:`release` does for the large array of :func:`allocate` that begins at ``address``, if there is one.
+
+    A torch tensor does not tell the array that it was made of, but where its memory begins.
+    """
+    _drop(_allocated.get(address))
+
+
+def _drop(mapping: mmap.mmap | None) -> None:
     if mapping is not None and hasattr(mapping, "madvise"):
         mapping.madvise(mmap.MADV_DONTNEED)
 

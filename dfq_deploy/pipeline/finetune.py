@@ -51,6 +51,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.session import pick_device
 from dfq_deploy.synthesis.text import data_for
 from dfq_deploy.targets.catalog import find_target
+from dfq_deploy.validation.budget import ENOUGH, budget
 
 __all__ = ["finetune"]
 
@@ -211,6 +212,7 @@ def _call(
         "recipe": asdict(recipe),
         "processes": processes.count,
         **({"overrides": str(overrides)} if overrides else {}),
+        **({"max_memory": budget()} if budget() < ENOUGH else {}),
     }
 
 

@@ -121,7 +121,8 @@ def fit(
         "bits": str(widths),
         **allocation,
     }
-    return Fitted(refined, reference, choices, (*unknown, *quantized.warnings, *skipped, *left_out))
+    warnings = tuple(dict.fromkeys((*unknown, *quantized.warnings, *skipped, *left_out)))
+    return Fitted(refined, reference, choices, warnings)
 
 
 def _widths(

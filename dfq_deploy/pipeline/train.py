@@ -19,6 +19,7 @@ from dfq_deploy.quantization.encode import Quantized, encode, prepare
 from dfq_deploy.refinement.registry import refine_encodings, refine_weights
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin.teacher import teacher_of
+from dfq_deploy.validation.budget import noted
 
 __all__ = ["Learned", "Run", "train"]
 
@@ -97,10 +98,11 @@ def train(
     training = make_trainer(start, teacher, used, held, recipe, run.source, run.processes, plan.seed, device)
     if run.state is not None:
         training.restore(run.state)
-    agreement = training.run(run.keep, progress)
+    with noted() as notes:
+        agreement = training.run(run.keep, progress)
     clock.lap("training")
     logger.info("training: %d steps, agreement with the teacher %.4g on held-out samples", training.total, agreement)
     training.student.write_back(start.prepared.model)
-    warnings = (*start.warnings, *skipped, *left_out)
+    warnings = tuple(dict.fromkeys((*start.warnings, *skipped, *left_out, *notes)))
     quantized = replace(start, encodings=training.student.encodings())
     return Learned(quantized, reference, training.student, training.total, agreement, warnings)

@@ -65,7 +65,10 @@ class Journal(Protocol):
         ...
 
     def load_state(self) -> Mapping[str, Any] | None:
-        """The state that :meth:`save_state` stored last; None if no state was saved since the last finished batch."""
+        """The state that :meth:`save_state` stored last; None if no state was saved since the last finished batch.
+
+        A run that was killed at the end of a batch may leave the state of that one.
+        """
         ...
 
 

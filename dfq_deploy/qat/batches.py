@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dfq_deploy.files.arrays import release_at
 from dfq_deploy.plugins.contracts import Source, Student
 from dfq_deploy.samples.augmentation import Augmentation
 
@@ -69,7 +70,9 @@ class FixedBatches(Batches):
         indices = self._pass(step // batches_per_pass)[number * self.size : (number + 1) * self.size]
         labels = None if self.labels is None else self.labels[indices].to(self.device)
         generator = seeded(self.seed, 1, rank, step)
-        return self.augmentation(self.images[indices].to(self.device), labels, generator)
+        images = self.images[indices].to(self.device)
+        release_at(self.images.untyped_storage().data_ptr())
+        return self.augmentation(images, labels, generator)
 
     def _pass(self, number: int) -> Tensor:
         if self._order[0] != number:

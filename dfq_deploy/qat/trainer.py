@@ -16,7 +16,9 @@ from dfq_deploy.qat.distributed import Processes
 from dfq_deploy.qat.recipe import Recipe
 from dfq_deploy.qat.student import QuantizedStudent
 from dfq_deploy.twin import Twin
+from dfq_deploy.twin.kept_memory import kept_bytes
 from dfq_deploy.twin.precision import has_fast_bfloat16
+from dfq_deploy.validation.budget import allowance, in_megabytes, note
 
 __all__ = ["Trainer"]
 
@@ -25,6 +27,11 @@ EVALUATIONS = 40
 
 REPORT_EVERY = 10
 """Steps between two reports of the loss: each synchronizes with the GPU."""
+
+MEMORY = 2**30
+"""Bytes that the student may keep between forward and backward pass on the CPU, the same on all machines: a larger
+batch is run in parts, whose gradients add up. A small ``--max-memory`` leaves less
+(:mod:`dfq_deploy.validation.budget`)."""
 
 BFLOAT16_BITS = 6
 """Layers of at most this width are trained in bfloat16: its eight significant bits shift a quantized value by an
@@ -64,6 +71,7 @@ class Trainer:
         self.optimizer = _optimizer(self.groups, recipe)
         self.in_bfloat16 = has_fast_bfloat16(held_out.device) and _largest_width(student) <= BFLOAT16_BITS
         self._teacher_outputs: Tensor | None = None
+        self._most: int | None = None
 
     def run(self, keep: Callable[[Mapping[str, Any]], None] | None = None, progress: Progress = SILENT) -> float:
         """Train to the end of the schedule.
@@ -95,24 +103,52 @@ class Trainer:
         return figures["agreement"]
 
     def learn(self) -> Tensor:
-        """Take one step of the optimizer and return the detached loss; :meth:`run` counts the steps."""
+        """Take one step of the optimizer and return the detached loss; :meth:`run` counts the steps.
+
+        A batch that does not fit into :data:`MEMORY` is run in parts; a relative squared error is then the mean of
+        those of the parts.
+        """
         factor = self.recipe.share(self.step, self.total)
         for group, rate in zip(self.optimizer.param_groups, self.groups.values(), strict=True):
             group["lr"] = rate.peak * factor
         images, labels = self.batches.batch(self.step, self.student)
         self.optimizer.zero_grad(set_to_none=True)
+        count = -(-len(images) // self._most_at_once(images))
+        losses = []
+        for index in range(count):
+            part = slice(index * len(images) // count, (index + 1) * len(images) // count)
+            loss = self._loss(images[part], None if labels is None else labels[part])
+            loss = loss * (part.stop - part.start) / len(images) if count > 1 else loss
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+        self.processes.average([parameter for rate in self.groups.values() for parameter in rate.parameters])
+        self.optimizer.step()
+        self.student.constrain()
+        return torch.stack(losses).sum()
+
+    def _loss(self, images: Tensor, labels: Tensor | None) -> Tensor:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=self.in_bfloat16):
             with torch.no_grad():
                 teacher_outputs = self.teacher.run(
                     {self.teacher.input_names[0]: images}, keep=self.loss_function.kept_tensors
                 )
             student_outputs = self.student.run(images, keep=self.loss_function.kept_tensors)
-        loss = self.loss_function.loss(student_outputs, teacher_outputs, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.processes.average([parameter for rate in self.groups.values() for parameter in rate.parameters])
-        self.optimizer.step()
-        self.student.constrain()
-        return loss.detach()
+        return self.loss_function.loss(student_outputs, teacher_outputs, labels)
+
+    def _most_at_once(self, images: Tensor) -> int:
+        """How many images (N, ...) run at once: all on a GPU."""
+        if images.device.type != "cpu" or len(images) < 2:
+            return len(images)
+        if self._most is None:
+            weights = [*self.student.parameters(), *self.student.buffers()]
+            # What the weights take is the same for one image and for two.
+            one, two = (kept_bytes(self.student.run, images[:size], weights) for size in (1, 2))
+            self._most, usual = (max(1, limit // max(1, two - one)) for limit in (allowance(MEMORY), MEMORY))
+            if self._most < min(usual, len(images)):
+                left = in_megabytes(allowance(MEMORY))
+                parts = f"{-(-len(images) // self._most)} parts"
+                note(f"--max-memory leaves {left} to the features of a batch, so training ran its batches in {parts}")
+        return self._most
 
     @torch.no_grad()
     def agreement(self) -> float:

@@ -50,6 +50,7 @@ from dfq_deploy.samples.batches import SampleBatches, tensors_of_known_range
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
+from dfq_deploy.validation.budget import noted
 
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import SynthesisRequest
@@ -98,7 +99,7 @@ class Quantized:
 
     Args:
         encodings: by tensor name, weights included.
-        warnings: one sentence for each operator that was kept in float.
+        warnings: one sentence for each operator that was kept in float, and for what memory decided.
     """
 
     prepared: Prepared
@@ -180,8 +181,9 @@ def encode(
     model, bits, overrides = prepared.model, prepared.bits, prepared.overrides
     types = prepared.placement.activations
     known = {**softmax_ranges(model), **(known or {}), **fixed_ranges(model, prepared.target, types)}
-    measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
-    _choose_forms(model, samples, progress)
+    with noted() as notes:
+        measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
+        _choose_forms(model, samples, progress)
     placement, messages = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if messages:
         placement = overrides.typed(_with_bits(placement, model, bits, prepared.target), model, prepared.target)
@@ -193,7 +195,7 @@ def encode(
         len(placement.left_float),
     )
     encodings |= encodings_of_weights(model, placement, best_bounds, activations=encodings)
-    messages = (*_plugin_warnings(model, prepared.target), *messages)
+    messages = (*_plugin_warnings(model, prepared.target), *messages, *notes)
     return Quantized(replace(prepared, placement=placement), encodings, messages)
 
 

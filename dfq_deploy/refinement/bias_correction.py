@@ -26,6 +26,7 @@ from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.refinement.one_by_one import axes_of, fixed_batch, parts_of, shifts_one_by_one, takes_batches, tensors
 from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes, runnable_part
 from dfq_deploy.twin import Hook, Twin
+from dfq_deploy.validation.budget import allowance
 
 __all__ = ["correct_biases"]
 
@@ -67,12 +68,12 @@ def correct_biases(
     """
     behind = behind_plugins(model)
     corrected = {name: node for name, node in give_own_biases(model).items() if node not in behind}
-    count = max(SMALLEST_PART, MEMORY // (images[0].nbytes * 64))
+    count = max(SMALLEST_PART, allowance(MEMORY) // (images[0].nbytes * 64))
     parts = [slice(start, start + count) for start in range(0, len(images), count)]
     twin = Twin.from_model(_with_open_batch(model)).to(device)
     progress.start("bias correction", 2 * len(parts))
     if not takes_batches(model, twin, _feeds(model, images, extra, parts[0], device), device):
-        most = slice(max(1, IN_STEP // (images[0].nbytes * 64)))
+        most = slice(max(1, allowance(IN_STEP) // (images[0].nbytes * 64)))
         rows = {name: array[most] for name, array in (extra or {}).items()}
         in_step = parts_of(model, images[most], rows, device)
         one_by_one_shifts, largest_shifts = shifts_one_by_one(twin, in_step, corrected, encodings, device)

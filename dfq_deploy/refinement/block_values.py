@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dfq_deploy.files.arrays import allocate, release
+from dfq_deploy.files.arrays import allocate, release_at
 
 __all__ = ["computed", "mean_square", "release_all"]
 
@@ -34,7 +34,7 @@ def _room(count: int, part: Tensor) -> Tensor:
 def release_all(*tensors: Tensor) -> None:
     """Take tensors that are on disk out of memory; they are read again when used."""
     for tensor in tensors:
-        release(tensor.detach().numpy())
+        release_at(tensor.untyped_storage().data_ptr())
 
 
 def mean_square(one: Tensor, other: Tensor, rows: int = 64) -> float:

@@ -19,6 +19,7 @@ from dfq_deploy.refinement.blocks import blocks_of
 from dfq_deploy.refinement.more_samples import with_more_samples
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin.teacher import teacher_of, twin_images
+from dfq_deploy.validation.budget import allowance, in_megabytes, note
 
 __all__ = ["Reconstruction", "reconstruct"]
 
@@ -54,7 +55,12 @@ def reconstruct(
     twin = teacher_of(model, samples.extra, device)
     blocks = blocks_of(twin, placement.weights)
     generator = torch.Generator().manual_seed(seed)
-    limit = max(1, ROOM // (samples.images[0].nbytes * LARGEST_EXPANSION))
+    size = samples.images[0].nbytes * LARGEST_EXPANSION
+    limit, usual = (max(1, room // size) for room in (allowance(ROOM), ROOM))
+    wanted = min(usual, max(len(samples), settings.samples))
+    if limit < wanted:
+        left = in_megabytes(allowance(ROOM))
+        note(f"--max-memory leaves {left} to features, so reconstruction took {limit} samples instead of {wanted}")
     images = with_more_samples(twin_images(model, samples)[:limit], min(settings.samples, limit), generator)
     learner = BlockLearner(model, placement, dict(encodings), settings, generator, device)
     progress.start("reconstruction", sum(settings.iterations for block in blocks if block.weights))

@@ -18,6 +18,7 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import Prepared, Quantized
 from dfq_deploy.quantization.placement.place import with_biases
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.validation.budget import allowance, in_megabytes, note, noted
 
 __all__ = [
     "REFINEMENTS",
@@ -33,12 +34,14 @@ logger = logging.getLogger(__name__)
 
 MOST_SAMPLES, MOST_BYTES = 1024, 2**26
 """At most so many samples are refined on, as in BRECQ and AdaRound, and fewer of large ones: memory does not grow with
-the samples. At least :data:`FEWEST_SAMPLES`, where there are so many."""
+the samples. At least :data:`FEWEST_SAMPLES`, where there are so many; a small ``--max-memory`` leaves less to either
+(:mod:`dfq_deploy.validation.budget`)."""
 
 FEWEST_SAMPLES = 64
 
 FEWEST_AGAIN = 8
-"""Samples below which a refinement that has run out of memory is not tried again."""
+"""Samples below which a refinement that has run out of memory is not tried again, and of which a small budget leaves at
+least as many."""
 
 Refined = TypeVar("Refined", Prepared, Quantized)
 
@@ -160,7 +163,6 @@ def refine_weights(
         DfqError: memory does not suffice for a refinement that is not optional.
     """
     warnings: list[str] = []
-    samples = some_of(samples)
     for name in names:
         step = REFINEMENTS[name].weights
         if step is not None:
@@ -188,7 +190,6 @@ def refine_encodings(
     Arguments, return values and errors are those of :func:`refine_weights`.
     """
     warnings: list[str] = []
-    samples = some_of(samples)
     for name in names:
         step = REFINEMENTS[name].encodings
         if step is not None:
@@ -224,12 +225,15 @@ def _refined_encodings(
 
 
 def _with_fewer(name: str, run: Callable[[Samples], Refined], samples: Samples) -> tuple[Refined, tuple[str, ...]]:
-    """Run a refinement, once more on every fourth sample where memory does not suffice; and a note on that."""
+    """Run a refinement, once more on every fourth sample where memory does not suffice; and what memory decided."""
     try:
-        refined = run(samples)
-        logger.info("refinement '%s' done on %d samples", name, len(samples))
-        return refined, ()
+        with noted() as notes:
+            few = some_of(samples)
+            refined = run(few)
+        logger.info("refinement '%s' done on %d samples", name, len(few))
+        return refined, tuple(notes)
     except FAILURES as error:
+        samples = some_of(samples)
         fewer = samples.part(slice(None, None, 4))
         if not is_out_of_memory(error) or len(fewer) < FEWEST_AGAIN:
             raise
@@ -239,8 +243,15 @@ def _with_fewer(name: str, run: Callable[[Samples], Refined], samples: Samples) 
 
 def some_of(samples: Samples) -> Samples:
     """At most :data:`MOST_SAMPLES` of the samples, evenly spread."""
-    fitting = max(FEWEST_SAMPLES, MOST_BYTES // max(1, samples.images[0].nbytes))
-    count = min(MOST_SAMPLES, fitting)
+    size = max(1, samples.images[0].nbytes)
+    usual = min(len(samples), MOST_SAMPLES, max(FEWEST_SAMPLES, MOST_BYTES // size))
+    count = usual
+    if allowance(MOST_BYTES) < MOST_BYTES:
+        least = min(usual, FEWEST_AGAIN)
+        count = max(least, min(usual, allowance(MOST_BYTES) // size))
+    if count < usual:
+        left = in_megabytes(allowance(MOST_BYTES))
+        note(f"--max-memory leaves {left} to the samples of a refinement, so it took {count} instead of {usual}")
     return samples if len(samples) <= count else samples.part(np.arange(count) * len(samples) // count)
 
 

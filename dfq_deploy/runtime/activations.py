@@ -17,6 +17,7 @@ from dfq_deploy.errors import ModelError, SamplesError, is_out_of_memory
 from dfq_deploy.graph.inputs import Feeds, input_values, main_input_value
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, expose_tensors, runtime_message, session_options
+from dfq_deploy.validation.budget import allowance, in_megabytes, note
 
 __all__ = ["activations"]
 
@@ -25,7 +26,8 @@ logger = logging.getLogger(__name__)
 Tensors: TypeAlias = "dict[str, NDArray[Any]]"
 
 SLICE_ELEMENTS = 4_000_000
-"""Number of elements of all requested tensors in one run: 16 MB of float32; two runs are in memory at a time."""
+"""Number of elements of all requested tensors in one run: 16 MB of float32; two runs are in memory at a time. A small
+``--max-memory`` leaves fewer (:mod:`dfq_deploy.validation.budget`)."""
 
 
 def activations(
@@ -51,7 +53,7 @@ def activations(
     """
     runner = _TensorSession(model, names)
     first, rest = _first_batch(batches, runner.batched_by)
-    rows = runner.batch or max(1, SLICE_ELEMENTS // max(1, runner.elements(first)))
+    rows = runner.batch or _rows_at_once(runner.elements(first))
     total = _rows(first, runner.batched_by) * (len(batches) if isinstance(batches, Sized) else 0)
     progress.start("calibrate", total)
     with ThreadPoolExecutor(1) as executor:
@@ -67,6 +69,18 @@ def activations(
         if pending is not None:
             yield pending.result()
             progress.advance(count)
+        if runner.halved:  # in another thread, which has no notes
+            note(f"calibration ran out of memory on {runner.halved} samples at once, and took half of them")
+
+
+def _rows_at_once(elements: int) -> int:
+    """How many samples run at once that have so many elements each."""
+    usual = max(1, SLICE_ELEMENTS // max(1, elements))
+    allowed = max(1, allowance(SLICE_ELEMENTS) // max(1, elements))
+    if allowed < usual:
+        left = in_megabytes(4 * allowance(SLICE_ELEMENTS))
+        note(f"--max-memory leaves {left} to a run of calibration, so {allowed} samples ran at once instead of {usual}")
+    return allowed
 
 
 class _TensorSession:
@@ -81,6 +95,7 @@ class _TensorSession:
         self._fed = [name for name in names if name in self._inputs]
         self._computed = [name for name in names if name not in self._inputs]
         self._session = _session(model, self._computed) if self._computed else None
+        self.halved = 0  # samples of the largest run for which memory did not suffice
 
     def elements(self, feeds: Feeds) -> int:
         """Count the elements of the requested tensors per sample by running the first sample."""
@@ -114,6 +129,7 @@ class _TensorSession:
 
     def _in_halves(self, feeds: Feeds, rows: int) -> Tensors:
         logger.warning("calibration: out of memory on %d samples at once, so they run in two halves", rows)
+        self.halved = max(self.halved, rows)
         halves = [self.run(part, count, halved=True) for part, count in _slices(feeds, self.batched_by, -(-rows // 2))]
         return {
             name: np.concatenate([half[name] for half in halves]) if halves[0][name].ndim else halves[0][name]

@@ -36,6 +36,7 @@ from dfq_deploy.synthesis.measured_statistics import with_measured_statistics
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, InputRule, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.synthesis.states import fed_back
 from dfq_deploy.twin.teacher import takes_batches, teacher_of
+from dfq_deploy.validation.budget import ENOUGH, budget
 
 __all__ = ["FALLBACK", "Checkpointing", "StudentFactory", "pick_device", "sample_bounds", "synthesize_from"]
 
@@ -231,6 +232,7 @@ def _facts(
         "--seed": request.seed,
         "--device": request.device.partition(":")[0],
         "--tolerance": tolerance,
+        "--max-memory": f"{budget():,} bytes" if budget() < ENOUGH else "not below 2 GiB",
     }
 
 

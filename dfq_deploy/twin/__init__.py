@@ -4,6 +4,7 @@
 ``device``    Decide which tensors stay on the CPU.
 ``dtypes``    Convert ONNX element types and constants to torch.
 ``importer``  Import an ONNX graph as a program of torch steps.
+``kept_memory`` Measure what a forward pass keeps for its backward pass.
 ``module``    The Twin: an ONNX graph as a torch module.
 ``node``      One ONNX node as operator builders see it.
 ``precision`` Decide where bfloat16 is used.

@@ -7,6 +7,7 @@ wrong kind, in a process that native code aborts, in more memory than the machin
 ``archives``  Open a zip archive within limits: its members, their declared sizes, their packing.
 ``arrays``    Read an array of NumPy's format, once its type and shape have been checked.
 ``bounds``    How much a model file may ask for.
+``budget``    What ``--max-memory`` leaves to the steps, and sentences on what they changed for it.
 ``check``     All checks on a parsed model, in order.
 ``clock``     Limit the time that a file may take of this process.
 ``functions`` Count the nodes that model-local functions expand to, without expanding them.

@@ -15,6 +15,8 @@ from dfq_deploy.quantization.encode import Prepared, prepare
 from dfq_deploy.refinement import block_learner, cross_layer_equalization
 from dfq_deploy.refinement.registry import refine_weights, some_of
 from dfq_deploy.targets.catalog import find_target
+from dfq_deploy.validation.bounds import Bounds, use_bounds
+from dfq_deploy.validation.budget import noted
 from examples.digits import data
 
 TOO_MUCH = 2**47
@@ -135,3 +137,18 @@ def test_many_samples_are_thinned_out() -> None:
     large = Samples(np.zeros((80, 2**18), np.float32))
     assert len(some_of(large)) == 64
     assert some_of(few) is few
+
+
+def test_a_small_budget_takes_fewer_samples_and_says_so(digits_bn: Path, images: Samples) -> None:
+    with use_bounds(Bounds(memory=2**20)), noted() as notes:
+        assert len(some_of(images)) == 32
+    said = "--max-memory leaves 0.0328 MB to the samples of a refinement, so it took 32 instead of 64"
+    assert notes == [said]
+    with use_bounds(Bounds(memory=2**12)), noted():
+        assert len(some_of(images)) == 8
+    prepared = prepare(load(digits_bn), find_target("cpu"), Bits())
+    with use_bounds(Bounds(memory=2**20)):
+        refined, warnings = refine_weights(prepared, ("equalize",), images)
+    assert warnings == (said,)
+    fewer, _ = refine_weights(prepared, ("equalize",), images.part(slice(None, None, 2)))
+    assert initializers(refined) == initializers(fewer)

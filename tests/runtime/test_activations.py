@@ -20,7 +20,10 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.progress import Progress
 from dfq_deploy.runtime import activations as runner
+from dfq_deploy.runtime.activations import SLICE_ELEMENTS, activations
 from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session
+from dfq_deploy.validation.bounds import Bounds, use_bounds
+from dfq_deploy.validation.budget import ENOUGH, noted
 
 Tiny = Callable[..., onnx.ModelProto]
 
@@ -87,10 +90,26 @@ def test_a_slice_that_takes_too_much_memory_runs_in_halves(tiny: Tiny, monkeypat
     expected, model = _plain(tiny(normalized=False), images)["conv"], load(tiny(normalized=False))
     monkeypatch.setattr(Session, "run", limited)
     allowed = 5
-    np.testing.assert_allclose(_streamed(model, ["conv"], [{"image": images}])["conv"], expected, atol=1e-5)
+    with noted() as notes:
+        np.testing.assert_allclose(_streamed(model, ["conv"], [{"image": images}])["conv"], expected, atol=1e-5)
+    assert notes == ["calibration ran out of memory on 9 samples at once, and took half of them"]
     allowed = 4
     with pytest.raises(SamplesError, match="Failed to allocate memory"):
         _streamed(model, ["conv"], [{"image": images}])
+
+
+def test_a_small_budget_takes_fewer_samples_at_once(tiny: Tiny) -> None:
+    images, model = _images(9), load(tiny(normalized=False))
+    expected = _plain(tiny(normalized=False), images)["conv"]
+    elements = expected[0].size
+    memory = ENOUGH * 3 * elements // SLICE_ELEMENTS + 1
+    with use_bounds(Bounds(memory=memory)), noted() as notes:
+        slices = [tensors["conv"] for tensors in activations(model, ["conv"], [{"image": images}])]
+    assert [len(part) for part in slices] == [3, 3, 3]
+    np.testing.assert_allclose(np.concatenate(slices), expected, atol=1e-5)
+    (said,) = notes
+    assert said.startswith("--max-memory leaves ")
+    assert said.endswith(f"so 3 samples ran at once instead of {SLICE_ELEMENTS // elements}")
 
 
 def test_the_callers_model_stays_as_it_is(tiny: Tiny) -> None:

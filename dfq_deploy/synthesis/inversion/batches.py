@@ -42,11 +42,13 @@ class Batch:
         images: float32 (n, ...).
         labels: float32 (n, K) soft labels, or None.
         figures: metrics of the batch, by name; the set reports their means.
+        notes: sentences on how it was run.
     """
 
     images: NDArray[np.float32]
     labels: NDArray[np.float32] | None
     figures: dict[str, float]
+    notes: tuple[str, ...] = ()
 
 
 def balanced_targets(request: SynthesisRequest, generator: torch.Generator) -> Tensor | None:
@@ -93,7 +95,8 @@ def invert_batches(
             progress.advance(finished["work"])
             if request.early_stopping is not None:
                 request.early_stopping.messages.extend(finished["said"])
-            yield Batch(finished["images"].numpy(), _array(finished["labels"]), finished["figures"])
+            notes = tuple(finished["notes"])
+            yield Batch(finished["images"].numpy(), _array(finished["labels"]), finished["figures"], notes)
             continue
         run = start(plan)
         if generator_state is not None:
@@ -107,7 +110,7 @@ def invert_batches(
             messages = [] if stopped is None else stopped.messages[-1:]
             record = {"generator": run.generator.get_state(), "work": run.work, "said": messages}
             result = {name: getattr(batch, name) for name in ("images", "labels", "figures")}
-            journal.save_batch(plan.index, record | result)
+            journal.save_batch(plan.index, record | result | {"notes": list(batch.notes)})
         yield batch
 
 
@@ -116,7 +119,8 @@ def _run(run: Inversion, plan: BatchPlan, progress: Progress, request: Synthesis
     journal = request.journal
     check = None if request.early_stopping is None else ConvergenceCheck(request.early_stopping, run, plan.index)
     saved = None if journal is None else journal.load_state()
-    if saved is not None:
+    # A run that is killed when it has written a batch, and not yet removed the state, leaves that of a finished one.
+    if saved is not None and saved["batch"] == plan.index:
         run.restore(saved["run"])
         progress.advance(work_of(run.stages, run.step))
         if check is not None:
@@ -125,7 +129,8 @@ def _run(run: Inversion, plan: BatchPlan, progress: Progress, request: Synthesis
     def after_iteration(step: int, images: Tensor) -> bool:
         converged = check is not None and check(step, images)
         if journal is not None and not converged and step < run.iterations and journal.is_due():
-            journal.save_state({"run": run.state(), "watch": {} if check is None else check.state()})
+            watch = {} if check is None else check.state()
+            journal.save_state({"batch": plan.index, "run": run.state(), "watch": watch})
         return converged
 
     run.run(progress, after_iteration)
@@ -143,7 +148,7 @@ def _result(run: Inversion, plan: BatchPlan) -> Batch:
     if soft_labels is not None and plan.targets is not None:
         figures = figures | {"target_hit": float((soft_labels.argmax(1).cpu() == plan.targets).float().mean())}
     labels = None if soft_labels is None else soft_labels.cpu().numpy()
-    return Batch(images.contiguous().cpu().numpy(), labels, figures)
+    return Batch(images.contiguous().cpu().numpy(), labels, figures, run.objective.notes())
 
 
 def collect(request: SynthesisRequest, batches: Iterable[Batch], notes: tuple[str, ...] = ()) -> Samples:
@@ -155,13 +160,17 @@ def collect(request: SynthesisRequest, batches: Iterable[Batch], notes: tuple[st
     images = allocate((request.count, *request.shape))
     labels: list[NDArray[np.float32]] = []
     figures: dict[str, float] = {}
+    said: dict[str, None] = {}
     filled = 0
     for batch in batches:
         size = len(batch.images)
         images[filled : filled + size] = batch.images
         filled += size
         labels += [] if batch.labels is None else [batch.labels]
+        said |= dict.fromkeys(batch.notes)
         for name, value in batch.figures.items():
             figures[name] = figures.get(name, 0.0) + value * size / request.count
     messages = () if request.early_stopping is None else tuple(request.early_stopping.messages)
-    return Samples(images, np.concatenate(labels) if labels else None, figures=figures, notes=(*notes, *messages))
+    return Samples(
+        images, np.concatenate(labels) if labels else None, figures=figures, notes=(*notes, *messages, *said)
+    )

@@ -75,7 +75,7 @@ class FolderJournal(Journal):
     def save_batch(self, index: int, batch: Mapping[str, Any]) -> None:
         """Store a finished batch: arrays, tensors and plain values by name."""
         self._write(self._path(index), batch)
-        (self.folder / STATE).unlink(missing_ok=True)
+        self._forget_state()
         self._last_write = time.monotonic()
 
     def is_due(self) -> bool:
@@ -88,13 +88,19 @@ class FolderJournal(Journal):
         self._last_write = time.monotonic()
 
     def load_state(self) -> Mapping[str, Any] | None:
-        """The state that :meth:`save_state` stored last; None if no state was saved since the last finished batch."""
+        """The state that :meth:`save_state` stored last; None if no state was saved since the last finished batch.
+
+        A run that was killed at the end of a batch may leave the state of that one.
+        """
         path = self.folder / STATE
         return self._read(path) if path.exists() else None
 
     def remove(self) -> None:
         """Delete the journal, once the samples are written."""
         remove_unfinished(self.folder)
+
+    def _forget_state(self) -> None:
+        (self.folder / STATE).unlink(missing_ok=True)
 
     def _path(self, index: int) -> Path:
         return self.folder / f"batch-{index:05d}.pt"

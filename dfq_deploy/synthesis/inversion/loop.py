@@ -76,6 +76,10 @@ class Objective(Protocol):
         """Soft labels (N, K) of the final images, None if the model does not classify, and the metrics to report."""
         ...
 
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report on how the batch was run; none by default."""
+        return ()
+
     def state(self) -> dict[str, Any]:
         """What the loss of the next iteration depends on beside the images; empty by default."""
         return {}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dfq_deploy.synthesis.inversion.loop import Loss, Objective
 from dfq_deploy.synthesis.inversion.mixing import mix
-from dfq_deploy.synthesis.inversion.parts import BatchStatistics, part_sizes, with_gradient
+from dfq_deploy.synthesis.inversion.parts import BatchStatistics, part_note, part_sizes, with_gradient
 from dfq_deploy.synthesis.losses.batch_norm_statistics import (
     FeatureStatistics,
     LayerStatistics,
@@ -85,6 +85,7 @@ class DeepInversionObjective(Objective):
         self.weights, self.teachers, self.targets, self.competitor = weights, teachers, targets, competitor
         self.statistics = [FeatureStatistics(teacher) for teacher in teachers]
         self._sizes: dict[tuple[int, ...], list[int]] = {}
+        self._most_parts, self._device = 1, torch.device("cpu")
         self._batch: tuple[BatchStatistics, ...] = ()
         self._shape: tuple[int, ...] = ()
 
@@ -100,6 +101,7 @@ class DeepInversionObjective(Objective):
         shape = tuple(images.shape)
         if shape not in self._sizes:
             self._sizes[shape] = part_sizes(self._run, self.teachers, images)
+            self._most_parts, self._device = max(self._most_parts, len(self._sizes[shape])), images.device
         sizes = self._sizes[shape]
         if len(sizes) > 1:
             return self._loss_in_parts(images, targets, sizes)
@@ -185,6 +187,11 @@ class DeepInversionObjective(Objective):
         self._batch = tuple(BatchStatistics(shares) for shares, _ in state.get("batch", ()))
         for batch, (_, moments) in zip(self._batch, state.get("batch", ()), strict=True):
             batch.restore(moments)
+
+    def notes(self) -> tuple[str, ...]:
+        """That ``--max-memory`` made parts of the batches."""
+        sentence = part_note(self._most_parts, self._device)
+        return (sentence,) if sentence else ()
 
     def evaluate(self, images: Tensor) -> tuple[Tensor | None, dict[str, float]]:
         """The mean softmax of the teachers, and the distance of the batch statistics."""

@@ -10,12 +10,15 @@ from torch.autograd.function import FunctionCtx
 
 from dfq_deploy.synthesis.losses.batch_norm_statistics import LayerStatistics
 from dfq_deploy.twin import Twin
+from dfq_deploy.twin.kept_memory import kept_bytes
+from dfq_deploy.validation.budget import ENOUGH, allowance, budget, in_megabytes
 
-__all__ = ["BatchStatistics", "part_sizes", "with_gradient"]
+__all__ = ["BatchStatistics", "part_note", "part_sizes", "with_gradient"]
 
 MEMORY = {"cpu": 2**29, "cuda": 2**34}
 """Bytes that one part may keep between the forward and the backward pass, by device: fixed, so that the same seed gives
-the same samples on all machines. More than 256 pictures of 32 by 32 take on a ResNet-20."""
+the same samples on all machines. More than 256 pictures of 32 by 32 take on a ResNet-20. On the CPU a small
+``--max-memory`` leaves less (:mod:`dfq_deploy.validation.budget`)."""
 
 
 class _WithGradient(torch.autograd.Function):
@@ -44,27 +47,19 @@ def part_sizes(run: Callable[[Tensor], object], teachers: Sequence[Twin], images
     Args:
         run: the forward pass, of which one image is measured.
     """
-    limit = MEMORY["cpu" if images.device.type == "cpu" else "cuda"]
-    most = max(1, limit // max(_kept_bytes(run, teachers, images[:1]), 1))
+    limit = allowance(MEMORY["cpu"]) if images.device.type == "cpu" else MEMORY["cuda"]
+    weights = (tensor for teacher in teachers for tensor in (*teacher.parameters(), *teacher.buffers()))
+    most = max(1, limit // max(kept_bytes(run, images[:1], weights), 1))
     parts = -(-len(images) // most)
     return [len(images) // parts + (index < len(images) % parts) for index in range(parts)]
 
 
-def _kept_bytes(run: Callable[[Tensor], object], teachers: Sequence[Twin], image: Tensor) -> int:
-    """Bytes that the forward pass of one image keeps for the backward pass, without the weights."""
-    weights = {tensor.data_ptr() for teacher in teachers for tensor in (*teacher.parameters(), *teacher.buffers())}
-    kept: dict[int, int] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        result = run(image.detach().clone().requires_grad_())
-    del result
-    return sum(kept.values())
+def part_note(parts: int, device: torch.device) -> str:
+    """The sentence on a batch that ran in ``parts`` where ``--max-memory`` decides their number; empty elsewhere."""
+    if parts < 2 or device.type != "cpu" or budget() == ENOUGH:
+        return ""
+    left = in_megabytes(allowance(MEMORY["cpu"]))
+    return f"--max-memory leaves {left} to the features of a batch, so the inversion ran its batches in {parts} parts"
 
 
 class BatchStatistics:

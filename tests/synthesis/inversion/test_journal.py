@@ -150,6 +150,26 @@ def test_methods_go_on_bit_for_bit(
     assert found.figures == pytest.approx(expected.figures)
 
 
+def test_a_run_that_is_killed_between_a_batch_and_its_state(
+    digits_bn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state of the finished batch is still there, and is not taken for that of the next one."""
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    method = DeepInversion(iterations=6, batch=2)
+    expected = synthesize(digits_bn, synth=method, count=6)
+
+    def interrupting(_: FolderJournal) -> None:
+        raise InterruptError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FolderJournal, "_forget_state", interrupting)
+        with pytest.raises(InterruptError):
+            synthesize(digits_bn, synth=method, count=6, unfinished=tmp_path / "j")
+    assert {"batch-00000.pt", "state.pt"} <= {file.name for file in (tmp_path / "j").iterdir()}
+    found = synthesize(digits_bn, synth=method, count=6, unfinished=tmp_path / "j", resume=True)
+    np.testing.assert_array_equal(found.images, expected.images)
+
+
 @pytest.mark.parametrize(
     ("words", "change"),
     [

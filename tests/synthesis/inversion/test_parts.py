@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from dfq_deploy import synthesize
+from dfq_deploy.errors import SamplesError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.synthesis.inversion import parts
 from dfq_deploy.synthesis.inversion.objective import DeepInversionObjective, LossWeights
 from dfq_deploy.synthesis.inversion.parts import part_sizes, with_gradient
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 from dfq_deploy.twin.teacher import teacher_of
+from dfq_deploy.validation.bounds import Bounds, use_bounds
 from examples.digits.data import PREPROCESS
 
 WEIGHTS = LossWeights(
@@ -80,3 +82,22 @@ def test_the_state_holds_what_other_parts_have_shown(digits_bn: Path, monkeypatc
     resumed = DeepInversionObjective(WEIGHTS, [teacher], None)
     resumed.restore(state)
     torch.testing.assert_close(gradient(resumed, images)[1], gradient(objective, images)[1])
+
+
+def test_a_small_budget_makes_parts_and_says_so(digits_bn: Path, tmp_path: Path) -> None:
+    method = DeepInversion(iterations=4, batch=6)
+    whole = synthesize(digits_bn, synth=method, count=12, preprocess=PREPROCESS)
+    assert not any("--max-memory" in sentence for sentence in whole.notes)
+    with use_bounds(Bounds(memory=2**20)):
+        parted = synthesize(digits_bn, synth=method, count=12, preprocess=PREPROCESS, unfinished=tmp_path / "j")
+        said = "--max-memory leaves 0.262 MB to the features of a batch, so the inversion ran its batches in "
+        assert sum(sentence.startswith(said) for sentence in parted.notes) == 1
+        again = synthesize(
+            digits_bn, synth=method, count=12, preprocess=PREPROCESS, unfinished=tmp_path / "j", resume=True
+        )
+    assert again.notes == parted.notes
+    np.testing.assert_array_equal(again.images, parted.images)
+    assert not np.array_equal(parted.images, whole.images)
+    refusal = r"^--resume: --max-memory was 1,048,576 bytes and is not below 2 GiB now"
+    with use_bounds(Bounds(memory=2**32)), pytest.raises(SamplesError, match=refusal):
+        synthesize(digits_bn, synth=method, count=12, preprocess=PREPROCESS, unfinished=tmp_path / "j", resume=True)
