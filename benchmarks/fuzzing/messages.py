@@ -1,5 +1,6 @@
 """Mutate ONNX files field by field, and by what hostile files are known for."""
 
+import json
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
@@ -9,7 +10,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onnx import TensorProto, helper
 
-from benchmarks.fuzzing.text import INTEGERS, STRINGS, mutated_bytes
+from benchmarks.fuzzing.text import INTEGERS, STRINGS, mutated_bytes, mutated_json
 
 __all__ = ["mutated_model"]
 
@@ -243,7 +244,27 @@ def _bad_text(model: onnx.ModelProto, rng: Random) -> None:
     node.name = rng.choice(STRINGS).replace("\x00", "\x01")
 
 
+def _metadata(model: onnx.ModelProto, rng: Random) -> None:
+    """An entry of the metadata that this package writes, sound or mutated."""
+    types = {"type": "uint8", "scale": 0.5, "zero_point": 3}
+    pixels = {"mean": [0.5], "std": [0.25]}
+    inputs = {entry.name: rng.choice((types, {**pixels, "type": "uint8", "axis": 1})) for entry in model.graph.input}
+    integers = {"inputs": inputs, "outputs": {entry.name: types for entry in model.graph.output}}
+    entry = model.metadata_props.add()
+    entry.key, text = rng.choice(
+        (
+            ("dfq_deploy.integer_io", json.dumps(integers)),
+            ("dfq_deploy.preprocess", json.dumps(pixels)),
+            ("dfq_deploy.main_input", rng.choice(list(inputs))),
+            ("dfq_deploy.task", "classify"),
+        )
+    )
+    mutated = mutated_json(text.encode(), rng) if text[0] == "{" else rng.choice(STRINGS).encode()
+    entry.value = mutated.decode(errors="replace") if rng.random() < 0.7 else text
+
+
 STRUCTURAL: tuple[Callable[[onnx.ModelProto, Random], None], ...] = (
     *(_rewire, _reoutput, _other_operator, _resize_tensor, _reshape_tensor, _retype_tensor, _small_constant),
     *(_small_constant, _external, _attribute, _attribute, _subgraph, _function, _opset, _input_shape, _bad_text),
+    _metadata,
 )

@@ -88,14 +88,14 @@ def readers(folder: Path, more: Path | None) -> tuple[Reader, ...]:
         ),
         Reader("overrides", 10, corpus.overrides(), mutated_lines, ".toml", lambda path, rng: read_overrides(path)),
         Reader("vocabulary", 10, corpus.vocabularies(), mutated_json, ".json", lambda path, rng: read_vocabulary(path)),
-        Reader("load", 2, models, mutated_model, ".onnx", lambda path, rng: load(path)),
-        Reader("twin", 1, models, mutated_model, ".onnx", run_twin),
-        Reader("inspect", 0.3, models, mutated_model, ".onnx", _inspect),
-        Reader("check", 0.5, quantized, mutated_model, ".onnx", lambda path, rng: check(path, rng.choice(TARGETS))),
-        Reader("export", 0.3, quantized, mutated_model, ".onnx", _export),
-        Reader("evaluate", 0.2, quantized, mutated_model, ".onnx", _evaluate(floats)),
-        Reader("calibrate", 0.05, models, mutated_model, ".onnx", _calibrate),
-        Reader("export with encodings", 0.3, of_encodings, mutated_json, ".json", _export_encodings(floats)),
+        Reader("load", 4, models, mutated_model, ".onnx", lambda path, rng: load(path)),
+        Reader("twin", 2, models, mutated_model, ".onnx", run_twin),
+        Reader("inspect", 0.6, models, mutated_model, ".onnx", _inspect),
+        Reader("check", 1, quantized, mutated_model, ".onnx", lambda path, rng: check(path, rng.choice(TARGETS))),
+        Reader("export", 0.6, quantized, mutated_model, ".onnx", _export),
+        Reader("evaluate", 0.6, quantized, mutated_model, ".onnx", _evaluate(floats)),
+        Reader("calibrate", 0.1, models, mutated_model, ".onnx", _calibrate),
+        Reader("export with encodings", 0.6, of_encodings, mutated_json, ".json", _export_encodings(floats)),
     )
     return tuple(reader for reader in listed if reader.seeds)
 

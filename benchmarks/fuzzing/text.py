@@ -71,9 +71,14 @@ VALUES = _values()
 
 
 def mutated_json(data: bytes, rng: Random) -> bytes:
-    """Replace, remove, repeat or wrap one value anywhere in a JSON document; sometimes mutate its bytes."""
+    """Replace, remove, repeat or wrap one value anywhere in a JSON document; sometimes mutate its bytes.
+
+    One in a hundred is nested more deeply than Python's parser goes.
+    """
     if rng.random() < 0.2:
         return mutated_bytes(data, rng)
+    if rng.random() < 0.01:
+        return rng.choice((b"[" * 5000 + data + b"]" * 5000, b'{"a":' * 5000 + data + b"}" * 5000, data + b"[" * 5000))
     document = [json.loads(data)]
     for _ in range(rng.choice((1, 1, 2, 3))):
         _mutate_value(document, rng)

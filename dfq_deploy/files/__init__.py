@@ -6,7 +6,7 @@
 ``atomic``          Write files and folders atomically.
 ``claim``           Let only one run at a time write to a place.
 ``encodings_file``  Read and write encodings.json.
-``json_text``       Write JSON that every parser reads.
+``json_text``       Write JSON that every parser reads, and parse JSON from anywhere.
 ``memory``          Physical memory of the machine.
 ``overwriting``     Refuse to write over what is read.
 ``paths``           Accept a path as a string or a path object.

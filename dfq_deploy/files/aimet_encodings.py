@@ -15,6 +15,7 @@ import numpy as np
 from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.errors import ModelError
 from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.files.json_text import parsed_json
 
 __all__ = ["is_aimet", "read_aimet", "write_aimet"]
 
@@ -26,7 +27,7 @@ SECTIONS = ("activation_encodings", "param_encodings")
 def is_aimet(path: Path) -> bool:
     """True for a JSON file with AIMET's sections."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parsed_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(document, dict) and all(section in document for section in SECTIONS)
@@ -70,7 +71,7 @@ def read_aimet(path: Path, axis_of: Callable[[str], int | None], *, signed: bool
         ModelError: it cannot be read, or is not an encodings file of AIMET.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parsed_json(path.read_text(encoding="utf-8"))
         found: dict[str, Encoding] = {}
         for section in SECTIONS:
             for name, entry in _entries(document[section]):

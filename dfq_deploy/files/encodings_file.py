@@ -11,6 +11,7 @@ from typing import Any
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError, similar_file
 from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.files.json_text import parsed_json
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "read_encodings", "write_encodings"]
 
@@ -39,7 +40,7 @@ def read_encodings(path: Path) -> dict[str, Encoding]:
         ModelError: it cannot be read, is not an encodings file, or has a newer format version.
     """
     try:
-        entries = _tensors(json.loads(path.read_text(encoding="utf-8")))
+        entries = _tensors(parsed_json(path.read_text(encoding="utf-8")))
     except OSError as problem:
         raise _unreadable(path, f"{problem.strerror}{similar_file(path)}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:

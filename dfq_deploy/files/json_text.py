@@ -1,16 +1,28 @@
-"""Write JSON that every parser reads."""
+"""Write JSON that every parser reads, and parse JSON from anywhere."""
 
 import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["json_text"]
+__all__ = ["json_text", "parsed_json"]
 
 
 def json_text(document: Mapping[str, Any]) -> str:
     """Format ``document`` as JSON, indented by two; NaN and infinity, which JSON does not have, become null."""
     return json.dumps(_finite(document), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def parsed_json(text: str | bytes) -> Any:
+    """Parse JSON.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply for the parser.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _finite(value: Any) -> Any:

@@ -14,6 +14,7 @@ import torch
 
 from dfq_deploy.errors import one_line
 from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.files.json_text import parsed_json
 
 __all__ = ["Damaged", "read_document", "read_state", "write_document", "write_state"]
 
@@ -80,7 +81,7 @@ def read_document(path: Path) -> dict[str, Any]:
         Damaged: it cannot be read, or its checksum is another.
     """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parsed_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as problem:
         raise Damaged(one_line(problem, 120)) from None
     if not isinstance(document, dict):

@@ -1,7 +1,6 @@
 """What a report says beside the figures: how it was made, single samples and channels, another run."""
 
 import inspect
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -14,6 +13,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError, OptionError
 from dfq_deploy.evaluation.answers import SampleAnswers, answers, shown_samples
 from dfq_deploy.evaluation.weight_channels import WeightChannels, weight_channels
+from dfq_deploy.files.json_text import parsed_json
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.report.run import RunSection, plain_options, python_call, run_section
@@ -107,7 +107,7 @@ def read_report(path: Path) -> Mapping[str, Any]:
     """
     file = path / REPORT_FILE if path.is_dir() else path
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = parsed_json(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as problem:
         said = problem.strerror if isinstance(problem, OSError) and problem.strerror else "it is no JSON"
         raise OptionError(

@@ -1,6 +1,5 @@
 """Write the results: model, encodings, samples, comparison, report."""
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +11,7 @@ from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.files.atomic import atomic_folder
 from dfq_deploy.files.encodings_file import write_encodings
+from dfq_deploy.files.json_text import parsed_json
 from dfq_deploy.pipeline.figures import figures_of, judged, with_details
 from dfq_deploy.pipeline.outcome import Outcome, closed_model
 from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExporter
@@ -104,7 +104,7 @@ def results_in(folder: Path) -> tuple[Path, ...]:
 def _earlier(folder: Path) -> tuple[str, ...]:
     """The files that an earlier run wrote into ``folder``, as its report lists them."""
     try:
-        listed = json.loads((folder / "report.json").read_text(encoding="utf-8"))["files"]
+        listed = parsed_json((folder / "report.json").read_text(encoding="utf-8"))["files"]
     except (OSError, ValueError, KeyError, TypeError):
         return ()
     return tuple(name for name in FILES if name in listed)

@@ -35,7 +35,7 @@ def read_overrides(path: Path) -> tuple[Override, ...]:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
         raise OptionError(f"{path}: cannot be read ({problem.strerror}); give an overrides file") from None
-    except ValueError as problem:  # TOML's errors and those of UTF-8
+    except (ValueError, RecursionError) as problem:  # TOML's errors and those of UTF-8
         raise OptionError(f"{path}: not a TOML file ({first_line(problem)}); docs/overrides.md shows one") from None
     for name in content:
         if name not in KEYS:

@@ -1,6 +1,5 @@
 """Feed and read models with integer inputs and outputs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import channel_shape
+from dfq_deploy.errors import DfqError, ModelError, one_line
+from dfq_deploy.files.json_text import parsed_json
 from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = ["METADATA", "IntegerTranslation"]
@@ -27,9 +28,28 @@ class IntegerTranslation:
     outputs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, metadata: Mapping[str, str]) -> "IntegerTranslation":
-        """Read the metadata of a file; without such an entry nothing is converted."""
-        return cls(**json.loads(metadata[METADATA])) if METADATA in metadata else cls()
+    def of(cls, metadata: Mapping[str, str], file: str) -> "IntegerTranslation":
+        """Read the metadata of ``file``; without such an entry nothing is converted.
+
+        Raises:
+            ModelError: the entry is not what this package writes.
+        """
+        if METADATA not in metadata:
+            return cls()
+        try:
+            document = dict(parsed_json(metadata[METADATA]))
+            found = {
+                kind: {str(name): _checked(entry) for name, entry in document.pop(kind, {}).items()}
+                for kind in ("inputs", "outputs")
+            }
+            if document:
+                raise ValueError(f"it has no entry '{next(iter(document))}'")
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, DfqError) as problem:
+            raise ModelError(
+                f"{file}: its metadata '{METADATA}' cannot be read ({one_line(problem, 100)}); remove that entry, or "
+                "write the file again"
+            ) from None
+        return cls(**found)
 
     def to_integers(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Convert float inputs to the integers of the file: rounded, and clipped to the range of their type."""
@@ -49,7 +69,9 @@ class IntegerTranslation:
     def _quantized(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
         entry = self.inputs[name]
         if "mean" in entry:
-            axis = int(entry["axis"])
+            axis = entry["axis"]
+            if not -array.ndim <= axis < array.ndim:
+                raise ModelError(f"'{name}': its metadata '{METADATA}' has axis {axis}, and it has {array.ndim} axes")
             low, high = Preprocess(tuple(entry["mean"]), tuple(entry["std"])).bounds(array.shape[axis])
             shape = channel_shape(array.ndim, axis)
             integers = (array - low.reshape(shape)) * 255 / (high - low).reshape(shape)
@@ -58,6 +80,18 @@ class IntegerTranslation:
         limits = np.iinfo(entry["type"])
         quantized: NDArray[Any] = np.clip(np.rint(integers), limits.min, limits.max).astype(entry["type"])
         return quantized
+
+
+def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry of an input or output, with numbers as numbers."""
+    known: dict[str, Any] = {"type": np.iinfo(entry["type"]).dtype.name}
+    if "mean" in entry:
+        pixels = Preprocess(tuple(map(float, entry["mean"])), tuple(map(float, entry["std"])))
+        return {**known, "axis": int(entry["axis"]), "mean": pixels.mean, "std": pixels.std}
+    scale = float(entry["scale"])
+    if not 0 < scale < float("inf"):
+        raise ValueError(f"scale {scale}")
+    return {**known, "scale": scale, "zero_point": int(entry["zero_point"])}
 
 
 METADATA = "dfq_deploy.integer_io"

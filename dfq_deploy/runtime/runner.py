@@ -103,7 +103,7 @@ class Runner:
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.stated_main: str | None = metadata.get(MAIN_INPUT)
         self.stated_task: str | None = metadata.get(TASK)
-        self._translation = IntegerTranslation.of(metadata)
+        self._translation = IntegerTranslation.of(metadata, self.name)
         self.ports = [
             ModelInput(
                 entry.name,

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.errors import OptionError, SamplesError, did_you_mean
+from dfq_deploy.errors import ModelError, OptionError, SamplesError, did_you_mean, one_line
+from dfq_deploy.files.json_text import parsed_json
 
 __all__ = ["PREPROCESS", "PREPROCESSES", "Preprocess", "as_preprocess", "divided_by_255", "preprocess_of_units"]
 
@@ -44,9 +45,18 @@ class Preprocess:
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Preprocess | None":
-        """Read the metadata of a model; None if it does not say."""
-        entry = json.loads(metadata[PREPROCESS]) if PREPROCESS in metadata else None
-        return None if entry is None else cls(tuple(entry["mean"]), tuple(entry["std"]))
+        """Read the metadata of a model; None if it does not say.
+
+        Raises:
+            ModelError: the entry is not what :meth:`state_in` writes.
+        """
+        try:
+            entry = parsed_json(metadata[PREPROCESS]) if PREPROCESS in metadata else None
+            return None if entry is None else cls(*(tuple(map(float, entry[key])) for key in ("mean", "std")))
+        except (ValueError, TypeError, KeyError, OverflowError, OptionError) as problem:
+            raise ModelError(
+                f"the model's metadata '{PREPROCESS}' cannot be read ({one_line(problem, 100)}); remove that entry"
+            ) from None
 
     def state_in(self, metadata: MutableMapping[str, str]) -> None:
         """Write it into the metadata of a model."""

@@ -1,6 +1,5 @@
 """Token ids from text and from vocabularies: ``vocab.txt``, ``tokenizer.json``, lines of text."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import SamplesError, first_line
+from dfq_deploy.files.json_text import parsed_json
 
 __all__ = ["NAMES", "TEXT", "Vocabulary", "encoded", "find_vocabulary", "read_lines", "read_vocabulary"]
 
@@ -85,7 +85,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
 def _of_json(path: Path, text: str) -> tuple[Mapping[str, int], set[int]]:
     """Token -> id, and the ids of tokens that are no text."""
     try:
-        held: Any = json.loads(text)
+        held: Any = parsed_json(text)
         listed = held["model"]["vocab"]
         ids = listed if isinstance(listed, dict) else {token: index for index, (token, _) in enumerate(listed)}
         added = {str(entry["content"]): int(entry["id"]) for entry in held.get("added_tokens", ())}

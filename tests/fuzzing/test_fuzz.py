@@ -18,7 +18,7 @@ from benchmarks.fuzzing.messages import mutated_model
 from benchmarks.fuzzing.readers import Reader, run_twin
 from benchmarks.fuzzing.supervise import Limits, run_reader
 from benchmarks.fuzzing.text import mutated_json
-from dfq_deploy import Samples
+from dfq_deploy import Samples, export
 from dfq_deploy.errors import DfqError, ModelError, SamplesError, printable
 from dfq_deploy.evaluation.detection.annotations import read_annotations
 from dfq_deploy.runtime.tensorrt.cache import CalibrationCache
@@ -27,6 +27,8 @@ from dfq_deploy.samples.vocabulary import read_vocabulary
 from dfq_deploy.validation.bounds import Bounds, use_bounds
 
 KEPT = Path(__file__).parent / "corpus"
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _arrays(path: Path) -> None:
@@ -43,6 +45,10 @@ def _archive(path: Path) -> None:
     read_samples(path, "imagenet", (3, 8, 8), classes=10)
 
 
+def _encodings(path: Path) -> None:
+    export(ROOT / "examples/digits/digits.onnx", to="qdq", encodings=path, output=path.parent / "out.onnx")
+
+
 def _annotations(path: Path) -> None:
     images = path.parent / "images.zip"
     images.write_bytes(corpus.image_archives()[0])
@@ -53,6 +59,7 @@ READ: dict[str, Callable[[Path], object]] = {
     "annotations": _annotations,
     "arrays": _arrays,
     "caches": CalibrationCache.read,
+    "encodings": _encodings,
     "image_archives": _archive,
     "images": _image,
     "vocabularies": read_vocabulary,
@@ -128,7 +135,7 @@ def test_each_kind_of_failure_is_counted(tmp_path: Path) -> None:
 def test_a_few_seconds_of_fuzzing_find_nothing() -> None:
     names = ["calibration cache", "arrays (npz, npy)", "images", "image archives", "annotations", "load", "twin"]
     command = [sys.executable, "-m", "benchmarks.fuzz", "--minutes", "0.12", "--count", "800", "--readers", *names]
-    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[2])
+    run = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert run.returncode == 0, run.stdout + run.stderr
     assert run.stdout.startswith("| reader | inputs | read | refused | wrong | abort | hang | memory | s |")
     assert len(run.stdout.splitlines()) == 2 + len(names)

@@ -63,6 +63,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(OptionError, match="not a TOML file"):
         read_overrides(tmp_path / "binary.toml")
+    (tmp_path / "deep.toml").write_text(f"a = {'[' * 5000}")
+    with pytest.raises(OptionError, match="not a TOML file"):
+        read_overrides(tmp_path / "deep.toml")
     (tmp_path / "huge.toml").write_bytes(b"#" * 2**21)
     with pytest.raises(OptionError, match="2097152 bytes are no overrides file"):
         read_overrides(tmp_path / "huge.toml")

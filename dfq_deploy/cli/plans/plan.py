@@ -81,7 +81,7 @@ def read_plan(path: Path, shell: Shell) -> list[Run]:
     text = _text(path)
     try:
         document = tomllib.loads(text)
-    except ValueError as problem:
+    except (ValueError, RecursionError) as problem:
         raise OptionError(f"{path}: not a TOML file ({first_line(problem)}); docs/plans.md shows a plan") from None
     source = _Source(path, text)
     for name in document:

@@ -11,7 +11,6 @@ Images are resized and cropped to the shape of the input (:mod:`dfq_deploy.sampl
 An object of which cropping leaves less than half may be found and need not be.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -22,6 +21,7 @@ import numpy as np
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.evaluation.detection.average_precision import Truth
 from dfq_deploy.evaluation.detection.boxes import Floats
+from dfq_deploy.files.json_text import parsed_json
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.samples.pictures.listing import ImageSize, image_sizes
 
@@ -133,7 +133,7 @@ def _objects_of(image: ImageSize, found: Mapping[str, Objects], by_name: Mapping
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return parsed_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as problem:
         raise SamplesError(
             f"{path}: the annotations cannot be read ({problem}); give COCO's JSON or a folder of YOLO's .txt files"

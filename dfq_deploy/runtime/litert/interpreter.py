@@ -1,6 +1,5 @@
 """Run a .tflite file on arrays in the order of the ONNX model, and tell which operations XNNPACK took."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError, first_line
+from dfq_deploy.files.json_text import parsed_json
 from dfq_deploy.graph.inputs import Feeds
 from dfq_deploy.runtime.litert.package import interpreter_class, schema
 
@@ -110,13 +110,18 @@ class LiteRtModel:
         self.name = "the .tflite file" if isinstance(source, bytes) else str(source)
         self._interpreter = _loaded(_content(source, self.name), self.name, threads, xnnpack)
         names, self.metadata = _described(_content(source, self.name))
-        axes = json.loads(self.metadata.get(AXES, "{}"))
-        self.inputs = tuple(
-            _port(detail, names, axes.get("inputs", {})) for detail in self._interpreter.get_input_details()
-        )
-        self.outputs = tuple(
-            _port(detail, names, axes.get("outputs", {})) for detail in self._interpreter.get_output_details()
-        )
+        try:
+            axes = parsed_json(self.metadata.get(AXES, "{}"))
+            self.inputs = tuple(
+                _port(detail, names, axes.get("inputs", {})) for detail in self._interpreter.get_input_details()
+            )
+            self.outputs = tuple(
+                _port(detail, names, axes.get("outputs", {})) for detail in self._interpreter.get_output_details()
+            )
+        except (ValueError, TypeError, AttributeError) as problem:
+            raise ModelError(
+                f"{self.name}: its metadata '{AXES}' cannot be read ({first_line(problem)}); export it again"
+            ) from None
 
     def run(self, feeds: Feeds) -> dict[str, NDArray[Any]]:
         """Return the outputs by name, in floats and in the order of the ONNX model.
@@ -225,4 +230,6 @@ def _port(detail: Any, names: dict[int, str], orders: dict[str, list[int]]) -> P
     shape = tuple(int(size) for size in detail["shape"])
     scale, zero_point = detail["quantization"]
     order = tuple(orders.get(name, range(len(shape))))
+    if sorted(order) != list(range(len(shape))):
+        raise ValueError(f"'{name}' has {len(shape)} axes, and not {list(order)}")
     return Port(name, index, shape, np.dtype(detail["dtype"]), float(scale), int(zero_point), order)

@@ -38,7 +38,7 @@ class LiteRtRunner(Runner):
         self.name = str(model)
         self.stated_main = self._model.metadata.get(MAIN_INPUT)
         self.stated_task = self._model.metadata.get(TASK)
-        self._translation = IntegerTranslation.of(self._model.metadata)
+        self._translation = IntegerTranslation.of(self._model.metadata, self.name)
         self.ports = [ModelInput(port.name, self._dtype(port), _shape(port)) for port in self._model.inputs]
         names = {port.name for port in self.ports}
         if len(names) > 1:
