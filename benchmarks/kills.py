@@ -88,6 +88,11 @@ def _synthesize(seed: int, _: Path) -> list[str]:
     return ["synthesize", str(MODEL), "--samples", "48", *schedule, "-o", "s.npz", "--seed", str(seed)]
 
 
+def _generator(seed: int, _: Path) -> list[str]:
+    schedule = ["--method", "gdfq", "--option", "iterations=60", "--option", "channels=8", "--option", "batch=16"]
+    return ["synthesize", str(MODEL), "--samples", "48", *schedule, "-o", "s.npz", "--seed", str(seed)]
+
+
 def _calibrate(seed: int, _: Path) -> list[str]:
     schedule = ["--synth", "zeroq", "--option", "iterations=24", "--option", "batch=16", "--floor", "none"]
     return ["calibrate", str(MODEL), *schedule, "--samples", "32", "-o", "out", "--seed", str(seed)]
@@ -109,6 +114,7 @@ STEPS = {
     step.name: step
     for step in (
         Step("synthesize", _synthesize, "s.npz"),
+        Step("generator", _generator, "s.npz"),
         Step("calibrate", _calibrate),
         Step("finetune", _finetune),
         Step("export", _export, "out.onnx"),

@@ -56,10 +56,10 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
     path = path / "samples.npz" if path.is_dir() else path
     picture = path.with_suffix(".png")
     refuse_overwriting((path, picture), (model, options["verifier"], *options["teachers"]))
-    synthesizer, generator = save_generator_beside(synthesizer, path)
-    # Opened before the work, so that a place that cannot be written is known at once.
     unfinished = path.with_name(f"{path.name}.unfinished")
-    with claimed(path), resumable(unfinished), atomic_files(path, (picture,)) as folder:
+    synthesizer, generator = save_generator_beside(synthesizer, path, unfinished)
+    # Opened before the work, so that a place that cannot be written is known at once.
+    with claimed(path), resumable(unfinished), atomic_files(path, (picture, *generator.companions)) as folder:
         with display(shell) as progress:
             samples = make_samples(
                 model,
@@ -75,10 +75,11 @@ def synthesize(shell: Shell, /, *, model: Path, method: str, output: Path | None
             )
         samples.save(folder / path.name)
         drawn = contact_sheet(samples, preprocess, folder / picture.name)
+        generator.move_into(folder)
     remove_unfinished(unfinished)
     files = (path, picture) if drawn else (path,)
-    if generator is not None and samples.method == method:
-        files = (*files, generator)
+    if generator.path is not None and samples.method == method:
+        files = (*files, generator.path)
     if shell.as_json:
         shell.emit({
             "samples": len(samples),

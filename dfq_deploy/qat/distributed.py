@@ -4,6 +4,7 @@ Each process has its own batches, and gradients are averaged.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ Result = TypeVar("Result")
 
 TIMEOUT = timedelta(hours=12)
 """How long the other processes wait while the first one synthesizes samples."""
+
+PLACE = re.compile(r"^(\[[^\]]*:\d+\]\s*)+")
+"""Where in torch's sources an error was raised."""
 
 STEP_TIMEOUT = timedelta(minutes=30)
 """How long they wait for the gradients of a step: for a host that does not answer any more."""
@@ -106,9 +110,15 @@ def _loss_named() -> Iterator[None]:
         if is_out_of_memory(problem):
             raise
         raise DfqError(
-            f"another process of this training ended or cannot be reached ({first_line(problem)[-100:]}); look at its "
-            "output, and start all processes again; --resume goes on from the last checkpoint"
+            f"another process of this training ended or cannot be reached ({_reason(problem)}); look at its output, "
+            "and start all processes again; --resume goes on from the last checkpoint"
         ) from None
+
+
+def _reason(problem: RuntimeError) -> str:
+    """The first sentence, without the place in torch's sources before it."""
+    sentence = PLACE.sub("", first_line(problem)).partition(". ")[0]
+    return sentence.strip()[:100] or "torch says no more"
 
 
 def own_device(device: str) -> str:

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from dfq_deploy.cli.main import main
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.generators import method as generators
 
 
 def run(*arguments: str) -> Result:
@@ -62,3 +63,33 @@ def test_methods_without_a_generator_write_none(here: Path, digits_bn: Path) -> 
 def test_where_procedural_samples_step_in_no_generator_is_claimed(here: Path, digits_folded: Path) -> None:
     result = run(str(digits_folded), "--method", "gdfq", *QUICK, "-o", "a.npz", "--json", "-q")
     assert json.loads(result.stdout)["files"] == ["a.npz", "a.png"]
+
+
+def test_the_generator_is_replaced_with_the_samples_alone(
+    here: Path, digits_bn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that ends while samples are drawn leaves the earlier files; resumed, it gives the bytes of a whole one."""
+    command = (str(digits_bn), "--method", "gdfq", *QUICK, "-q")
+    for name, seed in (("whole.npz", "1"), ("a.npz", "0")):
+        assert run(*command, "-o", name, "--seed", seed).exit_code == 0
+    ends = (".npz", ".png", ".pt")
+    before = [(here / f"a{end}").read_bytes() for end in ends]
+
+    def interrupting(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(generators, "draw_samples", interrupting)
+        assert run(*command, "-o", "a.npz", "--seed", "1").exit_code == 1
+    assert [(here / f"a{end}").read_bytes() for end in ends] == before
+    assert (here / "a.npz.unfinished/generator.pt").is_file()
+    assert run(*command, "-o", "a.npz", "--seed", "1", "--resume").exit_code == 0
+    assert [(here / f"a{end}").read_bytes() for end in ends] == [(here / f"whole{end}").read_bytes() for end in ends]
+    assert len(list(here.iterdir())) == 6
+
+
+def test_a_result_without_a_generator_leaves_none_beside_it(here: Path, digits_bn: Path, digits_folded: Path) -> None:
+    assert run(str(digits_bn), "--method", "gdfq", *QUICK, "-o", "a.npz", "-q").exit_code == 0
+    assert (here / "a.pt").is_file()
+    assert run(str(digits_folded), "--method", "gdfq", *QUICK, "-o", "a.npz", "-q").exit_code == 0
+    assert sorted(file.name for file in here.iterdir()) == ["a.npz", "a.png"]

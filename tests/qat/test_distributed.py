@@ -54,4 +54,5 @@ def test_a_lost_process_ends_the_others_with_one_line() -> None:
     assert steps == ["[0.5, 0.5, 0.5]"] * 3
     assert last.startswith("another process of this training ended or cannot be reached (")
     assert last.endswith("--resume goes on from the last checkpoint")
+    assert "remote worker" not in last  # torch's advice, behind the reason
     assert "Traceback" not in complained

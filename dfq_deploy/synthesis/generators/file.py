@@ -1,5 +1,6 @@
 """Save and load trained generators."""
 
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -41,9 +42,11 @@ class GeneratorFile:
         Raises:
             OutputError: the file cannot be written.
         """
+        contents = {field.name: getattr(self, field.name) for field in fields(self)}
+        stream = io.BytesIO()  # torch writes the name of a file into it, and that of a temporary one is random
+        torch.save({"format": FORMAT, **contents}, stream)
         with atomic_file(path) as partial:
-            contents = {field.name: getattr(self, field.name) for field in fields(self)}
-            torch.save({"format": FORMAT, **contents}, partial)
+            partial.write_bytes(stream.getbuffer())
 
     @classmethod
     def load(cls, path: Path) -> "GeneratorFile":
