@@ -34,6 +34,9 @@ def refuse_foreign(folder: Path) -> None:
 def remove_unfinished(folder: Path) -> None:
     """Remove the folder, when the samples are written or nothing in it can be resumed; a foreign one stays."""
     if folder.exists() and _is_ours(folder):
+        # The facts go last: a run that is killed here leaves a folder that is known to be ours.
+        for path in [path for path in folder.iterdir() if path.name != FACTS]:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         shutil.rmtree(folder)
 
 

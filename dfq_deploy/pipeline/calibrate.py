@@ -1,6 +1,5 @@
 """Post-training quantization from end to end: ``dfq_deploy.calibrate``."""
 
-import shutil
 from collections.abc import Sequence
 from typing import Unpack
 
@@ -11,6 +10,7 @@ from dfq_deploy.evaluation.sample_quality import with_quality
 from dfq_deploy.files.atomic import check_writable
 from dfq_deploy.files.overwriting import refuse_overwriting
 from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.files.unfinished import remove_unfinished
 from dfq_deploy.graph.inputs import InputShapes, main_input_value
 from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
@@ -193,8 +193,8 @@ def calibrate(
         about=call.about(source, name),
     )
     result = finish(outcome, name, folder, clock, progress)
-    if kept.folder is not None and kept.folder.exists():
-        shutil.rmtree(kept.folder)
+    if kept.folder is not None:
+        remove_unfinished(kept.folder)
     return result
 
 

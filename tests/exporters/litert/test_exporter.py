@@ -87,6 +87,15 @@ def test_the_signature_and_the_order_of_axes(folder: Path) -> None:
     assert stated == {"inputs": {"image": [0, 2, 3, 1]}, "outputs": {"scores": [0, 1]}}
 
 
+@pytest.mark.parametrize("order", [b"[0, 2, 3, 3]", b"[0, 2, 3, 9]", b"[0, [[2, 3]"])
+def test_an_order_of_axes_that_is_none(folder: Path, tmp_path: Path, order: bytes) -> None:
+    content = (folder / "model.tflite").read_bytes()
+    assert content.count(b"[0, 2, 3, 1]") == 1
+    (tmp_path / "m.tflite").write_bytes(content.replace(b"[0, 2, 3, 1]", order.ljust(12)))
+    with pytest.raises(ModelError, match=rf"m\.tflite: its metadata '{AXES}' cannot be read \(.*\); export it again"):
+        LiteRtModel(tmp_path / "m.tflite")
+
+
 def test_constants_are_aligned_to_sixteen_bytes(folder: Path) -> None:
     content = (folder / "model.tflite").read_bytes()
     model = schema().Model.GetRootAs(content)
