@@ -1,10 +1,12 @@
 """Peak memory of a command at several numbers of samples, as a table.
 
-usage: python -m benchmarks.memory MODEL.onnx [--counts 32,256,2048,8192] [--command calibrate] [-- OPTION ...]
+usage: python -m benchmarks.memory MODEL.onnx [--counts 32,256,2048,8192] [--command calibrate] [--bytes]
+       [-- OPTION ...]
 
-The samples are drawn at random and smoothed, in an .npz of float32 as large as the count asks for: whether memory grows
-does not depend on what they show. Each run is a process of its own, whose largest resident set the system tells; pages
-of sample files that are in its memory at that moment are part of it. The last column is the growth over the first row.
+The samples are drawn at random and smoothed, in an .npz of float32 as large as the count asks for, or with ``--bytes``
+of uint8 pixels: whether memory grows does not depend on what they show. Each run is a process of its own, whose largest
+resident set the system tells; pages of sample files that are in its memory at that moment are part of it. The last
+column is the growth over the first row.
 
 The options behind ``--`` go to the command, e.g. ``-- --refine reconstruct --bits w4a8``. By default they are
 ``--floor none``, without the search for a better result.
@@ -23,16 +25,22 @@ import numpy as np
 __all__ = ["peak", "write_samples"]
 
 
-def write_samples(path: Path, shape: tuple[int, ...], count: int) -> None:
-    """Write ``count`` samples of ``shape`` (C, H, W), a few at a time."""
+def write_samples(path: Path, shape: tuple[int, ...], count: int, *, pixels: bool = False) -> None:
+    """Write ``count`` samples of ``shape`` (C, H, W), a few at a time.
+
+    Args:
+        pixels: as uint8 (H, W, C), which take a quarter of the room; else as float32 (C, H, W).
+    """
     generator = np.random.default_rng(0)
-    raw = path.with_suffix(".npy")
-    images = np.lib.format.open_memmap(raw, mode="w+", dtype=np.float32, shape=(count, *shape))
     channels, height, width = shape
+    raw = path.with_suffix(".npy")
+    kind, stored = (np.uint8, (height, width, channels)) if pixels else (np.float32, shape)
+    images = np.lib.format.open_memmap(raw, mode="w+", dtype=kind, shape=(count, *stored))
     for index in range(count):
         coarse = generator.normal(0, 1, (channels, -(-height // 8), -(-width // 8)))
         smooth = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
-        images[index] = smooth + generator.normal(0, 0.3, shape)
+        sample = smooth + generator.normal(0, 0.3, shape)
+        images[index] = np.clip(128 + 50 * sample, 0, 255).transpose(1, 2, 0) if pixels else sample
     np.savez(path, images=images)
     raw.unlink()
 
@@ -70,20 +78,22 @@ def main() -> None:
     parser.add_argument("--counts", default="32,256,2048,8192")
     parser.add_argument("--command", default="calibrate", choices=["calibrate", "finetune", "evaluate"])
     parser.add_argument("--quantized", type=Path, help="for evaluate")
-    parser.add_argument("options", nargs="*")
-    args = parser.parse_args()
+    parser.add_argument("--bytes", action="store_true", help="samples of uint8 pixels; give --preprocess behind --")
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    args, options = parser.parse_args(words[:end]), words[end + 1 :]
     shape, first = _shape(args.model), 0
-    print(f"{args.model.name}, {args.command} {' '.join(args.options)}\n")
+    print(f"{args.model.name}, {args.command} {' '.join(options)}\n")
     print("| samples | peak memory | seconds | growth |\n|---|---|---|---|", flush=True)
     for count in map(int, args.counts.split(",")):
         with tempfile.TemporaryDirectory() as folder:
             samples = Path(folder) / "samples.npz"
-            write_samples(samples, shape, count)
+            write_samples(samples, shape, count, pixels=args.bytes)
             command = [sys.executable, "-m", "dfq_deploy", args.command, str(args.model)]
             if args.command == "evaluate":
                 command += [str(args.quantized), "--data", str(samples)]
             else:
-                command += ["--data", str(samples), "-o", f"{folder}/out", *(args.options or ["--floor", "none"])]
+                command += ["--data", str(samples), "-o", f"{folder}/out", *(options or ["--floor", "none"])]
             size, seconds = peak(command)
         first = first or size
         print(f"| {count:,} | {size / 1e6:.0f} MB | {seconds:.0f} | {100 * (size / first - 1):+.0f} % |", flush=True)

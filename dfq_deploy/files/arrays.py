@@ -1,6 +1,7 @@
 """Allocate an array, on disk if large, and read it without keeping it in memory."""
 
 import errno
+import hashlib
 import math
 import mmap
 import os
@@ -20,6 +21,7 @@ __all__ = [
     "allocate",
     "blocks",
     "copied",
+    "digest",
     "is_mapped",
     "loaded",
     "release",
@@ -121,6 +123,15 @@ def copied(rows: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
         release(rows)
         release(copy)
     return copy
+
+
+def digest(array: NDArray[Any]) -> str:
+    """The first 16 digits of the SHA-256 of the values of an array, read a block at a time."""
+    found = hashlib.sha256()
+    for part in blocks(array):
+        found.update(np.ascontiguousarray(array[part]).data)
+        release(array)
+    return found.hexdigest()[:16]
 
 
 def release(array: NDArray[Any]) -> None:

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from hashlib import sha256
 from typing import Any, Unpack
 
-import numpy as np
-
 from dfq_deploy.errors import OptionError
+from dfq_deploy.files.arrays import digest
 from dfq_deploy.files.atomic import check_writable
 from dfq_deploy.files.overwriting import refuse_overwriting
 from dfq_deploy.files.paths import AnyPath, as_path
@@ -199,7 +197,7 @@ def _call(
     return {
         "model": fingerprint([training_data.model]),
         "synth": str(order.synth),
-        "data": None if data is None else sha256(np.ascontiguousarray(data.images).data).hexdigest()[:16],
+        "data": None if data is None else digest(data.images),
         "samples": order.options.count,
         "tolerance": order.options.tolerance,
         "statistics": order.options.statistics,

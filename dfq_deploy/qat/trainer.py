@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dfq_deploy.errors import SamplesError
+from dfq_deploy.files.arrays import release_at
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.qat.batches import Batches
@@ -159,6 +160,7 @@ class Trainer:
             feed = self.teacher.input_names[0]
             self._teacher_outputs = torch.cat([self.teacher.run({feed: part})[name] for part in parts])
         student_outputs = torch.cat([self.student.run(part)[name] for part in parts])
+        release_at(self.held_out.untyped_storage().data_ptr())
         return self.loss_function.agreement(student_outputs, self._teacher_outputs)
 
     def state(self) -> dict[str, Any]:

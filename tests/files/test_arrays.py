@@ -1,6 +1,7 @@
 """Large arrays lie in files, and their pages leave the process when they are released."""
 
 import gc
+import hashlib
 import mmap
 from collections.abc import Callable
 from functools import partial
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from dfq_deploy.files import arrays
-from dfq_deploy.files.arrays import allocate, is_mapped, release, release_at
+from dfq_deploy.files.arrays import allocate, digest, is_mapped, release, release_at
 from dfq_deploy.refinement.block_values import release_all
 
 pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system keeps the pages")
@@ -58,3 +59,15 @@ def test_an_array_that_is_gone_is_forgotten() -> None:
     del array
     gc.collect()
     assert address not in arrays._allocated
+
+
+def test_the_digest_is_that_of_all_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.arange(5000, dtype=np.float32).reshape(50, 100)
+    expected = hashlib.sha256(values.tobytes()).hexdigest()[:16]
+    for limit in (arrays.IN_MEMORY, 0):
+        monkeypatch.setattr(arrays, "IN_MEMORY", limit)
+        monkeypatch.setattr(arrays, "BLOCK", 2**12)
+        array = allocate(values.shape)
+        array[:] = values
+        assert digest(array) == expected
+    assert digest(values[:, ::2]) == hashlib.sha256(values[:, ::2].tobytes()).hexdigest()[:16]
