@@ -7,7 +7,7 @@
 ``claim``           Let only one run at a time write to a place.
 ``encodings_file``  Read and write encodings.json.
 ``json_text``       Write JSON that every parser reads, and parse JSON from anywhere.
-``memory``          Physical memory of the machine.
+``memory``          Memory of the machine, or of the container.
 ``overwriting``     Refuse to write over what is read.
 ``paths``           Accept a path as a string or a path object.
 ``sealed``          Write and read the state of an interrupted run, with a checksum.

@@ -1,9 +1,14 @@
-"""Physical memory of the machine."""
+"""Memory of the machine, or of the container."""
 
 import ctypes
 import os
+from pathlib import Path
 
-__all__ = ["physical_memory"]
+__all__ = ["available_memory", "physical_memory"]
+
+CONTAINER = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+"""Where Linux states the limit of a container: control groups of version 2 and 1. Without a limit it is ``max``, or a
+number larger than any memory."""
 
 
 class _MemoryStatus(ctypes.Structure):
@@ -20,6 +25,19 @@ class _MemoryStatus(ctypes.Structure):
         ("ullAvailVirtual", ctypes.c_ulonglong),
         ("ullAvailExtendedVirtual", ctypes.c_ulonglong),
     )
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may take: the physical memory, or less where a container limits it; None if unknown."""
+    stated = [physical_memory(), *(_stated(path) for path in CONTAINER)]
+    return min((size for size in stated if size is not None), default=None)
+
+
+def _stated(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no Linux, no container, or no limit
+        return None
 
 
 def physical_memory() -> int | None:

@@ -5,20 +5,20 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from dfq_deploy.files.memory import physical_memory
+from dfq_deploy.files.memory import available_memory
 
 __all__ = ["Bounds", "bounds", "default_memory", "use_bounds"]
 
 MEMORY_SHARE = 2
-"""By default a model may take one part in so many of the machine's memory."""
+"""By default a model may take one part in so many of the memory of the machine or of the container."""
 
 FALLBACK_MEMORY = 4 * 2**30
 """Bytes, where the system does not report its memory."""
 
 
 def default_memory() -> int:
-    """Return half of the machine's memory, in bytes."""
-    return (physical_memory() or MEMORY_SHARE * FALLBACK_MEMORY) // MEMORY_SHARE
+    """Return half of the memory of the machine, or of the container, in bytes."""
+    return (available_memory() or MEMORY_SHARE * FALLBACK_MEMORY) // MEMORY_SHARE
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Bounds:
     """Limits for one model file.
 
     Args:
-        memory: bytes that its tensors may take, stored or computed; half of the machine's memory by default.
+        memory: bytes that its tensors may take, stored or computed; half of the memory by default.
         seconds: seconds that loading it and one run may take.
         nodes: nodes after model-local functions are expanded.
         depth: levels of nested graphs.

@@ -1,10 +1,17 @@
 """A killed command leaves the old or the new result, and the next run ends as if nothing had happened."""
 
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from benchmarks.kills import state_of
+from dfq_deploy import calibrate
+from dfq_deploy.verdict.noise import sensitivity
 
 STEPS = ("synthesize", "calibrate")
 
@@ -20,3 +27,16 @@ def test_killed_commands(checkout: Path, tmp_path: Path) -> None:
         name, kills, *states, _, same, wrong = row.strip("| ").split(" | ")
         assert (name, same, wrong) == (step, "1", "0")
         assert sum(map(int, states)) == int(kills) >= 1
+
+
+def test_a_slow_clock_changes_what_is_left_out_of_the_comparison_alone(
+    digits_bn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = []
+    for name, factor in (("real", 1), ("slow", 1000)):
+        clock = SimpleNamespace(perf_counter=lambda factor=factor: factor * time.perf_counter())
+        monkeypatch.setattr(sensitivity, "time", clock)
+        calibrate(digits_bn, synth="noise", count=32, floor="none", output=tmp_path / name)
+        noise.append(json.loads((tmp_path / name / "report.json").read_text())["noise"])
+    assert noise[0]["samples"] > noise[1]["samples"]
+    assert state_of(tmp_path / "real") == state_of(tmp_path / "slow")

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from dfq_deploy.files.memory import physical_memory
+from dfq_deploy.files import memory
+from dfq_deploy.files.memory import available_memory, physical_memory
 
 GIB = 2**30
 
@@ -40,3 +41,17 @@ def test_a_system_that_does_not_say(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os, "sysconf", unknown)
     assert physical_memory() is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [("2147483648\n", 2 * GIB), ("max\n", 8 * GIB), (f"{2**63 - 4096}\n", 8 * GIB), (None, 8 * GIB)],
+)
+def test_a_container_has_less(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stated: str | None, expected: int
+) -> None:
+    if stated is not None:
+        (tmp_path / "memory.max").write_text(stated)
+    monkeypatch.setattr(memory, "CONTAINER", (tmp_path / "memory.max", tmp_path / "none"))
+    monkeypatch.setattr(memory, "physical_memory", lambda: 8 * GIB)
+    assert available_memory() == expected
