@@ -3,7 +3,8 @@
 #   make test    lint, check the types, run the tests
 #   make docs    build the documentation site in docs/_build; a warning is an error
 #   make readme  run the README's commands in a clean copy of the checkout, with an environment of its own
-# One that installs CI's versions first, each file checked against its hash (Python 3.11, x86-64 Linux):
+# One that installs CI's versions first, each file checked against its hash (Python 3.11, x86-64 Linux; torch's CPU build
+# is on an index of its own: export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu):
 #   make locked test
 # And one for each end of the dependencies' range, in a fresh environment of its own:
 #   make test-oldest, make test-newest   run the command line's tests; WITH=torch==2.13.0 states a version
