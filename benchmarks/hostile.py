@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from dfq_deploy.errors import printable
@@ -115,12 +116,14 @@ def main() -> int:
         print(f"no folder {options.cases}: name one with --cases", file=sys.stderr)
         return 0
     found = []
-    print("| file | command | | CPU s | what it says |\n|---|---|---|--:|---|")
-    for one in answers(options.cases):
-        found.append(one)
-        said = one.said.replace("|", "\\|").removeprefix("error: ")
-        shown = said if len(said) <= 100 else f"{said[:99]}…"
-        print(f"| {one.file} | {one.command} | {one.kind} | {one.seconds:.1f} | {shown} |", flush=True)
+    print("| file | command, what came of it, CPU seconds | what it says |\n|---|---|---|")
+    for file, group in groupby(answers(options.cases), key=lambda one: one.file):
+        ran = list(group)
+        found += ran
+        what = "; ".join(f"{one.command} {one.kind} {one.seconds:.1f}" for one in ran)
+        said = ran[-1].said.partition(f"{file}: ")[2] or ran[-1].said.removeprefix("error: ")
+        shown = said.replace("|", "\\|") if ran[-1].kind != "read" else ""
+        print(f"| {file} | {what} | {shown if len(shown) <= 90 else f'{shown[:89]}…'} |", flush=True)
     refused = [one for one in found if one.kind == "refused"]
     bad = [one for one in found if one.kind not in ("refused", "read")]
     late = [one for one in refused if one.seconds > options.limit]
