@@ -96,7 +96,7 @@ MODELS = (
     ),
     PublicCase(
         "slim_160_latest", "face landmarks, PyTorch 1.2 (0BSD repository)", TFLITE,
-        "3rdparty/onnx/slim_160_latest.onnx", "photographs", IMAGENET, figure="landmarks", task="regress",
+        "3rdparty/onnx/slim_160_latest.onnx", "photographs", SIGNED, figure="landmarks", task="regress",
     ),
     PublicCase(
         "landmarks_68_pfld", "face landmarks, PyTorch 1.3 (0BSD repository)", TFLITE,
@@ -104,7 +104,7 @@ MODELS = (
     ),
     PublicCase(
         "iris_landmark", "eye landmarks, TFLite (0BSD repository)", TFLITE, "3rdparty/onnx/iris_landmark.onnx",
-        "photographs", SIGNED, figure="landmarks",
+        "photographs", ZERO_ONE, figure="landmarks",
     ),
     PublicCase(
         "mobilefacenet", "face re-identification (0BSD repository)", TFLITE, "3rdparty/onnx/mobilefacenet.onnx",

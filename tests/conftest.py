@@ -42,7 +42,7 @@ def _untimed(monkeypatch: pytest.MonkeyPatch) -> None:
         return count_findings(kernels)
 
     monkeypatch.setattr("dfq_deploy.verdict.assess._speed", counted)
-    monkeypatch.setattr("dfq_deploy.pipeline.remedies.faster._speed", lambda bench, result, samples: None)
+    monkeypatch.setattr("dfq_deploy.pipeline.remedies.attempts.Bench.speed", lambda bench, result: None)
 
 
 @pytest.fixture(autouse=True)

@@ -223,9 +223,8 @@ def floor_options(command: Decorated) -> Decorated:
             "--max-slowdown",
             type=NumberType("a factor from 1 on, such as 1.15", lambda number: number >= 1),
             metavar="FACTOR",
-            default=1.15,
-            show_default=True,
-            help="Largest latency of a result after remedies, as a multiple of the first result's.",
+            help="Largest latency of a result after remedies, as a multiple of the first result's.  [default: 1.15; "
+            "while the floor is not reached, more where the result stays faster than float]",
         ),
         click.option(
             "--max-time",

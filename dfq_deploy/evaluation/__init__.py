@@ -13,6 +13,7 @@
 ``qdq_pairs``         Read the quantized activations and weights of a QDQ graph, of any tool.
 ``sample_quality``    Quality figures of a sample set: statistics, classes, confidence, diversity.
 ``scale_checks``      Compare each scale of a quantized file with the scale that the float model's values need.
+``task_errors``       Compare what a model is for, where that is stated: classes of pixels, numbers, embeddings.
 ``tensor_values``     Values of a model's tensors on a few samples, channel by channel.
 ``tensors``           Compare float and quantized values tensor by tensor.
 ``weight_channels``   Ranges of the channels of each quantized weight, and the channels that are zero.

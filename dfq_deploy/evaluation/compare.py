@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.evaluation.detection.head_errors import HeadErrors, HeadTally
 from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, ScoreTally
+from dfq_deploy.evaluation.task_errors import TaskErrors, TaskTally
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Output, Runnable, Runner, slices
 from dfq_deploy.samples.samples import Samples
@@ -30,6 +31,7 @@ class Comparison:
         scores: of the output that holds class scores (:mod:`dfq_deploy.graph.task`); None where none does.
         left_out: outputs that are not compared, since their size depends on the sample.
         head: boxes and scores of a detector (:mod:`dfq_deploy.graph.detection`); None for other models.
+        task: the figure of the task that is stated; None without one, for classes and for detectors.
     """
 
     count: int
@@ -37,6 +39,7 @@ class Comparison:
     scores: Scores | None
     left_out: tuple[str, ...] = ()
     head: HeadErrors | None = None
+    task: TaskErrors | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping."""
@@ -46,6 +49,7 @@ class Comparison:
             "outputs": [output.to_json() for output in self.outputs],
             **({"outputs_left_out": list(self.left_out)} if self.left_out else {}),
             **({} if self.head is None else {"detector": self.head.to_json()}),
+            **({} if self.task is None else {"task": self.task.to_json()}),
         }
 
     @property
@@ -97,6 +101,7 @@ def compare(
             "classify if one does, or leave the labels out"
         )
     head = HeadTally.of(first.head_parts(), samples.images.shape[1:])
+    judged = TaskTally.of(first.task)
     progress.start("float against quantized", len(samples))
     for part in slices(samples.images):
         chosen = samples.part(part)
@@ -107,6 +112,8 @@ def compare(
             pairs = _pairs(name, wanted, given, whole, (first, second)) if name in tallies else ()
             for pair in pairs or ():
                 tallies[name].add(*pair)
+                if judged is not None and pair[0].ndim > 0:
+                    judged.add(name, *pair)
             if pairs is None:
                 del tallies[name]
         if head is not None:
@@ -121,6 +128,7 @@ def compare(
         scores.scores() if scores.same else None,
         tuple(name for name in first.output_names if name not in tallies),
         None if head is None else head.errors(),
+        None if judged is None else judged.errors(),
     )
 
 

@@ -13,7 +13,7 @@ from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget
 from dfq_deploy.quantization.dynamic import Activations
-from dfq_deploy.quantization.encode import Prepared, Quantized, encode, headroom_of, prepare
+from dfq_deploy.quantization.encode import Prepared, Quantized, RangeMemory, encode, headroom_of, prepare
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.refinement.registry import default_refinements, in_order, refine_encodings, refine_weights, some_of
 from dfq_deploy.refinement.weight_blocks import store_in_blocks
@@ -87,6 +87,7 @@ def fit(
     teachers: Sequence[ir.Model],
     clock: Clock,
     progress: Progress = SILENT,
+    memory: RangeMemory | None = None,
 ) -> Fitted:
     """Find encodings for ``source``, which is not changed.
 
@@ -94,6 +95,7 @@ def fit(
         synth, teachers: a method that gives ranges without samples (:class:`dfq_deploy.plugins.contracts.RangeSource`)
             computes them from the teachers.
         clock: gets the laps ``ranges`` and ``refinement``.
+        memory: ranges of another fit on these samples, with the same bits and refinements of weights.
     """
     widths, allocation = _widths(source, samples, plan, progress)
     refiners = plan.refiners(widths)
@@ -105,7 +107,7 @@ def fit(
     ready = prepare(source, plan.target, widths, plan.overrides, plan.activations)
     ready, skipped = refine_weights(ready, refiners, samples, optional=optional, device=plan.device, progress=progress)
     known, unknown = _known(synth, source, teachers, ready, plan.preprocess, refiners)
-    quantized = encode(ready, plan.calibrator, samples, plan.preprocess, progress, known)
+    quantized = encode(ready, plan.calibrator, samples, plan.preprocess, progress, known, memory)
     if plan.activations == "float":
         store_in_blocks(ready, samples, progress)
     clock.lap("ranges")

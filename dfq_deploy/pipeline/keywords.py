@@ -61,7 +61,7 @@ class CalibrationKeywords(SynthesisKeywords, _OverrideKeywords, _ReportKeywords,
     activations: Activations
     floor: str
     max_time: float | None
-    max_slowdown: float
+    max_slowdown: float | None
 
 
 class FinetuneKeywords(_InputKeywords, _SynthesisKeywords, _OverrideKeywords, _ReportKeywords):

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,7 +55,17 @@ from dfq_deploy.validation.budget import noted
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import SynthesisRequest
 
-__all__ = ["HEADROOM", "Prepared", "Quantized", "encode", "headroom_of", "measure_ranges", "prepare", "student_maker"]
+__all__ = [
+    "HEADROOM",
+    "Prepared",
+    "Quantized",
+    "RangeMemory",
+    "encode",
+    "headroom_of",
+    "measure_ranges",
+    "prepare",
+    "student_maker",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +101,25 @@ class Prepared:
     bits: Bits
     placement: Placement
     overrides: Overrides = NO_OVERRIDES
+
+
+@dataclass(eq=False)
+class RangeMemory:
+    """What was measured on the same samples and weights.
+
+    Args:
+        ranges: by tensor name and type.
+        notes: on how they were measured, which hold for all that use them.
+    """
+
+    ranges: dict[tuple[str, QuantType], Range] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def keep(self, ranges: Mapping[str, Range], types: Mapping[str, QuantType], notes: list[str]) -> None:
+        """Add what was measured now, and put the notes on what was measured before among ``notes``, once."""
+        self.ranges.update({(name, types[name]): span for name, span in ranges.items()})
+        self.notes = list(dict.fromkeys([*self.notes, *notes]))
+        notes[:] = self.notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,6 +197,7 @@ def encode(
     preprocess: Preprocess | None = None,
     progress: Progress = SILENT,
     known: Mapping[str, Range] | None = None,
+    memory: RangeMemory | None = None,
 ) -> Quantized:
     """Measure ranges on ``samples``, and compute the encodings of activations and weights.
 
@@ -177,12 +207,17 @@ def encode(
     Args:
         known: ranges by tensor name that are not measured again, in addition to those of
             :mod:`dfq_deploy.quantization.known_ranges`.
+        memory: what was measured before on the same samples and weights, which is not measured again either, and gets
+            what is measured now.
     """
     model, bits, overrides = prepared.model, prepared.bits, prepared.overrides
     types = prepared.placement.activations
-    known = {**softmax_ranges(model), **(known or {}), **fixed_ranges(model, prepared.target, types)}
+    memory = RangeMemory() if memory is None else memory
+    before = {name: memory.ranges[name, qtype] for name, qtype in types.items() if (name, qtype) in memory.ranges}
+    known = {**softmax_ranges(model), **before, **(known or {}), **fixed_ranges(model, prepared.target, types)}
     with noted() as notes:
         measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
+        memory.keep(measured, types, notes)
         _choose_forms(model, samples, progress)
     placement, messages = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if messages:

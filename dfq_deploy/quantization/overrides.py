@@ -39,6 +39,7 @@ class Override:
         symmetric: whether the zero point is fixed; None leaves it.
         range: what an activation is quantized for, instead of what is measured; None measures it.
         is_float: keep the node, or what reads the tensor, in float.
+        optional: of a tensor by name: nothing to do where it is not quantized.
     """
 
     kind: Kind
@@ -49,6 +50,7 @@ class Override:
     symmetric: bool | None = None
     range: Range | None = None
     is_float: bool = False
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,7 @@ class Overrides:
 
     def _tensors(self, entry: Override, placement: Placement, model: ir.Model) -> tuple[list[str], list[str]]:
         """Names of the activations and of the weights that an entry changes."""
-        if entry.is_float:
+        if entry.is_float or (entry.optional and entry.match not in placement.activations):
             return [], []
         if entry.kind == "tensor":
             names = _named(entry.match, _tensors(model), entry.place)

@@ -127,6 +127,13 @@ class Runner:
         self._settled = False
         self.shape = self.main.shape[1:] if self.main.shape else None
 
+    @property
+    def task(self) -> str | None:
+        """What the caller says that the model computes (:data:`dfq_deploy.graph.task.TASKS`)."""
+        if isinstance(self._source, ir.Model):
+            return self._source.metadata_props.get(TASK)
+        return self._task or self.stated_task
+
     def scores(self, *, labelled: bool = False) -> str | None:
         """Name of the output that holds class scores (:func:`dfq_deploy.graph.task.score_output`); None without one."""
         graph = self._graph()

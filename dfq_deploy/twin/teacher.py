@@ -10,7 +10,14 @@ from torch import Tensor
 
 from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.graph.editing import Names, add_constant
-from dfq_deploy.graph.inputs import ExtraInputs, input_values, is_channels_last, main_input_value
+from dfq_deploy.graph.inputs import (
+    ExtraInputs,
+    input_values,
+    is_channels_last,
+    main_input,
+    main_input_value,
+    model_inputs,
+)
 from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.graph.query import score_logits
 from dfq_deploy.graph.task import score_output
@@ -50,9 +57,13 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
 
 
 def twin_images(model: ir.Model, samples: Samples) -> Tensor:
-    """Samples as input of the twin of :func:`teacher_of`: images are (N, C, H, W) in channels-last memory format."""
+    """Samples as input of the twin of :func:`teacher_of`: images are (N, C, H, W) in channels-last memory format.
+
+    Token ids and the like have the type of the main input.
+    """
     images = samples.images.transpose(0, 3, 1, 2) if is_channels_last(model) else samples.images
-    tensor = torch.from_numpy(images)
+    main = main_input(model_inputs(model))
+    tensor = torch.from_numpy(images if main.is_float else images.astype(main.dtype))
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 

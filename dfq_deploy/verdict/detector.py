@@ -1,12 +1,13 @@
 """Judge the head of a detector: boxes and scores apart."""
 
+import math
 from collections.abc import Iterator
 
 from dfq_deploy.evaluation.detection.head_errors import HeadErrors
 from dfq_deploy.evaluation.detection.map_metric import DetectionFigures
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level
 
-__all__ = ["detector_finding", "precision_finding"]
+__all__ = ["detector_decibels", "detector_finding", "precision_finding"]
 
 OVERLAP = (0.9, 0.75)
 """Mean overlap of a box with float's from which on it is ``OK``, and below which it is ``BAD``: 0.75 is the middle of
@@ -54,6 +55,24 @@ def detector_finding(head: HeadErrors, count: int, kind: str) -> Finding:
     return Finding(
         "detector", level, f"{', '.join(said)} on {count} inputs ({kind})", "" if level == "OK" else REMEDY, figures
     )
+
+
+def detector_decibels(head: HeadErrors) -> float:
+    """How good boxes and scores are in one figure, of which more is better, to compare quantizations of one detector.
+
+    20 dB is the largest error that is ``OK`` (:func:`detector_finding`), twice the error is 6 dB less; the worst of
+    boxes and scores counts. Where no box can be decoded, or no score is high enough, it is the signal-to-noise ratio.
+    """
+    found = [head.boxes_snr if head.overlap is None else _decibels(1 - head.overlap, 1 - OVERLAP[0])]
+    if head.shift is not None:
+        found.append(_decibels(max(head.shift, head.best_float - head.best_quantized), SHIFT[0]))
+    elif head.overlap is None:
+        found.append(head.scores_snr)
+    return min(found)
+
+
+def _decibels(error: float, good: float) -> float:
+    return math.inf if error <= 0 else SNR[0] + 20 * math.log10(good / error)
 
 
 def precision_finding(figures: DetectionFigures) -> Iterator[Finding]:

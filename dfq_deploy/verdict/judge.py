@@ -9,6 +9,7 @@ from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
 from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.detector import detector_finding
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
+from dfq_deploy.verdict.task import task_finding
 
 __all__ = [
     "AGREEMENT",
@@ -125,6 +126,8 @@ def _noise_finding(agreement: Agreement) -> Finding:
     kind = deciding_kind(agreement)
     if kind is not None and kind.comparison.head is not None:
         return detector_finding(kind.comparison.head, kind.comparison.count, kind.kind)
+    if kind is not None and kind.comparison.task is not None:
+        return task_finding(kind.comparison.task, kind.comparison.count, kind.kind)
     name, snr = kind.worst_output if kind is not None else ("", float("inf"))
     if kind is None or not name:
         return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])

@@ -54,7 +54,7 @@ def test_the_keywords_are_the_fields_of_the_groups() -> None:
     widths = {"edge_bits": int | None, "size": float | None, "drop": float | None}
     overrides = {"keep_float": Sequence[str] | str, "exclude": str | None, "overrides": AnyPath | None}
     activations = {"activations": Activations}
-    limits = {"floor": str, "max_time": float | None, "max_slowdown": float}
+    limits = {"floor": str, "max_time": float | None, "max_slowdown": float | None}
     reports = {"command": str, "compare": AnyPath | None}
     wanted = {**inputs, **synthesis, **resume, **widths, **overrides, **limits, **activations, **reports}
     assert annotations(keywords.CalibrationKeywords) == wanted

@@ -1,6 +1,7 @@
 """Equalization: the function stays, the ranges of neighbors become equal, and Clips keep their meaning."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -25,7 +26,7 @@ def normal(*shape: int) -> NDArray[np.float32]:
     return RNG.normal(0, 0.5, shape).astype(np.float32)
 
 
-def run(model: ir.Model, images: NDArray[np.float32]) -> NDArray[np.float32]:
+def run(model: ir.Model, images: NDArray[Any]) -> NDArray[np.float32]:
     session = ort.InferenceSession(to_bytes(model), providers=["CPUExecutionProvider"])
     result: NDArray[np.float32] = session.run(None, {"x": images})[0]
     return result
@@ -97,3 +98,16 @@ def test_what_cannot_trade_is_left_alone(model_of: ModelOf, body: str) -> None:
     constants = {"w": normal(4, 3, 1, 1), "v": normal(4, 4, 1, 1)}
     model = load(model_of("float[n,3,8,8] x", "float[n,4,8,8] y", body, constants))
     assert pairs_of(model) == []
+
+
+def test_token_ids_are_fed_as_what_they_are(model_of: ModelOf) -> None:
+    body = "e = Gather(t, x)\n f = Flatten(e)\n a = Gemm(f, w, b)\n r = Relu(a)\n y = Gemm(r, v, c)"
+    constants = {
+        "t": normal(10, 4), "w": normal(12, 4) * UNEVEN, "b": np.zeros(4, np.float32), "v": normal(4, 5),
+        "c": np.zeros(5, np.float32),
+    }  # fmt: skip
+    model = load(model_of("int64[n,3] x", "float[n,5] y", body, constants))
+    tokens = RNG.integers(0, 10, (8, 3))
+    wanted = run(model, tokens)
+    assert max(equalize(model, Samples(tokens.astype(np.float32))).values()) > 2
+    np.testing.assert_allclose(run(model, tokens), wanted, rtol=0, atol=1e-5)

@@ -6,7 +6,7 @@ import pytest
 
 from dfq_deploy.evaluation.detection.head_errors import HeadErrors
 from dfq_deploy.evaluation.detection.map_metric import DetectionFigures
-from dfq_deploy.verdict.detector import detector_finding, precision_finding
+from dfq_deploy.verdict.detector import detector_decibels, detector_finding, precision_finding
 
 
 def head(overlap: float | None, best: tuple[float, float], shift: float | None, snr: float = 30.0) -> HeadErrors:
@@ -28,6 +28,22 @@ def head(overlap: float | None, best: tuple[float, float], shift: float | None, 
 )
 def test_levels(errors: HeadErrors, level: str) -> None:
     assert detector_finding(errors, 16, "photographs").level == level
+
+
+@pytest.mark.parametrize(
+    ("errors", "decibels"),
+    [
+        (head(0.9, (0.68, 0.67), 0.01), 20.0),
+        (head(0.95, (0.68, 0.67), 0.05), 20.0),
+        (head(0.95, (0.68, 0.67), 0.01), 20 + 20 * math.log10(2)),
+        (head(0.95, (0.68, 0.48), 0.01), 20 - 20 * math.log10(4)),
+        (head(0.95, (0.004, 0.004), None), 20 + 20 * math.log10(2)),
+        (head(None, (math.nan, math.nan), None, 23.0), 23.0),
+        (head(1.0, (0.68, 0.68), 0.0), math.inf),
+    ],
+)
+def test_the_figure_is_20_decibels_where_the_largest_error_is_just_ok(errors: HeadErrors, decibels: float) -> None:
+    assert detector_decibels(errors) == pytest.approx(decibels)
 
 
 def test_the_sentence_names_both() -> None:

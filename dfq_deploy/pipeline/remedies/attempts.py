@@ -3,13 +3,13 @@
 import math
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.evaluation.latency import speed_of
+from dfq_deploy.evaluation.latency import Speed, speed_of
 from dfq_deploy.graph.file_info import stored_bytes
 from dfq_deploy.graph.inputs import main_input_value
 from dfq_deploy.pipeline.fit import CalibrationPlan, Fitted, fit
@@ -18,7 +18,10 @@ from dfq_deploy.pipeline.remedies.floor import PERCENT
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.encode import RangeMemory
 from dfq_deploy.quantization.overrides import Override, Overrides
+from dfq_deploy.refinement.registry import REFINEMENTS
 from dfq_deploy.runtime.kernels import SAME_KERNELS
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.batches import split_held_out
@@ -38,6 +41,14 @@ TRIED = 16
 
 FITTED, PART = 32, 4
 """An attempt is calibrated with a fourth of the samples there, and 32 at least."""
+
+SURE = (3.0, 0.1, 1.25)
+"""Seconds and part of a task after which it is known how long it takes, and how many times too long it has to be for
+that."""
+
+VALUES, FEWEST = 2**21, 8
+"""Values of the main input over these samples and over the inputs to measure on, where they are large; at 8 bits eight
+samples do (docs/no-data.md)."""
 
 
 class OutOfTime(Exception):  # noqa: N818 - no error: the attempt is dropped
@@ -102,6 +113,7 @@ class Bench:
         ranges: what inputs are drawn from.
         ends: when the time is up, by ``time.perf_counter``.
         integer_io: the main input has to stay quantized.
+        measured_ranges: of all settings that were tried, by what ranges depend on.
     """
 
     source: ir.Model
@@ -114,6 +126,7 @@ class Bench:
     ends: float = float("inf")
     progress: Progress = SILENT
     integer_io: bool = False
+    measured_ranges: dict[tuple[object, ...], RangeMemory] = field(default_factory=dict)
 
     def left(self) -> float:
         """Seconds until the time is up; 0 where it never is."""
@@ -128,11 +141,22 @@ class Bench:
         """
         used, _ = split_held_out(setting.samples)
         watched = _Deadline(self.progress, self.ends)
-        found = fit(self.source, used, setting.plan, self.synth, self.teachers, Clock(), watched)
+        found = fit(
+            self.source, used, setting.plan, self.synth, self.teachers, Clock(), watched, self._memory(setting)
+        )  # fmt: skip
         read = main_input_value(found.quantized.prepared.model).name
         if self.integer_io and read not in found.quantized.encodings:
             raise ModelError(f"input '{read}' would not be quantized, so that no bytes could be fed")
         return found
+
+    def _memory(self, setting: Setting) -> RangeMemory | None:
+        """The ranges that were measured with the same samples and weights; none where bits are chosen anew."""
+        plan = setting.plan
+        if not isinstance(plan.bits, Bits):
+            return None
+        weights = tuple(name for name in plan.refiners(plan.bits) if REFINEMENTS[name].weights is not None)
+        key = setting.samples, str(plan.bits), weights, plan.activations
+        return self.measured_ranges.setdefault(key, RangeMemory())
 
     def measured(self, setting: Setting, fitted: Fitted, sets: tuple[HeldOut, ...], name: str) -> Measured:
         """Write what was quantized, and compare it with the float model on ``sets``.
@@ -154,20 +178,36 @@ class Bench:
         """
         if first.setting.plan.target.name not in SAME_KERNELS:
             return None
-        pair = [Runner(entry.path, quiet_threads=True, threads=1) for entry in (first, other)]
-        speed = speed_of(pair[0], pair[1], replace(other.sets[-1].samples, labels=None), TIMING_S)
+        speed = _timed(first.path, other)
         return None if speed is None else (1 / speed.ratio, 1 / speed.high)
+
+    def speed(self, found: Measured) -> Speed | None:
+        """Of ``found`` against the float model, on one thread; None where this machine cannot tell."""
+        if found.setting.plan.target.name not in SAME_KERNELS:
+            return None
+        return _timed(self.source, found)
+
+
+def _timed(first: ir.Model | Path, other: Measured) -> Speed | None:
+    pair = [Runner(model, quiet_threads=True, threads=1) for model in (first, other.path)]
+    return speed_of(pair[0], pair[1], replace(other.sets[-1].samples, labels=None), TIMING_S)
 
 
 def fewer(sets: tuple[HeldOut, ...], unit: str) -> tuple[HeldOut, ...]:
-    """Parts of the held-out sets that tell attempts apart: noise of outputs is measured on few inputs.
+    """Parts of the held-out sets that tell attempts apart: noise of outputs is measured on few inputs that judge.
 
     Args:
         unit: of the figure that counts. Classes that change take all inputs.
     """
     if unit == PERCENT:
         return sets
-    return tuple(replace(held, samples=held.samples.part(slice(TRIED))) for held in sets)
+    judging = [held for held in sets if not held.calibrated] or sets
+    return tuple(replace(held, samples=held.samples.part(slice(_few(held.samples, TRIED)))) for held in judging)
+
+
+def _few(samples: Samples, most: int) -> int:
+    """So many of ``samples``, and fewer of large ones."""
+    return min(most, max(FEWEST, VALUES // max(1, int(samples.images[0].size))))
 
 
 def fewer_samples(setting: Setting) -> Setting:
@@ -175,7 +215,7 @@ def fewer_samples(setting: Setting) -> Setting:
 
     The first ones, of which the same are held out as of the whole.
     """
-    count = max(FITTED, len(setting.samples) // PART)
+    count = _few(setting.samples, max(FITTED, len(setting.samples) // PART))
     return setting if count >= len(setting.samples) else replace(setting, samples=setting.samples.part(slice(count)))
 
 
@@ -186,21 +226,26 @@ def with_calibrated(found: Measured, kinds: Collection[str]) -> Measured:
     return replace(found, sets=sets, agreement=agreement_of(judged))
 
 
-@dataclass(frozen=True, eq=False)
 class _Deadline(Progress):
-    """Passes progress on, and ends the work when the time is up."""
+    """Passes progress on, and ends the work when the time is up, or when a task will clearly not be done by then."""
 
-    shown: Progress
-    ends: float
+    def __init__(self, shown: Progress, ends: float) -> None:
+        self.shown, self.ends = shown, ends
+        self.begun, self.total, self.done = time.perf_counter(), 0, 0
 
     def start(self, task: str, total: int) -> None:
         self._check()
+        self.begun, self.total, self.done = time.perf_counter(), total, 0
         self.shown.start(task, total)
 
     def advance(self, steps: int = 1, **figures: float) -> None:
+        self.done += steps
         self._check()
         self.shown.advance(steps, **figures)
 
     def _check(self) -> None:
-        if time.perf_counter() > self.ends:
+        now = time.perf_counter()
+        known = now - self.begun > SURE[0] and self.done > SURE[1] * self.total
+        expected = self.begun + (now - self.begun) * self.total / self.done if known else now
+        if now > self.ends or self.begun + (expected - self.begun) / SURE[2] > self.ends:
             raise OutOfTime

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.errors import DfqError
-from dfq_deploy.evaluation.latency import EQUAL, Speed, speed_of
+from dfq_deploy.evaluation.latency import EQUAL, Speed
 from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QDQ_OPS, QUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import name_of, weighted_nodes
 from dfq_deploy.graph.reading import read_any
@@ -20,7 +20,6 @@ from dfq_deploy.pipeline.remedies.floor import Floor
 from dfq_deploy.pipeline.remedies.steps import RemedyStep
 from dfq_deploy.runtime.kernels import SAME_KERNELS
 from dfq_deploy.runtime.profile import NodeTime, node_times
-from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["faster", "slower_layers"]
@@ -29,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 ROUNDS = 3
 """How often layers are looked for: what becomes float leaves its neighbours with conversions of their own."""
-
-TIMING_S = 0.6
-"""Seconds that float and quantized model are timed in turn."""
 
 LEAST_MS = 0.5
 """Milliseconds a run below which nothing is tried: calls and conversions are all that is to be gained there."""
@@ -58,7 +54,7 @@ def faster(bench: Bench, best: Measured, floor: Floor) -> tuple[Measured, tuple[
     if best.setting.plan.target.name not in SAME_KERNELS or best.setting.plan.target.name == "web":
         return best, ()
     samples = replace(best.sets[-1].samples, labels=None)
-    first, speed, steps = best, _speed(bench, best, samples), list[RemedyStep]()
+    first, speed, steps = best, bench.speed(best), list[RemedyStep]()
     while speed is not None and _is_slow(speed) and len(steps) < ROUNDS and bench.ends > time.perf_counter():
         layers = slower_layers(bench.source, best, samples.part(np.arange(speed.batch) % len(samples)))
         if not layers:
@@ -67,7 +63,7 @@ def faster(bench: Bench, best: Measured, floor: Floor) -> tuple[Measured, tuple[
         try:
             setting = best.setting.overriding(keep_float=layers)
             found = bench.measured(setting, bench.fitted(setting), best.sets, f"faster{len(steps)}")
-            now = _speed(bench, found, samples)
+            now = bench.speed(found)
             reason = _refused(floor, best, found, speed, now)
         except OutOfTime:
             reason = "the time was up"
@@ -146,11 +142,6 @@ def _writers(node: ir.Node) -> set[str]:
     if producer is None:
         return set()
     return _writers(producer) if is_op(producer, QUANTIZE_OPS) else {str(producer.name)}
-
-
-def _speed(bench: Bench, result: Measured, samples: Samples) -> Speed | None:
-    pair = [Runner(model, quiet_threads=True, threads=1) for model in (bench.source, result.path)]
-    return speed_of(pair[0], pair[1], samples, TIMING_S)
 
 
 def _is_slow(speed: Speed) -> bool:

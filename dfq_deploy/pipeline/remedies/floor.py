@@ -10,9 +10,11 @@ import onnx_ir as ir
 from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.verdict.agreement.measure import Agreement
-from dfq_deploy.verdict.judge import agreement_finding, deciding_kind
+from dfq_deploy.verdict.detector import detector_decibels
+from dfq_deploy.verdict.judge import SNR, agreement_finding, deciding_kind
+from dfq_deploy.verdict.task import task_decibels
 
-__all__ = ["PERCENT", "Floor", "Limits", "limits_of"]
+__all__ = ["FASTER", "PERCENT", "Floor", "Limits", "limits_of"]
 
 Kind: TypeAlias = Literal["ok", "agreement", "snr", "none"]
 
@@ -23,6 +25,15 @@ SHARE = 0.5
 """Part of the calibration's time that they may take: learned rounding takes minutes, and each attempt repeats it."""
 
 PERCENT, DECIBELS = "%", "dB"
+
+MARGIN = 5.0
+"""Decibels above ``ok`` that remedies aim at: the few inputs that judge are not those of the user."""
+
+SLOWER = 1.15
+"""Largest latency of a result, as a multiple of the first result's, where nothing else is asked for."""
+
+FASTER = 1.1
+"""A result that is of no use otherwise may be slower than that, if it stays so many times as fast as float."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +78,23 @@ class Floor:
         return PERCENT if by_class else DECIBELS
 
     def figure(self, agreement: Agreement) -> float:
-        """The figure that counts, of which more is better; see :meth:`unit`."""
+        """The figure that counts, of which more is better; see :meth:`unit`.
+
+        In dB it is that of the worst output. Where ``ok`` goes by something else it is what that comes to: boxes and
+        scores of a detector (:func:`dfq_deploy.verdict.detector.detector_decibels`), the figure of a stated task
+        (:func:`dfq_deploy.verdict.task.task_decibels`).
+        """
         if self.unit(agreement) == PERCENT and agreement.predicted is not None:
             return agreement.predicted.value
         kind = deciding_kind(agreement)
-        return -math.inf if kind is None else kind.worst_output[1]
+        if kind is None:
+            return -math.inf
+        head, task = kind.comparison.head, kind.comparison.task
+        if self.kind != "snr" and head is not None:
+            return detector_decibels(head)
+        if self.kind != "snr" and task is not None:
+            return task_decibels(task)
+        return kind.worst_output[1]
 
     def check(self, model: ir.Model) -> None:
         """Refuse an agreement for a model without class scores.
@@ -83,7 +106,7 @@ class Floor:
             raise OptionError(f"floor: {self} needs class scores, and the model has none; give snr=20, say")
 
     def is_reached(self, agreement: Agreement) -> bool:
-        """True where there is nothing to do."""
+        """True where the result is good enough."""
         if self.kind == "none":
             return True
         if self.kind == "ok":
@@ -93,6 +116,18 @@ class Floor:
             return expected is not None and expected.value >= self.value
         return self.figure(agreement) >= self.value
 
+    def is_met(self, agreement: Agreement) -> bool:
+        """True where there is nothing to do: it is reached, and ``ok`` in dB by :data:`MARGIN`."""
+        if not self.is_reached(agreement):
+            return False
+        by_margin = self.kind == "ok" and self.unit(agreement) == DECIBELS
+        return not by_margin or self.figure(agreement) >= self.aim
+
+    @property
+    def aim(self) -> float:
+        """The figure in dB at which there is nothing more to do; infinite for an agreement."""
+        return {"ok": SNR.good + MARGIN, "snr": self.value}.get(self.kind, math.inf)
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -101,7 +136,8 @@ class Limits:
     Args:
         floor: where it ends.
         max_time: seconds for all attempts; None: half of what the calibration took, at least 60.
-        max_slowdown: how many times the latency of the first result a remedy may cost, where it can be timed here.
+        max_slowdown: how many times the latency of the first result a remedy may cost, where it can be timed here;
+            None: 1.15 times, or as much as leaves a result below the floor clearly faster than float.
 
     Raises:
         OptionError: a limit is out of its range.
@@ -109,13 +145,18 @@ class Limits:
 
     floor: Floor = Floor()
     max_time: float | None = None
-    max_slowdown: float = 1.15
+    max_slowdown: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_time is not None and not (_is_number(self.max_time) and self.max_time >= 0):
             raise OptionError(f"max_time={self.max_time!r} must be a number of seconds from 0 on")
-        if not (_is_number(self.max_slowdown) and self.max_slowdown >= 1):
+        if self.max_slowdown is not None and not (_is_number(self.max_slowdown) and self.max_slowdown >= 1):
             raise OptionError(f"max_slowdown={self.max_slowdown!r} must be a factor from 1 on, e.g. 1.15")
+
+    @property
+    def slowdown(self) -> float:
+        """How many times the latency of the first result any remedy may cost."""
+        return SLOWER if self.max_slowdown is None else self.max_slowdown
 
     def seconds(self, taken: float) -> float:
         """What all attempts may take, where the calibration took ``taken`` seconds."""

@@ -84,4 +84,4 @@ def _quantized(model: ir.Model, encodings: Mapping[str, Encoding]) -> Iterator[i
 
 
 def _given(value: ir.Value, span: Range) -> Override:
-    return Override("tensor", name_of(value), "remedies", range=span)
+    return Override("tensor", name_of(value), "remedies", range=span, optional=True)

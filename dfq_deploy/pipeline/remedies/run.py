@@ -106,7 +106,7 @@ def _improved(bench: Bench, first: Measured, limits: Limits, taken: float) -> Im
     """Try remedies with a part of the samples and of the inputs where that does; what came of it takes all of them."""
     floor = limits.floor
     parts = fewer(first.sets, floor.unit(first.agreement))
-    if floor.is_reached(first.agreement) or parts is first.sets:
+    if floor.is_met(first.agreement) or parts is first.sets:
         return improve(bench, first, limits, taken)
     setting = fewer_samples(first.setting)
     fitted = first.fitted if setting is first.setting else bench.fitted(setting)
@@ -162,4 +162,4 @@ def _raised(best: Measured, remedies: Remedies, first: Fitted, samples: Samples)
 def _unmeasured(limits: Limits, problem: DfqError) -> Remedies:
     said = f"the result could not be measured: {problem}"
     nothing = float("-inf")
-    return Remedies(str(limits.floor), "dB", nothing, nothing, False, "unmeasured", said, 0.0, limits.max_slowdown, 0.0)
+    return Remedies(str(limits.floor), "dB", nothing, nothing, False, "unmeasured", said, 0.0, limits.slowdown, 0.0)

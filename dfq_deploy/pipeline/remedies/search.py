@@ -3,19 +3,21 @@
 import logging
 import math
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from dfq_deploy.errors import DfqError
 from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime, with_calibrated
-from dfq_deploy.pipeline.remedies.floor import PERCENT, Limits
-from dfq_deploy.pipeline.remedies.measures import REMEDIES, Trial
+from dfq_deploy.pipeline.remedies.floor import FASTER, PERCENT, Limits
+from dfq_deploy.pipeline.remedies.measures import REMEDIES, SUREST, Result, Trial, Trials
 from dfq_deploy.pipeline.remedies.steps import Remedies, RemedyStep
 
 __all__ = ["Improved", "improve"]
 
 logger = logging.getLogger(__name__)
+
+ENOUGH = 8
+"""Attempts that there is to be time for, or the surest remedy comes first."""
 
 LEAST_GAIN = {PERCENT: 0.1, "dB": 0.3}
 """Points or decibels that a remedy has to gain to be kept; less is chance."""
@@ -35,10 +37,12 @@ class Improved:
 
 
 def improve(bench: Bench, first: Measured, limits: Limits, taken: float) -> Improved:
-    """Try remedies for ``first`` until it reaches the floor.
+    """Try remedies for ``first`` until it meets the floor (:meth:`Floor.is_met`).
 
     Nothing is tried where it does already. A remedy is kept where it gains (:data:`LEAST_GAIN`) and the result is no
-    slower than allowed. An attempt begins only where the last one would still fit into the time, and ends with it.
+    slower than allowed; while the floor is not reached, what is clearly faster than float is allowed by default. An
+    attempt begins only where the last one would still fit into the time, and ends with it; one that learns is not begun
+    where the floor is reached.
 
     Args:
         taken: seconds that the calibration took so far.
@@ -62,21 +66,31 @@ class _Search:
         self.bench = replace(bench, ends=self.started + seconds)
         self.steps: list[RemedyStep] = []
         self.longest = 0.0
-        self.stopped = "floor" if limits.floor.is_reached(first.agreement) else ""
+        self.stopped = "floor" if limits.floor.is_met(first.agreement) else ""
+        self.result: Result | None = None
         self.trials = self._all()
 
-    def _all(self) -> Iterator[Trial]:
-        for remedy in REMEDIES:
+    def _all(self) -> Trials:
+        waiting = list(REMEDIES)
+        while waiting:
+            hurries = SUREST in waiting and self.longest * ENOUGH > self.bench.left()
+            remedy = waiting.pop(waiting.index(SUREST) if hurries else 0)
             with suppress(DfqError):  # a remedy that cannot be applied to this graph has nothing to try
-                yield from remedy(self.bench, self.best)
+                yield from remedy(self.bench, self.best, self.limits.floor)
 
     def next_trial(self) -> Trial | None:
         """What to try next; None, and the reason noted, where that is nothing."""
         if time.perf_counter() + self.longest > self.bench.ends:
             self.stopped = "max-time"
             return None
-        trial = next(self.trials, None)
-        self.stopped = "exhausted" if trial is None else ""
+        try:
+            trial = self.trials.send(self.result)
+        except StopIteration:
+            self.stopped = "exhausted"
+            return None
+        if trial.learns and self.limits.floor.is_reached(self.best.agreement):
+            self.stopped = "floor"
+            return None
         return trial
 
     def attempt(self, trial: Trial) -> None:
@@ -101,9 +115,10 @@ class _Search:
         logger.info("remedy %s", step)
         self.steps.append(step)
         self.longest = max(self.longest, spent)
+        self.result = "kept" if not reason else "no gain" if slowdown is None else "slower"
         if found is not None and not reason:
             self.best = found
-            self.stopped = "floor" if self.limits.floor.is_reached(found.agreement) else ""
+            self.stopped = "floor" if self.limits.floor.is_met(found.agreement) else ""
 
     def _judged(self, before: float, found: Measured) -> tuple[float | None, str]:
         """Its slowdown, where it was timed, and why it is not kept; empty where it is."""
@@ -116,9 +131,18 @@ class _Search:
             return None, ""
         slowdown, least = timed
         # Other work on the machine makes a ratio uncertain: what is dropped is slower beyond doubt.
-        if least > self.limits.max_slowdown:
-            return slowdown, f"it is slower than allowed (--max-slowdown {self.limits.max_slowdown:g})"
-        return slowdown, ""
+        if least <= self.limits.slowdown or (not self._is_enough() and self._is_fast(found)):
+            return slowdown, ""
+        return slowdown, f"it is slower than allowed (--max-slowdown {self.limits.slowdown:g})"
+
+    def _is_enough(self) -> bool:
+        """True where a slower result than the best so far is not worth its accuracy."""
+        return self.limits.max_slowdown is not None or self.limits.floor.is_reached(self.best.agreement)
+
+    def _is_fast(self, found: Measured) -> bool:
+        """Clearly faster than float, as far as can be told here."""
+        speed = self.bench.speed(found)
+        return speed is not None and speed.ratio >= FASTER
 
     def remedies(self) -> Remedies:
         """What was tried, for the report."""
@@ -138,7 +162,7 @@ class _Search:
             stopped=self.stopped,
             said=ends[self.stopped],
             max_time=round(self.seconds, 3),
-            max_slowdown=self.limits.max_slowdown,
+            max_slowdown=self.limits.slowdown,
             seconds=round(spent, 3),
             steps=tuple(self.steps),
         )

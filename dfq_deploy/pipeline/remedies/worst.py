@@ -1,6 +1,8 @@
 """Find the nodes to keep in float, the noisiest layers first."""
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -11,13 +13,32 @@ from dfq_deploy.quantization.dynamic import dynamic_form
 from dfq_deploy.quantization.encode import Prepared
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
-__all__ = ["depthwise_nodes", "nodes_to_keep"]
+__all__ = ["Rung", "depthwise_nodes", "nodes_to_keep", "reads_swishes"]
 
-COUNTS = (1, 2, 4, 8)
+RECTIFIERS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", *WEIGHTED_OPS})
+"""What a positive factor goes through, or nearly so; a layer without any function behind it is one too."""
+
+MOST = 64
+"""Layers that are looked at, the noisiest first."""
 
 
-def nodes_to_keep(model: ir.Model, hurts: WhatHurts) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Numbers of layers, the noisiest first, and the nodes that have to stay float for them.
+@dataclass(frozen=True)
+class Rung:
+    """Some of the noisiest layers, to be kept in float.
+
+    Args:
+        count: layers.
+        nodes: that have to stay float for them.
+        gain: dB at the outputs to expect of it, if noise adds up.
+    """
+
+    count: int
+    nodes: tuple[str, ...]
+    gain: float
+
+
+def nodes_to_keep(model: ir.Model, hurts: WhatHurts, kept: Collection[str] = ()) -> tuple[Rung, ...]:
+    """1, 2, 4, ... of the noisiest layers, and as many as may be, with the nodes that have to stay float for them.
 
     At least half of the layers stay quantized, or half of their weights: a float model is not what was asked for, but
     a few small convolutions before an LSTM that holds most of a model may all be float. A layer whose noise comes from
@@ -28,25 +49,31 @@ def nodes_to_keep(model: ir.Model, hurts: WhatHurts) -> Iterator[tuple[int, tupl
     Args:
         model: the prepared model.
         hurts: what was measured of it.
+        kept: nodes that stay float already, and would be quantized otherwise.
     """
     nodes = {str(node.name): node for node in model.graph}
     causes = {layer.layer.node: layer.causes for layer in hurts.worst}
     layers = [layer for layer in hurts.sensitivity.layers if layer.share > 0 and layer.measured]
-    quantized = sum(nodes[layer.node].op_type in WEIGHTED_OPS for layer in hurts.sensitivity.layers)
-    weights = _weights(model, {layer.node for layer in hurts.sensitivity.layers})
-    kept: list[tuple[str, ...]] = []
-    for layer in layers[: COUNTS[-1]]:
+    names = {layer.node for layer in hurts.sensitivity.layers} | set(kept)
+    layers_in_all = sum(name in nodes and nodes[name].op_type in WEIGHTED_OPS for name in names)
+    weights = _weights(model, names)
+    floats = {name for name in kept if name in nodes and nodes[name].op_type in WEIGHTED_OPS}
+    chosen: dict[str, None] = {}
+    share, found = 0.0, list[Rung]()
+    for count, layer in enumerate(layers[:MOST], 1):
         known = causes.get(layer.node, ())
         own = [layer.node] if nodes[layer.node].op_type in WEIGHTED_OPS else []
         reads = [] if known and known[0].tensor == layer.weight else list(layer.activations)
         writers = [name for read in reads for name in _writers(nodes[layer.node], read)]
-        kept.append(tuple(dict.fromkeys([*own, *writers])))
-    for count in COUNTS:
-        if count // 2 < len(kept):
-            chosen = tuple(dict.fromkeys(name for names in kept[:count] for name in names))
-            few = 2 * len(chosen) <= quantized or 2 * sum(weights.get(n, 0) for n in chosen) <= sum(weights.values())
-            if chosen and few:
-                yield min(count, len(kept)), chosen
+        chosen |= dict.fromkeys([*own, *writers])
+        left = floats | set(chosen)
+        few = 2 * len(left) <= layers_in_all or 2 * sum(weights.get(n, 0) for n in left) <= sum(weights.values())
+        if not few:
+            break
+        share += layer.share
+        if chosen:
+            found.append(Rung(count, tuple(chosen), -10 * math.log10(max(1 - share, 1e-3))))
+    return tuple(rung for rung in found if rung.count & (rung.count - 1) == 0 or rung is found[-1])
 
 
 def _weights(model: ir.Model, quantized: Collection[str]) -> dict[str, int]:
@@ -66,6 +93,13 @@ def depthwise_nodes(prepared: Prepared) -> tuple[str, ...]:
     ]
     found = tuple(str(node.name) for node in weighted if _is_depthwise(node))
     return found if len(found) < len(weighted) else ()
+
+
+def reads_swishes(prepared: Prepared, names: Collection[str]) -> bool:
+    """True where most of these nodes read what no rectifier wrote: no scale can be moved across it to equalize."""
+    nodes = [node for node in prepared.model.graph if str(node.name) in names]
+    writers = [None if node.inputs[0] is None else node.inputs[0].producer() for node in nodes]
+    return 2 * sum(writer is not None and is_op(writer, RECTIFIERS) for writer in writers) < len(nodes)
 
 
 def _is_depthwise(node: ir.Node) -> bool:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -154,7 +154,7 @@ def layer_noise(
     count = sample_count(samples)
     runner = source if isinstance(source, Runner) else Runner(source, name="the float model", quiet_threads=True)
     while True:
-        part = samples.part(np.arange(count) * len(samples) // count)
+        part = _with_same_extras(samples.part(np.arange(count) * len(samples) // count))
         expected = tuple(runner.run(part))
         engine, base, exact = _engine(prepared, rounded, part, expected, device, corrected)
         started = time.perf_counter()
@@ -183,6 +183,12 @@ def sample_count(samples: Samples) -> int:
     """How many of ``samples`` are used: 32, of large ones fewer."""
     fitting = VALUES // max(1, int(samples.images[0].size))
     return min(len(samples), max(LEAST_SAMPLES, min(MOST_SAMPLES, fitting)))
+
+
+def _with_same_extras(samples: Samples) -> Samples:
+    """The other inputs of all samples are those of the first: so the twin takes them (:func:`teacher_of`)."""
+    extra = {name: np.repeat(rows[:1], len(rows), axis=0) for name, rows in samples.extra.items()}
+    return replace(samples, extra=extra) if extra else samples
 
 
 def rounded_tensors(model: ir.Model, encodings: Mapping[str, Encoding]) -> QuantizedTensors:

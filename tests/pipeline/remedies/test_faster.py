@@ -11,6 +11,7 @@ from dfq_deploy import ModelError, Samples, calibrate
 from dfq_deploy.evaluation.latency import Speed
 from dfq_deploy.graph.reading import read_any
 from dfq_deploy.pipeline.remedies import faster
+from dfq_deploy.pipeline.remedies.attempts import Bench
 from dfq_deploy.pipeline.remedies.steps import Remedies
 from dfq_deploy.runtime.profile import NodeTime
 from examples.digits import data
@@ -37,7 +38,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> Any:
             costs |= {slow: 9.0} if quantized else {}
             return tuple(NodeTime(name, "", milliseconds) for name, milliseconds in costs.items())
 
-        monkeypatch.setattr(faster, "_speed", lambda bench, result, samples: speed(next(found)))
+        monkeypatch.setattr(Bench, "speed", lambda bench, result: speed(next(found)))
         monkeypatch.setattr(faster, "node_times", times)
         monkeypatch.setattr(faster, "_conversions", lambda model, times, layers: {})
 
@@ -79,7 +80,7 @@ def test_what_cannot_be_timed_stays_as_it_is(digits_folded: Path, monkeypatch: p
     def refuse(*_: Any) -> None:
         raise ModelError("it cannot be run")
 
-    monkeypatch.setattr(faster, "_speed", refuse)
+    monkeypatch.setattr(Bench, "speed", refuse)
     assert steps(calibrate(digits_folded, **GIVEN)) == ()
 
 

@@ -90,6 +90,16 @@ def test_ok_and_agreement_go_by_the_prediction(model_of: ModelOf) -> None:
     assert Floor("none").is_reached(bad)
 
 
+def test_ok_is_aimed_at_with_a_margin_where_noise_decides(model_of: ModelOf) -> None:
+    found = replace(agreement(model_of, 0.15), predicted=None)
+    assert 20 < Floor().figure(found) < 25
+    assert Floor().is_reached(found)
+    assert not Floor().is_met(found)
+    assert Floor("snr", 20).is_met(found)
+    assert Floor().is_met(agreement(model_of, 0.01))
+    assert not Floor().is_met(agreement(model_of, 3.0))
+
+
 def test_no_classes_no_agreement(model_of: ModelOf) -> None:
     found = replace(agreement(model_of, 0.2), predicted=None)
     assert Floor().unit(found) == "dB"

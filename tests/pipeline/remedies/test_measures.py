@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from dfq_deploy.graph.loading import load
+from dfq_deploy.pipeline.remedies.floor import Floor
 from dfq_deploy.pipeline.remedies.measures import REMEDIES
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.targets.catalog import find_target
@@ -24,7 +25,7 @@ def trials(model_of: ModelOf, target: str = "cpu", bits: Bits | None = None, **c
         setting=SimpleNamespace(plan=plan), fitted=SimpleNamespace(quantized=quantized, choices=choices)
     )
     bench: Any = SimpleNamespace(source=model)
-    return [trial.what for trial in DYNAMIC(bench, best)]
+    return [trial.what for trial in DYNAMIC(bench, best, Floor())]
 
 
 def test_dynamic_activations_are_tried_once_and_only_where_there_are_kernels(model_of: ModelOf) -> None:

@@ -1,7 +1,7 @@
 """From below the floor to it, on the example's network with a fault built in; real digits say whether it is true."""
 
 import json
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,19 +11,35 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from dfq_deploy import ModelError, OptionError, Samples, calibrate
+from dfq_deploy import ModelError, OptionError, Samples, calibrate, synthesize
 from dfq_deploy.evaluation.compare import compare
-from dfq_deploy.pipeline.remedies import attempts, search
+from dfq_deploy.evaluation.latency import Speed
+from dfq_deploy.graph.loading import load
+from dfq_deploy.pipeline.fit import CalibrationPlan
+from dfq_deploy.pipeline.remedies import attempts, measures, search
 from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime, Setting
-from dfq_deploy.pipeline.remedies.measures import REMEDIES, Remedy, Trial
+from dfq_deploy.pipeline.remedies.floor import Floor
+from dfq_deploy.pipeline.remedies.measures import REMEDIES, Remedy, Result, Trial, Trials
 from dfq_deploy.pipeline.remedies.steps import Remedies
+from dfq_deploy.pipeline.remedies.worst import Rung
 from dfq_deploy.pipeline.results import Calibration
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.progress import SILENT
+from dfq_deploy.quantization import encode
+from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.overrides import Overrides
+from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.targets.catalog import find_target
 from examples.digits import data
 from tests.conftest import ModelOf
 
 OUTLIER = 400
 
 GIVEN: dict[str, Any] = {"synth": "procedural", "count": 48, "preprocess": data.PREPROCESS}
+
+
+def speed(ratio: float) -> Speed:
+    return Speed(1, 1.0, 1 / ratio, ratio, ratio - 0.02, ratio + 0.02, 24)
 
 
 def named(*names: str) -> list[Remedy]:
@@ -124,12 +140,25 @@ def test_no_time_no_remedy(outlier: Path, tmp_path: Path) -> None:
 
 def test_what_is_too_slow_is_dropped(outlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bench, "slowdown", lambda *_: (1.2, 1.17))
+    monkeypatch.setattr(Bench, "speed", lambda *_: speed(1.05))
     monkeypatch.setattr(search, "REMEDIES", named("equalize"))
     (step,) = remedies_of(calibrate(outlier, **GIVEN)).steps
     assert (step.name, step.kept, step.slowdown) == ("equalize", False, 1.2)
     assert step.reason == "it is slower than allowed (--max-slowdown 1.15)"
     (step,) = remedies_of(calibrate(outlier, max_slowdown=1.25, **GIVEN)).steps
     assert step.kept
+
+
+def test_what_is_of_no_use_may_be_slower_while_it_is_faster_than_float(
+    outlier: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bench, "slowdown", lambda *_: (1.7, 1.6))
+    monkeypatch.setattr(Bench, "speed", lambda *_: speed(1.3))
+    monkeypatch.setattr(search, "REMEDIES", named("equalize"))
+    (step,) = remedies_of(calibrate(outlier, **GIVEN)).steps
+    assert (step.kept, step.slowdown) == (True, 1.7)
+    (step,) = remedies_of(calibrate(outlier, max_slowdown=1.15, **GIVEN)).steps
+    assert not step.kept
 
 
 def test_what_may_be_fast_enough_is_kept(outlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +176,7 @@ def only(problem: Exception | None) -> Any:
             raise problem
         return best.setting
 
-    def remedy(bench: Bench, best: Measured) -> Iterator[Trial]:
+    def remedy(bench: Bench, best: Measured, floor: Floor) -> Trials:
         yield Trial("headroom", "nothing", lambda: make(best))
 
     return (remedy,)
@@ -178,6 +207,82 @@ def test_an_attempt_ends_with_the_time(outlier: Path, monkeypatch: pytest.Monkey
     found = remedies_of(calibrate(outlier, **GIVEN))
     assert [(step.reason, step.kept) for step in found.steps] == [("the time was up", False)]
     assert (found.stopped, found.last) == ("max-time", found.first)
+
+
+def test_an_attempt_measures_no_range_again_and_comes_to_the_same(
+    digits_folded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = load(digits_folded)
+    samples = synthesize(digits_folded, synth="procedural", count=16, preprocess=data.PREPROCESS)
+    unknown: list[int] = []
+    measure = encode.measure_ranges
+
+    def counted(
+        model: Any, types: Any, calibrator: Any, samples: Any, preprocess: Any, progress: Any, known: Any
+    ) -> Any:
+        unknown.append(len(types.keys() - known.keys()))
+        return measure(model, types, calibrator, samples, preprocess, progress, known)
+
+    monkeypatch.setattr(encode, "measure_ranges", counted)
+    plan = CalibrationPlan(find_target("cpu"), Bits(), find_plugin("calibrators", "minmax")(), None, data.PREPROCESS)
+    first = Setting(plan, samples)
+    other = first.overriding(keep_float=["/features/features.0/Conv"])
+    remembering, fresh = (Bench(source, Runner(source), None, (), 1, tmp_path) for _ in range(2))
+    remembering.fitted(first)
+    again, alone = remembering.fitted(other), fresh.fitted(other)
+    remembering.fitted(first.planned(refine=("equalize", "bias")))
+    assert [count > 0 for count in unknown] == [True, False, True, True]
+    assert again.quantized.encodings.keys() == alone.quantized.encodings.keys()
+    for name, encoding in alone.quantized.encodings.items():
+        np.testing.assert_array_equal(encoding.scale, again.quantized.encodings[name].scale)
+
+
+def test_an_attempt_that_will_not_be_done_in_time_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(attempts, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    in_time, too_long = attempts._Deadline(SILENT, 60.0), attempts._Deadline(SILENT, 60.0)
+    in_time.start("layers", 100)
+    too_long.start("layers", 200)
+    now.seconds = 10.0  # 20 steps: 50 s for 100, 100 s for 200
+    in_time.advance(25)
+    with pytest.raises(OutOfTime):
+        too_long.advance(25)
+    now.seconds = 61.0
+    with pytest.raises(OutOfTime):
+        in_time.advance()
+
+
+@pytest.mark.parametrize(
+    ("results", "tried"),
+    [
+        (("kept", "kept"), [4, 5]),
+        (("slower", "kept"), [4, 2]),
+        (("slower", "slower", "slower"), [4, 2, 1]),
+        (("no gain", "no gain"), [4, 5]),
+    ],
+)
+def test_as_many_layers_are_tried_as_the_missing_decibels_need(
+    monkeypatch: pytest.MonkeyPatch, results: tuple[Result, ...], tried: list[int]
+) -> None:
+    rungs = [Rung(count, (f"c{count}",), gain) for count, gain in ((1, 1.0), (2, 3.0), (4, 6.0), (5, 9.0))]
+    monkeypatch.setattr(measures, "what_hurts", lambda *_, **__: None)
+    monkeypatch.setattr(measures, "nodes_to_keep", lambda *_: rungs)
+    quantized = SimpleNamespace(prepared=SimpleNamespace(model=None), encodings={})
+    plan = SimpleNamespace(target=find_target("cpu"), overrides=Overrides(), device="cpu")
+    best: Any = SimpleNamespace(
+        fitted=SimpleNamespace(quantized=quantized, reference=None, choices={"refine": []}),
+        setting=SimpleNamespace(plan=plan), agreement=None,
+        sets=[SimpleNamespace(samples=Samples(np.zeros((1, 1), np.float32)))],
+    )  # fmt: skip
+    monkeypatch.setattr(Floor, "figure", lambda *_: 20.0)
+    monkeypatch.setattr(Floor, "unit", lambda *_: "dB")
+    bench: Any = SimpleNamespace(source=None, left=lambda: 60.0)
+    trials = named("keep_float")[0](bench, best, Floor())
+    seen = [next(trials).what]
+    with suppress(StopIteration):
+        for result in results:
+            seen.append(trials.send(result).what)
+    assert [int(what.split()[3]) for what in seen] == tried
 
 
 def test_the_noisiest_layers_stay_float_where_nothing_cheaper_helps(

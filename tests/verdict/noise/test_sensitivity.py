@@ -79,6 +79,19 @@ def test_a_corrected_bias_takes_the_mean_shift_out(two_products: ir.Model) -> No
     assert own == pytest.approx(snr(exact, given), abs=0.01)
 
 
+def test_other_inputs_are_those_of_the_first_sample(model_of: ModelOf) -> None:
+    """The twin has one input; with rows of the other that differ it would compute something else."""
+    text = "s = Mul(x, z) h = MatMul(s, a) y = MatMul(h, b)"
+    model = load(model_of("float[n,6] x, float[n,6] z", "float[n,6] y", text, {"a": FIRST, "b": SECOND}))
+    others = RNG.normal(0, 1, (5, 6)).astype(np.float32)
+    encodings = {name: ENCODINGS[name] for name in ("h", "b")}
+    found = layer_noise(model, model, model, encodings, Samples(IMAGES, extra={"z": others}), budget_s=None)
+    hidden = (IMAGES * others[:1]) @ FIRST
+    rounded = ENCODINGS["h"].fake_quantize(hidden) @ ENCODINGS["b"].fake_quantize(SECOND)
+    assert found.engine == "twin"
+    assert found.layers[0].own_snr == pytest.approx(snr(hidden @ SECOND, rounded), abs=0.01)
+
+
 def test_weights_that_were_changed_are_measured_against_the_float_file(two_products: ir.Model) -> None:
     changed = two_products.clone()
     grid = ENCODINGS["b"].fake_quantize(SECOND)
