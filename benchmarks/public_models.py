@@ -15,6 +15,7 @@ figure           what it is, 100 % for no difference from float
 ================ ===================================================================================================
 
 usage: python -m benchmarks.public_models --folder FOLDER [--only NAME ...] [--samples 32] [--held 16] [--results FILE]
+           [--max-time SECONDS]
        python -m benchmarks.public_models --sources
 
 Rows in FILE (JSON lines) are printed again and not measured again.
@@ -175,6 +176,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--samples", type=int, default=32, help="how many are synthesized")
     parser.add_argument("--held", type=int, default=16, help="how many inputs to measure on")
+    parser.add_argument("--max-time", type=float, help="seconds for remedies, where other work slows the machine down")
     parser.add_argument("--results", type=Path, help="keeps the rows, and those of earlier runs")
     parser.add_argument("--sources", action="store_true", help="only print where each file is from")
     args = parser.parse_args()
@@ -201,7 +203,7 @@ def _cells(case: PublicCase, path: Path, args: argparse.Namespace) -> list[str]:
             result = calibrate(
                 path, synth="procedural", count=args.samples, preprocess=case.preprocess,
                 input_shapes=case.shapes or None, input_ranges=case.ranges or None, task=case.task,
-                output=Path(folder) / "out",
+                max_time=args.max_time, output=Path(folder) / "out",
             )  # fmt: skip
             assert result.model_path is not None
             held = inputs.make(case.inputs, load_sized(path, case.shapes or None), case, args.held)
