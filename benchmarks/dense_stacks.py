@@ -3,9 +3,9 @@
 usage: python -m benchmarks.dense_stacks [--zoo FOLDER] [--seconds S]
 
 Dense layers: MatMul, Add of a bias and Relu, three times, 512 wide, as the files of Keras and torch have them; float
-time by INT8 time, on one thread, float and INT8 in turn. ``written`` is what dfq-deploy writes for ``cpu``, with a scale
-for each channel of a weight; ``one scale`` has one for each weight, and the signal to noise of the weights tells what
-that costs. The ranges are made up, since no kernel depends on them.
+time by INT8 time, on one thread, float and INT8 in turn. ``written`` is what dfq-deploy writes for ``cpu``, with a
+scale for each channel of a weight; ``one scale`` has one for each weight, and the signal to noise of the weights tells
+what that costs. The ranges are made up, since no kernel depends on them.
 
 Pads: the padding of each convolution as a node of its own, as the model's own library exports it, against the file
 without; both quantized, in turn.
