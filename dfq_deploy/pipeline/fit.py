@@ -13,7 +13,8 @@ from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget
 from dfq_deploy.quantization.dynamic import Activations
-from dfq_deploy.quantization.encode import Prepared, Quantized, RangeMemory, encode, headroom_of, prepare
+from dfq_deploy.quantization.encode import Prepared, Quantized, encode, headroom_of, prepare
+from dfq_deploy.quantization.known_ranges import RangeMemory
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.refinement.registry import default_refinements, in_order, refine_encodings, refine_weights, some_of
 from dfq_deploy.refinement.weight_blocks import store_in_blocks

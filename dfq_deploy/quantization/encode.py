@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,7 +33,7 @@ from dfq_deploy.quantization.dynamic import (
     mark_dynamic,
     step_squares,
 )
-from dfq_deploy.quantization.known_ranges import fixed_ranges, softmax_ranges
+from dfq_deploy.quantization.known_ranges import RangeMemory, fixed_ranges, softmax_ranges
 from dfq_deploy.quantization.lowering import lower
 from dfq_deploy.quantization.narrow_copies import add_narrow_copies
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
@@ -55,17 +55,7 @@ from dfq_deploy.validation.budget import noted
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import SynthesisRequest
 
-__all__ = [
-    "HEADROOM",
-    "Prepared",
-    "Quantized",
-    "RangeMemory",
-    "encode",
-    "headroom_of",
-    "measure_ranges",
-    "prepare",
-    "student_maker",
-]
+__all__ = ["HEADROOM", "Prepared", "Quantized", "encode", "headroom_of", "measure_ranges", "prepare", "student_maker"]
 
 logger = logging.getLogger(__name__)
 
@@ -101,25 +91,6 @@ class Prepared:
     bits: Bits
     placement: Placement
     overrides: Overrides = NO_OVERRIDES
-
-
-@dataclass(eq=False)
-class RangeMemory:
-    """What was measured on the same samples and weights.
-
-    Args:
-        ranges: by tensor name and type.
-        notes: on how they were measured, which hold for all that use them.
-    """
-
-    ranges: dict[tuple[str, QuantType], Range] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def keep(self, ranges: Mapping[str, Range], types: Mapping[str, QuantType], notes: list[str]) -> None:
-        """Add what was measured now, and put the notes on what was measured before among ``notes``, once."""
-        self.ranges.update({(name, types[name]): span for name, span in ranges.items()})
-        self.notes = list(dict.fromkeys([*self.notes, *notes]))
-        notes[:] = self.notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,14 +178,12 @@ def encode(
     Args:
         known: ranges by tensor name that are not measured again, in addition to those of
             :mod:`dfq_deploy.quantization.known_ranges`.
-        memory: what was measured before on the same samples and weights, which is not measured again either, and gets
-            what is measured now.
+        memory: of these samples and weights; it gets what is measured now.
     """
     model, bits, overrides = prepared.model, prepared.bits, prepared.overrides
-    types = prepared.placement.activations
-    memory = RangeMemory() if memory is None else memory
-    before = {name: memory.ranges[name, qtype] for name, qtype in types.items() if (name, qtype) in memory.ranges}
-    known = {**softmax_ranges(model), **before, **(known or {}), **fixed_ranges(model, prepared.target, types)}
+    types, memory = prepared.placement.activations, memory or RangeMemory()
+    known = {**softmax_ranges(model), **memory.known(types), **(known or {})}
+    known |= fixed_ranges(model, prepared.target, types)
     with noted() as notes:
         measured = measure_ranges(model, types, calibrator, samples, preprocess, progress, known)
         memory.keep(measured, types, notes)

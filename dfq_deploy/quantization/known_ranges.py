@@ -1,6 +1,7 @@
-"""Ranges that are known without samples: of a Softmax behind a mask, of kernels with fixed scales."""
+"""Ranges that are known: of a Softmax behind a mask, of kernels with fixed scales, of earlier ones."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
@@ -11,7 +12,7 @@ from dfq_deploy.graph.query import name_of
 from dfq_deploy.graph.traversal import before, walk
 from dfq_deploy.targets.target import Target
 
-__all__ = ["fixed_ranges", "softmax_ranges"]
+__all__ = ["RangeMemory", "fixed_ranges", "softmax_ranges"]
 
 CARRYING_OPS = frozenset({"Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Dropout"})
 """What may stand behind a Softmax without changing a value."""
@@ -53,3 +54,26 @@ def _carried(value: ir.Value) -> list[ir.Value]:
 
 def _depends_on(node: ir.Node, masks: set[ir.Value]) -> bool:
     return any(not masks.isdisjoint(step.inputs) for step in (node, *before(node)))
+
+
+@dataclass(eq=False)
+class RangeMemory:
+    """What was measured on the same samples and weights, and is not measured again.
+
+    Args:
+        ranges: by tensor name and type.
+        notes: on how they were measured, which hold for all that use them.
+    """
+
+    ranges: dict[tuple[str, QuantType], Range] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def known(self, types: Mapping[str, QuantType]) -> dict[str, Range]:
+        """The ranges of tensors of these types, by name, as far as they were measured."""
+        return {name: self.ranges[name, qtype] for name, qtype in types.items() if (name, qtype) in self.ranges}
+
+    def keep(self, ranges: Mapping[str, Range], types: Mapping[str, QuantType], notes: list[str]) -> None:
+        """Add what was measured now, and put the notes on what was measured before among ``notes``, once."""
+        self.ranges.update({(name, types[name]): span for name, span in ranges.items()})
+        self.notes = list(dict.fromkeys([*self.notes, *notes]))
+        notes[:] = self.notes

@@ -19,7 +19,7 @@ from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits
-from dfq_deploy.quantization.encode import RangeMemory
+from dfq_deploy.quantization.known_ranges import RangeMemory
 from dfq_deploy.quantization.overrides import Override, Overrides
 from dfq_deploy.refinement.registry import REFINEMENTS
 from dfq_deploy.runtime.kernels import SAME_KERNELS
