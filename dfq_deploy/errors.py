@@ -127,6 +127,34 @@ def first_line(problem: object) -> str:
     return lines[0].rstrip(". ") if lines else type(problem).__name__
 
 
+OTHER_NAMES = {
+    "quantize": "calibrate",
+    "quantise": "calibrate",
+    "ptq": "calibrate",
+    "qat": "finetune",
+    "train": "finetune",
+    "convert": "export",
+    "compare": "evaluate",
+    "eval": "evaluate",
+    "tflite": "litert",
+    "tensorflow-lite": "litert",
+    "trt": "tensorrt",
+    "nvidia": "tensorrt",
+    "gpu": "tensorrt",
+    "onnxruntime": "cpu",
+    "ort": "cpu",
+    "x86": "cpu",
+    "arm": "cpu",
+    "browser": "web",
+    "wasm": "web",
+    "qualcomm": "qnn",
+    "snapdragon": "qnn",
+    "rockchip": "rknn",
+    "intel": "openvino",
+}
+"""What others call commands and targets."""
+
+
 def did_you_mean(name: object, known: Iterable[str], otherwise: str = "installed") -> str:
     """The end of a message on an unknown name: the most similar known name, or all known names.
 
@@ -134,6 +162,9 @@ def did_you_mean(name: object, known: Iterable[str], otherwise: str = "installed
         otherwise: what the list is called where no name is similar.
     """
     names = list(known)
+    meant = OTHER_NAMES.get(str(name).lower().replace("_", "-"))
+    if meant in names:
+        return f"; did you mean {meant}?"
     spelling = {other.lower(): other for other in names}
     similar = get_close_matches(str(name).lower(), spelling, 1, 0.75)  # tpu does not mean cpu
     if similar:

@@ -114,7 +114,7 @@ class BytesType(click.ParamType[int]):
 
 
 class ShapeType(click.ParamType[tuple[str, tuple[int, ...]]]):
-    name = "NAME:1,3,224,224"
+    name = "[NAME:]1,3,224,224"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -124,8 +124,8 @@ class ShapeType(click.ParamType[tuple[str, tuple[int, ...]]]):
             shape = tuple(int(part) for part in text.split(","))
         except ValueError:
             shape = ()
-        if not name or not shape or min(shape) < 1:
-            self.fail(f"'{value}' is not of the form NAME:1,3,224,224", param, ctx)
+        if not shape or min(shape) < 1 or (not name and ":" in str(value)):
+            self.fail(f"'{value}' is not of the form NAME:1,3,224,224, or 1,3,224,224 for a single input", param, ctx)
         return name, shape
 
 

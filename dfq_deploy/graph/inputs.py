@@ -247,8 +247,8 @@ def shown_shape(value: ir.Value) -> str:
 
 
 def shown_dimension(dim: str) -> str:
-    """A dimension for people: ``?`` where a converter has made its name up."""
-    return "?" if MADE_UP.fullmatch(dim) else dim
+    """A dimension for people: ``?`` where it has no name, or a converter has made its name up."""
+    return "?" if dim == "None" or MADE_UP.fullmatch(dim) else dim
 
 
 def example_shape(value: ir.Value) -> str:

@@ -13,21 +13,14 @@ from dfq_deploy.runtime.kernel_count import KernelCount, named
 from dfq_deploy.targets.target import Target
 
 __all__ = [
-    "EXPORTS",
     "Advice",
     "input_advice",
     "kernel_advice",
-    "statistics_advice",
+    "statistics_notes",
     "target_advice",
     "target_notes",
     "twin_advice",
 ]
-
-EXPORTS = (
-    'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=True, optimize=False)',
-    'torch.onnx.export(model.eval(), args, "teacher.onnx", dynamo=False, training=torch.onnx.TrainingMode.PRESERVE)',
-)
-"""The two calls that keep BatchNormalization; both exporters fold it by default."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +54,13 @@ def input_advice(model: ir.Model) -> Iterable[Advice]:
         )
 
 
-def statistics_advice(left: int) -> Iterable[Advice]:
-    """Advice if no BatchNormalization is left."""
+def statistics_notes(left: int) -> Iterable[str]:
+    """A remark where no BatchNormalization is left: its statistics pay below 8 bits."""
     if left == 0:
-        yield Advice(
-            "no BatchNormalization is left (exporters fold it by default), so deepinversion has no statistics to match",
-            "export the network once more with its BatchNormalization and add --teacher teacher.onnx, by one of",
-            EXPORTS,
+        yield (
+            "no BatchNormalization is left (exporters fold it by default). At 8 bits it is not needed: pictures drawn "
+            "by rule do as well. Below 8 bits its statistics help: export the network once more with it and add "
+            "--teacher teacher.onnx (docs/batchnorm-folded.md)"
         )
 
 

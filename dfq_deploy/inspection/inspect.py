@@ -35,7 +35,7 @@ from dfq_deploy.inspection.advice import (
     Advice,
     input_advice,
     kernel_advice,
-    statistics_advice,
+    statistics_notes,
     target_advice,
     target_notes,
     twin_advice,
@@ -212,12 +212,11 @@ def inspect(
         methods=_methods(bns > 0, drawn, _is_image(loaded)),
         advice=(
             *input_advice(loaded),
-            *(() if drawn else statistics_advice(bns)),
             *twin_advice(unknown, refusal),
             *target_advice(placement, chosen),
             *kernel_advice(kernels),
         ),
-        notes=(*load_notes(loaded), *target_notes(left)),
+        notes=(*load_notes(loaded), *(() if drawn else statistics_notes(bns)), *target_notes(left)),
         sensitivity=noise,
     )
 

@@ -10,6 +10,7 @@
 ``fit``               Turn a float model and samples into encodings: bit widths, refinements and ranges, in order.
 ``foreign_encodings`` Encodings that AIMET made, for a model that is prepared for a target.
 ``keywords``          The keywords of the steps: the fields of their option groups, and the refusal of others.
+``next_command``      The command to paste next, from the finding that decides a verdict.
 ``options``           Option groups that the steps share, and what options mean.
 ``outcome``           What the steps before the export have found, and the model as the target takes it.
 ``remedies``          Work towards a floor: try remedies, cheapest first, measure each, and keep what gains.

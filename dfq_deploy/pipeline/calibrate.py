@@ -200,7 +200,7 @@ def calibrate(
 
 def _batch(source: ir.Model, shapes: InputShapes) -> int:
     """The batch that is stated for the main input, where one is."""
-    stated = shapes.get(str(main_input_value(source).name), ())
+    stated = shapes.get(str(main_input_value(source).name), shapes.get("", ()))
     return stated[0] if stated else 1
 
 

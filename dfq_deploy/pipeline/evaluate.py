@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from dfq_deploy.verdict.agreement.held_out import (
 )
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
 from dfq_deploy.verdict.agreement.prediction import MEASURED
-from dfq_deploy.verdict.evaluation import evaluation_findings, judge_evaluation
+from dfq_deploy.verdict.evaluation import SWAPPED, evaluation_findings, judge_evaluation
 from dfq_deploy.verdict.finding import Finding, Verdict
 from dfq_deploy.verdict.gates import Gates
 from dfq_deploy.verdict.speed import count_findings, speed_findings
@@ -144,12 +145,12 @@ def evaluate(
         figures = replace(figures, float_model=name)
         inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=pixels, seed=seed)
         agreement, notes = _agreement(figures, inputs, device)
-        findings = [*notes, *evaluation_findings(figures, agreement, samples, target)]
+        findings = [*notes, *evaluation_findings(figures, agreement, samples, target, float_file=path)]
         if latency and figures.latency and figures.kernels is not None:
             timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
             findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
-        commands = _commands(figures, real=data is not None) if path == Path(name) else {}
-        verdict = judge_evaluation(figures, agreement, findings, bounds, commands)
+        command = partial(_next, figures, real=data is not None) if path == Path(name) else None
+        verdict = judge_evaluation(figures, agreement, findings, bounds, command)
     return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement)
 
 
@@ -205,8 +206,10 @@ def _agreement(figures: Evaluation, inputs: _Inputs, device: str) -> tuple[Agree
     return agreement_of(kinds), []
 
 
-def _commands(figures: Evaluation, *, real: bool) -> dict[str, str]:
+def _next(figures: Evaluation, finding: Finding, *, real: bool) -> str:
     """What to do next."""
-    files = shlex.quote(figures.float_model), shlex.quote(figures.quantized_model)
-    hurts = f"dfq-deploy inspect {files[0]} --sensitivity"
-    return {"CHECK": hurts if real else f"dfq-deploy evaluate {files[0]} {files[1]} --data FOLDER", "BAD": hurts}
+    if finding.code == SWAPPED:
+        return shlex.join(["dfq-deploy", "evaluate", figures.quantized_model, figures.float_model])
+    if finding.level == "BAD" or real:
+        return shlex.join(["dfq-deploy", "inspect", figures.float_model, "--sensitivity"])
+    return shlex.join(["dfq-deploy", "evaluate", figures.float_model, figures.quantized_model, "--data", "FOLDER"])

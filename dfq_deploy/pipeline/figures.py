@@ -7,6 +7,7 @@ from pathlib import Path
 from dfq_deploy.graph.large_models import message_bytes
 from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.query import parameter_count
+from dfq_deploy.pipeline.next_command import AfterCalibration
 from dfq_deploy.pipeline.outcome import Outcome
 from dfq_deploy.pipeline.reporting import channels_of, sample_answers
 from dfq_deploy.progress import Clock, Progress
@@ -24,6 +25,7 @@ from dfq_deploy.report.model import (
     TensorRow,
 )
 from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.runtime.sizes import CHOSEN
 
 __all__ = ["figures_of", "judged", "with_details"]
 
@@ -49,11 +51,18 @@ def figures_of(outcome: Outcome, name: str, path: Path, runners: tuple[Runner, R
     parameters = parameter_count(outcome.source.graph.initializers.values())
     return Report(
         version=__version__,
-        model=ModelSection(name, message_bytes(outcome.source), parameters, bytes_by_type(outcome.source)),
+        model=ModelSection(name, _float_bytes(outcome), parameters, bytes_by_type(outcome.source)),
         quantized=QuantizedSection(path.name, stored_bytes(path), bytes_by_type(path)),
         target=TargetSection(outcome.target.name, outcome.target.runtime),
         samples=SamplesSection(
-            samples.method or "data", len(samples), len(held), outcome.seed, outcome.preprocess, dict(samples.figures)
+            samples.method or "data",
+            len(samples),
+            len(held),
+            outcome.seed,
+            outcome.preprocess,
+            dict(samples.figures),
+            tuple(samples.images.shape[1:]),
+            bool(outcome.source.meta.get(CHOSEN)),
         ),
         calibration=CalibrationSection.of(outcome.choices),
         comparison=comparison,
@@ -95,28 +104,33 @@ def judged(
         comparison=report.comparison,
         sets=outcome.sets,
         agreement=outcome.agreement,
-        commands=_commands(report),
+        command=_next(outcome, report),
     )
     found = assess(subject, progress)
     logger.info("verdict: %s", found.verdict)
     return replace(report, verdict=found.verdict, agreement=found.agreement, noise=found.hurts, kernels=found.kernels)
 
 
-def _commands(report: Report) -> dict[str, str]:
-    """What to paste next, by the level, the code or the kind of the finding that decides."""
-    float_file, method, target = report.model.name, report.samples.method, report.target.name
-    calibrate = f"dfq-deploy calibrate {float_file} --target {target}"
-    samples = "--data FOLDER" if method == "data" else f"--synth {method}"
-    better = "--keep-float NODE" if "reconstruct" in report.calibration.refine else "--refine reconstruct"
-    return {
-        "CHECK": f"dfq-deploy evaluate {float_file} {report.quantized.name} --data FOLDER",
-        "BAD": f"{calibrate} {samples} {better}",
-        "preprocess": f"{calibrate} {samples} --mean MEANS --std DEVIATIONS",
-        "samples": f"{calibrate} {'--synth deepinversion' if method == 'data' else '--synth procedural'}",
-        **dict.fromkeys(
-            ("slower", "layers", "nothing"), f"dfq-deploy inspect {float_file} --target {target} --verbose"
-        ),
-    }
+def _next(outcome: Outcome, report: Report) -> AfterCalibration:
+    """What to paste next."""
+    about = outcome.about
+    return AfterCalibration(
+        command="" if about is None else about.run.command,
+        model=report.model.name if about is None else about.model,
+        folder="" if about is None else about.folder,
+        quantized=report.quantized.name,
+        target=report.target.name,
+        method=report.samples.method,
+        refined="reconstruct" in report.calibration.refine,
+    )
+
+
+def _float_bytes(outcome: Outcome) -> int:
+    """Of the file with its external data; of the message where the model was given in memory."""
+    from dfq_deploy.graph.file_info import stored_bytes
+
+    file = None if outcome.about is None else Path(outcome.about.model)
+    return message_bytes(outcome.source) if file is None or not file.is_file() else stored_bytes(file)
 
 
 def _kind(tensor: str, placement: Placement) -> str:

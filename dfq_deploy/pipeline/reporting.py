@@ -40,11 +40,15 @@ class About:
     Args:
         run: how it was made.
         other, name: report.json of another run to compare with, and where it lies.
+        model: the float model's file as it was given, or its name.
+        folder: that is written; empty where none is.
     """
 
     run: RunSection
     other: Mapping[str, Any] | None
     name: str
+    model: str
+    folder: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +62,7 @@ class Call:
         command: the command line, to paste; empty where Python called, and the call stands for it.
         compare: where the report of another run lies; None where there is none to compare with.
         other: that report.
+        output: the folder to write; None where none is.
     """
 
     function: str
@@ -66,6 +71,7 @@ class Call:
     command: str
     compare: AnyPath | None
     other: Mapping[str, Any] | None
+    output: AnyPath | None
 
     @classmethod
     def of(cls, function: Callable[..., Any], arguments: Mapping[str, Any], keywords: Mapping[str, Any]) -> "Call":
@@ -85,7 +91,7 @@ class Call:
         compare = keywords.get("compare")
         other = None if compare is None else read_report(as_path(compare, "compare"))
         command = str(keywords.get("command", ""))
-        return cls(function.__name__, arguments["model"], options, command, compare, other)
+        return cls(function.__name__, arguments["model"], options, command, compare, other, arguments.get("output"))
 
     def about(self, source: ir.Model, name: str) -> About:
         """What the report says of this call.
@@ -96,7 +102,8 @@ class Call:
         file = Path(self.model) if isinstance(self.model, str | PathLike) else None
         command = self.command or python_call(self.function, str(file or name), self.options)
         options = {key: str(value) for key, value in self.options.items()}
-        return About(run_section(command, options, file, source), self.other, str(self.compare or ""))
+        run = run_section(command, options, file, source)
+        return About(run, self.other, str(self.compare or ""), str(file or name), str(self.output or ""))
 
 
 def read_report(path: Path) -> Mapping[str, Any]:

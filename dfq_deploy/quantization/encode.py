@@ -144,7 +144,8 @@ def prepare(
         kept |= {str(node.name) for node in model.graph.all_nodes() if not is_op(node, "Gather")}
     if bits.is_plain:
         _mark_dynamic(model, target, kept, activations)
-    placement = overrides.typed(_with_bits(place(model, target, kept=kept), model, bits, target), model, target)
+    placed = overrides.explained(place(model, target, kept=kept))
+    placement = overrides.typed(_with_bits(placed, model, bits, target), model, target)
     mark_lookups(model, placement.tables)
     return Prepared(model, target, bits, placement, overrides)
 

@@ -14,7 +14,7 @@ from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.graph.traversal import walk
 from dfq_deploy.quantization.placement.limits import UNBOUNDED
-from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.quantization.placement.place import KEPT, Placement
 from dfq_deploy.targets.target import Target
 
 __all__ = ["NO_OVERRIDES", "Kind", "Override", "Overrides"]
@@ -61,11 +61,13 @@ class Overrides:
         keep_float: nodes that stay float: names, operators, or patterns with ``*`` and ``?``.
         exclude: a regular expression; nodes stay float whose name it finds something in.
         entries: of an overrides file; of several that name the same, the last one counts.
+        reasons: names of nodes in ``keep_float`` with the reason, where it is another than that it was asked for.
     """
 
     keep_float: tuple[str, ...] = ()
     exclude: str | None = None
     entries: tuple[Override, ...] = ()
+    reasons: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -113,6 +115,15 @@ class Overrides:
             else:
                 found |= _readers(_named(entry.match, _tensors(model), entry.place), model)
         return found
+
+    def explained(self, placement: Placement) -> Placement:
+        """``placement`` with the reasons why nodes were kept in float."""
+        reasons = dict(self.reasons)
+        rows = [
+            (name, operator, reasons.get(name, reason) if reason == KEPT else reason)
+            for name, operator, reason in placement.left_float
+        ]
+        return replace(placement, left_float=tuple(rows))
 
     def typed(self, placement: Placement, model: ir.Model, target: Target) -> Placement:
         """``placement`` with the types that the entries ask for; a group of one encoding has one type.

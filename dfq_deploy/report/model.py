@@ -98,6 +98,8 @@ class SamplesSection:
         method: what made them; ``data`` for real ones.
         count, held_out: all of them, and those that nothing was calibrated on.
         figures: of their quality, by name.
+        shape: of one sample of the main input.
+        size_chosen: whether that is a guess, since the file leaves sizes open and nothing states them.
     """
 
     method: str
@@ -106,6 +108,8 @@ class SamplesSection:
     seed: int
     preprocess: Preprocess | None
     figures: Mapping[str, float]
+    shape: tuple[int, ...] = ()
+    size_chosen: bool = False
 
 
 @dataclass(frozen=True)

@@ -38,9 +38,12 @@ from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.runtime.other_sizes import choose_other_sizes
 from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, runtime_message, session_options
 
-__all__ = ["load_sized"]
+__all__ = ["CHOSEN", "load_sized"]
 
 logger = logging.getLogger(__name__)
+
+CHOSEN = "dfq_deploy.size_chosen"
+"""Key of ``meta`` of a model whose open sizes were chosen: nothing states them."""
 
 IMAGE = (224, 256, 320, 640, 512, 384, 416, 299, 128, 96, 64, 32)
 FEATURES = (32, 56, 64, 28, 16, 8)
@@ -88,6 +91,7 @@ def load_sized(
         ]
         close_inputs(model, shapes, _known(opened, shapes), keep=not fix_shapes)
         add_notes(model, said)
+        model.meta[CHOSEN] = True
     if trial is not None:
         add_notes(model, _closed_batch(model, trial))
     return model

@@ -1,7 +1,7 @@
 """Assess a quantized file: sanity of the samples, agreement, what hurts, speed, and the verdict."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.encode import Prepared
+from dfq_deploy.quantization.placement.place import FASTER_IN_FLOAT, Placement
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.runtime.runner import Runner
@@ -24,7 +25,7 @@ from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
 from dfq_deploy.verdict.agreement.measure import Agreement, measure_agreement
 from dfq_deploy.verdict.finding import Finding, Verdict
-from dfq_deploy.verdict.judge import PROGRAM, judge
+from dfq_deploy.verdict.judge import NextCommand, judge
 from dfq_deploy.verdict.noise.sensitivity import FEWEST_SAMPLES, sample_count
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 from dfq_deploy.verdict.sanity.findings import sanity_findings
@@ -71,7 +72,7 @@ class Subject:
         comparison: of both models on ``held_out`` without labels; None measures it.
         sets: held-out inputs; none draws them.
         agreement: of both models on ``sets``; None measures it.
-        commands: to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes them.
+        command: what to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes it.
     """
 
     source: ir.Model
@@ -93,7 +94,7 @@ class Subject:
     comparison: Comparison | None = None
     sets: Sequence[HeldOut] = ()
     agreement: Agreement | None = None
-    commands: Mapping[str, str] = field(default_factory=dict)
+    command: NextCommand | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,8 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     kernels = count_kernels(subject.path, target) if checked is None else checked.kernels
     rules = () if checked is None else _broken_rules(subject, checked)
     speed = _tried("the speed", lambda: _speed(subject, kernels), failures) or ()
-    verdict = judge(agreement, [*rules, *sanity, *speed, *failures], subject.commands)
+    speed = tuple(_explained(finding, subject.prepared.placement, kernels) for finding in speed)
+    verdict = judge(agreement, [*rules, *sanity, *speed, *failures], subject.command)
     return Assessment(verdict, agreement, hurts, kernels)
 
 
@@ -141,8 +143,18 @@ def _tried(what: str, measure: Callable[[], Result], failures: list[Finding]) ->
         return None
 
 
+def _explained(finding: Finding, placement: Placement, kernels: KernelCount) -> Finding:
+    """``OK`` for layers in float that were measured to be faster there."""
+    faster = {name for name, _, reason in placement.left_float if reason == FASTER_IN_FLOAT}
+    if finding.code != "layers-in-float" or not {kernel.name for kernel in kernels.in_float} <= faster:
+        return finding
+    plural = "s are" if len(kernels.in_float) > 1 else " is"
+    message = f"{kernels}; the other {len(kernels.in_float)} layer{plural} kept in float, where they are faster"
+    return replace(finding, level="OK", message=message, remedy="")
+
+
 def _sanity(subject: Subject) -> tuple[Finding, ...]:
-    return sanity_findings(subject.source, subject.samples, subject.preprocess, subject.teachers)
+    return sanity_findings(subject.source, subject.samples, subject.preprocess, subject.teachers, subject.ranges)
 
 
 def _broken_rules(subject: Subject, checked: Report) -> tuple[Finding, ...]:
@@ -155,7 +167,7 @@ def _broken_rules(subject: Subject, checked: Report) -> tuple[Finding, ...]:
         return ()
     more = f", and {len(errors) - 1} more" if errors[1:] else ""
     message = f"the file breaks the rules of '{checked.target}': {errors[0]}{more}"
-    remedy = f"{PROGRAM}check {subject.path.name} --target {checked.target}"
+    remedy = "dfq-deploy check lists every rule that it breaks"
     return (Finding("rules", "BAD", message, remedy, {"violations": float(len(errors))}),)
 
 

@@ -1,13 +1,15 @@
 """Judge an evaluation: wrong scales, gates, agreement, top-1, labels, kernels and speed."""
 
 import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from dfq_deploy.evaluation.detection.map_metric import DetectionFigures
 from dfq_deploy.evaluation.evaluate import Evaluation
 from dfq_deploy.evaluation.metrics import Scores
 from dfq_deploy.evaluation.scale_checks import ScaleCheck
+from dfq_deploy.graph.file_info import is_quantized
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.agreement.held_out import DATA
@@ -17,13 +19,16 @@ from dfq_deploy.verdict.agreement.prediction import MEASURED
 from dfq_deploy.verdict.detector import precision_finding
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates, gate_findings
-from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, agreement_finding, judge
+from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, NextCommand, agreement_finding, judge
 from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.speed import count_findings
 
-__all__ = ["FAULTS", "drop_finding", "evaluation_findings", "judge_evaluation"]
+__all__ = ["FAULTS", "SWAPPED", "drop_finding", "evaluation_findings", "judge_evaluation"]
 
-FAULTS = frozenset({"scale-fault", "nothing-quantized"})
+SWAPPED = "files-swapped"
+"""Code of the finding that the quantized file was given as the float one."""
+
+FAULTS = frozenset({"scale-fault", "nothing-quantized", SWAPPED})
 """Codes of what is wrong whatever the figures are: no gate makes up for it."""
 
 NAMED_SCALES = 5
@@ -42,7 +47,7 @@ def judge_evaluation(
     agreement: Agreement,
     findings: Iterable[Finding] = (),
     gates: Gates | None = None,
-    commands: Mapping[str, str] | None = None,
+    command: NextCommand | None = None,
 ) -> Verdict:
     """The last word on a quantized file.
 
@@ -51,27 +56,32 @@ def judge_evaluation(
 
     Args:
         findings: what :func:`evaluation_findings` has found, and others.
-        commands: to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes them.
+        command: what to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes it.
 
     Raises:
         OptionError: the models do not have the figure that a gate bounds.
     """
     found = [*findings, agreement_finding(agreement)]
     if not gates:
-        return judge(None, _in_order(found), commands)
+        return judge(None, _in_order(found), command)
     checked = gate_findings(gates, evaluation, agreement)
-    verdict = judge(None, _in_order([*checked, *map(_overruled, found)]), commands)
+    verdict = judge(None, _in_order([*checked, *map(_overruled, found)]), command)
     return replace(verdict, reason=_reason(verdict, checked))
 
 
 def evaluation_findings(
-    evaluation: Evaluation, agreement: Agreement, samples: Samples, target: str | None = None
+    evaluation: Evaluation,
+    agreement: Agreement,
+    samples: Samples,
+    target: str | None = None,
+    float_file: Path | None = None,
 ) -> Iterator[Finding]:
     """What the figures of an evaluation say beside the agreement.
 
     Args:
         samples: those of the evaluation.
         target: the runtime that the file is for; None where that is not known.
+        float_file: the float model, to tell where the two files were swapped.
     """
     comparison, scores = evaluation.comparison, evaluation.comparison.scores
     yield from (_scale_finding(check) for check in evaluation.scales[:NAMED_SCALES] if check.is_fault)
@@ -86,7 +96,8 @@ def evaluation_findings(
     yield from _few_findings(agreement)
     if evaluation.kernels is not None:
         for finding in count_findings(evaluation.kernels):
-            yield _for_target(finding, evaluation, evaluation.kernels, target)
+            swapped = finding.code == "nothing-quantized" and float_file is not None and is_quantized(float_file)
+            yield _swapped() if swapped else _for_target(finding, evaluation, evaluation.kernels, target)
 
 
 def drop_finding(scores: Scores, count: int) -> Finding:
@@ -123,6 +134,11 @@ def _few_findings(agreement: Agreement) -> Iterator[Finding]:
             level: Level = "BAD" if interval.high < AGREEMENT else "OK"
             message = f"agrees with float on {interval} real inputs; {MEASURED} are needed to measure it"
             yield Finding("agreement-few", level, message, "give more real inputs with --data", interval.to_json())
+
+
+def _swapped() -> Finding:
+    message = "the first file is quantized and the second is not: the two are swapped"
+    return Finding(SWAPPED, "BAD", message, "give the float model first")
 
 
 def _for_target(finding: Finding, evaluation: Evaluation, count: KernelCount, target: str | None) -> Finding:

@@ -25,6 +25,7 @@ class Finding:
         message: one sentence with the figures.
         remedy: the way out: a sentence, or a command to paste; empty where none is needed.
         figures: the numbers behind the sentence.
+        options: of ``dfq-deploy calibrate``, which follow the remedy; empty where no option is known to help.
     """
 
     code: str
@@ -32,6 +33,7 @@ class Finding:
     message: str
     remedy: str = ""
     figures: Mapping[str, float] | None = None
+    options: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as the report holds it; an infinite figure is null."""

@@ -1,8 +1,9 @@
 """The verdict: OK, CHECK or BAD, decided by the worst finding."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
@@ -16,6 +17,7 @@ __all__ = [
     "MOVED",
     "PROGRAM",
     "SNR",
+    "NextCommand",
     "Thresholds",
     "agreement_finding",
     "class_level",
@@ -25,6 +27,12 @@ __all__ = [
 
 PROGRAM = "dfq-deploy "
 """How a remedy that is a command begins."""
+
+NextCommand: TypeAlias = Callable[[Finding], str]
+"""The command to paste next, from the finding that decides; empty where there is none."""
+
+INPUTS = ("preprocess-", "samples-")
+"""How codes of findings on the inputs begin."""
 
 PREFERRED = ("data", PHOTOGRAPHS, BY_RULE)
 """Kinds of inputs whose signal-to-noise ratio decides, the best first."""
@@ -64,39 +72,45 @@ REMEDIES: Mapping[Level, str] = {
 }
 
 
-def judge(
-    agreement: Agreement | None, findings: Iterable[Finding] = (), commands: Mapping[str, str] | None = None
-) -> Verdict:
+def judge(agreement: Agreement | None, findings: Iterable[Finding] = (), command: NextCommand | None = None) -> Verdict:
     """The last word on a quantized model.
 
     Args:
         agreement: of float and quantized, of :func:`~dfq_deploy.verdict.agreement.measure.measure_agreement`; None
             where it was not measured.
         findings: of samples, preprocess, speed and whatever else was looked at.
-        commands: code of a finding, the first word of its code, or level -> the command to paste next; the remedy of
-            the deciding finding comes before all of them where it is a command.
+        command: what to paste next; the remedy of the deciding finding comes before it where it is a command.
 
     Returns:
         the worst level, the sentence of the first finding that has it (of the agreement where all are OK), and all
         findings, the worst first.
     """
-    own = [] if agreement is None else [agreement_finding(agreement)]
+    findings = tuple(findings)
+    own = [] if agreement is None else [_doubted(agreement_finding(agreement), findings)]
     ordered = tuple(sorted([*findings, *own], key=lambda finding: LEVELS.index(finding.level), reverse=True))
     if not ordered:
-        return Verdict("CHECK", "nothing was measured", (commands or {}).get("CHECK", ""))
+        ordered = (Finding("not-measured", "CHECK", "nothing was measured"),)
     # Where all is well, what matters is how well: the agreement.
     decisive = own[0] if own and ordered[0].level == "OK" else ordered[0]
-    return Verdict(decisive.level, decisive.message, _command(decisive, commands or {}), ordered)
+    return Verdict(decisive.level, decisive.message, _command(decisive, command), ordered)
 
 
-def _command(decisive: Finding, commands: Mapping[str, str]) -> str:
+def _doubted(agreement: Finding, findings: Iterable[Finding]) -> Finding:
+    """No agreement is ``OK`` where the inputs that it was measured on are wrong."""
+    wrong = [finding for finding in findings if finding.level == "BAD" and finding.code.startswith(INPUTS)]
+    if not wrong or agreement.level != "OK":
+        return agreement
+    message = f"measured on wrong inputs ({wrong[0].code}), so it says nothing of real ones: {agreement.message}"
+    return replace(agreement, level="CHECK", message=message, remedy="")
+
+
+def _command(decisive: Finding, command: NextCommand | None) -> str:
     """The command to paste next; none where all is well."""
     if decisive.level == "OK":
         return ""
     if decisive.remedy.startswith(PROGRAM):
         return decisive.remedy
-    keys = (decisive.code, decisive.code.partition("-")[0], decisive.level)
-    return next((commands[key] for key in keys if key in commands), "")
+    return "" if command is None else command(decisive)
 
 
 def class_level(expected: Prediction) -> Level:

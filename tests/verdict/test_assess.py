@@ -84,7 +84,7 @@ def test_a_bad_result_ends_with_status_3_and_the_word(digits_bn: Path, tmp_path:
     assert result.exit_code == 3
     last = (result.stderr if quiet else result.stdout).rstrip().splitlines()[-1]
     assert last.startswith("BAD: all samples are zeros")
-    assert "; next: dfq-deploy calibrate digits_bn.onnx" in last
+    assert f"; next: dfq-deploy calibrate {digits_bn} --mean=0.305" in last
     assert (tmp_path / "out/model.qdq.onnx").is_file()
     assert json.loads((tmp_path / "out/report.json").read_text())["verdict"]["status"] == "BAD"
     page = (tmp_path / "out/report.html").read_text()

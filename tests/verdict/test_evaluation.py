@@ -35,7 +35,11 @@ def _agreement(evaluation: Evaluation) -> Agreement:
 def _verdict(evaluation: Evaluation, gates: Gates | None = None, target: str | None = None) -> Verdict:
     agreement = _agreement(evaluation)
     return judge_evaluation(
-        evaluation, agreement, evaluation_findings(evaluation, agreement, SAMPLES, target), gates, {"BAD": "next"}
+        evaluation,
+        agreement,
+        evaluation_findings(evaluation, agreement, SAMPLES, target),
+        gates,
+        lambda finding: "next" if finding.level == "BAD" else "",
     )
 
 

@@ -71,16 +71,18 @@ def test_photographs_decide_over_pictures_by_rule() -> None:
 def test_the_worst_finding_decides_and_comes_first() -> None:
     constant = Finding("samples-constant", "BAD", "all samples are equal", "dfq-deploy synthesize model.onnx")
     slow = Finding("slower", "CHECK", "slower than float")
-    verdict = judge(_classifier(99.0), [slow, constant], {"BAD": "dfq-deploy inspect model.onnx"})
+    verdict = judge(_classifier(99.0), [slow, constant], lambda finding: "dfq-deploy inspect model.onnx")
     assert (verdict.status, verdict.reason) == ("BAD", "all samples are equal")
     assert verdict.command == "dfq-deploy synthesize model.onnx"
     assert [finding.code for finding in verdict.findings] == ["samples-constant", "slower", "agreement"]
 
 
-def test_the_command_is_that_of_the_level_where_the_finding_has_none() -> None:
-    commands = {"CHECK": "dfq-deploy evaluate a.onnx b.onnx --data images", "BAD": "dfq-deploy inspect a.onnx"}
-    assert judge(_classifier(93.0, 0.2), commands=commands).command == commands["CHECK"]
-    assert judge(_classifier(99.0), commands=commands).command == ""
+def test_the_next_command_is_for_the_finding_that_decides() -> None:
+    def command(finding: Finding) -> str:
+        return f"dfq-deploy look-at {finding.code} {finding.level}"
+
+    assert judge(_classifier(93.0, 0.2), command=command).command == "dfq-deploy look-at agreement CHECK"
+    assert judge(_classifier(99.0), command=command).command == ""
 
 
 def test_where_all_is_well_the_agreement_is_the_reason() -> None:
@@ -91,10 +93,14 @@ def test_where_all_is_well_the_agreement_is_the_reason() -> None:
     )
 
 
-def test_a_command_for_the_code_or_its_first_word_comes_before_that_of_the_level() -> None:
-    commands = {"BAD": "dfq-deploy a", "samples": "dfq-deploy b", "samples-few": "dfq-deploy c"}
-    for code, command in (("layer-x", "a"), ("samples-constant", "b"), ("samples-few", "c")):
-        assert judge(None, [Finding(code, "BAD", "no")], commands).command == f"dfq-deploy {command}"
+def test_an_agreement_on_wrong_inputs_is_no_good_news() -> None:
+    wrong = Finding("preprocess-fit", "BAD", "it does not fit")
+    verdict = judge(_classifier(99.0), [wrong])
+    (agreement,) = [finding for finding in verdict.findings if finding.code == "agreement"]
+    assert (verdict.status, agreement.level) == ("BAD", "CHECK")
+    assert agreement.message.startswith("measured on wrong inputs (preprocess-fit), so it says nothing of real ones: ")
+    slow = Finding("slower-than-float", "BAD", "slow")
+    assert [entry.level for entry in judge(_classifier(99.0), [slow]).findings] == ["BAD", "OK"]
 
 
 def test_what_could_not_be_compared_is_to_be_checked() -> None:

@@ -19,7 +19,7 @@ def show_remedies(remedies: Mapping[str, Any] | None) -> Group | None:
     rows = [
         (
             step["what"],
-            f"{_figure(step['before'], unit)} to {_figure(step['after'], unit)}" if step["measured"] else "",
+            _gain(step, unit),
             "" if step["slowdown"] is None else f"{step['slowdown']:.2f} times",
             "" if not step["added_bytes"] else f"{step['added_bytes'] / 1000:+.1f} kB",
             duration(step["seconds"]),
@@ -29,9 +29,24 @@ def show_remedies(remedies: Mapping[str, Any] | None) -> Group | None:
     ]
     heads = ("remedy", "gain", "latency", "size", "took", "")
     said = f"{remedies['said'][:1].upper()}{remedies['said'][1:]}"
-    head = title("remedies", f"below the floor ({remedies['floor']}); latency and size against the first result")
+    called_for = {"slower than float" if step["name"] == "faster" else _below(remedies) for step in remedies["steps"]}
+    reason = " and ".join(sorted(called_for)) or _below(remedies)
+    head = title("remedies", f"{reason}; latency and size against the first result")
     parts = [indented(table(heads, rows))] if rows else []
     return Group("", head, *parts, Text(f"  {said}, {duration(remedies['seconds'])}"))
+
+
+def _below(remedies: Mapping[str, Any]) -> str:
+    return f"below the floor ({remedies['floor']})"
+
+
+def _gain(step: Mapping[str, Any], unit: str) -> str:
+    """What a step changed: its figure, or the speed where that was to be gained."""
+    if not step["measured"]:
+        return ""
+    if step["name"] == "faster" and step["slowdown"]:
+        return f"{1 / step['slowdown']:.2f} times as fast"
+    return f"{_figure(step['before'], unit)} to {_figure(step['after'], unit)}"
 
 
 def _figure(figure: float | None, unit: str) -> str:

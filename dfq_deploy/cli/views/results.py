@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from dfq_deploy.pipeline.results import Calibration
     from dfq_deploy.samples.samples import Samples
 
+PICTURE_AXES = 3
+"""Of one sample."""
+
 __all__ = ["show_calibration", "show_evaluation", "show_exported", "show_samples"]
 
 
@@ -136,6 +139,8 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
         ),
         facts(
             [
+                ("input", _input_text(samples)),
+                ("preprocess", _preprocess_text(samples)),
                 (
                     "samples",
                     f"{len(result.samples)} by {samples.get('method') or 'unknown'}, seed {samples.get('seed')}",
@@ -165,6 +170,28 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
         "" if report.get("verdict") else None,
     )
     verdict_line(report.get("verdict"))
+
+
+def _input_text(samples: Mapping[str, Any]) -> str:
+    """The size of one sample, and whether it is a guess."""
+    shown = " x ".join(map(str, samples.get("shape", ())))
+    return (
+        f"{shown}, a guess: the file leaves it open, and --input-shape states it" if samples["size_chosen"] else shown
+    )
+
+
+def _preprocess_text(samples: Mapping[str, Any]) -> str:
+    """The name of the preprocess, or its figures; nothing for inputs that are no pictures."""
+    from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+
+    given = samples.get("preprocess")
+    if given is None:
+        picture = len(samples.get("shape", ())) == PICTURE_AXES and samples.get("method") != "data"
+        return "none given" if picture else ""
+    known = Preprocess(tuple(given["mean"]), tuple(given["std"]))
+    mean, std = (", ".join(f"{value:.4g}" for value in given[key]) for key in ("mean", "std"))
+    name = next((f"{name}: " for name, entry in PREPROCESSES.items() if entry == known), "")
+    return f"{name}mean {mean}, std {std}"
 
 
 def _mixture(calibration: Mapping[str, Any]) -> str:

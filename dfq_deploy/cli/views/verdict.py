@@ -23,7 +23,14 @@ SHOWN_LAYERS = 5
 QUIET = 30.0
 """dB of a layer's own noise from which on it is not worth a line."""
 
-SHOWN_WHERE_OK = ("agreement", "output-noise", "layers-in-int8", "faster-than-float")
+SHOWN_WHERE_OK = (
+    "agreement",
+    "output-noise",
+    "layers-in-int8",
+    "layers-in-float",
+    "faster-than-float",
+    "preprocess-missing",
+)
 
 
 def exit_status(verdict: Mapping[str, Any] | None) -> int:
@@ -56,6 +63,10 @@ def show_agreement(agreement: Mapping[str, Any] | None) -> Group | None:
             "" if interval is None else f"{interval['value']:.1f} % ({interval['low']:.1f} to {interval['high']:.1f}), "
         )
         rows.append((kind["kind"], f"{same}{snr} on {kind['samples']} inputs{own}"))
+    predicted = None if agreement is None else agreement.get("predicted")
+    if rows and predicted is not None and predicted["kind"] != "data":
+        figures = f"{predicted['value']:.1f} % ({predicted['low']:.1f} to {predicted['high']:.1f})"
+        rows.append(("real inputs", f"{figures} predicted: a network is surer of inputs like those of its training"))
     heading = "95 % interval of the agreement, signal to noise of the worst output"
     return Group("", title("held-out inputs", heading), facts(rows)) if rows else None
 

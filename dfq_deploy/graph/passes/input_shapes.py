@@ -25,6 +25,7 @@ def fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]], place: str,
     that is stated with two sizes stands for two dimensions.
 
     Args:
+        shapes: with the batch, by name; an empty name is that of the only input.
         keep: remember the shapes of the file, which :func:`.open_sizes.reopen` gives back.
 
     Returns:
@@ -36,6 +37,7 @@ def fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]], place: str,
     fed = {str(value.name): value for value in model.graph.inputs if value.name not in model.graph.initializers}
     sizes: dict[str, set[int]] = {}
     closed: dict[str, ir.Shape] = {}
+    shapes = _by_name(shapes, fed, place)
     for name, wanted in shapes.items():
         if name not in fed:
             raise ModelError(f"{place}: no input '{name}' to give a shape to{did_you_mean(name, fed, 'its inputs')}")
@@ -52,6 +54,19 @@ def fix_inputs(model: ir.Model, shapes: Mapping[str, Sequence[int]], place: str,
         for name, found in sizes.items()
         if len(found) > 1
     ]
+
+
+def _by_name(
+    shapes: Mapping[str, Sequence[int]], fed: Mapping[str, ir.Value], place: str
+) -> Mapping[str, Sequence[int]]:
+    """``shapes`` with the name of the only input for an empty one."""
+    if "" not in shapes:
+        return shapes
+    if len(fed) != 1:
+        shown = ",".join(map(str, shapes[""]))
+        names = ", ".join(fed)
+        raise ModelError(f"{place}: the model has {len(fed)} inputs ({names}); write --input-shape NAME:{shown}")
+    return {name or next(iter(fed)): shape for name, shape in shapes.items()}
 
 
 def close_inputs(model: ir.Model, shapes: Mapping[str, ir.Shape], known: Mapping[str, int], *, keep: bool) -> None:

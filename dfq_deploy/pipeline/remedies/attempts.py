@@ -70,11 +70,18 @@ class Setting:
     plan: CalibrationPlan
     samples: Samples
 
-    def overriding(self, entries: Sequence[Override] = (), keep_float: Sequence[str] = ()) -> "Setting":
-        """The same with more overrides; those that were there come last, and count."""
+    def overriding(
+        self, entries: Sequence[Override] = (), keep_float: Sequence[str] = (), reason: str = ""
+    ) -> "Setting":
+        """The same with more overrides; those that were there come last, and count.
+
+        Args:
+            reason: why these nodes are kept in float, for the report.
+        """
         own = self.plan.overrides
         kept = tuple(dict.fromkeys([*own.keep_float, *keep_float]))
-        return self.planned(overrides=Overrides(kept, own.exclude, (*entries, *own.entries)))
+        reasons = tuple((name, reason) for name in keep_float if name not in own.keep_float)
+        return self.planned(overrides=Overrides(kept, own.exclude, (*entries, *own.entries), (*own.reasons, *reasons)))
 
     def planned(self, **changes: object) -> "Setting":
         """The same with other fields of the plan."""

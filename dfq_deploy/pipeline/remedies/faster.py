@@ -18,6 +18,7 @@ from dfq_deploy.graph.reading import read_any
 from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime
 from dfq_deploy.pipeline.remedies.floor import Floor
 from dfq_deploy.pipeline.remedies.steps import RemedyStep
+from dfq_deploy.quantization.placement.place import FASTER_IN_FLOAT
 from dfq_deploy.runtime.kernels import SAME_KERNELS
 from dfq_deploy.runtime.profile import NodeTime, node_times
 from dfq_deploy.samples.samples import Samples
@@ -61,7 +62,7 @@ def faster(bench: Bench, best: Measured, floor: Floor) -> tuple[Measured, tuple[
             break
         started, found, now, reason = time.perf_counter(), None, None, ""
         try:
-            setting = best.setting.overriding(keep_float=layers)
+            setting = best.setting.overriding(keep_float=layers, reason=FASTER_IN_FLOAT)
             found = bench.measured(setting, bench.fitted(setting), best.sets, f"faster{len(steps)}")
             now = bench.speed(found)
             reason = _refused(floor, best, found, speed, now)

@@ -20,6 +20,10 @@ __all__ = ["REMEDIES", "SUREST", "Remedy", "Result", "Trial", "Trials"]
 NOISE_S, NOISE_SHARE = 10.0, 0.25
 """Seconds that the noise of single layers may take to measure, or a part of what is left of the time."""
 
+DEPTHWISE = "kept in float by a remedy: a depthwise convolution, which gains little speed by integers"
+NOISY = "kept in float by a remedy: its noise reaches the outputs"
+"""Why nodes stay float, for the report."""
+
 NAMED = 3
 """How many names a sentence lists."""
 
@@ -107,7 +111,7 @@ def _depthwise(bench: Bench, best: Measured, floor: Floor) -> Trials:
     nodes = depthwise_nodes(best.fitted.quantized.prepared)
     if nodes and _mixes_floats(best.setting.plan.target):
         what = f"float for the {len(nodes)} depthwise convolutions"
-        yield Trial("depthwise", what, lambda: best.setting.overriding(keep_float=nodes))
+        yield Trial("depthwise", what, lambda: best.setting.overriding(keep_float=nodes, reason=DEPTHWISE))
 
 
 def _procedural(bench: Bench, best: Measured, floor: Floor) -> Trials:
@@ -168,7 +172,7 @@ def _keep_float(bench: Bench, best: Measured, floor: Floor) -> Trials:
         what = f"float for the {count} noisiest layer{'s' if count > 1 else ''}: {', '.join(nodes[:NAMED])}{more}"
 
         def make(nodes: tuple[str, ...] = nodes) -> Setting:
-            return best.setting.overriding(keep_float=nodes)
+            return best.setting.overriding(keep_float=nodes, reason=NOISY)
 
         result = yield Trial("keep-float", what, make)
         index += -1 if result == "slower" else 1

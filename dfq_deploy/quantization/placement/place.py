@@ -47,7 +47,7 @@ from dfq_deploy.quantization.weights import Bounds, encoding_of_weight, extremes
 from dfq_deploy.runtime.plugin_nodes import behind_plugins
 from dfq_deploy.targets.target import Target
 
-__all__ = ["Placement", "encodings_of_weights", "place", "unify", "with_biases"]
+__all__ = ["FASTER_IN_FLOAT", "KEPT", "Placement", "encodings_of_weights", "place", "unify", "with_biases"]
 
 
 BEHIND_PLUGIN = "it stands behind an operator that ONNX Runtime does not have, so it cannot be calibrated"
@@ -88,6 +88,9 @@ class Placement:
 
 
 KEPT = "kept in float, as asked"
+
+FASTER_IN_FLOAT = "kept in float, where it is faster than in integers with the conversions around it"
+"""Reason of what was measured to be slower in integers."""
 
 
 BESIDE_DYNAMIC = "a product of two activations, which is faster in float where the layers around it write float"

@@ -12,6 +12,8 @@ from dfq_deploy.graph.query import batch_normalizations
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.procedural.inputs import InputRanges
+from dfq_deploy.synthesis.session import sample_bounds
 from dfq_deploy.verdict.finding import LEVELS, Finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.sanity.labels import label_finding
@@ -22,6 +24,7 @@ from dfq_deploy.verdict.sanity.preprocess_fit import (
     statistics_finding,
     units_finding,
 )
+from dfq_deploy.verdict.sanity.preprocess_missing import missing_finding
 from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
@@ -41,6 +44,7 @@ CAUSES = (
     "samples-few",
     "samples-repeated",
     "preprocess-fit",
+    "preprocess-missing",
     "samples-range",
     "samples-scale",
     "samples-diversity",
@@ -52,12 +56,19 @@ CAUSES = (
 )
 """Codes of findings, causes before what follows from them."""
 
+BY_RULE = frozenset({"procedural", "photographs"})
+"""Methods whose samples match no statistics of the network."""
+
 CHANNELS = (1, 3)
 """Of a picture that a preprocess was made for."""
 
 
 def sanity_findings(
-    model: ir.Model, samples: Samples, preprocess: Preprocess | None = None, teachers: Sequence[ir.Model] = ()
+    model: ir.Model,
+    samples: Samples,
+    preprocess: Preprocess | None = None,
+    teachers: Sequence[ir.Model] = (),
+    ranges: InputRanges | None = None,
 ) -> tuple[Finding, ...]:
     """Judge ``samples`` and ``preprocess`` before they are used: a finding for each aspect, causes first.
 
@@ -69,6 +80,7 @@ def sanity_findings(
         samples: the whole set.
         preprocess: what turns pixels into the model's input; None where it is not known.
         teachers: networks of the same input; the first with BatchNormalization serves where the model has none.
+        ranges: what inputs are drawn from, by name: ``--input-range`` stands for a preprocess.
     """
     reference = next((entry for entry in (model, *teachers) if batch_normalizations(entry)), model)
     part = _part(samples)
@@ -80,6 +92,10 @@ def sanity_findings(
     found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
     if axis is not None:
         found += _of_pictures(model, reference, samples, part, preprocess, axis)
+        if preprocess is None and samples.method and sample_bounds(model, None, ranges or {}, teachers) is None:
+            expected = input_statistics(reference)
+            if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
+                found.append(missing_finding(model, expected, samples.images.shape[axis]))
     return tuple(sorted(found, key=lambda entry: CAUSES.index(entry.code)))
 
 

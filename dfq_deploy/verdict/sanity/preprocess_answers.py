@@ -92,7 +92,8 @@ def _answers(own: float, best: float, name: str, *, drawn: bool) -> Finding:
         return Finding("preprocess-fit", level, said, "", figures)
     shown = name if name.startswith("--") else f"--preprocess {name}"
     message = f"--preprocess does not seem to fit the model: {said}, under {shown}"
-    return Finding("preprocess-fit", level, message, f"give the mean and std of training; {shown} fits better", figures)
+    remedy = f"give the mean and std of training; {shown} fits better"
+    return Finding("preprocess-fit", level, message, remedy, figures, shown)
 
 
 def _exchanged(samples: Samples, old: Preprocess, new: Preprocess, channel_axis: int) -> Samples:

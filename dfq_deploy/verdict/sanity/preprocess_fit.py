@@ -82,7 +82,8 @@ def statistics_finding(preprocess: Preprocess, expected: InputStatistics, pixels
     if level == "OK":
         return Finding("preprocess-fit", level, f"{asked} of 255, which --preprocess can give", "", figures)
     message = f"--preprocess does not fit the model: under it {asked}, out of 0 to 255"
-    return Finding("preprocess-fit", level, message, _nearest(expected, pixels), figures)
+    remedy, options = _nearest(expected, pixels)
+    return Finding("preprocess-fit", level, message, remedy, figures, options)
 
 
 def _level(mean: float, std: float) -> Level:
@@ -92,8 +93,8 @@ def _level(mean: float, std: float) -> Level:
     return "OK"
 
 
-def _nearest(expected: InputStatistics, pixels: PixelStatistics | None) -> str:
-    """The way out: the known preprocess that fits best, or the figures that would."""
+def _nearest(expected: InputStatistics, pixels: PixelStatistics | None) -> tuple[str, str]:
+    """The way out, in words and as options: the known preprocess that fits best, or the figures that would."""
     known = pixels or PHOTOGRAPHS
     distances = {name: misfit(entry, known, expected) for name, entry in candidates(len(expected.mean)).items()}
     best = min(distances, key=lambda name: distances[name])
@@ -101,11 +102,10 @@ def _nearest(expected: InputStatistics, pixels: PixelStatistics | None) -> str:
     mean = np.resize(known.mean, len(expected.mean)) - np.asarray(expected.mean) * std
     shown = ",".join(f"{value:.2f}" for value in mean)
     if distances[best] < FITS:
-        return f"--preprocess {best} is the nearest of the known ones; or give --mean and --std of the training"
-    return (
-        f"none of the known ones fits (the nearest is {best}); give those of training, about --mean {shown} "
-        f"--std {std:.2g}"
-    )
+        said = f"--preprocess {best} is the nearest of the known ones; or give --mean and --std of the training"
+        return said, f"--preprocess {best}"
+    options = f"--mean {shown} --std {','.join([f'{std:.2g}'] * len(mean))}"
+    return f"none of the known ones fits (the nearest is {best}); give those of training, about {options}", options
 
 
 def candidates(channels: int) -> dict[str, Preprocess]:
@@ -124,7 +124,8 @@ def units_finding(preprocess: Preprocess) -> Finding | None:
         return None
     mean, std = (",".join(f"{value:.4g}" for value in values) for values in (meant.mean, meant.std))
     message = f"the preprocess' mean {max(preprocess.mean):.4g} is a figure of 0 to 255, where pixel / 255 is meant"
-    return Finding("preprocess-units", "BAD", message, f"divide by 255: --mean {mean} --std {std}")
+    options = f"--mean {mean} --std {std}"
+    return Finding("preprocess-units", "BAD", message, f"divide by 255: {options}", options=options)
 
 
 def made_with_finding(made: Preprocess | None, given: Preprocess | None) -> Finding | None:
@@ -141,4 +142,5 @@ def made_with_finding(made: Preprocess | None, given: Preprocess | None) -> Find
         return Finding("samples-preprocess", "OK", "the samples were made with the preprocess that is given")
     mean, std = (",".join(f"{value:.4g}" for value in values) for values in (made.mean, made.std))
     message = f"the samples were made with another preprocess than the one given: mean {mean}, std {std}"
-    return Finding("samples-preprocess", "BAD", message, f"give --mean {mean} --std {std}, or other samples")
+    options = f"--mean {mean} --std {std}"
+    return Finding("samples-preprocess", "BAD", message, f"give {options}, or other samples", options=options)

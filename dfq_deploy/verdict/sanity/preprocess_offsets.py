@@ -106,7 +106,7 @@ def offsets_finding(model: ir.Model, preprocess: Preprocess) -> Finding | None:
         return Finding("preprocess-fit", level, message, "", figures)
     message = f"--preprocess does not seem to fit the model: {message}, {known[best]:.2g} under --preprocess {best}"
     remedy = f"give the mean and std of training; --preprocess {best} fits better"
-    return Finding("preprocess-fit", level, message, remedy, figures)
+    return Finding("preprocess-fit", level, message, remedy, figures, f"--preprocess {best}")
 
 
 def _alike(other: Preprocess, preprocess: Preprocess) -> bool:
