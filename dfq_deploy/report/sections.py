@@ -11,7 +11,19 @@ from dfq_deploy.report.charts.noise import NoisePoint, noise_lines
 from dfq_deploy.report.formats import decibel, share, shortened
 from dfq_deploy.report.tables import Cell, Table, name_cell, number_cell
 
-__all__ = ["HURTING", "channel_charts", "channel_table", "histograms", "hurting", "noise_chart", "speed", "stored"]
+__all__ = [
+    "HURTING",
+    "channel_charts",
+    "channel_table",
+    "decided_by_noise",
+    "deciding",
+    "float_names",
+    "histograms",
+    "hurting",
+    "noise_chart",
+    "speed",
+    "stored",
+]
 
 HURTING = 5
 """Layers that are explained."""
@@ -26,8 +38,30 @@ TYPES = {"int8": "eight", "uint8": "eight", "int4": "few", "uint4": "few", "int3
          "float16": "half"}  # fmt: skip
 """Class of the bar of each stored type."""
 
+PREFERRED = {"data": 0, "photographs": 1, "procedural": 2}
+"""Kinds of held-out inputs, the most trustworthy first."""
+
 Row = Mapping[str, Any]
 Report = Mapping[str, Any]
+
+
+def deciding(report: Report) -> tuple[int, Row] | None:
+    """The kind of held-out inputs that judges, and its place in ``report["agreement"]["kinds"]``."""
+    kinds = [*enumerate((report.get("agreement") or {}).get("kinds", ()))]
+    judging = [entry for entry in kinds if not entry[1]["calibrated"]] or kinds
+    ordered = sorted(judging, key=lambda entry: PREFERRED.get(entry[1]["kind"], len(PREFERRED)))
+    return ordered[0] if ordered else None
+
+
+def decided_by_noise(report: Report) -> bool:
+    """Whether the verdict rests on how close the outputs are to float's."""
+    findings = (report.get("verdict") or {}).get("findings", ())
+    return not findings or findings[0]["code"] in ("agreement", "output-noise", "detector")
+
+
+def float_names(report: Report) -> frozenset[str]:
+    """The nodes that compute in float."""
+    return frozenset(row["name"] for row in report.get("left_float", ()))
 
 
 def hurting(report: Report) -> list[tuple[int, Row]]:

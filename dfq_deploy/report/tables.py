@@ -1,6 +1,6 @@
 """Sortable tables of the report: layers, activations, weights, what stays float, layers of an engine."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -119,14 +119,14 @@ def number_cell(value: float | None, text: str | None = None) -> Cell:
     return Cell(number(value) if text is None else text, -EXACT if value is None else float(value), "n")
 
 
-def layer_table(layers: Sequence[Row], most: int) -> Table:
-    """Every quantized layer, the noisiest first."""
+def layer_table(layers: Sequence[Row], most: int, in_float: Collection[str] = ()) -> Table:
+    """Every layer that reads integers, the noisiest first; those that compute in float are marked."""
 
     def cells(row: Row) -> Iterable[Cell]:
         known = row if row.get("accumulated_snr_db") is not None else {}
         yield snr_cell(row, "own_snr_db")
         yield name_cell(row["node"])
-        yield Cell(row["operator"])
+        yield Cell(f"{row['operator']}, in float" if row["node"] in in_float else row["operator"])
         yield number_cell(row["share"], share(row["share"]))
         yield snr_cell(known, "accumulated_snr_db")
         yield number_cell(row.get("position", 0) + 1)

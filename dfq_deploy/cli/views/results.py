@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PICTURE_AXES = 3
 """Of one sample."""
 
+NAMED = 3
+"""How many names a line lists."""
+
 __all__ = ["show_calibration", "show_evaluation", "show_exported", "show_samples"]
 
 
@@ -163,6 +166,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
         show_noise(report.get("noise"), verbose),
         show_remedies(report.get("remedies")),
         show_findings(report.get("verdict")),
+        _in_float(report.get("left_float", ())),
         _worst(report.get("tensors", ())) if verbose else None,
         notes(str(note) for note in report.get("notes", ())),
         warnings(str(warning) for warning in report.get("warnings", ())),
@@ -206,6 +210,22 @@ def _checked(comparison: Mapping[str, Any]) -> Group | None:
     if not rows:
         return None
     return Group("", title("against float", f"on {comparison.get('samples')} samples that were held out"), facts(rows))
+
+
+def _in_float(rows: Sequence[Mapping[str, Any]]) -> Group | None:
+    """The layers that stay in float, by reason."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        names.setdefault(row["reason"], []).append(row["name"])
+    shown = [
+        (f"{len(found)} layer{'s' if found[1:] else ''}", f"{reason}: {', '.join(found[:NAMED])}{_more(found)}")
+        for reason, found in names.items()
+    ]
+    return Group("", title("in float"), facts(shown)) if shown else None
+
+
+def _more(names: Sequence[str]) -> str:
+    return f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
 
 
 def _worst(tensors: Sequence[Mapping[str, Any]]) -> Group | None:
