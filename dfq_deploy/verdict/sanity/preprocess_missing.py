@@ -16,7 +16,7 @@ from dfq_deploy.verdict.sanity.response import information
 
 __all__ = ["missing_finding"]
 
-COUNT = 32
+COUNT = 16
 """Photographs that answers are compared on."""
 
 UNKNOWN = "--preprocess NAME"
