@@ -9,7 +9,7 @@ from dfq_deploy.cli import arguments
 from dfq_deploy.cli.names import EXPORTER, TARGET
 from dfq_deploy.cli.option_types import FILE
 from dfq_deploy.cli.options import integer_option, preprocess_options, shape_option
-from dfq_deploy.cli.plugin_options import exporter_of
+from dfq_deploy.cli.plugin_options import complete_setting, exporter_of
 from dfq_deploy.cli.shell import Guarded, Shell
 
 __all__ = ["export"]
@@ -31,6 +31,7 @@ __all__ = ["export"]
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
+    shell_complete=complete_setting,
     help="An option of the exporter; repeatable. `dfq-deploy methods -v` lists them.",
 )
 @integer_option

@@ -16,6 +16,7 @@ from dfq_deploy.cli.option_types import (
     ShapeType,
     TeacherType,
 )
+from dfq_deploy.cli.plugin_options import complete_setting
 
 __all__ = [
     "bits_options",
@@ -286,6 +287,7 @@ def synthesis_options(command: Decorated) -> Decorated:
             "settings",
             multiple=True,
             metavar="KEY=VALUE",
+            shell_complete=complete_setting,
             help="An option of the synthesis method; repeatable. `dfq-deploy methods -v` lists them.",
         ),
         click.option("--iterations", type=CountType(1, 2000), help="Same as --option iterations=N."),

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 import click
 
 from dfq_deploy.cli.failures import wrong_usage
-from dfq_deploy.errors import did_you_mean
+from dfq_deploy.errors import DfqError, did_you_mean
 
 if TYPE_CHECKING:
     from dfq_deploy.plugins.contracts import Exporter, Synthesizer
 
-__all__ = ["default_of", "exporter_of", "method_fields", "synthesizer_of"]
+__all__ = ["complete_setting", "default_of", "exporter_of", "method_fields", "synthesizer_of"]
 
 SCALARS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
@@ -58,6 +58,23 @@ def exporter_of(name: str, settings: Sequence[str]) -> "str | Exporter":
     """
     exporter: str | Exporter = _plugin_of("exporters", name, settings)
     return exporter
+
+
+def complete_setting(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """``KEY=`` for each option of the method that ``--synth`` names, or of the exporter that ``--to`` names."""
+    from dfq_deploy.plugins.mixture import SEPARATOR
+    from dfq_deploy.plugins.registry import AUTO, find_plugin
+
+    plural = "exporters" if "to" in ctx.params else "synthesizers"
+    name = next((ctx.params[key] for key in ("to", "synth", "method") if key in ctx.params), None)
+    if name is None or name == AUTO or SEPARATOR in name:
+        return []
+    try:
+        keys = [field.name for field, _ in method_fields(find_plugin(plural, name))]
+    except DfqError:
+        return []
+    keys += ["lowpass"] if plural == "synthesizers" else []
+    return [f"{key}=" for key in sorted(keys) if key.startswith(incomplete)]
 
 
 def _plugin_of(plural: str, name: str, settings: Sequence[str]) -> Any:

@@ -37,6 +37,10 @@ def kinds(*words: str) -> set[str]:
         (["calibrate", "m.onnx", "--task", ""], ["classify", "detect", "segment", "regress", "embed"]),
         (["export", "m.onnx", "--to", "ort"], ["ort", "ort-runtime"]),
         (["calibrate", "m.onnx", "--calib"], ["--calibrator"]),
+        (["calibrate", "m.onnx", "--synth", "procedural", "--option", "s"], ["sharpest=", "softest="]),
+        (["synthesize", "m.onnx", "--method", "procedural", "--option", "l"], ["lowpass="]),
+        (["export", "m.onnx", "--to", "tensorrt", "--option", "compute"], ["compute_capability="]),
+        (["calibrate", "m.onnx", "--option", "s"], []),
     ],
 )
 def test_names_are_completed(words: list[str], offered: list[str]) -> None:
