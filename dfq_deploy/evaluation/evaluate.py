@@ -140,10 +140,13 @@ def evaluated(
         ModelError, OptionError, SamplesError: as :func:`dfq_deploy.evaluate` does.
     """
     check_metric(metric, annotations, data)
-    pixels = as_preprocess(preprocess)
+    given_pixels = as_preprocess(preprocess)
     files = float_model, as_path(quantized_model, "the quantized model")
     quantized = runner_of(files[1], device=device, main=main_input)
-    fed = Fed(input_shapes, input_ranges, main_input or quantized.stated_main, task or quantized.stated_task)
+    stated = quantized.stated_preprocess
+    pixels = given_pixels or stated
+    main, kind = main_input or quantized.stated_main, task or quantized.stated_task
+    fed = Fed(input_shapes, input_ranges, main, kind, pixels, stated)
     reference = Runner(files[0], device=device, main=fed.main_input, task=fed.task)
     if main_input is not None and reference.main.name != main_input:
         listed = ", ".join(port.name for port in reference.ports)
@@ -157,6 +160,8 @@ def evaluated(
     if data is not None and accept is not None:
         accept(data)
     warnings = _doubts(files)
+    if given_pixels is None and stated is not None:
+        warnings.append(f"no --preprocess is given, so that of the quantized file is used: {stated}")
     if data is None:
         data = _procedural(reference, files[0], count, pixels, fed, seed, progress)
         warnings += data.notes

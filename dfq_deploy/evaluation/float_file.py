@@ -17,6 +17,7 @@ from dfq_deploy.graph.task import state_task
 from dfq_deploy.graph.torch_export import TorchSource, exported
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.runtime.sizes import load_sized
+from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = ["Fed", "Shapes", "float_file"]
 
@@ -32,12 +33,17 @@ class Fed:
         shapes: input name -> shape with the batch.
         ranges: what inputs are drawn from.
         main_input, task: None where nothing states them.
+        preprocess: of images, and of pictures drawn by rule: the one that is given, else that which the quantized file
+            states.
+        stated: the one that the quantized file states.
     """
 
     shapes: Mapping[str, Sequence[int]] | None
     ranges: Mapping[str, tuple[float, float]] | None
     main_input: str | None
     task: str | None
+    preprocess: Preprocess | None = None
+    stated: Preprocess | None = None
 
     def load(self, path: Path) -> ir.Model:
         """The float model with its main input and its task stated."""

@@ -102,7 +102,7 @@ def evaluate(
         labels: a file with the names of the classes, one a line, in the order of the model's scores, for images that
             lie in a folder for each class.
         preprocess: what turns pixels into the input, or a name such as ``imagenet``: of images at a path, and of the
-            pictures drawn by rule.
+            pictures drawn by rule; None takes the one that the quantized file's metadata states.
         latency: time both models too; a file that is slower than float is then ``BAD``.
         metric: a figure of one's own, ``metric(outputs, labels) -> float``, higher is better. It is called once with
             all outputs of the float model, by name, and once with those of the quantized one; they are kept in memory
@@ -143,8 +143,9 @@ def evaluate(
             input_ranges=input_ranges, main_input=main_input, task=task, accept=accept, progress=progress,
         )  # fmt: skip
         figures = replace(figures, float_model=name)
-        inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=pixels, seed=seed)
+        inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=fed.preprocess, seed=seed)
         agreement, notes = _agreement(figures, inputs, device)
+        notes += _stated_otherwise(pixels, fed.stated)
         findings = [*notes, *evaluation_findings(figures, agreement, samples, target, float_file=path)]
         if latency and figures.latency and figures.kernels is not None:
             timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
@@ -204,6 +205,17 @@ def _agreement(figures: Evaluation, inputs: _Inputs, device: str) -> tuple[Agree
         message = f"no inputs of other kinds were tried: {problem}"
         return agreement_of(kinds), [Finding("held-out", "OK", message, "give 64 real inputs or more with --data")]
     return agreement_of(kinds), []
+
+
+def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> list[Finding]:
+    """``CHECK`` where the file was calibrated with another preprocess than the one given."""
+    if given is None or stated is None:
+        return []
+    channels = max(len(given.mean), len(stated.mean))
+    if np.allclose(given.bounds(channels), stated.bounds(channels), rtol=1e-2, atol=1e-2):
+        return []
+    message = f"the quantized file was made for another preprocess ({stated}) than the one given ({given})"
+    return [Finding("preprocess-stated", "CHECK", message, "find out which one is that of the training")]
 
 
 def _next(figures: Evaluation, finding: Finding, *, real: bool) -> str:

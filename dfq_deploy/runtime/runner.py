@@ -22,6 +22,7 @@ from dfq_deploy.graph.main_input import MAIN_INPUT
 from dfq_deploy.graph.task import TASK, score_output, state_task
 from dfq_deploy.runtime.integer_io import IntegerTranslation
 from dfq_deploy.runtime.session import Session, runtime_message, session_options
+from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["Output", "Runnable", "Runner", "slices"]
@@ -103,6 +104,7 @@ class Runner:
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.stated_main: str | None = metadata.get(MAIN_INPUT)
         self.stated_task: str | None = metadata.get(TASK)
+        self.stated_preprocess = Preprocess.of(metadata)
         self._translation = IntegerTranslation.of(metadata, self.name)
         self.ports = [
             ModelInput(

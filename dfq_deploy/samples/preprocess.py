@@ -43,6 +43,11 @@ class Preprocess:
         if min(self.std) <= 0 or not np.isfinite([*self.mean, *self.std]).all():
             raise OptionError(f"preprocess: std must be positive and all values finite, got {self.mean}, {self.std}")
 
+    def __str__(self) -> str:
+        """For people: ``mean 0.5, 0.5, 0.5, std 0.2, 0.2, 0.2``."""
+        mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
+        return f"mean {mean}, std {std}"
+
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Preprocess | None":
         """Read the metadata of a model; None if it does not say.

@@ -13,6 +13,7 @@ from dfq_deploy.graph.task import TASK
 from dfq_deploy.runtime.integer_io import IntegerTranslation
 from dfq_deploy.runtime.litert.interpreter import LiteRtModel, Port
 from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["LiteRtRunner", "runner_of"]
@@ -38,6 +39,7 @@ class LiteRtRunner(Runner):
         self.name = str(model)
         self.stated_main = self._model.metadata.get(MAIN_INPUT)
         self.stated_task = self._model.metadata.get(TASK)
+        self.stated_preprocess = Preprocess.of(self._model.metadata)
         self._translation = IntegerTranslation.of(self._model.metadata, self.name)
         self.ports = [ModelInput(port.name, self._dtype(port), _shape(port)) for port in self._model.inputs]
         names = {port.name for port in self.ports}
