@@ -41,7 +41,7 @@ def test_another_one_is_said(digits_folded: Path, stating: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "[]", '{"mean": [0.5]}', '{"mean": "a", "std": "b"}', "[" * 5000])
 def test_other_metadata_is_refused_in_one_line(digits_folded: Path, tmp_path: Path, text: str) -> None:
-    with pytest.raises(ModelError, match="dfq_deploy.preprocess.* cannot be read .*; remove that entry"):
+    with pytest.raises(ModelError, match=r"dfq_deploy.preprocess.* cannot be read .*; remove that entry"):
         dfq_deploy.evaluate(digits_folded, _with(digits_folded, tmp_path / "odd.onnx", text), count=16)
 
 
