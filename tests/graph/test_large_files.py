@@ -73,7 +73,7 @@ def stored(path: Path) -> dict[str, NDArray[Any]]:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
 
 
-DIFFERENT = ("seconds", "files", "quantized", "model", "findings", "latency", "run")
+DIFFERENT = ("seconds", "files", "quantized", "model", "findings", "latency", "run", "command")
 
 
 def figures(report: Any) -> str:

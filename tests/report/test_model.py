@@ -69,6 +69,8 @@ def test_the_json_of_all_sections() -> None:
             "seed": 5,
             "preprocess": {"mean": [0.5], "std": [0.25]},
             "figures": {"spread": 0.5},
+            "shape": [],
+            "size_chosen": False,
         },
         "calibration": {"method": "mse", "bits": "w8a8", "refine": ["bias"], "headroom": 1.2, "known_ranges": 3},
         "comparison": {"samples": 2, "outputs": []},

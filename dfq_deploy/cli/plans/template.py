@@ -48,6 +48,8 @@ def _model(path: str, found: "Inspection") -> Iterator[str]:
     yield '# bits = "w8a8"'
     yield f"# keep-float = [{_string(_last_layer(found))}]  # nodes that stay in float: names, operators, patterns"
     yield '# output = "int8"  # the folder for the results, each in MODEL-TARGET'
+    for note in found.notes:
+        yield from ("#", *_comment(f"Note: {note}."))
     for advice in found.advice:
         yield from ("#", *_comment(f"Note: {advice.problem}. Way out: {advice.way_out}"))
         yield from (f"#   {printable(line)}" for line in advice.lines)

@@ -11,6 +11,7 @@ from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.input_scale import channel_statistics
 
 __all__ = [
+    "FITS",
     "PHOTOGRAPHS",
     "PixelStatistics",
     "candidates",

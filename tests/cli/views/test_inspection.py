@@ -1,6 +1,7 @@
 """What inspect prints in a narrow terminal."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -8,6 +9,7 @@ import pytest
 
 from dfq_deploy.cli.views import tables
 from dfq_deploy.cli.views.inspection import show_inspection
+from dfq_deploy.inspection.advice import Advice
 from dfq_deploy.inspection.inspect import inspect
 
 Model = Callable[..., onnx.ModelProto]
@@ -18,11 +20,12 @@ def test_lines_to_be_copied_are_whole(
 ) -> None:
     onnx.save(tiny(normalized=False), tmp_path / "net.onnx")
     monkeypatch.setattr(tables, "PIPE_WIDTH", 80)
-    show_inspection(inspect(tmp_path / "net.onnx"), verbose=False)
+    copied = tuple(f"--input-shape {name}:1,3,224,224 {'--input-range x:0,1 ' * 5}--seed 1" for name in "ab")
+    found = replace(inspect(tmp_path / "net.onnx"), advice=(Advice("something is wrong", "add", copied),))
+    show_inspection(found, verbose=False)
     lines = capsys.readouterr().out.splitlines()
-    calls = [line.strip() for line in lines if "torch.onnx.export" in line]
-    assert [call[-1] for call in calls] == [")", ")"]
-    assert all(len(line) <= 80 for line in lines if "torch.onnx.export" not in line)
+    assert [line.strip() for line in lines if "--input-shape" in line] == list(copied)
+    assert all(len(line) <= 80 for line in lines if "--input-shape" not in line)
 
 
 def test_a_note_calls_for_nothing(tiny: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
