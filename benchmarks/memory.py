@@ -1,15 +1,15 @@
 """Peak memory of a command at several numbers of samples, as a table.
 
 usage: python -m benchmarks.memory MODEL.onnx [--counts 32,256,2048,8192] [--command calibrate] [--bytes]
-       [-- OPTION ...]
+       [--budgets 2G,256M] [-- OPTION ...]
 
 The samples are drawn at random and smoothed, in an .npz of float32 as large as the count asks for, or with ``--bytes``
 of uint8 pixels: whether memory grows does not depend on what they show. Each run is a process of its own, whose largest
 resident set the system tells; pages of sample files that are in its memory at that moment are part of it. The last
 column is the growth over the first row.
 
-The options behind ``--`` go to the command, e.g. ``-- --refine reconstruct --bits w4a8``. By default they are
-``--floor none``, without the search for a better result.
+The options behind ``--`` go to the command, e.g. ``-- --refine reconstruct --bits w4a8``. By default ``calibrate`` does
+without the search for a better result, and ``finetune`` passes over the samples once.
 """
 
 import argparse
@@ -18,11 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 __all__ = ["peak", "write_samples"]
+
+
+DEFAULTS = {"calibrate": ["--floor", "none"], "finetune": ["--epochs", "1"], "evaluate": []}
+"""Options where none are given."""
 
 
 def write_samples(path: Path, shape: tuple[int, ...], count: int, *, pixels: bool = False) -> None:
@@ -76,7 +81,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--counts", default="32,256,2048,8192")
-    parser.add_argument("--command", default="calibrate", choices=["calibrate", "finetune", "evaluate"])
+    parser.add_argument("--command", default="calibrate", choices=["calibrate", "finetune", "evaluate", "synthesize"])
+    parser.add_argument("--budgets", help="of --max-memory, e.g. 2G,256M; a row for each at each count")
     parser.add_argument("--quantized", type=Path, help="for evaluate")
     parser.add_argument("--bytes", action="store_true", help="samples of uint8 pixels; give --preprocess behind --")
     words = sys.argv[1:]
@@ -84,19 +90,25 @@ def main() -> None:
     args, options = parser.parse_args(words[:end]), words[end + 1 :]
     shape, first = _shape(args.model), 0
     print(f"{args.model.name}, {args.command} {' '.join(options)}\n")
-    print("| samples | peak memory | seconds | growth |\n|---|---|---|---|", flush=True)
-    for count in map(int, args.counts.split(",")):
+    print("| samples | --max-memory | peak memory | seconds | growth |\n|---|---|---|---|---|", flush=True)
+    budgets = (args.budgets or "").split(",")
+    for count, budget in product(map(int, args.counts.split(",")), budgets):
         with tempfile.TemporaryDirectory() as folder:
             samples = Path(folder) / "samples.npz"
-            write_samples(samples, shape, count, pixels=args.bytes)
             command = [sys.executable, "-m", "dfq_deploy", args.command, str(args.model)]
-            if args.command == "evaluate":
-                command += [str(args.quantized), "--data", str(samples)]
+            command += ["--max-memory", budget] if budget else []
+            if args.command == "synthesize":
+                command += ["--samples", str(count), "-o", f"{folder}/out.npz", *options]
             else:
-                command += ["--data", str(samples), "-o", f"{folder}/out", *(options or ["--floor", "none"])]
+                write_samples(samples, shape, count, pixels=args.bytes)
+                command += [str(args.quantized)] if args.command == "evaluate" else ["-o", f"{folder}/out"]
+                command += ["--data", str(samples), *(options or DEFAULTS[args.command])]
             size, seconds = peak(command)
         first = first or size
-        print(f"| {count:,} | {size / 1e6:.0f} MB | {seconds:.0f} | {100 * (size / first - 1):+.0f} % |", flush=True)
+        print(
+            f"| {count:,} | {budget or 'default'} | {size / 1e6:.0f} MB | {seconds:.0f} | {100 * (size / first - 1):+.0f} % |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
