@@ -105,10 +105,8 @@ def main() -> None:
                 command += ["--data", str(samples), *(options or DEFAULTS[args.command])]
             size, seconds = peak(command)
         first = first or size
-        print(
-            f"| {count:,} | {budget or 'default'} | {size / 1e6:.0f} MB | {seconds:.0f} | {100 * (size / first - 1):+.0f} % |",
-            flush=True,
-        )
+        cells = (f"{count:,}", budget or "default", f"{size / 1e6:.0f} MB", f"{seconds:.0f}")
+        print(f"| {' | '.join(cells)} | {100 * (size / first - 1):+.0f} % |", flush=True)
 
 
 if __name__ == "__main__":
