@@ -9,7 +9,7 @@ resident set the system tells; pages of sample files that are in its memory at t
 column is the growth over the first row.
 
 The options behind ``--`` go to the command, e.g. ``-- --refine reconstruct --bits w4a8``. By default ``calibrate`` does
-without the search for a better result, and ``finetune`` passes over the samples once.
+without the search for a better result, and ``finetune`` passes over the samples once, at 8 bits.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import numpy as np
 __all__ = ["peak", "write_samples"]
 
 
-DEFAULTS = {"calibrate": ["--floor", "none"], "finetune": ["--epochs", "1"], "evaluate": []}
+DEFAULTS = {"calibrate": ["--floor", "none"], "finetune": ["--bits", "w8a8", "--epochs", "1"], "evaluate": []}
 """Options where none are given."""
 
 
