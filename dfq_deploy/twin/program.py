@@ -8,9 +8,10 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from dfq_deploy.errors import DfqError, ModelError, first_line, is_out_of_memory
 from dfq_deploy.twin.registry import Operator
 
-__all__ = ["GroupHook", "Hook", "Program", "Step", "moved"]
+__all__ = ["CannotRun", "GroupHook", "Hook", "Program", "Step", "moved"]
 
 Hook: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -21,6 +22,10 @@ ABSENT = 0
 """The slot of absent inputs, which is always None."""
 IGNORED = 1
 """The slot of unnamed outputs."""
+
+
+class CannotRun(ModelError, RuntimeError):  # noqa: N818 - says what it is
+    """torch cannot run a node on what reaches it; ONNX Runtime may, or may have no need to."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class Step:
 
 @dataclass(frozen=True)
 class _Instruction:
+    label: str
     operator: Operator
     inputs: tuple[int, ...]
     moved: tuple[int, ...]
@@ -122,7 +128,8 @@ class Program:
             finished = {slot for slot in slots if last_use[slot] == index}
             finished |= {slot for slot in outputs if slot not in last_use}
             dead = tuple(sorted(finished - permanent)) + ((IGNORED,) if IGNORED in outputs else ())
-            instructions.append(_Instruction(step.operator, slots, moved, outputs, dead))
+            label = f"{step.op_type} '{step.name or next(iter(step.outputs), '')}'"
+            instructions.append(_Instruction(label, step.operator, slots, moved, outputs, dead))
         return instructions
 
     def _addresses(self, step: Step, produced_on_host: Collection[str]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -154,6 +161,9 @@ class Program:
             device: the device to which tensors computed on the CPU are moved if a step needs them there.
             keep: names of intermediate tensors to return too.
             hooks: functions by tensor name, applied to a tensor as soon as it is fed or computed.
+
+        Raises:
+            CannotRun: torch cannot run a step.
         """
         values = self._template.copy()
         for name, tensor in feeds:
@@ -208,7 +218,17 @@ def _execute(step: _Instruction, values: list[Tensor | None], device: torch.devi
     for position in step.moved:
         argument = arguments[position]
         arguments[position] = None if argument is None else moved(argument, device)
-    result = step.operator(*arguments)
+    try:
+        result = step.operator(*arguments)
+    except DfqError:  # of a node within the node
+        raise
+    except (RuntimeError, IndexError, ValueError) as problem:
+        if is_out_of_memory(problem):
+            raise
+        raise CannotRun(
+            f"{step.label}: torch cannot run it ({first_line(problem)[:150]}); --synth procedural and --refine none do "
+            "without torch"
+        ) from problem
     if isinstance(result, tuple):
         for slot, part in zip(step.outputs, result, strict=False):
             values[slot] = part

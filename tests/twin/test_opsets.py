@@ -131,6 +131,7 @@ CASES: list[Case] = [
     ("Gather", 11, {"axis": 2}, [PICTURE, np.array([[0, -1]], np.int64)], 1),
     ("LayerNormalization", 17, {"axis": 2}, [PICTURE, _random(5, 6), _random(5, 6)], 1),
     ("LayerNormalization", 17, {"axis": -1}, [PICTURE, _random(6)], 1),
+    ("LayerNormalization", 17, {"axis": -1}, [PICTURE, _random(6), _random(1, 6)], 1),
     ("InstanceNormalization", 11, {}, [PICTURE, _random(3), _random(3)], 1),
     ("LRN", 11, {"size": 3}, [PICTURE], 1),
     ("DepthToSpace", 11, {"blocksize": 2, "mode": "CRD"}, [SQUARE], 1),

@@ -97,6 +97,12 @@ def group_normalization(node: Node) -> Operator:
     return lambda x, scale, bias: F.group_norm(x, groups, scale, bias, epsilon)
 
 
+def _expanded(parameter: Tensor, shape: torch.Size) -> Tensor:
+    """A parameter of the normalized ``shape``; it may have further axes of size 1 in front."""
+    surplus = parameter.dim() - len(shape)
+    return (parameter.reshape(parameter.shape[surplus:]) if surplus > 0 else parameter).expand(shape)
+
+
 @register("LayerNormalization")
 @register("SimplifiedLayerNormalization", domain="")
 def layer_normalization(node: Node) -> Operator:
@@ -109,8 +115,8 @@ def layer_normalization(node: Node) -> Operator:
         def fused(x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
             shape = x.shape[axis:] if axis else x.shape
             if scale.shape != shape or (bias is not None and bias.shape != shape):
-                scale = scale.expand(shape)
-                bias = None if bias is None else bias.expand(shape)
+                scale = _expanded(scale, shape)
+                bias = None if bias is None else _expanded(bias, shape)
             return F.layer_norm(x, shape, scale, bias, epsilon)
 
         return fused
