@@ -120,15 +120,21 @@ def _weight(node: ir.Node, place: int, dequantizer: ir.Node) -> WeightPair | Non
         floats, integers = None, stored.numpy().astype(np.int32)
     else:
         written = None if quantizer is None else _encoding(quantizer, None)
-        if exact is None or written is None:
+        if exact is None or written is None or not _fits(written, exact.numpy().shape):
             return None
         floats, integers = exact.numpy().astype(np.float32), written.quantize(exact.numpy())
-    if integers.ndim < 2:
+    if integers.ndim < 2 or not _fits(encoding, integers.shape):
         return None
     encoding = Encoding(encoding.scale, encoding.zero_point, _narrowed(encoding, integers), encoding.axis)
     name = name_of(dequantizer.inputs[0] if quantizer is None else quantizer.inputs[0])
     axis = weight_axis(node) if integers.ndim == 2 or node.op_type != "MatMul" else integers.ndim - 1
     return WeightPair(name, node, place, axis, encoding.dequantize(integers), encoding, floats)
+
+
+def _fits(encoding: Encoding, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of ``shape`` has a channel for each scale; the files of other tools may say anything."""
+    axis = encoding.axis
+    return axis is None or (-len(shape) <= axis < len(shape) and shape[axis] == encoding.scale.size)
 
 
 def _quantizer(value: ir.Value | None) -> tuple[ir.Node | None, tuple[int, int] | None]:

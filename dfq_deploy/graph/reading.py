@@ -25,7 +25,7 @@ from dfq_deploy.graph.large_models import (
     weightless,
 )
 from dfq_deploy.graph.operators import STANDARD_DOMAINS
-from dfq_deploy.graph.standard_form import to_standard_form
+from dfq_deploy.graph.standard_form import refuse_cycles, to_standard_form
 from dfq_deploy.validation.check import check_message
 from dfq_deploy.validation.trial import complaint_about, try_file
 
@@ -205,7 +205,9 @@ def read_any(source: ModelSource) -> ir.Model:
     if isinstance(source, ir.Model):
         return with_short_opset(source.clone())
     if isinstance(source, str | PathLike):
-        check_message(_read(Path(source)), str(source))
+        message = _read(Path(source))
+        check_message(message, str(source))
+        refuse_cycles(message, str(source))
         try_file(Path(source))
         try:
             model = ir.load(Path(source))
@@ -216,6 +218,7 @@ def read_any(source: ModelSource) -> ir.Model:
         if not isinstance(source, onnx.ModelProto):
             raise no_model(source)
         check_message(source, source_name(source))
+        refuse_cycles(source, source_name(source))
         copy = onnx.ModelProto()
         copy.CopyFrom(source)
         model = with_short_opset(ir.from_proto(copy))

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 
 from dfq_deploy.errors import ModelError
 
-__all__ = ["to_standard_form"]
+__all__ = ["refuse_cycles", "to_standard_form"]
 
 UNNAMED = frozenset({"None", "?", "-1"})
 """Placeholders that converters write as the name of an unnamed dimension."""
@@ -32,6 +32,16 @@ def to_standard_form(proto: onnx.ModelProto, place: str) -> None:
         _densify(graph, place)
         _sort(graph, place)
         _clear_placeholder_names(graph)
+
+
+def refuse_cycles(proto: onnx.ModelProto, place: str) -> None:
+    """Refuse a model with nodes that form a cycle, in a graph, a nested one or a function; ``proto`` is not changed.
+
+    Raises:
+        ModelError: there is such a node.
+    """
+    for graph in (*_graphs(proto.graph), *proto.functions):
+        _order(graph.node, place)
 
 
 def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -81,12 +91,23 @@ def _input_names(node: onnx.NodeProto) -> Iterator[str]:
 
 
 def _sort(graph: onnx.GraphProto, place: str) -> None:
-    """Sort nodes topologically with Kahn's algorithm; ready nodes keep their original order."""
+    """Sort nodes topologically."""
     nodes = list(graph.node)
+    order = _order(nodes, place)
+    if order is not None:
+        _reorder(graph, [nodes[index] for index in order])
+
+
+def _order(nodes: Sequence[onnx.NodeProto], place: str) -> list[int] | None:
+    """The topological order by Kahn's algorithm, in which ready nodes keep their original order; None if they have it.
+
+    Raises:
+        ModelError: the nodes form a cycle.
+    """
     writer = {name: index for index, node in enumerate(nodes) for name in node.output if name}
     needs = [{writer[name] for name in _input_names(node) if name in writer} for node in nodes]
     if all(max(need, default=-1) < index for index, need in enumerate(needs)):
-        return
+        return None
     readers: list[list[int]] = [[] for _ in nodes]
     for index, need in enumerate(needs):
         for other in need:
@@ -104,7 +125,7 @@ def _sort(graph: onnx.GraphProto, place: str) -> None:
     if len(order) < len(nodes):
         cyclic = next(node for index, node in enumerate(nodes) if pending[index])
         raise ModelError(f"{place}: {cyclic.op_type} '{cyclic.name}' depends on its own output; export the model again")
-    _reorder(graph, [nodes[index] for index in order])
+    return order
 
 
 def _reorder(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dfq_deploy import load
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.loading import load_notes
+from dfq_deploy.graph.reading import read_any
 from tests.conftest import TinyModel
 
 WEIGHT = np.diag([1.0, 2.0, 0.0]).astype(np.float32)
@@ -128,3 +129,11 @@ def test_a_negative_size_is_open(tiny: TinyModel) -> None:
     assert shape is not None
     assert shape[1] == 3
     assert not any(isinstance(shape[axis], int) for axis in (0, 2, 3))
+
+
+def test_a_cycle_is_refused_where_a_file_is_read_as_it_is() -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 18]> g (float[2] x) => (float[2] y) { y = Add(x, z)  z = Relu(y) }'
+    )
+    with pytest.raises(ModelError, match="the model: Add '' depends on its own output"):
+        read_any(model)

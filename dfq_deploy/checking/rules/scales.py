@@ -92,7 +92,7 @@ def channel_axis(view: View, target: Target) -> Iterator[Problem]:
         shape = None if kernel.node.inputs[1] is None else kernel.node.inputs[1].shape
         rank = len(shape) if shape is not None else 4 if "Conv" in kernel.operator else 2
         expected = weight_axis(kernel.node) + (rank - 2 if kernel.operator == "MatMul" else 0)
-        if weight.axis % rank != expected:
+        if not rank or weight.axis % rank != expected:
             problem = f"its weight's scales lie on axis {weight.axis}, the output channels on {expected}"
             yield kernel.node.op_type, name(kernel.node), problem
 
