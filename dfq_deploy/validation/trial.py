@@ -75,7 +75,24 @@ def ask(path: Path, limits: Bounds) -> "subprocess.CompletedProcess[bytes]":
     return subprocess.run(command, capture_output=True, timeout=limits.seconds, check=False, env=environment)
 
 
+_refused: dict[tuple[Any, ...], str] = {}
+"""The file that was refused last, with its limits, and why: a step that asks again need not wait again."""
+
+
 def _run(path: Path, limits: Bounds) -> dict[str, Any]:
+    stat = path.stat()
+    key = (path.resolve(), stat.st_mtime_ns, stat.st_size, limits)
+    if key in _refused:
+        raise ModelError(_refused[key])
+    try:
+        return _asked(path, limits)
+    except ModelError as problem:
+        _refused.clear()
+        _refused[key] = str(problem)
+        raise
+
+
+def _asked(path: Path, limits: Bounds) -> dict[str, Any]:
     try:
         done = ask(path, limits)
     except subprocess.TimeoutExpired as problem:

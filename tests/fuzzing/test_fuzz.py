@@ -15,10 +15,10 @@ from google.protobuf.message import DecodeError
 
 from benchmarks.fuzzing import corpus
 from benchmarks.fuzzing.messages import mutated_model
-from benchmarks.fuzzing.readers import Reader, run_twin
+from benchmarks.fuzzing.readers import TARGETS, Reader, run_twin
 from benchmarks.fuzzing.supervise import Limits, run_reader
 from benchmarks.fuzzing.text import mutated_json
-from dfq_deploy import Samples, export
+from dfq_deploy import Samples, check, export
 from dfq_deploy.errors import DfqError, ModelError, SamplesError, printable
 from dfq_deploy.evaluation.detection.annotations import read_annotations
 from dfq_deploy.runtime.tensorrt.cache import CalibrationCache
@@ -81,6 +81,11 @@ def test_models_that_once_failed_are_refused(file: Path, tmp_path: Path, monkeyp
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with use_bounds(Bounds(memory=2**29, seconds=5)), pytest.raises(ModelError):
         run_twin(file, Random(0))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_scalar_weight_with_scales_for_channels_is_checked(target: str) -> None:
+    assert check(KEPT / "mended/scalar_weight.onnx", target).target == target
 
 
 def test_mutants_are_drawn_from_the_seed() -> None:

@@ -13,7 +13,7 @@ from dfq_deploy import inspect, load
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.reading import blamed_on_the_file
 from dfq_deploy.validation.bounds import Bounds, use_bounds
-from dfq_deploy.validation.trial import try_file
+from dfq_deploy.validation.trial import complaint_about, try_file
 from tests.conftest import TinyModel
 
 
@@ -53,6 +53,21 @@ def test_a_sound_file_is_tried_once(
 def test_time_is_limited(tiny: TinyModel, tmp_path: Path) -> None:
     with use_bounds(Bounds(seconds=0.01)), pytest.raises(ModelError, match=r"takes more than 0\.01 s"):
         try_file(saved(tiny(), tmp_path / "m.onnx"))
+
+
+def test_a_file_that_took_too_long_is_not_tried_twice(
+    tiny: TinyModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tiny(), tmp_path / "m.onnx")
+    with use_bounds(Bounds(seconds=0.01)):
+        with pytest.raises(ModelError, match=r"takes more than 0\.01 s"):
+            try_file(path)
+        monkeypatch.setattr("subprocess.run", lambda *_, **__: pytest.fail("tried again"))
+        with pytest.raises(ModelError, match=r"takes more than 0\.01 s"):
+            complaint_about(path)
+    monkeypatch.undo()
+    with use_bounds(Bounds(seconds=60)):
+        assert complaint_about(path) is None
 
 
 def test_a_large_tensor_is_named_before_it_is_computed(tmp_path: Path) -> None:
