@@ -12,6 +12,7 @@
 ``large_models``    Models over protobuf's limit of 2 GB: separate the structure from the weights.
 ``loading``         Load a float or quantized model, check it, normalize its form.
 ``logits``          Find the logits that class scores are computed from.
+``loop_invariants`` Take what no iteration changes out of the variables of a Loop: bodies then read it from outside.
 ``main_input``      Say which input of a graph is the main one, by its name and its use.
 ``operators``       Match operators with their domain; shared tables of operators and element types.
 ``query``           Query a graph: constants, weighted nodes, BatchNormalization, class scores.

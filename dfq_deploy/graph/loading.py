@@ -14,6 +14,7 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import drop_unused_initializers
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
+from dfq_deploy.graph.loop_invariants import free_invariants
 from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.copied_sizes import fold_static_sizes
 from dfq_deploy.graph.passes.fold_constants import fold_constants
@@ -62,6 +63,7 @@ def _load(source: ModelSource, input_shapes: InputShapes | None, fix_shapes: boo
     lift(model)
     if fold_constants(model):
         lift(model)
+    free_invariants(model)
     _name_nodes(model)
     said = [*_leave_training_mode(model)]
     said += [
