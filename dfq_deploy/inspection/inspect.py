@@ -56,8 +56,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Inspection", "MethodFit", "TensorInfo", "inspect"]
 
-QDQ_BYTES = 320
-"""About what a Q/DQ pair takes in the file: two nodes, their names and two scalars."""
+QDQ_BYTES = 700
+"""About what a Q/DQ pair takes in the file: two nodes, their names, the types of what they write, and two scalars."""
+
+BIAS_SCALE_BYTES = 8
+"""A float32 scale and an int32 zero point for each value of a bias."""
 
 CHANNEL_BYTES = 5
 """A float32 scale and an int8 zero point for each output channel."""
@@ -280,7 +283,10 @@ def _estimate(model: ir.Model, placement: Placement, size: int) -> int:
         if tensor is not None:
             channels = 1 if axis is None else tensor.shape.numpy()[axis]
             saved += tensor.nbytes - tensor.size * qtype.bits // 8 - channels * CHANNEL_BYTES - QDQ_BYTES // 2
-    return max(0, size - saved + QDQ_BYTES * len(placement.activations))
+    biases = [model.graph.initializers.get(name) for name in placement.biases]
+    scales = sum(value.const_value.size for value in biases if value is not None and value.const_value is not None)
+    added = QDQ_BYTES * len(placement.activations) + QDQ_BYTES // 2 * len(biases) + BIAS_SCALE_BYTES * scales
+    return max(0, size - saved + added)
 
 
 def _twin_problems(model: ir.Model) -> tuple[tuple[tuple[str, str], ...], str]:
