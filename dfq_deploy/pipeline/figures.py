@@ -31,6 +31,9 @@ __all__ = ["figures_of", "judged", "with_details"]
 
 logger = logging.getLogger(__name__)
 
+SMALL_BYTES = 100_000
+"""Nobody minds what a smaller file takes."""
+
 SHOWN_SAMPLES = 32
 """How many held-out samples the per-tensor table looks at."""
 
@@ -48,11 +51,12 @@ def figures_of(outcome: Outcome, name: str, path: Path, runners: tuple[Runner, R
     for output in comparison.outputs:
         logger.info("check: output '%s' on %d held-out samples: SNR %.2f dB", output.name, len(held), output.snr)
     notes = load_notes(outcome.source)
+    sizes = _float_bytes(outcome), stored_bytes(path)
     parameters = parameter_count(outcome.source.graph.initializers.values())
     return Report(
         version=__version__,
-        model=ModelSection(name, _float_bytes(outcome), parameters, bytes_by_type(outcome.source)),
-        quantized=QuantizedSection(path.name, stored_bytes(path), bytes_by_type(path)),
+        model=ModelSection(name, sizes[0], parameters, bytes_by_type(outcome.source)),
+        quantized=QuantizedSection(path.name, sizes[1], bytes_by_type(path)),
         target=TargetSection(outcome.target.name, outcome.target.runtime),
         samples=SamplesSection(
             samples.method or "data",
@@ -72,7 +76,11 @@ def figures_of(outcome: Outcome, name: str, path: Path, runners: tuple[Runner, R
         ),
         left_float=tuple(FloatNode(*row) for row in outcome.placement.left_float),
         notes=notes,
-        warnings=(*(said for said in outcome.warnings if said not in notes), *comparison.warnings),
+        warnings=(
+            *(said for said in outcome.warnings if said not in notes),
+            *comparison.warnings,
+            *_larger(*sizes),
+        ),
         remedies=outcome.remedies,
     )
 
@@ -122,6 +130,16 @@ def _next(outcome: Outcome, report: Report) -> AfterCalibration:
         target=report.target.name,
         method=report.samples.method,
         refined="reconstruct" in report.calibration.refine,
+    )
+
+
+def _larger(float_bytes: int, quantized_bytes: int) -> tuple[str, ...]:
+    """A sentence where nothing is saved: Q and DQ nodes take more than small weights give."""
+    if quantized_bytes <= max(float_bytes, SMALL_BYTES):
+        return ()
+    return (
+        f"the quantized file is larger than the float one ({quantized_bytes:,} bytes against {float_bytes:,}): its "
+        "weights are few, and each quantized tensor adds nodes with their names",
     )
 
 
