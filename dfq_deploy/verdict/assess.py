@@ -167,7 +167,7 @@ def _broken_rules(subject: Subject, checked: Report) -> tuple[Finding, ...]:
         return ()
     more = f", and {len(errors) - 1} more" if errors[1:] else ""
     message = f"the file breaks the rules of '{checked.target}': {errors[0]}{more}"
-    remedy = "dfq-deploy check lists every rule that it breaks"
+    remedy = "list every rule that it breaks with dfq-deploy check"
     return (Finding("rules", "BAD", message, remedy, {"violations": float(len(errors))}),)
 
 

@@ -77,4 +77,4 @@ def test_a_file_that_breaks_its_rules_is_bad(model_of: ModelOf, tmp_path: Path) 
     verdict = result.report["verdict"]
     assert verdict["status"] == "BAD"
     assert verdict["reason"].startswith("the file breaks the rules of 'qnn': Det ")
-    assert verdict["command"] == "dfq-deploy check model.qdq.onnx --target qnn"
+    assert verdict["command"] == f"dfq-deploy check {result.model_path} --target qnn"
