@@ -7,10 +7,13 @@ from typing import Any
 
 from dfq_deploy.runtime.layers import Kind
 
-__all__ = ["Kernel", "KernelCount", "named"]
+__all__ = ["Kernel", "KernelCount", "named", "short_name"]
 
 NARROW: dict[Kind, str] = {"integer": "INT8", "float8": "FP8"}
 """Kinds of products of 8 bits -> what messages call them."""
+
+LONGEST = 60
+"""Characters of a name in a message."""
 
 LISTED = 3
 """Number of layers that a message lists."""
@@ -31,9 +34,14 @@ COMPILED_WAY_OUT = (
 )
 
 
+def short_name(name: str) -> str:
+    """``name`` with its middle left out where it is long: converters join the names of the nodes that they fuse."""
+    return name if len(name) <= LONGEST else f"{name[: LONGEST // 2]}...{name[3 - LONGEST // 2 :]}"
+
+
 def named(kernels: "Sequence[Kernel]") -> str:
     """Return a list of layers for a message: ``Gemm 'fc', Conv 'stem', and 3 more``."""
-    shown = ", ".join(f"{kernel.operator} '{kernel.name}'" for kernel in kernels[:LISTED])
+    shown = ", ".join(f"{kernel.operator} '{short_name(kernel.name)}'" for kernel in kernels[:LISTED])
     rest = len(kernels) - LISTED
     return shown + (f", and {rest} more" if rest > 0 else "")
 

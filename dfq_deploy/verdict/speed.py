@@ -13,7 +13,7 @@ from dfq_deploy.evaluation.latency import EQUAL, Speed, speed_of, speed_of_times
 from dfq_deploy.graph.inputs import make_feeds
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.writing import write_model
-from dfq_deploy.runtime.kernel_count import KernelCount, named
+from dfq_deploy.runtime.kernel_count import KernelCount, named, short_name
 from dfq_deploy.runtime.kernels import SAME_KERNELS, count_kernels
 from dfq_deploy.runtime.profile import NodeTime, node_times
 from dfq_deploy.runtime.runner import Runner
@@ -188,7 +188,7 @@ def _blamed(slow: Sequence[NodeTime]) -> str:
     worst = sorted(lost, key=lambda kernel: -lost[kernel])[:NAMED]
     listed = []
     for kernel in worst:
-        names = [f"'{entry.name}'" for entry in slow if entry.kernel == kernel]
+        names = [f"'{short_name(entry.name)}'" for entry in slow if entry.kernel == kernel]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         listed.append(f"{kernel} (+{lost[kernel]:.2g} ms: {', '.join(names[:NAMED])}{more})")
     return f"; the time goes to {', '.join(listed)}" if listed else ""
