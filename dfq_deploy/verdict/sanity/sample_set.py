@@ -95,13 +95,16 @@ def range_finding(samples: Samples, preprocess: Preprocess, channel_axis: int) -
     """
     bounds = preprocess.bounds(samples.images.shape[channel_axis])
     low, high = (np.asarray(bound, np.float32) for bound in bounds)
-    outside, pixels = [], []
+    bottoms, tops = low - SLACK * (high - low), high + SLACK * (high - low)
+    outside, pixels = 0, []
     for rows in _blocks(samples):
-        values = np.moveaxis(rows, channel_axis, -1)
-        scaled = ((values - low) / (high - low)).reshape(-1, len(low))
-        outside.append(float(((scaled < -SLACK) | (scaled > 1 + SLACK)).mean()) * len(rows))
-        pixels.append(np.quantile(scaled[:: -(-len(scaled) // RANGE_PIXELS)], (0.005, 0.995)))
-    share = sum(outside) / len(samples)
+        channels = np.moveaxis(rows, channel_axis, 0)
+        for values, bottom, top in zip(channels, bottoms, tops, strict=True):
+            outside += int(np.count_nonzero(values < bottom) + np.count_nonzero(values > top))
+        flat = channels.reshape(len(channels), -1)
+        seen = flat[:, :: -(-flat.shape[1] // RANGE_PIXELS)]
+        pixels.append(np.quantile((seen - low[:, None]) / (high - low)[:, None], (0.005, 0.995)))
+    share = outside / samples.images.size
     bottom, top = float(min(pair[0] for pair in pixels)), float(max(pair[1] for pair in pixels))
     figures = {"outside_share": share, "pixel_low": bottom, "pixel_high": top}
     return _range(share, bottom, top, figures)
