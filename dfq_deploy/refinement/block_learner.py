@@ -7,7 +7,6 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import onnx_ir as ir
 import torch
@@ -23,7 +22,7 @@ from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.refinement.adaround import LearnedRounding
 from dfq_deploy.refinement.block_values import computed, mean_square, release_all
 from dfq_deploy.refinement.blocks import Block
-from dfq_deploy.refinement.mean_correction import BatchIndices, correct_means
+from dfq_deploy.refinement.mean_correction import BatchIndices, channel_shifts, correct_means, parts_of
 from dfq_deploy.twin import Hook, Step, Twin
 
 __all__ = ["BlockLearner", "Reconstruction"]
@@ -32,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 CORRECTION_VALUES = 2**25
 """Number of values of a block's input over which the channel means of its layers are computed, approximately."""
+
+PART_VALUES = 2**22
+"""Number of these values in one run, approximately."""
 
 SMALLEST_BATCH = 4
 
@@ -244,17 +246,20 @@ class BlockLearner:
             values = block_twin.run({block.input: rows.to(self.device)}, keep=names)
             for name in names:
                 means[name].append(values[name].flatten(2).mean(2) if values[name].ndim > 2 else values[name])
+            release_all(exact)
         return {name: torch.cat(parts) for name, parts in means.items()}
 
     @torch.no_grad()
     def _correct(self, block_twin: Twin, block: Block, quantized: Tensor, means: Mapping[str, Tensor]) -> None:
-        """Shift each bias by the remaining mean shift of its channel, layer after layer in one run."""
+        """Shift each bias by the remaining mean shift of its channel, layer after layer."""
         count = max(1, min(len(quantized), CORRECTION_VALUES // quantized[0].numel()))
-        batch_indices = BatchIndices(slice(count))
-        hooks, shifts = self._fixed(block_twin, block), dict[str, Tensor]()
-        for name, of_samples in means.items():
-            hooks[name] = correct_means(of_samples, batch_indices, hooks.get(name), partial(shifts.__setitem__, name))
-        block_twin.run({block.input: quantized[:count].to(self.device)}, hooks=hooks)
+
+        def run(part: slice, hooks: Mapping[str, Hook]) -> None:
+            block_twin.run({block.input: quantized[part].to(self.device)}, hooks=hooks)
+            release_all(quantized)
+
+        parts = parts_of(count, PART_VALUES // quantized[0].numel())
+        shifts = channel_shifts(run, means, self._fixed(block_twin, block), parts)
         for name, step in self._layers(block).items():
             values = self._initializer(name) + shifts[step.outputs[0]]
             self.model.graph.initializers[name].const_value = ir.tensor(values.cpu().numpy(), name=name)

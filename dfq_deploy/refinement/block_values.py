@@ -43,4 +43,5 @@ def mean_square(one: Tensor, other: Tensor, rows: int = 64) -> float:
     for start in range(0, len(one), rows):
         part = slice(start, start + rows)
         total += float((one[part] - other[part]).square().sum())
+        release_all(one, other)
     return total / max(one.numel(), 1)

@@ -4,15 +4,16 @@ If the loss contained mean shifts, rounding would be learned to reduce them, tho
 (:mod:`dfq_deploy.refinement.bias_correction`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from dfq_deploy.encodings import channel_shape
 from dfq_deploy.twin import Hook
 
-__all__ = ["BatchIndices", "correct_means"]
+__all__ = ["BatchIndices", "channel_shifts", "correct_means", "parts_of"]
 
 
 @dataclass
@@ -43,3 +44,46 @@ def correct_means(
         return values if next_hook is None else next_hook(values)
 
     return correct
+
+
+def parts_of(count: int, most: int) -> list[slice]:
+    """Split ``count`` samples into parts of at most ``most``, which is at least 1."""
+    size = max(1, most)
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def channel_shifts(
+    run: Callable[[slice, Mapping[str, Hook]], None],
+    means: Mapping[str, Tensor],
+    hooks: Mapping[str, Hook],
+    parts: Sequence[slice],
+) -> dict[str, Tensor]:
+    """The shifts (C,) of each layer's output to its mean in the float network, with those of all layers before it.
+
+    Args:
+        run: runs the samples of a part with hooks.
+        means: (N, C) by output, in the order of the layers.
+        hooks: of the quantized network.
+        parts: of the samples; the shift is the mean over them.
+    """
+    found: dict[str, Tensor] = {}
+    hooks, total = dict(hooks), sum(part.stop - part.start for part in parts)
+    for name, of_samples in means.items():
+        told: list[Tensor] = []
+        batch = BatchIndices(slice(0))
+        measuring = correct_means(of_samples, batch, None, told.append)
+        for part in parts:
+            batch.indices = part
+            run(part, {**hooks, name: measuring})
+        shares = [(part.stop - part.start) / total for part in parts]
+        found[name] = torch.stack([share * shift for share, shift in zip(shares, told, strict=True)]).sum(0)
+        hooks[name] = _shifted(found[name], hooks.get(name))
+    return found
+
+
+def _shifted(shift: Tensor, next_hook: Hook | None) -> Hook:
+    def apply(values: Tensor) -> Tensor:
+        values = values + shift.reshape(channel_shape(values.ndim, 1))
+        return values if next_hook is None else next_hook(values)
+
+    return apply
