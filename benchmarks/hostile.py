@@ -34,7 +34,7 @@ CASES = ROOT.parent / "shared/cases"
 MODEL = ROOT / "examples/digits/digits.onnx"
 """The float model that the encodings belong to."""
 
-LIMIT = 60.0
+LIMIT = 300.0
 """Seconds after which a command is ended."""
 
 
