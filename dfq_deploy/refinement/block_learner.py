@@ -33,7 +33,7 @@ CORRECTION_VALUES = 2**25
 """Number of values of a block's input over which the channel means of its layers are computed, approximately."""
 
 PART_VALUES = 2**22
-"""Number of these values in one run, approximately."""
+"""Number of values of the largest tensor of a block in one run of them."""
 
 SMALLEST_BATCH = 4
 
@@ -159,7 +159,8 @@ class BlockLearner:
         exact, quantized, target = data
         weights = {name: LearnedRounding(self._initializer(name), self.encodings[name]) for name in block.weights}
         activations = self._activations(block)
-        batch_size = self._batch(block_twin, block, exact[:1])
+        largest = self._largest(block_twin, block, exact[:1])
+        batch_size = max(SMALLEST_BATCH, min(settings.batch, settings.features // largest))
         hooks: dict[str, Hook] = {**self._fixed(block_twin, block), **weights}
         means, batch_indices = self._means(block_twin, block, exact), BatchIndices(slice(0))
         hooks |= {name: self._dropping(activations.get(name, hooks[name])) for name in self._quantized(block)}
@@ -196,7 +197,7 @@ class BlockLearner:
             release_all(exact, quantized, target)
             progress.advance(1, **({"error": loss.item()} if iteration % 50 == 0 else {}))
         self._keep(weights, activations)
-        self._correct(block_twin, block, quantized, means)
+        self._correct(block_twin, block, quantized, means, PART_VALUES // largest)
 
     def _quantized(self, block: Block) -> list[str]:
         """Return the quantized activations that the block writes, in order."""
@@ -230,12 +231,11 @@ class BlockLearner:
         return torch.where(chance < self.drop, exact, quantized)
 
     @torch.no_grad()
-    def _batch(self, block_twin: Twin, block: Block, sample: Tensor) -> int:
-        """Return the batch size, given by the largest tensor that the block writes for one sample."""
+    def _largest(self, block_twin: Twin, block: Block, sample: Tensor) -> int:
+        """Return the number of values of the largest tensor that the block writes for one sample."""
         names = [name for step in block.steps for name in step.outputs if name]
         written = block_twin.run({block.input: sample.to(self.device)}, keep=names)
-        largest = max(values.numel() for values in written.values())
-        return max(SMALLEST_BATCH, min(self.settings.batch, self.settings.features // largest))
+        return max(1, *(values.numel() for values in written.values()))
 
     @torch.no_grad()
     def _means(self, block_twin: Twin, block: Block, exact: Tensor) -> dict[str, Tensor]:
@@ -250,16 +250,17 @@ class BlockLearner:
         return {name: torch.cat(parts) for name, parts in means.items()}
 
     @torch.no_grad()
-    def _correct(self, block_twin: Twin, block: Block, quantized: Tensor, means: Mapping[str, Tensor]) -> None:
-        """Shift each bias by the remaining mean shift of its channel, layer after layer."""
+    def _correct(
+        self, block_twin: Twin, block: Block, quantized: Tensor, means: Mapping[str, Tensor], most: int
+    ) -> None:
+        """Shift each bias by the remaining mean shift of its channel, layer after layer, ``most`` samples at once."""
         count = max(1, min(len(quantized), CORRECTION_VALUES // quantized[0].numel()))
 
         def run(part: slice, hooks: Mapping[str, Hook]) -> None:
             block_twin.run({block.input: quantized[part].to(self.device)}, hooks=hooks)
             release_all(quantized)
 
-        parts = parts_of(count, PART_VALUES // quantized[0].numel())
-        shifts = channel_shifts(run, means, self._fixed(block_twin, block), parts)
+        shifts = channel_shifts(run, means, self._fixed(block_twin, block), parts_of(count, most))
         for name, step in self._layers(block).items():
             values = self._initializer(name) + shifts[step.outputs[0]]
             self.model.graph.initializers[name].const_value = ir.tensor(values.cpu().numpy(), name=name)
