@@ -9,9 +9,9 @@ from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.preprocess_fit import PixelStatistics, candidates, pixel_statistics
-from dfq_deploy.verdict.sanity.response import information
+from dfq_deploy.verdict.sanity.response import information, informations
 
-__all__ = ["answers_finding"]
+__all__ = ["SAME_FAMILY", "answers_finding"]
 
 ANSWERS_BAD, ANSWERS_CHECK = 0.7, 0.975
 """Information of the answers on real images, as a part of the best preprocess' one."""
@@ -58,18 +58,14 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
     tries.pop(SAME_FAMILY)
     if not drawn:
         tries[OWN] = _standardized(pixel_statistics(samples, preprocess, channel_axis))
-    tried = {
-        name: own if other == preprocess else _information(model, _exchanged(samples, preprocess, other, channel_axis))
-        for name, other in tries.items()
-    }
+    others = {name: other for name, other in tries.items() if other != preprocess}
+    exchanged = [_exchanged(samples, preprocess, other, channel_axis) for other in others.values()]
+    found = informations(model, exchanged) or [0.0] * len(others)
+    tried = dict.fromkeys(tries, own) | dict(zip(others, found, strict=True))
     if max(*tried.values(), own) < (RECOGNIZED_DRAWN if drawn else RECOGNIZED) * most:
         return None
     best = max(tried, key=lambda name: tried[name])
     return _answers(own, tried[best], best if best != OWN else _typed(tries[OWN]), drawn=drawn)
-
-
-def _information(model: ir.Model, samples: Samples) -> float:
-    return information(model, samples) or 0.0
 
 
 def _standardized(pixels: PixelStatistics) -> Preprocess:

@@ -11,12 +11,13 @@ from dfq_deploy.samples.photographs import photographs, suits_photographs
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.sanity.preprocess_answers import SAME_FAMILY
 from dfq_deploy.verdict.sanity.preprocess_fit import FITS, PHOTOGRAPHS, candidates, misfit
-from dfq_deploy.verdict.sanity.response import information
+from dfq_deploy.verdict.sanity.response import informations
 
 __all__ = ["missing_finding"]
 
-COUNT = 16
+COUNT = 12
 """Photographs that answers are compared on."""
 
 UNKNOWN = "--preprocess NAME"
@@ -52,12 +53,13 @@ def missing_finding(model: ir.Model, expected: InputStatistics | None, channels:
         message = f"{said}; the BatchNormalization of the model asks for others"
         return _named(message, [best], figures)
     message = f"{said}: whether the model was trained on such inputs is not known"
-    answers = _answers(model, {**known, "": plain})
+    known.pop(SAME_FAMILY)
+    answers = _answers(model, known)
     if answers is None:
         return Finding("preprocess-missing", "CHECK", message, "give the preprocess of the training", options=UNKNOWN)
     most = max(answers.values())
     fitting = [name for name in sorted(known, key=lambda name: -answers[name]) if answers[name] >= ALIKE * most]
-    figures = {"information": answers[""], "information_best": most}
+    figures = {"information_best": most}
     return _named(message, fitting, figures)
 
 
@@ -78,12 +80,10 @@ def _answers(model: ir.Model, preprocesses: dict[str, Preprocess]) -> dict[str, 
     shape = (shape[2], *shape[:2]) if turned else shape
     if other_inputs(ports) or not suits_photographs(shape):
         return None
-    found = {}
-    for name, preprocess in preprocesses.items():
+    sets = []
+    for preprocess in preprocesses.values():
         images = photographs(COUNT, shape, preprocess)
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if turned else images
-        value = information(model, Samples(images, method="photographs"))
-        if value is None:
-            return None
-        found[name] = value
-    return found
+        sets.append(Samples(images, method="photographs"))
+    found = informations(model, sets)
+    return None if found is None else dict(zip(preprocesses, found, strict=True))

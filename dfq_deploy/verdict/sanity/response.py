@@ -1,5 +1,7 @@
 """Measure how a network responds to samples: its first layer, and its answers."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -10,7 +12,7 @@ from dfq_deploy.runtime.activations import activations
 from dfq_deploy.samples.batches import SampleBatches
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["information", "response_to_bias"]
+__all__ = ["information", "informations", "response_to_bias"]
 
 Floats = NDArray[np.float64]
 
@@ -68,13 +70,26 @@ def information(model: ir.Model, samples: Samples) -> float | None:
     Raises:
         SamplesError: ONNX Runtime cannot run the model on the samples.
     """
+    found = informations(model, [samples])
+    return None if found is None else found[0]
+
+
+def informations(model: ir.Model, sets: Sequence[Samples]) -> list[float] | None:
+    """:func:`information` of each set, from one session; None without class scores.
+
+    Raises:
+        SamplesError: ONNX Runtime cannot run the model on the samples.
+    """
     logits = score_logits(model)
     if logits is None:
         return None
+    extra = {name: np.concatenate([entry.extra[name] for entry in sets]) for name in sets[0].extra}
+    whole = Samples(np.concatenate([entry.images for entry in sets]), method=sets[0].method, extra=extra)
     name = str(logits.value.name)
-    parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, samples))]
-    answers = probabilities(np.concatenate(parts).reshape(len(samples), -1))
-    return float(_entropy(answers.mean(axis=0)) - _entropy(answers).mean())
+    parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, whole))]
+    answers = probabilities(np.concatenate(parts).reshape(len(whole), -1))
+    ends = np.cumsum([len(entry) for entry in sets])[:-1]
+    return [float(_entropy(own.mean(axis=0)) - _entropy(own).mean()) for own in np.split(answers, ends)]
 
 
 def _entropy(shares: Floats) -> Floats:
