@@ -20,6 +20,7 @@ __all__ = [
     "limits",
     "no_synthesis",
     "one_of_synth_and_data",
+    "output_folder",
     "overrides",
     "preprocess",
     "refinements",
@@ -144,6 +145,15 @@ def widths(options: Options) -> dict[str, Any]:
     with wrong_usage("--"):
         widths_of(**given)
     return given
+
+
+def output_folder(output: Path | None) -> Path | None:
+    """``-o`` of a command that writes a folder; refuses the name of a model."""
+    if output is not None and output.suffix == ".onnx" and not output.is_dir():
+        raise click.UsageError(
+            f"-o {output}: a folder is written, with model.qdq.onnx in it; give a name like {output.stem}"
+        )
+    return output
 
 
 def no_synthesis(options: Options) -> None:

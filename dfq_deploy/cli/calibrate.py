@@ -84,7 +84,7 @@ def calibrate(shell: Shell, /, *, model: Path, target: str, output: Path | None,
     from dfq_deploy.cli.views.results import show_calibration
     from dfq_deploy.cli.views.verdict import exit_status, verdict_line
 
-    folder = output or Path(f"{model.stem}-{target}")
+    folder = arguments.output_folder(output) or Path(f"{model.stem}-{target}")
     keywords = calibration_keywords(shell, folder, {**options, "target": target})
     with display(shell) as progress:
         result = run_calibration(model, keywords, progress)

@@ -89,7 +89,7 @@ def finetune(
     preprocess, calibrator = arguments.preprocess(options), arguments.calibrator(options)
     overrides = arguments.overrides(options)
     synthesizer = None if options["synth"] is None else arguments.synthesizer(options, options["synth"])
-    folder = output or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
+    folder = arguments.output_folder(output) or Path(f"{model.stem}-{target}-{bits.strip().lower()}")
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one speaks
     unfinished = unfinished_beside(folder)
     with claimed(folder) if first else nullcontext(), display(shell) as progress, resumable(unfinished):

@@ -120,7 +120,7 @@ def _folder(path: Path) -> str:
         return f"a TensorFlow SavedModel; {TF2ONNX} --saved-model {path.name} --output model.onnx"
     models = sorted(name for name in names if name.endswith(".onnx"))
     if models:
-        return f"a folder; give the model in it, e.g. {path.name}/{models[0]}"
+        return f"a folder; give the model in it, e.g. {path / models[0]}"
     if "config.json" in names and any(name.endswith((".safetensors", ".bin")) for name in names):
         return f"a folder of Hugging Face; optimum-cli export onnx --model {path.name} OUT"
     return "a folder; give the path of an .onnx file"

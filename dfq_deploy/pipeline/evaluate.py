@@ -36,11 +36,15 @@ from dfq_deploy.verdict.agreement.held_out import (
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
 from dfq_deploy.verdict.agreement.prediction import MEASURED
 from dfq_deploy.verdict.evaluation import SWAPPED, evaluation_findings, judge_evaluation
-from dfq_deploy.verdict.finding import Finding, Verdict
+from dfq_deploy.verdict.finding import Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates
+from dfq_deploy.verdict.sanity.findings import preprocess_findings
 from dfq_deploy.verdict.speed import count_findings, speed_findings
 
 __all__ = ["JudgedEvaluation", "evaluate"]
+
+ALIKE = 0.25
+"""Part by which the spans of two preprocesses may differ that are much alike."""
 
 InputRanges = Mapping[str, tuple[float, float]]
 
@@ -146,6 +150,8 @@ def evaluate(
         inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=fed.preprocess, seed=seed)
         agreement, notes = _agreement(figures, inputs, device)
         notes += _stated_otherwise(pixels, fed.stated)
+        if data is not None and fed.preprocess is not None:
+            notes += preprocess_findings(fed.load(path), samples, fed.preprocess)
         findings = [*notes, *evaluation_findings(figures, agreement, samples, target, float_file=path)]
         if latency and figures.latency and figures.kernels is not None:
             timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
@@ -208,18 +214,24 @@ def _agreement(figures: Evaluation, inputs: _Inputs, device: str) -> tuple[Agree
 
 
 def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> list[Finding]:
-    """``CHECK`` where the file was calibrated with another preprocess than the one given."""
+    """Where the file was made for another preprocess than the one given: ``BAD``, or ``CHECK`` where they are alike."""
     if given is None or stated is None:
         return []
     channels = max(len(given.mean), len(stated.mean))
     if np.allclose(given.bounds(channels), stated.bounds(channels), rtol=1e-2, atol=1e-2):
         return []
+    spans = [high - low for low, high in (entry.bounds(channels) for entry in (given, stated))]
+    level: Level = "CHECK" if np.allclose(spans[0], spans[1], rtol=ALIKE) else "BAD"
     message = f"the quantized file was made for another preprocess ({stated}) than the one given ({given})"
-    return [Finding("preprocess-stated", "CHECK", message, "find out which one is that of the training")]
+    return [
+        Finding("preprocess-stated", level, message, "leave --preprocess out, or calibrate again with the right one")
+    ]
 
 
 def _next(figures: Evaluation, finding: Finding, *, real: bool) -> str:
     """What to do next."""
+    if finding.code == "preprocess-stated":
+        return shlex.join(["dfq-deploy", "evaluate", figures.float_model, figures.quantized_model])
     if finding.code == SWAPPED:
         return shlex.join(["dfq-deploy", "evaluate", figures.quantized_model, figures.float_model])
     if finding.level == "BAD" or real:

@@ -85,6 +85,8 @@ class Bits:
         if text.strip().lower() == FP8:
             return cls(edge=edge, floating=True)
         match = re.fullmatch(r"w(\d+)a(\d+)", text.strip().lower())
+        if match is None and text.strip().isdigit():
+            raise OptionError(f"bits: '{text}' is one number; write both, w{text.strip()}a8 (w8a8 is the default)")
         if match is None:
             raise OptionError(f"bits: '{text}' is not of the form w4a8 (bits of weights, bits of activations), or fp8")
         return cls(int(match[1]), int(match[2]), edge)

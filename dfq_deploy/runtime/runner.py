@@ -15,6 +15,7 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError, SamplesError, similar_file
 from dfq_deploy.graph.detection import HeadPart, head_parts
+from dfq_deploy.graph.foreign_files import foreign_format
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
 from dfq_deploy.graph.logits import logits_of
@@ -87,6 +88,9 @@ class Runner:
         if not isinstance(model, bytes | ir.Model):
             model = str(model)
             if not Path(model).is_file():
+                found = foreign_format(Path(model)) if Path(model).is_dir() else None
+                if found is not None:
+                    raise ModelError(f"{self.name}: {found}")
                 way_out = similar_file(Path(model)) or "; give the path of an .onnx file"
                 raise ModelError(f"{self.name}: no such file{way_out}")
         try:

@@ -161,6 +161,8 @@ def _in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _rank(finding: Finding) -> int:
+    if finding.code.startswith("preprocess-"):
+        return -1
     if finding.code in FAULTS:
         return 0
     if finding.code.startswith("gate-"):

@@ -96,12 +96,16 @@ def judge(agreement: Agreement | None, findings: Iterable[Finding] = (), command
 
 
 def _doubted(agreement: Finding, findings: Iterable[Finding]) -> Finding:
-    """No agreement is ``OK`` where the inputs that it was measured on are wrong."""
+    """No agreement is ``OK`` where the inputs that it was measured on are wrong, or their preprocess is in doubt."""
     wrong = [finding for finding in findings if finding.level == "BAD" and finding.code.startswith(INPUTS)]
-    if not wrong or agreement.level != "OK":
+    doubtful = [finding for finding in findings if finding.level == "CHECK" and finding.code.startswith(INPUTS[0])]
+    if not (wrong or doubtful) or agreement.level != "OK":
         return agreement
-    message = f"measured on wrong inputs ({wrong[0].code}), so it says nothing of real ones: {agreement.message}"
-    return replace(agreement, level="CHECK", message=message, remedy="")
+    found = (wrong or doubtful)[0].code
+    said = (
+        f"wrong inputs ({found}), so it says nothing of real ones" if wrong else f"inputs that are in doubt ({found})"
+    )
+    return replace(agreement, level="CHECK", message=f"measured on {said}: {agreement.message}", remedy="")
 
 
 def _command(decisive: Finding, command: NextCommand | None) -> str:

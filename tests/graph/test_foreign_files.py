@@ -76,7 +76,6 @@ def test_archives(tmp_path: Path) -> None:
     [
         (("Manifest.json", "Data/model"), "a Core ML package; export"),
         (("saved_model.pb",), "a TensorFlow SavedModel; python -m tf2onnx.convert --saved-model given"),
-        (("b.onnx", "a.onnx"), "a folder; give the model in it, e.g. given/a.onnx"),
         (("config.json", "model.safetensors"), "a folder of Hugging Face; optimum-cli export onnx --model given"),
         ((), "a folder; give the path of an .onnx file"),
     ],
@@ -90,3 +89,11 @@ def test_folders(tmp_path: Path, files: tuple[str, ...], said: str) -> None:
     with pytest.raises(ModelError) as refusal:
         load(folder)
     assert str(refusal.value).startswith(f"{folder}: not an ONNX model but {said}")
+
+
+def test_a_folder_of_models(tmp_path: Path) -> None:
+    (tmp_path / "given").mkdir()
+    for name in "ba":
+        (tmp_path / "given" / f"{name}.onnx").write_bytes(b"x")
+    with pytest.raises(ModelError, match=f"e.g. {tmp_path / 'given/a.onnx'}$"):
+        load(tmp_path / "given")

@@ -35,7 +35,9 @@ def test_the_stated_one_is_used_and_said(digits_folded: Path, stating: Path) -> 
 def test_another_one_is_said(digits_folded: Path, stating: Path) -> None:
     found = dfq_deploy.evaluate(digits_folded, stating, count=16, preprocess="zero-one")
     (finding,) = [entry for entry in found.verdict.findings if entry.code == "preprocess-stated"]
-    assert finding.level == "CHECK"
+    assert finding.level == "BAD"
+    assert found.verdict.reason == finding.message
+    assert found.verdict.command == f"dfq-deploy evaluate {digits_folded} {stating}"
     assert "(mean 0.305, std 0.319) than the one given (mean 0, std 1)" in finding.message
 
 

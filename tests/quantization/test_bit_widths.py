@@ -92,7 +92,8 @@ def test_a_scale_for_each_channel_is_no_layer(model_of: ModelOf) -> None:
 @pytest.mark.parametrize(
     ("text", "edge", "message"),
     [
-        ("4", None, "bits: '4' is not of the form w4a8"),
+        ("4", None, "bits: '4' is one number; write both, w4a8"),
+        ("w4", None, "bits: 'w4' is not of the form w4a8"),
         ("w1a8", None, "weights of 1 bits are not supported; choose 2 to 8"),
         ("w8a12", None, "activations of 12 bits are not supported; choose 2 to 8, or 16"),
         ("w4a4", 9, "edge layers of 9 bits are not supported"),

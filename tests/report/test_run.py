@@ -19,7 +19,7 @@ def test_options_are_those_that_were_given() -> None:
     }  # fmt: skip
     assert plain_options(given, {"seed": 0, "integer_io": False}) == {
         "synth": "noise", "data": "a/b", "keep_float": ["x", "y"],
-        "preprocess": "<Preprocess(mean=(0.5,), std=(0.25,))>", "integer_io": True, "shapes": {"x": [1, 2]},
+        "preprocess": "<mean 0.5, std 0.25>", "integer_io": True, "shapes": {"x": [1, 2]},
         "odd": "<object>",
     }  # fmt: skip
 

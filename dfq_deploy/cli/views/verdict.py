@@ -66,7 +66,12 @@ def show_agreement(agreement: Mapping[str, Any] | None) -> Group | None:
     predicted = None if agreement is None else agreement.get("predicted")
     if rows and predicted is not None and predicted["kind"] != "data":
         figures = f"{predicted['value']:.1f} % ({predicted['low']:.1f} to {predicted['high']:.1f})"
-        rows.append(("real inputs", f"{figures} predicted: a network is surer of inputs like those of its training"))
+        rows.append(
+            (
+                "real inputs",
+                f"{figures} predicted: networks are surer of inputs like those of training, unless the task is hard",
+            )
+        )
     heading = "95 % interval of the agreement, signal to noise of the worst output"
     return Group("", title("held-out inputs", heading), facts(rows)) if rows else None
 

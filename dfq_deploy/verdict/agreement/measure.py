@@ -1,7 +1,7 @@
 """Agreement of float and quantized model on held-out inputs, kind by kind."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dfq_deploy.evaluation.compare import Comparison, compare
@@ -137,4 +137,15 @@ def _expected(kinds: tuple[KindAgreement, ...]) -> Prediction | None:
     judging = {kind.kind for kind in Agreement(kinds, None).judging}
     scores = {kind.kind: kind.comparison.scores for kind in kinds if kind.comparison.scores is not None}
     features = features_of(scores)
-    return predict({kind: found for kind, found in features.items() if kind in judging})
+    predicted = predict({kind: found for kind, found in features.items() if kind in judging})
+    return None if predicted is None else _not_above_what_was_seen(predicted, kinds)
+
+
+def _not_above_what_was_seen(predicted: Prediction, kinds: tuple[KindAgreement, ...]) -> Prediction:
+    """``predicted`` with an interval that reaches down to that of the inputs that it is predicted from.
+
+    Most networks are surer of inputs like those of their training, and keep more of these. Where the task is hard they
+    are not, and nothing but real inputs shows it.
+    """
+    seen = [kind.agreement.low for kind in kinds if kind.kind == predicted.kind and kind.agreement is not None]
+    return replace(predicted, low=min([predicted.low, *seen]))

@@ -29,7 +29,7 @@ from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
 
-__all__ = ["sanity_findings"]
+__all__ = ["preprocess_findings", "sanity_findings"]
 
 VALUES_LOOKED_AT = 48 * 32 * 32 * 3
 """So many values of samples are enough to run the network on."""
@@ -97,6 +97,19 @@ def sanity_findings(
             if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
                 found.append(missing_finding(model, expected, samples.images.shape[axis]))
     return tuple(sorted(found, key=lambda entry: CAUSES.index(entry.code)))
+
+
+def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preprocess) -> tuple[Finding, ...]:
+    """``BAD`` where real pictures show that ``preprocess`` is not that of the network; nothing otherwise.
+
+    Args:
+        samples: real ones, made with the preprocess.
+    """
+    axis = _channel_axis(model) if samples.images.ndim == 4 else None
+    if axis is None:
+        return ()
+    found = _of_pictures(model, model, samples, _part(samples), preprocess, axis)
+    return tuple(entry for entry in found if entry.code == "preprocess-fit" and entry.level == "BAD")
 
 
 def _of_pictures(
