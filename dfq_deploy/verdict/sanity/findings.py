@@ -1,6 +1,7 @@
 """Sanity of what goes in: do samples and preprocess fit the network."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -29,7 +30,7 @@ from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
 
-__all__ = ["preprocess_findings", "sanity_findings"]
+__all__ = ["confirmed", "preprocess_findings", "sanity_findings"]
 
 VALUES_LOOKED_AT = 48 * 32 * 32 * 3
 """So many values of samples are enough to run the network on."""
@@ -96,7 +97,15 @@ def sanity_findings(
             expected = input_statistics(reference)
             if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
                 found.append(missing_finding(model, expected, samples.images.shape[axis]))
-    return tuple(sorted(found, key=lambda entry: CAUSES.index(entry.code)))
+    return tuple(sorted(confirmed(found), key=lambda entry: CAUSES.index(entry.code)))
+
+
+def confirmed(findings: Sequence[Finding]) -> list[Finding]:
+    """A preprocess that two signs speak against is ``BAD``: the answers or offsets, and the scale of the input."""
+    doubts = {entry.code for entry in findings if entry.level == "CHECK"}
+    if not {"preprocess-fit", "samples-scale"} <= doubts:
+        return [*findings]
+    return [replace(entry, level="BAD") if entry.code == "preprocess-fit" else entry for entry in findings]
 
 
 def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preprocess) -> tuple[Finding, ...]:
