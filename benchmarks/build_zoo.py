@@ -5,7 +5,7 @@ usage: python -m benchmarks.build_zoo FOLDER [--cache FOLDER] [--only NAME...]
 Writes ``models/``, ``data/`` and ``zoo.json``. Downloads are kept in the cache; a file that lies there already, under
 its address without ``https://``, is used after the same check. The networks are exported from the definitions that
 their authors published (which this command runs), with opset 17 and an open batch: once with BatchNormalization kept,
-once folded. The two in ``models/chosen_on`` are those that the constants of the procedural pictures were chosen on.
+once folded. Those in ``models/chosen_on`` are reported by no table: constants of synthesis were chosen on them.
 
 Not built, as no public file with a hash is known for them: MobileNetV1 0.75 (Keras; of bvenreply/stm32ai-modelzoo only
 0.25 and 0.5 were found) and the 1,000 ImageNet images.

@@ -81,6 +81,15 @@ _WIDE_CODE = _distiller(
     "models/wide_resnet/wide_resnet_ab.py", "311a5d54df07e4c9986e17802605fe16ff8256404c607a0f63667e4561452057"
 )
 
+CHOSEN_ON: Mapping[tuple[str, int], str] = {
+    ("resnet8", 10): "64348137297d0c4a40775e1339182cc98af806fda0f6914e98a329e36869d76c",
+    ("resnet8", 100): "b5c0c391b3b205ce417c6ee56e3757c0849ce4e6eb68ea6ffa7ade25c7f4d1c0",
+    ("resnet14", 10): "d1956c7d6af4d3d36b2e355988ac92ad36ff35970bdeb975409da1188b9098ae",
+    ("resnet14", 100): "58180f4bc663ec141843ce052a0e1e45e6633cf28c590d06593b1afa454972de",
+}
+"""SHA-256 of the weights of networks that no table reports, by architecture and number of classes: the constants of
+synthesis were chosen on them (benchmarks.pictures)."""
+
 AKAMASTER: Mapping[str, Network] = {
     "akamaster_resnet20_cifar10": Network(
         _akamaster(
@@ -121,22 +130,12 @@ DISTILLER: Mapping[str, Network] = {
         _WIDE_CODE,
         "WRN16_1",
     ),
-    # Not in the tables: the constants of the procedural pictures were chosen on these two (benchmarks.pictures).
-    "chosen_on/resnet14_cifar10": Network(
-        _distiller(
-            "pretrained/resnet14_cifar10.pth", "d1956c7d6af4d3d36b2e355988ac92ad36ff35970bdeb975409da1188b9098ae"
-        ),
-        _RESNET_CODE,
-        "resnet14",
-    ),
-    "chosen_on/resnet14_cifar100": Network(
-        _distiller(
-            "pretrained/resnet14_cifar100.pth", "58180f4bc663ec141843ce052a0e1e45e6633cf28c590d06593b1afa454972de"
-        ),
-        _RESNET_CODE,
-        "resnet14",
-        100,
-    ),
+    **{
+        f"chosen_on/{factory}_cifar{classes}": Network(
+            _distiller(f"pretrained/{factory}_cifar{classes}.pth", digest), _RESNET_CODE, factory, classes
+        )
+        for (factory, classes), digest in CHOSEN_ON.items()
+    },
 }
 
 VIT = Network(

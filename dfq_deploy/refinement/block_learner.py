@@ -20,7 +20,7 @@ from dfq_deploy.quantization.fake_quant import bias_encodings, fake_quantizers
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.refinement.adaround import LearnedRounding
-from dfq_deploy.refinement.block_values import computed, mean_square, release_all
+from dfq_deploy.refinement.block_values import computed, mean_square, random_mask, release_all
 from dfq_deploy.refinement.blocks import Block
 from dfq_deploy.refinement.mean_correction import BatchIndices, channel_shifts, correct_means, parts_of
 from dfq_deploy.twin import Hook, Step, Twin
@@ -225,10 +225,7 @@ class BlockLearner:
 
     def _mixed(self, exact: Tensor, quantized: Tensor) -> Tensor:
         """Select each element from ``exact`` with probability ``drop``, else from ``quantized``."""
-        if not self.drop:
-            return quantized
-        chance = torch.rand(exact.shape, generator=self.generator).to(exact.device)
-        return torch.where(chance < self.drop, exact, quantized)
+        return torch.lerp(exact, quantized, random_mask(exact, 1 - self.drop, self.generator)) if self.drop else quantized
 
     @torch.no_grad()
     def _largest(self, block_twin: Twin, block: Block, sample: Tensor) -> int:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dfq_deploy.files.arrays import allocate, release_at
 
-__all__ = ["computed", "mean_square", "release_all"]
+__all__ = ["computed", "mean_square", "random_mask", "release_all"]
 
 
 def computed(values: Tensor, size: int, function: Callable[[Tensor], Tensor]) -> Tensor:
@@ -45,3 +45,20 @@ def mean_square(one: Tensor, other: Tensor, rows: int = 64) -> float:
         total += float((one[part] - other[part]).square().sum())
         release_all(one, other)
     return total / max(one.numel(), 1)
+
+
+def random_mask(like: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A mask of 1 and 0 with the shape, the memory format, the type and the device of ``like``.
+
+    Eight elements share a random number of 64 bits: a number for each takes four times as long.
+
+    Args:
+        share: probability of a 1, rounded to a multiple of 1/256.
+        generator: of the CPU.
+    """
+    words = torch.randint(-(2**63), 2**63 - 1, (-(-like.numel() // 8),), generator=generator)
+    ones = words.view(torch.uint8)[: like.numel()] < round(256 * share)
+    mask = torch.empty_like(like)
+    dense = mask.as_strided((mask.numel(),), (1,))  # empty_like leaves no gaps
+    dense.copy_(ones)
+    return mask

@@ -1,0 +1,143 @@
+"""The default command on files with folded BatchNormalization: top-1, agreement, CPU seconds and memory, as a table.
+
+usage: python -m benchmarks.folded [--zoo FOLDER] [--models NAME...] [--bits WA...] [--seeds N...] [--synth NAME...]
+                                   [--results FILE]
+
+Each file is made by ``dfq-deploy calibrate MODEL.onnx --bits WA --mean ... --std ...`` in a process of its own, from
+the folded file alone: no teacher, no image. Remedies are off (``--floor none``), since they may widen layers.
+``auto`` is what the command takes by itself; ``--synth`` measures other methods beside it, ``real`` 256 real images
+(CIFAR training images; for ImageNet, the other half of the test images). CPU seconds and peak memory are those of the
+whole process, synthesis, calibration, verdict and report. Every test image of the zoo is measured on, and is used for
+nothing else. With --results each row is kept in FILE at once, and a later call goes on from there.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from benchmarks.scoring import keep, kept, score
+from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
+from dfq_deploy import Samples
+
+MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd"]
+REAL = "real"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One file.
+
+    Args:
+        synth: the method that was asked for, or ``real``.
+        method: the one that made the samples.
+        verdict: of the report.
+        seconds: of all CPU cores together.
+        memory: bytes.
+        float_top1, top1, agreement: percent.
+    """
+
+    model: str
+    dataset: str
+    images: int
+    bits: str
+    synth: str
+    method: str
+    seed: int
+    verdict: str
+    seconds: float
+    memory: int
+    float_top1: float
+    top1: float
+    agreement: float
+
+
+def used(command: list[str]) -> tuple[float, int]:
+    """CPU seconds and peak memory, in bytes, of a command.
+
+    Raises:
+        RuntimeError: it ends with a status other than OK, CHECK or BAD.
+    """
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=said, stderr=said) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 3):
+            said.seek(0)
+            raise RuntimeError(f"status {process.returncode}: {said.read().decode(errors='replace')[-500:]}")
+    # Linux counts in units of 1,024 bytes, macOS in bytes.
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def measured(model: ZooModel, bits: str, synth: str, seed: int) -> Result:
+    """Make one file by the command and measure it on all test images."""
+    (dataset,) = model.evaluation
+    costs, folder = [], tempfile.TemporaryDirectory()
+    out = Path(folder.name) / "out"
+    command = [sys.executable, "-m", "dfq_deploy", "calibrate", str(model.folded), "--bits", bits, "--floor", "none"]
+    for option, values in (("--mean", model.preprocess.mean), ("--std", model.preprocess.std)):
+        command += [option, ",".join(map(str, values))]
+    command += ["--seed", str(seed), "--output", str(out)]
+
+    def write(real: Samples, _: Path) -> None:
+        given = ["--synth", synth]
+        if synth == REAL:
+            real.save(Path(folder.name) / "real.npz")
+            given = ["--data", str(Path(folder.name) / "real.npz")]
+        costs.append(used([*command, *given]))
+
+    with folder:
+        found = score(model, dataset, write, out / "model.qdq.onnx", real=synth == REAL, draw=seed)
+        report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    return Result(
+        model.name, dataset, found.images, bits, synth, str(report["samples"]["method"]), seed,
+        str(report["verdict"]["status"]), mean(seconds for seconds, _ in costs), max(memory for _, memory in costs),
+        found.float_top1, found.top1, found.agreement,
+    )  # fmt: skip
+
+
+def table(results: list[Result]) -> str:
+    """Markdown: drops of all seeds and their mean, mean agreement, CPU seconds and memory."""
+    lines = ["| model | bits | samples | drop in points, by seed | mean | agreement, % | CPU s | MB |"]
+    lines += ["|---|---|---|---|---:|---:|---:|---:|"]
+    for key in dict.fromkeys((r.model, r.bits, r.synth) for r in results):
+        rows = sorted((r for r in results if (r.model, r.bits, r.synth) == key), key=lambda r: r.seed)
+        drops = [r.float_top1 - r.top1 for r in rows]
+        each = ", ".join(f"{drop:.2f}" for drop in drops)
+        chosen = "" if rows[0].method == key[2] or key[2] == REAL else f": {rows[0].method}"
+        figures = f"{mean(drops):.2f} | {mean(r.agreement for r in rows):.1f} | {mean(r.seconds for r in rows):.0f}"
+        memory = f"{max(r.memory for r in rows) / 1e6:.0f}"
+        lines.append(f"| {key[0]} | {key[1].upper()} | {key[2]}{chosen} | {each} | {figures} | {memory} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is not yet measured, then print the whole table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
+    parser.add_argument("--models", nargs="*", default=MODELS)
+    parser.add_argument("--bits", nargs="*", default=["w4a4"])
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--synth", nargs="*", default=["auto"])
+    parser.add_argument("--results", type=Path)
+    args = parser.parse_args()
+    results = kept(args.results, Result)
+    done = {(r.model, r.bits, r.synth, r.seed) for r in results}
+    for seed in args.seeds:
+        for model in models(args.zoo, args.models):
+            for bits in args.bits:
+                for synth in args.synth:
+                    if (model.name, bits, synth, seed) not in done:
+                        results.append(measured(model, bits, synth, seed))
+                        print(results[-1], file=sys.stderr, flush=True)
+                        keep(args.results, results[-1])
+    wanted = [r for r in results if r.model in args.models and r.bits in args.bits and r.synth in args.synth]
+    print(table([r for r in wanted if r.seed in args.seeds]))
+
+
+if __name__ == "__main__":
+    main()
