@@ -225,7 +225,9 @@ class BlockLearner:
 
     def _mixed(self, exact: Tensor, quantized: Tensor) -> Tensor:
         """Select each element from ``exact`` with probability ``drop``, else from ``quantized``."""
-        return torch.lerp(exact, quantized, random_mask(exact, 1 - self.drop, self.generator)) if self.drop else quantized
+        return (
+            torch.lerp(exact, quantized, random_mask(exact, 1 - self.drop, self.generator)) if self.drop else quantized
+        )
 
     @torch.no_grad()
     def _largest(self, block_twin: Twin, block: Block, sample: Tensor) -> int:

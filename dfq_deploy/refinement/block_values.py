@@ -53,11 +53,11 @@ def random_mask(like: Tensor, share: float, generator: torch.Generator) -> Tenso
     Eight elements share a random number of 64 bits: a number for each takes four times as long.
 
     Args:
-        share: probability of a 1, rounded to a multiple of 1/256.
+        share: probability of a 1, above 0; it is rounded to a multiple of 1/256.
         generator: of the CPU.
     """
     words = torch.randint(-(2**63), 2**63 - 1, (-(-like.numel() // 8),), generator=generator)
-    ones = words.view(torch.uint8)[: like.numel()] < round(256 * share)
+    ones = words.view(torch.uint8)[: like.numel()] <= round(256 * share) - 1  # 256 would overflow
     mask = torch.empty_like(like)
     dense = mask.as_strided((mask.numel(),), (1,))  # empty_like leaves no gaps
     dense.copy_(ones)
