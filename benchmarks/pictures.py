@@ -1,13 +1,15 @@
 """What pictures without a model are worth: top-1 and agreement of files calibrated on them, and the time they take.
 
 usage: python -m benchmarks.pictures [--zoo FOLDER] [--models NAME...] [--bits WA...] [--sets NAME...] [--seeds N...]
+                                     [--refine NAME...]
        python -m benchmarks.pictures --network FILE.onnx... --images FILE.npz --preprocess NAME [...]
        python -m benchmarks.pictures --speed
 
 Files with folded BatchNormalization are calibrated as ``dfq_deploy.calibrate`` does with mse ranges and bias correction
-(all that it does at 8 bits), on 256 pictures of each kind, 64 where they are large. The zoo's are measured on all their
-test images. The constants of ``dfq_deploy/synthesis/procedural`` were chosen with --network, on networks that no table
-reports: agreement on 1,500 training images of FILE (uint8 ``images``, (N, H, W, C)) after the first 1,000, which may
+(all that it does at 8 bits; ``--refine reconstruct`` is its default below), on 256 pictures of each kind, 64 where they
+are large. A set is one of those here, or any synthesis method that needs no BatchNormalization. The zoo's are measured
+on all their test images. The constants of ``procedural`` and ``anchored`` were chosen with --network, on networks that
+no table reports: 1,500 training images of FILE (uint8 ``images``, (N, H, W, C)) after the first 1,000, which may
 calibrate (``real``). --speed prints the CPU seconds of 256 pictures of 224 by 224.
 """
 
@@ -15,7 +17,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from benchmarks.zoo import DEFAULT_ZOO, models
-from dfq_deploy import Preprocess, Samples
+from dfq_deploy import Preprocess, Samples, synthesize
 from dfq_deploy.graph.loading import load
 from dfq_deploy.pipeline.fit import CalibrationPlan, fit
 from dfq_deploy.plugins.registry import calibrator_of, exporter_of
@@ -74,6 +76,7 @@ class Case:
     Args:
         measured: with labels where they are known.
         real: in the model's own input space.
+        refine: names of the refinements.
     """
 
     name: str
@@ -81,6 +84,7 @@ class Case:
     preprocess: Preprocess
     measured: Samples
     real: Pixels
+    refine: tuple[str, ...] = ("bias",)
 
     def calibration(self, name: str, seed: int) -> Samples:
         """The samples of a row."""
@@ -88,42 +92,56 @@ class Case:
         count = default_count(shape)
         if name == "real":
             return Samples(self.real[:count])
+        if name not in SETS:
+            return synthesize(self.network, synth=name, count=count, preprocess=self.preprocess, seed=seed)
         low, high = (bound[:, None, None] for bound in self.preprocess.bounds(shape[0]))
         return Samples(SETS[name](count, shape, seed) * (high - low) + low, method=name)
 
     def quantized(self, samples: Samples, bits: str, path: Path) -> None:
         """Write the quantized file."""
-        plan = CalibrationPlan(find_target("cpu"), Bits.parse(bits), calibrator_of("mse"), ("bias",), self.preprocess)
+        calibrator, refine = calibrator_of("mse"), tuple(self.refine)
+        plan = CalibrationPlan(find_target("cpu"), Bits.parse(bits), calibrator, refine, self.preprocess)
         fitted = fit(load(self.network), samples, plan, None, (), Clock()).quantized
         exporter_of("qdq").export(fitted.prepared.model, fitted.encodings, path)
 
 
 def classes(path: Path, images: Pixels) -> NDArray[np.int64]:
     """The class that a file gives to each image, (N,)."""
+    return np.asarray(scores(path, images).argmax(1), np.int64)
+
+
+def scores(path: Path, images: Pixels) -> NDArray[np.float64]:
+    """The scores of a file for each image, (N, K)."""
     options = session_options(quiet_threads=True)
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     batches = [session.run(None, {name: images[at : at + BATCH]})[0] for at in range(0, len(images), BATCH)]
-    return np.asarray(np.concatenate(batches).argmax(1), np.int64)
+    return np.concatenate(batches).astype(np.float64)
 
 
 def measure(case: Case, names: list[str], widths: list[str], seeds: list[int]) -> Iterator[str]:
-    """A row of Markdown for each set and width: drop of top-1 in points, agreement in percent, for each seed."""
+    """A row of Markdown for each set and width: drop of top-1 in points, agreement in percent and signal to noise of
+    the scores in dB, for each seed.
+    """
     known, images = case.measured.labels, case.measured.images
-    expected = classes(case.network, images)
+    reference = scores(case.network, images)
+    expected = reference.argmax(1)
     for name in names:
         for bits in widths:
-            drops, same = [], []
+            drops, same, noise = [], [], []
             for seed in [0] if name == "real" else seeds:
                 with tempfile.TemporaryDirectory() as folder:
                     path = Path(folder) / "model.qdq.onnx"
                     case.quantized(case.calibration(name, seed), bits, path)
-                    found = classes(path, images)
+                    written = scores(path, images)
+                found = written.argmax(1)
+                noise.append(f"{10 * np.log10(np.square(reference).sum() / np.square(written - reference).sum()):.1f}")
                 same.append(f"{100 * np.mean(found == expected):.2f}")
                 if known is not None:
                     drops.append(f"{100 * (np.mean(expected == known) - np.mean(found == known)):.2f}")
-            yield f"| {case.name} | {name} | {bits.upper()} | {', '.join(drops)} | {', '.join(same)} |"
+            cells = ", ".join(drops), ", ".join(same), ", ".join(noise)
+            yield f"| {case.name} | {name} | {bits.upper()} | {' | '.join(cells)} |"
 
 
 def zoo_cases(zoo: Path, wanted: list[str]) -> Iterator[Case]:
@@ -158,7 +176,8 @@ def main() -> None:
     parser.add_argument("--images", type=Path)
     parser.add_argument("--preprocess", default="cifar10")
     parser.add_argument("--bits", nargs="*", default=["w8a8", "w4a4"])
-    parser.add_argument("--sets", nargs="*", default=list(REPORTED), choices=[*SETS, "real"], metavar="NAME")
+    parser.add_argument("--sets", nargs="*", default=list(REPORTED), metavar="NAME")
+    parser.add_argument("--refine", nargs="*", default=["bias"], metavar="NAME", help="refinements, in order")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0])
     parser.add_argument("--speed", action="store_true")
     args = parser.parse_args()
@@ -171,11 +190,11 @@ def main() -> None:
     cases = zoo_cases(args.zoo, args.models)
     if args.network and preprocess is not None:
         cases = file_cases(args.network, args.images, preprocess)
-    print("| network | samples | bits | drop | agreement, % |\n|---|---|---|---|---|")
+    print("| network | samples | bits | drop | agreement, % | signal to noise, dB |\n|---|---|---|---|---|---|")
     for case in cases:
         # Images of the zoo that measure calibrate nothing.
         names = [name for name in args.sets if name != "real" or len(case.real) > 1]
-        for row in measure(case, names, args.bits, args.seeds):
+        for row in measure(replace(case, refine=tuple(args.refine)), names, args.bits, args.seeds):
             print(row, flush=True)
 
 
