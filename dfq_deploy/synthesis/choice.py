@@ -7,7 +7,8 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.inputs import main_input, model_inputs, sample_shape
-from dfq_deploy.graph.query import batch_normalizations
+from dfq_deploy.graph.query import batch_normalizations, score_count
+from dfq_deploy.samples.sizes import is_large
 from dfq_deploy.synthesis.losses.attention import attention_outputs
 from dfq_deploy.twin import Twin
 
@@ -35,7 +36,8 @@ def choose(model: ir.Model, teachers: Sequence[ir.Model], bits: int) -> Choice:
 
     The tables are those of docs/methods.md: (1) at 8 bits pictures by rule, which take seconds, are as good as inverted
     samples; (2) below, inverted samples where the model or a teacher has BatchNormalization, (3) ``psaq`` for images
-    and attention, (4) pictures by rule for all other files.
+    and attention, (4) ``anchored`` for other classifiers of small images (large ones were not measured), (5) pictures
+    by rule for all other files.
 
     Args:
         bits: the smallest width of weights and activations.
@@ -46,8 +48,16 @@ def choose(model: ir.Model, teachers: Sequence[ir.Model], bits: int) -> Choice:
         return Choice("procedural", "its input is made of integers, which are drawn by rule")
     if any(batch_normalizations(source) for source in (model, *teachers)):
         return Choice("deepinversion", f"at {bits} bits samples that match BatchNormalization lose least")
-    if len(sample_shape(model)) == 3 and _attends(model):
+    twin = _twin(model) if len(sample_shape(model)) == 3 else None
+    if twin is not None and attention_outputs(twin):
         return Choice("psaq", f"at {bits} bits samples that vary the attention to image patches lose least")
+    if twin is not None and score_count(model) is not None and not is_large(sample_shape(model)):
+        return Choice(
+            "anchored",
+            f"at {bits} bits pictures by rule that descend on class scores lose less than pictures alone; no "
+            "BatchNormalization is left in the file (exporters fold it): for still better samples give the same "
+            "network exported with it as --teacher",
+        )
     return Choice(
         "procedural",
         f"at {bits} bits inverted samples would lose less, but no BatchNormalization is left in the file (exporters "
@@ -55,9 +65,9 @@ def choose(model: ir.Model, teachers: Sequence[ir.Model], bits: int) -> Choice:
     )
 
 
-def _attends(model: ir.Model) -> bool:
-    """True where the twin has attention outputs; False where there is no twin."""
+def _twin(model: ir.Model) -> Twin | None:
+    """The twin; None where there is none."""
     try:
-        return bool(attention_outputs(Twin.from_model(model)))
+        return Twin.from_model(model)
     except ModelError:
-        return False
+        return None

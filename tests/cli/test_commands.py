@@ -95,9 +95,9 @@ def test_inspect_on_one_screen(net: Path) -> None:
         "  operators   6, all supported by the twin: "
         "Conv 1, BatchNormalization 1, Relu 1, GlobalAveragePool 1, Flatten 1, Gemm 1",
         "  BatchNorm   1, all of which fold into weights",
-        "  synthesis   adversarial, analytic, deepinversion, dfqf, gdfq, genie, hast, lis, noise, photographs, "
-        "procedural, psaq,",
-        "              qimera, zeroq",
+        "  synthesis   adversarial, analytic, anchored, deepinversion, dfqf, gdfq, genie, hast, lis, noise, "
+        "photographs,",
+        "              procedural, psaq, qimera, zeroq",
         "  on cpu      2 of 2 layers in INT8",
         f"  size        {net.stat().st_size / 1e3:.1f} kB, about {lines[10].split('about ')[1]}",
     ]

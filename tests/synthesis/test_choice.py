@@ -23,7 +23,7 @@ ATTENTION = next((CHECKOUT / "examples/digits_vit").glob("*.onnx"))
         (DIGITS, 8, "procedural", "take seconds"),
         (WITH_STATISTICS, 8, "procedural", "take seconds"),
         (WITH_STATISTICS, 4, "deepinversion", "match BatchNormalization"),
-        (DIGITS, 4, "procedural", "give the same network exported with it as --teacher"),
+        (DIGITS, 4, "anchored", "give the same network exported with it as --teacher"),
         (ATTENTION, 8, "procedural", "take seconds"),
         (ATTENTION, 4, "psaq", "attention"),
     ],

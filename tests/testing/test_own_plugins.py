@@ -16,6 +16,7 @@ DESCENT: dict[str, Any] = {"iterations": 4, "batch": 2}
 METHODS: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("adversarial", "dfqf", "gdfq", "qimera"), GENERATOR),
     **dict.fromkeys(("deepinversion", "genie", "hast", "lis", "zeroq"), DESCENT),
+    "anchored": {"iterations": 4},
     "psaq": {"iterations": 4},
     "analytic": {},
     "noise": {},

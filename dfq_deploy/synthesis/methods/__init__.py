@@ -1,8 +1,9 @@
 """The synthesis methods, one a file.
 
-================= ===============================================================================
+================= ===================================================================================================
 ``adversarial``   Data-free adversarial distillation (Choi et al., CVPR Workshops 2020).
 ``analytic``      Ranges in closed form, from BatchNormalization alone (Nagel et al., ICCV 2019).
+``anchored``      Pictures by rule that descend on class scores, anchored by the statistics of the first layers.
 ``deepinversion`` DeepInversion: gradient descent on the pixels (Yin et al., CVPR 2020).
 ``dfqf``          DFQF: a fixed set from a generator (Li et al., ACML 2020).
 ``gdfq``          GDFQ: a conditional generator (Xu et al., ECCV 2020).
@@ -16,5 +17,5 @@
 ``psaq``          PSAQ-ViT: images with diverse patch similarities (Li et al., ECCV 2022).
 ``qimera``        Qimera: samples near decision boundaries (Choi et al., NeurIPS 2021).
 ``zeroq``         ZeroQ: each image matches the statistics by itself (Cai et al., CVPR 2020).
-================= ===============================================================================
+================= ===================================================================================================
 """
