@@ -34,8 +34,8 @@ def label_finding(samples: Samples) -> Finding | None:
     if confidence < CONFIDENT or hit > min(TIMES_CHANCE / classes, 0.5):
         return Finding("labels", "OK", said, "", kept)
     message = (
-        f"{said}, though the network is sure of its answers: the labels are not in the model's order of classes, or the "
-        "preprocess is not that of the training"
+        f"{said}, though the network is sure of its answers: the labels are not in the model's order of classes, or "
+        "the preprocess is not that of the training"
     )
     remedy = "name the folders by class index, or give --labels FILE with one class name a line"
     return Finding("labels", "CHECK", message, remedy, kept)
