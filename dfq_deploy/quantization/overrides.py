@@ -92,7 +92,7 @@ class Overrides:
             OptionError: a name, operator or pattern fits nothing, or the target runs nothing in float.
         """
         asked = self._asked(source, model)
-        if asked and target.style == "everything":
+        if asked and (target.style == "everything" or not target.floats):
             raise OptionError(
                 f"keep_float: {target.runtime} runs integers only, so '{min(asked)}' cannot stay float; give it 16 "
                 "bits instead: bits='w8a16', or type = 'u16' in an overrides file"

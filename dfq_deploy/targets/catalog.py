@@ -252,6 +252,8 @@ RKNN_INTEGERS = replace(
     name="rknn-rv1106",
     runtime="Rockchip's NPUs without floats (RV1103, RV1106)",
     float_output_ops=frozenset(),
+    floats=False,
+    rules=(*RKNN.rules, "float-output"),
 )
 
 

@@ -63,6 +63,7 @@ class Target:
         block_ops: products whose weights it reads in blocks of a few bits
             (:mod:`dfq_deploy.quantization.weight_blocks`).
         quantized_tables: it looks rows up in tables of integers (:mod:`dfq_deploy.quantization.tables`).
+        floats: it computes in float too, so that layers may stay there.
     """
 
     name: str
@@ -99,3 +100,4 @@ class Target:
     quantized_tables: bool = False
     separate_residuals: bool = False
     block_ops: frozenset[str] = frozenset()
+    floats: bool = True

@@ -1,19 +1,19 @@
 """The twin: an ONNX graph as a differentiable torch module.
 
-============= =====================================================================================
-``device``    Decide which tensors stay on the CPU.
-``dtypes``    Convert ONNX element types and constants to torch.
-``importer``  Import an ONNX graph as a program of torch steps.
+=============== =====================================================================================
+``device``      Decide which tensors stay on the CPU.
+``dtypes``      Convert ONNX element types and constants to torch.
+``importer``    Import an ONNX graph as a program of torch steps.
 ``kept_memory`` Measure what a forward pass keeps for its backward pass.
-``module``    The Twin: an ONNX graph as a torch module.
-``node``      One ONNX node as operator builders see it.
-``precision`` Decide where bfloat16 is used.
-``program``   A graph as a list of steps, and the loop that runs it.
-``registry``  Registry of operators, keyed by domain, name and version.
-``teacher``   Build the twin for synthesis and training: one input, channels first, any batch size.
-``unsigned``  Compute unsigned 16, 32 and 64-bit integers as int64.
-``ops``       Operators, by family.
-============= =====================================================================================
+``module``      The Twin: an ONNX graph as a torch module.
+``node``        One ONNX node as operator builders see it.
+``precision``   Decide where bfloat16 is used.
+``program``     A graph as a list of steps, and the loop that runs it.
+``registry``    Registry of operators, keyed by domain, name and version.
+``teacher``     Build the twin for synthesis and training: one input, channels first, any batch size.
+``unsigned``    Compute unsigned 16, 32 and 64-bit integers as int64.
+``ops``         Operators, by family.
+=============== =====================================================================================
 """
 
 from dfq_deploy.twin import ops as _ops  # noqa: F401  # fills the registry

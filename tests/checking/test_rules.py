@@ -216,6 +216,10 @@ CASES = {
         "float-bias", "tensorrt", EXPLICIT.replace("bf)", "f)").replace(" y =", f" {BIAS} y ="), EXPLICIT,
         ("y", "its bias is s32"), S8,
     ),
+    "float-output-without-floats": Case(
+        "float-output", "rknn-rv1106", EXPLICIT, f"{READ} {WEIGHT} c = Conv(d, e, bf) {WRITE}",
+        ("y", "its output 'y' is float"), S8,
+    ),
     "qlinear-for-tensorrt": Case(
         "qdq-format",
         "tensorrt",

@@ -9,6 +9,7 @@ import pytest
 
 from dfq_deploy import Samples, calibrate, export
 from dfq_deploy.checking import check
+from dfq_deploy.errors import OptionError
 
 ModelOf = Callable[..., onnx.ModelProto]
 
@@ -54,3 +55,24 @@ def test_a_residual_network(model_of: ModelOf, tmp_path: Path, target: str, inte
     assert check(path, target).clean
     found = export(path, to="rknn", output=tmp_path / "net.onnx")
     assert found.notes == ("with RKNN-Toolkit2: load_onnx('net.onnx'), then build(do_quantization=False)",)
+
+
+def test_scores_of_all_sizes_stay_integers_where_there_are_no_floats(model_of: ModelOf, tmp_path: Path) -> None:
+    weight = normal(6, 3, 1, 1) * np.array([1, 100, 1, 1, 1, 1], np.float32).reshape(6, 1, 1, 1)
+    text = "p = GlobalAveragePool(x) c = Conv(p, w, b) y = Flatten(c)"
+    model = model_of("float[n, 3, 8, 8] x", "float[n, 6] y", text, {"w": weight, "b": normal(6)})
+    samples = Samples(RNG.normal(size=(8, 3, 8, 8)).astype(np.float32))
+    for target, integers in (("rknn", False), ("rknn-rv1106", True)):
+        found = calibrate(
+            model, data=samples, target=target, method="minmax", refine=(), floor="none", output=tmp_path / target
+        )
+        assert ("c" in found.encodings) is integers
+        assert check(tmp_path / target / "model.qdq.onnx", target).clean
+
+
+def test_nothing_stays_float_by_request_where_there_are_no_floats(model_of: ModelOf) -> None:
+    model = model_of("float[n, 3, 8, 8] x", "float[n, 6, 8, 8] y", "y = Conv(x, w)", {"w": normal(6, 3, 1, 1)})
+    model.graph.node[0].name = "only"
+    samples = Samples(RNG.normal(size=(8, 3, 8, 8)).astype(np.float32))
+    with pytest.raises(OptionError, match="runs integers only, so 'only' cannot stay float"):
+        calibrate(model, data=samples, target="rknn-rv1106", keep_float=["only"])

@@ -18,6 +18,7 @@ from dfq_deploy.targets.target import Target
 
 __all__ = [
     "concat_scale",
+    "float_output",
     "float_tensor",
     "float_weighted",
     "quantized_output",
@@ -172,6 +173,25 @@ def float_tensor(view: View, _: Target) -> Iterator[Problem]:
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT and not _is_quantized(value):
                 yield operator_of(node), name(node), f"its output '{value.name}' is float"
+
+
+@rule("float-output", "quantize what the layer writes, or use a chip that also computes in float")
+def float_output(view: View, target: Target) -> Iterator[Problem]:
+    """What a weighted operator writes is quantized, behind the activation and the moves that follow.
+
+    RKNN-Toolkit2 2.5 refuses a layer that writes float for RV1103 and RV1106: "not supported 'float16' dtype".
+    """
+    for kernel in view.kernels:
+        if is_op(kernel.node, QLINEAR):
+            continue
+        value = kernel.node.outputs[0]
+        while len(value.uses()) == 1 and is_op(
+            reader := next(iter(value.uses())).node, ACTIVATIONS | target.passing_ops
+        ):
+            value = reader.outputs[0]
+        readers = [use.node for use in value.uses()]
+        if value.is_graph_output() or not readers or not all(is_op(reader, QUANTIZE_OPS) for reader in readers):
+            yield kernel.node.op_type, name(kernel.node), f"its output '{value.name}' is float"
 
 
 def _is_quantized(value: ir.Value) -> bool:

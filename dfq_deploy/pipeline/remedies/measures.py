@@ -84,7 +84,7 @@ def _equalize(bench: Bench, best: Measured, floor: Floor) -> Trials:
 
 def _mixes_floats(target: Target) -> bool:
     """True for a runtime that computes in float between its integer kernels."""
-    return target.style == "kernels" and target.whole_ops is None
+    return target.style == "kernels" and target.whole_ops is None and target.floats
 
 
 def _channels(bench: Bench, best: Measured, floor: Floor) -> Trials:
@@ -151,7 +151,8 @@ def _dynamic(bench: Bench, best: Measured, floor: Floor) -> Trials:
 
 
 def _keep_float(bench: Bench, best: Measured, floor: Floor) -> Trials:
-    if best.setting.plan.target.style == "everything":
+    target = best.setting.plan.target
+    if target.style == "everything" or not target.floats:
         return
     fitted, plan = best.fitted, best.setting.plan
     hurts = what_hurts(

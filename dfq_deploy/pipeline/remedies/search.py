@@ -37,7 +37,7 @@ class Improved:
 
 
 def improve(bench: Bench, first: Measured, limits: Limits, taken: float) -> Improved:
-    """Try remedies for ``first`` until it meets the floor (:meth:`Floor.is_met`).
+    """Try remedies for ``first`` until it meets the floor (:meth:`~dfq_deploy.pipeline.remedies.floor.Floor.is_met`).
 
     Nothing is tried where it does already. A remedy is kept where it gains (:data:`LEAST_GAIN`) and the result is no
     slower than allowed; while the floor is not reached, what is clearly faster than float is allowed by default. An

@@ -38,10 +38,14 @@ def separate_detection_heads(
     convolution that no weighted node follows writes float, if the magnitudes of its channels differ by more than 8
     times. It loses its integer kernel, which is acceptable for a last convolution but not for an inner one.
 
+    A target without floats keeps the shared scales; the verdict compares boxes and scores apart.
+
     Returns:
         the new placement, and one sentence for each node that stays float.
     """
     messages: dict[str, str] = {}
+    if not target.floats:
+        return placement, ()
     float_nodes: list[str] = []
     for node in model.graph:
         input_names = [name_of(value) for value in node.inputs if name_of(value) in ranges]
