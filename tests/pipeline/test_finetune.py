@@ -189,7 +189,7 @@ def test_a_tolerance_of_0_runs_to_the_end(tiny: Callable[..., onnx.ModelProto], 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--bits", "4"], "'4' is not of the form w4a8"),
+        (["--bits", "4"], "'4' is one number; write both, w4a8"),
         (["--bits", "w1a4"], "weights of 1 bits are not supported; choose 2 to 8"),
         (["--bits", "w4a4", "--edge-bits", "9"], "edge layers of 9 bits are not supported"),
         ([], "error: --bits is missing"),

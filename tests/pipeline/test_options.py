@@ -159,7 +159,7 @@ def test_other_steps_refuse_them_too(net: str, tmp_path: Path) -> None:
         (lambda: dfq_deploy.synthesize(net, preprocess="imagnet"), OptionError, "'imagnet' is unknown"),
         (lambda: dfq_deploy.finetune(net, data="x", output=5), OptionError, "output: 5 is not a path"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.finetune(net, synth="noise", resume=True), OptionError, "resume needs the output folder"),
-        (lambda: dfq_deploy.finetune(net, synth="noise", bits=4), OptionError, "bits: '4' is not of the form"),  # type: ignore[arg-type]
+        (lambda: dfq_deploy.finetune(net, synth="noise", bits=4), OptionError, "bits: '4' is one number"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.evaluate(net, 5), OptionError, "the quantized model: 5 is not a path"),  # type: ignore[arg-type]
         (lambda: dfq_deploy.evaluate(net, net, preprocess="x"), OptionError, "'x' is unknown"),
         (lambda: dfq_deploy.export(net, to=5), PluginError, "int is not a valid exporter"),  # type: ignore[arg-type]

@@ -111,14 +111,20 @@ def confirmed(findings: Sequence[Finding]) -> list[Finding]:
 def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preprocess) -> tuple[Finding, ...]:
     """``BAD`` where real pictures show that ``preprocess`` is not that of the network; nothing otherwise.
 
+    They show it by the answers of a classifier, or by the statistics of a BatchNormalization.
+
     Args:
         samples: real ones, made with the preprocess.
     """
     axis = _channel_axis(model) if samples.images.ndim == 4 else None
     if axis is None:
         return ()
-    found = _of_pictures(model, model, samples, _part(samples), preprocess, axis)
-    return tuple(entry for entry in found if entry.code == "preprocess-fit" and entry.level == "BAD")
+    expected, part = input_statistics(model), _part(samples)
+    if expected is None:
+        found = answers_finding(model, part, preprocess, axis)
+    else:
+        found = statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis))
+    return () if found is None or found.level != "BAD" else (found,)
 
 
 def _of_pictures(
