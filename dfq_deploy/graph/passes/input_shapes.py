@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, did_you_mean
 from dfq_deploy.graph.infer_shapes import infer_shapes
+from dfq_deploy.graph.inputs import shown_dimension
 from dfq_deploy.graph.passes.open_sizes import remember_shapes, restore_output_shapes
 
 __all__ = ["NO_NAMES", "close_inputs", "fix_inputs", "known_dimension"]
@@ -107,7 +108,7 @@ def _stated(value: ir.Value, wanted: tuple[int, ...], sizes: dict[str, set[int]]
 
 
 def _sentence(name: str, before: ir.Shape | None, after: ir.Shape, keep: bool) -> str:
-    shown = f"({', '.join(map(str, after))})"
+    shown = f"({', '.join(shown_dimension(str(dim)) for dim in after)})"
     if not keep or before is None or list(before)[1:] == list(after)[1:]:
         return f"input '{name}' is fixed to {shown}, as --input-shape says; the quantized model takes nothing else"
     return (
