@@ -232,6 +232,8 @@ def _next(figures: Evaluation, finding: Finding, *, real: bool) -> str:
     """What to do next."""
     if finding.code == "preprocess-stated":
         return shlex.join(["dfq-deploy", "evaluate", figures.float_model, figures.quantized_model])
+    if finding.options:
+        return shlex.join(["dfq-deploy", "calibrate", figures.float_model, *shlex.split(finding.options)])
     if finding.code == SWAPPED:
         return shlex.join(["dfq-deploy", "evaluate", figures.quantized_model, figures.float_model])
     if finding.level == "BAD" or real:

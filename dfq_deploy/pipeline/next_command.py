@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dfq_deploy.verdict.finding import Finding
 
-__all__ = ["AfterCalibration", "amended"]
+__all__ = ["FLAGS", "AfterCalibration", "amended"]
 
 INPUT_OPTIONS = ("--preprocess", "--mean", "--std", "--input-shape", "--input-range", "--main-input", "--task")
 """Options on how a model is fed, which commands share."""
@@ -17,7 +17,9 @@ EXCLUDED = (
 )
 """Options that replace each other: giving one takes the others out."""
 
-FLAGS = frozenset({"--json", "--verbose", "-v", "--quiet", "-q", "--resume", "--integer-io", "--float16", "--debug"})
+FLAGS = frozenset(
+    {"--json", "--verbose", "-v", "--quiet", "-q", "--resume", "--integer-io", "--float16", "--fix-shapes", "--debug"}
+)
 """Options without a value."""
 
 SINGLE_RUNS = frozenset({"--resume", "--compare"})

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from dfq_deploy.cli.main import main
-from dfq_deploy.pipeline.next_command import AfterCalibration, amended
+from dfq_deploy.pipeline.next_command import FLAGS, AfterCalibration, amended
 from dfq_deploy.verdict.finding import Finding, Level
 
 TYPED = "dfq-deploy calibrate models/net.onnx --preprocess imagenet --input-shape x:1,3,96,96 --integer-io -o out/int8"
@@ -77,3 +77,10 @@ def test_every_option_is_one_of_the_command(code: str, level: Level) -> None:
     assert isinstance(main, click.Group)
     known = {option for param in main.commands[name].params for option in param.opts}
     assert {word for word in rest if word.startswith("-")} <= known
+
+
+@pytest.mark.parametrize("name", ["calibrate", "finetune"])
+def test_flags_are_known_to_take_no_value(name: str) -> None:
+    assert isinstance(main, click.Group)
+    options = [param for param in main.commands[name].params if isinstance(param, click.Option)]
+    assert {option for param in options if param.is_flag for option in param.opts} <= FLAGS
