@@ -19,6 +19,9 @@ import click
 from dfq_deploy.errors import DfqError, did_you_mean, is_out_of_memory, printable
 from dfq_deploy.files.json_text import json_text
 
+FEW_ARGUMENTS = 3
+"""So many are a slip of the keyboard; more are files that a shell listed."""
+
 __all__ = ["error_line", "print_json", "report_error", "usage_line", "wrong_usage"]
 
 
@@ -71,10 +74,19 @@ def usage_line(problem: click.ClickException) -> str:
         case click.BadParameter():
             return f"{_parameter(problem)}: {_sentence(problem.message)}"
         case click.UsageError() if problem.message.startswith("Got unexpected extra argument"):
-            extra = problem.message.partition("(")[2].rstrip(")")
-            return f"'{extra}' is one argument too many; `{command} --help` shows examples"
+            return _too_many(problem.message.partition("(")[2].rstrip(")").split(), command)
         case _:
             return _sentence(problem.format_message())
+
+
+def _too_many(words: Sequence[str], command: str) -> str:
+    """Arguments that no command takes; many of them are what a shell made of a pattern."""
+    if len(words) <= FEW_ARGUMENTS:
+        return f"'{' '.join(words)}' is one argument too many; `{command} --help` shows examples"
+    return (
+        f"{len(words)} arguments too many, '{words[0]}' first: a shell replaces a pattern such as *.png by all files "
+        "that fit; give the folder that holds them"
+    )
 
 
 def _options(command: click.Command) -> list[str]:

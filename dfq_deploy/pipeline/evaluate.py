@@ -18,6 +18,7 @@ from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.reading import blames_the_file
 from dfq_deploy.graph.torch_export import TorchSource
+from dfq_deploy.pipeline.earlier_prediction import EarlierPrediction, earlier_prediction
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.litert.runner import runner_of
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
@@ -56,14 +57,18 @@ class JudgedEvaluation(Evaluation):
     Args:
         verdict: ``OK``, ``CHECK`` or ``BAD``, with the reason and everything that was looked at.
         agreement: of float and quantized model, kind by kind of inputs, and what is predicted for real ones.
+        earlier: what was predicted when the file was quantized, where real inputs measure it now; None otherwise.
     """
 
     verdict: Verdict = field(kw_only=True)
     agreement: Agreement = field(kw_only=True)
+    earlier: EarlierPrediction | None = field(default=None, kw_only=True)
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
-        return {**super().to_json(), "held_out": self.agreement.to_json(), "verdict": self.verdict.to_json()}
+        earlier = {} if self.earlier is None else {"predicted_earlier": self.earlier.to_json()}
+        judged = {"held_out": self.agreement.to_json(), "verdict": self.verdict.to_json()}
+        return {**super().to_json(), **earlier, **judged}
 
 
 @blames_the_file
@@ -156,9 +161,11 @@ def evaluate(
         if latency and figures.latency and figures.kernels is not None:
             timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
             findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
+        real = data is not None and not samples.method and figures.comparison.scores is not None
+        earlier = earlier_prediction(path, Path(figures.quantized_model)) if real else None
         command = partial(_next, figures, real=data is not None) if path == Path(name) else None
         verdict = judge_evaluation(figures, agreement, findings, bounds, command)
-    return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement)
+    return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement, earlier=earlier)
 
 
 @dataclass(frozen=True, eq=False)

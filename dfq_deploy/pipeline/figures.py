@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dfq_deploy.graph.large_models import message_bytes
 from dfq_deploy.graph.loading import load_notes
-from dfq_deploy.graph.query import parameter_count
+from dfq_deploy.graph.query import batch_normalizations, parameter_count
 from dfq_deploy.pipeline.next_command import AfterCalibration
 from dfq_deploy.pipeline.outcome import Outcome
 from dfq_deploy.pipeline.reporting import channels_of, sample_answers
@@ -130,6 +130,7 @@ def _next(outcome: Outcome, report: Report) -> AfterCalibration:
         target=report.target.name,
         method=report.samples.method,
         refined="reconstruct" in report.calibration.refine,
+        statistics=any(batch_normalizations(model) for model in (outcome.source, *outcome.teachers)),
     )
 
 

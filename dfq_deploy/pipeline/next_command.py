@@ -41,6 +41,7 @@ class AfterCalibration:
         target: that it is for.
         method: what made the samples; ``data`` for real ones.
         refined: with ``--refine reconstruct``.
+        statistics: the model, or a teacher, has BatchNormalization, which inversion matches.
     """
 
     command: str
@@ -50,6 +51,7 @@ class AfterCalibration:
     target: str
     method: str
     refined: bool
+    statistics: bool = True
 
     def __call__(self, finding: Finding) -> str:
         """The command that the finding calls for."""
@@ -61,14 +63,19 @@ class AfterCalibration:
         kind = finding.code.partition("-")[0]
         if finding.options:
             return shlex.split(finding.options)
-        if kind == "preprocess":
+        if kind == "preprocess" or (finding.code == "samples-scale" and self.method != "data"):
             return ["--mean", "MEANS", "--std", "DEVIATIONS"]
         if kind == "samples":
             few = finding.code in ("samples-few", "samples-repeated") and self.method != "data"
-            other = "deepinversion" if self.method in ("data", "procedural") else "procedural"
-            return ["--samples", "64"] if few else ["--synth", other]
+            return ["--samples", "64"] if few else ["--synth", self._other_method()]
         noisy = finding.level == "BAD" and finding.code != "rules" and kind not in SPEED
         return ["--refine", "reconstruct"] if noisy and not self.refined and "finetune" not in self.command else []
+
+    def _other_method(self) -> str:
+        """Another way to make samples."""
+        if self.method not in ("data", "procedural"):
+            return "procedural"
+        return "deepinversion" if self.statistics else "photographs" if self.method == "procedural" else "procedural"
 
     def _look(self, finding: Finding) -> list[str]:
         """The command that shows more."""

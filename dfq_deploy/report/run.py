@@ -58,7 +58,7 @@ def run_section(command: str, options: Mapping[str, str], file: Path | None, mod
         command=command,
         options=options,
         versions={"Python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        model_sha256=_digest(file) if file is not None and file.is_file() else fingerprint([model]),
+        model_sha256=file_digest(file) if file is not None and file.is_file() else fingerprint([model]),
         machine=f"{platform.system()} {platform.release()}, {platform.machine()}",
         processor=_processor(),
         cores=os.cpu_count() or 1,
@@ -100,7 +100,8 @@ def _plain(value: Any) -> Any:
     return f"<{type(value).__name__}>" if " object at 0x" in text or len(text) > LONGEST else f"<{text}>"
 
 
-def _digest(file: Path) -> str:
+def file_digest(file: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits."""
     with file.open("rb") as stream:
         digest = sha256()
         while block := stream.read(2**20):

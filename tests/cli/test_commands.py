@@ -282,7 +282,11 @@ def test_calibrate_writes_its_files_and_a_summary(here: Path, net: Path) -> None
     ]
     assert [line.split()[0] for line in lines[4:8]] == ["statistics", "classes", "confidence", "diversity"]
     assert lines[8] == "  calibrated  ranges by mse, refined by bias"
-    assert "against float  on 3 samples that were held out" in lines
+    compared = lines.index("against float  95 % interval of the agreement, signal to noise of the worst output")
+    assert [line.split()[0] for line in lines[compared + 1 : compared + 5]] == [
+        "procedural", "procedural", "photographs", "real",
+    ]  # fmt: skip
+    assert lines[compared + 1].endswith("on 3 inputs held out of the samples")
     wrote = lines.index("wrote  net-cpu/")
     assert [line.split()[0] for line in lines[wrote + 1 : wrote + 1 + len(FILES)]] == FILES
     assert lines[wrote + 1 + len(FILES)] == ""

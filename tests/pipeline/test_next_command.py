@@ -11,6 +11,7 @@ from dfq_deploy.pipeline.next_command import FLAGS, AfterCalibration, amended
 from dfq_deploy.verdict.finding import Finding, Level
 
 TYPED = "dfq-deploy calibrate models/net.onnx --preprocess imagenet --input-shape x:1,3,96,96 --integer-io -o out/int8"
+PLAIN = "calibrate models/net.onnx --input-shape x:1,3,96,96 --integer-io -o out/int8"
 AFTER = AfterCalibration(TYPED, "models/net.onnx", "out/int8", "model.qdq.onnx", "cpu", "procedural", refined=False)
 
 
@@ -35,12 +36,19 @@ def test_a_preprocess_replaces_the_one_that_was_given() -> None:
         ("slower-than-float", "BAD", "inspect models/net.onnx --target cpu --verbose"),
         ("layers-in-float", "CHECK", "inspect models/net.onnx --target cpu --verbose"),
         ("samples-few", "CHECK", f"{TYPED.removeprefix('dfq-deploy ')} --samples 64"),
+        ("samples-scale", "BAD", f"{PLAIN} --mean MEANS --std DEVIATIONS"),
         ("samples-diversity", "CHECK", f"{TYPED.removeprefix('dfq-deploy ')} --synth deepinversion"),
     ],
 )
 def test_each_finding_has_its_command(code: str, level: Level, expected: str) -> None:
     found = _next(code, level)
     assert found.startswith(f"dfq-deploy {expected}")
+
+
+def test_no_inversion_is_advised_without_statistics() -> None:
+    without = replace(AFTER, statistics=False)
+    assert _next("samples-diversity", "CHECK", after=without).endswith(" --synth photographs")
+    assert _next("samples-diversity", "CHECK", after=replace(without, method="data")).endswith(" --synth procedural")
 
 
 def test_what_was_reconstructed_is_looked_at_next() -> None:

@@ -19,7 +19,8 @@ __all__ = ["show_judged"]
 
 def show_judged(found: "JudgedEvaluation") -> None:
     """What ``evaluate`` prints: the figures, then the verdict as the last line, however long it is."""
-    show_evaluation(found)
+    earlier, scores = found.earlier, found.comparison.scores
+    show_evaluation(found, "" if earlier is None or scores is None else earlier.against(scores.agreement))
     gates = [finding for finding in found.verdict.findings if finding.code.startswith("gate-")]
     parts = [*_metric(found.metric), *_gates(gates)]
     if parts:

@@ -51,8 +51,12 @@ def _file_rows(files: Iterable[Path]) -> list[tuple[str, str]]:
     return [("wrote", str(file)) for file in files]
 
 
-def show_evaluation(found: "Evaluation") -> None:
-    """What ``evaluate`` prints."""
+def show_evaluation(found: "Evaluation", earlier: str = "") -> None:
+    """What ``evaluate`` prints.
+
+    Args:
+        earlier: what was predicted when the file was quantized.
+    """
     smaller = found.float_bytes / max(1, found.quantized_bytes)
     page(
         title(f"{Path(found.float_model).name} against {Path(found.quantized_model).name}"),
@@ -61,6 +65,7 @@ def show_evaluation(found: "Evaluation") -> None:
                 ("data", f"{found.comparison.count} samples: {found.data}"),
                 ("size", f"{size(found.float_bytes)} to {size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
                 *_comparison_rows(found.comparison.to_json()),
+                ("predicted", earlier),
                 ("kernels", "" if found.kernels is None else str(found.kernels)),
             ]
         ),
@@ -144,10 +149,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
             [
                 ("input", _input_text(samples)),
                 ("preprocess", _preprocess_text(samples)),
-                (
-                    "samples",
-                    f"{len(result.samples)} by {samples.get('method') or 'unknown'}, seed {samples.get('seed')}",
-                ),
+                ("samples", _samples_text(len(result.samples), samples, report.get("run") or {})),
                 ("chosen", f"because {reason}" if (reason := calibration.get("synth_reason")) else ""),
                 *readable(samples.get("figures", {})),
                 ("calibrated", ranges),
@@ -161,8 +163,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
                 ("time", ", ".join(f"{step} {duration(value)}" for step, value in seconds.items())),
             ]
         ),
-        _checked(comparison),
-        show_agreement(report.get("agreement")),
+        *_checked(comparison, report.get("agreement")),
         show_noise(report.get("noise"), verbose),
         show_remedies(report.get("remedies")),
         show_findings(report.get("verdict")),
@@ -198,6 +199,13 @@ def _preprocess_text(samples: Mapping[str, Any]) -> str:
     return f"{name}mean {mean}, std {std}"
 
 
+def _samples_text(count: int, samples: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """How many, by which method, and which one was asked for where it is another."""
+    method, asked = samples.get("method") or "unknown", run.get("options", {}).get("synth", "auto")
+    instead = f" instead of {asked} (see the warning)" if asked not in ("auto", method) and method != "data" else ""
+    return f"{count} by {method}{instead}, seed {samples.get('seed')}"
+
+
 def _mixture(calibration: Mapping[str, Any]) -> str:
     """How many layers have how many bits, where they differ."""
     counts = Counter(calibration.get("layers", {}).values())
@@ -205,11 +213,16 @@ def _mixture(calibration: Mapping[str, Any]) -> str:
     return f"{listed}, the others at 8" if listed else ""
 
 
-def _checked(comparison: Mapping[str, Any]) -> Group | None:
+def _checked(comparison: Mapping[str, Any], agreement: Mapping[str, Any] | None) -> list[Group | None]:
+    """Float against quantized on each kind of held-out inputs; single outputs where there are several."""
+    kinds = show_agreement(agreement)
     rows = _comparison_rows(comparison)
-    if not rows:
-        return None
-    return Group("", title("against float", f"on {comparison.get('samples')} samples that were held out"), facts(rows))
+    if kinds is not None:
+        several = len(comparison.get("outputs", ())) > 1
+        rows = [row for row in rows if row[0] in ("boxes", "scores") or (several and row[0].startswith("output "))]
+    heading = "against float" if kinds is None else "each output"
+    on = title(heading, f"on {comparison.get('samples')} samples that were held out")
+    return [kinds, Group("", on, facts(rows)) if rows else None]
 
 
 def _in_float(rows: Sequence[Mapping[str, Any]]) -> Group | None:

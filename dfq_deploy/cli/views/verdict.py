@@ -55,8 +55,10 @@ def show_findings(verdict: Mapping[str, Any] | None) -> Group | None:
 def show_agreement(agreement: Mapping[str, Any] | None) -> Group | None:
     """Agreement with float on the held-out inputs of each kind."""
     rows = []
-    for kind in [] if agreement is None else agreement["kinds"]:
-        own = ", of the kind that calibrated" if kind["calibrated"] else ""
+    kinds = [] if agreement is None else agreement["kinds"]
+    for kind in kinds:
+        twice = kind is kinds[0] and kind["kind"] in [other["kind"] for other in kinds[1:]]
+        own = " held out of the samples" if twice else ", of the kind that calibrated" if kind["calibrated"] else ""
         interval, output = kind["agreement"], kind["worst_output"]
         snr = "equal" if output["snr_db"] is None else f"{output['snr_db']:.1f} dB"
         same = (
@@ -73,7 +75,7 @@ def show_agreement(agreement: Mapping[str, Any] | None) -> Group | None:
             )
         )
     heading = "95 % interval of the agreement, signal to noise of the worst output"
-    return Group("", title("held-out inputs", heading), facts(rows)) if rows else None
+    return Group("", title("against float", heading), facts(rows)) if rows else None
 
 
 def show_noise(noise: Mapping[str, Any] | None, everything: bool = False) -> Group | None:

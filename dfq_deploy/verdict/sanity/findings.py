@@ -102,7 +102,7 @@ def sanity_findings(
 
 def confirmed(findings: Sequence[Finding]) -> list[Finding]:
     """A preprocess that two signs speak against is ``BAD``: the answers or offsets, and the scale of the input."""
-    doubts = {entry.code for entry in findings if entry.level == "CHECK"}
+    doubts = {entry.code for entry in findings if entry.level != "OK"}
     if not {"preprocess-fit", "samples-scale"} <= doubts:
         return [*findings]
     return [replace(entry, level="BAD") if entry.code == "preprocess-fit" else entry for entry in findings]

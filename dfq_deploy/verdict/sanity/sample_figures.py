@@ -50,7 +50,7 @@ def figure_findings(figures: Mapping[str, float], count: int) -> tuple[Finding, 
 def _diversity(value: float) -> Finding:
     level: Level = "BAD" if value < DIVERSITY_BAD else "CHECK" if value < DIVERSITY_CHECK else "OK"
     end = "" if level == "OK" else "; to the network they look alike"
-    message = f"two samples differ by {value:.3g} norms in features{end}"
+    message = f"two samples differ by {value:.3g} norms in features ({DIVERSITY_CHECK:g} or more is OK){end}"
     return Finding("samples-diversity", level, message, "" if level == "OK" else REMEDY, {"diversity": value})
 
 
@@ -59,7 +59,10 @@ def _classes(figures: Mapping[str, float], count: int) -> Finding:
     classes = round(seen / figures["class_coverage"])
     one = count >= FEWEST and classes > 2 and largest > ONE_CLASS
     level: Level = "CHECK" if one and figures.get("diversity", 0) < ALIKE else "OK"
-    message = f"{seen:.0f} of {classes} classes appear, and one of them is the answer for {100 * largest:.3g} %"
+    message = (
+        f"{seen:.0f} of {classes} classes appear, and one of them is the answer for {100 * largest:.3g} % "
+        f"({100 * ONE_CLASS:.0f} % or less is OK)"
+    )
     kept = {key: figures[key] for key in ("classes_seen", "class_coverage", "class_share_largest")}
     return Finding("samples-classes", level, message, "" if level == "OK" else REMEDY, kept)
 
@@ -69,19 +72,21 @@ def _confidence(figures: Mapping[str, float]) -> Finding:
     unsure = classes > 2 and value < max(SURE, 1.5 / classes)
     level: Level = "CHECK" if unsure and figures.get("diversity", 0) < ALIKE else "OK"
     end = "" if level == "OK" else ": the network recognizes nothing in them"
-    message = f"the mean probability of the class answered is {value:.3g}{end}"
+    bound = f" ({max(SURE, 1.5 / classes):.2g} or more is OK)" if classes > 2 else ""
+    message = f"the mean probability of the class answered is {value:.3g}{bound}{end}"
     return Finding("samples-confidence", level, message, "" if level == "OK" else REMEDY, {"confidence": value})
 
 
 def _targets(value: float) -> Finding:
     level: Level = "CHECK" if value < TARGETS_CHECK else "OK"
-    message = f"{100 * value:.3g} % of the samples get the class that they were made for"
+    bound = f"{100 * TARGETS_CHECK:.0f} % or more is OK"
+    message = f"{100 * value:.3g} % of the samples get the class that they were made for ({bound})"
     remedy = "" if level == "OK" else REMEDY
     return Finding("samples-targets", level, message, remedy, {"target_hit": value})
 
 
 def _statistics(value: float) -> Finding:
     level: Level = "BAD" if value > STATISTICS_BAD else "CHECK" if value > STATISTICS_CHECK else "OK"
-    message = f"the statistics are {value:.3g} from the training data's, where 0 is a match"
+    message = f"the statistics are {value:.3g} from the training data's, where 0 is a match and {STATISTICS_CHECK:g} OK"
     remedy = "" if level == "OK" else REMEDY
     return Finding("samples-statistics", level, message, remedy, {"statistics_distance": value})

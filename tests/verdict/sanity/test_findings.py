@@ -132,6 +132,7 @@ def test_two_signs_against_a_preprocess_condemn_it() -> None:
         Finding("samples-scale", "CHECK", "too small"),
     )
     assert [entry.level for entry in confirmed([fit, scale])] == ["BAD", "CHECK"]
+    assert [entry.level for entry in confirmed([fit, replace(scale, level="BAD")])] == ["BAD", "BAD"]
     assert confirmed([fit]) == [fit]
     fine = replace(scale, level="OK")
     assert confirmed([fit, fine]) == [fit, fine]
