@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from dfq_deploy.graph.reading import ModelSource
 
-__all__ = ["About", "Call", "channels_of", "read_report", "sample_answers"]
+__all__ = ["REPORT_FILE", "About", "Call", "channels_of", "read_report", "sample_answers"]
 
 REPORT_FILE = "report.json"
 

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from dfq_deploy.graph.large_models import fingerprint
 
-__all__ = ["RunSection", "plain_options", "python_call", "run_section"]
+__all__ = ["RunSection", "file_digest", "plain_options", "python_call", "run_section"]
 
 PACKAGES = ("dfq-deploy", "torch", "onnx", "onnx-ir", "onnxruntime", "numpy")
 
