@@ -38,23 +38,29 @@ class ZooModel:
         """(C, H, W) of the input."""
         return (3, 32, 32) if self.evaluation[0].startswith("cifar10") else (3, 224, 224)
 
+    @cached_property
+    def datasets(self) -> dict[str, Any]:
+        """Those of the zoo, by name."""
+        found: dict[str, Any] = json.loads((self.zoo / "zoo.json").read_text())["datasets"]
+        return found
+
     def images(self, dataset: str) -> Samples:
         """A data set as this model takes it, with labels where the set has them."""
-        spec: dict[str, Any] = json.loads((self.zoo / "zoo.json").read_text())
-        return read_samples(self.zoo / spec["datasets"][dataset]["file"], self.preprocess, self.shape)
+        return read_samples(self.zoo / self.datasets[dataset]["file"], self.preprocess, self.shape)
 
     def folds(self, dataset: str, count: int, draw: int = 0) -> Iterator[tuple[Samples, Samples]]:
         """Real images to calibrate with, and images to measure on that are not among them.
 
-        CIFAR-10 models calibrate on training images. For ImageNet there are only test images: each half is
-        measured with ``count`` images of the other.
+        Where the zoo has training images of the data set, they calibrate. For ImageNet there are only test images:
+        each half is measured with ``count`` images of the other.
 
         Args:
             draw: which ``count`` real images: the first, the next, and so on, round and round.
         """
         measured = self.images(dataset)
-        if dataset.startswith("cifar10"):
-            yield Samples(drawn(self.images("cifar10_train").images, count, draw)), measured
+        training = f"{dataset}_train"
+        if training in self.datasets:
+            yield Samples(drawn(self.images(training).images, count, draw)), measured
             return
         odd = np.arange(len(measured)) % 2 == 1
         for own in (odd, ~odd):

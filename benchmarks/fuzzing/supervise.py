@@ -39,6 +39,9 @@ LONGEST_MESSAGE = 1500
 OWN = ("/dfq_deploy/", "/calibrators/", "/exporters/")
 """Parts of the paths of this package's files."""
 
+BEGINNING = 5
+"""Times the limit of an input that a child process may take before it begins with its first."""
+
 ROUND = 1000
 """Inputs after which a worker is replaced by a fresh one."""
 
@@ -91,8 +94,10 @@ def run_reader(reader: Reader, seed: int, indices: range, limits: Limits, folder
 def _run_part(reader: Reader, seed: int, part: range, limits: Limits, folder: Path, until: float, tally: Tally) -> int:
     """Run ``part`` in one child; returns the index after the last input that was begun."""
     state = mmap.mmap(-1, 16)  # the input that runs, and since when
-    state[:] = struct.pack("<qd", part.start, time.monotonic())
+    # A busy machine may let the child wait before it begins.
+    state[:] = struct.pack("<qd", part.start, time.monotonic() + BEGINNING * limits.seconds)
     stacks = folder / "stacks.txt"
+    stacks.touch()
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
