@@ -18,6 +18,7 @@ import click
 
 from dfq_deploy.errors import DfqError, did_you_mean, is_out_of_memory, printable
 from dfq_deploy.files.json_text import json_text
+from dfq_deploy.files.written import written
 
 FEW_ARGUMENTS = 3
 """So many are a slip of the keyboard; more are files that a shell listed."""
@@ -119,7 +120,8 @@ def error_line(problem: BaseException) -> str:
     if isinstance(problem, DfqError):
         return text
     if isinstance(problem, KeyboardInterrupt):
-        return text or "interrupted: nothing was written"
+        places = ", ".join(map(str, written()))
+        return text or (f"interrupted: {places} was written before" if places else "interrupted: nothing was written")
     if is_out_of_memory(problem):
         return "not enough memory; use fewer samples (--samples) or a machine with more memory"
     if isinstance(problem, OSError):

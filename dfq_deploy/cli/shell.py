@@ -23,6 +23,7 @@ import click
 from dfq_deploy.cli.failures import print_json, report_error
 from dfq_deploy.cli.option_types import BytesType, CountType, NumberType
 from dfq_deploy.errors import printable
+from dfq_deploy.files.written import forget_written
 from dfq_deploy.validation.bounds import Bounds, default_memory, use_bounds
 
 __all__ = ["COMMAND_LINE", "CommandGroup", "Guarded", "Shell"]
@@ -139,6 +140,7 @@ class Guarded(click.Command):
         ctx.obj = shell
         logging.basicConfig(handlers=[_Stderr()], level=logging.ERROR, format="%(message)s", force=True)
         logging.getLogger("dfq_deploy").setLevel(shell.log_level)
+        forget_written()
         try:
             with use_bounds(limits), _terminated():
                 result = super().invoke(ctx)

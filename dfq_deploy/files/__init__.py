@@ -13,5 +13,6 @@
 ``sealed``          Write and read the state of an interrupted run, with a checksum.
 ``staging``         Make temporary files and folders, and remove those of runs that were killed.
 ``unfinished``      The folder of an unfinished synthesis: name it, recognize it, remove it.
+``written``         What the running command has written: its results, not its temporary files.
 =================== =============================================================================
 """

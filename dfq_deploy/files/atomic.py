@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dfq_deploy.errors import OutputError
 from dfq_deploy.files.staging import is_staged, staged_file, staged_folder
+from dfq_deploy.files.written import note_written
 
 __all__ = ["atomic_file", "atomic_files", "atomic_folder", "check_writable"]
 
@@ -93,6 +94,7 @@ def atomic_files(path: Path, companions: Collection[Path] = ()) -> Iterator[Path
                     (partial / path.name).replace(target)
                 for file in made:
                     file.replace(path.with_name(file.name))
+                note_written(path)
     except OSError as problem:
         raise _cannot_write(path, problem) from None
 
@@ -131,6 +133,7 @@ def atomic_folder(folder: Path, stale: Collection[str] = (), seal: str = "") -> 
                 yield partial
             with _uninterrupted():
                 _publish(partial, place, stale, seal)
+                note_written(folder)
     except OSError as problem:
         raise _cannot_write(folder, problem) from None
 

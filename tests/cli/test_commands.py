@@ -336,6 +336,16 @@ def test_an_earlier_result_outlives_a_failed_one(here: Path, net: Path, monkeypa
     assert sorted(path.name for path in here.iterdir()) == ["net.onnx", "out"]
 
 
+def test_an_interrupt_after_the_result_says_where_it_is(here: Path, net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dfq_deploy.cli.views.results.show_calibration", interrupt)
+    arguments = ["--synth", "noise", "--samples", "8", "-o", "out"]
+    fails(1, "interrupted: out was written before", "calibrate", net.name, *arguments)
+    assert (here / "out/model.qdq.onnx").is_file()
+
+
 @pytest.mark.parametrize("command", [["synthesize"], ["calibrate", "--synth", "noise"]])
 def test_an_unwritable_place_is_known_before_the_work(
     net: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
