@@ -113,7 +113,10 @@ def _scalar(value: Any, field: FieldDescriptor, rng: Random) -> Any:
         fitting = [number for number in fitting if number >= 0]
     if field.type == FieldDescriptor.TYPE_ENUM:
         fitting = [number.number for number in field.enum_type.values] if field.enum_type else fitting
-    return rng.choice((value + 1, value - 1, *fitting)) if fitting[0] == INTEGERS[0] else rng.choice(fitting)
+    found = rng.choice((value + 1, value - 1, *fitting)) if fitting[0] == INTEGERS[0] else rng.choice(fitting)
+    # Closed enumerations take their own numbers alone.
+    closed = field.type == FieldDescriptor.TYPE_ENUM and field.enum_type is not None
+    return fitting[found % len(fitting)] if closed and found not in fitting else found
 
 
 def _rewire(model: onnx.ModelProto, rng: Random) -> None:

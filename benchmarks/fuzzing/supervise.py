@@ -104,7 +104,12 @@ def _run_part(reader: Reader, seed: int, part: range, limits: Limits, folder: Pa
         os.close(reading)
         with stacks.open("wb") as stream:
             faulthandler.enable(stream)
-            _work(reader, seed, part, limits, folder, until, state, writing, stream)
+            try:
+                _work(reader, seed, part, limits, folder, until, state, writing, stream)
+            except BaseException:  # it must not go on as if it were the parent
+                stream.write(traceback.format_exc().encode(errors="replace"))
+                stream.flush()
+                os._exit(1)
     os.close(writing)
     status = 0
     kinds = _lines(reading, lambda: _is_late(state, limits, child))
