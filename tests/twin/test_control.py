@@ -26,3 +26,10 @@ def test_a_loop_without_end_is_refused(limits: Bounds) -> None:
     words = rf"Loop .* takes more than {limits.memory:,} bytes or {limits.seconds:g} s \([\d,]+ turns so far\)"
     with use_bounds(limits), pytest.raises(ModelError, match=words):
         twin(torch.ones(64))
+
+
+def test_outputs_of_no_size_count_as_well() -> None:
+    scalars = TEXT.replace("float[64]", "float").replace("float[n, 64] all", "float[n] all")
+    twin = Twin.from_model(load(onnx.parser.parse_model(scalars)))
+    with use_bounds(Bounds(memory=2**20)), pytest.raises(ModelError, match=r"\(1,0[0-9][0-9] turns so far\)"):
+        twin(torch.tensor(1.0))

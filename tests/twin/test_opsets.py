@@ -102,6 +102,7 @@ CASES: list[Case] = [
         for rounding in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
         for sizes in ((10, 12), (4, 11))
     ),
+    ("Resize", 13, {"mode": "nearest"}, [PICTURE, EMPTY, _floats(1, 1, 2, 2).reshape(1, 4)], 1),
     ("Resize", 18, {"mode": "linear", "antialias": 1}, [PICTURE, EMPTY, _floats(1, 1, 0.5, 0.4)], 1),
     ("Resize", 18, {"mode": "cubic", "antialias": 1}, [PICTURE, EMPTY, _floats(1, 1, 0.5, 0.4)], 1),
     ("MaxPool", 8, {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 1]}, [PICTURE], 2),

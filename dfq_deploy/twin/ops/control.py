@@ -13,6 +13,12 @@ from dfq_deploy.validation.bounds import bounds
 
 __all__ = ["call", "captures", "device_of"]
 
+TWICE = 2
+"""The outputs of a Loop's turns are there twice while they are stacked."""
+
+OBJECT = 1024
+"""Bytes that a tensor takes beside its numbers, about: of small ones there may be many."""
+
 
 def call(program: Program, fed: tuple[Tensor, ...], device: torch.device) -> tuple[Tensor, ...]:
     """Run a nested graph; its inputs come first, the captured tensors after them."""
@@ -66,7 +72,7 @@ def loop(node: Node) -> Operator:
             states = tuple(results[: len(states)])
             for column, tensor in zip(stacked, results[len(states) :], strict=True):
                 column.append(tensor)
-                size += tensor.nbytes
+                size += TWICE * tensor.nbytes + OBJECT
             turn += 1
             if size > limits.memory or time.monotonic() - begun > limits.seconds:
                 raise node.refuse(

@@ -90,9 +90,13 @@ def resize(node: Node) -> Operator:
 def _numbers_at(node: Node, index: int) -> Callable[[Tensor | None], tuple[float, ...]]:
     constant = node.constant(index)
     if constant is None:
-        return lambda tensor: () if tensor is None else tuple(float(item) for item in tensor.tolist())
-    known = tuple(float(item) for item in constant.tolist())
+        return lambda tensor: () if tensor is None else _flat(tensor)
+    known = _flat(constant)
     return lambda _: known
+
+
+def _flat(values: Tensor) -> tuple[float, ...]:
+    return tuple(float(value) for value in values.flatten().tolist())
 
 
 def _resize(form: _Form, x: Tensor, scales: Sequence[float], sizes: Sequence[int], roi: Sequence[float]) -> Tensor:
