@@ -19,6 +19,7 @@ from dfq_deploy.cli.options import (
     floor_options,
     input_options,
     integer_option,
+    labels_option,
     override_options,
     preprocess_options,
     samples_option,
@@ -57,6 +58,7 @@ __all__ = ["calibrate", "calibration_keywords", "run_calibration"]
 @override_options
 @floor_options
 @samples_option("How many samples to synthesize, or to take from --data.")
+@labels_option
 @input_options
 @fix_option
 @preprocess_options
@@ -133,6 +135,7 @@ def calibration_keywords(shell: Shell, folder: Path, options: arguments.Options)
         "output": folder,
         "command": shell.command,
         "compare": options["compare"],
+        "labels": options["labels"],
     }
 
 

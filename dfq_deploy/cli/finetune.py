@@ -17,6 +17,7 @@ from dfq_deploy.cli.options import (
     data_option,
     fix_option,
     input_options,
+    labels_option,
     override_options,
     preprocess_options,
     samples_option,
@@ -45,6 +46,7 @@ __all__ = ["finetune"]
 @click.option("--epochs", type=CountType(1, 10), help="Passes over the samples.")
 @override_options
 @samples_option("How many samples to synthesize, or to take from --data.")
+@labels_option
 @input_options
 @fix_option
 @preprocess_options
@@ -117,6 +119,7 @@ def finetune(
                 statistics=options["statistics"],
                 command=shell.command,
                 compare=options["compare"],
+                labels=options["labels"],
                 progress=progress,
             )
         except KeyboardInterrupt:

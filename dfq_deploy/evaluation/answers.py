@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,14 +31,18 @@ class Answer:
     Args:
         category: the class with the highest score; None for a model without class scores.
         confidence: the probability of that class; the highest score of a detector; None for other models.
+        name: of the class; empty where it is not known.
     """
 
     category: int | None
     confidence: float | None
+    name: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping."""
-        return {"class": self.category, "confidence": None if self.confidence is None else finite(self.confidence)}
+        named = {"name": self.name} if self.name else {}
+        confidence = None if self.confidence is None else finite(self.confidence)
+        return {"class": self.category, **named, "confidence": confidence}
 
 
 @dataclass(frozen=True)
@@ -83,22 +87,23 @@ def shown_samples(samples: Samples) -> tuple[int, ...]:
 
 
 def answers(
-    reference: Runner, quantized: Runner, samples: Samples, indices: Sequence[int]
+    reference: Runner, quantized: Runner, samples: Samples, indices: Sequence[int], classes: Sequence[str] = ()
 ) -> tuple[SampleAnswers, ...]:
     """Run both models on some samples.
 
     Args:
         samples: the whole set of the calibration.
         indices: of the samples to run.
+        classes: their names, in the order of the scores.
 
     Raises:
         ModelError, SamplesError: a model cannot be run on them.
     """
     part = samples.part(np.asarray(indices))
     outputs = [dict(zip(runner.output_names, runner.run(part), strict=True)) for runner in (reference, quantized)]
-    arrays = [_rows(found, len(indices)) for found in outputs]
+    arrays = _rows(outputs[0], len(indices)), _rows(outputs[1], len(indices))
     shared = [name for name in arrays[0] if name in arrays[1] and arrays[0][name].shape == arrays[1][name].shape]
-    first, second = _answers(reference, (arrays[0], arrays[1]), part)
+    first, second = ([_named(answer, classes) for answer in row] for row in _answers(reference, arrays, part))
     held = set(_held_out(len(samples)).tolist())
     labels = None if samples.labels is None else samples.labels[np.asarray(indices)]
     return tuple(
@@ -112,6 +117,11 @@ def answers(
         )
         for row, index in enumerate(indices)
     )
+
+
+def _named(answer: Answer, classes: Sequence[str]) -> Answer:
+    known = answer.category is not None and answer.category < len(classes)
+    return replace(answer, name=classes[answer.category]) if known and answer.category is not None else answer
 
 
 def _held_out(count: int) -> NDArray[np.int64]:

@@ -112,7 +112,8 @@ def calibrate(
             :data:`dfq_deploy.quantization.dynamic.Activations`);
             and ``floor`` (``ok``, ``agreement=99``, ``snr=20``, ``none``), ``max_time`` (seconds) and ``max_slowdown``
             (a factor) for what is tried where the first result is not good enough
-            (:mod:`dfq_deploy.pipeline.remedies`); ``compare``, the report.json of another run, for the report.
+            (:mod:`dfq_deploy.pipeline.remedies`); ``compare``, the report.json of another run, and ``labels``, a file
+            with the names of the classes, one a line, for the report.
 
     Raises:
         DfqError: one of its kinds, in one line.
@@ -138,6 +139,7 @@ def calibrate(
         refuse_overwriting(results_in(folder), (model, data, options.verifier, *options.teachers))
     clock, where = Clock(), pick_device(device)
     source, name = fed.load(model, data)
+    call.check_classes(source)
     widths = Bits() if isinstance(asked, Budget) else asked
     ready = prepare(source, chosen, widths, overrides)  # refused before any work
     exporter.refuse(ready.model)
@@ -148,7 +150,7 @@ def calibrate(
         order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
         samples = order.make(kept, progress)
     else:
-        samples = data_for(data, source, pixels, options.count, beside=model, seed=seed)
+        samples = data_for(data, source, pixels, options.count, keywords.get("labels"), beside=model, seed=seed)
     check_samples_fit(source, samples)
     samples = with_quality(samples, source, teachers, verifier)
     clock.lap("samples")

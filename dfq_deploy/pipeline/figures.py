@@ -159,7 +159,8 @@ def _kind(tensor: str, placement: Placement) -> str:
 def with_details(outcome: Outcome, report: Report, runners: tuple[Runner, Runner]) -> Report:
     """``report`` with single channels, single samples and the run."""
     said: list[str] = []
-    answers = sample_answers(runners, outcome.samples, said.append)
+    classes = () if outcome.about is None else outcome.about.classes
+    answers = sample_answers(runners, outcome.samples, said.append, classes)
     return replace(
         report,
         weights=channels_of(outcome.prepared, outcome.encodings, outcome.placement),

@@ -126,13 +126,18 @@ def finetune(
     refiners = plan.refiners(widths)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
     source, name = fed.load(model, data)
+    asked.check_classes(source)
     synth, choice = chosen_method(synth, source, teachers, widths)
     if overrides:
         prepare(source, chosen, widths, overrides)  # refused before any work
     verifier = load_verifier(options.verifier, source, pixels, fed)
     recipe = recipe or Recipe.suited_to(sample_shape(source), device)
     recipe = recipe if epochs is None else replace(recipe, epochs=epochs)
-    given = None if data is None else data_for(data, source, pixels, options.count, beside=model, seed=seed)
+    given = (
+        None
+        if data is None
+        else data_for(data, source, pixels, options.count, keywords.get("labels"), beside=model, seed=seed)
+    )
     order = SampleOrder(source, teachers, synth or "", fed, options, pixels, chosen, widths, seed, device)
     unfinished = None if folder is None else unfinished_beside(folder)
     training_data = TrainingData(order, given, verifier, unfinished)

@@ -45,6 +45,7 @@ class _OverrideKeywords(TypedDict, total=False):
 class _ReportKeywords(TypedDict, total=False):
     command: str
     compare: AnyPath | None
+    labels: AnyPath | None
 
 
 class SynthesisKeywords(_InputKeywords, _SynthesisKeywords, _ResumeKeywords):

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import DfqError, OptionError
+from dfq_deploy.errors import DfqError, OptionError, SamplesError
 from dfq_deploy.evaluation.answers import SampleAnswers, answers, shown_samples
 from dfq_deploy.evaluation.weight_channels import WeightChannels, weight_channels
 from dfq_deploy.files.json_text import parsed_json
 from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.graph.query import score_count
+from dfq_deploy.graph.task import task_hint
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.report.run import RunSection, plain_options, python_call, run_section
 from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.samples.labels import read_class_names
 from dfq_deploy.samples.samples import Samples
 
 if TYPE_CHECKING:
@@ -42,6 +45,7 @@ class About:
         other, name: report.json of another run to compare with, and where it lies.
         model: the float model's file as it was given, or its name.
         folder: that is written; empty where none is.
+        classes: names of the classes, in the order of the scores; none where they are not known.
     """
 
     run: RunSection
@@ -49,6 +53,7 @@ class About:
     name: str
     model: str
     folder: str
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,7 @@ class Call:
         compare: where the report of another run lies; None where there is none to compare with.
         other: that report.
         output: the folder to write; None where none is.
+        classes: names of the classes, in the order of the scores; none where they were not given.
     """
 
     function: str
@@ -72,6 +78,7 @@ class Call:
     compare: AnyPath | None
     other: Mapping[str, Any] | None
     output: AnyPath | None
+    classes: Sequence[str] = ()
 
     @classmethod
     def of(cls, function: Callable[..., Any], arguments: Mapping[str, Any], keywords: Mapping[str, Any]) -> "Call":
@@ -83,6 +90,7 @@ class Call:
 
         Raises:
             OptionError: the report to compare with cannot be read.
+            SamplesError: the names of the classes cannot be read.
         """
         parameters = inspect.signature(function).parameters
         given = {**{name: value for name, value in arguments.items() if name in parameters}, **keywords}
@@ -90,8 +98,27 @@ class Call:
         options = plain_options(known, {name: entry.default for name, entry in parameters.items()})
         compare = keywords.get("compare")
         other = None if compare is None else read_report(as_path(compare, "compare"))
-        command = str(keywords.get("command", ""))
-        return cls(function.__name__, arguments["model"], options, command, compare, other, arguments.get("output"))
+        labels = keywords.get("labels")
+        classes = () if labels is None else read_class_names(as_path(labels, "labels"))
+        return cls(
+            function.__name__, arguments["model"], options, str(keywords.get("command", "")), compare, other,
+            arguments.get("output"), classes,
+        )  # fmt: skip
+
+    def check_classes(self, source: ir.Model) -> None:
+        """Refuse names of classes that are not those of the model.
+
+        Raises:
+            SamplesError: there are more or fewer than the model has classes, or it has none.
+        """
+        count = score_count(source, labelled=True) if self.classes else None
+        if self.classes and count is None:
+            raise SamplesError(f"--labels: {task_hint(source)}")
+        if count is not None and len(self.classes) != count:
+            raise SamplesError(
+                f"--labels: {len(self.classes)} class names for the {count} classes of the model; write one name per "
+                "line, in the order of the model's scores"
+            )
 
     def about(self, source: ir.Model, name: str) -> About:
         """What the report says of this call.
@@ -103,7 +130,7 @@ class Call:
         command = self.command or python_call(self.function, str(file or name), self.options)
         options = {key: str(value) for key, value in self.options.items()}
         run = run_section(command, options, file, source)
-        return About(run, self.other, str(self.compare or ""), str(file or name), str(self.output or ""))
+        return About(run, self.other, str(self.compare or ""), str(file or name), str(self.output or ""), self.classes)
 
 
 def read_report(path: Path) -> Mapping[str, Any]:
@@ -133,11 +160,15 @@ def channels_of(
 
 
 def sample_answers(
-    runners: Sequence[Runner], samples: Samples, warn: Callable[[str], None]
+    runners: Sequence[Runner], samples: Samples, warn: Callable[[str], None], classes: Sequence[str] = ()
 ) -> tuple[SampleAnswers, ...] | None:
-    """What both models answer to the samples that are shown; None, and a warning, where they cannot be run on them."""
+    """What both models answer to the samples that are shown; None, and a warning, where they cannot be run on them.
+
+    Args:
+        classes: their names, in the order of the scores.
+    """
     try:
-        return answers(runners[0], runners[1], samples, shown_samples(samples))
+        return answers(runners[0], runners[1], samples, shown_samples(samples), classes)
     except DfqError as problem:
         warn(f"the answers to single samples are missing: {problem}")
         return None
