@@ -256,8 +256,8 @@ def labels_option(command: Decorated) -> Decorated:
         "--labels",
         type=FILE,
         metavar="FILE",
-        help="Class names, one per line, in the order of the model's scores: for the report, and where folders of --data "
-        "have these names.",
+        help="Class names, one per line, in the order of the model's scores: for the report, and where the folders of "
+        "--data have these names.",
     )(command)
 
 

@@ -138,8 +138,7 @@ def calibrate(
         check_writable(folder)
         refuse_overwriting(results_in(folder), (model, data, options.verifier, *options.teachers))
     clock, where = Clock(), pick_device(device)
-    source, name = fed.load(model, data)
-    call.check_classes(source)
+    source, name = call.checked(*fed.load(model, data))
     widths = Bits() if isinstance(asked, Budget) else asked
     ready = prepare(source, chosen, widths, overrides)  # refused before any work
     exporter.refuse(ready.model)

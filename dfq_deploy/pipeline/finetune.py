@@ -125,8 +125,7 @@ def finetune(
     plan = CalibrationPlan(chosen, widths, calibrator, names_of(refine), pixels, seed, device, overrides)
     refiners = plan.refiners(widths)
     teachers = [fed.teacher(teacher, pixels) for teacher in options.teachers]
-    source, name = fed.load(model, data)
-    asked.check_classes(source)
+    source, name = asked.checked(*fed.load(model, data))
     synth, choice = chosen_method(synth, source, teachers, widths)
     if overrides:
         prepare(source, chosen, widths, overrides)  # refused before any work

@@ -105,8 +105,8 @@ class Call:
             arguments.get("output"), classes,
         )  # fmt: skip
 
-    def check_classes(self, source: ir.Model) -> None:
-        """Refuse names of classes that are not those of the model.
+    def checked(self, source: ir.Model, name: str) -> tuple[ir.Model, str]:
+        """The model that was read, and its name; names of classes that are not its own are refused.
 
         Raises:
             SamplesError: there are more or fewer than the model has classes, or it has none.
@@ -119,6 +119,7 @@ class Call:
                 f"--labels: {len(self.classes)} class names for the {count} classes of the model; write one name per "
                 "line, in the order of the model's scores"
             )
+        return source, name
 
     def about(self, source: ir.Model, name: str) -> About:
         """What the report says of this call.
