@@ -55,7 +55,7 @@ def test_the_keywords_are_the_fields_of_the_groups() -> None:
     overrides = {"keep_float": Sequence[str] | str, "exclude": str | None, "overrides": AnyPath | None}
     activations = {"activations": Activations}
     limits = {"floor": str, "max_time": float | None, "max_slowdown": float | None}
-    reports = {"command": str, "compare": AnyPath | None}
+    reports = {"command": str, "compare": AnyPath | None, "labels": AnyPath | None}
     wanted = {**inputs, **synthesis, **resume, **widths, **overrides, **limits, **activations, **reports}
     assert annotations(keywords.CalibrationKeywords) == wanted
     assert annotations(keywords.FinetuneKeywords) == {**inputs, **synthesis, **overrides, **reports}
