@@ -97,7 +97,7 @@ def finetune(
         resume: continue from the checkpoint in ``output``; the result is bit-identical to that of an uninterrupted run.
         keywords: fields of :class:`~dfq_deploy.pipeline.options.ModelInputs` and
             :class:`~dfq_deploy.pipeline.options.SynthesisOptions`; ``keep_float``, ``exclude`` and ``overrides`` as
-            :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them, and ``compare`` likewise.
+            :func:`~dfq_deploy.pipeline.calibrate.calibrate` takes them, and ``compare`` and ``labels`` likewise.
 
     Raises:
         DfqError: one of its subclasses, with a one-line message.

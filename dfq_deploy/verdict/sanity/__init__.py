@@ -11,5 +11,6 @@
 ``response``           Measure how a network responds to samples: its first layer, and its answers.
 ``sample_figures``     Judge the quality figures of a sample set: classes, diversity, confidence, statistics.
 ``sample_set``         Judge a sample set by itself: number, repeats, constant samples, range of the values.
+``signs``              Weigh the signs for and against a preprocess against each other.
 ====================== ==============================================================================================
 """

@@ -1,7 +1,6 @@
 """Sanity of what goes in: do samples and preprocess fit the network."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -9,7 +8,7 @@ import onnx_ir as ir
 from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.sample_quality import quality
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs
-from dfq_deploy.graph.query import batch_normalizations
+from dfq_deploy.graph.query import batch_normalizations, score_count
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -29,8 +28,9 @@ from dfq_deploy.verdict.sanity.preprocess_missing import missing_finding
 from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
+from dfq_deploy.verdict.sanity.signs import weighed
 
-__all__ = ["confirmed", "preprocess_findings", "sanity_findings"]
+__all__ = ["preprocess_findings", "sanity_findings"]
 
 VALUES_LOOKED_AT = 48 * 32 * 32 * 3
 """So many values of samples are enough to run the network on."""
@@ -97,15 +97,8 @@ def sanity_findings(
             expected = input_statistics(reference)
             if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
                 found.append(missing_finding(model, expected, samples.images.shape[axis]))
-    return tuple(sorted(confirmed(found), key=lambda entry: CAUSES.index(entry.code)))
-
-
-def confirmed(findings: Sequence[Finding]) -> list[Finding]:
-    """A preprocess that two signs speak against is ``BAD``: the answers or offsets, and the scale of the input."""
-    doubts = {entry.code for entry in findings if entry.level != "OK"}
-    if not {"preprocess-fit", "samples-scale"} <= doubts:
-        return [*findings]
-    return [replace(entry, level="BAD") if entry.code == "preprocess-fit" else entry for entry in findings]
+    signs = weighed(found, classifies=score_count(model) is not None)
+    return tuple(sorted(signs, key=lambda entry: CAUSES.index(entry.code)))
 
 
 def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preprocess) -> tuple[Finding, ...]:

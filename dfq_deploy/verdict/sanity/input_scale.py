@@ -8,7 +8,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.response import response_to_bias
 
-__all__ = ["channel_statistics", "response_finding", "scale_finding"]
+__all__ = ["PLAIN", "RESPONSE", "RESPONSE_LARGE", "channel_statistics", "response_finding", "scale_finding"]
 
 SCALE_BAD, SCALE_CHECK = (0.15, 6.0), (0.3, 2.5)
 """Deviation of the samples in units of the one that the network expects: below and above."""
@@ -18,6 +18,9 @@ SHIFT_BAD, SHIFT_CHECK = 3.0, 1.2
 
 RESPONSE_SMALL, RESPONSE_LARGE = (0.06, 0.15), (40.0, 25.0)
 """Deviation of the first layer's output in units of its bias: far out, and on its border."""
+
+RESPONSE = "response_to_bias"
+"""Name of the figure."""
 
 PLAIN = (0.1, 10.0)
 """Samples of a deviation inside are of a usual scale, so that the bias may be the unusual one."""
@@ -70,12 +73,12 @@ def response_finding(model: ir.Model, samples: Samples) -> Finding | None:
     if value is None:
         return None
     deviation = float(samples.images.std(dtype=np.float64))
-    figures = {"response_to_bias": value}
+    figures = {RESPONSE: value, "deviation": deviation}
     message = f"the first layer's response to the samples is {value:.3g} times its bias"
     level, end = _response_level(value, deviation)
     if level == "OK":
         return Finding("samples-scale", level, message, "", figures)
-    message += f", and their deviation {deviation:.3g}: the input seems far too {end}"
+    message += f", and the deviation of the samples {deviation:.3g}: the input seems far too {end}"
     return Finding("samples-scale", level, message, REMEDY, figures)
 
 

@@ -1,5 +1,7 @@
 """Judge a preprocess by the answers of a network that has no BatchNormalization."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -8,10 +10,10 @@ from dfq_deploy.graph.query import score_count
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
-from dfq_deploy.verdict.sanity.preprocess_fit import PixelStatistics, candidates, pixel_statistics
+from dfq_deploy.verdict.sanity.preprocess_fit import FAR, PixelStatistics, candidates, pixel_statistics
 from dfq_deploy.verdict.sanity.response import information, informations
 
-__all__ = ["SAME_FAMILY", "answers_finding"]
+__all__ = ["OTHER_SCALE", "SAME_FAMILY", "answers_finding"]
 
 ANSWERS_BAD, ANSWERS_CHECK = 0.7, 0.975
 """Information of the answers on real images, as a part of the best preprocess' one."""
@@ -27,6 +29,9 @@ PLENTY = 0.25
 
 SAME_FAMILY = "cifar10"
 """Too near to imagenet for answers to tell them apart."""
+
+OTHER_SCALE = "other_scale"
+"""Figure: 1 where inputs under the best preprocess are many times larger or smaller than under the one given."""
 
 FEWEST = 16
 """Samples that answers can be compared on."""
@@ -65,7 +70,10 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
     if max(*tried.values(), own) < (RECOGNIZED_DRAWN if drawn else RECOGNIZED) * most:
         return None
     best = max(tried, key=lambda name: tried[name])
-    return _answers(own, tried[best], best if best != OWN else _typed(tries[OWN]), drawn=drawn)
+    finding = _answers(own, tried[best], best if best != OWN else _typed(tries[OWN]), drawn=drawn)
+    sizes = [float(np.mean(entry.std)) for entry in (preprocess, tries.get(best, preprocess))]
+    other = max(sizes) / min(sizes) >= FAR
+    return replace(finding, figures={**(finding.figures or {}), OTHER_SCALE: float(other)})
 
 
 def _standardized(pixels: PixelStatistics) -> Preprocess:

@@ -11,6 +11,7 @@ from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.input_scale import channel_statistics
 
 __all__ = [
+    "FAR",
     "FITS",
     "PHOTOGRAPHS",
     "PixelStatistics",
@@ -27,6 +28,9 @@ STD_BAD, STD_CHECK = (0.03, 0.65), (0.1, 0.5)
 
 MEAN_BAD, MEAN_CHECK = (-0.08, 1.08), (-0.03, 1.03)
 """Their mean: 0 to 1, and an estimate that may be off by some hundredths."""
+
+FAR = 20.0
+"""Inputs so many times as large as others are of another scale: they drown every bias."""
 
 FITS = 0.5
 """A smaller misfit is a fit."""

@@ -12,7 +12,7 @@ from dfq_deploy.runtime.activations import activations
 from dfq_deploy.samples.batches import SampleBatches
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["information", "informations", "response_to_bias"]
+__all__ = ["bias_of", "information", "informations", "response_to_bias"]
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +41,12 @@ def response_to_bias(model: ir.Model, samples: Samples) -> float | None:
     variance = np.maximum(squares / count - (total / count) ** 2, 0)
     alive = variance >= np.square(DEAD) * variance.max()
     return float(np.sqrt(variance[alive].mean() / max(np.square(bias[alive]).mean(), np.finfo(np.float32).tiny)))
+
+
+def bias_of(node: ir.Node) -> Floats | None:
+    """The bias of a layer (C,), its own or added behind it; None where it has no bias, or one of zeros."""
+    found = _with_bias(node)
+    return None if found is None else found[2]
 
 
 def _with_bias(node: ir.Node) -> tuple[str, int, Floats] | None:

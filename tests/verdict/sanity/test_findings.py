@@ -13,7 +13,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, worst
-from dfq_deploy.verdict.sanity.findings import confirmed, sanity_findings
+from dfq_deploy.verdict.sanity.findings import sanity_findings
 from examples.digits import data
 
 Model = Callable[..., onnx.ModelProto]
@@ -124,15 +124,3 @@ def test_the_cheap_findings_do_not_touch_the_samples(digits_bn: Path) -> None:
     before = REAL.images.copy()
     sanity_findings(load(digits_bn), REAL, data.PREPROCESS)
     np.testing.assert_array_equal(REAL.images, before)
-
-
-def test_two_signs_against_a_preprocess_condemn_it() -> None:
-    fit, scale = (
-        Finding("preprocess-fit", "CHECK", "the answers say so"),
-        Finding("samples-scale", "CHECK", "too small"),
-    )
-    assert [entry.level for entry in confirmed([fit, scale])] == ["BAD", "CHECK"]
-    assert [entry.level for entry in confirmed([fit, replace(scale, level="BAD")])] == ["BAD", "BAD"]
-    assert confirmed([fit]) == [fit]
-    fine = replace(scale, level="OK")
-    assert confirmed([fit, fine]) == [fit, fine]

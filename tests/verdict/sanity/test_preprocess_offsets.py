@@ -52,3 +52,23 @@ def test_several_preprocesses_in_one_session_are_measured_as_alone(digits_folded
 def test_a_model_that_does_not_begin_with_a_convolution_is_left_alone(model_of: ModelOf) -> None:
     model = load(model_of("float[n,8] x", "float[n,2] y", "y = MatMul(x, w)", {"w": np.ones((8, 2), np.float32)}))
     assert offsets_finding(model, data.PREPROCESS) is None
+
+
+@pytest.mark.parametrize(("bias", "expected"), [(0.02, None), (2.0, "BAD")])
+def test_only_means_that_biases_make_are_offsets(model_of: ModelOf, bias: float, expected: str | None) -> None:
+    """Pictures from 0 to 1 through a low-pass: their own mean is far from 0 as well, and says nothing."""
+    rng = np.random.default_rng(0)
+    weight = (0.2 + 0.05 * rng.standard_normal((6, 3, 3, 3))).astype(np.float32) / 6
+    model = load(
+        model_of(
+            "float[n,3,32,32] x",
+            "float[n,6,30,30] y",
+            "y = Conv(x, w, b)",
+            {"w": weight, "b": np.full(6, bias, np.float32)},
+        )
+    )
+    low = offset(model, PREPROCESSES["zero-one"])
+    assert low is not None
+    assert low > 1.5
+    found = offsets_finding(model, PREPROCESSES["zero-one"])
+    assert (None if found is None else found.level) == expected

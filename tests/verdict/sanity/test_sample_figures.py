@@ -52,3 +52,8 @@ def test_no_figures_no_findings() -> None:
 
 def test_a_pair_of_classes_may_be_one_sided() -> None:
     assert levels(classes_seen=1.0, class_coverage=0.5, class_share_largest=1.0, diversity=0.4) == {}
+
+
+@pytest.mark.parametrize(("diversity", "level"), [(0.2, "OK"), (0.12, "CHECK"), (0.04, "BAD")])
+def test_without_class_scores_samples_may_be_more_alike(diversity: float, level: str) -> None:
+    assert [finding.level for finding in figure_findings({"diversity": diversity}, 64)] == [level]
