@@ -34,6 +34,9 @@ NextCommand: TypeAlias = Callable[[Finding], str]
 INPUTS = ("preprocess-", "samples-")
 """How codes of findings on the inputs begin."""
 
+SPEED = ("layers-", "slower-", "as-fast-")
+"""How codes of findings on kernels and speed begin, which come after the agreement where both are equally bad."""
+
 PREFERRED = ("data", PHOTOGRAPHS, BY_RULE)
 """Kinds of inputs whose signal-to-noise ratio decides, the best first."""
 
@@ -83,11 +86,13 @@ def judge(agreement: Agreement | None, findings: Iterable[Finding] = (), command
 
     Returns:
         the worst level, the sentence of the first finding that has it (of the agreement where all are OK), and all
-        findings, the worst first.
+        findings, the worst first; of equally bad ones the agreement before those on speed.
     """
     findings = tuple(findings)
     own = [] if agreement is None else [_doubted(agreement_finding(agreement), findings)]
-    ordered = tuple(sorted([*findings, *own], key=lambda finding: LEVELS.index(finding.level), reverse=True))
+    speed = [finding for finding in findings if finding.code.startswith(SPEED)]
+    others = [finding for finding in findings if not finding.code.startswith(SPEED)]
+    ordered = tuple(sorted([*others, *own, *speed], key=lambda finding: LEVELS.index(finding.level), reverse=True))
     if not ordered:
         ordered = (Finding("not-measured", "CHECK", "nothing was measured"),)
     # Where all is well, what matters is how well: the agreement.

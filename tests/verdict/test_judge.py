@@ -103,6 +103,13 @@ def test_an_agreement_on_wrong_inputs_is_no_good_news() -> None:
     assert [entry.level for entry in judge(_classifier(99.0), [slow]).findings] == ["BAD", "OK"]
 
 
+def test_of_equally_bad_findings_the_agreement_comes_before_the_speed() -> None:
+    slow, few = Finding("slower-than-float", "CHECK", "slow"), Finding("samples-few", "CHECK", "few")
+    doubtful = judge(_classifier(93.0, 0.2), [slow, few])
+    assert [entry.code for entry in doubtful.findings] == ["samples-few", "agreement", "slower-than-float"]
+    assert judge(_classifier(99.0), [slow]).reason == "slow"
+
+
 def test_what_could_not_be_compared_is_to_be_checked() -> None:
     nothing = KindAgreement("procedural", False, Comparison(64, (), None, ("boxes",)))
     assert judge(Agreement((nothing,), None)).reason == "no output could be compared with float's"
