@@ -28,7 +28,7 @@ BLOCKS = 12
 FULL = 3
 """Pairs of runs that each block needs before its smallest times are compared."""
 
-CLEAR, CLEAR_FULL = (0.8, 1.25), 2
+CLEAR, CLEAR_FULL = (0.8, 1.25), 1
 """So many pairs do where the whole interval of the ratio lies outside these bounds."""
 
 MOST = 70

@@ -157,7 +157,9 @@ def _explained(finding: Finding, placement: Placement, kernels: KernelCount) -> 
 
 
 def _sanity(subject: Subject) -> tuple[Finding, ...]:
-    return sanity_findings(subject.source, subject.samples, subject.preprocess, subject.teachers, subject.ranges)
+    return sanity_findings(
+        subject.source, subject.samples, subject.preprocess, subject.teachers, subject.ranges, subject.runners[0]
+    )
 
 
 def _broken_rules(subject: Subject, checked: Report) -> tuple[Finding, ...]:

@@ -29,6 +29,10 @@ __all__ = ["Engine", "QuantizedTensors", "RuntimeEngine", "TwinEngine"]
 Outputs: TypeAlias = tuple[Output, ...]
 
 
+KEPT_STATES = 4
+"""Places behind which the float tensors are kept: groups of layers that are halved begin at few."""
+
+
 @dataclass(frozen=True, eq=False)
 class QuantizedTensors:
     """What rounding makes of tensors.
@@ -93,11 +97,16 @@ class TwinEngine:
         self.hooks: dict[str, Hook] = dict(fake_quantizers(rounded.activations, device))
         for name, values in rounded.constants.items():
             self.hooks[name] = _constant(torch.from_numpy(values).to(device))
-        self.places = {step.name: place for place, step in enumerate(self.twin.steps)}
+        steps = self.twin.steps
+        self.places = {step.name: place for place, step in enumerate(steps)}
+        self._last = {name: place for place, step in enumerate(steps) for name in step.inputs}
+        self._last.update(dict.fromkeys(self.twin.output_names, len(steps)))
+        self._states: dict[int, dict[str, Tensor]] = {0: {self.twin.input_names[0]: self.feed}}
 
     def together(self, layers: Collection[QuantizedLayer]) -> Outputs:
         """The outputs with these layers quantized."""
-        return self._outputs(self._run(self._steps(layers), {self.twin.input_names[0]: self.feed}))
+        first = min((self.places[layer.node] for layer in layers), default=0)
+        return self._outputs(self._run(self._steps(layers)[first:], self._before(first)))
 
     def tensors(self, layers: Collection[QuantizedLayer], names: Sequence[str]) -> tuple[NDArray[Any], ...]:
         """Activations by name."""
@@ -107,17 +116,24 @@ class TwinEngine:
     def alone(self, layers: Sequence[QuantizedLayer]) -> Iterator[tuple[QuantizedLayer, Outputs]]:
         """The outputs with each layer alone quantized."""
         steps = self.twin.steps
-        last = {name: place for place, step in enumerate(steps) for name in step.inputs}
-        last.update(dict.fromkeys(self.twin.output_names, len(steps)))
-        state, done = {self.twin.input_names[0]: self.feed}, 0
         for layer in layers:
             place = self.places[layer.node]
-            if place > done:
-                made = {name for step in steps[done:place] for name in step.outputs if name}
-                kept = tuple(name for name in (made | state.keys()) if last.get(name, -1) >= place)
-                state = self._run(steps[done:place], state, kept, bare=True)
-                done = place
-            yield layer, self._outputs(self._run((self._rounded(steps[place], layer), *steps[place + 1 :]), state))
+            rounded = self._rounded(steps[place], layer), *steps[place + 1 :]
+            yield layer, self._outputs(self._run(rounded, self._before(place)))
+
+    def _before(self, place: int) -> dict[str, Tensor]:
+        """The tensors in float that the steps from ``place`` on read, from the nearest place before that is known."""
+        known = max(other for other in self._states if other <= place)
+        state = self._states[known]
+        if known == place:
+            return state
+        steps = self.twin.steps[known:place]
+        made = {name for step in steps for name in step.outputs if name}
+        kept = tuple(name for name in (made | state.keys()) if self._last.get(name, -1) >= place)
+        if len(self._states) > KEPT_STATES:
+            del self._states[min(other for other in self._states if other)]
+        self._states[place] = self._run(steps, state, kept, bare=True)
+        return self._states[place]
 
     def _steps(self, layers: Collection[QuantizedLayer]) -> tuple[Step, ...]:
         chosen = {layer.node: layer for layer in layers}

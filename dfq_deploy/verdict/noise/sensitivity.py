@@ -168,7 +168,7 @@ def layer_noise(
         count = fewer
     progress.start("layers", len(layers))
     runs = None if needed <= allowed else max(2, int(allowed / max(seconds, 1e-6)))
-    noise = _measure(engine, base, layers, runs, progress)
+    noise = _measure(engine, base, layers, total, runs, progress)
     if accumulated is None:
         accumulated = _accumulated(engine, layers, encodings)
     whole = sum(value for value, _ in noise.values()) or 1.0
@@ -240,12 +240,14 @@ def _measure(
     engine: Engine,
     base: Sequence[Output],
     layers: Sequence[QuantizedLayer],
+    total: float,
     runs: int | None,
     progress: Progress,
 ) -> dict[str, tuple[float, bool]]:
     """Node -> its relative noise, and whether it was measured alone.
 
     Args:
+        total: relative noise of all layers together.
         runs: of the whole model, that there is time for; None where there is time for each layer alone.
     """
     if runs is None:
@@ -254,14 +256,14 @@ def _measure(
             noise[layer.node] = _noise(base, outputs), True
             progress.advance()
         return noise
-    return _bisected(engine, base, layers, runs)
+    return _bisected(engine, base, layers, total, runs)
 
 
 def _bisected(
-    engine: Engine, base: Sequence[Output], layers: Sequence[QuantizedLayer], runs: int
+    engine: Engine, base: Sequence[Output], layers: Sequence[QuantizedLayer], total: float, runs: int
 ) -> dict[str, tuple[float, bool]]:
     """Halve the noisiest group until ``runs`` are spent; what is left of a group shares its noise equally."""
-    groups = [(_noise(base, engine.together(layers)), list(layers))]
+    groups = [(total, list(layers))]
     while runs >= 2:
         splittable = [index for index, (_, members) in enumerate(groups) if len(members) > 1]
         if not splittable:

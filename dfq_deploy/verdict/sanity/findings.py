@@ -9,6 +9,7 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.sample_quality import quality
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs
 from dfq_deploy.graph.query import batch_normalizations, score_count
+from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -70,6 +71,7 @@ def sanity_findings(
     preprocess: Preprocess | None = None,
     teachers: Sequence[ir.Model] = (),
     ranges: InputRanges | None = None,
+    runner: Runner | None = None,
 ) -> tuple[Finding, ...]:
     """Judge ``samples`` and ``preprocess`` before they are used: a finding for each aspect, causes first.
 
@@ -82,6 +84,7 @@ def sanity_findings(
         preprocess: what turns pixels into the model's input; None where it is not known.
         teachers: networks of the same input; the first with BatchNormalization serves where the model has none.
         ranges: what inputs are drawn from, by name: ``--input-range`` stands for a preprocess.
+        runner: what runs ``model``, if that is at hand, so that no session is opened twice.
     """
     reference = next((entry for entry in (model, *teachers) if batch_normalizations(entry)), model)
     part = _part(samples)
@@ -92,11 +95,11 @@ def sanity_findings(
     made_with = made_with_finding(samples.preprocess, preprocess)
     found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
     if axis is not None:
-        found += _of_pictures(model, reference, samples, part, preprocess, axis)
+        found += _of_pictures(model, reference, samples, part, preprocess, axis, runner)
         if preprocess is None and samples.method and sample_bounds(model, None, ranges or {}, teachers) is None:
             expected = input_statistics(reference)
             if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
-                found.append(missing_finding(model, expected, samples.images.shape[axis]))
+                found.append(missing_finding(model, expected, samples.images.shape[axis], runner))
     signs = weighed(found, classifies=score_count(model) is not None)
     return tuple(sorted(signs, key=lambda entry: CAUSES.index(entry.code)))
 
@@ -121,7 +124,13 @@ def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preproces
 
 
 def _of_pictures(
-    model: ir.Model, reference: ir.Model, samples: Samples, part: Samples, preprocess: Preprocess | None, axis: int
+    model: ir.Model,
+    reference: ir.Model,
+    samples: Samples,
+    part: Samples,
+    preprocess: Preprocess | None,
+    axis: int,
+    runner: Runner | None,
 ) -> Iterator[Finding]:
     """Scale, range and preprocess of pictures."""
     units = None if preprocess is None else units_finding(preprocess)
@@ -136,7 +145,7 @@ def _of_pictures(
         real = not samples.method and in_range.level == "OK"
         yield statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None)
     elif in_range.level == "OK":
-        found = [offsets_finding(model, preprocess), answers_finding(model, part, preprocess, axis)]
+        found = [offsets_finding(model, preprocess), answers_finding(model, part, preprocess, axis, runner)]
         yield from sorted((entry for entry in found if entry is not None), key=_severity)[-1:]
 
 

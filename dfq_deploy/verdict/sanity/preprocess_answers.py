@@ -7,6 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.graph.query import score_count
+from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
@@ -40,7 +41,9 @@ OWN = "own"
 """The candidate that standardizes the given images."""
 
 
-def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, channel_axis: int) -> Finding | None:
+def answers_finding(
+    model: ir.Model, samples: Samples, preprocess: Preprocess, channel_axis: int, runner: Runner | None = None
+) -> Finding | None:
     """Whether the network answers best under ``preprocess``; None without class scores, or of too few samples.
 
     For networks without BatchNormalization: the pictures are put through each known preprocess, and the one under
@@ -48,11 +51,12 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
 
     Args:
         samples: real images under ``preprocess``, or pictures drawn by rule, which their ``method`` tells.
+        runner: what runs ``model``, if that is at hand.
 
     Raises:
-        SamplesError: ONNX Runtime cannot run the model on the samples.
+        DfqError: ONNX Runtime cannot run the model on the samples.
     """
-    own, drawn = information(model, samples) if len(samples) >= FEWEST else None, bool(samples.method)
+    own, drawn = information(model, samples, runner) if len(samples) >= FEWEST else None, bool(samples.method)
     if own is None:
         return None
     most = np.log(min(len(samples), score_count(model) or 1))
@@ -65,7 +69,7 @@ def answers_finding(model: ir.Model, samples: Samples, preprocess: Preprocess, c
         tries[OWN] = _standardized(pixel_statistics(samples, preprocess, channel_axis))
     others = {name: other for name, other in tries.items() if other != preprocess}
     exchanged = [_exchanged(samples, preprocess, other, channel_axis) for other in others.values()]
-    found = informations(model, exchanged) or [0.0] * len(others)
+    found = informations(model, exchanged, runner) or [0.0] * len(others)
     tried = dict.fromkeys(tries, own) | dict(zip(others, found, strict=True))
     if max(*tried.values(), own) < (RECOGNIZED_DRAWN if drawn else RECOGNIZED) * most:
         return None

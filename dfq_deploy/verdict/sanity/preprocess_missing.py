@@ -6,9 +6,10 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs, other_inputs
+from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.input_statistics import InputStatistics
 from dfq_deploy.samples.photographs import photographs, suits_photographs
-from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.preprocess_answers import SAME_FAMILY
@@ -27,7 +28,9 @@ ALIKE = 0.9
 """A preprocess whose answers hold so large a part of the most information may be that of the training."""
 
 
-def missing_finding(model: ir.Model, expected: InputStatistics | None, channels: int) -> Finding:
+def missing_finding(
+    model: ir.Model, expected: InputStatistics | None, channels: int, runner: Runner | None = None
+) -> Finding:
     """Whether mean 0 and deviation 1, which samples have without a preprocess, are what the network was trained on.
 
     Statistics of a BatchNormalization tell. Without them the samples are a guess, and the verdict is no better than
@@ -37,9 +40,10 @@ def missing_finding(model: ir.Model, expected: InputStatistics | None, channels:
     Args:
         expected: what the first BatchNormalization tells of the input; None where there is none.
         channels: of the input.
+        runner: what runs ``model``, if that is at hand.
 
     Raises:
-        ModelError: ONNX Runtime cannot run the model on photographs.
+        DfqError: ONNX Runtime cannot run the model on photographs.
     """
     plain = Preprocess((PHOTOGRAPHS.mean[0],) * channels, (PHOTOGRAPHS.std,) * channels)
     known = candidates(channels)
@@ -54,7 +58,7 @@ def missing_finding(model: ir.Model, expected: InputStatistics | None, channels:
         return _named(message, [best], figures)
     message = f"{said}: whether the model was trained on such inputs is not known"
     known.pop(SAME_FAMILY)
-    answers = _answers(model, known)
+    answers = _answers(model, known, runner)
     if answers is None:
         return Finding("preprocess-missing", "CHECK", message, "give the preprocess of the training", options=UNKNOWN)
     most = max(answers.values())
@@ -72,7 +76,7 @@ def _named(message: str, fitting: Sequence[str], figures: dict[str, float]) -> F
     return Finding("preprocess-missing", "CHECK", message, remedy, figures, options)
 
 
-def _answers(model: ir.Model, preprocesses: dict[str, Preprocess]) -> dict[str, float] | None:
+def _answers(model: ir.Model, preprocesses: dict[str, Preprocess], runner: Runner | None) -> dict[str, float] | None:
     """Information of the answers to photographs under each; None without class scores, or for other inputs."""
     ports = model_inputs(model)
     shape = tuple(int(size or 0) for size in (main_input(ports).shape or ())[1:])
@@ -80,10 +84,11 @@ def _answers(model: ir.Model, preprocesses: dict[str, Preprocess]) -> dict[str, 
     shape = (shape[2], *shape[:2]) if turned else shape
     if other_inputs(ports) or not suits_photographs(shape):
         return None
-    sets = []
+    sets, pixels = [], photographs(COUNT, shape, PREPROCESSES["zero-one"])
     for preprocess in preprocesses.values():
-        images = photographs(COUNT, shape, preprocess)
+        low, high = (np.asarray(bound[:, None, None], np.float32) for bound in preprocess.bounds(shape[0]))
+        images = pixels * (high - low) + low
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if turned else images
         sets.append(Samples(images, method="photographs"))
-    found = informations(model, sets)
+    found = informations(model, sets, runner)
     return None if found is None else dict(zip(preprocesses, found, strict=True))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dfq_deploy.evaluation.sample_quality import probabilities
 from dfq_deploy.graph.query import constant_of, score_logits, weighted_nodes
 from dfq_deploy.runtime.activations import activations
+from dfq_deploy.runtime.runner import Runner, slices
 from dfq_deploy.samples.batches import SampleBatches
 from dfq_deploy.samples.samples import Samples
 
@@ -66,36 +67,51 @@ def _with_bias(node: ir.Node) -> tuple[str, int, Floats] | None:
     return None
 
 
-def information(model: ir.Model, samples: Samples) -> float | None:
+def information(model: ir.Model, samples: Samples, runner: Runner | None = None) -> float | None:
     """What one answer says about its sample, in nats: entropy of the mean answer less the mean entropy.
 
     The logarithm of the inception score (Salimans et al. 2016, arXiv 1606.03498): 0 where all answers are equal, the
     logarithm of the number of classes where the network is sure and all classes appear alike. None without class
     scores.
 
+    Args:
+        runner: as :func:`informations` takes it.
+
     Raises:
-        SamplesError: ONNX Runtime cannot run the model on the samples.
+        DfqError: ONNX Runtime cannot run the model on the samples.
     """
-    found = informations(model, [samples])
+    found = informations(model, [samples], runner)
     return None if found is None else found[0]
 
 
-def informations(model: ir.Model, sets: Sequence[Samples]) -> list[float] | None:
+def informations(model: ir.Model, sets: Sequence[Samples], runner: Runner | None = None) -> list[float] | None:
     """:func:`information` of each set, from one session; None without class scores.
 
+    Args:
+        runner: what runs ``model``, if that is at hand: it serves where the logits are an output of the model.
+
     Raises:
-        SamplesError: ONNX Runtime cannot run the model on the samples.
+        DfqError: ONNX Runtime cannot run the model on the samples.
     """
     logits = score_logits(model)
     if logits is None:
         return None
     extra = {name: np.concatenate([entry.extra[name] for entry in sets]) for name in sets[0].extra}
     whole = Samples(np.concatenate([entry.images for entry in sets]), method=sets[0].method, extra=extra)
-    name = str(logits.value.name)
-    parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, whole))]
-    answers = probabilities(np.concatenate(parts).reshape(len(whole), -1))
+    answers = probabilities(_logits(model, str(logits.value.name), whole, runner).reshape(len(whole), -1))
     ends = np.cumsum([len(entry) for entry in sets])[:-1]
     return [float(_entropy(own.mean(axis=0)) - _entropy(own).mean()) for own in np.split(answers, ends)]
+
+
+def _logits(model: ir.Model, name: str, samples: Samples, runner: Runner | None) -> Floats:
+    if runner is None or name not in runner.output_names:
+        parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, samples))]
+    else:
+        place = runner.output_names.index(name)
+        outputs = [runner.run(samples.part(part))[place] for part in slices(samples.images)]
+        # Scores without a batch axis come as a tuple, one for each sample.
+        parts = [array for output in outputs for array in (output if isinstance(output, tuple) else (output,))]
+    return np.concatenate(parts)
 
 
 def _entropy(shares: Floats) -> Floats:

@@ -113,6 +113,9 @@ def test_both_engines_agree_on_a_residual_network(digits_bn: Path, held_out: Sam
     for (layer, first), (_, second) in zip(twin.alone(layers), runtime.alone(layers), strict=True):
         np.testing.assert_allclose(first[0], second[0], atol=0.02, err_msg=layer.node)
     assert {"Conv", "Gemm", "Add"} <= {layer.operator for layer in layers}
+    for start in (len(layers) // 2, 1, len(layers) - 2, 3, 0):  # groups may begin anywhere, in any order
+        group = layers[start : start + 2]
+        np.testing.assert_allclose(twin.together(group)[0], runtime.together(group)[0], atol=0.02)
 
 
 def test_shares_add_up_to_what_the_whole_file_loses(digits_bn: Path, held_out: Samples) -> None:

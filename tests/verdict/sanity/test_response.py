@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from dfq_deploy.graph.loading import load
+from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.sanity.response import information, response_to_bias
 
@@ -48,6 +49,18 @@ def test_sure_and_various_answers_hold_the_most_information(scores: onnx.ModelPr
     mean = -(2 * 5 / 12 * np.log(5 / 12) + np.log(1 / 6) / 6)
     each = -(2 / 3 * np.log(2 / 3) + 2 * np.log(1 / 6) / 6)
     assert information(model, rows((half, 0, 0), (0, half, 0))) == pytest.approx(mean - each, abs=1e-6)
+
+
+@pytest.mark.parametrize(("output", "expected"), [("y", np.log(3) - 2 * np.log(2) / 3), ("other", np.log(3))])
+def test_a_runner_answers_where_it_gives_the_logits(
+    scores: onnx.ModelProto, model_of: Model, output: str, expected: float
+) -> None:
+    # It has one output for the second and the third class, so that what answered can be told.
+    weights = {"w": np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]], np.float32).T.copy()}
+    blind = model_of("float[n,3] x", f"float[n,3] {output}", f"{output} = MatMul(x, w)", weights)
+    sure = rows((99, 0, 0), (0, 99, 0), (0, 0, 99))
+    found = information(load(scores), sure, Runner(blind.SerializeToString()))
+    assert found == pytest.approx(expected, abs=1e-6)
 
 
 def test_no_scores_no_information(model_of: Model) -> None:
