@@ -1,7 +1,7 @@
 """Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized, stored_bytes
 from dfq_deploy.graph.inputs import looks_channels_last
 from dfq_deploy.graph.loading import load_quantized
+from dfq_deploy.graph.reading import check_file
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.runtime.kernels import count_kernels
@@ -108,6 +109,13 @@ def evaluate(
     return replace(found, float_model=name)
 
 
+def _check_files(files: Iterable[Path]) -> None:
+    """Check ONNX files before ONNX Runtime loads them; what is none has its own way."""
+    for file in files:
+        if file.suffix == ".onnx" and file.is_file():
+            check_file(file)
+
+
 def evaluated(
     float_model: Path,
     quantized_model: AnyPath,
@@ -142,6 +150,7 @@ def evaluated(
     check_metric(metric, annotations, data)
     given_pixels = as_preprocess(preprocess)
     files = float_model, as_path(quantized_model, "the quantized model")
+    _check_files(files)
     quantized = runner_of(files[1], device=device, main=main_input)
     stated = quantized.stated_preprocess
     pixels = given_pixels or stated

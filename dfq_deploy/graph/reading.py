@@ -34,6 +34,7 @@ __all__ = [
     "ModelSource",
     "blamed_on_the_file",
     "blames_the_file",
+    "check_file",
     "no_model",
     "read_any",
     "read_checked",
@@ -196,6 +197,18 @@ def _load_external(proto: onnx.ModelProto, path: Path) -> None:
         raise _unreadable(path, problem) from None
 
 
+def check_file(path: Path) -> None:
+    """Check a file that a runtime is to load as it is.
+
+    Raises:
+        ModelError: it asks for more than the limits, or aborts the process that loads it.
+    """
+    message = _read(path)
+    check_message(message, str(path))
+    refuse_cycles(message, str(path))
+    try_file(path)
+
+
 def read_any(source: ModelSource) -> ir.Model:
     """Read an ONNX file, float or quantized, as it is; a model in memory is copied.
 
@@ -205,10 +218,7 @@ def read_any(source: ModelSource) -> ir.Model:
     if isinstance(source, ir.Model):
         return with_short_opset(source.clone())
     if isinstance(source, str | PathLike):
-        message = _read(Path(source))
-        check_message(message, str(source))
-        refuse_cycles(message, str(source))
-        try_file(Path(source))
+        check_file(Path(source))
         try:
             model = ir.load(Path(source))
         except (google.protobuf.message.DecodeError, ValueError, OSError, RuntimeError) as problem:

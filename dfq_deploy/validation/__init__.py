@@ -11,6 +11,7 @@ wrong kind, in a process that native code aborts, in more memory than the machin
 ``check``     All checks on a parsed model, in order.
 ``clock``     Limit the time that a file may take of this process.
 ``functions`` Count the nodes that model-local functions expand to, without expanding them.
+``loops``     Count the turns of Loops that nothing ends before.
 ``names``     Check the names in a model: valid UTF-8, of a sensible length, without control characters.
 ``probe``     The script of the child process: shape inference, then one run in ONNX Runtime.
 ``tensors``   Check stored tensors: shapes, element types and the bytes that they need.

@@ -5,6 +5,7 @@ import onnx
 from dfq_deploy.errors import ModelError
 from dfq_deploy.validation.bounds import bounds
 from dfq_deploy.validation.functions import check_size
+from dfq_deploy.validation.loops import check_loops
 from dfq_deploy.validation.names import check_names
 from dfq_deploy.validation.tensors import check_tensors
 from dfq_deploy.validation.walk import all_graphs
@@ -13,7 +14,7 @@ __all__ = ["check_message"]
 
 
 def check_message(model: onnx.ModelProto, place: str) -> None:
-    """Check nesting, names, stored tensors and the number of nodes against the limits in force.
+    """Check nesting, names, stored tensors, the number of nodes and the turns of Loops against the limits in force.
 
     Args:
         place: what errors call the model.
@@ -28,5 +29,6 @@ def check_message(model: onnx.ModelProto, place: str) -> None:
         check_names(model, limits.depth, limits.name_length)
         check_tensors(model, limits.depth, limits.memory)
         check_size(model, limits.nodes)
+        check_loops(model, limits.depth, limits.memory, limits.seconds)
     except ModelError as problem:
         raise ModelError(f"{place}: {problem}") from None

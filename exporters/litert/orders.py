@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import TypeAlias
 
+from dfq_deploy.errors import ModelError
+
 __all__ = [
     "CHANNELS_LAST",
     "Order",
@@ -40,7 +42,12 @@ def channels_last(rank: int) -> Order:
 
 
 def permuted(shape: Sequence[int], order: Order) -> Shape:
-    """Return the shape in the file of a tensor with ``shape`` in the graph."""
+    """Return the shape in the file of a tensor with ``shape`` in the graph.
+
+    Raises:
+        ModelError: it has another number of axes.
+    """
+    _check_rank(shape, order)
     return tuple(shape[axis] for axis in order)
 
 
@@ -55,8 +62,22 @@ def steps_between(first: Order, second: Order) -> Order:
 
 
 def same_bytes(shape: Sequence[int], first: Order, second: Order) -> bool:
-    """Return True if both orders store the same bytes, since they differ in axes of size 1 only."""
+    """Return True if both orders store the same bytes, since they differ in axes of size 1 only.
+
+    Raises:
+        ModelError: the tensor has another number of axes than one of them.
+    """
+    _check_rank(shape, first)
+    _check_rank(shape, second)
     return [axis for axis in first if shape[axis] != 1] == [axis for axis in second if shape[axis] != 1]
+
+
+def _check_rank(shape: Sequence[int], order: Order) -> None:
+    if len(shape) != len(order):
+        raise ModelError(
+            f"the file states the shape {tuple(shape)} for a tensor that its operator takes for one of {len(order)} "
+            "axes; export the model again"
+        )
 
 
 def without_axes(order: Order, axes: Sequence[int]) -> Order:

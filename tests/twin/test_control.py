@@ -15,7 +15,7 @@ g (float[64] x) => (float[64] y, float[n, 64] all)
 <int64 trips = {9223372036854775807}>
 {
   y, all = Loop <body = b (int64 i, bool go, float[64] s) => (bool still, float[64] t, float[64] each)
-    { still = Identity(go) t = Neg(s) each = Identity(t) }> (trips, , x)
+    { still = Equal(i, i) t = Neg(s) each = Identity(t) }> (trips, , x)
 }
 """
 

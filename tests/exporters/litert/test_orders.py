@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from dfq_deploy.exporters.litert.orders import CHANNELS_LAST, natural, permuted, reshaped, same_bytes, steps_between
 
+from dfq_deploy.errors import ModelError
+
 RESHAPES = [
     ((2, 6, 4, 5), (2, 6, 20), CHANNELS_LAST, True),
     ((2, 6, 4, 5), (2, 120), CHANNELS_LAST, False),
@@ -41,3 +43,10 @@ def test_steps_lead_from_one_order_to_another() -> None:
 def test_axes_of_size_one_move_for_free() -> None:
     assert same_bytes((1, 8, 1, 1), natural(4), CHANNELS_LAST)
     assert not same_bytes((1, 8, 1, 2), natural(4), CHANNELS_LAST)
+
+
+def test_a_shape_of_another_rank_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"states the shape \(4,\) for a tensor that its operator takes for one of 2"):
+        permuted((4,), (0, 1))
+    with pytest.raises(ModelError, match="one of 2 axes; export the model again"):
+        same_bytes((4,), (0,), (0, 1))
