@@ -3,16 +3,20 @@
 usage: python -m benchmarks.dense_stacks [--zoo FOLDER] [--seconds S]
 
 Dense layers: MatMul, Add of a bias and Relu, three times, 512 wide, as the files of Keras and torch have them; float
-time by INT8 time, on one thread, float and INT8 in turn. ``written`` is what dfq-deploy writes for ``cpu``, with a
-scale for each channel of a weight; ``one scale`` has one for each weight, and the signal to noise of the weights tells
-what that costs. The ranges are made up, since no kernel depends on them.
+time by INT8 time, on one thread, float and INT8 in turn, or each in a row, so that its weights stay in the caches.
+``written`` is what dfq-deploy writes for ``cpu``, with one scale for each weight where that is faster
+(:mod:`dfq_deploy.quantization.placement.single_scales`); ``by channel`` has a scale for each channel, and the signal to
+noise of the weights tells what one scale costs. The ranges are made up, since no kernel depends on them.
 
 Pads: the padding of each convolution as a node of its own, as the model's own library exports it, against the file
 without; both quantized, in turn.
 """
 
 import argparse
+import math
+import time
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +32,9 @@ from dfq_deploy.encodings import Encoding, Range
 from dfq_deploy.graph.loading import load
 from dfq_deploy.quantization.encode import Prepared, prepare
 from dfq_deploy.quantization.placement.place import encodings_of_weights, unify
+from dfq_deploy.quantization.placement.single_scales import with_single_scales
 from dfq_deploy.runtime.kernels import count_kernels
+from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.catalog import find_target
 
 LAYERS = 3
@@ -46,49 +52,58 @@ def stack(rows: tuple[int | str, ...]) -> onnx.ModelProto:
     return model_of(f"float[{sizes}] x", f"float[{sizes}] {last}", nodes, arrays)
 
 
-def with_one_scale(model: onnx.ModelProto) -> tuple[ir.Model, float, float]:
-    """Quantized with one scale for each weight; signal to noise of the weights with scales by channel, and with one."""
-    prepared, encodings = encoded(model)
-    placement = prepared.placement
-    by_channel = {name: encodings[name] for name in placement.weights}
-    ones, noise, signal = dict(by_channel), np.zeros(2), 0.0
-    for name in placement.weights:
+def in_a_row(fed: Fed, seconds: float) -> float:
+    """The smallest time of runs of one model alone, whose weights then stay in the caches."""
+    ends, sample, least = time.perf_counter() + seconds, Samples(np.zeros((1, 1), np.float32)), math.inf
+    while (started := time.perf_counter()) < ends:
+        fed.feed(sample)
+        least = min(least, time.perf_counter() - started)
+    return least
+
+
+def decibels_of_weights(prepared: Prepared, encodings: Mapping[str, Encoding]) -> float:
+    """Signal to noise of all weights together."""
+    noise = signal = 0.0
+    for name in prepared.placement.weights:
         weight = np.asarray(prepared.model.graph.initializers[name].const_value.numpy())  # type: ignore[union-attr]
-        if weight.ndim == 2:
-            limit = float(np.abs(weight).max())
-            ones[name] = Encoding.of_range(Range(-limit, limit), placement.weights[name][0])
-            noise += [np.square(given[name].fake_quantize(weight) - weight).sum() for given in (by_channel, ones)]
-            signal += float(np.square(weight).sum())
-    made: ir.Model = quantized_model(prepared.model, encodings | ones)
-    first, second = 10 * np.log10(signal / noise)
-    return made, float(first), float(second)
+        noise += float(np.square(encodings[name].fake_quantize(weight) - weight).sum())
+        signal += float(np.square(weight).sum())
+    return 10 * math.log10(signal / noise)
 
 
 def dense(seconds: float) -> None:
     """Three dense layers of 512 with Relu between them."""
-    print("| input | kernels | written: float / INT8 | one scale: float / INT8 | dB of weights, written | one scale |")
-    print("|---|---|---|---|---:|---:|")
+    print(
+        "| input | kernels | written: float / INT8 | each in a row | by channel | in a row | dB, written | by channel |"
+    )
+    print("|---|---|---|---:|---|---:|---:|---:|")
     for rows in (("N",), (1,), (1, 64), ("N", 64)):
         model = stack(rows)
         for count in (1, 4, 64) if rows == ("N",) else (1,):
             array = normal(*(count if size == "N" else int(size) for size in rows), WIDTH)
-            prepared, encodings = encoded(model)
-            ours: ir.Model = quantized_model(prepared.model, encodings)
-            other, *decibels = with_one_scale(model)
-            kernels = Counter(kernel.kernel for kernel in count_kernels(ir.to_proto(ours)).kernels)
-            cells = [shown(timed(Fed(model, array), Fed(made, array), seconds)) for made in (ours, other)]
+            pairs = [encoded(model, by_channel=by_channel) for by_channel in (False, True)]
+            files: list[ir.Model] = [quantized_model(prepared.model, encodings) for prepared, encodings in pairs]
+            kernels = Counter(kernel.kernel for kernel in count_kernels(ir.to_proto(files[0])).kernels)
+            one, *others = (Fed(made, array) for made in (model, *files))
+            own = in_a_row(one, seconds)
+            cells = [
+                cell
+                for other in others
+                for cell in (shown(timed(one, other, seconds)), f"{own / in_a_row(other, seconds):.2f}")
+            ]
             said = ", ".join(f"{count} {kernel}" for kernel, count in kernels.items())
+            decibels = [f"{decibels_of_weights(*pair):.1f}" for pair in pairs]
             print(
-                f"| {list(array.shape)} of {[*rows, WIDTH]} | {said} | {' | '.join(cells)} | {decibels[0]:.1f} | "
-                f"{decibels[1]:.1f} |",
-                flush=True,
+                f"| {list(array.shape)} of {[*rows, WIDTH]} | {said} | {' | '.join([*cells, *decibels])} |", flush=True
             )
 
 
-def encoded(model: onnx.ModelProto) -> tuple[Prepared, dict[str, Encoding]]:
-    """The model for ``cpu``, with made-up ranges."""
+def encoded(model: onnx.ModelProto, *, by_channel: bool = False) -> tuple[Prepared, dict[str, Encoding]]:
+    """The model for ``cpu``, with made-up ranges, and all weights with a scale for each channel if asked."""
     prepared = prepare(load(model), find_target("cpu"))
     placement = prepared.placement
+    if not by_channel:
+        placement = with_single_scales(placement, prepared.model, prepared.target)
     spans = {name: Range(-1 - index / 100, 1 + index / 100) for index, name in enumerate(placement.activations)}
     ranges = unify(spans, placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}

@@ -39,6 +39,7 @@ from dfq_deploy.quantization.narrow_copies import add_narrow_copies
 from dfq_deploy.quantization.overrides import NO_OVERRIDES, Overrides
 from dfq_deploy.quantization.placement.detection_heads import separate_detection_heads
 from dfq_deploy.quantization.placement.place import Placement, encodings_of_weights, place, unify
+from dfq_deploy.quantization.placement.single_scales import with_single_scales
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
 from dfq_deploy.quantization.tables import mark_lookups
 from dfq_deploy.quantization.weights import best_bounds
@@ -174,7 +175,8 @@ def encode(
     """Measure ranges on ``samples``, and compute the encodings of activations and weights.
 
     The placement may change: parts of a detection head that one common scale would break stay float
-    (:mod:`dfq_deploy.quantization.placement.detection_heads`).
+    (:mod:`dfq_deploy.quantization.placement.detection_heads`), and dense weights get one scale where that is faster
+    (:mod:`dfq_deploy.quantization.placement.single_scales`).
 
     Args:
         known: ranges by tensor name that are not measured again, in addition to those of
@@ -192,6 +194,7 @@ def encode(
     placement, messages = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if messages:
         placement = overrides.typed(_with_bits(placement, model, bits, prepared.target), model, prepared.target)
+    placement = with_single_scales(placement, model, prepared.target)
     ranges = overrides.ranged(unify(measured, placement), placement)
     encodings = {name: Encoding.of_range(ranges[name], qtype) for name, qtype in placement.activations.items()}
     logger.info(

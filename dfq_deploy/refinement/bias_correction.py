@@ -2,7 +2,8 @@
 
 Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv 1906.04721), section
 4.2, in its empirical form, on samples instead of real images. Each shift is measured with all earlier corrections
-applied, in one run of the student. Samples that do not fit into :data:`MEMORY` are run in parts: the shift is the mean
+applied, in one run of the student: in ONNX Runtime on the CPU, which takes a tenth of the twin's time, else in the
+twin. Samples that do not fit into :data:`MEMORY` are run in parts: the shift is the mean
 over the parts, and each part is corrected by the mean up to itself.
 """
 
@@ -24,6 +25,7 @@ from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.refinement.one_by_one import axes_of, fixed_batch, parts_of, shifts_one_by_one, takes_batches, tensors
+from dfq_deploy.refinement.runtime_shifts import InRuntime, RuntimeShifts, is_simulated
 from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes, runnable_part
 from dfq_deploy.twin import Hook, Twin
 from dfq_deploy.validation.budget import allowance
@@ -70,31 +72,48 @@ def correct_biases(
     corrected = {name: node for name, node in give_own_biases(model).items() if node not in behind}
     count = max(SMALLEST_PART, allowance(MEMORY) // (images[0].nbytes * 64))
     parts = [slice(start, start + count) for start in range(0, len(images), count)]
-    twin = Twin.from_model(_with_open_batch(model)).to(device)
+    opened = _with_open_batch(model)
     progress.start("bias correction", 2 * len(parts))
-    if not takes_batches(model, twin, _feeds(model, images, extra, parts[0], device), device):
+    first = _feeds(model, images, extra, parts[0], device)
+    if device == "cpu" and corrected and is_simulated(encodings) and _runtime_takes_batches(model, opened, first):
+        runs = RuntimeShifts(opened, tuple(corrected), encodings)
+        for part in parts:
+            feeds = {name: tensor.numpy() for name, tensor in _feeds(model, images, extra, part, device).items()}
+            runs.add(feeds, len(images[part]))
+            progress.advance(2)
+        _shift(corrected, runs.shift)
+        return _noted(runs.largest())
+    twin = Twin.from_model(opened).to(device)
+    if not takes_batches(model, twin, first):
         most = slice(max(1, allowance(IN_STEP) // (images[0].nbytes * 64)))
         rows = {name: array[most] for name, array in (extra or {}).items()}
         in_step = parts_of(model, images[most], rows, device)
         one_by_one_shifts, largest_shifts = shifts_one_by_one(twin, in_step, corrected, encodings, device)
-        _shift(corrected, one_by_one_shifts)
+        _shift(corrected, {name: shift.cpu().numpy() for name, shift in one_by_one_shifts.items()})
         progress.advance(2 * len(parts))
-        return largest_shifts
+        return _noted(largest_shifts)
     moments = {name: _Moments(node) for name, node in corrected.items()}
     quantizers = fake_quantizers(encodings, device)
     correcting = {name: moments[name].correcting(quantizers.get(name)) for name in corrected}
     for part in parts:
-        feeds = {name: _in_fast_layout(tensor) for name, tensor in _feeds(model, images, extra, part, device).items()}
-        twin.run(feeds, hooks={name: moments[name].record for name in corrected})
+        fed = {name: _in_fast_layout(tensor) for name, tensor in _feeds(model, images, extra, part, device).items()}
+        twin.run(fed, hooks={name: moments[name].record for name in corrected})
         progress.advance()
-        twin.run(feeds, hooks={**quantizers, **correcting})
+        twin.run(fed, hooks={**quantizers, **correcting})
         progress.advance()
-    shifts = {name: found.shift for name, found in moments.items()}
-    _shift(corrected, shifts)
-    largest = {name: float((found.shift.abs() / found.deviation).max()) for name, found in moments.items()}
+    _shift(corrected, {name: found.shift.cpu().numpy() for name, found in moments.items()})
+    return _noted({name: float((found.shift.abs() / found.deviation).max()) for name, found in moments.items()})
+
+
+def _noted(largest: dict[str, float]) -> dict[str, float]:
     for name, shift in largest.items():
         logger.debug("bias correction: %s shifted by up to %.3g standard deviations", name, shift)
     return largest
+
+
+def _runtime_takes_batches(model: ir.Model, opened: ir.Model, feeds: Mapping[str, Tensor]) -> bool:
+    """True where the ``opened`` model runs in ONNX Runtime on as many samples as ``feeds`` holds."""
+    return fixed_batch(model) is None or takes_batches(model, InRuntime(opened), feeds)
 
 
 def _feeds(
@@ -109,7 +128,7 @@ def _in_fast_layout(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
-def _shift(corrected: Mapping[str, ir.Node], shifts: Mapping[str, Tensor]) -> None:
+def _shift(corrected: Mapping[str, ir.Node], shifts: Mapping[str, NDArray[np.float32]]) -> None:
     """Add the shifts to the biases of the nodes, in place."""
     for name, node in corrected.items():
         bias = node.inputs[2]
@@ -117,7 +136,7 @@ def _shift(corrected: Mapping[str, ir.Node], shifts: Mapping[str, Tensor]) -> No
         tensor = constant_of(bias)
         assert tensor is not None
         values = tensor.numpy()
-        bias.const_value = ir.tensor((values + shifts[name].cpu().numpy()).astype(values.dtype), name=bias.name)
+        bias.const_value = ir.tensor((values + shifts[name]).astype(values.dtype), name=bias.name)
 
 
 def _with_open_batch(model: ir.Model) -> ir.Model:

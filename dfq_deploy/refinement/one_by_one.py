@@ -1,6 +1,7 @@
 """Bias correction where the twin takes one sample at a time, since the graph fixes its batch."""
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
@@ -37,7 +38,17 @@ def fixed_batch(model: ir.Model) -> int | None:
     return batch if isinstance(batch, int) else None
 
 
-def takes_batches(model: ir.Model, twin: Twin, feeds: Feeds, device: str) -> bool:
+class Runs(Protocol):
+    """Runs the model, its batch opened as far as it goes: the twin, or ONNX Runtime."""
+
+    output_names: tuple[str, ...]
+
+    def run(self, feeds: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The outputs by name."""
+        ...
+
+
+def takes_batches(model: ir.Model, opened: Runs, feeds: Feeds) -> bool:
     """False where the graph fixes the batch in a way that could not be opened: it fails, or mixes the samples."""
     batch, main = fixed_batch(model), str(main_input_value(model).name)
     if batch is None or len(feeds[main]) <= batch:
@@ -47,12 +58,12 @@ def takes_batches(model: ir.Model, twin: Twin, feeds: Feeds, device: str) -> boo
     parts = [{name: x[part] if len(x) == rows else x for name, x in feeds.items()} for part in starts]
     whole = {name: x[: batch * len(parts)] if len(x) == rows else x for name, x in feeds.items()}
     try:
-        together, alone = twin.run(whole), [twin.run(part) for part in parts]
+        together, alone = opened.run(whole), [opened.run(part) for part in parts]
     except (RuntimeError, ValueError, IndexError) as problem:
         if is_out_of_memory(problem):  # says nothing of the graph
             raise
         return False
-    return all(same_rows(together[name], [part[name] for part in alone]) for name in twin.output_names)
+    return all(same_rows(together[name], [part[name] for part in alone]) for name in opened.output_names)
 
 
 def parts_of(model: ir.Model, images: NDArray[np.float32], extra: ExtraInputs, device: str) -> list[Feeds]:

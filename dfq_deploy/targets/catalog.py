@@ -64,6 +64,7 @@ CPU = replace(
     quantized_tables=True,
     # SkipLayerNormalization takes up to 6 times as long as Sum and LayerNormalization (benchmarks/kernel_forms.py).
     separate_residuals=True,
+    slow_channels=frozenset({"Gemm"}),
 )
 
 

@@ -64,6 +64,8 @@ class Target:
             (:mod:`dfq_deploy.quantization.weight_blocks`).
         quantized_tables: it looks rows up in tables of integers (:mod:`dfq_deploy.quantization.tables`).
         floats: it computes in float too, so that layers may stay there.
+        slow_channels: those of ``channel_ops`` whose kernels take longer with a scale for each channel
+            (:mod:`dfq_deploy.quantization.placement.single_scales`).
     """
 
     name: str
@@ -101,3 +103,4 @@ class Target:
     separate_residuals: bool = False
     block_ops: frozenset[str] = frozenset()
     floats: bool = True
+    slow_channels: frozenset[str] = frozenset()

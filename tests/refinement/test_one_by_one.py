@@ -15,6 +15,7 @@ from dfq_deploy.graph.passes.open_batch import open_batch
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.refinement.bias_correction import correct_biases
 from dfq_deploy.refinement.one_by_one import takes_batches
+from dfq_deploy.refinement.runtime_shifts import InRuntime
 from dfq_deploy.twin import Twin
 from dfq_deploy.twin.teacher import takes_batches as twin_takes_batches
 from dfq_deploy.twin.teacher import teacher_of
@@ -72,7 +73,8 @@ def test_whether_a_batch_can_be_opened(model_of: ModelOf, nodes: str, takes: boo
     opened = model.clone()
     open_batch(opened, 1)
     feeds = {"x": torch.from_numpy(normal(4, 3, 4, 4))}
-    assert takes_batches(model, Twin.from_model(opened), feeds, "cpu") is takes
+    assert takes_batches(model, Twin.from_model(opened), feeds) is takes
+    assert takes_batches(model, InRuntime(opened), feeds) is takes
 
 
 def test_samples_that_are_mixed_are_noticed(model_of: ModelOf) -> None:

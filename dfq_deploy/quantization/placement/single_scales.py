@@ -1,0 +1,72 @@
+"""Give the weights of dense networks one scale where channels cost time and gain little.
+
+ONNX Runtime's QGemm computes the scale of each output channel anew in every run. For one row and 512 x 512 weights that
+takes as long as a fourth of the product (``python -m benchmarks.dense_stacks``); over many rows, and beside
+convolutions, it makes no difference.
+"""
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from dfq_deploy.encodings import QuantType
+from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.query import constant_of, name_of, weighted_nodes
+from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.quantization.weights import encoding_of_weight
+from dfq_deploy.targets.target import Target
+
+__all__ = ["with_single_scales"]
+
+LEAST_SNR = 36.0
+"""Signal to noise in dB that every channel keeps at one scale. Activations of 8 bits have about as much; a weight whose
+channels differ by more than 1.5 times, or with values beyond 6 standard deviations, keeps a scale for each channel."""
+
+MOST_ROWS = 16
+"""Rows beyond which the product takes so much longer than its scales that they do not matter."""
+
+
+def with_single_scales(placement: Placement, model: ir.Model, target: Target) -> Placement:
+    """``placement`` with one scale for weights of a dense network that lose little by it.
+
+    All its layers are of operators that are slower with a scale for each channel (``target.slow_channels``). Those that
+    read few rows and keep :data:`LEAST_SNR` in every channel get one scale. A weight that several nodes read stays as
+    it is, as do layers of other than 8 bits.
+
+    Args:
+        model: the prepared model, with its final weights.
+    """
+    layers = weighted_nodes(model)
+    if not all(is_op(node, target.slow_channels) for node in layers):
+        return placement
+    weights = dict(placement.weights)
+    for node in layers:
+        name, activation = name_of(node.inputs[1]), placement.activations.get(name_of(node.inputs[0]))
+        constant, (qtype, axis) = constant_of(node.inputs[1]), weights.get(name, (target.weight, None))
+        if constant is None or axis is None or len(node.inputs[1].uses()) != 1 or not _few_rows(node):  # type: ignore[union-attr]
+            continue
+        if _are_bytes((qtype, activation)) and _least_snr(constant.numpy(), qtype, axis) >= LEAST_SNR:
+            weights[name] = (target.weight_per_tensor or qtype, None)
+    return replace(placement, weights=weights)
+
+
+def _few_rows(node: ir.Node) -> bool:
+    """True where the batch is small or open: latency counts there."""
+    shape = None if node.inputs[0] is None else node.inputs[0].shape
+    rows = None if not shape else shape[0]
+    return not isinstance(rows, int) or rows <= MOST_ROWS
+
+
+def _are_bytes(types: Collection[QuantType | None]) -> bool:
+    return all(qtype is not None and qtype.bits == 8 and not qtype.floating for qtype in types)
+
+
+def _least_snr(weight: np.ndarray[tuple[int, ...], np.dtype[np.float32]], qtype: QuantType, axis: int) -> float:
+    """Signal to noise in dB of the noisiest channel at one scale; channels of zeros have no noise."""
+    rows = np.moveaxis(weight, axis, 0).reshape(weight.shape[axis], -1)
+    noise = encoding_of_weight(weight, qtype, None).fake_quantize(rows) - rows
+    signals, noises = (np.square(part, dtype=np.float64).sum(axis=1) for part in (rows, noise))
+    used = noises > 0
+    return float(10 * np.log10((signals[used] / noises[used]).min())) if used.any() else np.inf
