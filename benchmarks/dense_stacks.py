@@ -84,7 +84,7 @@ def dense(seconds: float) -> None:
             pairs = [encoded(model, by_channel=by_channel) for by_channel in (False, True)]
             files: list[ir.Model] = [quantized_model(prepared.model, encodings) for prepared, encodings in pairs]
             kernels = Counter(kernel.kernel for kernel in count_kernels(ir.to_proto(files[0])).kernels)
-            one, *others = (Fed(made, array) for made in (model, *files))
+            one, others = Fed(model, array), [Fed(made, array) for made in files]
             own = in_a_row(one, seconds)
             cells = [
                 cell

@@ -3,8 +3,8 @@
 Nagel et al. 2019, "Data-free quantization through weight equalization and bias correction" (arXiv 1906.04721), section
 4.2, in its empirical form, on samples instead of real images. Each shift is measured with all earlier corrections
 applied, in one run of the student: in ONNX Runtime on the CPU, which takes a tenth of the twin's time, else in the
-twin. Samples that do not fit into :data:`MEMORY` are run in parts: the shift is the mean
-over the parts, and each part is corrected by the mean up to itself.
+twin. Samples that do not fit into :data:`MEMORY` are run in parts: the shift is the mean over the parts, and each part
+is corrected by the mean up to itself.
 """
 
 import logging
@@ -111,7 +111,7 @@ def _noted(largest: dict[str, float]) -> dict[str, float]:
     return largest
 
 
-def _runtime_takes_batches(model: ir.Model, opened: ir.Model, feeds: Mapping[str, Tensor]) -> bool:
+def _runtime_takes_batches(model: ir.Model, opened: ir.Model, feeds: dict[str, Tensor]) -> bool:
     """True where the ``opened`` model runs in ONNX Runtime on as many samples as ``feeds`` holds."""
     return fixed_batch(model) is None or takes_batches(model, InRuntime(opened), feeds)
 

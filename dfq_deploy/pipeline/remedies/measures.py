@@ -157,7 +157,7 @@ def _keep_float(bench: Bench, best: Measured, floor: Floor) -> Trials:
     fitted, plan = best.fitted, best.setting.plan
     hurts = what_hurts(
         bench.source, fitted.reference, fitted.quantized.prepared, fitted.quantized.encodings,
-        replace(best.sets[-1].samples, labels=None), refine=fitted.choices["refine"],
+        replace(best.sets[-1].samples, labels=None), refine=fitted.choices["refine"], accumulated={},
         budget_s=max(NOISE_S, NOISE_SHARE * bench.left()),
         device=plan.device,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from dfq_deploy.errors import DfqError
+from dfq_deploy.evaluation.latency import EQUAL
 from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime, with_calibrated
 from dfq_deploy.pipeline.remedies.floor import FASTER, PERCENT, Limits
 from dfq_deploy.pipeline.remedies.measures import REMEDIES, SUREST, Result, Trial, Trials
@@ -40,9 +41,9 @@ def improve(bench: Bench, first: Measured, limits: Limits, taken: float) -> Impr
     """Try remedies for ``first`` until it meets the floor (:meth:`~dfq_deploy.pipeline.remedies.floor.Floor.is_met`).
 
     Nothing is tried where it does already. A remedy is kept where it gains (:data:`LEAST_GAIN`) and the result is no
-    slower than allowed; while the floor is not reached, what is clearly faster than float is allowed by default. An
-    attempt begins only where the last one would still fit into the time, and ends with it; one that learns is not begun
-    where the floor is reached.
+    slower than allowed; while the floor is not reached, what is clearly faster than float is allowed by default, and
+    where it is reached, nothing that becomes slower than float. An attempt begins only where the last one would still
+    fit into the time, and ends with it; one that learns is not begun where the floor is reached.
 
     Args:
         taken: seconds that the calibration took so far.
@@ -131,9 +132,18 @@ class _Search:
             return None, ""
         slowdown, least = timed
         # Other work on the machine makes a ratio uncertain: what is dropped is slower beyond doubt.
-        if least <= self.limits.slowdown or (not self._is_enough() and self._is_fast(found)):
-            return slowdown, ""
-        return slowdown, f"it is slower than allowed (--max-slowdown {self.limits.slowdown:g})"
+        if least > self.limits.slowdown and (self._is_enough() or not self._is_fast(found)):
+            return slowdown, f"it is slower than allowed (--max-slowdown {self.limits.slowdown:g})"
+        if self._falls_behind(found):
+            return slowdown, "it is slower than float, and the floor is reached without it"
+        return slowdown, ""
+
+    def _falls_behind(self, found: Measured) -> bool:
+        """True where a result that is good enough would become slower than float for a margin."""
+        if self.limits.max_slowdown is not None or not self.limits.floor.is_reached(self.best.agreement):
+            return False
+        before, after = self.bench.speed(self.best), self.bench.speed(found)
+        return before is not None and after is not None and after.high < EQUAL[0] <= before.high
 
     def _is_enough(self) -> bool:
         """True where a slower result than the best so far is not worth its accuracy."""

@@ -10,15 +10,16 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.errors import DfqError, ModelError
 from dfq_deploy.evaluation.metrics import OutputTally, finite
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.plugin_nodes import behind_plugins
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.verdict.noise.engines import Engine, QuantizedTensors, RuntimeEngine, TwinEngine
+from dfq_deploy.verdict.noise.engine_choice import choose_engine, seconds_alone
+from dfq_deploy.verdict.noise.engines import Engine, QuantizedTensors
 from dfq_deploy.verdict.noise.layers import QuantizedLayer, quantized_layers
+from dfq_deploy.verdict.noise.ratios import decibels, noise_ratio
 
 __all__ = ["BUDGET", "FEWEST_SAMPLES", "LayerNoise", "Sensitivity", "layer_noise", "rounded_tensors", "sample_count"]
 
@@ -32,12 +33,6 @@ LEAST_SAMPLES, MOST_SAMPLES = 3, 32
 
 FEWEST_SAMPLES = 2
 """Where the budget does not last for more: fewer samples cost less certainty than layers measured in groups."""
-
-TRUSTED = 40.0
-"""dB between the twin and ONNX Runtime on the float model, below which the twin runs another model than the file."""
-
-REFUSALS = (DfqError, RuntimeError, ValueError, IndexError, KeyError)
-"""How the twin ends on a graph that it cannot run."""
 
 
 @dataclass(frozen=True)
@@ -156,12 +151,12 @@ def layer_noise(
     while True:
         part = _with_same_extras(samples.part(np.arange(count) * len(samples) // count))
         expected = tuple(runner.run(part))
-        engine, base, exact = _engine(prepared, rounded, part, expected, device, corrected)
+        engine, base, exact = choose_engine(prepared, rounded, part, expected, layers, device, corrected)
         started = time.perf_counter()
-        total = _noise(base, engine.together(layers))
+        total = noise_ratio(base, engine.together(layers))
         seconds = time.perf_counter() - started
         allowed = math.inf if budget_s is None else budget_s - (started - began) - seconds
-        needed = _seconds_alone(engine, len(layers), exact, seconds)
+        needed = seconds_alone(engine, len(layers), exact, seconds)
         fewer = max(FEWEST_SAMPLES, int(count * max(allowed, 0.0) / needed)) if needed > allowed else count
         if fewer >= count:
             break
@@ -175,7 +170,7 @@ def layer_noise(
     found = [_entry(place, layer, *noise[layer.node], whole, accumulated) for place, layer in enumerate(layers)]
     return Sensitivity(
         tuple(sorted(found, key=lambda layer: (layer.own_snr, layer.node))),
-        _decibels(total), _decibels(_noise(expected, base)), count, engine.name, time.perf_counter() - began,
+        decibels(total), decibels(noise_ratio(expected, base)), count, engine.name, time.perf_counter() - began,
     )  # fmt: skip
 
 
@@ -201,41 +196,6 @@ def rounded_tensors(model: ir.Model, encodings: Mapping[str, Encoding]) -> Quant
     return QuantizedTensors({name: one for name, one in encodings.items() if name not in constants}, constants)
 
 
-def _engine(
-    model: ir.Model,
-    rounded: QuantizedTensors,
-    samples: Samples,
-    expected: Sequence[Output],
-    device: str,
-    corrected: bool,
-) -> tuple[Engine, tuple[Output, ...], float]:
-    """The twin where it computes what the file does, else ONNX Runtime; the float outputs, and seconds they took."""
-    try:
-        twin = TwinEngine(model, rounded, samples, device, corrected=corrected)
-        base, seconds = _timed_float(twin)
-        if _decibels(_noise(expected, base)) >= TRUSTED:
-            return twin, base, seconds
-    except REFUSALS:
-        pass  # the other engine runs whatever ONNX Runtime does
-    engine = RuntimeEngine(model, rounded, samples)
-    return engine, *_timed_float(engine)
-
-
-def _timed_float(engine: Engine) -> tuple[tuple[Output, ...], float]:
-    started = time.perf_counter()
-    outputs = engine.together(())
-    return outputs, time.perf_counter() - started
-
-
-def _seconds_alone(engine: Engine, layers: int, exact: float, rounded: float) -> float:
-    """Seconds to measure each of ``layers`` alone: a run in float for each, and the rounding of all of them once.
-
-    Args:
-        exact, rounded: seconds of a run in float, and of one with all layers quantized.
-    """
-    return layers * min(exact, rounded) * (0.5 if engine.halves else 1.0) + max(rounded - exact, 0.0)
-
-
 def _measure(
     engine: Engine,
     base: Sequence[Output],
@@ -253,7 +213,7 @@ def _measure(
     if runs is None:
         noise = {}
         for layer, outputs in engine.alone(layers):
-            noise[layer.node] = _noise(base, outputs), True
+            noise[layer.node] = noise_ratio(base, outputs), True
             progress.advance()
         return noise
     return _bisected(engine, base, layers, total, runs)
@@ -270,35 +230,9 @@ def _bisected(
             break
         _, members = groups.pop(max(splittable, key=lambda index: groups[index][0]))
         middle = len(members) // 2
-        groups += [(_noise(base, engine.together(half)), half) for half in (members[:middle], members[middle:])]
+        groups += [(noise_ratio(base, engine.together(half)), half) for half in (members[:middle], members[middle:])]
         runs -= 2
     return {layer.node: (noise / len(members), len(members) == 1) for noise, members in groups for layer in members}
-
-
-def _noise(expected: Sequence[Output], found: Sequence[Output]) -> float:
-    """Noise relative to signal, in power, as the mean over the outputs that can be compared."""
-    ratios = []
-    for wanted, given in zip(expected, found, strict=True):
-        ones, others = (part if isinstance(part, tuple) else (part,) for part in (wanted, given))
-        if len(ones) != len(others) or any(one.shape != other.shape for one, other in zip(ones, others, strict=True)):
-            continue
-        tally = OutputTally()
-        for one, other in zip(ones, others, strict=True):
-            tally.add(one, other)
-        if tally.signal > 0:
-            ratios.append(tally.noise / tally.signal)
-    if not ratios:
-        raise ModelError(
-            "the noise of the layers cannot be measured: no output keeps its size from run to run, or all are zero; "
-            "cut the model before what selects (NonMaxSuppression, NonZero)"
-        )
-    return float(np.mean(ratios))
-
-
-def _decibels(noise: float) -> float:
-    if math.isnan(noise):
-        return -math.inf
-    return math.inf if noise == 0 else -10 * math.log10(noise)
 
 
 def _accumulated(
@@ -320,6 +254,6 @@ def _entry(
 ) -> LayerNoise:
     behind = layer.output if layer.output in accumulated else next(iter(layer.activations), "")
     return LayerNoise(
-        layer.node, layer.operator, layer.weight, layer.activations, _decibels(noise), noise / whole,
+        layer.node, layer.operator, layer.weight, layer.activations, decibels(noise), noise / whole,
         accumulated.get(behind), measured, position,
     )  # fmt: skip

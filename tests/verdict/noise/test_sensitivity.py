@@ -1,5 +1,6 @@
 """Each layer's own noise, against products worked out in NumPy."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.catalog import find_target
-from dfq_deploy.verdict.noise import sensitivity
+from dfq_deploy.verdict.noise import engine_choice
 from dfq_deploy.verdict.noise.engines import RuntimeEngine, TwinEngine
 from dfq_deploy.verdict.noise.layers import quantized_layers
 from dfq_deploy.verdict.noise.sensitivity import layer_noise, rounded_tensors, sample_count
+from dfq_deploy.verdict.noise.switches import SwitchEngine
 
 ModelOf = Callable[..., onnx.ModelProto]
 
@@ -110,12 +112,52 @@ def test_both_engines_agree_on_a_residual_network(digits_bn: Path, held_out: Sam
     layers = quantized_layers(model, quantized.encodings)
     rounded = rounded_tensors(model, quantized.encodings)
     twin, runtime = TwinEngine(model, rounded, part), RuntimeEngine(model, rounded, part)
-    for (layer, first), (_, second) in zip(twin.alone(layers), runtime.alone(layers), strict=True):
+    switched = SwitchEngine(model, rounded, part, layers)
+    engines = (twin.alone(layers), runtime.alone(layers), switched.alone(layers))
+    for (layer, first), (_, second), (_, third) in zip(*engines, strict=True):
         np.testing.assert_allclose(first[0], second[0], atol=0.02, err_msg=layer.node)
+        np.testing.assert_allclose(second[0], third[0], atol=0.02, err_msg=layer.node)
+    np.testing.assert_allclose(switched.together(layers)[0], runtime.together(layers)[0], atol=0.02)
+    np.testing.assert_allclose(switched.together(())[0], runtime.together(())[0], atol=1e-5)
     assert {"Conv", "Gemm", "Add"} <= {layer.operator for layer in layers}
     for start in (len(layers) // 2, 1, len(layers) - 2, 3, 0):  # groups may begin anywhere, in any order
         group = layers[start : start + 2]
         np.testing.assert_allclose(twin.together(group)[0], runtime.together(group)[0], atol=0.02)
+
+
+def test_corrected_switches_take_the_mean_shift_out_as_the_twin_does(digits_bn: Path, held_out: Samples) -> None:
+    source, part = load(digits_bn), held_out.part(slice(8))
+    prepared = prepare(source, find_target("cpu"))
+    encodings = encode(prepared, find_plugin("calibrators", "minmax")(), part).encodings
+    layers = quantized_layers(prepared.model, encodings)
+    rounded = rounded_tensors(prepared.model, encodings)
+    twin = TwinEngine(prepared.model, rounded, part, corrected=True)
+    switched = SwitchEngine(prepared.model, rounded, part, layers, corrected=True)
+    plain = dict(SwitchEngine(prepared.model, rounded, part, layers).alone(layers))
+    moved = False
+    for (layer, first), (_, second) in zip(twin.alone(layers), switched.alone(layers), strict=True):
+        np.testing.assert_allclose(first[0], second[0], atol=0.02, err_msg=layer.node)
+        moved = moved or np.abs(np.asarray(plain[layer][0]) - second[0]).max() > 0.02
+    assert moved
+
+
+def test_a_slow_twin_gives_way_to_switches(two_products: ir.Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = layer_noise(two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), budget_s=None)
+    monkeypatch.setattr(engine_choice, "QUICK", 0.0)
+    monkeypatch.setattr(TwinEngine, "together", _slowly(TwinEngine.together))
+    found = layer_noise(two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), budget_s=None)
+    assert (wanted.engine, found.engine) == ("twin", "onnxruntime")
+    assert [layer.own_snr for layer in found.layers] == pytest.approx(
+        [layer.own_snr for layer in wanted.layers], abs=0.01
+    )
+
+
+def _slowly(run: Callable[..., object]) -> Callable[..., object]:
+    def ran(*arguments: object) -> object:
+        time.sleep(0.2)
+        return run(*arguments)
+
+    return ran
 
 
 def test_shares_add_up_to_what_the_whole_file_loses(digits_bn: Path, held_out: Samples) -> None:
@@ -153,7 +195,7 @@ def test_what_the_twin_cannot_run_goes_through_onnxruntime(
     def refuse(*_: object, **__: object) -> None:
         raise ModelError("unknown operator")
 
-    monkeypatch.setattr(sensitivity, "TwinEngine", refuse)
+    monkeypatch.setattr(engine_choice, "TwinEngine", refuse)
     found = layer_noise(two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), budget_s=None)
     assert (expected.engine, found.engine) == ("twin", "onnxruntime")
     assert [layer.node for layer in found.layers] == [layer.node for layer in expected.layers]
