@@ -10,6 +10,7 @@ status meaning
 ====== ===========================================================================================
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ import click
 from dfq_deploy.errors import DfqError, did_you_mean, is_out_of_memory, printable
 from dfq_deploy.files.json_text import json_text
 from dfq_deploy.files.written import written
+
+NUMBER = re.compile(r"-?[0-9]*\.?[0-9]+")
 
 FEW_ARGUMENTS = 3
 """So many are a slip of the keyboard; more are files that a shell listed."""
@@ -82,6 +85,8 @@ def usage_line(problem: click.ClickException) -> str:
 
 def _too_many(words: Sequence[str], command: str) -> str:
     """Arguments that no command takes; many of them are what a shell made of a pattern."""
+    if all(NUMBER.fullmatch(word.rstrip(",")) for word in words):
+        return f"'{words[0]}' is one argument too many; separate numbers by commas, as in --mean 0.485,0.456,0.406"
     if len(words) <= FEW_ARGUMENTS:
         return f"'{' '.join(words)}' is one argument too many; `{command} --help` shows examples"
     return (

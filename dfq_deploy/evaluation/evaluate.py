@@ -179,10 +179,10 @@ def evaluated(
     elif data.labels is None and reference.scores(labelled=True) is None:
         warnings += data.notes
     elif data.labels is None:
-        warnings += data.notes
-        warnings.append(
+        unlabelled = (
             "the samples have no labels: agreement is shown, accuracy is not; use class sub-folders or 'labels'"
         )
+        warnings += data.notes or (unlabelled,)
     elif len(data) < 500:
         warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")

@@ -39,6 +39,7 @@ from dfq_deploy.verdict.agreement.prediction import MEASURED
 from dfq_deploy.verdict.evaluation import SWAPPED, evaluation_findings, judge_evaluation
 from dfq_deploy.verdict.finding import Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates
+from dfq_deploy.verdict.judge import preprocess_condition
 from dfq_deploy.verdict.sanity.findings import preprocess_findings
 from dfq_deploy.verdict.speed import count_findings, speed_findings
 
@@ -164,7 +165,9 @@ def evaluate(
         real = data is not None and not samples.method and figures.comparison.scores is not None
         earlier = earlier_prediction(path, Path(figures.quantized_model)) if real else None
         command = partial(_next, figures, real=data is not None) if path == Path(name) else None
-        verdict = judge_evaluation(figures, agreement, findings, bounds, command)
+        adopted = fed.preprocess if pixels is None or data is None else None
+        condition = preprocess_condition(fed.load(path), adopted)
+        verdict = judge_evaluation(figures, agreement, findings, bounds, command, condition)
     return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement, earlier=earlier)
 
 
@@ -230,17 +233,20 @@ def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> li
     spans = [high - low for low, high in (entry.bounds(channels) for entry in (given, stated))]
     level: Level = "CHECK" if np.allclose(spans[0], spans[1], rtol=ALIKE) else "BAD"
     message = f"the quantized file was made for another preprocess ({stated}) than the one given ({given})"
-    return [
-        Finding("preprocess-stated", level, message, "leave --preprocess out, or calibrate again with the right one")
-    ]
+    remedy = "leave --preprocess out, or calibrate again with the right one"
+    mean, std = (",".join(f"{value:.6g}" for value in values) for values in (given.mean, given.std))
+    return [Finding("preprocess-stated", level, message, remedy, options=f"--mean {mean} --std {std}")]
 
 
 def _next(figures: Evaluation, finding: Finding, *, real: bool) -> str:
     """What to do next."""
-    if finding.code == "preprocess-stated":
+    if finding.code == "preprocess-stated" and not real:
         return shlex.join(["dfq-deploy", "evaluate", figures.float_model, figures.quantized_model])
     if finding.options:
         return shlex.join(["dfq-deploy", "calibrate", figures.float_model, *shlex.split(finding.options)])
+    if finding.code == "labels":
+        files = figures.float_model, figures.quantized_model
+        return shlex.join(["dfq-deploy", "evaluate", *files, "--data", figures.data, "--labels", "NAMES.txt"])
     if finding.code == SWAPPED:
         return shlex.join(["dfq-deploy", "evaluate", figures.quantized_model, figures.float_model])
     if finding.level == "BAD" or real:

@@ -25,7 +25,7 @@ from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
 from dfq_deploy.verdict.agreement.measure import Agreement, measure_agreement
 from dfq_deploy.verdict.finding import Finding, Verdict
-from dfq_deploy.verdict.judge import NextCommand, judge
+from dfq_deploy.verdict.judge import NextCommand, judge, preprocess_condition
 from dfq_deploy.verdict.noise.sensitivity import FEWEST_SAMPLES, sample_count
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 from dfq_deploy.verdict.sanity.findings import sanity_findings
@@ -134,7 +134,12 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     rules = () if checked is None else _broken_rules(subject, checked)
     speed = _tried("the speed", lambda: _speed(subject, kernels), failures) or ()
     speed = tuple(_explained(finding, subject.prepared.placement, kernels) for finding in speed)
-    verdict = judge(agreement, [*rules, *sanity, *speed, *failures], subject.command)
+    verdict = judge(
+        agreement,
+        [*rules, *sanity, *speed, *failures],
+        subject.command,
+        preprocess_condition(subject.source, subject.preprocess, subject.teachers),
+    )
     return Assessment(verdict, agreement, hurts, kernels)
 
 

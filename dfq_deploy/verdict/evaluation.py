@@ -48,6 +48,7 @@ def judge_evaluation(
     findings: Iterable[Finding] = (),
     gates: Gates | None = None,
     command: NextCommand | None = None,
+    condition: str = "",
 ) -> Verdict:
     """The last word on a quantized file.
 
@@ -56,12 +57,12 @@ def judge_evaluation(
 
     Args:
         findings: what :func:`evaluation_findings` has found, and others.
-        command: what to paste next, as :func:`dfq_deploy.verdict.judge.judge` takes it.
+        command, condition: as :func:`dfq_deploy.verdict.judge.judge` takes them.
 
     Raises:
         OptionError: the models do not have the figure that a gate bounds.
     """
-    found = [*findings, agreement_finding(agreement)]
+    found = [*findings, agreement_finding(agreement, condition)]
     if not gates:
         return judge(None, _in_order(found), command)
     checked = gate_findings(gates, evaluation, agreement)
@@ -112,7 +113,10 @@ def drop_finding(scores: Scores, count: int) -> Finding:
     drop = drop_interval(scores.lost or 0, scores.won or 0, count)
     doubts = (drop.value > LOST) + (drop.low > KEPT)
     level = LEVELS[doubts]
-    message = f"top-1 falls by {drop.value:.2f} points ({drop.low:.2f} to {drop.high:.2f}) on {count} labelled samples"
+    ends = f"{drop.value:.2f} points ({drop.low:.2f} to {drop.high:.2f})"
+    if drop.value < 0:
+        ends = f"{-drop.value:.2f} points ({-drop.high:.2f} to {-drop.low:.2f})"
+    message = f"top-1 {'rises' if drop.value < 0 else 'falls'} by {ends} on {count} labelled samples"
     figures = {"drop": drop.value, "low": drop.low, "high": drop.high, "count": float(count)}
     remedy = "" if level == "OK" else "keep the layers that hurt in float or at more bits, or try other samples"
     return Finding("top1-drop", level, message, remedy, figures)

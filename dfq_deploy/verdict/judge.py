@@ -5,6 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import onnx_ir as ir
+
+from dfq_deploy.samples.input_statistics import input_statistics
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
 from dfq_deploy.verdict.agreement.prediction import Prediction
@@ -23,6 +27,7 @@ __all__ = [
     "class_level",
     "deciding_kind",
     "judge",
+    "preprocess_condition",
 ]
 
 PROGRAM = "dfq-deploy "
@@ -75,7 +80,12 @@ REMEDIES: Mapping[Level, str] = {
 }
 
 
-def judge(agreement: Agreement | None, findings: Iterable[Finding] = (), command: NextCommand | None = None) -> Verdict:
+def judge(
+    agreement: Agreement | None,
+    findings: Iterable[Finding] = (),
+    command: NextCommand | None = None,
+    condition: str = "",
+) -> Verdict:
     """The last word on a quantized model.
 
     Args:
@@ -83,13 +93,14 @@ def judge(agreement: Agreement | None, findings: Iterable[Finding] = (), command
             where it was not measured.
         findings: of samples, preprocess, speed and whatever else was looked at.
         command: what to paste next; the remedy of the deciding finding comes before it where it is a command.
+        condition: on which the agreement holds, as ``if imagenet is the preprocess of training``.
 
     Returns:
         the worst level, the sentence of the first finding that has it (of the agreement where all are OK), and all
         findings, the worst first; of equally bad ones the agreement before those on speed.
     """
     findings = tuple(findings)
-    own = [] if agreement is None else [_doubted(agreement_finding(agreement), findings)]
+    own = [] if agreement is None else [_doubted(agreement_finding(agreement, condition), findings)]
     speed = [finding for finding in findings if finding.code.startswith(SPEED)]
     others = [finding for finding in findings if not finding.code.startswith(SPEED)]
     ordered = tuple(sorted([*others, *own, *speed], key=lambda finding: LEVELS.index(finding.level), reverse=True))
@@ -129,14 +140,30 @@ def class_level(expected: Prediction) -> Level:
     return "OK" if expected.variation <= MOVED else "CHECK"
 
 
-def agreement_finding(agreement: Agreement) -> Finding:
-    """What the agreement means: predicted on real data, or the signal-to-noise ratio where there are no classes."""
+def preprocess_condition(model: ir.Model, preprocess: Preprocess | None, teachers: Iterable[ir.Model] = ()) -> str:
+    """On which preprocess an agreement rests that nothing confirms; empty where a BatchNormalization can tell.
+
+    Args:
+        teachers: networks of the same input, whose BatchNormalization tells as well.
+    """
+    if preprocess is None or any(input_statistics(entry) is not None for entry in (model, *teachers)):
+        return ""
+    name = next((name for name, known in PREPROCESSES.items() if known == preprocess), "")
+    return f"if {name} is the preprocess of training" if name else f"if {preprocess} are those of training"
+
+
+def agreement_finding(agreement: Agreement, condition: str = "") -> Finding:
+    """What the agreement means: predicted on real data, or the signal-to-noise ratio where there are no classes.
+
+    Args:
+        condition: on which it holds.
+    """
     if agreement.predicted is None:
         return _noise_finding(agreement)
     expected = agreement.predicted
     level = class_level(expected)
     how = "agreement" if expected.kind == "data" else "predicted agreement"
-    message = f"{how} with float on real inputs: {expected}"
+    message = f"{how} with float on real inputs{condition and f', {condition}'}: {expected}"
     if expected.lost > 0:
         message += f", and at least {100 * expected.lost:.1f} % of all answers change in classes that it hardly gives"
     elif level == "CHECK":

@@ -8,10 +8,12 @@ import pytest
 
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.metrics import OutputDistance, Scores
+from dfq_deploy.graph.loading import load
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
 from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.finding import Finding
-from dfq_deploy.verdict.judge import AGREEMENT, MOVED, SNR, agreement_finding, judge
+from dfq_deploy.verdict.judge import AGREEMENT, MOVED, SNR, agreement_finding, judge, preprocess_condition
 
 
 def _classifier(predicted: float, moved: float = 0.03) -> Agreement:
@@ -128,3 +130,18 @@ def test_the_thresholds_are_those_of_the_documentation(checkout: Path) -> None:
 
 def _page(checkout: Path) -> str:
     return (checkout / "docs/verdict.md").read_text(encoding="utf-8")
+
+
+def test_a_preprocess_that_nothing_confirms_is_a_condition(digits_folded: Path, digits_bn: Path) -> None:
+    folded, kept = load(digits_folded), load(digits_bn)
+    condition = preprocess_condition(folded, Preprocess((0.305,), (0.319,)))
+    assert condition == "if mean 0.305, std 0.319 are those of training"
+    assert preprocess_condition(folded, PREPROCESSES["zero-one"]) == "if zero-one is the preprocess of training"
+    assert preprocess_condition(kept, PREPROCESSES["zero-one"]) == ""
+    assert preprocess_condition(folded, PREPROCESSES["zero-one"], [kept]) == ""
+    assert preprocess_condition(folded, None) == ""
+    verdict = judge(_classifier(99.0), condition=condition)
+    assert verdict.reason == (
+        "predicted agreement with float on real inputs, if mean 0.305, std 0.319 are those of training: "
+        "99.0 % (97.0 to 100.0)"
+    )

@@ -37,7 +37,8 @@ def show_remedies(remedies: Mapping[str, Any] | None) -> Group | None:
 
 
 def _below(remedies: Mapping[str, Any]) -> str:
-    return f"below the floor ({remedies['floor']})"
+    idle = remedies["reached"] and not any(step["kept"] for step in remedies["steps"])
+    return f"{'close to' if idle else 'below'} the floor ({remedies['floor']})"
 
 
 def _gain(step: Mapping[str, Any], unit: str) -> str:

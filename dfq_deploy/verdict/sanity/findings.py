@@ -15,11 +15,12 @@ from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.synthesis.session import sample_bounds
-from dfq_deploy.verdict.finding import LEVELS, Finding
+from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
+    exchanged_finding,
     made_with_finding,
     pixel_statistics,
     statistics_finding,
@@ -29,7 +30,7 @@ from dfq_deploy.verdict.sanity.preprocess_missing import missing_finding
 from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
-from dfq_deploy.verdict.sanity.signs import weighed
+from dfq_deploy.verdict.sanity.signs import agreed, weighed
 
 __all__ = ["preprocess_findings", "sanity_findings"]
 
@@ -133,7 +134,7 @@ def _of_pictures(
     runner: Runner | None,
 ) -> Iterator[Finding]:
     """Scale, range and preprocess of pictures."""
-    units = None if preprocess is None else units_finding(preprocess)
+    units = None if preprocess is None else units_finding(preprocess) or exchanged_finding(preprocess)
     in_range = None if preprocess is None else range_finding(samples, preprocess, axis)
     yield from (entry for entry in (units, in_range) if entry is not None)
     expected = input_statistics(reference)
@@ -145,12 +146,7 @@ def _of_pictures(
         real = not samples.method and in_range.level == "OK"
         yield statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None)
     elif in_range.level == "OK":
-        found = [offsets_finding(model, preprocess), answers_finding(model, part, preprocess, axis, runner)]
-        yield from sorted((entry for entry in found if entry is not None), key=_severity)[-1:]
-
-
-def _severity(finding: Finding) -> int:
-    return LEVELS.index(finding.level)
+        yield from agreed(offsets_finding(model, preprocess), answers_finding(model, part, preprocess, axis, runner))
 
 
 def _channel_axis(model: ir.Model) -> int | None:

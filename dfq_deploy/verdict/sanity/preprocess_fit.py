@@ -16,6 +16,7 @@ __all__ = [
     "PHOTOGRAPHS",
     "PixelStatistics",
     "candidates",
+    "exchanged_finding",
     "made_with_finding",
     "misfit",
     "pixel_statistics",
@@ -34,6 +35,13 @@ FAR = 20.0
 
 FITS = 0.5
 """A smaller misfit is a fit."""
+
+
+SLACK = 1.05
+"""Figures are rounded."""
+
+LEAST_MEAN, LEAST_STD = 0.1, 0.05
+"""Of the pixels of a data set."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,25 @@ def units_finding(preprocess: Preprocess) -> Finding | None:
     message = f"the preprocess' mean {max(preprocess.mean):.4g} is a figure of 0 to 255, where pixel / 255 is meant"
     options = f"--mean {mean} --std {std}"
     return Finding("preprocess-units", "BAD", message, f"divide by 255: {options}", options=options)
+
+
+def exchanged_finding(preprocess: Preprocess) -> Finding | None:
+    """Mean and std that were exchanged; None where there is nothing to say.
+
+    No pixels of 0 to 1 with a mean m have a deviation above sqrt(m (1 - m)). Conventions such as 0 and 1, or 0.5 and 1,
+    are no statistics of pixels, and would not be any if they were exchanged.
+    """
+    mean, std = np.asarray(preprocess.mean), np.asarray(preprocess.std)
+    if not (np.all((mean > 0) & (mean < 1)) and np.any(std > SLACK * np.sqrt(mean * (1 - mean)))):
+        return None
+    if not (np.all((std > LEAST_MEAN) & (std < 1 - LEAST_MEAN)) and np.all(mean > LEAST_STD)):
+        return None
+    shown, other = (",".join(f"{value:.4g}" for value in values) for values in (std, mean))
+    message = (
+        f"no pixels have the mean {mean.mean():.3g} and the deviation {std.mean():.3g}: --mean and --std seem exchanged"
+    )
+    options = f"--mean {shown} --std {other}"
+    return Finding("preprocess-units", "BAD", message, f"give {options}", options=options)
 
 
 def made_with_finding(made: Preprocess | None, given: Preprocess | None) -> Finding | None:

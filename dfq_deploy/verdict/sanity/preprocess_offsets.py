@@ -28,7 +28,7 @@ from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.preprocess_fit import FAR, candidates
 from dfq_deploy.verdict.sanity.response import bias_of
 
-__all__ = ["offset", "offsets", "offsets_finding"]
+__all__ = ["TIMES_BAD", "offset", "offsets", "offsets_finding"]
 
 Floats: TypeAlias = NDArray[np.float64]
 

@@ -1,17 +1,36 @@
 """Weigh the signs for and against a preprocess against each other."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.finding import LEVELS, Finding
 from dfq_deploy.verdict.sanity.input_scale import PLAIN, RESPONSE, RESPONSE_LARGE
 from dfq_deploy.verdict.sanity.preprocess_answers import OTHER_SCALE
+from dfq_deploy.verdict.sanity.preprocess_offsets import TIMES_BAD
 
-__all__ = ["weighed"]
+__all__ = ["agreed", "weighed"]
 
 CODES = ("preprocess-fit", "samples-scale")
 
 NO_CLASSES = "or the output holds no class scores: say --task regress, segment or embed"
+
+
+def agreed(offsets: Finding | None, answers: Finding | None) -> Iterator[Finding]:
+    """The severer of two findings on a preprocess; doubtful answers and offsets several times too large are ``BAD``.
+
+    Args:
+        offsets: of :func:`.preprocess_offsets.offsets_finding`.
+        answers: of :func:`.preprocess_answers.answers_finding`.
+    """
+    found = [entry for entry in (offsets, answers) if entry is not None]
+    if not found:
+        return
+    severest = max(reversed(found), key=lambda entry: LEVELS.index(entry.level))
+    if answers is not None and offsets is not None and answers.level == "CHECK":
+        figures = offsets.figures or {}
+        if figures["offset"] >= TIMES_BAD * figures["offset_best"]:
+            severest = replace(severest, level="BAD")
+    yield severest
 
 
 def weighed(findings: Sequence[Finding], *, classifies: bool) -> list[Finding]:

@@ -77,9 +77,10 @@ def test_a_wrong_preprocess_is_bad(path: Path, name: str) -> None:
     assert level(path, Samples(GREY[name].apply(PIXELS)), GREY[name]) == "BAD"
 
 
-def test_one_that_clips_is_worth_a_look(path: Path) -> None:
+def test_one_that_clips_is_worth_a_look(path: Path, digits_bn: Path) -> None:
+    """Its file loses 8 points. Without statistics both the answers and the offsets speak against it."""
     found = findings(path, Samples(GREY["minus-one-one"].apply(PIXELS)), GREY["minus-one-one"])
-    assert found["preprocess-fit"].level == "CHECK"
+    assert found["preprocess-fit"].level == ("CHECK" if path == digits_bn else "BAD")
 
 
 def test_raw_on_the_digits_names_what_fits_better(digits_bn: Path) -> None:

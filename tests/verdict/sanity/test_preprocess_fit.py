@@ -13,6 +13,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
     PixelStatistics,
+    exchanged_finding,
     made_with_finding,
     misfit,
     pixel_statistics,
@@ -123,3 +124,32 @@ def test_answers_tell_the_preprocess_without_statistics(by_brightness: onnx.Mode
 def test_images_that_nothing_recognizes_tell_nothing(by_brightness: onnx.ModelProto) -> None:
     same = Samples(np.repeat(shades(PREPROCESSES["raw"]).images[:1], 16, axis=0))
     assert answers_finding(load(by_brightness), same, PREPROCESSES["raw"], 1) is None
+
+
+CIFAR = (0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [(CIFAR[1], CIFAR[0]), (PREPROCESSES["imagenet"].std, PREPROCESSES["imagenet"].mean)]
+)
+def test_an_exchanged_mean_and_std_are_named(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    found = exchanged_finding(Preprocess(mean, std))
+    assert found is not None
+    assert (found.code, found.level) == ("preprocess-units", "BAD")
+    assert found.options == f"--mean {','.join(map(str, std))} --std {','.join(map(str, mean))}"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        CIFAR,
+        ((0.1307,), (0.3081,)),
+        ((0.286,), (0.353,)),
+        ((0.305,), (0.319,)),
+        ((0.5,), (1.0,)),
+        ((0.5,), (128 / 255,)),
+    ]
+    + [(entry.mean, entry.std) for entry in PREPROCESSES.values()],
+)
+def test_figures_that_a_training_may_have_are_not_exchanged(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    assert exchanged_finding(Preprocess(mean, std)) is None

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.preprocess_answers import OTHER_SCALE
-from dfq_deploy.verdict.sanity.signs import weighed
+from dfq_deploy.verdict.sanity.signs import agreed, weighed
 
 FIT = Finding("preprocess-fit", "CHECK", "the answers say so", "give another")
 SCALE = Finding("samples-scale", "CHECK", "too small", "", {"response_to_bias": 0.1, "deviation": 0.02})
@@ -48,3 +48,28 @@ def test_answers_that_ask_for_another_scale_may_be_coordinates() -> None:
     assert found.remedy.endswith("say --task regress, segment or embed")
     assert _levels(replace(answers, figures={OTHER_SCALE: 0.0})) == ["BAD"]
     assert _levels(answers, SCALE) == ["BAD", "CHECK"]
+
+
+@pytest.mark.parametrize(
+    ("offset", "answers", "expected"),
+    [
+        (0.9, "CHECK", "BAD"),
+        (0.2, "CHECK", "CHECK"),
+        (0.9, "OK", "OK"),
+        (0.2, "BAD", "BAD"),
+        (None, "CHECK", "CHECK"),
+        (0.2, None, "OK"),
+    ],
+)
+def test_doubtful_answers_and_offsets_that_are_times_too_large(
+    offset: float | None, answers: Level | None, expected: str
+) -> None:
+    figures = {"offset": offset or 0.0, "offset_best": 0.15}
+    one = None if offset is None else Finding("preprocess-fit", "OK", "offsets", figures=figures)
+    other = None if answers is None else Finding("preprocess-fit", answers, "answers")
+    (found,) = agreed(one, other)
+    assert (found.level, found.message) == (expected, "offsets" if other is None else "answers")
+
+
+def test_nothing_known_is_no_finding() -> None:
+    assert [*agreed(None, None)] == []
