@@ -80,7 +80,10 @@ def _confidence(figures: Mapping[str, float]) -> Finding:
     end = "" if level == "OK" else ": the network recognizes nothing in them"
     bound = f" ({max(SURE, 1.5 / classes):.2g} or more is OK)" if classes > 2 else ""
     message = f"the mean probability of the class answered is {value:.3g}{bound}{end}"
-    return Finding("samples-confidence", level, message, "" if level == "OK" else REMEDY, {"confidence": value})
+    remedy = (
+        "" if level == "OK" else f"{REMEDY}; if the output holds no class scores, --task regress (or embed) says so"
+    )
+    return Finding("samples-confidence", level, message, remedy, {"confidence": value})
 
 
 def _targets(value: float) -> Finding:
