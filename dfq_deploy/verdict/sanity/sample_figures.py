@@ -80,9 +80,7 @@ def _confidence(figures: Mapping[str, float]) -> Finding:
     end = "" if level == "OK" else ": the network recognizes nothing in them"
     bound = f" ({max(SURE, 1.5 / classes):.2g} or more is OK)" if classes > 2 else ""
     message = f"the mean probability of the class answered is {value:.3g}{bound}{end}"
-    remedy = (
-        "" if level == "OK" else f"{REMEDY}; if the output holds no class scores, --task regress (or embed) says so"
-    )
+    remedy = "" if level == "OK" else f"{REMEDY}; if the output is no row of class scores, give --task regress"
     return Finding("samples-confidence", level, message, remedy, {"confidence": value})
 
 

@@ -53,7 +53,9 @@ def weighed(findings: Sequence[Finding], *, classifies: bool) -> list[Finding]:
     if fit is not None and doubted and far:
         changed["preprocess-fit"] = replace(fit, level="BAD")
     elif fit is not None and doubted and fit.level == "BAD" and (fit.figures or {}).get(OTHER_SCALE):
-        changed["preprocess-fit"] = replace(fit, level="CHECK", remedy=f"{fit.remedy}, {NO_CLASSES}")
+        changed["preprocess-fit"] = replace(
+            fit, level="CHECK", remedy=f"{fit.remedy}, {NO_CLASSES}", options="--task regress"
+        )
     elif scale is not None and far and (scale.figures or {}).get(RESPONSE, 0) > RESPONSE_LARGE[1]:
         usual = PLAIN[0] <= (scale.figures or {}).get("deviation", 0) <= PLAIN[1]
         if usual and fit is not None:

@@ -44,7 +44,7 @@ def test_without_class_scores_small_biases_alone_condemn_nothing(classifies: boo
 def test_answers_that_ask_for_another_scale_may_be_coordinates() -> None:
     answers = replace(FIT, level="BAD", figures={OTHER_SCALE: 1.0})
     (found,) = weighed([answers], classifies=True)
-    assert found.level == "CHECK"
+    assert (found.level, found.options) == ("CHECK", "--task regress")
     assert found.remedy.endswith("say --task regress, segment or embed")
     assert _levels(replace(answers, figures={OTHER_SCALE: 0.0})) == ["BAD"]
     assert _levels(answers, SCALE) == ["BAD", "CHECK"]
