@@ -247,3 +247,14 @@ def test_channels_last_and_bfloat16(make_model: Maker) -> None:
     torch.testing.assert_close(rounded.float(), expected, rtol=0.05, atol=1.0)
     last = copy.deepcopy(twin).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     torch.testing.assert_close(last(x.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_split_into_another_number_of_outputs_is_refused(make_model: Maker) -> None:
+    model = make_model(
+        [helper.make_node("Split", ["x"], ["y", "z"], axis=1, num_outputs=2**62)],
+        {"x": (FLOAT, ("n", 4))},
+        outputs=("y", "z"),
+        opset=18,
+    )
+    with pytest.raises(ModelError, match=rf"num_outputs is {2**62}, and it has 2 outputs; export the model again"):
+        Twin.from_model(ir.from_proto(model))

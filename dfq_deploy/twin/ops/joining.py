@@ -27,7 +27,10 @@ def split_by_attribute(node: Node) -> Operator:
 def split(node: Node) -> Operator:
     """Into parts of given lengths, or into equal parts, the last one shorter."""
     axis, lengths_of = node.integer("axis"), node.integers_at(1)
-    count, given = node.integer("num_outputs") or len(node.outputs), node.has(1)
+    count, given = len(node.outputs), node.has(1)
+    stated = node.integer("num_outputs") or count
+    if stated != count:
+        raise node.refuse(f"num_outputs is {stated}, and it has {count} outputs; export the model again")
     return lambda x, lengths=None: _split(x, lengths_of(lengths) if given else None, count, axis)
 
 
