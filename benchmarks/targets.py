@@ -39,7 +39,7 @@ class Row:
 
     Args:
         calibration: the set that it was calibrated with.
-        violations: of the target's rules.
+        violations: of the target's rules, without advice.
         float_top1, top1, agreement: percent, in ONNX Runtime; the agreement is that with the float model.
         openvino_top1, openvino_agreement: the same file in OpenVINO, its agreement with ONNX Runtime; None where it
             was not run there.
@@ -100,7 +100,7 @@ def measured(
                 target,
                 calibration,
                 found.images,
-                len(check(path, target).violations),
+                len(check(path, target).errors),
                 found.float_top1,
                 found.top1,
                 found.agreement,

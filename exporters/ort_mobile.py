@@ -107,6 +107,7 @@ class OrtMobile(Exporter):
         quantized = quantized_model(model, encodings)
         fix_batch(quantized, self.batch)
         _write_zero_points(quantized.graph)
+        _drop_missing_inputs(quantized.graph)
         if not fits_in_message(quantized):
             raise TargetError(
                 f"ort: the quantized model has {weight_bytes(quantized) / 1e9:.1f} GB of weights, and an .ort file "
@@ -148,6 +149,17 @@ def _write_zero_points(graph: ir.Graph) -> None:
             zero_point = add_constant(graph, name, ir.Tensor(zeros, dtype=source.dtype, name=name))
             node.resize_inputs(3)
             node.replace_input_with(2, zero_point)
+
+
+def _drop_missing_inputs(graph: ir.Graph) -> None:
+    """Drop optional inputs at the end that are not there, in place: an empty name, as torch writes it for Pad.
+
+    ONNX Runtime's usability checker takes an empty name for a tensor of unknown shape, and the node for one that no
+    accelerator can take.
+    """
+    for node in graph:
+        while node.inputs and node.inputs[-1] is None:
+            node.resize_inputs(len(node.inputs) - 1)
 
 
 def _convert(source: Path, *options: str) -> None:

@@ -1,7 +1,8 @@
 """Runtimes to quantize for, as data.
 
-=========== =============================================================================
-``catalog`` The targets and what each runtime accepts; add a new one to ``TARGETS`` here.
-``target``  The Target dataclass.
-=========== =============================================================================
+================== =============================================================================
+``catalog``        The targets and what each runtime accepts; add a new one to ``TARGETS`` here.
+``operator_lists`` Operators that runtimes list as their own.
+``target``         The Target dataclass.
+================== =============================================================================
 """

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from dfq_deploy.encodings import QuantType
 from dfq_deploy.errors import TargetError, did_you_mean
+from dfq_deploy.targets.operator_lists import LITERT_OPS, NNAPI_OPS, QNN_OPS
 from dfq_deploy.targets.target import Target
 
 __all__ = ["DEFAULT_TARGET", "REFUSED", "TARGETS", "find_target"]
@@ -140,10 +141,12 @@ NNAPI = replace(
     # NNAPI recognises a Gemm as quantized only if its output is quantized.
     float_output_ops=frozenset(),
     exporter="ort-runtime",
-    rules=(*GENERAL_RULES, "integer-bias", "static-shape", "two-dimensional", "constant-weight"),
+    rules=(*GENERAL_RULES, "integer-bias", "static-shape", "two-dimensional", "constant-weight", "left-to-cpu"),
     pairs=(("u8", "u8"), ("u8", "s8")),
     channel_ops=frozenset({"Conv"}),
     static_shapes=True,
+    accelerated_ops=NNAPI_OPS,
+    advice=frozenset({"left-to-cpu"}),
 )
 
 
@@ -156,22 +159,6 @@ NNAPI_TENSORS = replace(
     # With one scale for all channels, a depthwise network is unusable unless its channels are equalized first.
     refine=("equalize",),
 )
-
-
-QNN_OPS = frozenset(
-    {"Abs", "Add", "And", "ArgMax", "ArgMin", "Asin", "Atan", "AveragePool", "BatchNormalization", "Cast", "Ceil"}
-    | {"Clip", "Concat", "Conv", "ConvTranspose", "Cos", "CumSum", "DepthToSpace", "Div", "Einsum", "Elu", "Equal"}
-    | {"Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm"}
-    | {"GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization"}
-    | {"HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization"}
-    | {"LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "MatMul", "Max", "MaxPool", "Mean"}
-    | {"Min", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow", "RMSNormalization", "Reciprocal", "ReduceL2"}
-    | {"ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu", "Reshape", "Resize", "Round"}
-    | {"ScatterElements", "ScatterND", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus", "SpaceToDepth"}
-    | {"Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tan", "Tanh", "ThresholdedRelu", "Tile", "TopK", "Transpose"}
-    | {"Unsqueeze", "Upsample", "Where", "com.microsoft::Gelu"}
-)
-"""Operators listed by onnxruntime-qnn 2.7 (docs/execution_providers/QNN-ExecutionProvider.md)."""
 
 
 QNN = replace(
@@ -190,19 +177,6 @@ QNN = replace(
     static_shapes=True,
     whole_ops=QNN_OPS,
 )
-
-
-LITERT_OPS = frozenset(
-    {"Abs", "Add", "And", "ArgMax", "ArgMin", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat"}
-    | {"Conv", "ConvTranspose", "Cos", "DepthToSpace", "Div", "Dropout", "Elu", "Equal", "Erf", "Exp", "Expand"}
-    | {"Flatten", "Floor", "Gather", "Gelu", "Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater"}
-    | {"GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LayerNormalization"}
-    | {"LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "MatMul", "Max", "MaxPool", "Min", "Mul", "Neg", "Not"}
-    | {"Or", "PRelu", "Pad", "Pow", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"}
-    | {"Relu", "Reshape", "Resize", "Round", "Sigmoid", "Sign", "Sin", "Slice", "Softmax", "Softplus"}
-    | {"SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where"}
-)
-"""Operators that the exporter ``litert`` writes; Erf as part of a GELU only."""
 
 
 LITERT = replace(

@@ -66,6 +66,7 @@ class Target:
         floats: it computes in float too, so that layers may stay there.
         slow_channels: those of ``channel_ops`` whose kernels take longer with a scale for each channel
             (:mod:`dfq_deploy.quantization.placement.single_scales`).
+        accelerated_ops: operators that the accelerator supports, if ONNX Runtime runs all others on the CPU; else None.
     """
 
     name: str
@@ -104,3 +105,4 @@ class Target:
     block_ops: frozenset[str] = frozenset()
     floats: bool = True
     slow_channels: frozenset[str] = frozenset()
+    accelerated_ops: frozenset[str] | None = None

@@ -57,7 +57,10 @@ PLAIN = f"{READ} {WEIGHT} {BIAS} {CONV} {WRITE}"
 EXPLICIT = f"{READ} {WEIGHT} y = Conv(d, e, bf)"
 """As TensorRT wants it."""
 
-ADVICE = ("concat-scale", "residual-branch", "quantized-output", "split-activation", "fixed-scale", "moved-scale")
+ADVICE = (
+    *("concat-scale", "residual-branch", "quantized-output", "split-activation", "fixed-scale", "moved-scale"),
+    "left-to-cpu",
+)
 """Rules that no builder enforces: what breaks only them is clean."""
 
 HALF = ("y", "its input is float")
@@ -323,6 +326,10 @@ CASES = {
         f"{PLAIN.replace(' y = ', ' g = ')} h = Elu(g) q5 = QuantizeLinear(h, s, z) y = DequantizeLinear(q5, s, z)",
         ("h", "has no Celu"),
         U8,
+    ),
+    "operator-that-nnapi-lacks": Case(
+        "left-to-cpu", "nnapi", f"{PLAIN.replace(' y = ', ' g = ')} y = HardSwish(g)",
+        f"{PLAIN.replace(' y = ', ' g = ')} y = Relu(g)", ("y", "leaves HardSwish to the CPU"), U8,
     ),
     "float-between": Case(
         "float-tensor",

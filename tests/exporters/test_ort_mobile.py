@@ -91,6 +91,15 @@ def test_what_the_usability_check_says(tiny: Tiny, tmp_path: Path, capfd: pytest
     assert logging.getLogger().handlers == handlers
 
 
+def test_an_empty_name_at_the_end_is_no_input(model_of: Tiny, tmp_path: Path) -> None:
+    weights = {"w": np.ones((2, 3, 1, 1), np.float32), "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1])}
+    proto = model_of("float[1,3,4,4] x", "float[1,2,6,6] y", "p = Pad(x, pads) y = Conv(p, w)", weights)
+    proto.graph.node[0].input.append("")
+    written = OrtMobile().export(ir.from_proto(proto), {}, tmp_path / "model.qdq.onnx")
+    assert written.notes[0] == "usability check: NNAPI can take 2 of 2 nodes in 1 part (worth a try: yes)"
+    assert list(onnx.load(written.files[0]).graph.node[0].input) == ["x", "pads"]
+
+
 def test_what_onnx_runtime_cannot_convert_is_said_in_one_line(model_of: Tiny, tmp_path: Path) -> None:
     model = ir.from_proto(model_of("float[1,2] x", "float[1,2] y", "y = Mystery(x)", {}))
     with pytest.raises(TargetError, match=r"convert_onnx_models_to_ort fails on the model: .*Mystery") as caught:

@@ -11,7 +11,7 @@ from dfq_deploy.graph.operators import QDQ_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.targets.target import Target
 
-__all__ = ["constant_weight", "operators", "static_sample", "static_shape", "two_dimensional"]
+__all__ = ["constant_weight", "left_to_cpu", "operators", "static_sample", "static_shape", "two_dimensional"]
 
 QLINEAR_CONV = frozenset({"QLinearConv", "com.microsoft::QLinearConv"})
 
@@ -101,3 +101,19 @@ def operators(view: View, target: Target) -> Iterator[Problem]:
     for node in view.nodes:
         if not is_op(node, supported) and target.whole_ops is not None:
             yield operator_of(node), name(node), f"{target.runtime} has no {operator_of(node)}"
+
+
+@rule("left-to-cpu", "rewrite it with supported operators, or accept that the graph is split there")
+def left_to_cpu(view: View, target: Target) -> Iterator[Problem]:
+    """The accelerator has every operator: ONNX Runtime runs the others on the CPU, and copies tensors in between.
+
+    NNAPI: nnapi_supported_ops.md of onnxruntime.tools.mobile_helpers, from which its usability checker counts the parts
+    of a graph. A Constant is no step: ONNX Runtime makes it an initializer.
+    """
+    for node in view.nodes:
+        if target.accelerated_ops is not None and not is_op(node, target.accelerated_ops | {"Constant"}):
+            yield (
+                operator_of(node),
+                name(node),
+                f"{target.runtime.partition(',')[0]} leaves {operator_of(node)} to the CPU",
+            )

@@ -23,7 +23,8 @@ from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
 from dfq_deploy.runtime.litert.interpreter import LiteRtModel
-from dfq_deploy.targets.catalog import LITERT_OPS, TARGETS
+from dfq_deploy.targets.catalog import TARGETS
+from dfq_deploy.targets.operator_lists import LITERT_OPS
 
 pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed: pip install 'dfq-deploy[litert]'")
 
