@@ -29,11 +29,16 @@ CASES = {
     "transposed": "c = Conv(x, w) y = ConvTranspose(c, t)",
     "residual": "c = Conv(x, w) r = Relu(c) d = Sigmoid(c) a = Add(r, d) e = Relu(a) y = Concat <axis = 1> (e, c)",
     "normalized": "c = Conv(x, w) y = LayerNormalization(c, ls, lb)",
+    # Since version 2.4 and 2.7 of onnxruntime-qnn.
+    "pooled-by-norm": "c = Conv(x, w) y = LpPool <kernel_shape = [2, 2], p = 2> (c)",
+    "swish": "c = Conv(x, w) y = Swish(c)",
 }
 
+OPSETS = {"swish": 24}
 
-@pytest.mark.parametrize("nodes", CASES.values(), ids=CASES)
-def test_it_runs_whole_on_the_npu(nodes: str, model_of: ModelOf, tmp_path: Path) -> None:
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_runs_whole_on_the_npu(case: str, model_of: ModelOf, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime_qnn", reason="the package onnxruntime-qnn is not installed")
     from dfq_deploy.exporters.qnn import open_session
 
@@ -42,9 +47,10 @@ def test_it_runs_whole_on_the_npu(nodes: str, model_of: ModelOf, tmp_path: Path)
         name: random.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()
     }
     arrays |= {name: np.array(number, np.float32) for name, number in NUMBERS.items()}
+    nodes = CASES[case]
     words = set(nodes.replace(",", " ").replace("(", " ").replace(")", " ").split())
     used = {name: array for name, array in arrays.items() if name in words}
-    model = model_of("float[n,3,8,8] x", "float y", nodes, used)
+    model = model_of("float[n,3,8,8] x", "float y", nodes, used, opset=OPSETS.get(case, 17))
     model.graph.output[0].type.tensor_type.ClearField("shape")
     model = onnx.shape_inference.infer_shapes(model)
     samples = Samples(random.normal(size=(16, 3, 8, 8)).astype(np.float32))
