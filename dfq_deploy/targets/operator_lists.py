@@ -1,4 +1,4 @@
-"""Operators that runtimes list as their own: each set is the list of one version of a runtime."""
+"""Operators that runtimes list as their own, each set that of one version."""
 
 __all__ = ["LITERT_OPS", "NNAPI_OPS", "QNN_OPS"]
 
