@@ -9,7 +9,10 @@ from onnx import TensorProto
 from dfq_deploy.errors import ModelError
 from dfq_deploy.validation.walk import all_tensors
 
-__all__ = ["check_tensors"]
+__all__ = ["check_inputs", "check_tensors"]
+
+LAYERS = 8
+"""Times the size of an input that its first layers take."""
 
 LONGEST_FILE_NAME = 255
 """Bytes that file systems allow."""
@@ -52,6 +55,24 @@ def check_tensors(model: onnx.ModelProto, depth: int, memory: int) -> None:
             raise ModelError(
                 f"its tensors need more than {memory:,} bytes (tensor '{tensor.name}' has shape "
                 f"{list(tensor.dims)}); raise --max-memory if that is meant"
+            )
+
+
+def check_inputs(model: onnx.ModelProto, memory: int) -> None:
+    """Check that one sample of each input leaves room for what layers make of it.
+
+    Raises:
+        ModelError: an input takes more than an eighth of ``memory`` bytes.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    for value in model.graph.input:
+        kind = value.type.tensor_type
+        dims = [dim.dim_value if dim.dim_value > 0 else 1 for dim in kind.shape.dim]
+        needed = math.prod(dims) * _BITS.get(int(kind.elem_type), 8) // 8
+        if value.name not in stored and needed > memory // LAYERS:
+            raise ModelError(
+                f"input '{value.name}' of shape {dims} takes {needed:,} bytes, and its layers several times as many; "
+                f"the limit is {memory:,}: raise --max-memory if that is meant"
             )
 
 

@@ -224,3 +224,13 @@ def test_a_negative_variance_is_refused(tiny: TinyModel) -> None:
     variance.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(variance), variance.name))
     with pytest.raises(ModelError, match="negative running variance"):
         load(model)
+
+
+def test_an_input_leaves_room_for_what_layers_make_of_it(tiny: TinyModel) -> None:
+    model = tiny()
+    value = helper.make_tensor_value_info("wide", TensorProto.FLOAT, ["n", 3, 8, 1_000_000])
+    model.graph.input.append(value)
+    with use_bounds(Bounds(memory=2**29)):
+        refused(model, "input 'wide' of shape [1, 3, 8, 1000000] takes 96,000,000 bytes, and its layers several times")
+    with use_bounds(Bounds(memory=2**30)):
+        check_message(model, "m.onnx")
