@@ -198,7 +198,7 @@ def _with_constant(node: onnx.NodeProto, constants: dict[str, np.ndarray[Any, An
 def test_an_input_is_no_larger_than_the_memory(tiny: TinyModel) -> None:
     with (
         use_bounds(Bounds(memory=2**20)),
-        pytest.raises(ModelError, match=r"tensor 'image' of shape .* takes 12,582,912"),
+        pytest.raises(ModelError, match=r"input 'image' of shape .* takes 12,582,912"),
     ):
         load(tiny(size=1024))
 
