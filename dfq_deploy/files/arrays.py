@@ -22,6 +22,7 @@ __all__ = [
     "blocks",
     "copied",
     "digest",
+    "equal",
     "is_mapped",
     "loaded",
     "release",
@@ -123,6 +124,15 @@ def copied(rows: NDArray[Any], dtype: DTypeLike | None = None) -> NDArray[Any]:
         release(rows)
         release(copy)
     return copy
+
+
+def equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Return whether two arrays hold the same values, read a block at a time."""
+    if one is other:
+        return True
+    if one.shape != other.shape:
+        return False
+    return all(np.array_equal(loaded(one[part]), loaded(other[part])) for part in blocks(one))
 
 
 def digest(array: NDArray[Any]) -> str:

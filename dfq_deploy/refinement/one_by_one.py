@@ -17,7 +17,7 @@ from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.twin import GroupHook, Hook, Twin
 from dfq_deploy.twin.teacher import same_rows
 
-__all__ = ["axes_of", "fixed_batch", "parts_of", "shifts_one_by_one", "takes_batches", "tensors"]
+__all__ = ["Runs", "axes_of", "fixed_batch", "parts_of", "shifts_one_by_one", "takes_batches", "tensors"]
 
 Feeds = dict[str, Tensor]
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.checking.run import check
@@ -13,6 +12,7 @@ from dfq_deploy.checking.violation import Report
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.compare import Comparison
+from dfq_deploy.files.arrays import equal
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.encode import Prepared
 from dfq_deploy.quantization.placement.place import FASTER_IN_FLOAT, Placement
@@ -197,7 +197,7 @@ def _agreement(subject: Subject, sets: Sequence[HeldOut], progress: Progress) ->
 def _is_same(samples: Samples, held_out: Samples) -> bool:
     """True for the samples that were compared before: those that were held out, without labels."""
     pairs = [(samples.images, held_out.images), *((rows, held_out.extra[name]) for name, rows in samples.extra.items())]
-    return samples.labels is None and all(np.array_equal(one, other) for one, other in pairs)
+    return samples.labels is None and all(equal(one, other) for one, other in pairs)
 
 
 def _noise(subject: Subject, samples: Samples, progress: Progress) -> WhatHurts | None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dfq_deploy.files import arrays
-from dfq_deploy.files.arrays import allocate, digest, is_mapped, release, release_at
+from dfq_deploy.files.arrays import allocate, digest, equal, is_mapped, release, release_at
 from dfq_deploy.refinement.block_values import release_all
 
 pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="the system keeps the pages")
@@ -71,3 +71,18 @@ def test_the_digest_is_that_of_all_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
         array[:] = values
         assert digest(array) == expected
     assert digest(values[:, ::2]) == hashlib.sha256(values[:, ::2].tobytes()).hexdigest()[:16]
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="sizes are read from /proc")
+def test_large_arrays_are_compared_without_keeping_them() -> None:
+    one, other = allocate((2**9, SIZE // 2**11)), allocate((2**9, SIZE // 2**11))
+    one[:], other[:] = 1, 1
+    release(one)
+    release(other)
+    before = resident()
+    assert equal(one, other)
+    assert resident() - before < SIZE // 2
+    other[-1, -1] = 2
+    assert not equal(one, other)
+    assert not equal(one, one[1:])
+    assert equal(one, one)
