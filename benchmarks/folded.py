@@ -87,17 +87,19 @@ def measured(model: ZooModel, bits: str, synth: str, seed: int) -> Result:
         command += [option, ",".join(map(str, values))]
     command += ["--seed", str(seed), "--output", str(out)]
 
-    def write(real: Samples) -> None:
+    def write(real: Samples | None) -> None:
         given = ["--synth", synth]
-        if synth == REAL:
+        if real is not None:
             real.save(Path(folder.name) / "real.npz")
             given = ["--data", str(Path(folder.name) / "real.npz")]
         costs.append(used([*command, *given]))
 
     right = expected = same = total = 0
     with folder:
+        if synth != REAL:  # before this process holds images: Linux counts them in the memory of its children
+            write(None)
         for real, images in model.folds(dataset, REAL_IMAGES, seed):
-            if synth == REAL or not total:
+            if synth == REAL:
                 write(real)
             found, reference = classes(out / "model.qdq.onnx", images.images), classes(model.folded, images.images)
             right += int(np.sum(found == images.labels))
