@@ -429,7 +429,7 @@ def test_evaluate_json_with_latency(net: Path) -> None:
 
 def test_evaluate_refuses_what_it_cannot_run(net: Path, tmp_path: Path) -> None:
     (tmp_path / "text.onnx").write_text("this is a text file")
-    fails(1, f"{tmp_path / 'text.onnx'}: ONNX Runtime cannot load it", "evaluate", net, tmp_path / "text.onnx")
+    fails(1, f"{tmp_path / 'text.onnx'}: not an ONNX model but a text file", "evaluate", net, tmp_path / "text.onnx")
     fails(1, "add --preprocess imagenet|", "evaluate", net, net, "--data", pictures(tmp_path))
 
 
