@@ -21,12 +21,12 @@ from dfq_deploy.errors import DfqError, did_you_mean, is_out_of_memory, printabl
 from dfq_deploy.files.json_text import json_text
 from dfq_deploy.files.written import written
 
+__all__ = ["error_line", "print_json", "report_error", "usage_line", "wrong_usage"]
+
 NUMBER = re.compile(r"-?[0-9]*\.?[0-9]+")
 
 FEW_ARGUMENTS = 3
 """So many are a slip of the keyboard; more are files that a shell listed."""
-
-__all__ = ["error_line", "print_json", "report_error", "usage_line", "wrong_usage"]
 
 
 def print_json(document: Mapping[str, Any]) -> None:

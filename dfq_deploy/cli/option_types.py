@@ -84,7 +84,7 @@ class NumbersType(click.ParamType[tuple[float, ...]]):
         try:
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
-            if value.isupper():
+            if str(value).isupper():
                 self.fail(f"'{value}' stands for the figures of the training, such as 0.485,0.456,0.406", param, ctx)
             self.fail(f"'{value}' is not a list of numbers; separate them by commas: 0.485,0.456,0.406", param, ctx)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import is_out_of_memory
 from dfq_deploy.files.arrays import selected
 from dfq_deploy.graph.inputs import ExtraInputs
 from dfq_deploy.graph.passes.open_batch import open_batch
@@ -27,6 +28,7 @@ from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.refinement.one_by_one import axes_of, fixed_batch, parts_of, shifts_one_by_one, takes_batches, tensors
 from dfq_deploy.refinement.runtime_shifts import InRuntime, RuntimeShifts, is_simulated
 from dfq_deploy.runtime.plugin_nodes import behind_plugins, plugin_nodes, runnable_part
+from dfq_deploy.runtime.session import RUNTIME_ERRORS
 from dfq_deploy.twin import Hook, Twin
 from dfq_deploy.validation.budget import allowance
 
@@ -75,14 +77,21 @@ def correct_biases(
     opened = _with_open_batch(model)
     progress.start("bias correction", 2 * len(parts))
     first = _feeds(model, images, extra, parts[0], device)
-    if device == "cpu" and corrected and is_simulated(encodings) and _runtime_takes_batches(model, opened, first):
-        runs = RuntimeShifts(opened, tuple(corrected), encodings)
-        for part in parts:
-            feeds = {name: tensor.numpy() for name, tensor in _feeds(model, images, extra, part, device).items()}
-            runs.add(feeds, len(images[part]))
-            progress.advance(2)
-        _shift(corrected, runs.shift)
-        return _noted(runs.largest())
+    if device == "cpu" and corrected and is_simulated(encodings):
+        try:
+            if _runtime_takes_batches(model, opened, first):
+                runs = RuntimeShifts(opened, tuple(corrected), encodings)
+                for part in parts:
+                    feeds = {name: value.numpy() for name, value in _feeds(model, images, extra, part, device).items()}
+                    runs.add(feeds, len(images[part]))
+                    progress.advance(2)
+                _shift(corrected, runs.shift)
+                return _noted(runs.largest())
+        except (RuntimeError, *RUNTIME_ERRORS) as problem:
+            if is_out_of_memory(problem):
+                raise
+            logger.info("bias correction: the twin is run, since ONNX Runtime fails: %s", problem)
+            progress.start("bias correction", 2 * len(parts))
     twin = Twin.from_model(opened).to(device)
     if not takes_batches(model, twin, first):
         most = slice(max(1, allowance(IN_STEP) // (images[0].nbytes * 64)))

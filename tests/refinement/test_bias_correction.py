@@ -44,6 +44,17 @@ def test_a_known_shift_is_taken_back(model_of: Model) -> None:
     assert shifts["y"] == pytest.approx(np.abs(SHIFT / outputs.std(0)).max(), rel=1e-4)
 
 
+@pytest.mark.parametrize("failing", ["RuntimeShifts.add", "_opened"])
+def test_the_twin_corrects_where_onnx_runtime_fails(
+    model_of: Model, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(f"dfq_deploy.refinement.runtime_shifts.{failing}", fail)
+    test_a_known_shift_is_taken_back(model_of)
+
+
 @pytest.mark.parametrize("transposed", [0, 1])
 def test_a_missing_bias_is_added(model_of: Model, transposed: int) -> None:
     weight = WEIGHT if transposed else np.ascontiguousarray(WEIGHT.T)

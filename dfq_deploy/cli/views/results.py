@@ -202,7 +202,9 @@ def _preprocess_text(samples: Mapping[str, Any]) -> str:
 def _samples_text(count: int, samples: Mapping[str, Any], run: Mapping[str, Any]) -> str:
     """How many, by which method, and which one was asked for where it is another."""
     method, asked = samples.get("method") or "unknown", run.get("options", {}).get("synth", "auto")
-    instead = f" instead of {asked} (see the warning)" if asked not in ("auto", method) and method != "data" else ""
+    # A configured method has no name here, and a remedy may have added samples of another one.
+    other = not asked.startswith("<") and set(asked.split("+")).isdisjoint(method.split("+"))
+    instead = f" instead of {asked} (see the warning)" if other and asked != "auto" and method != "data" else ""
     return f"{count} by {method}{instead}, seed {samples.get('seed')}"
 
 
