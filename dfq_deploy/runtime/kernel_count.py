@@ -28,11 +28,6 @@ FORM_WAY_OUT = (
     "float model for it: dfq-deploy calibrate --target cpu"
 )
 
-WIDTH_WAY_OUT = (
-    "this runtime has integer kernels for 8 bits alone: the file shows the accuracy of its widths and gains no speed; "
-    "leave --bits out for integer kernels, or run the file on a runtime that has these widths"
-)
-
 COMPILED_WAY_OUT = (
     "this compiler has no INT8 kernel for layers of this form, or splits them into several; keep them in float "
     "(--keep-float), or measure both files on the device"
@@ -63,7 +58,6 @@ class Kernel:
         weights: number of constants that it multiplies by; 0 for a product of two activations.
         dequantized: True for a float kernel that reads DequantizeLinear: the layer is quantized in the file, but runs
             in float, with the additional cost of the conversion.
-        other_width: True if some of the integers that a float kernel dequantizes are not of 8 bits.
     """
 
     name: str
@@ -73,7 +67,6 @@ class Kernel:
     macs: int | None = None
     dequantized: bool = False
     weights: int = 0
-    other_width: bool = False
 
 
 @dataclass(frozen=True)
@@ -135,11 +128,6 @@ class KernelCount:
         return tuple(kernel for kernel in self.in_float if kernel.dequantized)
 
     @property
-    def float_by_width(self) -> bool:
-        """True if all of :attr:`dequantized`, one or more, run in float because their integers are not of 8 bits."""
-        return bool(self.dequantized) and all(kernel.other_width for kernel in self.dequantized)
-
-    @property
     def share(self) -> float | None:
         """Fraction of all multiply-accumulates in integers, 0 to 1; None if one is unknown, or there are none."""
         sizes = [kernel.macs for kernel in self.kernels]
@@ -167,8 +155,6 @@ class KernelCount:
         """How to avoid the layers of :attr:`dequantized`; empty if there are none."""
         if self.listed and self.dequantized:
             return COMPILED_WAY_OUT
-        if self.float_by_width:
-            return WIDTH_WAY_OUT
         if any(kernel.operator == "MatMul" for kernel in self.dequantized):
             return FUSED_WAY_OUT
         return FORM_WAY_OUT if self.dequantized else ""

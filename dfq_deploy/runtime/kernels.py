@@ -33,9 +33,6 @@ MOVING_OPS = frozenset(
 )
 """Operators that only move or describe values."""
 
-OTHER_WIDTHS = frozenset({ir.DataType.INT4, ir.DataType.UINT4, ir.DataType.INT16, ir.DataType.UINT16})
-"""Types of integers for which ONNX Runtime's CPU provider has no products."""
-
 LINEAR = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -105,15 +102,13 @@ def _optimized(model: ir.Model) -> ir.Model:
 
 def _kernel(node: ir.Node, tagged: Tagged) -> Kernel:
     index, kind = tagged.find(node.name or ""), kind_of_node(node)
-    sources = [] if kind != "float" else [source for value in node.inputs if (source := _dequantizing(value))]
-    dequantized, other_width = bool(sources), any(map(_has_other_width, sources))
+    dequantized = kind == "float" and any(is_dequantized(value) for value in node.inputs)
     if index is None:
-        name, operator, macs, weights = node.name or str(node.outputs[0].name), node.op_type, None, weights_of(node)
-    else:
-        layer = tagged.nodes[index]
-        name, operator, macs = tagged.names[index], layer.op_type, layer_macs(layer, tagged)
-        weights = max(weights_of(layer), weights_of(node))
-    return Kernel(name, operator, node.op_type, kind, macs, dequantized, weights, other_width)
+        name = node.name or str(node.outputs[0].name)
+        return Kernel(name, node.op_type, node.op_type, kind, dequantized=dequantized, weights=weights_of(node))
+    layer = tagged.nodes[index]
+    macs, weights = layer_macs(layer, tagged), max(weights_of(layer), weights_of(node))
+    return Kernel(tagged.names[index], layer.op_type, node.op_type, kind, macs, dequantized, weights)
 
 
 def layer_macs(node: ir.Node, tagged: Tagged) -> int | None:
@@ -142,19 +137,10 @@ def conversions(nodes: Iterable[ir.Node]) -> int:
 
 def is_dequantized(value: ir.Value | None) -> bool:
     """Return True if a DequantizeLinear writes ``value``, possibly followed by a reshape or transpose."""
-    return _dequantizing(value) is not None
-
-
-def _dequantizing(value: ir.Value | None) -> ir.Node | None:
-    """Return the DequantizeLinear of :func:`is_dequantized`; None if there is none."""
     node = None if value is None else value.producer()
     while node is not None and node.op_type in ("Identity", "Reshape", "Transpose") and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return node if node is not None and node.op_type == "DequantizeLinear" else None
-
-
-def _has_other_width(dequantize: ir.Node) -> bool:
-    return any(value is not None and value.dtype in OTHER_WIDTHS for value in dequantize.inputs)
+    return node is not None and node.op_type == "DequantizeLinear"
 
 
 def _between(graph: ir.Graph, tagged: Tagged) -> tuple[str, ...]:

@@ -45,11 +45,8 @@ LEAST_NOISE_S = 1.0
 TIMING_S = 1.0
 """Seconds that float and quantized model are timed."""
 
-IN_FLOAT = frozenset({"float-weighted"})
-"""Rules that name layers in float."""
-
-WIDTHS = frozenset({"activation-type", "weight-type", "type-pair"})
-"""Rules that name integers for which the runtime has no kernel."""
+IN_FLOAT = "float-weighted"
+"""The rule that names layers in float."""
 
 Result = TypeVar("Result")
 
@@ -170,11 +167,9 @@ def _sanity(subject: Subject) -> tuple[Finding, ...]:
 def _broken_rules(subject: Subject, checked: Report) -> tuple[Finding, ...]:
     """``BAD`` where the file breaks a rule that the target's runtime enforces.
 
-    Layers in float are none: the caller or a remedy kept them so, and the count of kernels lists them. Nor are the
-    widths that were asked for, where the runtime computes with them in float.
+    Layers in float are none: the caller or a remedy kept them so, and the count of kernels lists them.
     """
-    counted = IN_FLOAT | WIDTHS if checked.kernels.float_by_width else IN_FLOAT
-    errors = [violation for violation in checked.errors if violation.rule not in counted]
+    errors = [violation for violation in checked.errors if violation.rule != IN_FLOAT]
     if not errors:
         return ()
     more = f", and {len(errors) - 1} more" if errors[1:] else ""

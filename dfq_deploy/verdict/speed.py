@@ -88,17 +88,16 @@ def count_findings(count: KernelCount) -> tuple[Finding, ...]:
     figures: dict[str, float] = {"integer": count.integer, "weight_only": count.weight_only, "total": count.total}
     if count.share is not None:
         figures["integer_share"] = count.share
-    remedy, nothing = count.way_out or NOT_QUANTIZED, not count.integer and not count.weight_only
+    remedy = count.way_out or NOT_QUANTIZED
     if not count.total:
         message = "nothing is quantized: the model has no convolution, matrix product or recurrent layer"
         return (Finding("nothing-quantized", "BAD", message, "check that it is the network that you mean", figures),)
-    if nothing and not count.float_by_width:
+    if not count.integer and not count.weight_only:
         message = f"nothing runs in INT8: all {count.total} layers are float, {named(count.in_float)}"
         return (Finding("nothing-quantized", "BAD", message, remedy, figures),)
     if not count.in_float:
         return (Finding("layers-in-int8", "OK", str(count), figures=figures),)
-    why = ", for the width of their integers" if count.float_by_width else ""
-    message = f"{count}; float in {count.runtime}{why}: {named(count.in_float)}"
+    message = f"{count}; float in {count.runtime}: {named(count.in_float)}"
     level: Level = "CHECK" if count.float_share > FLOAT_SHARE else "OK"
     return (Finding("layers-in-float", level, message, remedy, figures),)
 
@@ -109,9 +108,7 @@ def judge_speed(
     """One of ``slower-than-float``, ``as-fast-as-float`` and ``faster-than-float``.
 
     Slower is BAD where the whole interval is below :data:`dfq_deploy.evaluation.latency.EQUAL` and more than
-    :data:`SMALL_MS` is lost; else it is worth a look, as is what is about as fast as float. Where layers are slow
-    because the runtime has no kernels for the widths that were asked for, it is worth a look too: the file is made for
-    its size or its accuracy.
+    :data:`SMALL_MS` is lost; else it is worth a look, as is what is about as fast as float.
 
     Args:
         slow: the nodes to blame, the slowest first (:func:`slow_nodes`).
@@ -124,8 +121,7 @@ def judge_speed(
     )
     if speed.ratio < EQUAL[0]:
         lost = speed.quantized_ms - speed.float_ms
-        certain = speed.high < EQUAL[0] and lost > SMALL_MS
-        level: Level = "BAD" if certain and not count.float_by_width else "CHECK"
+        level: Level = "BAD" if speed.high < EQUAL[0] and lost > SMALL_MS else "CHECK"
         message = f"slower than float: {times}{_blamed(slow)}"
         return Finding("slower-than-float", level, message, _slow_remedy(count, slow), figures)
     if speed.ratio < EQUAL[1]:

@@ -49,25 +49,6 @@ def dense(model_of: ModelOf, nodes: str) -> onnx.ModelProto:
     return model_of("float[n,16] x", "float[n,16] y", nodes, {k: a for k, a in ARRAYS.items() if k in nodes})
 
 
-@pytest.mark.parametrize(("weight", "activation"), [("int4", "uint8"), ("int8", "uint4"), ("int8", "uint16")])
-def test_a_layer_whose_integers_have_no_kernel(model_of: ModelOf, weight: str, activation: str) -> None:
-    onnx_type = {"int4": TensorProto.INT4, "int8": TensorProto.INT8, "uint16": TensorProto.UINT16}
-    onnx_type |= {"uint4": TensorProto.UINT4, "uint8": TensorProto.UINT8}
-    model = model_of(
-        "float[n,16,8,8] x", "float[n,16,8,8] y", f"{IMAGE} y = Conv <pads = [1, 1, 1, 1]> (d, e)", {}, opset=21
-    )
-    integers = {"z": (activation, [], [0]), "o": (weight, [], [0]), "k": (weight, [16, 16, 3, 3], [1] * 2304)}
-    model.graph.initializer.extend(
-        helper.make_tensor(name, onnx_type[kind], shape, values) for name, (kind, shape, values) in integers.items()
-    )
-    model.graph.initializer.extend(numpy_helper.from_array(ARRAYS[name], name) for name in ("s", "v"))
-    model.ir_version = 10
-    count = count_kernels(model)
-    assert [(entry.kind, entry.other_width) for entry in count.kernels] == [("float", True)]
-    assert count.float_by_width
-    assert "8 bits" in count.way_out
-
-
 def test_a_matrix_product_that_the_optimizer_fuses_into_float(model_of: ModelOf) -> None:
     count = count_kernels(dense(model_of, f"{READ} m = MatMul(d, e) y = Add(m, bf)"))
     assert count.kernels == (Kernel("m", "MatMul", "Gemm", "float", 256, dequantized=True, weights=256),)

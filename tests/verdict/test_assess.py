@@ -69,15 +69,6 @@ def test_a_preprocess_that_does_not_fit_is_bad(digits_bn: Path, preprocess: Prep
     assert "preprocess-fit" in _codes(verdict, "BAD")
 
 
-def test_widths_without_kernels_are_to_be_checked_and_not_bad(digits_bn: Path) -> None:
-    report = calibrate(digits_bn, data=_digits(64), preprocess=data.PREPROCESS, bits="w4a4", refine=("bias",)).report
-    assert report.verdict is not None
-    assert _codes(report.verdict, "BAD") == set()
-    assert "layers-in-float" in _codes(report.verdict, "CHECK")
-    assert "rules" not in {finding.code for finding in report.verdict.findings}
-    assert report["kernels"]["integer"] == 0
-
-
 def test_two_bits_are_bad(digits_bn: Path) -> None:
     report = calibrate(digits_bn, data=_digits(64), preprocess=data.PREPROCESS, bits="w2a2", refine=()).report
     assert report.verdict is not None

@@ -23,7 +23,6 @@ def counted(*kernels: Kernel) -> KernelCount:
 CONV = Kernel("stem", "Conv", "QLinearConv", "integer", 900)
 SMALL = Kernel("head", "Conv", "Conv", "float", 90)
 FUSED = Kernel("fc", "MatMul", "Gemm", "float", 600, dequantized=True)
-FOUR_BITS = Kernel("neck", "Conv", "Conv", "float", 600, dequantized=True, other_width=True)
 
 
 def timed(ratio: float, low: float, high: float, float_ms: float = 1.0) -> Speed:
@@ -37,10 +36,6 @@ def timed(ratio: float, low: float, high: float, float_ms: float = 1.0) -> Speed
         (counted(CONV, SMALL), "layers-in-float", "OK"),
         (counted(CONV, FUSED), "layers-in-float", "CHECK"),
         (counted(FUSED), "nothing-quantized", "BAD"),
-        (counted(FOUR_BITS), "layers-in-float", "CHECK"),
-        (counted(CONV, FOUR_BITS), "layers-in-float", "CHECK"),
-        (counted(FOUR_BITS, FUSED), "nothing-quantized", "BAD"),
-        (counted(SMALL), "nothing-quantized", "BAD"),
         (counted(), "nothing-quantized", "BAD"),
     ],
 )
@@ -57,18 +52,6 @@ def test_a_layer_in_float_is_named_with_the_way_out() -> None:
     assert "[1, 1, N]" in finding.remedy
     (plain,) = count_findings(counted(CONV, SMALL))
     assert "inspect with --verbose" in plain.remedy
-
-
-def test_layers_in_float_for_their_width_are_not_blamed_on_their_form() -> None:
-    (finding,) = count_findings(counted(FOUR_BITS))
-    assert finding.message == (
-        "0 of 1 layers in INT8 (0.0 % of the products); float in ONNX Runtime 9 on CPU, for the width of their "
-        "integers: Conv 'neck'"
-    )
-    assert "leave --bits out" in finding.remedy
-    slower = judge_speed(timed(0.5, 0.4, 0.6), counted(FOUR_BITS))
-    assert (slower.code, slower.level, slower.remedy) == ("slower-than-float", "CHECK", finding.remedy)
-    assert judge_speed(timed(0.5, 0.4, 0.6), counted(FOUR_BITS, FUSED)).level == "BAD"
 
 
 @pytest.mark.parametrize(
