@@ -15,7 +15,7 @@
 ``preprocess``       Preprocessing: ``(pixel / 255 - mean) / std``, channel by channel.
 ``raw_pixels``       Say whether a network takes pixels from 0 to 255, because it normalizes them itself.
 ``samples``          The sample set and its .npz file.
-``sizes``            Decide which images are large, and the default number of samples.
+``sizes``            Decide which images are large or a line of text, and the default number of samples.
 ``vocabulary``       Token ids from text and from vocabularies: ``vocab.txt``, ``tokenizer.json``, lines of text.
 ==================== =====================================================================================
 """

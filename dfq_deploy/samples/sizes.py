@@ -1,8 +1,8 @@
-"""Decide which images are large, and the default number of samples."""
+"""Decide which images are large or a line of text, and the default number of samples."""
 
 from dfq_deploy.graph.inputs import looks_channels_last
 
-__all__ = ["default_count", "is_large"]
+__all__ = ["default_count", "is_large", "is_text_line"]
 
 SMALL_PIXELS = 64 * 64
 """Number of pixels of the largest small image."""
@@ -12,6 +12,12 @@ SYNTHESIZED = (256, 64)
 
 TRAINING = (1024, 256)
 """Default number of small and of large samples for training: a CPU makes them in the time that training takes."""
+
+LINE_HEIGHTS = (16, 64)
+"""Minimum and maximum height of an image that holds one line of text, in pixels: recognizers take 24 to 64."""
+
+WIDTH_OF_LINE = 2.0
+"""Minimum width of such an image, as a multiple of its height."""
 
 
 def is_large(shape: tuple[int, ...]) -> bool:
@@ -32,3 +38,9 @@ def default_count(shape: tuple[int, ...], *, training: bool = False) -> int:
         training: samples for fine-tuning, which needs more than calibration.
     """
     return (TRAINING if training else SYNTHESIZED)[is_large(shape)]
+
+
+def is_text_line(height: int, width: int) -> bool:
+    """Return True for the size of an image that is likely to be read as one line of text."""
+    lowest, tallest = LINE_HEIGHTS
+    return lowest <= height <= tallest and width >= WIDTH_OF_LINE * height

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.synthesis.procedural.scenes import Painter, scene
 
-__all__ = ["page", "sign"]
+__all__ = ["colours_of_writing", "page", "sign"]
 
 Pixels = NDArray[np.float32]
 
@@ -27,17 +27,20 @@ SMALLEST_LINE = 6.0
 
 def page(painter: Painter) -> Pixels:
     """Draw a page of lines of dark characters on light paper, or the reverse; float32 (C, H, W)."""
-    draw = painter.generator
-    paper, ink = painter.colours(2)
-    paper = 0.85 + 0.3 * (paper - 0.5)
-    ink = 0.1 + 0.4 * (ink - 0.1)
-    if draw.random() < 0.2:
-        paper, ink = ink, paper
-    written = _writing(painter.size, draw, line=(0.04, 0.2), tilt=0.06)
+    paper, ink = colours_of_writing(painter)
+    written = _writing(painter.size, painter.generator, line=(0.04, 0.2), tilt=0.06)
     shade = painter.paint(np.zeros(painter.size, np.int32))
     light = 0.3 * (shade - shade.mean((1, 2), keepdims=True))
     picture: Pixels = np.where(written, ink[:, None, None], paper[:, None, None]) + light
     return picture
+
+
+def colours_of_writing(painter: Painter) -> tuple[Pixels, Pixels]:
+    """Draw the colours of light paper and of dark ink, float32 (C,) each; one time in five the reverse."""
+    paper, ink = painter.colours(2)
+    paper = 0.85 + 0.3 * (paper - 0.5)
+    ink = 0.1 + 0.4 * (ink - 0.1)
+    return (ink, paper) if painter.generator.random() < 0.2 else (paper, ink)
 
 
 def sign(painter: Painter) -> Pixels:

@@ -1,16 +1,18 @@
 """Procedural pictures: a mixture of scenes, pages, signs, faces and skies, as a camera would take them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.progress import SILENT, Progress
+from dfq_deploy.samples.sizes import is_text_line
 from dfq_deploy.synthesis.procedural.blur import gaussian_blur
 from dfq_deploy.synthesis.procedural.documents import page, sign
 from dfq_deploy.synthesis.procedural.faces import face
+from dfq_deploy.synthesis.procedural.lines import text_line
 from dfq_deploy.synthesis.procedural.scenes import Painter, scene
 from dfq_deploy.synthesis.procedural.textures import TextureBank
 
@@ -32,11 +34,14 @@ def sky(painter: Painter) -> Pixels:
 
 
 KINDS: Mapping[str, Callable[[Painter], Pixels]] = MappingProxyType(
-    {"scene": scene, "face": face, "sign": sign, "page": page, "sky": sky}
+    {"scene": scene, "face": face, "sign": sign, "page": page, "sky": sky, "line": text_line}
 )
 
 SHARES: Mapping[str, float] = MappingProxyType({"scene": 0.8, "face": 0.06, "sign": 0.06, "page": 0.04, "sky": 0.04})
 """Fraction of the pictures of each kind."""
+
+LINE_SHARES: Mapping[str, float] = MappingProxyType({"line": 0.75, "scene": 0.15, "sign": 0.05, "sky": 0.05})
+"""The same where the picture has the size of one line of text."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +77,12 @@ class Pictures:
 
     Args:
         texture: maximum standard deviation of a leaf's texture, in units of the pixel range.
-        shares: fraction of the pictures of each kind: scene, face, sign, page, sky.
+        shares: fraction of the pictures of each kind: scene, face, sign, page, sky, line; None for those of the size.
     """
 
     texture: float = 0.15
     camera: Camera = Camera()
-    shares: Mapping[str, float] = field(default_factory=lambda: SHARES)
+    shares: Mapping[str, float] | None = None
 
     def draw(
         self, count: int, shape: tuple[int, int, int], generator: np.random.Generator, progress: Progress = SILENT
@@ -86,7 +91,8 @@ class Pictures:
         channels, height, width = shape
         size = (height, width)
         bank = TextureBank.drawn(size, min(BANK, count + 2), generator)
-        kinds, shares = list(self.shares), np.array(list(self.shares.values()))
+        chosen = self.shares or (LINE_SHARES if is_text_line(height, width) else SHARES)
+        kinds, shares = list(chosen), np.array(list(chosen.values()))
         pictures = np.empty((count, *shape), np.float32)
         for picture in pictures:
             kind = kinds[int(np.searchsorted(np.cumsum(shares / shares.sum()), generator.random()))]

@@ -12,7 +12,7 @@ from dfq_deploy.samples.batches import held_out_of
 from dfq_deploy.samples.photographs import JUDGING, photographs, suits_photographs
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.samples.sizes import default_count, is_large
+from dfq_deploy.samples.sizes import default_count, is_large, is_text_line
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn
 from dfq_deploy.synthesis.session import sample_bounds, synthesize_from
 
@@ -66,7 +66,8 @@ def held_out_sets(
                    fewer than 8, which all calibrate
     procedural     ``count`` inputs drawn by rule: pictures, signals, token ids; beside photographs half as many of
                    small inputs, a quarter of large ones
-    photographs    ``count`` crops of photographs that never calibrate, where the input is an image
+    photographs    ``count`` crops of photographs that never calibrate, where the input is an image and not of the
+                   size of one line of text, which no photograph shows
     ============== =======================================================================================
 
     Args:
@@ -141,7 +142,9 @@ def as_photographs(
 
 
 def takes_photographs(model: ir.Model) -> bool:
-    return not is_drawn(main_input(model_inputs(model))) and suits_photographs(_channels_first(model))
+    """Whether the main input is an image that could be a photograph; a line of text could not."""
+    shape = _channels_first(model)
+    return not is_drawn(main_input(model_inputs(model))) and suits_photographs(shape) and not is_text_line(*shape[1:])
 
 
 def _channels_first(model: ir.Model) -> tuple[int, ...]:

@@ -8,7 +8,8 @@ import pytest
 from dfq_deploy.synthesis.procedural.documents import page
 from dfq_deploy.synthesis.procedural.faces import face
 from dfq_deploy.synthesis.procedural.leaves import leaves_to_cover, occlude
-from dfq_deploy.synthesis.procedural.pictures import KINDS, SHARES, Camera, Pictures
+from dfq_deploy.synthesis.procedural.lines import text_line
+from dfq_deploy.synthesis.procedural.pictures import KINDS, LINE_SHARES, SHARES, Camera, Pictures
 from dfq_deploy.synthesis.procedural.scenes import Painter, over, scene
 from dfq_deploy.synthesis.procedural.textures import TextureBank
 
@@ -33,8 +34,32 @@ def test_any_shape_is_filled(shape: tuple[int, int, int]) -> None:
 def test_each_kind_is_drawn_and_varies(kind: str) -> None:
     pictures = Pictures(shares={kind: 1.0}).draw(6, (3, 48, 48), np.random.default_rng(1))
     assert np.abs(pictures[:-1] - pictures[1:]).mean((1, 2, 3)).min() > 0.01
-    assert set(KINDS) == set(SHARES)
-    assert sum(SHARES.values()) == pytest.approx(1)
+    assert set(KINDS) == {*SHARES, *LINE_SHARES}
+    assert [sum(SHARES.values()), sum(LINE_SHARES.values())] == pytest.approx([1, 1])
+
+
+def test_pictures_of_the_size_of_a_line_show_text() -> None:
+    lines = np.stack([text_line(painter(3, (48, 320), seed)) for seed in range(20)])
+    assert lines.shape == (20, 3, 48, 320)
+    # Ink against paper: many strong edges across the line, in rows around its middle and hardly any at its borders.
+    edges = (np.abs(np.diff(lines, axis=3)) > 0.25).mean((0, 1, 3))
+    assert edges[16:32].mean() > 0.02
+    assert edges[16:32].mean() > 3 * edges[[0, 1, -2, -1]].mean()
+    whole = Pictures().draw(40, (3, 48, 320), np.random.default_rng(0))
+    square = Pictures().draw(40, (3, 124, 124), np.random.default_rng(0))
+    assert _edges_of_lines(whole) > 20 > _edges_of_lines(square)
+
+
+def test_without_freetype_a_line_is_one_of_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("PIL.features.check", lambda feature: False)
+    np.testing.assert_array_equal(text_line(painter(3, (32, 128))), page(painter(3, (32, 128))))
+
+
+def _edges_of_lines(pictures: np.ndarray) -> int:
+    """How many pictures have most of their edges in the middle third of the rows."""
+    edges = (np.abs(np.diff(pictures, axis=3)) > 0.1).mean((1, 3))
+    third = edges.shape[1] // 3
+    return int((edges[:, third : 2 * third].sum(1) > 0.55 * edges.sum(1)).sum())
 
 
 def test_a_longer_set_begins_as_a_shorter_one_with_the_same_textures() -> None:

@@ -73,6 +73,16 @@ def test_channels_last_images_get_photographs_of_their_shape(model_of: ModelOf) 
     assert {held.samples.images.shape[1:] for held in sets} == {(16, 24, 3)}
 
 
+@pytest.mark.parametrize(("shape", "kinds"), [((3, 32, 96), 1), ((3, 96, 96), 2), ((3, 80, 200), 2)])
+def test_no_photographs_judge_where_a_line_of_text_is_read(
+    model_of: ModelOf, shape: tuple[int, int, int], kinds: int
+) -> None:
+    size = ",".join(map(str, shape))
+    model = load(model_of(f"float[n,{size}] x", f"float[n,{size}] y", "y = Relu(x)", {}))
+    sets = held_out_sets(model, Samples(np.zeros((1, *shape), np.float32)), preprocess=PIXELS, count=4)
+    assert [held.kind for held in sets] == ["procedural", "photographs"][:kinds]
+
+
 def test_signals_are_drawn_by_rule_alone(model_of: ModelOf) -> None:
     weight = np.ones((100, 2), np.float32)
     model = load(model_of("float[n,100] x", "float[n,2] y", "y = MatMul(x, w)", {"w": weight}))
