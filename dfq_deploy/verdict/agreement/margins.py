@@ -27,8 +27,8 @@ SEEN = 5
 """Inputs of one class from which on something is said about it."""
 
 LOST = 0.5
-"""Part of the answers of one class that change at larger margins, from which on the class is lost: at most 0.34 in
-files of docs/verdict.md that lose 3 points or less."""
+"""Part of the answers of one class that change at larger margins, from which on the class is lost: fewer in
+all files of docs/verdict.md that lose 2 points or less."""
 
 CONSTANT = 1e-6
 """A score of a smaller part of the largest variance tells nothing about how the quantized one follows it."""

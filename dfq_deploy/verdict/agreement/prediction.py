@@ -1,16 +1,17 @@
 """Predicted agreement on real data, from inputs that are not.
 
 Photographs of another kind than a network was trained on lie near the borders between its classes, and few classes get
-most of them. Three figures predict how many real answers change::
+most of them. Two estimates of how many real answers change are averaged, since they err in different ways::
 
-    log(d / (1 - d)) = a + b log(m / (1 - m)) + c log(v / (1 - v)) + e (1 - v) log(1 - p)
+    log(d / (1 - d)) = a + b log(c / (1 - c))
+    log(d / (1 - d)) = e + f log(m / (1 - m)) + g (1 - v) log(1 - p)
 
-with d the part of real inputs whose class changes, m the part that changes at larger margins
-(:func:`dfq_deploy.verdict.agreement.margins.part_changed`), v the mean total variation distance between the class
-probabilities of both models, averaged over the classes, and p the mean largest probability of the float model, which
-matters less the farther the probabilities move. Where classes are lost, d is at least their part of the answers. The
-coefficients of each kind of input minimize the absolute error over pairs of network and setting; docs/verdict.md has
-the pairs, and the error on networks that are not among them.
+with d the part of real inputs whose class changes, c the part of the held-out inputs whose class does, m the part that
+changes at larger margins (:func:`dfq_deploy.verdict.agreement.margins.part_changed`), p the mean largest probability of
+the float model, and v the mean total variation distance between the class probabilities of both models, averaged over
+the classes: how sure the float model is matters less the farther the probabilities move. Where classes are lost, d is
+at least their part of the answers. The coefficients of each kind of input minimize the absolute error over pairs of
+network and setting; docs/verdict.md has the pairs, and the error on networks that are not among them.
 """
 
 import math
@@ -34,7 +35,6 @@ __all__ = [
     "features_of",
     "log_odds",
     "predict",
-    "regressors",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -51,6 +51,7 @@ class Features:
     """What one kind of input says about both models, from 0 to 1.
 
     Args:
+        counted: part of the answers that change.
         changed: part of the answers that change at larger margins, each class counting the same.
         by_class: mean total variation distance of the class probabilities, each class counting the same.
         confidence: mean largest probability of the float model.
@@ -59,11 +60,18 @@ class Features:
             (:func:`dfq_deploy.verdict.agreement.margins.part_lost`).
     """
 
+    counted: float
     changed: float
     by_class: float
     confidence: float
     variation: float
     lost: float = 0.0
+
+    @property
+    def regressors(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What each estimate multiplies with its coefficients, 1 for the offset first."""
+        doubt = (1 - self.by_class) * math.log(max(1 - self.confidence, LEAST))
+        return (1.0, log_odds(self.counted)), (1.0, log_odds(self.changed), doubt)
 
 
 @dataclass(frozen=True)
@@ -71,27 +79,21 @@ class Coefficients:
     """Of one kind of input.
 
     Args:
-        offset, changed, by_class, doubt: a, b, c and e of the formula.
+        counted: a and b of the formula.
+        margins: e, f and g of the formula.
         spread: half the width of a 95 % interval, in log-odds: the error that 19 of 20 pairs of the fit stay below if
             the other networks predict them.
     """
 
-    offset: float
-    changed: float
-    by_class: float
-    doubt: float
+    counted: tuple[float, float]
+    margins: tuple[float, float, float]
     spread: float
 
     def log_odds(self, features: Features) -> float:
-        """The log-odds that the class of a real input changes."""
-        changed, moved, doubt = regressors(features)
-        return self.offset + self.changed * changed + self.by_class * moved + self.doubt * doubt
-
-
-def regressors(features: Features) -> tuple[float, float, float]:
-    """What the formula multiplies with b, c and e."""
-    doubt = (1 - features.by_class) * math.log(max(1 - features.confidence, LEAST))
-    return log_odds(features.changed), log_odds(features.by_class), doubt
+        """The log-odds that the class of a real input changes, by the mean of both estimates."""
+        pairs = zip((self.counted, self.margins), features.regressors, strict=True)
+        part = sum(_part(float(np.dot(own, values))) for own, values in pairs) / 2
+        return math.log(part / (1 - part))
 
 
 def log_odds(part: float) -> float:
@@ -100,9 +102,14 @@ def log_odds(part: float) -> float:
     return math.log(inside / (1 - inside))
 
 
+def _part(odds: float) -> float:
+    """The part whose log-odds they are."""
+    return 1 / (1 + math.exp(-odds))
+
+
 COEFFICIENTS: Mapping[str, Coefficients] = {
-    PHOTOGRAPHS: Coefficients(0.35, 0.86, 0.21, 1.55, 1.97),
-    BY_RULE: Coefficients(1.04, 0.90, 0.0, 2.46, 4.35),
+    PHOTOGRAPHS: Coefficients((-1.08, 1.31), (0.59, 0.99, 1.75), 1.64),
+    BY_RULE: Coefficients((-0.81, 1.73), (1.05, 0.91, 2.47), 1.88),
 }
 """Kind of input -> its coefficients, the better predictor first; ``python -m benchmarks.verdict --fit`` fits them."""
 
@@ -110,7 +117,8 @@ COEFFICIENTS: Mapping[str, Coefficients] = {
 def features_of(scores: Mapping[str, Scores]) -> dict[str, Features]:
     """The features of each kind of input that predicts.
 
-    Procedural inputs, half as many as photographs, are added to these for ``changed``: they have other classes.
+    Procedural inputs, half as many as photographs at most, are added to these for ``counted`` and ``changed``: they
+    have other classes.
 
     Args:
         scores: kind of input -> figures of both models on it.
@@ -132,8 +140,9 @@ def _features(scores: Scores, own: tuple[Floats, Floats], rows: tuple[Floats, Fl
     """Features of one kind's ``own`` scores, and of ``rows`` that have other classes too."""
     expected, given = own
     moved = np.abs(np.exp(expected) - np.exp(given)).sum(axis=1) / 2
+    counted = float(np.mean(rows[0].argmax(axis=1) != rows[1].argmax(axis=1)))
     return Features(
-        part_changed(*rows), balanced(expected, moved), scores.confidence, scores.variation, part_lost(*rows)
+        counted, part_changed(*rows), balanced(expected, moved), scores.confidence, scores.variation, part_lost(*rows)
     )
 
 
@@ -177,4 +186,4 @@ def predict(features: Mapping[str, Features]) -> Prediction | None:
 
 def _agreement(odds: float) -> float:
     """Percent of inputs whose class stays, from the log-odds that it changes."""
-    return 100 / (1 + math.exp(odds))
+    return 100 * _part(-odds)

@@ -10,7 +10,7 @@ from dfq_deploy.verdict.agreement.prediction import COEFFICIENTS, Coefficients, 
 
 
 def _features(part: float, confidence: float = 0.8) -> Features:
-    return Features(part, part, confidence, part)
+    return Features(part, part, part, confidence, part)
 
 
 def _scores(classes: list[int], found: list[int]) -> Scores:
@@ -20,9 +20,14 @@ def _scores(classes: list[int], found: list[int]) -> Scores:
 
 
 def test_log_odds_by_hand() -> None:
-    """1 + 2 log(0.2 / 0.8) + 3 log(0.5 / 0.5) + 4 (1 - 0.5) log(1 - 0.75) = 1 - 2.772589 - 2.772589."""
-    coefficients = Coefficients(1.0, 2.0, 3.0, 4.0, 1.0)
-    assert coefficients.log_odds(Features(0.2, 0.5, 0.75, 0.1)) == pytest.approx(-4.545177, abs=1e-6)
+    """Both estimates of log(d / (1 - d)), whose parts are averaged.
+
+    1 + 2 log(0.2 / 0.8) = -1.772589, a part of 0.145243; 1 + 2 log(0.5 / 0.5) + 4 (1 - 0.5) log(1 - 0.75) = -1.772589,
+    the same part; with 2 more, the second is a part of 0.556609: the mean is 0.350926, its log-odds -0.615020.
+    """
+    features = Features(0.2, 0.5, 0.5, 0.75, 0.1)
+    assert Coefficients((1, 2), (1, 2, 4), 1.0).log_odds(features) == pytest.approx(-1.772589, abs=1e-6)
+    assert Coefficients((1, 2), (3, 2, 4), 1.0).log_odds(features) == pytest.approx(-0.615020, abs=1e-6)
 
 
 @pytest.mark.parametrize("kind", list(COEFFICIENTS))
@@ -52,6 +57,7 @@ def test_a_model_that_always_answers_the_same_is_found_out() -> None:
     stuck = _scores([0] * 18 + [1, 2], [0] * 20)
     assert stuck.agreement == 90
     features = features_of({"photographs": stuck, "procedural": _scores([1, 2] * 10, [0] * 20)})
+    assert features["photographs"].counted == pytest.approx(0.4)
     assert features["photographs"].by_class > 0.6
     assert features["photographs"].changed == pytest.approx(2 / 3)
     assert features["photographs"].lost == pytest.approx(2 / 3)
