@@ -4,7 +4,7 @@
 ``attempts`` Quantize with changed settings and measure what comes out.
 ``faster``   Keep the layers in float that are slower in integers, where the result is slower than float.
 ``floor``    The floor that a calibration works towards, and the limits of the work.
-``known``    Ranges that the operators of a graph tell: gates, bounded functions.
+``known``    Ranges that are not measured: what operators tell, and wider or narrower ones.
 ``measures`` The remedies, the cheapest first.
 ``run``      Raise the result of a calibration to its floor.
 ``samples``  Mix inputs of another kind into the samples.

@@ -15,6 +15,7 @@ from dfq_deploy.graph.inputs import main_input_value
 from dfq_deploy.pipeline.fit import CalibrationPlan, Fitted, fit
 from dfq_deploy.pipeline.outcome import closed_model
 from dfq_deploy.pipeline.remedies.floor import PERCENT
+from dfq_deploy.pipeline.remedies.known import REMEDIES
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
@@ -42,9 +43,11 @@ TRIED = 16
 FITTED, PART = 32, 4
 """An attempt is calibrated with a fourth of the samples there, and 32 at least."""
 
-SURE = (3.0, 0.1, 1.25)
-"""Seconds and part of a task after which it is known how long it takes, and how many times too long it has to be for
-that."""
+SURE_S, SURE = 3.0, ((0.1, 1.25), (0.0, 4.0))
+"""Seconds after which it is known how long a task takes, and of which part of it on how many times too long that has to
+be: the first steps tell less of the others, as the first blocks of a network take longer than the last."""
+
+TOO_LONG = "it would not be done in time"
 
 VALUES, FEWEST = 2**21, 8
 """Values of the main input over these samples and over the inputs to measure on, where they are large; at 8 bits eight
@@ -73,15 +76,18 @@ class Setting:
     def overriding(
         self, entries: Sequence[Override] = (), keep_float: Sequence[str] = (), reason: str = ""
     ) -> "Setting":
-        """The same with more overrides; those that were there come last, and count.
+        """The same with more overrides; those that were asked for come last, and count.
 
         Args:
+            entries: in place of those of other remedies for the same tensors.
             reason: why these nodes are kept in float, for the report.
         """
         own = self.plan.overrides
         kept = tuple(dict.fromkeys([*own.keep_float, *keep_float]))
         reasons = tuple((name, reason) for name in keep_float if name not in own.keep_float)
-        return self.planned(overrides=Overrides(kept, own.exclude, (*entries, *own.entries), (*own.reasons, *reasons)))
+        new = {entry.match for entry in entries}
+        others = [entry for entry in own.entries if entry.place != REMEDIES or entry.match not in new]
+        return self.planned(overrides=Overrides(kept, own.exclude, (*entries, *others), (*own.reasons, *reasons)))
 
     def planned(self, **changes: object) -> "Setting":
         """The same with other fields of the plan."""
@@ -252,7 +258,10 @@ class _Deadline(Progress):
 
     def _check(self) -> None:
         now = time.perf_counter()
-        known = now - self.begun > SURE[0] and self.done > SURE[1] * self.total
-        expected = self.begun + (now - self.begun) * self.total / self.done if known else now
-        if now > self.ends or self.begun + (expected - self.begun) / SURE[2] > self.ends:
+        if now > self.ends:
             raise OutOfTime
+        if now - self.begun > SURE_S and self.done:
+            expected = (now - self.begun) * self.total / self.done
+            factor = next(factor for part, factor in SURE if self.done > part * self.total)
+            if self.begun + expected / factor > self.ends:
+                raise OutOfTime(TOO_LONG)

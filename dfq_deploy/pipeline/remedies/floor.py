@@ -29,6 +29,10 @@ PERCENT, DECIBELS = "%", "dB"
 MARGIN = 5.0
 """Decibels above ``ok`` that remedies aim at: the few inputs that judge are not those of the user."""
 
+SURE = 95.0
+"""Predicted percentage of unchanged answers that remedies aim at where ``ok`` goes by it, from 90 on: its interval is
+wide where few inputs decide."""
+
 SLOWER = 1.15
 """Largest latency of a result, as a multiple of the first result's, where nothing else is asked for."""
 
@@ -117,11 +121,11 @@ class Floor:
         return self.figure(agreement) >= self.value
 
     def is_met(self, agreement: Agreement) -> bool:
-        """True where there is nothing to do: it is reached, and ``ok`` in dB by :data:`MARGIN`."""
+        """True where there is nothing to do: it is reached, ``ok`` by :data:`MARGIN`, or to :data:`SURE` percent."""
         if not self.is_reached(agreement):
             return False
-        by_margin = self.kind == "ok" and self.unit(agreement) == DECIBELS
-        return not by_margin or self.figure(agreement) >= self.aim
+        aim = self.aim if self.unit(agreement) == DECIBELS else SURE
+        return self.kind != "ok" or self.figure(agreement) >= aim
 
     @property
     def aim(self) -> float:

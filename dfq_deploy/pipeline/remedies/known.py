@@ -1,6 +1,6 @@
-"""Ranges that the operators of a graph tell: gates, bounded functions."""
+"""Ranges that are not measured: what operators tell, and wider or narrower ones."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import onnx_ir as ir
 
@@ -10,7 +10,10 @@ from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.overrides import Override
 from dfq_deploy.verdict.noise.roles import role_of
 
-__all__ = ["HEADROOM", "gate_headroom", "known_ranges"]
+__all__ = ["HEADROOM", "REMEDIES", "gate_headroom", "known_ranges", "scaled_ranges"]
+
+REMEDIES = "remedies"
+"""The place of the entries, for messages."""
 
 HEADROOM = 2.0
 """How much wider than measured a tensor behind global pooling is quantized for."""
@@ -43,18 +46,54 @@ def gate_headroom(model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[O
     return tuple(found)
 
 
-def known_ranges(model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[Override, ...]:
+def known_ranges(
+    model: ir.Model, encodings: Mapping[str, Encoding], shared: Collection[frozenset[str]] = ()
+) -> tuple[Override, ...]:
     """The ranges that operators tell, as far as they differ from what was measured.
 
     Softmax, Sigmoid, HardSigmoid and Tanh are bounded. A hard swish and its like have a least value; where it is one of
     several nodes, as exporters write it, the product says so.
+
+    Args:
+        model: the prepared model in float.
+        encodings: of what was measured.
+        shared: groups of tensors that have one encoding. A range counts for all of a group: it is the union of those
+            that the operators tell which write into it, and none where one of them tells nothing.
     """
-    found = []
-    for value in _quantized(model, encodings):
-        span, told = encodings[name_of(value)].range, _told(value, encodings[name_of(value)])
-        if told is not None and abs(span.low - told.low) + abs(span.high - told.high) > SAME * (span.high - span.low):
-            found.append(_given(value, told))
-    return tuple(found)
+    values = {name_of(value): value for value in _quantized(model, encodings)}
+    told = {name: span for name, value in values.items() if (span := _told(value, encodings[name])) is not None}
+    for group in shared:
+        spans = [told.get(name) for name in group if name not in values or not _is_moved(values[name], group)]
+        union = _union([span for span in spans if span is not None]) if spans and None not in spans else None
+        told = {name: span for name, span in told.items() if name not in group}
+        told |= {name: union for name in group & values.keys() if union is not None}
+    return tuple(_given(values[name], span) for name, span in told.items() if _differs(encodings[name].range, span))
+
+
+def scaled_ranges(model: ir.Model, encodings: Mapping[str, Encoding], factor: float) -> tuple[Override, ...]:
+    """All measured ranges times ``factor``, but of what bounded functions write.
+
+    Args:
+        model: the prepared model in float.
+        encodings: of what was measured.
+    """
+    measured = (value for value in _quantized(model, encodings) if not is_op(value.producer(), BOUNDED))  # type: ignore[arg-type]
+    spans = ((value, encodings[name_of(value)].range) for value in measured)
+    return tuple(_given(value, Range(span.low * factor, span.high * factor)) for value, span in spans)
+
+
+def _is_moved(value: ir.Value, group: frozenset[str]) -> bool:
+    """True for what an operator writes that only moves other values of the group."""
+    producer = value.producer()
+    return producer is not None and any(name_of(read) in group for read in producer.inputs if read is not None)
+
+
+def _union(spans: Collection[Range]) -> Range:
+    return Range(min(span.low for span in spans), max(span.high for span in spans))
+
+
+def _differs(measured: Range, told: Range) -> bool:
+    return abs(measured.low - told.low) + abs(measured.high - told.high) > SAME * (measured.high - measured.low)
 
 
 def _told(value: ir.Value, encoding: Encoding) -> Range | None:
@@ -84,4 +123,4 @@ def _quantized(model: ir.Model, encodings: Mapping[str, Encoding]) -> Iterator[i
 
 
 def _given(value: ir.Value, span: Range) -> Override:
-    return Override("tensor", name_of(value), "remedies", range=span, optional=True)
+    return Override("tensor", name_of(value), REMEDIES, range=span, optional=True)

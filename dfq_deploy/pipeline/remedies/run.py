@@ -29,6 +29,9 @@ __all__ = ["Raised", "Work", "raise_to_floor"]
 
 logger = logging.getLogger(__name__)
 
+GAINLESS = "it gains nothing with all samples and on all inputs"
+"""Why what an attempt gained is not kept in the end."""
+
 
 @dataclass(frozen=True, eq=False)
 class Work:
@@ -112,12 +115,22 @@ def _improved(bench: Bench, first: Measured, limits: Limits, taken: float) -> Im
     fitted = first.fitted if setting is first.setting else bench.fitted(setting)
     started = bench.measured(setting, fitted, parts, "first")
     found = improve(bench, started, limits, taken)
-    whole = first if found.best is started else _with_all_samples(bench, first, found.best)
+    whole, said, steps = first, found.remedies.said, found.remedies.steps
+    if found.best is not started:
+        whole = _with_all_samples(bench, first, found.best)
+        if not _gains(floor, first, whole):
+            whole, said = first, "with all samples and on all inputs the remedies gain nothing, so none was kept"
+            steps = tuple(replace(step, kept=False, reason=step.reason or GAINLESS) for step in steps)
     last, reached = floor.figure(whole.agreement), floor.is_reached(whole.agreement)
-    said = found.remedies.said
-    if found.remedies.reached and not reached:
+    if found.remedies.reached and not reached and whole is not first:
         said = f"the floor ({floor}) is reached on the inputs of the attempts, but not on all of them"
-    return Improved(whole, replace(found.remedies, last=last, reached=reached, said=said))
+    return Improved(whole, replace(found.remedies, last=last, reached=reached, said=said, steps=steps))
+
+
+def _gains(floor: Floor, first: Measured, whole: Measured) -> bool:
+    """True where ``whole`` is better than the first result, both measured on the inputs that judge ``whole``."""
+    base = with_calibrated(first, {held.kind for held in whole.sets if held.calibrated})
+    return floor.figure(whole.agreement) > floor.figure(base.agreement)
 
 
 def _with_all_samples(bench: Bench, first: Measured, best: Measured) -> Measured:

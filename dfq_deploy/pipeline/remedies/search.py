@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 ENOUGH = 8
 """Attempts that there is to be time for, or the surest remedy comes first."""
 
+TIME_IS_UP = "the time was up"
+
 LEAST_GAIN = {PERCENT: 0.1, "dB": 0.3}
 """Points or decibels that a remedy has to gain to be kept; less is chance."""
 
@@ -67,6 +69,7 @@ class _Search:
         self.bench = replace(bench, ends=self.started + seconds)
         self.steps: list[RemedyStep] = []
         self.longest = 0.0
+        self.hurried = False
         self.stopped = "floor" if limits.floor.is_met(first.agreement) else ""
         self.result: Result | None = None
         self.trials = self._all()
@@ -87,7 +90,7 @@ class _Search:
         try:
             trial = self.trials.send(self.result)
         except StopIteration:
-            self.stopped = "exhausted"
+            self.stopped = "max-time" if self.hurried else "exhausted"
             return None
         if trial.learns and self.limits.floor.is_reached(self.best.agreement):
             self.stopped = "floor"
@@ -105,8 +108,9 @@ class _Search:
             fitted = self.bench.fitted(setting)
             found = self.bench.measured(setting, fitted, base.sets, f"{len(self.steps) + 1}")
             slowdown, reason = self._judged(before, found)
-        except OutOfTime:
-            reason, self.stopped = "the time was up", "max-time"
+        except OutOfTime as problem:
+            reason, self.hurried = str(problem) or TIME_IS_UP, True
+            self.stopped = "" if str(problem) else "max-time"
         except DfqError as problem:
             reason = f"it failed: {problem}"
         after = None if found is None else self.limits.floor.figure(found.agreement)

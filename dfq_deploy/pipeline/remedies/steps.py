@@ -14,7 +14,7 @@ class RemedyStep:
 
     Args:
         name: stable: ``headroom``, ``known-ranges``, ``equalize``, ``depthwise``, ``channels``, ``samples``,
-            ``16-bit``, ``dynamic``, ``keep-float``, ``reconstruct``, ``faster``.
+            ``16-bit``, ``dynamic``, ``keep-float``, ``scaled-ranges``, ``reconstruct``, ``faster``.
         what: what was changed, for people.
         before, after: the figure without and with it, in the unit of :class:`Remedies`; ``after`` is None where it
             could not be measured.

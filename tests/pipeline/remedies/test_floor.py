@@ -100,6 +100,18 @@ def test_ok_is_aimed_at_with_a_margin_where_noise_decides(model_of: ModelOf) -> 
     assert not Floor().is_met(agreement(model_of, 3.0))
 
 
+@pytest.mark.parametrize(("percent", "is_met"), [(91.0, False), (96.0, True)])
+def test_ok_is_aimed_at_with_a_margin_where_classes_decide(
+    model_of: ModelOf, monkeypatch: pytest.MonkeyPatch, percent: float, is_met: bool
+) -> None:
+    found = agreement(model_of, 0.01)
+    assert found.predicted is not None
+    found = replace(found, predicted=replace(found.predicted, value=percent))
+    assert Floor().is_reached(found)
+    assert Floor().is_met(found) is is_met
+    assert Floor("agreement", 91).is_met(found)
+
+
 def test_no_classes_no_agreement(model_of: ModelOf) -> None:
     found = replace(agreement(model_of, 0.2), predicted=None)
     assert Floor().unit(found) == "dB"

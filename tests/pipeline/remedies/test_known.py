@@ -5,7 +5,7 @@ import pytest
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.loading import load
-from dfq_deploy.pipeline.remedies.known import LEAST, gate_headroom, known_ranges
+from dfq_deploy.pipeline.remedies.known import LEAST, gate_headroom, known_ranges, scaled_ranges
 from tests.conftest import ModelOf
 
 U8 = QuantType(8, signed=False, symmetric=False)
@@ -72,3 +72,38 @@ def test_gates_behind_global_pooling_get_headroom(model_of: ModelOf) -> None:
     for span in found.values():
         assert span is not None
         assert (span.low, span.high) == pytest.approx((-4, 10), abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "told"),
+    [
+        ("s = Sigmoid(x) t = Tanh(x) y = Concat<axis = 1>(s, t)", (-1, 1)),
+        ("s = Sigmoid(x) r = Conv(x, w) y = Concat<axis = 1>(s, r)", None),
+        ("s = Sigmoid(x) y = Concat<axis = 1>(s, x)", None),
+    ],
+    ids=["both", "one", "input"],
+)
+def test_a_group_of_one_encoding_has_the_range_of_all_that_write_into_it(
+    model_of: ModelOf, nodes: str, told: tuple[float, float] | None
+) -> None:
+    weights = {"w": WEIGHTS["w"]} if "w)" in nodes else {}
+    model = load(model_of("float[n,4,8,8] x", "float[n,8,8,8] y", nodes, weights))
+    group = frozenset({"s", "y", "t" if "t =" in nodes else "r" if "r =" in nodes else "x"})
+    found = {entry.match: entry.range for entry in known_ranges(model, encoded(*group), [group])}
+    if told is None:
+        assert found == {}
+    else:
+        assert found.keys() == group
+        for span in found.values():
+            assert span is not None
+            assert (span.low, span.high) == pytest.approx(told, abs=0.02)
+
+
+def test_scaled_ranges_leave_inputs_and_bounded_functions_as_they_are(model_of: ModelOf) -> None:
+    text = "c = Conv(x, w) s = Sigmoid(c) y = Mul(c, s)"
+    model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", text, {"w": WEIGHTS["w"]}))
+    found = {entry.match: entry.range for entry in scaled_ranges(model, encoded("x", "c", "s", "y"), 1.5)}
+    assert found.keys() == {"c", "y"}
+    for span in found.values():
+        assert span is not None
+        assert (span.low, span.high) == pytest.approx((-3, 7.5), abs=0.1)

@@ -17,9 +17,10 @@ from dfq_deploy.evaluation.latency import Speed
 from dfq_deploy.graph.loading import load
 from dfq_deploy.pipeline.fit import CalibrationPlan
 from dfq_deploy.pipeline.remedies import attempts, measures, search
-from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime, Setting
+from dfq_deploy.pipeline.remedies.attempts import TOO_LONG, Bench, Measured, OutOfTime, Setting
 from dfq_deploy.pipeline.remedies.floor import Floor
 from dfq_deploy.pipeline.remedies.measures import REMEDIES, Remedy, Result, Trial, Trials
+from dfq_deploy.pipeline.remedies.run import GAINLESS
 from dfq_deploy.pipeline.remedies.steps import Remedies
 from dfq_deploy.pipeline.remedies.worst import Rung
 from dfq_deploy.pipeline.results import Calibration
@@ -130,6 +131,27 @@ def test_the_result_takes_all_samples_where_attempts_take_a_part(
     assert len(direct.samples) == 160
 
 
+def test_what_gains_only_on_the_inputs_of_the_attempts_is_not_kept(
+    outlier: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = Floor.figure
+
+    def turned(floor: Floor, agreement: Any) -> float:
+        """Better is worse where a result is measured on more inputs than an attempt."""
+        found = figure(floor, agreement)
+        return -found if agreement.kinds[-1].comparison.count > attempts.TRIED else found
+
+    monkeypatch.setattr(Floor, "figure", turned)
+    monkeypatch.setattr(search, "REMEDIES", named("equalize"))
+    given = {**GIVEN, "count": 160}
+    found = remedies_of(calibrate(outlier, output=tmp_path / "out", floor="snr=25", max_time=600, **given))
+    (step,) = found.steps
+    assert (step.name, step.kept, step.reason) == ("equalize", False, GAINLESS)
+    assert found.said == "with all samples and on all inputs the remedies gain nothing, so none was kept"
+    calibrate(outlier, output=tmp_path / "bare", floor="none", **given)
+    assert files(tmp_path / "out") == files(tmp_path / "bare")
+
+
 def test_no_time_no_remedy(outlier: Path, tmp_path: Path) -> None:
     found = remedies_of(calibrate(outlier, output=tmp_path / "out", max_time=0, **GIVEN))
     calibrate(outlier, output=tmp_path / "bare", floor="none", **GIVEN)
@@ -187,9 +209,10 @@ def only(problem: Exception | None) -> Any:
     [
         (ModelError("no twin"), "it failed: no twin", "exhausted"),
         (OutOfTime(), "the time was up", "max-time"),
+        (OutOfTime(TOO_LONG), TOO_LONG, "max-time"),
         (None, "it gains nothing", "exhausted"),
     ],
-    ids=["fails", "time", "no gain"],
+    ids=["fails", "time", "too long", "no gain"],
 )
 def test_what_does_not_help_is_dropped_and_said(
     outlier: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception | None, reason: str, stopped: str
@@ -237,19 +260,34 @@ def test_an_attempt_measures_no_range_again_and_comes_to_the_same(
         np.testing.assert_array_equal(encoding.scale, again.quantized.encodings[name].scale)
 
 
-def test_an_attempt_that_will_not_be_done_in_time_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("steps", "total", "fits"),
+    [(25, 100, True), (25, 200, False), (1, 20, True), (1, 30, False)],
+    ids=["40 s", "80 s", "200 s by one step", "300 s by one step"],
+)
+def test_an_attempt_that_will_not_be_done_in_time_ends_early(
+    monkeypatch: pytest.MonkeyPatch, steps: int, total: int, fits: bool
+) -> None:
     now = SimpleNamespace(seconds=0.0)
     monkeypatch.setattr(attempts, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
-    in_time, too_long = attempts._Deadline(SILENT, 60.0), attempts._Deadline(SILENT, 60.0)
-    in_time.start("layers", 100)
-    too_long.start("layers", 200)
-    now.seconds = 10.0  # 20 steps: 50 s for 100, 100 s for 200
-    in_time.advance(25)
-    with pytest.raises(OutOfTime):
-        too_long.advance(25)
+    deadline = attempts._Deadline(SILENT, 60.0)
+    deadline.start("layers", total)
+    now.seconds = 10.0
+    if fits:
+        deadline.advance(steps)
+    else:
+        with pytest.raises(OutOfTime, match=TOO_LONG):
+            deadline.advance(steps)
     now.seconds = 61.0
-    with pytest.raises(OutOfTime):
-        in_time.advance()
+    with pytest.raises(OutOfTime, match=r"^$"):
+        deadline.advance()
+
+
+def test_after_what_takes_too_long_the_next_is_tried(outlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "REMEDIES", (*only(OutOfTime(TOO_LONG)), *named("equalize")))
+    found = remedies_of(calibrate(outlier, **GIVEN))
+    assert [(step.reason, step.kept) for step in found.steps] == [(TOO_LONG, False), ("", True)]
+    assert found.stopped == "floor"
 
 
 @pytest.mark.parametrize(
