@@ -1,9 +1,10 @@
 """Find the interval beyond which the consumers of a tensor saturate.
 
-A hard swish maps everything below -3 to 0: integers that stand for values down to -20 would be wasted.
+A hard swish maps everything below -3 to 0: integers that stand for values down to -20 would be wasted. A swish does
+nearly so below -6.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import inf
 
 import onnx_ir as ir
@@ -20,6 +21,15 @@ MARGIN = 1 / 16
 Every encoding represents zero exactly.
 """
 
+FLAT: Mapping[str, Limits] = {
+    "Sigmoid": (-10.0, 10.0), "Tanh": (-5.0, 5.0), "Swish": (-6.0, inf), "Mish": (-6.0, inf), "Gelu": (-4.0, inf)
+}  # fmt: skip
+"""Beyond these points a function differs by less than 0.015 from what it tends to (Sigmoid and Tanh by less than 1e-4).
+8 bits of what it reads have larger steps there, from 6/255 on."""
+
+NO_GATE = -6.0
+"""Below this point the product of a value and its Sigmoid is as flat as a Swish."""
+
 DEPTH = 8
 """Largest number of operators that are followed; a hard swish of any exporter, with scale and shift, has fewer."""
 
@@ -27,11 +37,12 @@ DEPTH = 8
 def saturations(values: Collection[ir.Value]) -> dict[str, Limits]:
     """Return the interval within which the consumers of each tensor distinguish its values.
 
-    Rules: (1) Relu, Clip, HardSigmoid and HardSwish saturate as they are defined; (2) a scale and a shift by one
-    constant (Mul, Div, Add, Sub) before them move the interval; (3) the product of a value and its own gate (Clip or
-    HardSigmoid, which is zero below some point, however it is scaled afterwards) is zero below that point: a hard swish
-    as exporters write it; (4) the interval of a tensor with several consumers is the union of theirs, and a graph
-    output is unbounded.
+    Rules: (1) Relu, Clip, HardSigmoid and HardSwish saturate as they are defined, and the functions of :data:`FLAT` up
+    to what 8 bits do not tell apart; (2) a scale and a shift by one constant (Mul, Div, Add, Sub) before them move the
+    interval; (3) the product of a value and its own gate, which is zero below some point, however it is scaled
+    afterwards (Clip, HardSigmoid), or nearly zero (Sigmoid), is zero below that point: a hard swish or a swish as
+    exporters write it; (4) the interval of a tensor with several consumers is the union of theirs, and a graph output
+    is unbounded.
 
     A margin is added, since rounding the zero point moves an encoding by up to half a step: if it ended above -3, a
     hard swish would map all clipped values to the same small number instead of zero.
@@ -62,6 +73,8 @@ def _relevant_interval(value: ir.Value, depth: int) -> Limits:
 def _interval_of_reader(value: ir.Value, node: ir.Node, depth: int) -> Limits:
     if node.inputs[0] is value and is_op(node, ("Relu", "Clip", "HardSigmoid", "HardSwish")):
         return _definition(node)
+    if is_op(node, FLAT) and node.attributes.get_float("alpha", 1.0) == 1:
+        return FLAT[node.op_type]
     step = _affine(value, node)
     if step is None:
         return UNBOUNDED
@@ -115,7 +128,7 @@ def _gate_of(value: ir.Value, readers: list[ir.Node]) -> Limits | None:
 
 
 def _zero_below(value: ir.Value, node: ir.Node, end: ir.Value | None) -> float | None:
-    """Return the point below which the gate that starts at ``node`` and ends in ``end`` is zero; None if none."""
+    """Return the point below which the gate that starts at ``node`` and ends in ``end`` is zero, or nearly so."""
     scale, shift, current, low = 1.0, 0.0, value, None
     for _ in range(DEPTH):
         step = _affine(current, node)
@@ -123,6 +136,8 @@ def _zero_below(value: ir.Value, node: ir.Node, end: ir.Value | None) -> float |
             scale, shift = scale * step[0], shift * step[0] + step[1]
         elif is_op(node, ("Clip", "HardSigmoid")) and low is None and _has_zero_minimum(node) and scale > 0:
             low = (_definition(node)[0] - shift) / scale
+        elif is_op(node, "Sigmoid") and low is None and scale > 0:
+            low = (NO_GATE - shift) / scale
         elif step is None or step[1] != 0 or low is None:
             return None
         current = node.outputs[0]

@@ -59,9 +59,35 @@ def test_beyond_its_interval_a_value_makes_no_difference(
 
 
 @pytest.mark.parametrize(
+    ("nodes", "wanted", "error"),
+    [
+        ("y = Sigmoid(x)", (-10, 10), 1e-4),
+        ("y = Tanh(x)", (-5, 5), 1e-4),
+        ("a = Mul(x, half) y = Tanh(a)", (-10, 10), 1e-4),
+        ("y = Mish(x)", (-6, inf), 0.015),
+        ("y = Gelu(x)", (-4, inf), 0.003),
+        ("s = Sigmoid(x) y = Mul(x, s)", (-6, inf), 0.015),
+        ("a = Mul(x, three) s = Sigmoid(a) y = Mul(s, x)", (-6 / 3, inf), 0.015),
+    ],
+)
+def test_beyond_the_interval_of_a_flat_function_a_value_makes_hardly_a_difference(
+    model_of: ModelOf, nodes: str, wanted: tuple[float, float], error: float
+) -> None:
+    used = {name: array for name, array in NUMBERS.items() if name in nodes}
+    model = model_of("float[n] x", "float[n] y", nodes, used, opset=20)
+    found = saturations([load(model).graph.inputs[0]])["x"]
+    assert found == pytest.approx((wanted[0] - abs(wanted[0]) / 16, wanted[1] + abs(wanted[1]) / 16))
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    values = np.linspace(-60, 60, 2401, dtype=np.float32)
+    whole, kept = (session.run(None, {"x": given})[0] for given in (values, values.clip(*wanted).astype(np.float32)))
+    assert 1e-6 < np.abs(whole - kept).max() < error
+
+
+@pytest.mark.parametrize(
     "nodes",
     [
-        "y = Sigmoid(x)",
+        "y = Exp(x)",
+        "m = Mul(x, minus) s = Sigmoid(m) y = Mul(x, s)",
         "y = Mul(x, x)",
         "a = Relu(x) y = Add(a, x)",
         "g = Clip(x, one, six) y = Mul(x, g)",
