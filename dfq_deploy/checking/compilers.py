@@ -3,6 +3,7 @@
 from dfq_deploy.checking.violation import COMPILER, Violation
 from dfq_deploy.errors import DfqError
 from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.runtime.plugin_nodes import plugin_nodes
 from dfq_deploy.runtime.tagged import tag
 from dfq_deploy.runtime.tensorrt import rtx
 from dfq_deploy.targets.target import Target
@@ -13,6 +14,9 @@ ASKS = "NVIDIA's own parser and builder accept the file (TensorRT-RTX, where it 
 """The requirement of the rule :data:`dfq_deploy.checking.violation.COMPILER`."""
 
 WAY_OUT = "mend what it names; TensorRT 10 and 11 share the parser, and may differ in what they build"
+
+NO_PLUGIN = "Plugin not found"
+"""What the parser says of an operator that it takes for a plug-in. TensorRT-RTX has none of TensorRT's."""
 
 
 def ask_compiler(model: ModelSource, target: Target) -> tuple[str, tuple[Violation, ...]]:
@@ -34,8 +38,14 @@ def ask_compiler(model: ModelSource, target: Target) -> tuple[str, tuple[Violati
         return f"{compiler} was not asked: {problem}", ()
     if built.plan is not None:
         return f"{compiler} builds it for SM{rtx.CHECKED} (not run: that takes a GPU)", ()
+    plugins = {node.op_type for node in plugin_nodes(tagged.model)}
+    missing = {entry.operator for entry in built.problems if NO_PLUGIN in entry.words and entry.operator in plugins}
     violations = tuple(
         Violation(COMPILER, tagged.name(problem.node), problem.operator, tagged.restored(problem.words), WAY_OUT)
         for problem in built.problems
+        if problem.operator not in missing
     )
+    if missing and not violations:
+        names = ", ".join(f"'{name}'" for name in sorted(missing))
+        return f"{compiler} cannot tell: it has no plug-in {names}, which the TensorRT on the device must have", ()
     return f"{compiler} refuses it for SM{rtx.CHECKED}", violations

@@ -11,13 +11,16 @@ import pytest
 from click.testing import CliRunner
 from dfq_deploy.exporters.tensorrt import TensorRT
 from numpy.typing import NDArray
+from onnx import helper
 
 from dfq_deploy import Samples, calibrate, export
 from dfq_deploy.checking import check
+from dfq_deploy.checking.compilers import ask_compiler
 from dfq_deploy.cli.main import main
 from dfq_deploy.errors import OptionError, PluginError, TargetError
 from dfq_deploy.pipeline.results import Calibration
 from dfq_deploy.runtime.tensorrt import rtx
+from dfq_deploy.targets.catalog import find_target
 
 ModelOf = Callable[..., onnx.ModelProto]
 TinyModel = Callable[..., onnx.ModelProto]
@@ -179,3 +182,24 @@ def test_a_compiler_that_dies_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("sys.executable", str(worker))
     with pytest.raises(TargetError, match=r"^TensorRT-RTX [\d.]+ ended with signal 6: CHECK failed$"):
         rtx.compile_file(tmp_path / "model.onnx", (86,), {})
+
+
+def test_a_plug_in_of_tensorrt_that_rtx_lacks_is_no_fault_of_the_file(model_of: ModelOf) -> None:
+    plugin, unknown = (with_last_node(model_of, *name) for name in (("EfficientNMS_TRT", "TRT"), ("Det", "")))
+    said, violations = ask_compiler(plugin, find_target("tensorrt"))
+    assert said.endswith(
+        "cannot tell: it has no plug-in 'EfficientNMS_TRT', which the TensorRT on the device must have"
+    )
+    assert violations == ()
+    _, violations = ask_compiler(unknown, find_target("tensorrt"))
+    assert [violation.operator for violation in violations] == ["Det"]
+
+
+def with_last_node(model_of: ModelOf, operator: str, domain: str) -> onnx.ModelProto:
+    """A convolution, and a node behind it that TensorRT-RTX does not have."""
+    weights = {"w": np.ones((4, 3, 1, 1), np.float32)}
+    model = model_of("float[1,3,4,4] x", "float y", "c = Conv(x, w) y = Neg(c)", weights)
+    model.graph.node[-1].op_type, model.graph.node[-1].domain = operator, domain
+    if domain:
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+    return model
