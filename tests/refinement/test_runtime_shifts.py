@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
@@ -13,7 +14,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.refinement import bias_correction
 from dfq_deploy.refinement.bias_correction import correct_biases
-from dfq_deploy.refinement.runtime_shifts import RuntimeShifts, is_simulated
+from dfq_deploy.refinement.runtime_shifts import InRuntime, RuntimeShifts, is_simulated
 
 ModelOf = Callable[..., onnx.ModelProto]
 
@@ -80,3 +81,14 @@ def test_it_agrees_with_the_twin_part_by_part(model_of: ModelOf, monkeypatch: py
 def _biases(model: ir.Model) -> dict[str, NDArray[np.float32]]:
     found = {node.outputs[0].name: constant_of(node.inputs[2]) for node in model.graph if len(node.inputs) > 2}
     return {str(name): tensor.numpy() for name, tensor in found.items() if tensor is not None}
+
+
+def test_that_onnx_runtime_fails_on_a_batch_is_not_printed(
+    model_of: ModelOf, capfd: pytest.CaptureFixture[str]
+) -> None:
+    nodes = "r = Reshape(x, sizes) y = MatMul(r, w)"
+    weights = {"sizes": np.array([2, 2], np.int64), "w": np.ones((2, 3), np.float32)}
+    model = load(model_of("float[n,4] x", "float[2,3] y", nodes, weights))
+    with pytest.raises(RuntimeError, match="Reshape"):
+        InRuntime(model).run({"x": torch.zeros(2, 4)})
+    assert capfd.readouterr().err == ""

@@ -142,7 +142,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
     seconds = report.get("seconds", {})
     page(
         title(
-            f"{report.get('model', {}).get('name', 'model')} in {in_words(calibration)}",
+            f"{report.get('model', {}).get('name', 'model')}{_nothing_in(report)} in {in_words(calibration)}",
             str(report.get("target", {}).get("runtime", "")),
         ),
         facts(
@@ -225,6 +225,12 @@ def _checked(comparison: Mapping[str, Any], agreement: Mapping[str, Any] | None)
     heading = "against float" if kinds is None else "each output"
     on = title(heading, f"on {comparison.get('samples')} samples that were held out")
     return [kinds, Group("", on, facts(rows)) if rows else None]
+
+
+def _nothing_in(report: Mapping[str, Any]) -> str:
+    """A word for the title where no layer is quantized; else empty."""
+    findings = (report.get("verdict") or {}).get("findings", ())
+    return ", nothing" if any(finding.get("code") == "nothing-quantized" for finding in findings) else ""
 
 
 def _in_float(rows: Sequence[Mapping[str, Any]]) -> Group | None:

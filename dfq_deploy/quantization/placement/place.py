@@ -67,7 +67,8 @@ class Placement:
         biases: name of each bias initializer that is stored as int32 -> the activation and the weight, whose scales
             multiply to the scale of the bias. If several nodes read one bias, those of the first. Empty for targets
             whose biases stay float.
-        left_float: name, operator and reason of each weighted node that stays float.
+        left_float: name (of its first output where it has none), operator and reason of each weighted node that stays
+            float.
         constants: name of each other quantized initializer (operand of an Add, Mul...) -> its type, per tensor.
         kept: names of the nodes that stay float by request.
         dynamic: names of the nodes whose activations are quantized at run time
@@ -138,7 +139,9 @@ def place(
         weights=_with_dynamic(_weights(graph, heads, target), dynamic_weights(dynamic, target)),
         biases={} if target.float_bias else _biases(graph, heads),
         left_float=tuple(
-            (node.name or "", node.op_type, reason) for node, reason in obstacles.items() if reason is not None
+            (node.name or name_of(node.outputs[0]), node.op_type, reason)
+            for node, reason in obstacles.items()
+            if reason is not None
         ),
         constants=constant_operands(graph, target),
         kept=kept,

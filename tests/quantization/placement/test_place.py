@@ -274,7 +274,7 @@ def test_subgraphs_stay_float(placed: Callable[..., Placement]) -> None:
                y = If (t) <then_branch = a () => (float p) { p = Conv(x, w) },
                            else_branch = c () => (float q) { q = Conv(x, v) }>"""
     placement = placed(nodes)
-    assert [entry[1] for entry in placement.left_float] == ["Conv"] * 2
+    assert [entry[:2] for entry in placement.left_float] == [("p", "Conv"), ("q", "Conv")]
     assert all(entry[2].startswith("it stands inside a subgraph") for entry in placement.left_float)
     assert placement.activations == {}
 
