@@ -195,7 +195,7 @@ def _blamed(slow: Sequence[NodeTime]) -> str:
 
 
 def _slow_remedy(count: KernelCount, slow: Sequence[NodeTime]) -> str:
-    if count.dequantized:
+    if count.dequantized and count.float_share > FLOAT_SHARE:
         return count.way_out
     layers = {kernel.name for kernel in count.kernels}
     around = sum(entry.milliseconds for entry in slow if entry.name not in layers)

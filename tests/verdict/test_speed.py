@@ -82,6 +82,9 @@ def test_slower_with_the_nodes_to_blame() -> None:
         "the time goes to DequantizeLinear (+0.4 ms: 'w_dq'), Gemm (+0.1 ms: 'fc')"
     )
     assert "float Gemm" in finding.remedy
+    small = Kernel("head", "Conv", "Conv", "float", 9, dequantized=True)  # a hundredth of the products
+    rest = judge_speed(timed(0.5, 0.4, 0.6), counted(CONV, small), (NodeTime("s", "Softplus", 0.05),))
+    assert rest.remedy.startswith("float operators between integer layers")
     around = judge_speed(timed(0.5, 0.4, 0.6), counted(CONV), (NodeTime("s", "Softplus", 0.05),))
     assert around.remedy.startswith("float operators between integer layers")
     inside = judge_speed(timed(0.5, 0.4, 0.6), counted(CONV), (NodeTime("stem", "QLinearConv", 0.05),))

@@ -29,6 +29,7 @@ SHOWN_WHERE_OK = (
     "layers-in-int8",
     "layers-in-float",
     "faster-than-float",
+    "as-fast-as-float",
     "preprocess-missing",
 )
 

@@ -1,10 +1,12 @@
-"""Give the weights of dense networks one scale where channels cost time and gain little.
+"""Give the weights of dense layers one scale where channels cost time and gain little.
 
 ONNX Runtime's QGemm computes the scale of each output channel anew in every run. For one row and 512 x 512 weights that
 takes as long as a fourth of the product (``python -m benchmarks.dense_stacks``); over many rows, and beside
-convolutions, it makes no difference.
+convolutions, it makes no difference. So do the kernels of products whose activations are quantized at run time: a text
+encoder of one token takes a sixth of its time for them (``python -m benchmarks.minilm``).
 """
 
+import math
 from collections.abc import Collection
 from dataclasses import replace
 
@@ -14,11 +16,14 @@ import onnx_ir as ir
 from dfq_deploy.encodings import QuantType
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of, weighted_nodes
+from dfq_deploy.quantization.dynamic import dynamic_form
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.quantization.weights import encoding_of_weight
 from dfq_deploy.targets.target import Target
 
 __all__ = ["with_single_scales"]
+
+PRODUCTS = ("Gemm", "MatMul")
 
 LEAST_SNR = 36.0
 """Signal to noise in dB that every channel keeps at one scale. Activations of 8 bits have about as much; a weight whose
@@ -29,34 +34,38 @@ MOST_ROWS = 16
 
 
 def with_single_scales(placement: Placement, model: ir.Model, target: Target) -> Placement:
-    """``placement`` with one scale for weights of a dense network that lose little by it.
+    """``placement`` with one scale for weights of dense layers that lose little by it.
 
-    All its layers are of operators that are slower with a scale for each channel (``target.slow_channels``). Those that
-    read few rows and keep :data:`LEAST_SNR` in every channel get one scale. A weight that several nodes read stays as
-    it is, as do layers of other than 8 bits.
+    These are the layers of a network all of whose layers are of operators that are slower with a scale for each channel
+    (``target.slow_channels``), and those whose activations are quantized at run time. The ones that read few rows and
+    keep :data:`LEAST_SNR` in every channel get one scale. A weight that several nodes read stays as it is, as do layers
+    of other than 8 bits.
 
     Args:
         model: the prepared model, with its final weights.
     """
-    layers = weighted_nodes(model)
-    if not all(is_op(node, target.slow_channels) for node in layers):
-        return placement
-    weights = dict(placement.weights)
+    layers, weights = weighted_nodes(model), dict(placement.weights)
+    slow = all(is_op(node, target.slow_channels) for node in layers)
     for node in layers:
-        name, activation = name_of(node.inputs[1]), placement.activations.get(name_of(node.inputs[0]))
+        dynamic = dynamic_form(node) is not None and is_op(node, PRODUCTS)
+        if not (slow or dynamic):
+            continue
+        name = name_of(node.inputs[1])
         constant, (qtype, axis) = constant_of(node.inputs[1]), weights.get(name, (target.weight, None))
         if constant is None or axis is None or len(node.inputs[1].uses()) != 1 or not _few_rows(node):  # type: ignore[union-attr]
             continue
-        if _are_bytes((qtype, activation)) and _least_snr(constant.numpy(), qtype, axis) >= LEAST_SNR:
-            weights[name] = (target.weight_per_tensor or qtype, None)
+        types = (qtype,) if dynamic else (qtype, placement.activations.get(name_of(node.inputs[0])))
+        if _are_bytes(types) and _least_snr(constant.numpy(), qtype, axis) >= LEAST_SNR:
+            weights[name] = (qtype if dynamic else target.weight_per_tensor or qtype, None)
     return replace(placement, weights=weights)
 
 
 def _few_rows(node: ir.Node) -> bool:
-    """True where the batch is small or open: latency counts there."""
+    """True where the rows are few, or a size of theirs is open: latency counts there."""
     shape = None if node.inputs[0] is None else node.inputs[0].shape
-    rows = None if not shape else shape[0]
-    return not isinstance(rows, int) or rows <= MOST_ROWS
+    sizes = [] if shape is None else list(shape)[:-1]
+    rows = [size for size in sizes if isinstance(size, int)]
+    return not rows or len(rows) < len(sizes) or math.prod(rows) <= MOST_ROWS
 
 
 def _are_bytes(types: Collection[QuantType | None]) -> bool:

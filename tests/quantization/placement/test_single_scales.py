@@ -113,3 +113,27 @@ def test_the_kernels_are_the_same_and_the_result_is_about_as_good(model_of: Mode
         decibels.append(10 * np.log10(np.square(wanted).sum() / np.square(noise).sum()))
     assert min(decibels) > 30
     assert decibels[0] - decibels[1] < 2.5
+
+
+WIDE = 256
+"""Weights of 256 x 256 are multiplied in integers whose activations are quantized at run time."""
+
+
+@pytest.mark.parametrize(("rows", "axis"), [("n,s", None), ("1,4", None), ("1,64", 1)])
+def test_few_rows_that_are_quantized_at_run_time_are_multiplied_by_a_weight_of_one_scale(
+    model_of: ModelOf, rows: str, axis: int | None
+) -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 0.1, (WIDE, WIDE)).astype(np.float32)
+    uneven = weight * np.where(np.arange(WIDE) == 7, 0.5, 1).astype(np.float32)
+    sizes = f"float[{rows},{WIDE}]"
+    model = model_of(f"{sizes} x", f"{sizes} y", "m = MatMul(x, v) r = Relu(m) y = MatMul(r, w)",
+                     {"v": weight, "w": uneven})  # fmt: skip
+    images = rng.normal(size=(8, 4 if "s" in rows else int(rows[2:]), WIDE)).astype(np.float32)
+    found = encode(prepare(load(model), find_target("cpu"), activations="dynamic"), MinMax(), Samples(images))
+    assert axes(found) == {"v": axis, "w": 1}
+    written = quantized_model(found.prepared.model, found.encodings)
+    count = count_kernels(ir.to_proto(written))
+    assert (count.integer, count.total) == (2, 2)
+    wanted, given = (Runner(one).feed(Samples(images[:1]))[0] for one in (load(model), written))
+    assert 10 * np.log10(np.square(wanted).sum() / np.square(wanted - given).sum()) > 30
