@@ -35,7 +35,7 @@ LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 SENTENCES = 48
 """Sentences for each length."""
 
-TIMED = (8, 32, 64)
+TIMED = (1, 2, 8, 32, 64)
 """Lengths that are timed."""
 
 CLS, SEP = "[CLS]", "[SEP]"
