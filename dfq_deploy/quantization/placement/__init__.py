@@ -8,7 +8,7 @@
 ``policies``        Select the tensors that each placement policy quantizes (kernels, inputs, everything).
 ``predicates``      Decide whether a node can be quantized, and which of its tensors share an encoding.
 ``saturation``      Find the interval beyond which the consumers of a tensor saturate.
-``single_scales``   Give the weights of dense networks one scale where channels cost time and gain little.
+``single_scales``   Give the weights of dense layers one scale where channels cost time and gain little.
 ``spectral``        Find spectral front ends (STFT, mel), which stay in float.
 =================== =============================================================================================
 """
