@@ -1,14 +1,16 @@
 """Operators that newer versions of QNN list: which of them does the simulator of the NPU run in 8 bits, as Markdown.
 
-usage: python -m benchmarks.qnn_operators [OPERATOR...]
+usage: python -m benchmarks.qnn_operators [OPERATOR...] [--soc-model NUMBER]
 
 Needs ``onnxruntime-qnn``. A small graph of a convolution and the operator is calibrated for ``qnn`` with that operator
 taken for a supported one, and opened on the simulator with no node on the CPU. The last column is the largest
-difference from ONNX Runtime's CPU provider on the same file, in percent of the output's range.
+difference from ONNX Runtime's CPU provider on the same file, in percent of the output's range. Without --soc-model the
+simulator is an HTP of version 68; with 60, the number of Snapdragon X Elite in QNN's documentation, one of version 73.
 """
 
 import argparse
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -82,23 +84,23 @@ def graph(case: Case) -> onnx.ModelProto:
     return model
 
 
-def outcome(operator: str, case: Case) -> tuple[str, str]:
-    """What the simulator says, and the largest difference."""
+def outcome(operator: str, case: Case, chip: Mapping[str, str]) -> tuple[str, str]:
+    """What the simulator of a chip says, and the largest difference."""
     samples = Samples(np.random.default_rng(SEED).normal(size=(8, 3, 8, 8)).astype(np.float32))
     feed = {"x": samples.images[:1]}
     taken = replace(QNN, whole_ops=(QNN.whole_ops or frozenset()) | {operator})
     TARGETS["qnn"] = replace(taken, quantized_ops=QNN.quantized_ops | {operator})
     with tempfile.TemporaryDirectory() as folder:
         try:
-            result = calibrate(
+            path = calibrate(
                 graph(case), data=samples, target="qnn", method="minmax", refine=(), floor="none",
                 output=Path(folder) / "out",
-            )  # fmt: skip
-            assert result.model_path is not None
-            found = np.asarray(open_session(result.model_path).run(None, feed)[0])
+            ).model_path  # fmt: skip
+            assert path is not None
+            found = np.asarray(open_session(path, options=chip).run(None, feed)[0])
         except DfqError as problem:
             return str(problem).partition("refuses it: ")[2] or str(problem), ""
-        session = ort.InferenceSession(result.model_path, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
         expected = np.asarray(session.run(None, feed)[0])
     span = float(expected.max() - expected.min())
     return "runs", f"{100 * float(np.abs(found - expected).max()) / span:.1f}"
@@ -108,12 +110,14 @@ def main() -> None:
     """Print the table, a line as soon as it is known."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("operators", nargs="*", metavar="OPERATOR")
-    chosen = parser.parse_args().operators or list(CASES)
+    parser.add_argument("--soc-model", help="number of the chip")
+    chosen = parser.parse_args()
+    chip = {} if chosen.soc_model is None else {"soc_model": chosen.soc_model}
     ort.set_default_logger_severity(4)
     print("| operator | since | in 8 bits on the simulator | difference, % |")
     print("|---|---|---|---:|")
-    for name in chosen:
-        print(f"| {name} | {CASES[name].since} | {' | '.join(outcome(name, CASES[name]))} |", flush=True)
+    for name in chosen.operators or CASES:
+        print(f"| {name} | {CASES[name].since} | {' | '.join(outcome(name, CASES[name], chip))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,11 @@ import onnx_ir as ir
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import PluginError, TargetError, one_line
 from dfq_deploy.files.atomic import atomic_file
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.plugins.contracts import Exporter, Written
 from dfq_deploy.runtime.session import runtime_message
+from dfq_deploy.targets.operator_lists import QNN_NEWER_OPS
 
 from .qdq import Qdq, quantized_model
 
@@ -80,12 +82,18 @@ class Qnn(Exporter):
             try:
                 self._compile(path, compiled)
             except TargetError as problem:
-                return Written(files, (f"no context was compiled: {problem}",))
+                return Written(files, (f"no context was compiled: {problem}{self._advice(quantized)}",))
             context = path.with_name(f"{stem}_ctx.onnx")
             with atomic_file(context) as partial:
                 partial.write_bytes(compiled.read_bytes())
         logger.info("export: %s, %d bytes", context.name, context.stat().st_size)
         return Written((*files, context))
+
+    def _advice(self, model: ir.Model) -> str:
+        newer = sorted({node.op_type for node in model.graph if is_op(node, QNN_NEWER_OPS)})
+        if not newer or self.soc_model:
+            return ""
+        return f"; {', '.join(newer)}: compile for a newer chip, e.g. --option soc_model=60 (Snapdragon X Elite)"
 
     def _compile(self, source: Path, context: Path) -> None:
         options = {"htp_arch": self.htp_arch, "soc_model": self.soc_model}

@@ -5,6 +5,7 @@
 ``detection``       Find the parts of a detector's outputs: boxes and scores, in one output or in several.
 ``domains``         Normalize the name of ONNX's own domain to the empty string.
 ``editing``         Edit a graph: unused names, new constants, removal of unused initializers.
+``expanded``        Concats that join an Expand of open size with what a convolution computes.
 ``file_info``       Properties of a model file that need no session: size, types of its constants, quantized or not.
 ``foreign_files``   Tell what a file or folder is that is given in place of an ONNX model, and the way to ONNX.
 ``infer_shapes``    Infer the shapes of all values.

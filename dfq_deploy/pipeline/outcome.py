@@ -7,6 +7,8 @@ from typing import Any
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.expanded import expanded_concats
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.pipeline.reporting import About
 from dfq_deploy.plugins.contracts import Calibrator, Exporter
@@ -76,14 +78,20 @@ class Outcome:
 def closed_model(
     prepared: ir.Model, encodings: Mapping[str, Encoding], target: Target, batch: int
 ) -> tuple[ir.Model, Mapping[str, Encoding]]:
-    """The model with its batch fixed where the target takes no open one, and the encodings of what is left.
+    """The model with its batch fixed where the target takes no open one, or miscomputes this model with an open one.
 
     What is computed from sizes is constant then, and some of its tensors are gone with their encodings.
     """
-    if not target.static_shapes:
+    miscomputed = not target.expands and any(expanded_concats(prepared.graph))
+    if not target.static_shapes and not miscomputed:
         return prepared, encodings
     model = prepared.clone()
-    fix_batch(model, batch)
+    try:
+        fix_batch(model, batch)
+    except ModelError:
+        if target.static_shapes:
+            raise
+        return prepared, encodings  # other sizes are open too; the rule `expanded-concat` says so
     left = {value.name for node in model.graph for value in node.outputs}
     left |= {value.name for value in model.graph.inputs} | set(model.graph.initializers)
     return model, {name: encoding for name, encoding in encodings.items() if name in left}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from dfq_deploy.encodings import QuantType
 from dfq_deploy.errors import TargetError, did_you_mean
-from dfq_deploy.targets.operator_lists import LITERT_OPS, NNAPI_OPS, QNN_OPS
+from dfq_deploy.targets.operator_lists import LITERT_OPS, NNAPI_OPS, QNN_NEWER_OPS, QNN_OPS
 from dfq_deploy.targets.target import Target
 
 __all__ = ["DEFAULT_TARGET", "REFUSED", "TARGETS", "find_target"]
@@ -74,7 +74,8 @@ OPENVINO = replace(
     name="openvino",
     runtime="OpenVINO on Intel CPUs, GPUs and NPUs",
     # OpenVINO converts Q and DQ to FakeQuantize and selects its integer kernels from these.
-    rules=GENERAL_RULES,
+    rules=(*GENERAL_RULES, "expanded-concat"),
+    expands=False,
 )
 
 
@@ -170,7 +171,9 @@ QNN = replace(
     passing_ops=MOVING & QNN_OPS,
     float_output_ops=frozenset(),
     exporter="qnn",
-    rules=(*GENERAL_RULES, "integer-bias", "static-shape", "operator", "float-tensor"),
+    rules=(*GENERAL_RULES, "integer-bias", "static-shape", "operator", "float-tensor", "newer-chip"),
+    advice=frozenset({"newer-chip"}),
+    newer_ops=QNN_NEWER_OPS,
     pairs=tuple((activation, weight) for activation in ("u8", "u16") for weight in ("s8", "u8", "s4")),
     channel_ops=frozenset({"Conv", "ConvTranspose"}),
     style="everything",

@@ -1,6 +1,6 @@
 """Operators that runtimes list as their own, each set that of one version."""
 
-__all__ = ["LITERT_OPS", "NNAPI_OPS", "QNN_OPS"]
+__all__ = ["LITERT_OPS", "NNAPI_OPS", "QNN_NEWER_OPS", "QNN_OPS"]
 
 NNAPI_OPS = frozenset(
     {"Abs", "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Conv", "DepthToSpace"}
@@ -12,12 +12,15 @@ NNAPI_OPS = frozenset(
 )
 """Operators listed by ONNX Runtime 1.31 (tools/mobile_helpers/nnapi_supported_ops.md)."""
 
-QNN_OPS = frozenset(
+QNN_NEWER_OPS = frozenset({"GRU", "LSTM", "RoiAlign", "Selu", "Xor"})
+"""Operators that the simulator of onnxruntime-qnn 2.7 refuses for version 68 of the HTP, and runs for 69 and newer."""
+
+QNN_OPS = QNN_NEWER_OPS | frozenset(
     {"Abs", "Add", "And", "ArgMax", "ArgMin", "Asin", "Atan", "AveragePool", "BatchNormalization", "Cast"}
     | {"CastLike", "Ceil", "Clip", "Concat", "Conv", "ConvTranspose", "Cos", "CumSum", "DepthToSpace", "Div"}
     | {"Einsum", "Elu", "Equal", "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu"}
     | {"Gemm", "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GridSample", "GroupNormalization"}
-    | {"HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LSTM", "LayerNormalization"}
+    | {"HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "LRN", "LayerNormalization"}
     | {"LeakyRelu", "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "MatMul", "Max"}
     | {"MaxPool", "MaxRoiPool", "Mean", "Min", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pad", "Pow"}
     | {"RMSNormalization", "Reciprocal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"}
@@ -28,7 +31,7 @@ QNN_OPS = frozenset(
 )
 """Operators listed by onnxruntime-qnn 2.7 (docs/execution_providers/QNN-ExecutionProvider.md).
 
-Of those that versions since 2.4 added, only what its simulator runs in 8 bits (benchmarks/qnn_operators.py).
+Of those that versions since 2.4 added, only what its simulator runs between Q and DQ (benchmarks/qnn_operators.py).
 """
 
 LITERT_OPS = frozenset(

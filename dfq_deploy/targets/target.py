@@ -67,6 +67,9 @@ class Target:
         slow_channels: those of ``channel_ops`` whose kernels take longer with a scale for each channel
             (:mod:`dfq_deploy.quantization.placement.single_scales`).
         accelerated_ops: operators that the accelerator supports, if ONNX Runtime runs all others on the CPU; else None.
+        expands: it computes a Concat with an Expand of open size correctly
+            (:mod:`dfq_deploy.graph.expanded`).
+        newer_ops: operators that the oldest chips of the runtime do not have.
     """
 
     name: str
@@ -106,3 +109,5 @@ class Target:
     floats: bool = True
     slow_channels: frozenset[str] = frozenset()
     accelerated_ops: frozenset[str] | None = None
+    expands: bool = True
+    newer_ops: frozenset[str] = frozenset()

@@ -59,7 +59,7 @@ EXPLICIT = f"{READ} {WEIGHT} y = Conv(d, e, bf)"
 
 ADVICE = (
     *("concat-scale", "residual-branch", "quantized-output", "split-activation", "fixed-scale", "moved-scale"),
-    "left-to-cpu",
+    *("left-to-cpu", "newer-chip"),
 )
 """Rules that no builder enforces: what breaks only them is clean."""
 
@@ -105,6 +105,11 @@ FORK = (
     f"{READ} {WEIGHT} c = Conv(d, e) k = Conv(d, e) "
     "cq = QuantizeLinear(c, s2, z2) cd = DequantizeLinear(cq, s2, z2) kq = QuantizeLinear(k, s2, z2) "
     "kd = DequantizeLinear(kq, s2, z2) g = Add(cd, kd) p = QuantizeLinear(g, s2, z2) y = DequantizeLinear(p, s2, z2)"
+)
+
+TOKEN = (
+    f"{PLAIN.replace(' y = ', ' g = ')} h = Shape(x) m = Gather(h, i0) u = Unsqueeze(m, a0) "
+    "k = Concat <axis = 0> (u, rest) r = Expand(token, k) y = Concat <axis = 2> (r, g)"
 )
 
 CASES = {
@@ -330,6 +335,20 @@ CASES = {
     "operator-that-nnapi-lacks": Case(
         "left-to-cpu", "nnapi", f"{PLAIN.replace(' y = ', ' g = ')} y = HardSwish(g)",
         f"{PLAIN.replace(' y = ', ' g = ')} y = Relu(g)", ("y", "leaves HardSwish to the CPU"), U8,
+    ),
+    "token-for-openvino": Case(
+        "expanded-concat", "openvino", TOKEN, TOKEN, ("y", "Expand of open size"),
+        {
+            **U8, "token": np.ones((1, 4, 1, 8), np.float32), "i0": np.array(0), "a0": np.array([0]),
+            "rest": np.array([4, 1, 8]),
+        },
+        wrong_input="float[n,4,8,8] x",
+    ),
+    "operator-of-newer-chips": Case(
+        "newer-chip", "qnn",
+        f"{PLAIN.replace(' y = ', ' g = ')} h = Selu(g) q5 = QuantizeLinear(h, s, z) y = DequantizeLinear(q5, s, z)",
+        f"{PLAIN.replace(' y = ', ' g = ')} h = Elu(g) q5 = QuantizeLinear(h, s, z) y = DequantizeLinear(q5, s, z)",
+        ("h", "version 68"), U8,
     ),
     "float-between": Case(
         "float-tensor",

@@ -37,7 +37,7 @@ def simulator() -> None:
 def test_the_whole_graph_runs_on_the_simulator_and_so_does_its_context(
     quantized: tuple[ir.Model, dict[str, Encoding]], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    files, notes = Qnn().export(*quantized, tmp_path / "net.qnn.onnx")
+    files, notes, _ = Qnn().export(*quantized, tmp_path / "net.qnn.onnx")
     assert [file.name for file in files] == ["net.qnn.onnx", "net_ctx.onnx"]
     assert set(files) == set(tmp_path.iterdir())
     assert [node.op_type for node in onnx.load(files[1]).graph.node] == ["EPContext"]
@@ -57,7 +57,7 @@ def test_the_whole_graph_runs_on_the_simulator_and_so_does_its_context(
 @pytest.mark.usefixtures("simulator")
 def test_what_the_npu_does_not_take_is_written_without_a_context(model_of: Tiny, tmp_path: Path) -> None:
     model = ir.from_proto(model_of("float[1,4] x", "float[1,4] y", "y = Celu(x)", {}))
-    files, (note,) = Qnn().export(model, {}, tmp_path / "net.onnx")
+    files, (note,), _ = Qnn().export(model, {}, tmp_path / "net.onnx")
     assert files == (tmp_path / "net.onnx",)
     assert note.startswith("no context was compiled: net.onnx: QNN refuses it: some nodes would be left to the CPU")
     with pytest.raises(TargetError, match=r"^net\.onnx: QNN refuses it: .*dfq-deploy check --target qnn says which$"):

@@ -6,12 +6,22 @@ import onnx_ir as ir
 
 from dfq_deploy.checking.registry import Problem, rule
 from dfq_deploy.checking.view import QLINEAR, Kernel, View, name
+from dfq_deploy.graph.expanded import expanded_concats
 from dfq_deploy.graph.inputs import example_shape, input_values, shown_shape
 from dfq_deploy.graph.operators import QDQ_OPS, is_op, operator_of
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.targets.target import Target
 
-__all__ = ["constant_weight", "left_to_cpu", "operators", "static_sample", "static_shape", "two_dimensional"]
+__all__ = [
+    "constant_weight",
+    "expanded_concat",
+    "left_to_cpu",
+    "newer_chip",
+    "operators",
+    "static_sample",
+    "static_shape",
+    "two_dimensional",
+]
 
 QLINEAR_CONV = frozenset({"QLinearConv", "com.microsoft::QLinearConv"})
 
@@ -117,3 +127,24 @@ def left_to_cpu(view: View, target: Target) -> Iterator[Problem]:
                 name(node),
                 f"{target.runtime.partition(',')[0]} leaves {operator_of(node)} to the CPU",
             )
+
+
+@rule("expanded-concat", FIX)
+def expanded_concat(view: View, target: Target) -> Iterator[Problem]:
+    """No Concat joins an Expand of open size with what a convolution computes.
+
+    OpenVINO 2026.4 then adds a wrong bias in the convolution, if Q follows it (benchmarks/runtimes.py, vit_cifar10).
+    """
+    for node in () if target.expands else expanded_concats(view.model.graph):
+        yield "Concat", name(node), "it joins an Expand of open size, which makes OpenVINO compute a wrong bias"
+
+
+@rule("newer-chip", "compile for a newer chip, e.g. dfq-deploy export --option soc_model=60, or rewrite it")
+def newer_chip(view: View, target: Target) -> Iterator[Problem]:
+    """Every chip of the runtime has the operator.
+
+    QNN: the simulator of onnxruntime-qnn 2.7 refuses these operators for version 68 of the HTP, which is its default.
+    """
+    for node in view.nodes:
+        if is_op(node, target.newer_ops):
+            yield operator_of(node), name(node), "an HTP of version 68 cannot run it, 69 and newer can"

@@ -14,8 +14,8 @@ from dfq_deploy.targets.target import Target
 __all__ = ["constant_operands", "count_weighted_before", "residual_branch", "values_to_quantize"]
 
 OPERANDS = frozenset(
-    {"Add", "Concat", "Div", "Gather", "InstanceNormalization", "LayerNormalization", "Max", "Mean", "Min", "Mul"}
-    | {"PRelu", "Pow", "Sub", "Sum", "Where"}
+    {"Add", "Concat", "Div", "Gather", "GridSample", "InstanceNormalization", "LayerNormalization", "Max", "Mean"}
+    | {"Min", "Mul", "PRelu", "Pow", "Sub", "Sum", "Where"}
 )
 """Operators whose constant operands are quantized too, for targets of style ``everything``."""
 
