@@ -105,3 +105,29 @@ def test_a_file_that_does_not_fit(calibrated: Path, tmp_path: Path, activations:
 def test_a_quantized_file_has_no_encodings_to_hand_on(calibrated: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"^aimet: AIMET takes the float model and its encodings; give the float file"):
         export(calibrated / "int8/model.qdq.onnx", to="aimet", output=tmp_path / "none.onnx")
+
+
+def test_what_only_moves_values_has_the_encoding_of_what_it_moves(
+    model_of: Callable[..., onnx.ModelProto], tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    shapes = {"w": (4, 3, 3, 3), "g": (36, 5)}
+    weights = {name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    nodes = "c = Conv(x, w) m = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c) f = Flatten(m) y = MatMul(f, g)"
+    model = model_of("float[n,3,8,8] x", "float[n,5] y", nodes, weights)
+    onnx.save(model, tmp_path / "net.onnx")
+    samples = Samples(random.normal(size=(16, 3, 8, 8)).astype(np.float32))
+    calibrate(
+        tmp_path / "net.onnx", data=samples, target="qnn", method="minmax", refine=(), floor="none",
+        output=tmp_path / "int8",
+    )  # fmt: skip
+    export(tmp_path / "net.onnx", to="aimet", encodings=tmp_path / "int8/encodings.json", output=tmp_path / "a.onnx")
+    document = json.loads((tmp_path / "a.encodings").read_text())
+    kept = [entry for entry in document["activation_encodings"] if entry["name"] not in ("m", "f")]
+    assert len(kept) == len(document["activation_encodings"]) - 2
+    (tmp_path / "theirs.encodings").write_text(json.dumps({**document, "activation_encodings": kept}))
+    source, written = tmp_path / "net.onnx", []
+    for name in ("a.encodings", "theirs.encodings"):
+        path = tmp_path / f"{name}.onnx"
+        written.append(export(source, to="qdq", encodings=tmp_path / name, target="qnn", output=path).files[0])
+    assert_same(*written)
