@@ -7,7 +7,10 @@
 ``block_values``             Keep the features between two blocks, on disk if large.
 ``blocks``                   Split a network into blocks for reconstruction.
 ``channel_ranges``           Give the channels of an activation equal ranges, so that one scale serves them all.
+``closed_form``              Round weights in closed form, layer by layer: ridge regression, then GPTQ.
+``compensated_rounding``     Round matrices one input after another, each making up for earlier errors (GPTQ).
 ``cross_layer_equalization`` Cross-layer equalization: move scale between consecutive layers.
+``layer_matrix``             See a convolution or a matrix product as matrices that its input is multiplied with.
 ``mean_correction``          Correct channel means while a block is learned.
 ``mixed_precision``          Mixed precision: choose the bit width of each weight within a budget.
 ``more_samples``             Add augmented and procedural images to a small sample set.

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import onnx_ir as ir
 import torch
@@ -85,7 +86,13 @@ class Reconstruction:
 
 
 class BlockLearner:
-    """Learns the blocks one after another, and holds the encodings learned so far."""
+    """Learns the blocks one after another, and holds the encodings learned so far.
+
+    Attributes:
+        title: of the progress bar.
+    """
+
+    title: ClassVar[str] = "reconstruction"
 
     def __init__(
         self,
@@ -101,6 +108,10 @@ class BlockLearner:
         widths = [encodings[name].qtype.bits for name in placement.activations]
         self.drop = settings.drop if min(widths, default=WIDE) < WIDE else 0.0
         self.groups = {name: group for group in placement.shared for name in group}
+
+    def effort(self, block: Block) -> int:
+        """Steps of the progress bar that a block takes."""
+        return self.settings.iterations
 
     def quantized_input(self, name: str, images: Tensor) -> Tensor:
         """Return the samples as the input of the quantized network."""

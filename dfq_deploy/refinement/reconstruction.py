@@ -40,6 +40,7 @@ def reconstruct(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress = SILENT,
+    learner: type[BlockLearner] = BlockLearner,
 ) -> dict[str, Encoding]:
     """Learn the rounding of all weights of ``model``, in place, and the steps; biases correct the channel means.
 
@@ -47,6 +48,7 @@ def reconstruct(
         model: prepared for the target; afterwards its weights are multiples of their steps.
         placement, encodings: the quantized tensors and their initial encodings.
         samples: as many as fit into memory are used; a small set is extended by augmented and procedural images.
+        learner: what learns a block.
 
     Returns:
         the encodings with the learned steps.
@@ -62,9 +64,9 @@ def reconstruct(
         left = in_megabytes(allowance(ROOM))
         note(f"--max-memory leaves {left} to features, so reconstruction took {limit} samples instead of {wanted}")
     images = with_more_samples(twin_images(model, samples)[:limit], min(settings.samples, limit), generator)
-    learner = BlockLearner(model, placement, dict(encodings), settings, generator, device)
-    progress.start("reconstruction", sum(settings.iterations for block in blocks if block.weights))
-    exact, quantized = images, learner.quantized_input(twin.input_names[0], images)
+    blocks_learned = learner(model, placement, dict(encodings), settings, generator, device)
+    progress.start(learner.title, sum(blocks_learned.effort(block) for block in blocks if block.weights))
+    exact, quantized = images, blocks_learned.quantized_input(twin.input_names[0], images)
     for block in blocks:
-        exact, quantized = learner.learn(twin, block, exact, quantized, progress)
-    return learner.encodings
+        exact, quantized = blocks_learned.learn(twin, block, exact, quantized, progress)
+    return blocks_learned.encodings

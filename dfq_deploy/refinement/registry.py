@@ -1,14 +1,14 @@
 """Registry of refinements, in the order in which they run.
 
-``equalize`` and ``channels`` change weights before ranges are measured, ``reconstruct`` learns rounding and steps after
-calibration, and ``bias`` corrects the remaining mean shift.
+``equalize`` and ``channels`` change weights before ranges are measured, ``closed-form`` rounds weights after
+calibration, ``reconstruct`` learns rounding and steps, and ``bias`` corrects the remaining mean shift.
 """
 
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from dfq_deploy.quantization.encode import Prepared, Quantized
 from dfq_deploy.quantization.placement.place import with_biases
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.validation.budget import allowance, in_megabytes, note, noted
+
+if TYPE_CHECKING:
+    from dfq_deploy.refinement.block_learner import BlockLearner
 
 __all__ = [
     "REFINEMENTS",
@@ -80,7 +83,21 @@ def _channels(prepared: Prepared, samples: Samples, device: str, progress: Progr
     return equalize_channels(prepared, samples, device=device, progress=progress)
 
 
+def _closed_form(quantized: Quantized, samples: Samples, seed: int, device: str, progress: Progress) -> Quantized:
+    from dfq_deploy.refinement.closed_form import ClosedForm
+
+    return _block_by_block(quantized, samples, seed, device, progress, ClosedForm)
+
+
 def _reconstruct(quantized: Quantized, samples: Samples, seed: int, device: str, progress: Progress) -> Quantized:
+    from dfq_deploy.refinement.block_learner import BlockLearner
+
+    return _block_by_block(quantized, samples, seed, device, progress, BlockLearner)
+
+
+def _block_by_block(
+    quantized: Quantized, samples: Samples, seed: int, device: str, progress: Progress, learner: "type[BlockLearner]"
+) -> Quantized:
     from dfq_deploy.graph.passes.own_biases import give_own_biases
     from dfq_deploy.refinement.reconstruction import reconstruct
 
@@ -88,7 +105,9 @@ def _reconstruct(quantized: Quantized, samples: Samples, seed: int, device: str,
     give_own_biases(model)
     quantized = _with_biases(quantized)
     placement = quantized.prepared.placement
-    learned = reconstruct(model, placement, quantized.encodings, samples, seed=seed, device=device, progress=progress)
+    learned = reconstruct(
+        model, placement, quantized.encodings, samples, seed=seed, device=device, progress=progress, learner=learner
+    )
     return replace(quantized, encodings=learned)
 
 
@@ -114,6 +133,10 @@ REFINEMENTS = {
         "equalize the weight ranges of consecutive layers (Nagel et al. 2019, 4.1)", weights=_equalize
     ),
     "channels": Refinement("give the channels of activations equal ranges at one scale", weights=_channels),
+    "closed-form": Refinement(
+        "round weights layer by layer without descent (ridge regression of ERQ 2024, GPTQ 2023)",
+        encodings=_closed_form,
+    ),
     "reconstruct": Refinement(
         "learn rounding and steps block by block (AdaRound 2020, BRECQ 2021, QDrop 2022)",
         encodings=_reconstruct,
