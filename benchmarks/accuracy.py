@@ -3,12 +3,12 @@
 usage: python -m benchmarks.accuracy [--zoo FOLDER] [--models NAME...] [--seeds N...] [--rows TEXT...] [--results FILE]
 
 Every row but the "real" ones is data-free. ``ours`` runs ``dfq_deploy.calibrate`` with its defaults (mse ranges and
-bias correction), or with min-max ranges and nothing else, on each set; ``quantize_static`` is ONNX Runtime's own
-quantizer, min-max, on the folded file. The images that are measured on are used for nothing else: real calibration
-images are CIFAR-10 training images, or, for ImageNet, the other half of the test images; they are drawn once for each
-seed, 256 that lie together in the file. With --rows only the rows are measured whose calibration set and tool, as
-"32 uniform, ours", contain one of the texts. With --results each measured row is kept in FILE at once, and a later
-call goes on from there.
+bias correction) but remedies, or with min-max ranges and nothing else, on each set; ``quantize_static`` is ONNX
+Runtime's own quantizer, min-max, on the folded file. The images that are measured on are used for nothing else: real
+calibration images are CIFAR-10 training images, or, for ImageNet, the other half of the test images; they are drawn
+once for each seed, 256 that lie together in the file. With --rows only the rows are measured whose calibration set and
+tool, as "32 uniform, ours", contain one of the texts. With --results each measured row is kept in FILE at once, and a
+later call goes on from there.
 """
 
 import argparse
@@ -78,6 +78,7 @@ def ours(model: ZooModel, file: Path, method: str | None, **given: Any) -> Write
             preprocess=model.preprocess,
             method=method,
             refine=refine,
+            floor="none",
             output=path.parent,
             **chosen,
         )

@@ -129,7 +129,9 @@ def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Pa
     started = time.perf_counter()
     if row in CALIBRATED:
         refine = CALIBRATED[row]
-        calibrate(model.bn, data=samples, bits=bits, refine=refine, preprocess=model.preprocess, output=folder)
+        calibrate(
+            model.bn, data=samples, bits=bits, refine=refine, preprocess=model.preprocess, floor="none", output=folder
+        )
     else:
         finetune(
             model.bn,

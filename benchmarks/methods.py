@@ -5,9 +5,9 @@ usage: python -m benchmarks.methods [--zoo FOLDER] [--models NAME...] [--methods
        [--files bn|folded...] [--quantizers dfq-deploy|onnxruntime...]
 
 Every set calibrates the same pipeline, ``dfq_deploy.calibrate`` with mse ranges and bias correction (``--refine
-reconstruct``, the default below 8 bits, takes minutes for each cell). All layers have the stated widths, but for the
-network's input, which has 8 bits at least. The images that are measured on are used for nothing else
-(benchmarks/accuracy.py says which the real calibration images are).
+reconstruct``, the default below 8 bits, takes minutes for each cell), and no remedies. All layers have the stated
+widths, but for the network's input, which has 8 bits at least. The images that are measured on are used for nothing
+else (benchmarks/accuracy.py says which the real calibration images are).
 FOLDER keeps the samples of each method, model and seed, and results.jsonl, which each result is appended to as it
 comes: a later call goes on from there. Seconds are those of all CPU cores together for the synthesis alone, on
 --device, of the fastest seed; on a GPU those of the CPU that drives it.
@@ -196,6 +196,7 @@ class Bench:
                 preprocess=model.preprocess,
                 bits=bits,
                 refine=self.refine,
+                floor="none",
                 output=path.parent,
                 **given,
             )

@@ -82,6 +82,7 @@ def measured(
             target=target,
             preprocess=model.preprocess,
             refine=args.refine,
+            floor="none",
             output=path.parent,
         )
 
