@@ -2,8 +2,8 @@
 
 ONNX Runtime's QGemm computes the scale of each output channel anew in every run. For one row and 512 x 512 weights that
 takes as long as a fourth of the product (``python -m benchmarks.dense_stacks``); over many rows, and beside
-convolutions, it makes no difference. So do the kernels of products whose activations are quantized at run time: a text
-encoder of one token takes a sixth of its time for them (``python -m benchmarks.minilm``).
+convolutions, it makes no difference. So do the kernels of products whose activations are quantized at run time: with
+random weights, three layers of a text encoder took 35 of 203 microseconds for them at one token.
 """
 
 import math
