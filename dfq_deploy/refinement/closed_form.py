@@ -26,10 +26,11 @@ from dfq_deploy.twin import Hook, Step, Twin
 __all__ = ["ClosedForm", "solved"]
 
 RIDGE = 0.1
-"""Pull towards the float weights, as a part of the mean square of an input."""
+"""Pull towards the float weights, as a part of the mean square of an input, where there are :data:`ROWS` positions for
+each input. It grows as these get fewer: behind global pooling a sample has one."""
 
 DAMPING = 0.01
-"""Part of the mean diagonal that is added to the diagonal before it is inverted, as in GPTQ."""
+"""Part of the mean diagonal that is added to the diagonal before it is inverted, as in GPTQ; it grows likewise."""
 
 FACTORS = (0.75, 0.8, 0.85, 0.9, 0.95, 1.05)
 """Multiples of a row's scale that are tried."""
@@ -175,7 +176,7 @@ def solved(weight: Tensor, moments: Moments, encoding: Encoding, *, centred: boo
         own = own - quantized[:, :, None] * quantized[:, None]
         cross = cross - exact[:, :, None] * quantized[:, None]
     mean = own.diagonal(dim1=1, dim2=2).mean(1).clamp_min(1e-12)[:, None, None]
-    unit = torch.eye(own.shape[1], dtype=own.dtype)
+    unit = torch.eye(own.shape[1], dtype=own.dtype) * max(1.0, ROWS * own.shape[1] / count)
     ridge = RIDGE * mean * unit
     # W' (q q^T + r) = W (x q^T + r): the solution of least squares, pulled towards W.
     wanted = torch.linalg.solve(own + ridge, weight.double() @ (cross + ridge), left=False)
