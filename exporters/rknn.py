@@ -8,12 +8,16 @@ from typing import ClassVar
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.static_shapes import fix_batch
 from dfq_deploy.plugins.contracts import Exporter, Written
 
 from .qdq import Qdq
 
 __all__ = ["Rknn"]
+
+DEFAULT_EPSILON = 1e-5
+"""Of LayerNormalization, by the ONNX specification."""
 
 
 @dataclass(frozen=True)
@@ -38,5 +42,13 @@ class Rknn(Exporter):
         """
         closed = model.clone()
         fix_batch(closed, self.batch)
+        _write_epsilons(closed)
         files = Qdq(integer_bias=False).export(closed, encodings, path).files
         return Written(files, (f"with RKNN-Toolkit2: load_onnx('{path.name}'), then build(do_quantization=False)",))
+
+
+def _write_epsilons(model: ir.Model) -> None:
+    """Write the epsilon of every LayerNormalization: RKNN-Toolkit2 2.5 fails on one that is left out."""
+    for node in model.graph.all_nodes():
+        if is_op(node, "LayerNormalization") and "epsilon" not in node.attributes:
+            node.attributes["epsilon"] = ir.AttrFloat32("epsilon", DEFAULT_EPSILON)

@@ -217,9 +217,11 @@ RKNN = replace(
     name="rknn",
     runtime="Rockchip's NPUs (RK3588, RK3576, RK3568) through RKNN-Toolkit2",
     # As RKNN-Toolkit2 2.5 and its simulator take them: s8 around every kernel, or a convolution before an Add runs in
-    # FP16; load_onnx refuses int32 biases.
+    # FP16; load_onnx refuses int32 biases. A MatMul whose product an Add reads as float runs in FP16.
+    float_output_ops=frozenset({"Gemm"}),
+    float_first_product=True,  # RKNN-Toolkit2's build did not end where it had Q and DQ
     exporter="rknn",
-    rules=(*GENERAL_RULES, "float-bias", "static-shape", "qdq-format"),
+    rules=(*GENERAL_RULES, "float-bias", "static-shape", "qdq-format", "float-product"),
     pairs=(("s8", "s8"),),
     float_bias=True,
 )
@@ -230,6 +232,7 @@ RKNN_INTEGERS = replace(
     name="rknn-rv1106",
     runtime="Rockchip's NPUs without floats (RV1103, RV1106)",
     float_output_ops=frozenset(),
+    float_first_product=False,
     floats=False,
     rules=(*RKNN.rules, "float-output"),
 )

@@ -70,6 +70,7 @@ class Target:
         expands: it computes a Concat with an Expand of open size correctly
             (:mod:`dfq_deploy.graph.expanded`).
         newer_ops: operators that the oldest chips of the runtime do not have.
+        float_first_product: the product of a MatMul that reads an input of the network stays float before its bias.
     """
 
     name: str
@@ -111,3 +112,4 @@ class Target:
     accelerated_ops: frozenset[str] | None = None
     expands: bool = True
     newer_ops: frozenset[str] = frozenset()
+    float_first_product: bool = False

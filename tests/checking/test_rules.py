@@ -101,6 +101,12 @@ CHANNELS_1 = WEIGHT.replace("axis = 0", "axis = 1")
 ADDED = f"{READ} {WEIGHT} c = Conv(d, e, bf)"
 TWO = f"{READ} {WEIGHT} c = Conv(d, e, bf) r = Relu(c)"
 
+NORMALIZED = (
+    "n = LayerNormalization <epsilon = 0.00001> (x, g, bf) q = QuantizeLinear(n, s, z) d = DequantizeLinear(q, s, z) "
+    "e = DequantizeLinear <axis = 1> (w, v, o) m = MatMul(d, e)"
+)
+SHORT = "p = QuantizeLinear(r, s2, z2) y = DequantizeLinear(p, s2, z2)"
+
 FORK = (
     f"{READ} {WEIGHT} c = Conv(d, e) k = Conv(d, e) "
     "cq = QuantizeLinear(c, s2, z2) cd = DequantizeLinear(cq, s2, z2) kq = QuantizeLinear(k, s2, z2) "
@@ -228,6 +234,12 @@ CASES = {
         "float-output", "rknn-rv1106", EXPLICIT, f"{READ} {WEIGHT} c = Conv(d, e, bf) {WRITE}",
         ("y", "its output 'y' is float"), S8,
     ),
+    "float-product-behind-a-normalization": Case(
+        "float-product", "rknn", f"{NORMALIZED} a = Add(m, bf) r = Relu(a) {SHORT}",
+        f"{NORMALIZED} k = QuantizeLinear(m, s, z) h = DequantizeLinear(k, s, z) a = Add(h, bf) r = Relu(a) {SHORT}",
+        ("m", "its product 'm' is float"),
+        {**S8, "w": np.ones((4, 4), np.int8), "g": np.ones(4, np.float32)}, inputs="float[1,4] x",
+    ),
     "qlinear-for-tensorrt": Case(
         "qdq-format",
         "tensorrt",
@@ -348,7 +360,7 @@ CASES = {
         "newer-chip", "qnn",
         f"{PLAIN.replace(' y = ', ' g = ')} h = Selu(g) q5 = QuantizeLinear(h, s, z) y = DequantizeLinear(q5, s, z)",
         f"{PLAIN.replace(' y = ', ' g = ')} h = Elu(g) q5 = QuantizeLinear(h, s, z) y = DequantizeLinear(q5, s, z)",
-        ("h", "version 68"), U8,
+        ("h", "soc models 36, 43 and 60"), U8,
     ),
     "float-between": Case(
         "float-tensor",

@@ -76,3 +76,31 @@ def test_nothing_stays_float_by_request_where_there_are_no_floats(model_of: Mode
     samples = Samples(RNG.normal(size=(8, 3, 8, 8)).astype(np.float32))
     with pytest.raises(OptionError, match="runs integers only, so 'only' cannot stay float"):
         calibrate(model, data=samples, target="rknn-rv1106", keep_float=["only"])
+
+
+@pytest.mark.parametrize(("target", "integers"), [("rknn", False), ("rknn-rv1106", True)])
+def test_a_product_of_the_input(model_of: ModelOf, tmp_path: Path, target: str, integers: bool) -> None:
+    """The build of RKNN-Toolkit2 2.5.0 does not end where it is quantized before the bias."""
+    weights = {"w": normal(8, 6), "b": normal(6), "v": normal(6, 5), "c": normal(5)}
+    nodes = "m = MatMul(x, w) a = Add(m, b) r = Relu(a) n = MatMul(r, v) y = Add(n, c)"
+    model = model_of("float[n, 4, 8] x", "float[n, 4, 5] y", nodes, weights)
+    samples = Samples(RNG.normal(size=(8, 4, 8)).astype(np.float32))
+    found = calibrate(model, data=samples, target=target, method="minmax", refine=(), floor="none", output=tmp_path)
+    assert {"x", "r", "n"} <= set(found.encodings)
+    assert ("m" in found.encodings) is integers
+
+
+@pytest.mark.parametrize("target", ["rknn", "rknn-rv1106"])
+def test_a_layer_behind_a_normalization(model_of: ModelOf, tmp_path: Path, target: str) -> None:
+    """RKNN-Toolkit2 2.5.0 refuses a float product before the bias there, and a LayerNormalization without epsilon."""
+    nodes = "n = LayerNormalization(x, g, h) m = MatMul(n, w) a = Add(m, b) r = Relu(a) y = MatMul(r, v)"
+    weights = {"g": normal(8), "h": normal(8), "w": normal(8, 6), "b": normal(6), "v": normal(6, 5)}
+    model = model_of("float[n, 4, 8] x", "float[n, 4, 5] y", nodes, weights)
+    samples = Samples(RNG.normal(size=(8, 4, 8)).astype(np.float32))
+    calibrate(model, data=samples, target=target, method="minmax", refine=(), floor="none", output=tmp_path)
+    written = onnx.load(tmp_path / "model.qdq.onnx")
+    quantized = {node.input[0] for node in written.graph.node if node.op_type == "QuantizeLinear"}
+    assert {"n", "m", "r"} <= quantized
+    (normalization,) = (node for node in written.graph.node if node.op_type == "LayerNormalization")
+    assert {entry.name: entry.f for entry in normalization.attribute}["epsilon"] == pytest.approx(1e-5)
+    assert check(tmp_path / "model.qdq.onnx", target).clean

@@ -19,6 +19,7 @@ from dfq_deploy.targets.target import Target
 __all__ = [
     "concat_scale",
     "float_output",
+    "float_product",
     "float_tensor",
     "float_weighted",
     "quantized_output",
@@ -192,6 +193,23 @@ def float_output(view: View, target: Target) -> Iterator[Problem]:
         readers = [use.node for use in value.uses()]
         if value.is_graph_output() or not readers or not all(is_op(reader, QUANTIZE_OPS) for reader in readers):
             yield kernel.node.op_type, name(kernel.node), f"its output '{value.name}' is float"
+
+
+@rule("float-product", "put Q and DQ between the MatMul and the Add")
+def float_product(view: View, _: Target) -> Iterator[Problem]:
+    """Behind a LayerNormalization, a MatMul does not write float for the Add of its bias if that Add writes integers.
+
+    RKNN-Toolkit2 2.5 refuses it: "Invalid w_par['dtype'] = float16". Elsewhere it runs such a MatMul in FP16.
+    """
+    for kernel in view.kernels:
+        source = None if kernel.activation is None else view.source(kernel.activation.node)
+        if kernel.operator != "MatMul" or source is None or not is_op(source, "LayerNormalization"):
+            continue
+        product = kernel.node.outputs[0]
+        for add in (use.node for use in product.uses()):
+            constant = any(constant_of(value) is not None for value in add.inputs)
+            if is_op(add, "Add") and constant and _is_quantized(add.outputs[0]):
+                yield "MatMul", name(kernel.node), f"its product '{product.name}' is float"
 
 
 def _is_quantized(value: ir.Value) -> bool:

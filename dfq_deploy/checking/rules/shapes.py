@@ -143,8 +143,8 @@ def expanded_concat(view: View, target: Target) -> Iterator[Problem]:
 def newer_chip(view: View, target: Target) -> Iterator[Problem]:
     """Every chip of the runtime has the operator.
 
-    QNN: the simulator of onnxruntime-qnn 2.7 refuses these operators for version 68 of the HTP, which is its default.
+    QNN: the simulator of onnxruntime-qnn 2.7 refuses these operators for its default chip.
     """
     for node in view.nodes:
         if is_op(node, target.newer_ops):
-            yield operator_of(node), name(node), "an HTP of version 68 cannot run it, 69 and newer can"
+            yield operator_of(node), name(node), "QNN's default chip cannot run it, soc models 36, 43 and 60 can"

@@ -208,6 +208,11 @@ def _quantized_outputs(node: ir.Node, target: Target) -> list[ir.Value]:
     return [node.outputs[0] if is_op(node, target.passing_ops) else quantization_point(node.outputs[0], target)]
 
 
+def _is_first_product(node: ir.Node) -> bool:
+    """Return True for a MatMul with a weight that reads an input of the network."""
+    return is_op(node, "MatMul") and constant_of(node.inputs[1]) is not None and node.inputs[0].is_graph_input()
+
+
 def quantized_values(
     nodes: Sequence[ir.Node], quantized_nodes: set[ir.Node], target: Target, kept_float: Collection[str] = ()
 ) -> set[ir.Value]:
@@ -226,7 +231,8 @@ def quantized_values(
     quantized = {value for node in quantized_nodes for value in _operands(node, target)}
     for node in quantized_nodes:
         written = quantization_point(node.outputs[0], target)
-        if written in needed or (not is_op(node, target.float_output_ops) and node.name not in kept_float):
+        writes_float = is_op(node, target.float_output_ops) or (target.float_first_product and _is_first_product(node))
+        if written in needed or (not writes_float and node.name not in kept_float):
             quantized.add(written)
     size = -1
     while size != len(quantized):
