@@ -5,7 +5,7 @@ usage: python -m benchmarks.qnn_operators [OPERATOR...] [--soc-model NUMBER]
 Needs ``onnxruntime-qnn``. A small graph of a convolution and the operator is calibrated for ``qnn`` with that operator
 taken for a supported one, and opened on the simulator with no node on the CPU. The last column is the largest
 difference from ONNX Runtime's CPU provider on the same file, in percent of the output's range. Without --soc-model the
-simulator is an HTP of version 68; with 60, the number of Snapdragon X Elite in QNN's documentation, one of version 73.
+simulator has its default chip; 60 is the number of Snapdragon X Elite in QNN's documentation.
 """
 
 import argparse

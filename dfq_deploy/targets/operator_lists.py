@@ -13,7 +13,7 @@ NNAPI_OPS = frozenset(
 """Operators listed by ONNX Runtime 1.31 (tools/mobile_helpers/nnapi_supported_ops.md)."""
 
 QNN_NEWER_OPS = frozenset({"GRU", "LSTM", "RoiAlign", "Selu", "Xor"})
-"""Operators that the simulator of onnxruntime-qnn 2.7 refuses for version 68 of the HTP, and runs for 69 and newer."""
+"""Operators that the simulator of onnxruntime-qnn 2.7 refuses for its default chip, and runs for others."""
 
 QNN_OPS = QNN_NEWER_OPS | frozenset(
     {"Abs", "Add", "And", "ArgMax", "ArgMin", "Asin", "Atan", "AveragePool", "BatchNormalization", "Cast"}
