@@ -210,7 +210,11 @@ def _quantized_outputs(node: ir.Node, target: Target) -> list[ir.Value]:
 
 def _is_first_product(node: ir.Node) -> bool:
     """Return True for a MatMul with a weight that reads an input of the network."""
-    return is_op(node, "MatMul") and constant_of(node.inputs[1]) is not None and node.inputs[0].is_graph_input()
+    return (
+        is_op(node, "MatMul")
+        and constant_of(node.inputs[1]) is not None
+        and activation_inputs(node)[0].is_graph_input()
+    )
 
 
 def quantized_values(
