@@ -7,10 +7,7 @@
 ``block_values``             Keep the features between two blocks, on disk if large.
 ``blocks``                   Split a network into blocks for reconstruction.
 ``channel_ranges``           Give the channels of an activation equal ranges, so that one scale serves them all.
-``closed_form``              Round weights in closed form, layer by layer: ridge regression, then GPTQ.
-``compensated_rounding``     Round matrices one input after another, each making up for earlier errors (GPTQ).
 ``cross_layer_equalization`` Cross-layer equalization: move scale between consecutive layers.
-``layer_matrix``             See a convolution or a matrix product as matrices that its input is multiplied with.
 ``mean_correction``          Correct channel means while a block is learned.
 ``mixed_precision``          Mixed precision: choose the bit width of each weight within a budget.
 ``more_samples``             Add augmented and procedural images to a small sample set.
@@ -19,5 +16,6 @@
 ``registry``                 Registry of refinements, in the order in which they run.
 ``runtime_shifts``           Measure the mean shift of each channel in ONNX Runtime, faster than in the twin.
 ``weight_blocks``            Round weights in blocks; later inputs make up for the errors of earlier ones (GPTQ).
+``closed_form``              Round weights without descent: ridge regression, then GPTQ.
 ============================ ===========================================================================================
 """

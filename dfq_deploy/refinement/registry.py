@@ -84,7 +84,7 @@ def _channels(prepared: Prepared, samples: Samples, device: str, progress: Progr
 
 
 def _closed_form(quantized: Quantized, samples: Samples, seed: int, device: str, progress: Progress) -> Quantized:
-    from dfq_deploy.refinement.closed_form import ClosedForm
+    from dfq_deploy.refinement.closed_form.layers import ClosedForm
 
     return _block_by_block(quantized, samples, seed, device, progress, ClosedForm)
 

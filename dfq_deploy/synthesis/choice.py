@@ -8,7 +8,6 @@ import onnx_ir as ir
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.inputs import main_input, model_inputs, sample_shape
 from dfq_deploy.graph.query import batch_normalizations, score_count
-from dfq_deploy.samples.sizes import is_large
 from dfq_deploy.synthesis.losses.attention import attention_outputs
 from dfq_deploy.twin import Twin
 
@@ -36,8 +35,7 @@ def choose(model: ir.Model, teachers: Sequence[ir.Model], bits: int) -> Choice:
 
     The tables are those of docs/methods.md: (1) at 8 bits pictures by rule, which take seconds, are as good as inverted
     samples; (2) below, inverted samples where the model or a teacher has BatchNormalization, (3) ``psaq`` for images
-    and attention, (4) ``anchored`` for other classifiers of small images (large ones were not measured), (5) pictures
-    by rule for all other files.
+    and attention, (4) ``anchored`` for other classifiers of images, (5) pictures by rule for all other files.
 
     Args:
         bits: the smallest width of weights and activations.
@@ -51,7 +49,7 @@ def choose(model: ir.Model, teachers: Sequence[ir.Model], bits: int) -> Choice:
     twin = _twin(model) if len(sample_shape(model)) == 3 else None
     if twin is not None and attention_outputs(twin):
         return Choice("psaq", f"at {bits} bits samples that vary the attention to image patches lose least")
-    if twin is not None and score_count(model) is not None and not is_large(sample_shape(model)):
+    if twin is not None and score_count(model) is not None:
         return Choice(
             "anchored",
             f"at {bits} bits pictures by rule that descend on class scores lose less than pictures alone; no "

@@ -2,7 +2,7 @@
 
 import torch
 
-from dfq_deploy.refinement.compensated_rounding import BLOCK, CompensatedRounding
+from dfq_deploy.refinement.closed_form.rounding import BLOCK, CompensatedRounding
 
 LIMITS = (-8, 7)
 

@@ -14,7 +14,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
-from dfq_deploy.refinement.closed_form import FACTORS, ClosedForm, Moments, solved
+from dfq_deploy.refinement.closed_form.layers import FACTORS, ClosedForm, Moments, solved
 from dfq_deploy.refinement.reconstruction import reconstruct
 from dfq_deploy.targets.catalog import find_target
 

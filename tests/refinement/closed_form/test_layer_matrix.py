@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dfq_deploy.graph.loading import load
-from dfq_deploy.refinement.layer_matrix import LayerMatrix
+from dfq_deploy.refinement.closed_form.layer_matrix import LayerMatrix
 from dfq_deploy.twin import Twin
 from tests.conftest import ModelOf
 

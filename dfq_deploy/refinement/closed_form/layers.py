@@ -19,8 +19,8 @@ from dfq_deploy.progress import Progress
 from dfq_deploy.refinement.block_learner import BlockLearner
 from dfq_deploy.refinement.block_values import release_all
 from dfq_deploy.refinement.blocks import Block
-from dfq_deploy.refinement.compensated_rounding import CompensatedRounding
-from dfq_deploy.refinement.layer_matrix import LayerMatrix
+from dfq_deploy.refinement.closed_form.layer_matrix import LayerMatrix
+from dfq_deploy.refinement.closed_form.rounding import CompensatedRounding
 from dfq_deploy.twin import Hook, Step, Twin
 
 __all__ = ["ClosedForm", "solved"]
