@@ -23,7 +23,7 @@ from dfq_deploy.refinement.closed_form.layer_matrix import LayerMatrix
 from dfq_deploy.refinement.closed_form.rounding import CompensatedRounding
 from dfq_deploy.twin import Hook, Step, Twin
 
-__all__ = ["ClosedForm", "solved"]
+__all__ = ["ClosedForm", "Moments", "solved"]
 
 RIDGE = 0.1
 """Pull towards the float weights, as a part of the mean square of an input, where there are :data:`ROWS` positions for
