@@ -185,7 +185,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
             ["--synth", "noise", "--calibrator", "guess"],
         ),
         (
-            "no refinement 'polish'; installed: equalize, channels, reconstruct, bias",
+            "no refinement 'polish'; installed: equalize, channels, closed-form, reconstruct, bias",
             ["--synth", "noise", "--refine", "polish"],
         ),
         (

@@ -178,7 +178,7 @@ def test_an_earlier_result_stays_where_a_later_step_fails(
         ),
         (
             PluginError,
-            "no refinement 'polish'; installed: equalize, channels, rec",
+            "no refinement 'polish'; installed: equalize, channels, closed-form, rec",
             {"synth": "noise", "refine": ["polish"]},
         ),
         (PluginError, "no calibrator 'guess'; installed: entropy", {"synth": "noise", "method": "guess"}),
