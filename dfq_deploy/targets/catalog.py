@@ -234,7 +234,8 @@ RKNN_INTEGERS = replace(
     float_output_ops=frozenset(),
     float_first_product=False,
     floats=False,
-    rules=(*RKNN.rules, "float-output"),
+    rules=(*RKNN.rules, "float-output", "token-product"),
+    advice=frozenset({"token-product"}),
 )
 
 

@@ -59,7 +59,7 @@ EXPLICIT = f"{READ} {WEIGHT} y = Conv(d, e, bf)"
 
 ADVICE = (
     *("concat-scale", "residual-branch", "quantized-output", "split-activation", "fixed-scale", "moved-scale"),
-    *("left-to-cpu", "newer-chip"),
+    *("left-to-cpu", "newer-chip", "token-product"),
 )
 """Rules that no builder enforces: what breaks only them is clean."""
 
@@ -100,6 +100,8 @@ def plain(rule: str, target: str, where: tuple[str, str], arrays: Arrays, wrong:
 CHANNELS_1 = WEIGHT.replace("axis = 0", "axis = 1")
 ADDED = f"{READ} {WEIGHT} c = Conv(d, e, bf)"
 TWO = f"{READ} {WEIGHT} c = Conv(d, e, bf) r = Relu(c)"
+
+PRODUCT = f"{READ} e = DequantizeLinear <axis = 1> (w, v, o) c = MatMul(d, e) {WRITE}"
 
 NORMALIZED = (
     "n = LayerNormalization <epsilon = 0.00001> (x, g, bf) q = QuantizeLinear(n, s, z) d = DequantizeLinear(q, s, z) "
@@ -233,6 +235,10 @@ CASES = {
     "float-output-without-floats": Case(
         "float-output", "rknn-rv1106", EXPLICIT, f"{READ} {WEIGHT} c = Conv(d, e, bf) {WRITE}",
         ("y", "its output 'y' is float"), S8,
+    ),
+    "product-of-sequences-without-floats": Case(
+        "token-product", "rknn-rv1106", PRODUCT, PRODUCT, ("c", "refused that of a transformer"),
+        {**S8, "w": np.ones((4, 4), np.int8)}, inputs="float[2,4] x", wrong_input="float[1,2,4] x",
     ),
     "float-product-behind-a-normalization": Case(
         "float-product", "rknn", f"{NORMALIZED} a = Add(m, bf) r = Relu(a) {SHORT}",

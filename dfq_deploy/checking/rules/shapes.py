@@ -20,6 +20,7 @@ __all__ = [
     "operators",
     "static_sample",
     "static_shape",
+    "token_product",
     "two_dimensional",
 ]
 
@@ -148,3 +149,17 @@ def newer_chip(view: View, target: Target) -> Iterator[Problem]:
     for node in view.nodes:
         if is_op(node, target.newer_ops):
             yield operator_of(node), name(node), "QNN's default chip cannot run it, soc models 36, 43 and 60 can"
+
+
+@rule("token-product", "try the file in RKNN-Toolkit2, or compile it for a chip that computes floats")
+def token_product(view: View, _: Target) -> Iterator[Problem]:
+    """A MatMul reads rows, not sequences of them.
+
+    RKNN-Toolkit2 2.5 refused that of the one transformer that was tried for chips without floats, although both its
+    sides were quantized. Which form it refuses is not known.
+    """
+    for kernel in view.kernels:
+        value = kernel.node.inputs[0]
+        shape = None if value is None else value.shape
+        if kernel.operator == "MatMul" and shape is not None and len(shape) > 2:
+            yield "MatMul", name(kernel.node), "RKNN-Toolkit2 refused that of a transformer for chips without floats"
