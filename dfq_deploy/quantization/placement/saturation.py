@@ -25,7 +25,7 @@ FLAT: Mapping[str, Limits] = {
     "Sigmoid": (-10.0, 10.0), "Tanh": (-5.0, 5.0), "Swish": (-6.0, inf), "Mish": (-6.0, inf), "Gelu": (-4.0, inf)
 }  # fmt: skip
 """Beyond these points a function differs by less than 0.015 from what it tends to (Sigmoid and Tanh by less than 1e-4).
-8 bits of what it reads have larger steps there, from 6/255 on."""
+An input of 8 bits that reaches that far has steps of 6 / 255 = 0.024 or more, which are larger."""
 
 NO_GATE = -6.0
 """Below this point the product of a value and its Sigmoid is as flat as a Swish."""

@@ -80,7 +80,7 @@ class Moments:
 
 
 class ClosedForm(BlockLearner):
-    """Solves the layers of each block one after another; the steps stay as they were measured."""
+    """Solves the layers of each block one after another; the scales of activations stay as they were measured."""
 
     title = "closed form"
 
@@ -101,15 +101,16 @@ class ClosedForm(BlockLearner):
         biases = {step.outputs[0]: name for name, step in self._layers(block).items()}
         for step in block.steps:
             weight = step.inputs[1] if len(step.inputs) > 1 else ""
-            layer = LayerMatrix.of(nodes[step.outputs[0]]) if self._is_alone(weight, block) else None
+            layer = LayerMatrix.of(nodes[step.outputs[0]]) if self._is_solved(weight, block) else None
             if layer is not None and layer.inputs <= MOST_INPUTS:
                 moments = self._moments(block_twin, block, step, layer, (exact, quantized))
                 self._solve(step, layer, moments, biases.get(step.outputs[0]))
         progress.advance(len(block.weights))
 
-    def _is_alone(self, weight: str, block: Block) -> bool:
-        """Whether one layer reads the weight, which is quantized."""
-        return weight in block.weights and len(self.model.graph.initializers[weight].uses()) == 1
+    def _is_solved(self, weight: str, block: Block) -> bool:
+        """Whether the weight is quantized to integers (the grid of FP8 has no single step), and one layer reads it."""
+        integers = weight in block.weights and not self.encodings[weight].qtype.floating
+        return integers and len(self.model.graph.initializers[weight].uses()) == 1
 
     @torch.no_grad()
     def _solve(self, step: Step, layer: LayerMatrix, moments: Moments, bias: str | None) -> None:
@@ -126,12 +127,8 @@ class ClosedForm(BlockLearner):
         self, block_twin: Twin, block: Block, step: Step, layer: LayerMatrix, inputs: tuple[Tensor, Tensor]
     ) -> Moments:
         """The moments of the inputs of ``step`` at random positions of some samples."""
-        moments, fixed, wanted = (
-            Moments.zeros(layer.groups, layer.inputs),
-            self._fixed(block_twin, block),
-            ROWS * layer.inputs,
-        )
-        hooks: tuple[Mapping[str, Hook], ...] = ({}, fixed)
+        moments, wanted = Moments.zeros(layer.groups, layer.inputs), ROWS * layer.inputs
+        hooks: tuple[Mapping[str, Hook], ...] = ({}, self._fixed(block_twin, block))
 
         def positions(chosen: Tensor) -> list[Tensor]:
             sides = zip(inputs, hooks, strict=True)

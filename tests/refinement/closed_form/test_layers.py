@@ -11,6 +11,7 @@ import torch
 from dfq_deploy import Preprocess, Samples, calibrate, synthesize
 from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.graph.loading import load
+from dfq_deploy.pipeline.options import widths_of
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
@@ -84,6 +85,20 @@ def test_it_brings_the_file_nearer_to_the_float_model(digits_bn: Path, tmp_path:
         calibrate(digits_bn, data=samples, bits=bits, preprocess=PIXELS, refine=(refine,), floor="none", output=out)
         errors[refine] = float(np.square(_run(out / "model.qdq.onnx", held) - wanted).mean())
     assert errors["closed-form"] < 0.7 * errors["bias"]
+
+
+def test_weights_in_fp8_are_left_to_their_own_grid(digits_bn: Path) -> None:
+    bits = widths_of("fp8")
+    assert isinstance(bits, Bits)
+    prepared = prepare(load(digits_bn), find_target("tensorrt"), bits)
+    samples = synthesize(digits_bn, synth="procedural", count=16, preprocess=PIXELS, seed=0)
+    first = encode(prepared, find_plugin("calibrators", "mse")(), samples, PIXELS).encodings
+    before = {name: _values(prepared.model, name) for name in prepared.placement.weights}
+    found = reconstruct(prepared.model, prepared.placement, first, samples, learner=ClosedForm)
+    assert before
+    for name, old in before.items():
+        np.testing.assert_array_equal(_values(prepared.model, name), old)
+        assert found[name] is first[name]
 
 
 def _values(model: ir.Model, name: str) -> np.ndarray:
