@@ -192,7 +192,7 @@ def budget_options(command: Decorated) -> Decorated:
         click.option(
             "--size",
             type=FractionType(),
-            help="With --bits auto: largest size of the weights, in percent of their float32 size (8 bits: 25%).",
+            help="With --bits auto: largest size of the file, in percent of the float file (8 bits: 25% and more).",
         ),
     ):
         command = option(command)

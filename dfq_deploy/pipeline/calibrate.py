@@ -1,6 +1,8 @@
 """Post-training quantization from end to end: ``dfq_deploy.calibrate``."""
 
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Unpack
 
 import onnx_ir as ir
@@ -11,6 +13,7 @@ from dfq_deploy.files.atomic import check_writable
 from dfq_deploy.files.overwriting import refuse_overwriting
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.files.unfinished import remove_unfinished
+from dfq_deploy.graph.file_info import stored_bytes
 from dfq_deploy.graph.inputs import InputShapes, main_input_value
 from dfq_deploy.graph.loading import load_notes
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
@@ -106,8 +109,8 @@ def calibrate(
         keywords: those of :func:`~dfq_deploy.pipeline.synthesize.synthesize`; ``keep_float`` (names, operators or
             patterns of nodes), ``exclude`` (a regular expression on their names) and ``overrides`` (a file,
             docs/overrides.md) on what is quantized otherwise; three on widths: ``edge_bits``, of the first and the last
-            layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the largest part of what the
-            weights take in float32, or ``drop``, the largest percentage of the samples whose class may change;
+            layer, where they are to be larger; for ``bits="auto"`` the budget, ``size``, the largest size of the
+            file as a part of the float file, or ``drop``, the largest percentage of the samples whose class may change;
             ``activations`` (``auto``, ``static``, ``dynamic``, ``float``:
             :data:`dfq_deploy.quantization.dynamic.Activations`);
             and ``floor`` (``ok``, ``agreement=99``, ``snr=20``, ``none``), ``max_time`` (seconds) and ``max_slowdown``
@@ -154,7 +157,9 @@ def calibrate(
     samples = with_quality(samples, source, teachers, verifier)
     clock.lap("samples")
     used, held = split_held_out(samples)
-    plan = CalibrationPlan(chosen, asked, calibrator, refine, pixels, seed, where, overrides, activations)
+    plan = CalibrationPlan(
+        chosen, asked, calibrator, refine, pixels, seed, where, overrides, activations, _bytes_of(model)
+    )
     fitted = fit(source, used, plan, synth, teachers, clock, progress)
     work = Work(source, synth, teachers, _batch(source, fed.input_shapes or {}), fed.input_ranges, integer_io)
     setting, fitted = choose_activations(work, Setting(plan, samples), fitted, clock, progress)
@@ -197,6 +202,11 @@ def calibrate(
     if kept.folder is not None:
         remove_unfinished(kept.folder)
     return result
+
+
+def _bytes_of(model: "ModelSource | TorchSource") -> int | None:
+    """The size of a float file with its external data; None for a model in memory."""
+    return stored_bytes(Path(model)) if isinstance(model, str | PathLike) and Path(model).is_file() else None
 
 
 def _batch(source: ir.Model, shapes: InputShapes) -> int:

@@ -3,13 +3,18 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import onnx_ir as ir
 
-from dfq_deploy.encodings import Range
-from dfq_deploy.plugins.contracts import Calibrator, RangeSource, Synthesizer
-from dfq_deploy.plugins.registry import synthesizer_of
+from dfq_deploy.encodings import Encoding, Range
+from dfq_deploy.graph.file_info import stored_bytes
+from dfq_deploy.graph.large_models import message_bytes
+from dfq_deploy.plugins.contracts import Calibrator, Exporter, RangeSource, Synthesizer
+from dfq_deploy.plugins.registry import exporter_of, synthesizer_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits, Budget
 from dfq_deploy.quantization.dynamic import Activations
@@ -22,9 +27,12 @@ from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.target import Target
 
-__all__ = ["CalibrationPlan", "Fitted", "fit"]
+__all__ = ["CalibrationPlan", "Fitted", "exporter_for_trial", "fit"]
 
 logger = logging.getLogger(__name__)
+
+COMPILING = frozenset({"ort", "ort-runtime", "qnn"})
+"""Exporters that compile the QDQ file too, which takes a tool of the vendor, and minutes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +45,7 @@ class CalibrationPlan:
         device: on which refinements run.
         overrides: exceptions from the rules of the target.
         activations: which layers quantize their activations at run time.
+        float_bytes: size of the float file, of which a budget's size is a part; None is that of the model in memory.
     """
 
     target: Target
@@ -48,6 +57,7 @@ class CalibrationPlan:
     device: str = "cpu"
     overrides: Overrides = NO_OVERRIDES
     activations: Activations = "auto"
+    float_bytes: int | None = None
 
     def refiners(self, widths: Bits) -> tuple[str, ...]:
         """The refinements at these widths, in order.
@@ -134,12 +144,33 @@ def _widths(
     """The bits of every layer, and for a budget the trade-off for the report."""
     if isinstance(plan.bits, Bits):
         return plan.bits, {}
-    from dfq_deploy.refinement.mixed_precision import allocate
+    from dfq_deploy.refinement.mixed_precision.allocation import allocate
 
     ready = prepare(source, plan.target, Bits(), plan.overrides)
     first = encode(ready, plan.calibrator, samples, plan.preprocess, progress)
-    found = allocate(first, some_of(samples), budget=plan.bits, device=plan.device, progress=progress)
+    found = allocate(
+        first,
+        some_of(samples),
+        budget=plan.bits,
+        in_float=plan.float_bytes or message_bytes(source),
+        stored=partial(_stored, ready.model, plan.target),
+        device=plan.device,
+        progress=progress,
+    )
     return found.bits, found.to_json()
+
+
+def _stored(model: ir.Model, target: Target, encodings: Mapping[str, Encoding]) -> int:
+    """The size in bytes of the QDQ file of ``target``."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        exporter_for_trial(target).export(model, encodings, path)
+        return stored_bytes(path)
+
+
+def exporter_for_trial(target: Target) -> Exporter:
+    """The exporter of ``target``, or of the QDQ file alone where it would compile it."""
+    return exporter_of("qdq" if target.exporter in COMPILING else target.exporter)
 
 
 def _known(

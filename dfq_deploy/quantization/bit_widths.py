@@ -123,7 +123,8 @@ class Budget:
     """The limit for mixed precision; exactly one of the two is set.
 
     Args:
-        size: largest size of all weights, as a fraction of their size in float32 (8 bits are 0.25).
+        size: largest size of the file, as a fraction of the float file (8 bits are 0.25 and more: a file also holds
+            scales, biases and nodes).
         drop: largest percentage of the samples whose class may change.
     """
 

@@ -9,7 +9,6 @@
 ``channel_ranges``           Give the channels of an activation equal ranges, so that one scale serves them all.
 ``cross_layer_equalization`` Cross-layer equalization: move scale between consecutive layers.
 ``mean_correction``          Correct channel means while a block is learned.
-``mixed_precision``          Mixed precision: choose the bit width of each weight within a budget.
 ``more_samples``             Add augmented and procedural images to a small sample set.
 ``one_by_one``               Bias correction where the twin takes one sample at a time, since the graph fixes its batch.
 ``reconstruction``           Block-wise reconstruction: learn rounding and steps.
@@ -17,5 +16,6 @@
 ``runtime_shifts``           Measure the mean shift of each channel in ONNX Runtime, faster than in the twin.
 ``weight_blocks``            Round weights in blocks; later inputs make up for the errors of earlier ones (GPTQ).
 ``closed_form``              Round weights without descent: ridge regression, then GPTQ.
+``mixed_precision``          Mixed precision: choose the bit width of each weight within a budget.
 ============================ ===========================================================================================
 """

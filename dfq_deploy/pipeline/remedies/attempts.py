@@ -12,12 +12,11 @@ from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.latency import Speed, speed_of
 from dfq_deploy.graph.file_info import stored_bytes
 from dfq_deploy.graph.inputs import main_input_value
-from dfq_deploy.pipeline.fit import CalibrationPlan, Fitted, fit
+from dfq_deploy.pipeline.fit import CalibrationPlan, Fitted, exporter_for_trial, fit
 from dfq_deploy.pipeline.outcome import closed_model
 from dfq_deploy.pipeline.remedies.floor import PERCENT
 from dfq_deploy.pipeline.remedies.known import REMEDIES
 from dfq_deploy.plugins.contracts import Synthesizer
-from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.known_ranges import RangeMemory
@@ -56,10 +55,6 @@ samples do (docs/no-data.md)."""
 
 class OutOfTime(Exception):  # noqa: N818 - no error: the attempt is dropped
     """The time for remedies is up."""
-
-
-COMPILING = frozenset({"ort", "ort-runtime", "qnn"})
-"""Exporters that compile a QDQ file: the file itself computes the same, and is written in less time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,7 +175,7 @@ class Bench:
         prepared, target = fitted.quantized.prepared, setting.plan.target
         model, encodings = closed_model(prepared.model, fitted.quantized.encodings, target, self.batch)
         path = self.folder / f"{name}.onnx"
-        exporter_of("qdq" if target.exporter in COMPILING else target.exporter).export(model, encodings, path)
+        exporter_for_trial(target).export(model, encodings, path)
         agreement = measure_agreement(self.reference, path, sets, _Deadline(self.progress, self.ends))
         return Measured(setting, fitted, sets, agreement, path)
 

@@ -15,7 +15,7 @@ HEIGHT, BASE = 240, 206
 
 
 def tradeoff(points: Sequence[Mapping[str, Any]], chosen: int) -> Markup:
-    """The curve of at least two points (``size`` as part of float32, ``error``), with the chosen one."""
+    """The curve of at least two points (``size`` as a part of the float file, ``error``), with the chosen one."""
     sizes, errors = [float(point["size"]) for point in points], [float(point["error"]) for point in points]
     widest, highest = max(sizes) * 1.02 or 1.0, max(errors) or 1.0
 
@@ -28,7 +28,7 @@ def tradeoff(points: Sequence[Mapping[str, Any]], chosen: int) -> Markup:
         for index, (size, error) in enumerate(zip(sizes, errors, strict=True))
     )
     at = min(chosen, len(points) - 1)
-    said = f"chosen: {100 * sizes[at]:.1f} % of the size in float32, error {errors[at]:.2g}"
+    said = f"chosen: {100 * sizes[at]:.1f} % of the float file, error {errors[at]:.2g}"
     right = sizes[at] > widest / 2
     return plot(
         *(

@@ -112,4 +112,4 @@ def test_the_curve_rises_as_bits_are_taken_away_and_marks_the_choice() -> None:
     mark = re.search(r'class="chosen" cx="([\d.]+)%" cy="([\d.]+)"', drawn)
     assert mark is not None
     assert (float(mark[1]), float(mark[2])) == pytest.approx(places[1], abs=0.01)
-    assert "chosen: 20.0 % of the size in float32, error 0.25" in drawn
+    assert "chosen: 20.0 % of the float file, error 0.25" in drawn
