@@ -13,7 +13,7 @@ from torch import Tensor
 from dfq_deploy.encodings import channel_shape
 from dfq_deploy.twin import Hook
 
-__all__ = ["BatchIndices", "channel_shifts", "correct_means", "parts_of"]
+__all__ = ["BatchIndices", "channel_shifts", "correct_means", "parts_of", "sample_means"]
 
 
 @dataclass
@@ -44,6 +44,12 @@ def correct_means(
         return values if next_hook is None else next_hook(values)
 
     return correct
+
+
+def sample_means(values: Tensor, count: int) -> Tensor:
+    """The channel means (N, C) of each of ``count`` samples; more rows of ``values`` (R, C, ...) are parts of them."""
+    means = values.flatten(2).mean(2) if values.ndim > 2 else values
+    return means if len(means) == count else means.reshape(count, -1, means.shape[1]).mean(1)
 
 
 def parts_of(count: int, most: int) -> list[slice]:
