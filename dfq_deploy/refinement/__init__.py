@@ -8,7 +8,6 @@
 ``blocks``                   Split a network into blocks for reconstruction.
 ``channel_ranges``           Give the channels of an activation equal ranges, so that one scale serves them all.
 ``cross_layer_equalization`` Cross-layer equalization: move scale between consecutive layers.
-``in_step``                  Run a block on more samples than the graph takes: each node on one after another.
 ``mean_correction``          Correct channel means while a block is learned.
 ``more_samples``             Add augmented and procedural images to a small sample set.
 ``one_by_one``               Bias correction where the twin takes one sample at a time, since the graph fixes its batch.

@@ -23,7 +23,6 @@ from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.refinement.adaround import LearnedRounding
 from dfq_deploy.refinement.block_values import computed, mean_square, random_mask, release_all
 from dfq_deploy.refinement.blocks import Block
-from dfq_deploy.refinement.in_step import BlockRuns, InStep
 from dfq_deploy.refinement.mean_correction import BatchIndices, channel_shifts, correct_means, parts_of, sample_means
 from dfq_deploy.twin import Hook, Step, Twin
 
@@ -89,9 +88,6 @@ class Reconstruction:
 class BlockLearner:
     """Learns the blocks one after another, and holds the encodings learned so far.
 
-    Args:
-        batch: samples that the twin runs at once, where the graph fixes it; None: any number.
-
     Attributes:
         title: of the progress bar.
     """
@@ -106,11 +102,9 @@ class BlockLearner:
         settings: Reconstruction,
         generator: torch.Generator,
         device: str,
-        batch: int | None = None,
     ) -> None:
         self.model, self.placement, self.encodings = model, placement, encodings
         self.settings, self.generator, self.device = settings, generator, torch.device(device)
-        self.batch = batch
         widths = [encodings[name].qtype.bits for name in placement.activations]
         self.drop = settings.drop if min(widths, default=WIDE) < WIDE else 0.0
         self.groups = {name: group for group in placement.shared for name in group}
@@ -135,8 +129,7 @@ class BlockLearner:
         Returns:
             both inputs of the next block.
         """
-        part = twin.part(block.steps, (block.input,), (block.output,)).to(self.device)
-        block_twin = part if self.batch is None else InStep(part, self.batch)
+        block_twin = twin.part(block.steps, (block.input,), (block.output,)).to(self.device)
         target = self._run(block_twin, exact, {})
         if block.weights:
             initial = self._run(block_twin, quantized, self._fixed(block_twin, block))
@@ -150,7 +143,7 @@ class BlockLearner:
             )
         return target, result
 
-    def _fixed(self, block_twin: BlockRuns, block: Block) -> dict[str, Hook]:
+    def _fixed(self, block_twin: Twin, block: Block) -> dict[str, Hook]:
         """Return hooks that quantize the block as the exported file will."""
         encodings = self.encodings | bias_encodings(self.model, self.encodings)
         names = {name for step in block.steps for name in (*step.inputs, *step.outputs)} - {block.input}
@@ -167,7 +160,7 @@ class BlockLearner:
 
     def _descend(
         self,
-        block_twin: BlockRuns,
+        block_twin: Twin,
         block: Block,
         data: tuple[Tensor, Tensor, Tensor],
         initial_error: float,
@@ -248,14 +241,14 @@ class BlockLearner:
         )
 
     @torch.no_grad()
-    def _largest(self, block_twin: BlockRuns, block: Block, sample: Tensor) -> int:
+    def _largest(self, block_twin: Twin, block: Block, sample: Tensor) -> int:
         """Return the number of values of the largest tensor that the block writes for one sample."""
         names = [name for step in block.steps for name in step.outputs if name]
         written = block_twin.run({block.input: sample.to(self.device)}, keep=names)
         return max(1, *(values.numel() for values in written.values()))
 
     @torch.no_grad()
-    def _means(self, block_twin: BlockRuns, block: Block, exact: Tensor) -> dict[str, Tensor]:
+    def _means(self, block_twin: Twin, block: Block, exact: Tensor) -> dict[str, Tensor]:
         """Compute the channel means (N, C) of each sample in the float network, for layers with a bias."""
         names = [step.outputs[0] for step in self._layers(block).values()]
         means: dict[str, list[Tensor]] = {name: [] for name in names}
@@ -268,7 +261,7 @@ class BlockLearner:
 
     @torch.no_grad()
     def _correct(
-        self, block_twin: BlockRuns, block: Block, quantized: Tensor, means: Mapping[str, Tensor], most: int
+        self, block_twin: Twin, block: Block, quantized: Tensor, means: Mapping[str, Tensor], most: int
     ) -> None:
         """Shift each bias by the remaining mean shift of its channel, layer after layer, ``most`` samples at once."""
         count = max(1, min(len(quantized), CORRECTION_VALUES // quantized[0].numel()))
@@ -302,7 +295,7 @@ class BlockLearner:
         self.encodings |= {name: quantizer.encoding() for name, quantizer in activations.items()}
 
     @torch.no_grad()
-    def _run(self, block_twin: BlockRuns, values: Tensor, hooks: Mapping[str, Hook]) -> Tensor:
+    def _run(self, block_twin: Twin, values: Tensor, hooks: Mapping[str, Hook]) -> Tensor:
         """Compute the output of the block for all samples, batch by batch; it is on disk if large."""
         (name,), (output,) = block_twin.input_names, block_twin.output_names
 

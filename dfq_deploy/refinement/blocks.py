@@ -1,11 +1,15 @@
 """Split a network into blocks for reconstruction."""
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
 
 from dfq_deploy.twin import Step, Twin
+from dfq_deploy.twin.in_step import counts_samples
 
-__all__ = ["Block", "blocks_of"]
+__all__ = ["Block", "blocks_of", "with_rows"]
 
 LARGEST_CHAIN = 2
 """Number of consecutive weighted layers, without a branch around them, that form one block."""
@@ -46,6 +50,26 @@ def blocks_of(twin: Twin, weights: Collection[str]) -> tuple[Block, ...]:
         if last is not None and (is_chain or not block.weights or not last.weights):
             steps = (*last.steps, *block.steps)
             merged[-1] = Block(last.input, block.output, steps, (*last.weights, *block.weights))
+        else:
+            merged.append(block)
+    return tuple(merged)
+
+
+def with_rows(blocks: Sequence[Block], twin: Twin, sample: Tensor, batch: int) -> tuple[Block, ...]:
+    """Blocks between whose tensors the first axis counts samples; those between which it does not become one.
+
+    Args:
+        twin: that ``blocks`` are of.
+        sample: a feed of one run, (``batch``, ...).
+    """
+    with torch.no_grad():
+        found = twin.run({twin.input_names[0]: sample}, keep=[block.output for block in blocks])
+    merged: list[Block] = []
+    for block in blocks:
+        last = merged[-1] if merged else None
+        if last is not None and not counts_samples(found[last.output], batch):
+            joined = replace(last, output=block.output, steps=(*last.steps, *block.steps))
+            merged[-1] = replace(joined, weights=(*last.weights, *block.weights))
         else:
             merged.append(block)
     return tuple(merged)

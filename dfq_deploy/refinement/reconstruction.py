@@ -10,18 +10,14 @@ from collections.abc import Mapping
 
 import onnx_ir as ir
 import torch
-from torch import Tensor
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.refinement.block_learner import BlockLearner, Reconstruction
-from dfq_deploy.refinement.blocks import blocks_of
-from dfq_deploy.refinement.in_step import with_rows
+from dfq_deploy.refinement.blocks import blocks_of, with_rows
 from dfq_deploy.refinement.more_samples import with_more_samples
-from dfq_deploy.refinement.one_by_one import fixed_batch, takes_batches
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.twin import Twin
 from dfq_deploy.twin.teacher import teacher_of, twin_images
 from dfq_deploy.validation.budget import allowance, in_megabytes, note
 
@@ -68,21 +64,11 @@ def reconstruct(
         left = in_megabytes(allowance(ROOM))
         note(f"--max-memory leaves {left} to features, so reconstruction took {limit} samples instead of {wanted}")
     images = with_more_samples(twin_images(model, samples)[:limit], min(settings.samples, limit), generator)
-    batch = _fixed_batch(model, twin, images, device)
-    if batch is not None:
-        blocks = with_rows(blocks, twin, images[:batch].to(device), batch)
-    blocks_learned = learner(model, placement, dict(encodings), settings, generator, device, batch)
+    if twin.batch is not None:
+        blocks = with_rows(blocks, twin, images[: twin.batch].to(device), twin.batch)
+    blocks_learned = learner(model, placement, dict(encodings), settings, generator, device)
     progress.start(learner.title, sum(blocks_learned.effort(block) for block in blocks if block.weights))
     exact, quantized = images, blocks_learned.quantized_input(twin.input_names[0], images)
     for block in blocks:
         exact, quantized = blocks_learned.learn(twin, block, exact, quantized, progress)
     return blocks_learned.encodings
-
-
-def _fixed_batch(model: ir.Model, twin: Twin, images: Tensor, device: str) -> int | None:
-    """The batch that the graph fixes in a way that the twin could not open; None where it takes any."""
-    batch = fixed_batch(model)
-    few = images[: 2 * (batch or 1)].to(device)
-    with torch.no_grad():
-        opens = batch is None or takes_batches(model, twin, {twin.input_names[0]: few})
-    return None if opens else batch

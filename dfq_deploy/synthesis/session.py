@@ -35,7 +35,7 @@ from dfq_deploy.synthesis.inversion.journal import FolderJournal
 from dfq_deploy.synthesis.measured_statistics import with_measured_statistics
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, InputRule, is_drawn, refuse_unknown, rule_of
 from dfq_deploy.synthesis.states import fed_back
-from dfq_deploy.twin.teacher import takes_batches, teacher_of
+from dfq_deploy.twin.teacher import teacher_of
 from dfq_deploy.validation.budget import ENOUGH, budget
 
 __all__ = ["FALLBACK", "Checkpointing", "StudentFactory", "pick_device", "sample_bounds", "synthesize_from"]
@@ -162,13 +162,6 @@ def synthesize_from(
         request = replace(request, student=partial(student, request, extra))
     needs_twins = method.needs_statistics or method.needs_twin
     twins = [teacher_of(source, extra, request.device) for source in sources] if needs_twins else []
-    if twins and (main.shape or (None,))[0] is not None and not takes_batches(twins[0], request.shape, request.device):
-        notes = (
-            *notes,
-            f"the model's batch is fixed, so {name} cannot run many samples at once and {FALLBACK} samples were used; "
-            "for better ones export the model with an open batch",
-        )
-        name, method, twins = FALLBACK, synthesizer_of(FALLBACK), []
     tolerance = _tolerance(tolerance, method, request)
     if checkpointing is not None:
         facts = {**_facts(name, method, sources, request, tolerance), **checkpointing.facts}

@@ -4,6 +4,7 @@
 ``device``      Decide which tensors stay on the CPU.
 ``dtypes``      Convert ONNX element types and constants to torch.
 ``importer``    Import an ONNX graph as a program of torch steps.
+``in_step``     Feed samples to a graph that fixes its batch: join and split what its runs have.
 ``kept_memory`` Measure what a forward pass keeps for its backward pass.
 ``module``      The Twin: an ONNX graph as a torch module.
 ``node``        One ONNX node as operator builders see it.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.twin.importer import check_operators, import_graph
+from dfq_deploy.twin.in_step import hooks_of_runs, runs_of
 from dfq_deploy.twin.program import GroupHook, Hook, Program, Step
 from dfq_deploy.twin.registry import Operator
 
@@ -25,12 +26,15 @@ class Twin(nn.Module):
     Attributes:
         input_names: names of the inputs in the order of the graph, without initializers that are listed as inputs.
         output_names: names of the outputs in the order of the graph.
+        batch: samples that the graph takes at once where it fixes their number; None: any. More samples of a single
+            input are then run one batch after another, node by node, as if the graph took them together.
     """
 
     def __init__(self, program: Program, initializers: Collection[str], inputs: tuple[str, ...]) -> None:
         super().__init__()
         self.input_names = inputs
         self.output_names = program.outputs
+        self.batch: int | None = None
         self._program = program
         self._attributes: dict[str, str] = {}
         for name, tensor in program.constants.items():
@@ -73,7 +77,9 @@ class Twin(nn.Module):
             inputs: names of the tensors to feed.
             outputs: names of the tensors to return.
         """
-        return Twin(Program(inputs, outputs, tuple(steps), self._program.constants), (), inputs)
+        twin = Twin(Program(inputs, outputs, tuple(steps), self._program.constants), (), inputs)
+        twin.batch = self.batch
+        return twin
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -110,8 +116,17 @@ class Twin(nn.Module):
             ModelError: an input is missing, or a name is not in the graph.
         """
         self._check(feeds, keep, hooks or {})
+        first = feeds[self.input_names[0]] if len(self.input_names) == 1 else None
+        if first is not None and self.batch is not None and len(first) > self.batch:
+            return self._in_runs(first, self.batch, tuple(keep), hooks or {})
         device = self._device_of(feeds)
         return self._program.run(self._fed(feeds), device, keep, hooks)
+
+    def _in_runs(self, rows: Tensor, batch: int, keep: Sequence[str], hooks: Mapping[str, Hook]) -> dict[str, Tensor]:
+        results: dict[str, Tensor] = {}
+        feeds = [{self.input_names[0]: run} for run in runs_of(rows, batch)]
+        self.run_in_step(feeds, hooks_of_runs(hooks, self.output_names, keep, batch, results))
+        return results | {name: results[name][: len(rows)] for name in self.output_names}
 
     def run_in_step(self, feeds: Sequence[Mapping[str, Tensor]], hooks: Mapping[str, GroupHook]) -> None:
         """Run on several sets of named inputs, node by node: each node on all of them before the next one.

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfq_deploy.errors import is_out_of_memory
+from dfq_deploy.errors import ModelError, is_out_of_memory
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.inputs import (
     ExtraInputs,
@@ -24,17 +24,19 @@ from dfq_deploy.graph.task import score_output
 from dfq_deploy.runtime.plugin_nodes import plugin_nodes, runnable_part
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.twin import Twin
+from dfq_deploy.twin.dtypes import dtype_of
 
-__all__ = ["same_rows", "takes_batches", "teacher_of", "twin_images"]
+__all__ = ["same_rows", "teacher_of", "twin_images"]
 
 
 def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
     """The twin of ``model`` with the main input only, which takes images as (N, C, H, W).
 
     Rules: (1) every other input is replaced by its first row of ``extra``, repeated for each sample; (2) a Transpose is
-    added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it; (4) the
-    logits of the class scores become the first output, in place of the scores; (5) operators that ONNX Runtime does not
-    have, and what depends on them, are left out.
+    added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it, and the
+    twin runs one batch after another otherwise (:attr:`dfq_deploy.twin.Twin.batch`); (4) the logits of the class scores
+    become the first output, in place of the scores; (5) operators that ONNX Runtime does not have, and what depends on
+    them, are left out.
     A model that needs none of these is imported unchanged.
     """
     model = runnable_part(model) if plugin_nodes(model) else model
@@ -53,6 +55,8 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
             _add_transpose(model.graph, main)
         _put_logits_first(model)
     twin = Twin.from_model(model).to(device)
+    if isinstance(batch, int) and not _takes_batches(twin, main, batch, device):
+        twin.batch = batch
     return twin.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -68,18 +72,32 @@ def twin_images(model: ir.Model, samples: Samples) -> Tensor:
 
 
 @torch.no_grad()
-def takes_batches(twin: Twin, shape: tuple[int, ...], device: str) -> bool:
-    """True if the outputs of the twin for a batch of two samples of ``shape`` are those for each sample alone."""
-    two = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0)).to(device)
+def _takes_batches(twin: Twin, main: ir.Value, batch: int, device: str) -> bool:
+    """False where the twin runs a batch, and the outputs for twice as many samples are not those for each batch."""
+    shape = [] if main.shape is None else [dim for dim in main.shape[1:] if isinstance(dim, int)]
+    if main.shape is None or len(shape) + 1 < len(main.shape) or len(twin.input_names) > 1:
+        return True  # an open size: nothing to try it with
+    drawn = torch.rand(2 * batch, *shape, generator=torch.Generator().manual_seed(0))
+    dtype = dtype_of(int(main.dtype or ir.DataType.FLOAT), f"input '{main.name}'")
+    whole = (drawn if dtype.is_floating_point else drawn > 0.5).to(device, dtype)
+    one, other = _outputs(twin, whole[:batch]), _outputs(twin, whole[batch:])
+    if one is None or other is None:
+        return True
+    together = _outputs(twin, whole)
+    return together is not None and all(
+        same_rows(output, rows) for output, *rows in zip(together, one, other, strict=True)
+    )
+
+
+def _outputs(twin: Twin, images: Tensor) -> tuple[Tensor, ...] | None:
+    """None where the graph cannot be run on them."""
     try:
-        batched, single = twin(two), [twin(sample[None]) for sample in two]
-    except (RuntimeError, ValueError, IndexError) as problem:
+        found = twin(images)
+    except (ModelError, RuntimeError, ValueError, IndexError) as problem:
         if is_out_of_memory(problem):  # not caused by the graph
             raise
-        return False
-    if isinstance(batched, Tensor):
-        batched, single = (batched,), [(output,) for output in single]
-    return all(same_rows(output, rows) for output, *rows in zip(batched, *single, strict=True))
+        return None
+    return (found,) if isinstance(found, Tensor) else found
 
 
 def same_rows(batched: Tensor, rows: Sequence[Tensor]) -> bool:

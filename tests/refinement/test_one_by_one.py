@@ -17,7 +17,6 @@ from dfq_deploy.refinement.bias_correction import correct_biases
 from dfq_deploy.refinement.one_by_one import takes_batches
 from dfq_deploy.refinement.runtime_shifts import InRuntime
 from dfq_deploy.twin import Twin
-from dfq_deploy.twin.teacher import takes_batches as twin_takes_batches
 from dfq_deploy.twin.teacher import teacher_of
 
 ModelOf = Callable[..., onnx.ModelProto]
@@ -69,7 +68,7 @@ def test_one_by_one_corrects_what_all_at_once_corrects(model_of: ModelOf) -> Non
 @pytest.mark.parametrize(("nodes", "takes"), [(OPEN, True), (BLOCKED, False), (SHUFFLED, True), (RESIZED, True)])
 def test_whether_a_batch_can_be_opened(model_of: ModelOf, nodes: str, takes: bool) -> None:
     model = load(model_with(model_of, nodes, "1"))
-    assert twin_takes_batches(teacher_of(model, {}, "cpu"), (3, 4, 4), "cpu") is takes
+    assert (teacher_of(model, {}, "cpu").batch is None) is takes
     opened = model.clone()
     open_batch(opened, 1)
     feeds = {"x": torch.from_numpy(normal(4, 3, 4, 4))}
@@ -82,7 +81,7 @@ def test_samples_that_are_mixed_are_noticed(model_of: ModelOf) -> None:
     nodes = "s = Reshape(x, rows) m = ReduceMean <axes = [0], keepdims = 1> (s) k = Concat <axis = 1> (m, m) "
     nodes += "y = Mul(x, k)"
     model = load(model_of("float[1,4] x", "float[1,4] y", nodes, {"rows": np.array([2, 2])}))
-    assert not twin_takes_batches(teacher_of(model, {}, "cpu"), (4,), "cpu")
+    assert teacher_of(model, {}, "cpu").batch == 1
 
 
 def test_a_shuffle_of_channels_takes_any_batch(model_of: ModelOf) -> None:

@@ -21,6 +21,9 @@ __all__ = ["REMEDIES", "SUREST", "Remedy", "Result", "Trial", "Trials"]
 NOISE_S, NOISE_SHARE = 10.0, 0.25
 """Seconds that the noise of single layers may take to measure, or a part of what is left of the time."""
 
+NOISE_RUNS = 8
+"""Groups of layers that are measured at least: the noisiest one is then a sixteenth of all."""
+
 DEPTHWISE = "kept in float by a remedy: a depthwise convolution, which gains little speed by integers"
 NOISY = "kept in float by a remedy: its noise reaches the outputs"
 """Why nodes stay float, for the report."""
@@ -177,7 +180,7 @@ def _keep_float(bench: Bench, best: Measured, floor: Floor) -> Trials:
     hurts = what_hurts(
         bench.source, fitted.reference, fitted.quantized.prepared, fitted.quantized.encodings,
         replace(best.sets[-1].samples, labels=None), refine=fitted.choices["refine"], accumulated={},
-        budget_s=max(NOISE_S, NOISE_SHARE * bench.left()),
+        budget_s=max(NOISE_S, NOISE_SHARE * bench.left()), fewest_runs=NOISE_RUNS,
         device=plan.device,
     )  # fmt: skip
     rungs = nodes_to_keep(fitted.quantized.prepared.model, hurts, plan.overrides.keep_float)

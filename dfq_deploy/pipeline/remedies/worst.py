@@ -1,8 +1,9 @@
 """Find the nodes to keep in float, the noisiest layers first."""
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import onnx_ir as ir
 
@@ -11,6 +12,7 @@ from dfq_deploy.graph.query import constant_of, name_of, weighted_nodes
 from dfq_deploy.graph.traversal import walk
 from dfq_deploy.quantization.dynamic import dynamic_form
 from dfq_deploy.quantization.encode import Prepared
+from dfq_deploy.verdict.noise.sensitivity import LayerNoise
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts
 
 __all__ = ["Rung", "depthwise_nodes", "nodes_to_keep", "reads_swishes"]
@@ -44,7 +46,7 @@ def nodes_to_keep(model: ir.Model, hurts: WhatHurts, kept: Collection[str] = ())
     a few small convolutions before an LSTM that holds most of a model may all be float. A layer whose noise comes from
     its weight stays float alone. Where it comes from what the layer reads, or the cause is not known, so do the
     weighted nodes that write that: an integer kernel before it would round it all the same. Layers that there was no
-    time to measure alone are left out: nothing is known of them.
+    time to measure alone stay float with the neighbors that they were measured with, or not at all.
 
     Args:
         model: the prepared model.
@@ -53,27 +55,46 @@ def nodes_to_keep(model: ir.Model, hurts: WhatHurts, kept: Collection[str] = ())
     """
     nodes = {str(node.name): node for node in model.graph}
     causes = {layer.layer.node: layer.causes for layer in hurts.worst}
-    layers = [layer for layer in hurts.sensitivity.layers if layer.share > 0 and layer.measured]
     names = {layer.node for layer in hurts.sensitivity.layers} | set(kept)
     layers_in_all = sum(name in nodes and nodes[name].op_type in WEIGHTED_OPS for name in names)
     weights = _weights(model, names)
     floats = {name for name in kept if name in nodes and nodes[name].op_type in WEIGHTED_OPS}
     chosen: dict[str, None] = {}
-    share, found = 0.0, list[Rung]()
-    for count, layer in enumerate(layers[:MOST], 1):
-        known = causes.get(layer.node, ())
-        own = [layer.node] if nodes[layer.node].op_type in WEIGHTED_OPS else []
-        reads = [] if known and known[0].tensor == layer.weight else list(layer.activations)
-        writers = [name for read in reads for name in _writers(nodes[layer.node], read)]
-        chosen |= dict.fromkeys([*own, *writers])
-        left = floats | set(chosen)
+    share, count, found = 0.0, 0, list[Rung]()
+    for group in _groups(hurts.sensitivity.layers):
+        more: dict[str, None] = {}
+        for layer in group:
+            known = causes.get(layer.node, ())
+            own = [layer.node] if nodes[layer.node].op_type in WEIGHTED_OPS else []
+            reads = [] if known and known[0].tensor == layer.weight else list(layer.activations)
+            writers = [name for read in reads for name in _writers(nodes[layer.node], read)]
+            more |= dict.fromkeys([*own, *writers])
+        left = floats | set(chosen) | set(more)
         few = 2 * len(left) <= layers_in_all or 2 * sum(weights.get(n, 0) for n in left) <= sum(weights.values())
         if not few:
             break
-        share += layer.share
+        chosen |= more
+        share, count = share + sum(layer.share for layer in group), count + len(group)
         if chosen:
             found.append(Rung(count, tuple(chosen), -10 * math.log10(max(1 - share, 1e-3))))
-    return tuple(rung for rung in found if rung.count & (rung.count - 1) == 0 or rung is found[-1])
+    return tuple(
+        rung
+        for before, rung in zip((0, *(rung.count for rung in found)), found, strict=False)
+        if rung.count.bit_length() > before.bit_length() or rung is found[-1]
+    )
+
+
+def _groups(layers: Sequence[LayerNoise]) -> Iterator[tuple[LayerNoise, ...]]:
+    """The noisiest first: each layer alone, or with its neighbors where the noise of all of them is known alone."""
+    seen = 0
+    noisy = [layer for layer in layers if layer.share > 0]
+    for (alone, _, _), members in groupby(noisy, lambda layer: (layer.measured, layer.own_snr, layer.share)):
+        together = tuple(members)
+        parts = [(layer,) for layer in together] if alone else [together]
+        for part in parts:
+            if seen < MOST:
+                yield part
+            seen += len(part)
 
 
 def _weights(model: ir.Model, quantized: Collection[str]) -> dict[str, int]:

@@ -21,8 +21,7 @@ from dfq_deploy.refinement.block_values import release_all
 from dfq_deploy.refinement.blocks import Block
 from dfq_deploy.refinement.closed_form.layer_matrix import LayerMatrix
 from dfq_deploy.refinement.closed_form.rounding import CompensatedRounding
-from dfq_deploy.refinement.in_step import BlockRuns
-from dfq_deploy.twin import Hook, Step
+from dfq_deploy.twin import Hook, Step, Twin
 
 __all__ = ["ClosedForm", "Moments", "solved"]
 
@@ -91,7 +90,7 @@ class ClosedForm(BlockLearner):
 
     def _descend(
         self,
-        block_twin: BlockRuns,
+        block_twin: Twin,
         block: Block,
         data: tuple[Tensor, Tensor, Tensor],
         initial_error: float,
@@ -125,7 +124,7 @@ class ClosedForm(BlockLearner):
 
     @torch.no_grad()
     def _moments(
-        self, block_twin: BlockRuns, block: Block, step: Step, layer: LayerMatrix, inputs: tuple[Tensor, Tensor]
+        self, block_twin: Twin, block: Block, step: Step, layer: LayerMatrix, inputs: tuple[Tensor, Tensor]
     ) -> Moments:
         """The moments of the inputs of ``step`` at random positions of some samples."""
         moments, wanted = Moments.zeros(layer.groups, layer.inputs), ROWS * layer.inputs
@@ -148,9 +147,7 @@ class ClosedForm(BlockLearner):
             release_all(*inputs)
         return moments
 
-    def _read(
-        self, block_twin: BlockRuns, block: Block, step: Step, values: Tensor, hooks: Mapping[str, Hook]
-    ) -> Tensor:
+    def _read(self, block_twin: Twin, block: Block, step: Step, values: Tensor, hooks: Mapping[str, Hook]) -> Tensor:
         """What the first input of ``step`` is for an input of the block."""
         name, given = step.inputs[0], values.to(self.device)
         return given if name == block.input else block_twin.run({block.input: given}, keep=[name], hooks=hooks)[name]

@@ -119,6 +119,7 @@ def layer_noise(
     corrected: bool = False,
     accumulated: Mapping[str, float] | None = None,
     budget_s: float | None = BUDGET,
+    fewest_runs: int = 2,
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> Sensitivity:
@@ -137,6 +138,7 @@ def layer_noise(
         accumulated: signal to noise in dB by tensor name, where it has been measured on the file; None measures it.
         budget_s: seconds, for which fewer samples are used, and if that does not do the layers are measured in groups
             and the noisiest groups are taken apart; None measures each layer.
+        fewest_runs: groups that are measured however short the budget is.
 
     Raises:
         ModelError: no output can be compared, since their sizes depend on the sample, or ONNX Runtime refuses the
@@ -162,7 +164,7 @@ def layer_noise(
             break
         count = fewer
     progress.start("layers", len(layers))
-    runs = None if needed <= allowed else max(2, int(allowed / max(seconds, 1e-6)))
+    runs = None if needed <= allowed else max(fewest_runs, int(allowed / max(seconds, 1e-6)))
     noise = _measure(engine, base, layers, total, runs, progress)
     if accumulated is None:
         accumulated = _accumulated(engine, layers, encodings)

@@ -111,6 +111,7 @@ def what_hurts(
     refine: Collection[str] = (),
     accumulated: Mapping[str, float] | None = None,
     budget_s: float | None = BUDGET,
+    fewest_runs: int = 2,
     device: str = "cpu",
     progress: Progress = SILENT,
 ) -> WhatHurts:
@@ -125,15 +126,15 @@ def what_hurts(
         refine: the refinements that were used.
         accumulated: signal to noise in dB by tensor name
             (:func:`dfq_deploy.evaluation.tensors.tensor_distances` against ``reference``); None measures it.
-        budget_s: seconds, after which layers are measured in groups.
+        budget_s, fewest_runs: seconds, after which layers are measured in groups, and how many at least.
 
     Raises:
         ModelError: no output can be compared.
     """
     noise = layer_noise(
         source, reference, prepared.model, encodings, samples,
-        corrected=not CORRECTING.isdisjoint(refine), accumulated=accumulated, budget_s=budget_s, device=device,
-        progress=progress,
+        corrected=not CORRECTING.isdisjoint(refine), accumulated=accumulated, budget_s=budget_s,
+        fewest_runs=fewest_runs, device=device, progress=progress,
     )  # fmt: skip
     shown = [layer for layer in noise.layers[:EXPLAINED] if layer.share > 0]
     part = samples.part(slice(min(CAUSE_SAMPLES, sample_count(samples))))

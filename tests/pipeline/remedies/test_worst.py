@@ -110,10 +110,13 @@ def test_hard_swishes_before_depthwise_layers_are_seen(model_of: ModelOf) -> Non
     assert [reads_swishes(entry, own) for entry, own in zip(pair, names, strict=True)] == [True, False]
 
 
-def test_layers_that_were_not_measured_alone_are_not_named(model: ir.Model) -> None:
-    guessed = replace(CONVS[0], measured=False)
-    hurts = noise(guessed, *CONVS[1:], causes={entry.node: "w" for entry in CONVS})
-    assert nodes_of(model, hurts)[0] == (1, ("Conv_2",))
+def test_layers_that_were_measured_together_are_kept_together(model: ir.Model) -> None:
+    pair = [replace(entry, measured=False, own_snr=10.0, share=0.3) for entry in CONVS[1:3]]
+    causes = {entry.node: "w" for entry in CONVS}
+    rungs = nodes_to_keep(model, noise(*pair, *CONVS[3:], CONVS[0], causes=causes))
+    assert [(rung.count, rung.nodes) for rung in rungs] == [(2, ("Conv_2", "Conv_4"))]
+    assert rungs[0].gain == pytest.approx(-10 * np.log10(1 - 0.6))
+    assert nodes_of(model, noise(*(replace(entry, measured=False, share=0.2) for entry in CONVS))) == []
 
 
 def test_depthwise_layers_are_found_where_others_stay_quantized(model_of: ModelOf) -> None:

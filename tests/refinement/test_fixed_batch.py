@@ -13,9 +13,8 @@ from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
 from dfq_deploy.refinement.block_learner import BlockLearner
-from dfq_deploy.refinement.blocks import Block
+from dfq_deploy.refinement.blocks import Block, with_rows
 from dfq_deploy.refinement.closed_form.layers import ClosedForm
-from dfq_deploy.refinement.in_step import InStep, with_rows
 from dfq_deploy.refinement.reconstruction import Reconstruction, reconstruct
 from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.twin import Twin
@@ -70,7 +69,8 @@ def test_runs_in_step_give_what_the_twin_gives(model_of: ModelOf, batch: int) ->
     twin = Twin.from_model(load(model_of("float[n,3,4,4] x", "float[n,5] y", OPEN, WEIGHTS)))
     rows = torch.from_numpy(normal(5, 3, 4, 4, seed=7))
     wanted = twin.run({"x": rows}, hooks={"r": lambda values: values + values.mean()})
-    given = InStep(twin, batch).run({"x": rows}, keep=["r"], hooks={"r": lambda values: values + values.mean()})
+    twin.batch = batch
+    given = twin.run({"x": rows}, keep=["r"], hooks={"r": lambda values: values + values.mean()})
     assert given["y"].shape == (5, 5)
     assert given["r"].shape == (5 + 5 % batch, 4, 4, 4)
     if batch == 1:  # else the last sample counts twice in the mean
