@@ -34,7 +34,7 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
 
     Rules: (1) every other input is replaced by its first row of ``extra``, repeated for each sample; (2) a Transpose is
     added to a main input (N, H, W, C); (3) a fixed batch dimension is made dynamic if the graph permits it, and the
-    twin runs one batch after another otherwise (:attr:`dfq_deploy.twin.Twin.batch`); (4) the logits of the class scores
+    twin runs one batch after another otherwise (``batch`` of the twin); (4) the logits of the class scores
     become the first output, in place of the scores; (5) operators that ONNX Runtime does not have, and what depends on
     them, are left out.
     A model that needs none of these is imported unchanged.
