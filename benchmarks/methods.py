@@ -96,6 +96,7 @@ RECIPES = {
     "photographs": Recipe("photographs", count=REAL),
     "procedural+photographs": Recipe("procedural+photographs", count=REAL),
     "deepinversion+procedural": Recipe("deepinversion+procedural"),
+    "anchored": Recipe("anchored"),
     "auto": Recipe(AUTO, student=True),
     "deepinversion, statistics of procedural": Recipe("deepinversion", statistics="procedural"),
     "analytic": Recipe("analytic", ranges=True, seeded=False),
