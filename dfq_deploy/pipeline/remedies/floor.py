@@ -33,6 +33,10 @@ SURE = 95.0
 """Predicted percentage of unchanged answers that remedies aim at where ``ok`` goes by it, from 90 on: its interval is
 wide where few inputs decide."""
 
+HELD = 0.98
+"""Mean overlap of boxes that remedies aim at, where an output of the detector has less than the decibels of ``ok`` with
+:data:`MARGIN`: 0.9 is ``OK``, and a box of 0.9 is not found where an overlap of 0.95 is asked for."""
+
 SLOWER = 1.15
 """Largest latency of a result, as a multiple of the first result's, where nothing else is asked for."""
 
@@ -121,11 +125,19 @@ class Floor:
         return self.figure(agreement) >= self.value
 
     def is_met(self, agreement: Agreement) -> bool:
-        """True where there is nothing to do: it is reached, ``ok`` by :data:`MARGIN`, or to :data:`SURE` percent."""
-        if not self.is_reached(agreement):
+        """True where there is nothing to do: it is reached, ``ok`` by :data:`MARGIN`, or to :data:`SURE` percent.
+
+        Boxes of a detector are to overlap by :data:`HELD` too, or each output to have the decibels of that margin.
+        """
+        if not self.is_reached(agreement) or (self.kind == "ok" and not self._holds_boxes(agreement)):
             return False
         aim = self.aim if self.unit(agreement) == DECIBELS else SURE
         return self.kind != "ok" or self.figure(agreement) >= aim
+
+    def _holds_boxes(self, agreement: Agreement) -> bool:
+        kind = deciding_kind(agreement)
+        overlap = None if kind is None or kind.comparison.head is None else kind.comparison.head.overlap
+        return kind is None or overlap is None or overlap >= HELD or kind.worst_output[1] >= self.aim
 
     @property
     def aim(self) -> float:

@@ -71,8 +71,8 @@ def nodes_to_keep(model: ir.Model, hurts: WhatHurts, kept: Collection[str] = ())
             more |= dict.fromkeys([*own, *writers])
         left = floats | set(chosen) | set(more)
         few = 2 * len(left) <= layers_in_all or 2 * sum(weights.get(n, 0) for n in left) <= sum(weights.values())
-        if not few:
-            break
+        if not few:  # a later one may be smaller
+            continue
         chosen |= more
         share, count = share + sum(layer.share for layer in group), count + len(group)
         if chosen:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dfq_deploy import OptionError, Samples
+from dfq_deploy.evaluation.detection.head_errors import HeadErrors
 from dfq_deploy.graph.loading import load
 from dfq_deploy.pipeline.remedies.floor import Floor, Limits, limits_of
 from dfq_deploy.verdict.agreement.held_out import HeldOut
@@ -110,6 +111,19 @@ def test_ok_is_aimed_at_with_a_margin_where_classes_decide(
     assert Floor().is_reached(found)
     assert Floor().is_met(found) is is_met
     assert Floor("agreement", 91).is_met(found)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "noise", "is_met"), [(0.97, 0.15, False), (0.985, 0.15, True), (0.97, 0.05, True), (0.85, 0.05, False)]
+)
+def test_boxes_are_to_hold_where_outputs_have_no_margin(
+    model_of: ModelOf, overlap: float, noise: float, is_met: bool
+) -> None:
+    found = agreement(model_of, noise)
+    (kind,) = found.kinds
+    head = HeadErrors(30.0, 30.0, overlap, 0.8, 0.8, 0.01)
+    kind = replace(kind, comparison=replace(kind.comparison, head=head))
+    assert Floor().is_met(Agreement((kind,), None)) is is_met
 
 
 def test_no_classes_no_agreement(model_of: ModelOf) -> None:
