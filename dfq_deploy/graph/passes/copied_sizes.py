@@ -8,6 +8,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dfq_deploy.graph.editing import Names, add_constant, replace_by_constant
+from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES
 from dfq_deploy.graph.query import constant_of
@@ -16,6 +17,9 @@ __all__ = ["copy_sizes", "fold_static_sizes"]
 
 Size: TypeAlias = int | str | None
 """A size, the name of one, or None where it is unknown."""
+
+ROUNDS = 4
+"""In a transformer the second one makes constants of the shapes behind the attention."""
 
 LONGEST = 16
 """More entries than a shape has."""
@@ -36,17 +40,28 @@ def copy_sizes(model: ir.Model) -> tuple[str, ...]:
     """Give each Reshape of the main graph a constant shape, in place, where its sizes are those of its input.
 
     Exporters write Shape, Gather, Unsqueeze and Concat for each; in ONNX's own notation 0 copies a size, and one -1 is
-    computed. Small networks spend much of their time on such nodes. What was open stays open.
+    computed. Small networks spend much of their time on such nodes. What was open stays open. A shape that is constant
+    tells more of the shapes behind it, so they are inferred anew, up to :data:`ROUNDS` times.
 
     Returns:
         names of the nodes that were rewritten.
     """
+    rewritten: list[str] = []
+    for _ in range(ROUNDS):
+        found = _copied_here(model)
+        rewritten += found
+        if not found or all(constant_of(shape) is not None for _, shape in _reshapes(model)):
+            break
+        _infer_anew(model)
+    return tuple(rewritten)
+
+
+def _copied_here(model: ir.Model) -> list[str]:
     names, rewritten = Names(model.graph), []
     known: Known = {}
-    for node in model.graph:
-        shape = node.inputs[1] if is_op(node, "Reshape") and len(node.inputs) > 1 else None
-        source = None if shape is None or node.inputs[0] is None else node.inputs[0].shape
-        if shape is None or source is None or constant_of(shape) is not None:
+    for node, shape in _reshapes(model):
+        source = None if node.inputs[0] is None else node.inputs[0].shape
+        if source is None or constant_of(shape) is not None:
             continue
         if node.attributes.get_int("allowzero", 0) != 0:
             continue
@@ -58,7 +73,25 @@ def copy_sizes(model: ir.Model) -> tuple[str, ...]:
             rewritten.append(str(node.name))
     if rewritten:
         RemoveUnusedNodesPass()(model)
-    return tuple(rewritten)
+    return rewritten
+
+
+def _reshapes(model: ir.Model) -> list[tuple[ir.Node, ir.Value]]:
+    """The Reshapes of the main graph with the shapes that they read."""
+    nodes = [node for node in model.graph if is_op(node, "Reshape") and len(node.inputs) > 1]
+    return [(node, shape) for node in nodes if (shape := node.inputs[1]) is not None]
+
+
+def _infer_anew(model: ir.Model) -> None:
+    """Infer the shapes with open sizes of the main graph again; what is not found again keeps its numbers alone."""
+    values = [value for node in model.graph for value in node.outputs if not value.is_graph_output()]
+    before = {value: value.shape for value in values if value.shape is not None and not value.shape.is_static()}
+    for value in before:
+        value.shape = None
+    infer_shapes(model)
+    for value, shape in before.items():
+        if value.shape is None:  # the names in it may be others' now
+            value.shape = ir.Shape([dim if isinstance(dim, int) else None for dim in shape])
 
 
 def fold_static_sizes(model: ir.Model) -> tuple[str, ...]:

@@ -75,6 +75,29 @@ def test_what_is_no_copy_is_computed_or_left(nodes: str, shape: str) -> None:
     np.testing.assert_array_equal(_outputs(to_bytes(model), array), _outputs(proto.SerializeToString(), array))
 
 
+def test_shapes_behind_an_attention_are_copied_too() -> None:
+    # The mask brings a name of its own into the scores, so that the shape behind them has unknown sizes at first.
+    proto = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        g (float[n,t,32] x, float[n,1,1,u] mask) => (float y) <{CONSTANTS}, int64[1] w32 = {{32}}> {{
+            {HEADS} q = Reshape(x, shape)
+            a = Transpose <perm = [0, 2, 1, 3]> (q) k = Transpose <perm = [0, 2, 3, 1]> (q)
+            c = MatMul(a, k) l = Add(c, mask) p = Softmax(l) m = MatMul(p, a)
+            e = Transpose <perm = [0, 2, 1, 3]> (m)
+            back = Concat <axis = 0> (b1, t1, w32) y = Reshape(e, back)
+        }}"""
+    )
+    model = load(proto)
+    assert len(copy_sizes(model)) == 2
+    assert not {"Shape", "Concat", "Gather"} & {node.op_type for node in model.graph}
+    for sizes in ((1, 3, 32), (2, 5, 32)):
+        mask = np.zeros((sizes[0], 1, 1, sizes[1]), np.float32)
+        feeds = {"x": np.random.default_rng(0).random(sizes, np.float32), "mask": mask}
+        files = [to_bytes(model), proto.SerializeToString()]
+        pair = [ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feeds)[0] for file in files]
+        np.testing.assert_allclose(*pair, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("shape", "wanted"),
     [
