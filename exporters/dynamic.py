@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.passes.fuse_gelu import LEAST_GELU, gelu_outputs
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.quantization.dynamic import dynamic_form
 
@@ -31,7 +32,8 @@ class DynamicWriter:
 
     A product becomes ``DynamicQuantizeLinear``, ``MatMulInteger``, ``Cast`` and ``Mul``, which ONNX Runtime (1.31)
     joins to DynamicQuantizeMatMul, or to MatMulIntegerToFloat where several products read the same integers. With a
-    scale for each row, the rows are divided by their largest magnitude before, and multiplied by it after.
+    scale for each row, the rows are divided by their largest magnitude before, and multiplied by it after; of a Gelu,
+    which hardly goes below zero, the largest value does.
 
     Args:
         model: its main graph gets the integers and scales; nodes inside If, Loop and Scan read them from there.
@@ -43,6 +45,7 @@ class DynamicWriter:
         self.encodings, self.names = encodings, names
         self.opset = model.opset_imports.get("", AXES_OPSET)
         self.quantized: dict[tuple[ir.Graph, ir.Value, str], tuple[ir.Value, ...]] = {}
+        self.gelus = gelu_outputs(model.graph)
         self.weights: dict[tuple[str, bool], tuple[ir.Value, ir.Value, ir.Value]] = {}
 
     def write(self) -> None:
@@ -82,11 +85,12 @@ class DynamicWriter:
             return self.quantized[graph, value, form]
         name, rows, read = name_of(value), [], value
         if form == "row":
-            magnitudes = self._node("Abs", [value], f"{name}_Abs", before)
+            gelu = value in self.gelus
+            magnitudes = value if gelu else self._node("Abs", [value], f"{name}_Abs", before)
             axes = {"axes": [-1]} if self.opset < AXES_OPSET else {}
             inputs = [magnitudes] if axes else [magnitudes, self._constant(f"{name}_axes", np.array([-1], np.int64))]
             largest = self._node("ReduceMax", inputs, f"{name}_ReduceMax", before, {**axes, "keepdims": 1})
-            least = self._constant(f"{name}_smallest", SMALLEST)
+            least = self._constant(f"{name}_smallest", np.float32(-LEAST_GELU) if gelu else SMALLEST)
             rows = [self._node("Max", [largest, least], f"{name}_rows", before)]
             read = self._node("Div", [value, rows[0]], f"{name}_Div", before)
         quantize = ir.node("DynamicQuantizeLinear", [read], num_outputs=3)

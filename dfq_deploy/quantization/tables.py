@@ -17,7 +17,7 @@ from dfq_deploy.graph.query import constant_of, name_of, weight_axis
 from dfq_deploy.quantization.weights import encoding_of_weight
 from dfq_deploy.targets.target import Target
 
-__all__ = ["encodings_of_tables", "is_lookup", "is_marked", "mark_lookups", "quantized_tables"]
+__all__ = ["encodings_of_tables", "is_lookup", "is_marked", "mark_lookups", "quantized_tables", "tied_weights"]
 
 LOOKUP = "dfq_deploy.lookup"
 """Key in the ``meta`` of a Gather; it is not written to a file."""
@@ -61,6 +61,13 @@ def quantized_tables(
             axes = {weight_axis(layer) for layer in layers} or {0 if any(_transposed(value, quantized_nodes)) else 1}
             found[name_of(value)] = (target.weight, axes.pop() if len(axes) == 1 else None)
     return found
+
+
+def tied_weights(model: ir.Model, tables: Collection[str]) -> frozenset[str]:
+    """Names of weights that are one of ``tables``, transposed: they are stored once if their scales are the same."""
+    values = [model.graph.initializers[name] for name in tables if name in model.graph.initializers]
+    nodes = tuple(model.graph)
+    return frozenset(name_of(weight) for table in values for weight in _transposed(table, nodes))
 
 
 def mark_lookups(model: ir.Model, tables: Collection[str]) -> None:

@@ -81,7 +81,7 @@ def test_dense_layers_run_in_integers_with_the_range_of_each_input(layer: str) -
 
 def test_rows_of_different_size_have_a_scale_each() -> None:
     proto = model("(float[n,t,256] x) => (float[n,t,256] y) { y = MatMul(x, w) }", w=weights(WIDTH, WIDTH))
-    even, uneven = rows(4, 8, WIDTH), rows(4, 8, WIDTH) * np.geomspace(0.05, 20, 8, dtype=np.float32)[:, None]
+    even, uneven = rows(4, 16, WIDTH), rows(4, 16, WIDTH) * np.geomspace(1e-3, 20, 16, dtype=np.float32)[:, None]
     for array, form in ((even, "tensor"), (uneven, "row")):
         file, prepared = quantized(proto, Samples(array))
         assert [dynamic_form(node) for node in prepared.model.graph if node.op_type == "MatMul"] == [form]
@@ -89,6 +89,24 @@ def test_rows_of_different_size_have_a_scale_each() -> None:
         assert decibels(proto, file, x=array) > 35
         assert decibels(proto, file, x=smallest) > 35
     assert decibels(proto, file, x=np.zeros((1, 2, WIDTH), np.float32) + np.eye(2, WIDTH, dtype=np.float32)) > 35
+
+
+def test_rows_of_a_gelu_need_no_magnitudes() -> None:
+    nodes = "d = Div(x, root) e = Erf(d) p = Add(e, one) q = Mul(x, p) r = Mul(q, half) y = MatMul(r, w)"
+    numbers = {name: np.array(number, np.float32) for name, number in (("root", 2**0.5), ("one", 1), ("half", 0.5))}
+    text = f"(float[n,t,{WIDTH}] x) => (float[n,t,{WIDTH}] y) {{ {nodes} }}"
+    proto = model(text, w=weights(WIDTH, WIDTH), **numbers)
+    array = np.abs(rows(4, 32, WIDTH)) * np.geomspace(0.5, 500, 32, dtype=np.float32)[:, None]
+    file, prepared = quantized(proto, Samples(array))
+    assert [dynamic_form(node) for node in prepared.model.graph if dynamic_form(node)] == ["row"]
+    kinds_of_nodes = Counter(node.op_type for node in onnx.load_from_string(file).graph.node)
+    assert (kinds_of_nodes["ReduceMax"], kinds_of_nodes["Abs"]) == (1, 0)
+    assert decibels(proto, file, x=array) > 36
+    for given in (np.zeros((1, 2, WIDTH), np.float32), np.full((1, 2, WIDTH), -0.75, np.float32)):
+        session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        reference = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+        wanted, found = (one.run(None, {"x": given})[0] for one in (reference, session))
+        np.testing.assert_allclose(found, wanted, atol=0.03)
 
 
 def test_layers_that_read_one_tensor_share_its_integers() -> None:

@@ -8,10 +8,13 @@ from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of
 
-__all__ = ["fuse_gelu"]
+__all__ = ["LEAST_GELU", "fuse_gelu", "gelu_outputs"]
 
 DOMAIN = "com.microsoft"
 """ONNX Runtime's own operators; ONNX has Gelu from opset 20 on."""
+
+LEAST_GELU = -0.17
+"""No value of a Gelu is smaller, up to rounding."""
 
 STEPS = 3
 """Products after the Erf, at most: by x, by a half, in either order."""
@@ -44,6 +47,13 @@ def fuse_gelu(model: ir.Model) -> tuple[str, ...]:
     if fused:
         model.opset_imports.setdefault(DOMAIN, 1)
     return tuple(fused)
+
+
+def gelu_outputs(graph: ir.Graph) -> frozenset[ir.Value]:
+    """What a Gelu writes, written with Erf or not."""
+    ends = [found[1] for erf in graph if is_op(erf, "Erf") and (found := _gelu(erf)) is not None]
+    whole = [node for node in graph if node.op_type in ("Gelu", "FastGelu", "BiasGelu")]
+    return frozenset(node.outputs[0] for node in (*ends, *whole))
 
 
 def _gelu(erf: ir.Node) -> tuple[ir.Value, ir.Node] | None:

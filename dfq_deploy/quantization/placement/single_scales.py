@@ -18,6 +18,7 @@ from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of, weighted_nodes
 from dfq_deploy.quantization.dynamic import dynamic_form
 from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.quantization.tables import tied_weights
 from dfq_deploy.quantization.weights import encoding_of_weight
 from dfq_deploy.targets.target import Target
 
@@ -29,6 +30,10 @@ LEAST_SNR = 36.0
 """Signal to noise in dB that every channel keeps at one scale. Activations of 8 bits have about as much; a weight whose
 channels differ by more than 1.5 times, or with values beyond 6 standard deviations, keeps a scale for each channel."""
 
+LEAST_DYNAMIC_SNR = 24.0
+"""The same where activations are quantized at run time, since tokens differ more than weights do. In three layers of
+MiniLM 13 of 18 weights have one scale by it: 0.8 dB less of 25.6 at 64 tokens, 6 % less time at one."""
+
 MOST_ROWS = 16
 """Rows beyond which the product takes so much longer than its scales that they do not matter."""
 
@@ -38,24 +43,28 @@ def with_single_scales(placement: Placement, model: ir.Model, target: Target) ->
 
     These are the layers of a network all of whose layers are of operators that are slower with a scale for each channel
     (``target.slow_channels``), and those whose activations are quantized at run time. The ones that read few rows and
-    keep :data:`LEAST_SNR` in every channel get one scale. A weight that several nodes read stays as it is, as do layers
-    of other than 8 bits.
+    keep :data:`LEAST_SNR` (:data:`LEAST_DYNAMIC_SNR`) in every channel get one scale. A weight that several nodes read
+    or that is an embedding table too stays as it is, as do layers of other than 8 bits.
 
     Args:
         model: the prepared model, with its final weights.
     """
     layers, weights = weighted_nodes(model), dict(placement.weights)
+    tied = tied_weights(model, placement.tables)
     slow = all(is_op(node, target.slow_channels) for node in layers)
     for node in layers:
         dynamic = dynamic_form(node) is not None and is_op(node, PRODUCTS)
         if not (slow or dynamic):
             continue
         name = name_of(node.inputs[1])
+        if name in tied:
+            continue
         constant, (qtype, axis) = constant_of(node.inputs[1]), weights.get(name, (target.weight, None))
         if constant is None or axis is None or len(node.inputs[1].uses()) != 1 or not _few_rows(node):  # type: ignore[union-attr]
             continue
         types = (qtype,) if dynamic else (qtype, placement.activations.get(name_of(node.inputs[0])))
-        if _are_bytes(types) and _least_snr(constant.numpy(), qtype, axis) >= LEAST_SNR:
+        least = LEAST_DYNAMIC_SNR if dynamic else LEAST_SNR
+        if _are_bytes(types) and _least_snr(constant.numpy(), qtype, axis) >= least:
             weights[name] = (qtype if dynamic else target.weight_per_tensor or qtype, None)
     return replace(placement, weights=weights)
 

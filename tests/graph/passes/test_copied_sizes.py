@@ -95,7 +95,7 @@ def test_shapes_behind_an_attention_are_copied_too() -> None:
         feeds = {"x": np.random.default_rng(0).random(sizes, np.float32), "mask": mask}
         files = [to_bytes(model), proto.SerializeToString()]
         pair = [ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feeds)[0] for file in files]
-        np.testing.assert_allclose(*pair, rtol=1e-6)
+        np.testing.assert_allclose(pair[0], pair[1], rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def test_few_rows_that_are_quantized_at_run_time_are_multiplied_by_a_weight_of_o
 ) -> None:
     rng = np.random.default_rng(0)
     weight = rng.normal(0, 0.1, (WIDE, WIDE)).astype(np.float32)
-    uneven = weight * np.where(np.arange(WIDE) == 7, 0.5, 1).astype(np.float32)
+    uneven = weight * np.where(np.arange(WIDE) == 7, 0.05, 1).astype(np.float32)
     sizes = f"float[{rows},{WIDE}]"
     model = model_of(f"{sizes} x", f"{sizes} y", "m = MatMul(x, v) r = Relu(m) y = MatMul(r, w)",
                      {"v": weight, "w": uneven})  # fmt: skip
