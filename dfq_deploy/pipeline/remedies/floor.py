@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import onnx_ir as ir
@@ -14,7 +14,7 @@ from dfq_deploy.verdict.detector import detector_decibels
 from dfq_deploy.verdict.judge import SNR, agreement_finding, deciding_kind
 from dfq_deploy.verdict.task import task_decibels
 
-__all__ = ["FASTER", "PERCENT", "Floor", "Limits", "limits_of"]
+__all__ = ["FASTER", "MARGIN", "PERCENT", "Floor", "Limits", "limits_of"]
 
 Kind: TypeAlias = Literal["ok", "agreement", "snr", "none"]
 
@@ -27,7 +27,8 @@ SHARE = 0.5
 PERCENT, DECIBELS = "%", "dB"
 
 MARGIN = 5.0
-"""Decibels above ``ok`` that remedies aim at: the few inputs that judge are not those of the user."""
+"""Decibels above ``ok`` that remedies aim at: the few inputs that judge are not those of the user, whose values may go
+beyond the ranges. Ranges that are computed at run time need none."""
 
 SURE = 95.0
 """Predicted percentage of unchanged answers that remedies aim at where ``ok`` goes by it, from 90 on: its interval is
@@ -52,10 +53,12 @@ class Floor:
         kind: ``ok``: what the verdict calls OK; ``agreement``: percent of real inputs that get the same class,
             predicted; ``snr``: dB at the worst output; ``none``: anything will do.
         value: of ``agreement`` and ``snr``.
+        margin: decibels above ``ok`` that are aimed at.
     """
 
     kind: Kind = "ok"
     value: float = 0.0
+    margin: float = MARGIN
 
     @classmethod
     def parse(cls, text: str) -> "Floor":
@@ -140,9 +143,14 @@ class Floor:
         return kind is None or overlap is None or overlap >= HELD or kind.worst_output[1] >= self.aim
 
     @property
+    def without_margin(self) -> "Floor":
+        """For ranges that are those of each input."""
+        return replace(self, margin=0.0)
+
+    @property
     def aim(self) -> float:
         """The figure in dB at which there is nothing more to do; infinite for an agreement."""
-        return {"ok": SNR.good + MARGIN, "snr": self.value}.get(self.kind, math.inf)
+        return {"ok": SNR.good + self.margin, "snr": self.value}.get(self.kind, math.inf)
 
 
 @dataclass(frozen=True)

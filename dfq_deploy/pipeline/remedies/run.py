@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import onnx_ir as ir
 
 from dfq_deploy.errors import DfqError
+from dfq_deploy.graph.query import name_of, weighted_nodes
 from dfq_deploy.pipeline.fit import Fitted
 from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, Setting, fewer, fewer_samples, with_calibrated
 from dfq_deploy.pipeline.remedies.faster import faster
@@ -19,6 +20,7 @@ from dfq_deploy.pipeline.remedies.search import Improved, improve
 from dfq_deploy.pipeline.remedies.steps import Remedies
 from dfq_deploy.plugins.contracts import Synthesizer
 from dfq_deploy.progress import SILENT, Clock, Progress
+from dfq_deploy.quantization.dynamic import dynamic_form
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
@@ -86,6 +88,8 @@ def raise_to_floor(
     if limits.floor.kind == "none":
         return Raised(fitted, samples)
     limits.floor.check(work.source)
+    if _is_dynamic(fitted):
+        limits = replace(limits, floor=limits.floor.without_margin)
     with TemporaryDirectory() as folder:
         bench = Bench(
             work.source, Runner(work.source, name="the float model"), work.synth, work.teachers, work.batch,
@@ -103,6 +107,13 @@ def raise_to_floor(
         found = _sped_up(bench, _improved(bench, first, limits, taken), limits.floor)
     clock.lap("remedies")
     return _raised(found.best, found.remedies, fitted, samples)
+
+
+def _is_dynamic(fitted: Fitted) -> bool:
+    """True where the activations of most quantized layers get their ranges at run time."""
+    prepared = fitted.quantized.prepared
+    layers = [node for node in weighted_nodes(prepared.model) if name_of(node.inputs[1]) in prepared.placement.weights]
+    return 2 * sum(dynamic_form(node) is not None for node in layers) > len(layers)
 
 
 def _improved(bench: Bench, first: Measured, limits: Limits, taken: float) -> Improved:

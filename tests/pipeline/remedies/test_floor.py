@@ -96,6 +96,8 @@ def test_ok_is_aimed_at_with_a_margin_where_noise_decides(model_of: ModelOf) -> 
     assert 20 < Floor().figure(found) < 25
     assert Floor().is_reached(found)
     assert not Floor().is_met(found)
+    assert Floor().without_margin.is_met(found)
+    assert not Floor().without_margin.is_met(replace(agreement(model_of, 0.3), predicted=None))
     assert Floor("snr", 20).is_met(found)
     assert Floor().is_met(agreement(model_of, 0.01))
     assert not Floor().is_met(agreement(model_of, 3.0))

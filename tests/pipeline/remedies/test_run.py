@@ -18,7 +18,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.pipeline.fit import CalibrationPlan
 from dfq_deploy.pipeline.remedies import attempts, measures, search
 from dfq_deploy.pipeline.remedies.attempts import TOO_LONG, Bench, Measured, OutOfTime, Setting
-from dfq_deploy.pipeline.remedies.floor import Floor
+from dfq_deploy.pipeline.remedies.floor import MARGIN, Floor
 from dfq_deploy.pipeline.remedies.measures import REMEDIES, Remedy, Result, Trial, Trials
 from dfq_deploy.pipeline.remedies.run import GAINLESS
 from dfq_deploy.pipeline.remedies.steps import Remedies
@@ -28,6 +28,7 @@ from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.progress import SILENT
 from dfq_deploy.quantization import encode
 from dfq_deploy.quantization.bit_widths import Bits
+from dfq_deploy.quantization.dynamic import Activations
 from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.targets.catalog import find_target
@@ -364,3 +365,21 @@ def test_an_agreement_is_no_floor_without_classes(model_of: ModelOf) -> None:
     model = model_of("float[n,4,8,8] x", "float[n,4,6,6] y", "y = Conv(x, w)", weights)
     with pytest.raises(OptionError, match="needs class scores"):
         calibrate(model, synth="noise", count=8, floor="agreement=99")
+
+
+@pytest.mark.parametrize(("activations", "margin"), [("dynamic", 0.0), ("static", MARGIN)])
+def test_ranges_of_each_input_need_no_margin(
+    model_of: ModelOf, monkeypatch: pytest.MonkeyPatch, activations: Activations, margin: float
+) -> None:
+    rng, margins = np.random.default_rng(0), list[float]()
+    weights = {name: rng.normal(0, 0.06, (256, 256)).astype(np.float32) for name in ("v", "w")}
+    model = model_of("float[n,256] x", "float[n,256] y", "m = MatMul(x, v) r = Tanh(m) y = MatMul(r, w)", weights)
+
+    def is_met(floor: Floor, _: object) -> bool:
+        margins.append(floor.margin)
+        return True
+
+    monkeypatch.setattr(Floor, "is_met", is_met)
+    samples = Samples(rng.normal(size=(64, 256)).astype(np.float32))
+    calibrate(load(model), data=samples, activations=activations, refine="none")
+    assert set(margins) == {margin}
