@@ -17,7 +17,7 @@ from dfq_deploy.samples.samples import Samples
 if TYPE_CHECKING:
     from dfq_deploy.runtime.runner import Runner
 
-__all__ = ["probabilities", "quality", "with_quality"]
+__all__ = ["information_of", "probabilities", "quality", "with_quality"]
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +62,8 @@ def quality(samples: Samples, reference: ir.Model, verifier: "Runner | None" = N
         |std / running std - 1|`` at the inputs of BatchNormalization; 0 for the training data itself.
         ``classes_seen``, ``class_coverage``: number and share of the classes that the network predicts;
         ``class_share_smallest``, ``class_share_largest``: shares of the samples with the rarest and the most frequent
-        class; ``confidence``: mean probability of the predicted class.
+        class; ``confidence``: mean probability of the predicted class; ``information``: what an answer says about its
+        sample, in nats (:func:`information_of`).
         ``diversity``: mean distance between the inputs of the last weighted layer for two samples, in units of the
         mean norm of these inputs; 0 where all samples are the same.
         ``label_hit``: share of the samples that get the class of their label, where they have labels.
@@ -198,15 +199,29 @@ def _answers(verifier: "Runner", samples: Samples, classes: int | None) -> NDArr
 
 def _class_figures(scores: NDArray[Any], labels: NDArray[Any] | None) -> dict[str, float]:
     answers = scores.argmax(axis=1)
-    counts = np.bincount(answers, minlength=scores.shape[1])
+    counts, shares = np.bincount(answers, minlength=scores.shape[1]), probabilities(scores)
     found = {
         "classes_seen": float((counts > 0).sum()),
         "class_coverage": float((counts > 0).mean()),
         "class_share_smallest": float(counts.min() / len(scores)),
         "class_share_largest": float(counts.max() / len(scores)),
-        "confidence": float(probabilities(scores).max(axis=1).mean()),
+        "confidence": float(shares.max(axis=1).mean()),
+        "information": information_of(shares),
     }
     return found if labels is None else {**found, "label_hit": float((answers == labels).mean())}
+
+
+def information_of(shares: Floats) -> float:
+    """What an answer says about its sample, in nats: entropy of the mean answer less the mean entropy.
+
+    The logarithm of the inception score (Salimans et al. 2016, arXiv 1606.03498): 0 where all answers are equal, the
+    logarithm of the number of classes where the network is sure and all classes appear alike.
+
+    Args:
+        shares: class probabilities (N, K).
+    """
+    entropies = [-(rows * np.log(rows + 1e-12)).sum(axis=-1) for rows in (shares.mean(axis=0), shares)]
+    return float(entropies[0] - entropies[1].mean())
 
 
 def probabilities(scores: NDArray[Any]) -> Floats:

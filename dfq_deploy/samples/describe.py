@@ -6,8 +6,11 @@ __all__ = ["caption", "readable"]
 
 
 def readable(figures: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Return figures as lines (name, description); unknown figures follow under their own names."""
-    remaining = dict(figures)
+    """Return figures as lines (name, description); unknown figures follow under their own names.
+
+    The information of the answers is left out, which only tells something beside that under another preprocess.
+    """
+    remaining = {name: value for name, value in figures.items() if name != "information"}
     rows = []
     if "statistics_distance" in remaining:
         rows.append(

@@ -73,7 +73,10 @@ def photographs(
         crop = _crop(sources[index % len(sources)], shape[1], shape[2], generator)
         pixels[index] = _jitter(crop.reshape(*shape[1:], shape[0]).transpose(2, 0, 1), generator)
     if preprocess is None:
-        return np.asarray((pixels - pixels.mean()) / (pixels.std() + np.float32(1e-6)), np.float32)
+        mean, deviation = pixels.mean(), pixels.std() + np.float32(1e-6)
+        pixels -= mean
+        pixels /= deviation
+        return pixels
     low, high = (np.asarray(bound[:, None, None], np.float32) for bound in preprocess.bounds(shape[0]))
     pixels *= high - low
     pixels += low

@@ -81,6 +81,22 @@ class Twin(nn.Module):
         twin.batch = self.batch
         return twin
 
+    def run_part(
+        self, steps: Sequence[Step], feeds: Mapping[str, Tensor], outputs: tuple[str, ...]
+    ) -> dict[str, Tensor]:
+        """Run consecutive steps once, as a :meth:`part` would, without making a module of them.
+
+        Args:
+            steps: in order; they may read only what is fed, initializers, and outputs of each other.
+            feeds: tensors by name.
+            outputs: names of the tensors to return.
+        """
+        needed = {name for step in steps for name in step.inputs} | set(outputs)
+        constants = {name: tensor for name, tensor in self._program.constants.items() if name in needed}
+        program = Program(tuple(feeds), outputs, tuple(steps), constants)
+        held = [(name, self.initializer(name)) for name in program.used if name in self._attributes]
+        return program.run([*held, *feeds.items()], self._device_of(feeds), ())
+
     @property
     def steps(self) -> tuple[Step, ...]:
         """The nodes in topological order, without constants and folded integer arithmetic."""
@@ -157,8 +173,7 @@ class Twin(nn.Module):
         return tensors
 
     def _device_of(self, feeds: Mapping[str, Tensor]) -> torch.device:
-        inputs = (feeds[name] for name in self.input_names)
-        return next((value.device for value in inputs if isinstance(value, Tensor)), torch.device("cpu"))
+        return next((value.device for value in feeds.values() if isinstance(value, Tensor)), torch.device("cpu"))
 
     def _check(self, feeds: Mapping[str, Tensor], keep: Collection[str], hooks: Collection[str]) -> None:
         missing = [name for name in self.input_names if name not in feeds]

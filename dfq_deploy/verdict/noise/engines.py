@@ -93,7 +93,6 @@ class TwinEngine:
         self.twin = teacher_of(model, samples.extra, device)
         images = torch.from_numpy(as_twin_input(model, samples)).to(device)
         self.feed = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
-        self.device = device
         self.hooks: dict[str, Hook] = dict(fake_quantizers(rounded.activations, device))
         for name, values in rounded.constants.items():
             self.hooks[name] = _constant(torch.from_numpy(values).to(device))
@@ -147,8 +146,7 @@ class TwinEngine:
     ) -> dict[str, Tensor]:
         """Run some steps from the tensors of ``state``; ``bare`` returns only what is to be kept."""
         outputs = keep if bare else tuple(dict.fromkeys((*self.twin.output_names, *keep)))
-        part = self.twin.part(steps, tuple(state), outputs)
-        return (part if self.device == "cpu" else part.to(self.device)).run(state)
+        return self.twin.run_part(steps, state, outputs)
 
     def _outputs(self, found: Mapping[str, Tensor]) -> Outputs:
         return tuple(found[name].cpu().numpy() for name in self.twin.output_names)

@@ -18,7 +18,7 @@ from dfq_deploy.synthesis.session import sample_bounds
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.sanity.labels import label_finding
-from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
+from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding, plenty_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
     exchanged_finding,
     made_with_finding,
@@ -146,7 +146,10 @@ def _of_pictures(
         real = not samples.method and in_range.level == "OK"
         yield statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None)
     elif in_range.level == "OK":
-        yield from agreed(offsets_finding(model, preprocess), answers_finding(model, part, preprocess, axis, runner))
+        known = samples.figures.get("information") if reference is model else None
+        answers = plenty_finding(model, samples, known) or answers_finding(model, part, preprocess, axis, runner)
+        doubted = answers is None or answers.level != "OK"
+        yield from agreed(offsets_finding(model, preprocess, doubted=doubted), answers)
 
 
 def _channel_axis(model: ir.Model) -> int | None:

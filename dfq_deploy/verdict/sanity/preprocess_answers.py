@@ -14,7 +14,7 @@ from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.preprocess_fit import FAR, PixelStatistics, candidates, pixel_statistics
 from dfq_deploy.verdict.sanity.response import information, informations
 
-__all__ = ["OTHER_SCALE", "SAME_FAMILY", "answers_finding"]
+__all__ = ["OTHER_SCALE", "SAME_FAMILY", "answers_finding", "plenty_finding"]
 
 ANSWERS_BAD, ANSWERS_CHECK = 0.7, 0.975
 """Information of the answers on real images, as a part of the best preprocess' one."""
@@ -41,6 +41,20 @@ OWN = "own"
 """The candidate that standardizes the given images."""
 
 
+def plenty_finding(model: ir.Model, samples: Samples, information: float | None) -> Finding | None:
+    """``OK`` where the answers to drawn samples hold so much that no other preprocess can fit; None where unknown.
+
+    Args:
+        samples: all of them.
+        information: of the answers to them, in nats, where it is known.
+    """
+    most = np.log(min(len(samples), score_count(model) or 1))
+    if information is None or not samples.method or len(samples) < FEWEST or information < PLENTY * most:
+        return None
+    message = f"the answers hold {information:.2g} nats of information under --preprocess, plenty for drawn pictures"
+    return Finding("preprocess-fit", "OK", message, "", {"information": information})
+
+
 def answers_finding(
     model: ir.Model, samples: Samples, preprocess: Preprocess, channel_axis: int, runner: Runner | None = None
 ) -> Finding | None:
@@ -60,9 +74,9 @@ def answers_finding(
     if own is None:
         return None
     most = np.log(min(len(samples), score_count(model) or 1))
-    if drawn and own >= PLENTY * most:
-        message = f"the answers hold {own:.2g} nats of information under --preprocess, plenty for drawn pictures"
-        return Finding("preprocess-fit", "OK", message, "", {"information": own})
+    plenty = plenty_finding(model, samples, own)
+    if plenty is not None:
+        return plenty
     tries = candidates(samples.images.shape[channel_axis])
     tries.pop(SAME_FAMILY)
     if not drawn:

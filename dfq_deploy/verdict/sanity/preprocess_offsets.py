@@ -26,7 +26,7 @@ from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.preprocess_fit import FAR, candidates
-from dfq_deploy.verdict.sanity.response import bias_of
+from dfq_deploy.verdict.sanity.response import bias_of, moments
 
 __all__ = ["TIMES_BAD", "offset", "offsets", "offsets_finding"]
 
@@ -78,24 +78,18 @@ def _channels(model: ir.Model, preprocesses: Sequence[Preprocess]) -> Iterator[t
         low, high = (bound[:, None, None] for bound in preprocess.bounds(channels))
         samples = Samples(pixels * (high - low) + low, method="photographs")
         parts = [runner.feed(part)[0][:count] for part, count in runner.batches(samples)]
-        means, deviations = _moments(np.concatenate(parts))
+        means, deviations = moments(np.concatenate(parts))
         bias = bias_of(layers[-1])
         yield means, deviations, np.zeros(len(means)) if bias is None else bias
 
 
-def _moments(values: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    """Mean and deviation of each channel of (N, C, ...)."""
-    rows = values.reshape(*values.shape[:2], -1)
-    count = rows.shape[0] * rows.shape[2]
-    means = rows.sum(axis=2).sum(axis=0, dtype=np.float64) / count
-    squares = np.vecdot(rows, rows).sum(axis=0, dtype=np.float64) / count
-    return means, np.sqrt(np.maximum(squares - means**2, 0))
-
-
-def offsets_finding(model: ir.Model, preprocess: Preprocess) -> Finding | None:
+def offsets_finding(model: ir.Model, preprocess: Preprocess, *, doubted: bool = True) -> Finding | None:
     """Whether photographs under another known preprocess fit the first layers much better; None where unknown.
 
     Only inputs that are too small are noticed: too large ones make offsets small, and ranges too wide.
+
+    Args:
+        doubted: False where another sign speaks for ``preprocess``: others are tried only if its offset is large.
 
     Raises:
         ModelError: ONNX Runtime cannot run the model on photographs.
@@ -104,9 +98,14 @@ def offsets_finding(model: ir.Model, preprocess: Preprocess) -> Finding | None:
     alike = {
         name: other for name, other in candidates(channels).items() if other != preprocess and _alike(other, preprocess)
     }
-    own, *tried = [*offsets(model, [preprocess, *alike.values()])] or [None]
-    if own is None:
+    found = offsets(model, [preprocess, *alike.values()])
+    own = next(found, None)
+    if own is None or not alike:
         return None
+    message = f"channels of the first layers lie {own:.2g} deviations from 0 on photographs under --preprocess"
+    if own <= LARGE and not doubted:
+        return Finding("preprocess-fit", "OK", message, "", {"offset": own, "offset_best": own})
+    tried = [*found]
     known = {name: value for name, value in zip(alike, tried, strict=True) if value is not None}
     if not known:
         return None
@@ -118,7 +117,6 @@ def offsets_finding(model: ir.Model, preprocess: Preprocess) -> Finding | None:
             return None
         level = "CHECK"  # inputs that drown the biases: their scale decides
     figures = {"offset": own, "offset_best": min(own, known[best])}
-    message = f"channels of the first layers lie {own:.2g} deviations from 0 on photographs under --preprocess"
     if level == "OK":
         return Finding("preprocess-fit", level, message, "", figures)
     message = f"--preprocess does not seem to fit the model: {message}, {known[best]:.2g} under --preprocess {best}"

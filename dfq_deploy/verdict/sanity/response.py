@@ -6,14 +6,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.evaluation.sample_quality import probabilities
+from dfq_deploy.evaluation.sample_quality import information_of, probabilities
 from dfq_deploy.graph.query import constant_of, score_logits, weighted_nodes
 from dfq_deploy.runtime.activations import activations
 from dfq_deploy.runtime.runner import Runner, slices
 from dfq_deploy.samples.batches import SampleBatches
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["bias_of", "information", "informations", "response_to_bias"]
+__all__ = ["bias_of", "information", "informations", "moments", "response_to_bias"]
 
 Floats = NDArray[np.float64]
 
@@ -35,13 +35,22 @@ def response_to_bias(model: ir.Model, samples: Samples) -> float | None:
     if layer is None:
         return None
     name, channel_axis, bias = layer
-    count, total, squares = 0, np.zeros(1), np.zeros(1)
-    for tensors in activations(model, [name], SampleBatches(model, samples)):
-        rows = np.moveaxis(tensors[name], channel_axis, -1).reshape(-1, len(bias)).astype(np.float64)
-        count, total, squares = count + len(rows), total + rows.sum(axis=0), squares + np.square(rows).sum(axis=0)
-    variance = np.maximum(squares / count - (total / count) ** 2, 0)
+    parts = [tensors[name] for tensors in activations(model, [name], SampleBatches(model, samples))]
+    values = np.concatenate(parts)
+    if channel_axis != 1:
+        values = np.moveaxis(values, channel_axis, -1).reshape(1, -1, len(bias)).swapaxes(1, 2)
+    variance = np.square(moments(values)[1])
     alive = variance >= np.square(DEAD) * variance.max()
     return float(np.sqrt(variance[alive].mean() / max(np.square(bias[alive]).mean(), np.finfo(np.float32).tiny)))
+
+
+def moments(values: NDArray[np.float32]) -> tuple[Floats, Floats]:
+    """Mean and deviation of each channel of (N, C, ...), float64 (C,)."""
+    rows = values.reshape(*values.shape[:2], -1)
+    count = rows.shape[0] * rows.shape[2]
+    means = rows.sum(axis=2).sum(axis=0, dtype=np.float64) / count
+    squares = np.vecdot(rows, rows).sum(axis=0, dtype=np.float64) / count
+    return means, np.sqrt(np.maximum(squares - means**2, 0))
 
 
 def bias_of(node: ir.Node) -> Floats | None:
@@ -68,11 +77,9 @@ def _with_bias(node: ir.Node) -> tuple[str, int, Floats] | None:
 
 
 def information(model: ir.Model, samples: Samples, runner: Runner | None = None) -> float | None:
-    """What one answer says about its sample, in nats: entropy of the mean answer less the mean entropy.
+    """What one answer says about its sample, in nats; None without class scores.
 
-    The logarithm of the inception score (Salimans et al. 2016, arXiv 1606.03498): 0 where all answers are equal, the
-    logarithm of the number of classes where the network is sure and all classes appear alike. None without class
-    scores.
+    See :func:`dfq_deploy.evaluation.sample_quality.information_of`.
 
     Args:
         runner: as :func:`informations` takes it.
@@ -100,7 +107,7 @@ def informations(model: ir.Model, sets: Sequence[Samples], runner: Runner | None
     whole = Samples(np.concatenate([entry.images for entry in sets]), method=sets[0].method, extra=extra)
     answers = probabilities(_logits(model, str(logits.value.name), whole, runner).reshape(len(whole), -1))
     ends = np.cumsum([len(entry) for entry in sets])[:-1]
-    return [float(_entropy(own.mean(axis=0)) - _entropy(own).mean()) for own in np.split(answers, ends)]
+    return [information_of(own) for own in np.split(answers, ends)]
 
 
 def _logits(model: ir.Model, name: str, samples: Samples, runner: Runner | None) -> Floats:
@@ -112,7 +119,3 @@ def _logits(model: ir.Model, name: str, samples: Samples, runner: Runner | None)
         # Scores without a batch axis come as a tuple, one for each sample.
         parts = [array for output in outputs for array in (output if isinstance(output, tuple) else (output,))]
     return np.concatenate(parts)
-
-
-def _entropy(shares: Floats) -> Floats:
-    return np.asarray(-(shares * np.log(shares + 1e-12)).sum(axis=-1), np.float64)
