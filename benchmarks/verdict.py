@@ -64,9 +64,6 @@ COUNT = {True: 96, False: 64}
 REAL = {True: 2000, False: 500}
 """Real images to measure on."""
 
-DRAWN = {True: 256, False: 128}
-"""Held-out inputs of each kind."""
-
 RULE: Mapping[str, Any] = {"synth": "procedural", "refine": ("bias",)}
 PLAIN: Mapping[str, Any] = {"refine": ()}
 
@@ -188,7 +185,7 @@ def measured(model: ZooModel, setting: str, path: Path) -> Iterator[Measured]:
     nothing = Samples(
         np.zeros((1, *model.shape), np.float32)
     )  # no sample is held back, so only drawn kinds are measured
-    sets = held_out_sets(load(model.folded), nothing, preprocess=preprocess, seed=0, count=DRAWN[is_small(model)])
+    sets = held_out_sets(load(model.folded), nothing, preprocess=preprocess, seed=0)
     kinds = measure_agreement(model.folded, path, sets).kinds
     features = features_of({kind.kind: kind.comparison.scores for kind in kinds if kind.comparison.scores is not None})
     for kind in kinds:
@@ -197,6 +194,7 @@ def measured(model: ZooModel, setting: str, path: Path) -> Iterator[Measured]:
         yield Measured(
             model.name, setting, kind.kind, interval.count, interval.value, found.counted, found.changed,
             found.by_class, found.confidence, found.variation, kind.worst_output[1], found.lost,
+            found.moved,
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
-from dfq_deploy.verdict.agreement.prediction import Features, Prediction, log_odds, predict
+from dfq_deploy.verdict.agreement.prediction import WEIGHTS, Features, Prediction, log_odds, predict
 from dfq_deploy.verdict.judge import class_level
 
 Floats = NDArray[np.float64]
@@ -70,11 +70,14 @@ class Measured:
     variation: float
     snr: float
     lost: float = 0.0
+    moved: float = 0.0
 
     @property
     def features(self) -> Features:
         """As the prediction takes them."""
-        return Features(self.counted, self.changed, self.by_class, self.confidence, self.variation, self.lost)
+        return Features(
+            self.counted, self.changed, self.by_class, self.confidence, self.variation, self.lost, self.moved
+        )
 
 
 @dataclass(frozen=True)
@@ -113,34 +116,45 @@ def coefficients(truths: Sequence[Real], figures: Sequence[Measured], leave_out:
     real = np.array([pair.real.agreement for pair in fitted])
     networks = np.array([pair.real.model for pair in fitted])
     for kind in (PHOTOGRAPHS, BY_RULE):
+        most = np.array([100 * (1 - pair.kinds[kind].lost) for pair in fitted])
         both = zip(*(pair.kinds[kind].features.regressors for pair in fitted), strict=True)
         estimates = [np.array(rows) for rows in both]
-        solved = [_solved(rows, real) for rows in estimates]
+        solved = [_solved(rows, real, most) for rows in estimates]
         apart = np.zeros(len(real))
         for name in set(networks):
             own = networks == name
-            apart[own] = np.mean([_percent(r[own] @ _solved(r[~own], real[~own])) for r in estimates], axis=0)
+            left = [_solved(rows[~own], real[~own], most[~own]) for rows in estimates]
+            apart[own] = _averaged([rows[own] for rows in estimates], left, most[own])
         errors = [
             abs(log_odds(1 - one / 100) - log_odds(1 - other / 100)) for one, other in zip(apart, real, strict=True)
         ]
-        together = np.mean([_percent(rows @ own) for rows, own in zip(estimates, solved, strict=True)], axis=0)
-        within, across = (np.abs(found - real).mean() for found in (together, apart))
+        within, across = (np.abs(found - real).mean() for found in (_averaged(estimates, solved, most), apart))
         shown = ", ".join("(" + ", ".join(f"{value:.2f}" for value in own) + ")" for own in solved)
         spread = np.quantile(errors, 0.95)
         found = f"{within:.2f} points off, {across:.2f} on a network left out of the fit"
         yield f"{kind}: Coefficients({shown}, {spread:.2f}); {found}"
 
 
-def _solved(rows: Floats, agreement: Floats) -> Floats:
-    """The coefficients with the smallest mean absolute error in points."""
-    inputs, real = torch.from_numpy(rows), torch.from_numpy(agreement)
+def _averaged(estimates: Sequence[Floats], solved: Sequence[Floats], most: Floats) -> Floats:
+    """The agreement in percent that all estimates predict together, where lost classes leave ``most``."""
+    found = [_percent(rows @ own) for rows, own in zip(estimates, solved, strict=True)]
+    return np.minimum(np.average(found, axis=0, weights=WEIGHTS), most)
+
+
+def _solved(rows: Floats, agreement: Floats, most: Floats) -> Floats:
+    """The coefficients with the smallest mean absolute error in points.
+
+    Args:
+        most: that lost classes leave.
+    """
+    inputs, real, bound = (torch.from_numpy(values) for values in (rows, agreement, most))
     odds = torch.tensor([log_odds(1 - value / 100) for value in agreement], dtype=inputs.dtype)
     solved = torch.linalg.lstsq(inputs, odds[:, None]).solution[:, 0].requires_grad_()
     optimizer = torch.optim.LBFGS([solved], max_iter=500, line_search_fn="strong_wolfe")
 
     def loss() -> float:
         optimizer.zero_grad()
-        error = 100 * torch.sigmoid(-inputs @ solved) - real
+        error = torch.minimum(100 * torch.sigmoid(-inputs @ solved), bound) - real
         value = torch.sqrt(error.square() + SOFT**2).mean()
         value.backward()  # type: ignore[no-untyped-call]
         return value.item()

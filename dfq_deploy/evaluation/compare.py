@@ -15,7 +15,7 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Output, Runnable, Runner, slices
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["Collect", "Comparison", "compare"]
+__all__ = ["Collect", "Comparer", "Comparison", "compare"]
 
 Collect: TypeAlias = Callable[[Sequence[Output], Sequence[Output]], None]
 """Called with the outputs of the float and of the quantized model."""
@@ -82,54 +82,90 @@ def compare(
         ModelError: a model cannot be run, or their outputs do not match.
         SamplesError: the samples do not fit the models.
     """
-    first, second = (model if isinstance(model, Runner) else Runner(model) for model in (reference, quantized))
-    for runner in (first, second):
-        runner.check(samples.images.shape[1:])
-    if len(first.output_names) != len(second.output_names):
-        raise ModelError(
-            f"{second.name}: has {len(second.output_names)} output(s) and {first.name} has "
-            f"{len(first.output_names)}; compare a quantized model with the float model that it was made from"
-        )
-    tallies = {name: OutputTally() for name in first.output_names}
-    whole: dict[str, tuple[int, ...]] = {}
-    classes = _classes(samples)
-    scored = first.scores(labelled=classes is not None)
-    scores = ScoreTally("" if scored is None else first.activation(scored))
-    if classes is not None and scored is None:
-        raise SamplesError(
-            f"the samples have labels, and no output of {first.name} is known to hold class scores; say --task "
-            "classify if one does, or leave the labels out"
-        )
-    head = HeadTally.of(first.head_parts(), samples.images.shape[1:])
-    judged = TaskTally.of(first.task)
+    comparer = Comparer(reference, quantized, samples, collect=collect)
     progress.start("float against quantized", len(samples))
-    for part in slices(samples.images):
-        chosen = samples.part(part)
-        expected, found = first.run(chosen), second.run(chosen)
-        if collect is not None:
-            collect(expected, found)
-        for name, wanted, given in zip(first.output_names, expected, found, strict=True):
-            pairs = _pairs(name, wanted, given, whole, (first, second)) if name in tallies else ()
-            for pair in pairs or ():
-                tallies[name].add(*pair)
-                if judged is not None and pair[0].ndim > 0:
-                    judged.add(name, *pair)
-            if pairs is None:
-                del tallies[name]
-        if head is not None:
-            head.add(_arrays(first.output_names, expected), _arrays(first.output_names, found))
-        if scored in tallies:
-            position = first.output_names.index(scored)
-            _add_scores(scores, expected[position], found[position], None if classes is None else classes[part])
-        progress.advance(len(chosen))
-    return Comparison(
-        len(samples),
-        tuple(tally.distance(name) for name, tally in tallies.items()),
-        scores.scores() if scores.same else None,
-        tuple(name for name in first.output_names if name not in tallies),
-        None if head is None else head.errors(),
-        None if judged is None else judged.errors(),
-    )
+    comparer.add(samples, progress)
+    return comparer.comparison()
+
+
+class Comparer:
+    """Compares the outputs of both models on samples that come in parts; see :func:`compare`.
+
+    Args:
+        samples: like those to come: of their shape, with labels where they have some.
+    """
+
+    def __init__(
+        self,
+        reference: Runner | Runnable,
+        quantized: Runner | Runnable,
+        samples: Samples,
+        *,
+        collect: Collect | None = None,
+    ) -> None:
+        first, second = (model if isinstance(model, Runner) else Runner(model) for model in (reference, quantized))
+        for runner in (first, second):
+            runner.check(samples.images.shape[1:])
+        if len(first.output_names) != len(second.output_names):
+            raise ModelError(
+                f"{second.name}: has {len(second.output_names)} output(s) and {first.name} has "
+                f"{len(first.output_names)}; compare a quantized model with the float model that it was made from"
+            )
+        self._runners, self._collect, self._count = (first, second), collect, 0
+        spans = dict.fromkeys(first.probabilities(), 1.0)
+        self._tallies = {name: OutputTally(spans.get(name)) for name in first.output_names}
+        self._whole: dict[str, tuple[int, ...]] = {}
+        labelled = samples.labels is not None
+        self._scored = first.scores(labelled=labelled)
+        self._scores = ScoreTally("" if self._scored is None else first.activation(self._scored))
+        if labelled and self._scored is None:
+            raise SamplesError(
+                f"the samples have labels, and no output of {first.name} is known to hold class scores; say --task "
+                "classify if one does, or leave the labels out"
+            )
+        self._head = HeadTally.of(first.head_parts(), samples.images.shape[1:])
+        self._judged = TaskTally.of(first.task)
+
+    def add(self, samples: Samples, progress: Progress = SILENT) -> None:
+        """Run both models on more samples."""
+        (first, second), classes = self._runners, _classes(samples)
+        for part in slices(samples.images):
+            chosen = samples.part(part)
+            expected, found = first.run(chosen), second.run(chosen)
+            if self._collect is not None:
+                self._collect(expected, found)
+            for name, wanted, given in zip(first.output_names, expected, found, strict=True):
+                self._add(name, wanted, given)
+            if self._head is not None:
+                self._head.add(_arrays(first.output_names, expected), _arrays(first.output_names, found))
+            if self._scored in self._tallies:
+                position = first.output_names.index(self._scored)
+                labels = None if classes is None else classes[part]
+                _add_scores(self._scores, expected[position], found[position], labels)
+            progress.advance(len(chosen))
+        self._count += len(samples)
+
+    def _add(self, name: str, wanted: Output, given: Output) -> None:
+        if name not in self._tallies:
+            return
+        pairs = _pairs(name, wanted, given, self._whole, self._runners)
+        if pairs is None:
+            del self._tallies[name]
+        for pair in pairs or ():
+            self._tallies[name].add(*pair, rows=not isinstance(wanted, tuple))
+            if self._judged is not None and pair[0].ndim > 0:
+                self._judged.add(name, *pair)
+
+    def comparison(self) -> Comparison:
+        """The figures on all samples so far."""
+        return Comparison(
+            self._count,
+            tuple(tally.distance(name) for name, tally in self._tallies.items()),
+            self._scores.scores() if self._scores.same else None,
+            tuple(name for name in self._runners[0].output_names if name not in self._tallies),
+            None if self._head is None else self._head.errors(),
+            None if self._judged is None else self._judged.errors(),
+        )
 
 
 def _arrays(names: Sequence[str], outputs: Sequence[Output]) -> dict[str, NDArray[Any]]:

@@ -15,6 +15,11 @@ MOST_KEPT = 1024
 """Samples whose scores are kept for what needs them all at once."""
 
 
+SOMETHING = 0.1
+"""Part of its span by which the values of an output have to differ within a sample for it to show something: the map
+of a text detector reaches 1 on text and 0.001 elsewhere."""
+
+
 @dataclass(frozen=True)
 class OutputDistance:
     """One output, float against quantized, over all samples.
@@ -23,36 +28,68 @@ class OutputDistance:
         name: of the output in the float model.
         snr: signal to noise in dB, ``10 log10(sum f^2 / sum (f - q)^2)``; infinite if they are equal.
         largest: largest absolute difference.
+        shown: part of the samples, 0 to 1, in which float's values differ by a tenth of the output's span or more: 1 if
+            they are probabilities, else the largest difference within a sample. 1 for an output with one value for each
+            sample, or without a row for each.
+        invented: part of the samples in which only the quantized model's do.
+        signal, noise: mean over the samples of the sum of squares of float's values, and of the differences.
     """
 
     name: str
     snr: float
     largest: float
+    shown: float = 1.0
+    invented: float = 0.0
+    signal: float = 0.0
+    noise: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping; an infinite SNR is null."""
-        return {"name": self.name, "snr_db": finite(self.snr), "max_abs_difference": finite(self.largest)}
+        shown = {} if self.shown == 1 else {"shown": self.shown}
+        return {"name": self.name, "snr_db": finite(self.snr), "max_abs_difference": finite(self.largest), **shown}
 
 
 @dataclass
 class OutputTally:
-    """Sums for an :class:`OutputDistance`, in float64."""
+    """Sums for an :class:`OutputDistance`, in float64.
 
+    Args:
+        span: how far apart two values can be, where that is known.
+    """
+
+    span: float | None = None
     signal: float = 0.0
     noise: float = 0.0
     largest: float = 0.0
+    count: int = 0
+    spreads: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, reference: NDArray[Any], found: NDArray[Any]) -> None:
-        """Count one slice; both have the same shape."""
-        exact = reference.astype(np.float64)
-        error = exact - found.astype(np.float64)
+    def add(self, reference: NDArray[Any], found: NDArray[Any], *, rows: bool = False) -> None:
+        """Count one slice; both have the same shape, with a row for each sample if ``rows``."""
+        exact, given = reference.astype(np.float64), found.astype(np.float64)
+        error = exact - given
         self.signal += float(np.square(exact).sum())
         self.noise += float(np.square(error).sum())
         self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
+        self.count += len(exact) if exact.ndim else 1
+        if rows and len(exact) and exact.size > len(exact):
+            self.spreads.append(np.stack([np.ptp(values.reshape(len(exact), -1), axis=1) for values in (exact, given)]))
 
     def distance(self, name: str) -> OutputDistance:
         """The distance that the sums give."""
-        return OutputDistance(name, signal_to_noise(self.signal, self.noise), self.largest)
+        shown, invented = self._shown()
+        count = max(self.count, 1)
+        snr = signal_to_noise(self.signal, self.noise)
+        return OutputDistance(name, snr, self.largest, shown, invented, self.signal / count, self.noise / count)
+
+    def _shown(self) -> tuple[float, float]:
+        """In which part of the samples float shows something, and only the quantized model does."""
+        if not self.spreads:
+            return 1.0, 0.0
+        exact, given = np.concatenate(self.spreads, axis=1)
+        least = SOMETHING * (exact.max() if self.span is None else self.span)
+        shown, found = ((spread >= least) & (spread > 0) for spread in (exact, given))
+        return float(shown.mean()), float((found & ~shown).mean())
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,13 @@ import onnx_ir as ir
 
 from dfq_deploy.graph.operators import is_op
 
-__all__ = ["MOVING_OPS", "Logits", "logits_of"]
+__all__ = ["MOVING_OPS", "Logits", "logits_of", "probability_outputs"]
 
 ACTIVATIONS = ("LogSoftmax", "Sigmoid", "Softmax")
 """Operators that turn logits into class scores."""
+
+PROBABILITIES = ("Sigmoid", "Softmax")
+"""Those whose values lie between 0 and 1."""
 
 MOVING_OPS = frozenset(
     {"Cast", "DequantizeLinear", "Dropout", "Flatten", "Identity", "QuantizeLinear", "Reshape", "Squeeze"}
@@ -49,6 +52,19 @@ def logits_of(scores: ir.Value) -> Logits:
         logarithm = logarithm or is_op(node, "Log")
         value = node.inputs[0]
     return Logits(scores)
+
+
+def probability_outputs(model: ir.Model) -> frozenset[str]:
+    """Names of the outputs that a Sigmoid or a Softmax writes, moved or not: their values lie between 0 and 1."""
+    return frozenset(str(value.name) for value in model.graph.outputs if _is_probability(value))
+
+
+def _is_probability(value: ir.Value) -> bool:
+    node = value.producer()
+    while node is not None and not is_op(node, PROBABILITIES):
+        source = node.inputs[0] if node.inputs else None
+        node = source.producer() if source is not None and is_op(node, MOVING_OPS) else None
+    return node is not None
 
 
 def _activation(node: ir.Node) -> tuple[ir.Value, str] | None:

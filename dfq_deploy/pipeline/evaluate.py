@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from dfq_deploy.errors import DfqError
-from dfq_deploy.evaluation.compare import compare
 from dfq_deploy.evaluation.evaluate import OTHER_SEED, Evaluation, evaluated
 from dfq_deploy.evaluation.float_file import Fed, float_file
 from dfq_deploy.evaluation.own_metric import Metric
@@ -34,7 +33,7 @@ from dfq_deploy.verdict.agreement.held_out import (
     held_out_sets,
     takes_photographs,
 )
-from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
+from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of, measure_agreement
 from dfq_deploy.verdict.agreement.prediction import MEASURED
 from dfq_deploy.verdict.evaluation import SWAPPED, evaluation_findings, judge_evaluation
 from dfq_deploy.verdict.finding import Finding, Level, Verdict
@@ -215,12 +214,11 @@ def _agreement(figures: Evaluation, inputs: _Inputs, device: str) -> tuple[Agree
     try:
         files = inputs.path, Path(figures.quantized_model)
         pair = [runner_of(file, device=device, main=fed.main_input, task=fed.task) for file in files]
-        for other in inputs.others():
-            kinds.append(KindAgreement(other.kind, other.calibrated, compare(pair[0], pair[1], other.samples)))
+        own = HeldOut(inputs.kind, inputs.samples, kinds[0].calibrated)
+        return measure_agreement(pair[0], pair[1], (own, *inputs.others()), known=comparison), []
     except DfqError as problem:
         message = f"no inputs of other kinds were tried: {problem}"
         return agreement_of(kinds), [Finding("held-out", "OK", message, "give 64 real inputs or more with --data")]
-    return agreement_of(kinds), []
 
 
 def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> list[Finding]:

@@ -38,8 +38,8 @@ TYPES = {"int8": "eight", "uint8": "eight", "int4": "few", "uint4": "few", "int3
          "float16": "half"}  # fmt: skip
 """Class of the bar of each stored type."""
 
-PREFERRED = {"data": 0, "photographs": 1, "procedural": 2}
-"""Kinds of held-out inputs, the most trustworthy first."""
+PREFERRED = {"data": 0, "written": 1, "photographs": 2, "procedural": 3}
+"""Kinds of held-out inputs, the most trustworthy first; text is written where plain photographs say little."""
 
 Row = Mapping[str, Any]
 Report = Mapping[str, Any]

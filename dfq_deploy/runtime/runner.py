@@ -18,7 +18,7 @@ from dfq_deploy.graph.detection import HeadPart, head_parts
 from dfq_deploy.graph.foreign_files import foreign_format
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
-from dfq_deploy.graph.logits import logits_of
+from dfq_deploy.graph.logits import logits_of, probability_outputs
 from dfq_deploy.graph.main_input import MAIN_INPUT
 from dfq_deploy.graph.task import TASK, score_output, state_task
 from dfq_deploy.runtime.integer_io import IntegerTranslation
@@ -42,8 +42,7 @@ DTYPES = {
 """ONNX Runtime's name of an element type -> NumPy's name."""
 
 SLICE_BYTES = 2**23
-"""Largest size of a slice of inputs in bytes, 13 pictures of 224 x 224: the activations of more of them do not stay in
-the caches, and take longer."""
+"""Largest size of a slice of inputs in bytes, 13 pictures of 224 x 224: the activations of more leave the caches."""
 
 LARGEST_SLICE = 64
 
@@ -151,6 +150,11 @@ class Runner:
         graph = self._graph()
         outputs = () if graph is None else graph.graph.outputs
         return next((logits_of(value).activation for value in outputs if value.name == name), "")
+
+    def probabilities(self) -> frozenset[str]:
+        """Names of the outputs whose values lie between 0 and 1."""
+        graph = self._graph()
+        return frozenset() if graph is None else probability_outputs(graph)
 
     def head_parts(self) -> tuple[HeadPart, ...]:
         """The parts of a detector's outputs (:func:`dfq_deploy.graph.detection.head_parts`); empty for other models."""

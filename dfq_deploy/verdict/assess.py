@@ -22,10 +22,11 @@ from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
-from dfq_deploy.verdict.agreement.held_out import HeldOut, held_out_sets
+from dfq_deploy.verdict.agreement.held_out import WRITTEN, HeldOut, held_out_sets
 from dfq_deploy.verdict.agreement.measure import Agreement, measure_agreement
+from dfq_deploy.verdict.agreement.written import written
 from dfq_deploy.verdict.finding import Finding, Verdict
-from dfq_deploy.verdict.judge import NextCommand, judge, preprocess_condition
+from dfq_deploy.verdict.judge import NextCommand, agreement_finding, judge, preprocess_condition
 from dfq_deploy.verdict.noise.sensitivity import FEWEST_SAMPLES, sample_count
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 from dfq_deploy.verdict.sanity.findings import sanity_findings
@@ -36,8 +37,9 @@ __all__ = ["Assessment", "Subject", "assess"]
 NOISE_SHARE = 0.1
 """Part of the time of a calibration that the noise of its layers may take to measure."""
 
-NOISE_SAMPLES = 0.7
-"""Part of the samples of ``inspect --sensitivity`` that it is measured on."""
+NOISE_SAMPLES = {False: 0.7, True: 0.35}
+"""Part of the samples of ``inspect --sensitivity`` that it is measured on, by whether the agreement is ``OK``: where
+nothing hurts much, fewer do."""
 
 LEAST_NOISE_S = 1.0
 """Seconds that it may take however short the calibration was."""
@@ -123,9 +125,12 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     failures: list[Finding] = []
     sanity = _tried("the samples", lambda: _sanity(subject), failures) or ()
     sets = subject.sets or _tried("the held-out inputs", lambda: _sets(subject), failures) or ()
-    agreement = subject.agreement or _tried("the agreement", lambda: _agreement(subject, sets, progress), failures)
-    best = sets[-1].samples if sets else subject.held_out
-    hurts = _tried("the noise of the layers", lambda: _noise(subject, best, progress), failures)
+    agreement = subject.agreement
+    if agreement is None or not agreement.is_settled:
+        agreement = _tried("the agreement", lambda: _agreement(subject, sets, progress), failures)
+    best = _most_telling(sets, agreement) if sets else subject.held_out
+    sure = agreement is not None and agreement_finding(agreement).level == "OK"
+    hurts = _tried("the noise of the layers", lambda: _noise(subject, best, progress, sure=sure), failures)
     checked = _tried("the rules of the target", lambda: check(ir.load(subject.path), target), failures)
     kernels = count_kernels(subject.path, target) if checked is None else checked.kernels
     rules = () if checked is None else _broken_rules(subject, checked)
@@ -195,10 +200,17 @@ def _is_same(samples: Samples, held_out: Samples) -> bool:
     return samples.labels is None and all(equal(one, other) for one, other in pairs)
 
 
-def _noise(subject: Subject, samples: Samples, progress: Progress) -> WhatHurts | None:
+def _most_telling(sets: Sequence[HeldOut], agreement: Agreement | None) -> Samples:
+    """The last set; with text on it where that is what outputs show something on."""
+    last = sets[-1].samples
+    kinds = () if agreement is None else agreement.kinds
+    return written(last.part(slice(sample_count(last)))) if any(kind.kind == WRITTEN for kind in kinds) else last
+
+
+def _noise(subject: Subject, samples: Samples, progress: Progress, *, sure: bool) -> WhatHurts | None:
     if not subject.encodings:
         return None
-    count = max(FEWEST_SAMPLES, int(NOISE_SAMPLES * sample_count(samples)))
+    count = max(1 if sure else FEWEST_SAMPLES, int(NOISE_SAMPLES[sure] * sample_count(samples)))
     return what_hurts(
         subject.runners[0],
         subject.reference,

@@ -9,8 +9,8 @@ import onnx_ir as ir
 
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS
-from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.measure import SHOWN, Agreement, KindAgreement
+from dfq_deploy.verdict.agreement.outputs import PREFERRED, OutputNoise, worst_noise
 from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.detector import detector_finding
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
@@ -41,9 +41,6 @@ INPUTS = ("preprocess-", "samples-")
 
 SPEED = ("layers-", "slower-", "as-fast-")
 """How codes of findings on kernels and speed begin, which come after the agreement where both are equally bad."""
-
-PREFERRED = ("data", PHOTOGRAPHS, BY_RULE)
-"""Kinds of inputs whose signal-to-noise ratio decides, the best first."""
 
 
 @dataclass(frozen=True)
@@ -178,13 +175,28 @@ def _noise_finding(agreement: Agreement) -> Finding:
         return detector_finding(kind.comparison.head, kind.comparison.count, kind.kind)
     if kind is not None and kind.comparison.task is not None:
         return task_finding(kind.comparison.task, kind.comparison.count, kind.kind)
-    name, snr = kind.worst_output if kind is not None else ("", float("inf"))
-    if kind is None or not name:
+    noise = worst_noise(agreement)
+    if noise is None:
         return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])
-    level = SNR.level(snr)
-    quality = "equals float's" if math.isinf(snr) else f"has {snr:.1f} dB of signal to noise"
-    message = f"output '{name}' {quality} on {kind.comparison.count} inputs ({kind.kind})"
-    return Finding("output-noise", level, message, REMEDIES[level], {"snr_db": snr})
+    figures = {"snr_db": noise.snr}
+    if noise.empty:
+        return _empty_finding(noise, figures)
+    level = SNR.level(noise.snr)
+    quality = "equals float's" if math.isinf(noise.snr) else f"has {noise.snr:.1f} dB of signal to noise"
+    message = f"output '{noise.name}' {quality} on {noise.count} inputs ({noise.kind})"
+    return Finding("output-noise", level, message, REMEDIES[level], figures)
+
+
+def _empty_finding(noise: OutputNoise, figures: dict[str, float]) -> Finding:
+    """Nothing to judge by; ``BAD`` where the quantized model finds something all the same."""
+    seen = round(noise.shown * noise.count)
+    empty = f"float's output '{noise.name}' shows something on {seen} of {noise.count} inputs ({noise.kind})"
+    figures = {**figures, "shown": noise.shown, "invented": noise.invented}
+    if noise.invented >= SHOWN:
+        share = f"the quantized model's on {100 * noise.invented:.0f} % where float's does not"
+        return Finding("output-noise", "BAD", f"{empty}, and {share}", REMEDIES["BAD"], figures)
+    message = f"{empty}, so these say nothing of its noise where it does"
+    return Finding("output-noise", "CHECK", message, REMEDIES["CHECK"], figures)
 
 
 def deciding_kind(agreement: Agreement) -> KindAgreement | None:

@@ -176,7 +176,7 @@ class Bench:
         model, encodings = closed_model(prepared.model, fitted.quantized.encodings, target, self.batch)
         path = self.folder / f"{name}.onnx"
         exporter_for_trial(target).export(model, encodings, path)
-        agreement = measure_agreement(self.reference, path, sets, _Deadline(self.progress, self.ends))
+        agreement = measure_agreement(self.reference, path, sets, _Deadline(self.progress, self.ends), further=False)
         return Measured(setting, fitted, sets, agreement, path)
 
     def slowdown(self, first: Measured, other: Measured) -> tuple[float, float] | None:
@@ -210,7 +210,8 @@ def fewer(sets: tuple[HeldOut, ...], unit: str) -> tuple[HeldOut, ...]:
     if unit == PERCENT:
         return sets
     judging = [held for held in sets if not held.calibrated] or sets
-    return tuple(replace(held, samples=held.samples.part(slice(_few(held.samples, TRIED)))) for held in judging)
+    parts = (held.samples.part(slice(_few(held.samples, TRIED))) for held in judging)
+    return tuple(replace(held, samples=part, further=None) for held, part in zip(judging, parts, strict=True))
 
 
 def _few(samples: Samples, most: int) -> int:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.verdict.agreement.measure import Agreement
+from dfq_deploy.verdict.agreement.outputs import worst_noise
 from dfq_deploy.verdict.detector import detector_decibels
 from dfq_deploy.verdict.judge import SNR, agreement_finding, deciding_kind
 from dfq_deploy.verdict.task import task_decibels
@@ -105,7 +106,8 @@ class Floor:
             return detector_decibels(head)
         if self.kind != "snr" and task is not None:
             return task_decibels(task)
-        return kind.worst_output[1]
+        noise = worst_noise(agreement) if head is None else None
+        return kind.worst_output[1] if noise is None else noise.snr
 
     def check(self, model: ir.Model) -> None:
         """Refuse an agreement for a model without class scores.

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from dfq_deploy.synthesis.procedural.documents import colours_of_writing, page
 from dfq_deploy.synthesis.procedural.scenes import Painter, scene
 
-__all__ = ["text_line"]
+__all__ = ["text_line", "writing"]
 
 Pixels = NDArray[np.float32]
 
@@ -43,7 +43,7 @@ def text_line(painter: Painter) -> Pixels:
         return page(painter)
     draw = painter.generator
     paper, ink = colours_of_writing(painter)
-    cover = _writing(painter.size, draw)
+    cover = writing(painter.size, draw)
     if draw.random() < BEHIND:
         behind = 0.4 * scene(painter) + 0.6 * paper[:, None, None]
     else:
@@ -53,7 +53,7 @@ def text_line(painter: Painter) -> Pixels:
     return picture
 
 
-def _writing(size: tuple[int, int], draw: np.random.Generator) -> Pixels:
+def writing(size: tuple[int, int], draw: np.random.Generator) -> Pixels:
     """How much of each pixel of (H, W) is ink, 0 to 1."""
     height, width = size
     font = ImageFont.load_default(max(8.0, height * draw.uniform(*SIZE)))

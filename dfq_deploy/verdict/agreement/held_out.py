@@ -1,7 +1,8 @@
 """Held-out inputs of several kinds, none of which calibrates."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "BY_RULE",
     "DATA",
     "PHOTOGRAPHS",
+    "WRITTEN",
     "HeldOut",
     "as_photographs",
     "held_out_sets",
@@ -30,8 +32,15 @@ __all__ = [
 BESIDE_PHOTOGRAPHS = (2, 4)
 """Photographs for each procedural input, of small and of large inputs: photographs decide, the others add classes."""
 
+PICTURED = (256, 52)
+"""Photographs, of small and of large inputs: with the procedural ones beside them 64 or more."""
+
+FURTHER = (256, 76)
+"""So many more where these do not settle how many answers change."""
+
 BY_RULE = "procedural"
 PHOTOGRAPHS = "photographs"
+WRITTEN = "written"
 DATA = "data"
 
 
@@ -40,14 +49,17 @@ class HeldOut:
     """Inputs of one kind that no step of a calibration has seen.
 
     Args:
-        kind: ``procedural``, ``photographs``, ``data``, or the method that made the samples.
+        kind: ``procedural``, ``photographs``, ``written`` (photographs with text), ``data``, or the method that made
+            the samples.
         samples: in the model's own input space, without labels unless they are real data.
         calibrated: inputs of this kind calibrated, so that they judge their own result too kindly.
+        further: draws more inputs of this kind, for results that these do not settle; None where there are none.
     """
 
     kind: str
     samples: Samples
     calibrated: bool
+    further: Callable[[], Samples] | None = None
 
 
 def held_out_sets(
@@ -64,10 +76,11 @@ def held_out_sets(
     ============== =======================================================================================
     own            what :func:`dfq_deploy.samples.batches.split_held_out` keeps back of ``samples``; none of
                    fewer than 8, which all calibrate
-    procedural     ``count`` inputs drawn by rule: pictures, signals, token ids; beside photographs half as many of
-                   small inputs, a quarter of large ones
-    photographs    ``count`` crops of photographs that never calibrate, where the input is an image and not of the
-                   size of one line of text, which no photograph shows
+    procedural     inputs drawn by rule: pictures, signals, token ids; beside photographs half as many of small
+                   inputs, a quarter of large ones, else 256 or 64
+    photographs    crops of photographs that never calibrate, 256 or 52, where the input is an image and not of the
+                   size of one line of text, which no photograph shows; 256 or 76 more, with procedural ones, are
+                   drawn where these do not settle the result
     ============== =======================================================================================
 
     Args:
@@ -76,31 +89,33 @@ def held_out_sets(
         preprocess: from pixels to the input.
         seed: of the calibration; the inputs are drawn from others.
         ranges: ``--input-range``.
-        count: of each kind that is drawn; None is 256 where the input is small, else 64, of which all agreeing is at
-            least 94.4 %.
+        count: of photographs, or of procedural inputs where these stand alone; no further ones are drawn then.
 
     Raises:
         ModelError: the shape of an input is open.
     """
-    own, known = samples.method or DATA, kinds_of(samples)
-    count = default_count(sample_shape(model)) if count is None else count
-    found = list(_own(samples, own))
-    ruled, pictured = not known.isdisjoint((BY_RULE, "rule")), takes_photographs(model)
-    share = BESIDE_PHOTOGRAPHS[is_large(sample_shape(model))] if pictured and PHOTOGRAPHS not in known else 1
-    drawn = synthesize_from(
-        model,
-        BY_RULE,
-        (),
-        count=max(1, count // share),
-        preprocess=preprocess,
-        seed=_other(seed, 1),
-        device="cpu",
-        ranges=ranges,
-    )
-    found.append(HeldOut(BY_RULE, drawn, ruled))
+    own, known, large = samples.method or DATA, kinds_of(samples), is_large(sample_shape(model))
+    pictured = takes_photographs(model)
+    beside = BESIDE_PHOTOGRAPHS[large] if pictured and PHOTOGRAPHS not in known else 1
+    first = default_count(sample_shape(model)) if beside == 1 else PICTURED[large]
+    first = first if count is None else count
+
+    def by_rule(photographs: int, kind: int) -> Samples:
+        return synthesize_from(
+            model, BY_RULE, (), count=max(1, photographs // beside), preprocess=preprocess, seed=_other(seed, kind),
+            device="cpu", ranges=ranges,
+        )  # fmt: skip
+
+    def pictures(drawn: Samples, photographs: int, kind: int) -> Samples:
+        return as_photographs(model, drawn, preprocess, ranges, _other(seed, kind), count=photographs)
+
+    drawn, more = by_rule(first, 1), FURTHER[large]
+    goes_on = count is None and pictured and beside > 1
+    ruled = not known.isdisjoint((BY_RULE, "rule"))
+    found = [*_own(samples, own), HeldOut(BY_RULE, drawn, ruled, partial(by_rule, more, 3) if goes_on else None)]
     if pictured:
-        pictures = as_photographs(model, drawn, preprocess, ranges, _other(seed, 2), count=count)
-        found.append(HeldOut(PHOTOGRAPHS, pictures, PHOTOGRAPHS in known))
+        further = partial(pictures, drawn, more, 4) if goes_on else None
+        found.append(HeldOut(PHOTOGRAPHS, pictures(drawn, first, 2), PHOTOGRAPHS in known, further))
     return tuple(found)
 
 

@@ -1,17 +1,20 @@
 """Predicted agreement on real data, from inputs that are not.
 
 Photographs of another kind than a network was trained on lie near the borders between its classes, and few classes get
-most of them. Two estimates of how many real answers change are averaged, since they err in different ways::
+most of them. Three estimates of how many real answers change are averaged, since they err in different ways; the last
+counts half as much as each of the others (:data:`WEIGHTS`)::
 
     log(d / (1 - d)) = a + b log(c / (1 - c))
     log(d / (1 - d)) = e + f log(m / (1 - m)) + g (1 - v) log(1 - p)
+    log(d / (1 - d)) = h + k log(w / (1 - w))
 
 with d the part of real inputs whose class changes, c the part of the held-out inputs whose class does, m the part that
 changes at larger margins (:func:`dfq_deploy.verdict.agreement.margins.part_changed`), p the mean largest probability of
-the float model, and v the mean total variation distance between the class probabilities of both models, averaged over
-the classes: how sure the float model is matters less the farther the probabilities move. Where classes are lost, d is
-at least their part of the answers. The coefficients of each kind of input minimize the absolute error over pairs of
-network and setting; docs/verdict.md has the pairs, and the error on networks that are not among them.
+the float model, v the mean total variation distance between the class probabilities of both models, averaged over the
+classes (how sure the float model is matters less the farther the probabilities move), and w that distance on procedural
+inputs, each counting the same. Where classes are lost, d is at least their part of the answers. The coefficients of
+each kind of input minimize the absolute error over pairs of network and setting; docs/verdict.md has the pairs, and the
+error on networks that are not among them.
 """
 
 import math
@@ -29,18 +32,23 @@ from dfq_deploy.verdict.agreement.margins import balanced, part_changed, part_lo
 __all__ = [
     "COEFFICIENTS",
     "MEASURED",
+    "WEIGHTS",
     "Coefficients",
     "Features",
     "Prediction",
     "features_of",
     "log_odds",
     "predict",
+    "sampling_error",
 ]
 
 Floats = NDArray[np.floating[Any]]
 
 MEASURED = 64
 """From so many real inputs on their own agreement is taken, and nothing is predicted."""
+
+WEIGHTS = (2.0, 2.0, 1.0)
+"""Of the estimates in their mean: the last one looks at no answer."""
 
 LEAST = 2e-3
 """No part is taken to be smaller, which keeps the logarithms finite: 256 inputs cannot show less."""
@@ -58,6 +66,7 @@ class Features:
         variation: mean total variation distance, each input counting the same.
         lost: part of the answers that change in classes that are lost
             (:func:`dfq_deploy.verdict.agreement.margins.part_lost`).
+        moved: ``variation`` on procedural inputs, where there are some.
     """
 
     counted: float
@@ -66,12 +75,13 @@ class Features:
     confidence: float
     variation: float
     lost: float = 0.0
+    moved: float = 0.0
 
     @property
-    def regressors(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def regressors(self) -> tuple[tuple[float, ...], ...]:
         """What each estimate multiplies with its coefficients, 1 for the offset first."""
         doubt = (1 - self.by_class) * math.log(max(1 - self.confidence, LEAST))
-        return (1.0, log_odds(self.counted)), (1.0, log_odds(self.changed), doubt)
+        return (1.0, log_odds(self.counted)), (1.0, log_odds(self.changed), doubt), (1.0, log_odds(self.moved))
 
 
 @dataclass(frozen=True)
@@ -81,18 +91,20 @@ class Coefficients:
     Args:
         counted: a and b of the formula.
         margins: e, f and g of the formula.
+        moved: h and k of the formula.
         spread: half the width of a 95 % interval, in log-odds: the error that 19 of 20 pairs of the fit stay below if
             the other networks predict them.
     """
 
     counted: tuple[float, float]
     margins: tuple[float, float, float]
+    moved: tuple[float, float]
     spread: float
 
     def log_odds(self, features: Features) -> float:
-        """The log-odds that the class of a real input changes, by the mean of both estimates."""
-        pairs = zip((self.counted, self.margins), features.regressors, strict=True)
-        part = sum(_part(float(np.dot(own, values))) for own, values in pairs) / 2
+        """The log-odds that the class of a real input changes, by the mean of the estimates."""
+        pairs = zip((self.counted, self.margins, self.moved), features.regressors, strict=True)
+        part = float(np.average([_part(float(np.dot(own, values))) for own, values in pairs], weights=WEIGHTS))
         return math.log(part / (1 - part))
 
 
@@ -108,8 +120,8 @@ def _part(odds: float) -> float:
 
 
 COEFFICIENTS: Mapping[str, Coefficients] = {
-    PHOTOGRAPHS: Coefficients((-1.08, 1.31), (0.59, 0.99, 1.75), 1.64),
-    BY_RULE: Coefficients((-0.81, 1.73), (1.05, 0.91, 2.47), 1.88),
+    PHOTOGRAPHS: Coefficients((-1.17, 1.24), (0.76, 0.94, 1.95), (-0.52, 1.65), 1.34),
+    BY_RULE: Coefficients((-1.13, 1.46), (0.91, 0.88, 2.34), (-0.68, 1.50), 1.65),
 }
 """Kind of input -> its coefficients, the better predictor first; ``python -m benchmarks.verdict --fit`` fits them."""
 
@@ -118,7 +130,7 @@ def features_of(scores: Mapping[str, Scores]) -> dict[str, Features]:
     """The features of each kind of input that predicts.
 
     Procedural inputs, half as many as photographs at most, are added to these for ``counted`` and ``changed``: they
-    have other classes.
+    have other classes. On them alone probabilities that move are the third estimate.
 
     Args:
         scores: kind of input -> figures of both models on it.
@@ -132,18 +144,20 @@ def features_of(scores: Mapping[str, Scores]) -> dict[str, Features]:
                 half = len(expected) // 2
                 expected = np.concatenate([expected, rows[BY_RULE][0][:half]])
                 given = np.concatenate([given, rows[BY_RULE][1][:half]])
-            found[kind] = _features(scores[kind], rows[kind], (expected, given))
+            moved = scores[BY_RULE if BY_RULE in rows else kind].variation
+            found[kind] = _features(scores[kind], rows[kind], (expected, given), moved)
     return found
 
 
-def _features(scores: Scores, own: tuple[Floats, Floats], rows: tuple[Floats, Floats]) -> Features:
+def _features(scores: Scores, own: tuple[Floats, Floats], rows: tuple[Floats, Floats], on_drawn: float) -> Features:
     """Features of one kind's ``own`` scores, and of ``rows`` that have other classes too."""
     expected, given = own
     moved = np.abs(np.exp(expected) - np.exp(given)).sum(axis=1) / 2
     counted = float(np.mean(rows[0].argmax(axis=1) != rows[1].argmax(axis=1)))
     return Features(
-        counted, part_changed(*rows), balanced(expected, moved), scores.confidence, scores.variation, part_lost(*rows)
-    )
+        counted, part_changed(*rows), balanced(expected, moved), scores.confidence, scores.variation, part_lost(*rows),
+        on_drawn,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -182,6 +196,21 @@ def predict(features: Mapping[str, Features]) -> Prediction | None:
             value, low, high = (min(_agreement(odds + step), 100 * (1 - own.lost)) for step in (0.0, spread, -spread))
             return Prediction(value, low, high, kind, own.variation, own.lost)
     return None
+
+
+def sampling_error(expected: Prediction, changed: float, count: int) -> float:
+    """Points of standard error that a prediction has since ``count`` inputs are few, by the answers that change.
+
+    That of their log-odds, times the slope of the estimate that they make: the other one varies less.
+
+    Args:
+        changed: part of the inputs whose class changes, 0 to 1.
+    """
+    if expected.kind not in COEFFICIENTS:
+        return 0.0
+    part, inside = 1 - expected.value / 100, min(max(changed, 0.5 / count), 1 - 0.5 / count)
+    slope = COEFFICIENTS[expected.kind].counted[1] * part * (1 - part)
+    return 100 * slope / math.sqrt(count * inside * (1 - inside))
 
 
 def _agreement(odds: float) -> float:

@@ -88,3 +88,18 @@ def test_signals_are_drawn_by_rule_alone(model_of: ModelOf) -> None:
     model = load(model_of("float[n,100] x", "float[n,2] y", "y = MatMul(x, w)", {"w": weight}))
     sets = held_out_sets(model, Samples(np.ones((8, 100), np.float32), method="procedural"), count=8)
     assert [(held.kind, len(held.samples)) for held in sets] == [("procedural", 1), ("procedural", 8)]
+
+
+@pytest.mark.parametrize(("size", "counts", "further"), [(16, (128, 256), (128, 256)), (80, (13, 52), (19, 76))])
+def test_at_least_64_inputs_are_drawn_and_others_where_these_do_not_do(
+    tiny: TinyModel, size: int, counts: tuple[int, int], further: tuple[int, int]
+) -> None:
+    sets = held_out_sets(load(tiny(size=size)), Samples(np.ones((1, 3, size, size), np.float32)), preprocess=PIXELS)
+    assert tuple(len(held.samples) for held in sets) == counts
+    assert sum(counts) >= 64
+    more = [held.further() for held in sets if held.further is not None]
+    assert tuple(len(samples) for samples in more) == further
+    for held, samples in zip(sets, more, strict=True):
+        assert not _rows(held.samples) & _rows(samples)
+        assert held.further is not None
+        np.testing.assert_array_equal(held.further().images, samples.images)

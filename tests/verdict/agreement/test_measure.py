@@ -1,5 +1,7 @@
 """Agreement kind by kind, and what it predicts."""
 
+from functools import partial
+
 import numpy as np
 import onnx
 import pytest
@@ -81,3 +83,46 @@ def test_photographs_that_calibrated_do_not_predict(tiny: TinyModel, calibrated:
     found = measure_agreement(model, model, sets).predicted
     assert found is not None
     assert found.kind == ("procedural" if calibrated else "photographs")
+
+
+def test_more_inputs_are_drawn_only_where_few_leave_doubt(tiny: TinyModel) -> None:
+    model = tiny(size=16)
+    float_file = model.SerializeToString()
+    drawn: list[str] = []
+
+    def sets() -> list[HeldOut]:
+        def further(kind: str, seed: int) -> Samples:
+            drawn.append(kind)
+            return _images(12, seed)
+
+        return [
+            HeldOut(kind, _images(8, seed), False, partial(further, kind, seed + 10))
+            for seed, kind in enumerate(("procedural", "photographs"))
+        ]
+
+    clear = measure_agreement(float_file, float_file, sets())
+    assert clear.is_settled
+    assert [kind.comparison.count for kind in clear.kinds] == [8, 8]
+    assert drawn == []
+    mixed = _partly(model).SerializeToString()
+    few = measure_agreement(float_file, mixed, sets(), further=False)
+    assert not few.is_settled
+    assert [kind.comparison.count for kind in few.kinds] == [8, 8]
+    assert drawn == []
+    many = measure_agreement(float_file, mixed, sets())
+    assert [kind.comparison.count for kind in many.kinds] == [20, 20]
+    assert len(drawn) == 2
+    assert many.is_settled  # nothing more can be drawn
+    assert measure_agreement(float_file, mixed, sets()).to_json() == many.to_json()
+
+
+def _partly(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network with scores that are so noisy that some answers change."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in copy.graph.initializer:
+        if tensor.name.startswith("fc.w"):
+            weight = numpy_helper.to_array(tensor)
+            noise = np.random.default_rng(0).normal(size=weight.shape) * weight.std() * 0.5
+            tensor.CopyFrom(numpy_helper.from_array((weight + noise).astype(np.float32), tensor.name))
+    return copy

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 
 from dfq_deploy.evaluation.metrics import Scores, ScoreTally
-from dfq_deploy.verdict.agreement.prediction import COEFFICIENTS, Coefficients, Features, features_of, predict
+from dfq_deploy.verdict.agreement.prediction import (
+    COEFFICIENTS,
+    Coefficients,
+    Features,
+    features_of,
+    predict,
+    sampling_error,
+)
 
 
 def _features(part: float, confidence: float = 0.8) -> Features:
-    return Features(part, part, part, confidence, part)
+    return Features(part, part, part, confidence, part, moved=part)
 
 
 def _scores(classes: list[int], found: list[int]) -> Scores:
@@ -20,14 +27,26 @@ def _scores(classes: list[int], found: list[int]) -> Scores:
 
 
 def test_log_odds_by_hand() -> None:
-    """Both estimates of log(d / (1 - d)), whose parts are averaged.
+    """All three estimates of log(d / (1 - d)), whose parts are averaged.
 
-    1 + 2 log(0.2 / 0.8) = -1.772589, a part of 0.145243; 1 + 2 log(0.5 / 0.5) + 4 (1 - 0.5) log(1 - 0.75) = -1.772589,
-    the same part; with 2 more, the second is a part of 0.556609: the mean is 0.350926, its log-odds -0.615020.
+    1 + 2 log(0.2 / 0.8) = -1.772589, a part of 0.145221; 1 + 2 log(0.5 / 0.5) + 4 (1 - 0.5) log(1 - 0.75) = -1.772589,
+    the same part; with 2 more, the second is a part of 0.556609. -1 + log(0.5 / 0.5) = -1, a part of 0.268941. The mean
+    of both and half of the third is 0.169965 or 0.334520, their log-odds -1.585876 and -0.687811.
     """
-    features = Features(0.2, 0.5, 0.5, 0.75, 0.1)
-    assert Coefficients((1, 2), (1, 2, 4), 1.0).log_odds(features) == pytest.approx(-1.772589, abs=1e-6)
-    assert Coefficients((1, 2), (3, 2, 4), 1.0).log_odds(features) == pytest.approx(-0.615020, abs=1e-6)
+    features = Features(0.2, 0.5, 0.5, 0.75, 0.1, moved=0.5)
+    assert Coefficients((1, 2), (1, 2, 4), (-1, 1), 1.0).log_odds(features) == pytest.approx(-1.585876, abs=1e-6)
+    assert Coefficients((1, 2), (3, 2, 4), (-1, 1), 1.0).log_odds(features) == pytest.approx(-0.687811, abs=1e-6)
+
+
+def test_few_inputs_leave_a_prediction_uncertain() -> None:
+    """With 20 % of 100 answers changed their log-odds have a standard error of 1 / sqrt(100 0.2 0.8) = 0.25."""
+    found = predict({"photographs": _features(0.2)})
+    assert found is not None
+    part, slope = 1 - found.value / 100, COEFFICIENTS["photographs"].counted[1]
+    assert sampling_error(found, 0.2, 100) == pytest.approx(100 * 0.25 * slope * part * (1 - part))
+    assert sampling_error(found, 0.2, 400) == pytest.approx(sampling_error(found, 0.2, 100) / 2)
+    assert 0 < sampling_error(found, 0.0, 100) < np.inf
+    assert sampling_error(replace(found, kind="data"), 0.2, 100) == 0
 
 
 @pytest.mark.parametrize("kind", list(COEFFICIENTS))
