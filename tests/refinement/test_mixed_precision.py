@@ -14,6 +14,7 @@ from dfq_deploy.errors import OptionError, TargetError
 from dfq_deploy.refinement.mixed_precision.frontier import FileSize, frontier
 from dfq_deploy.refinement.mixed_precision.knapsack import widths_within
 from dfq_deploy.samples.preprocess import Preprocess
+from tests.conftest import ModelOf
 
 PIXELS = Preprocess(mean=(0.305,), std=(0.319,))
 
@@ -101,6 +102,12 @@ def test_a_drop_is_kept(digits_bn: Path, samples: Samples) -> None:
     report = calibrate(digits_bn, data=samples, drop=5.0, preprocess=PIXELS, refine=()).report["calibration"]
     assert report["disagreement"] <= 5.0
     assert 0 < report["chosen"] < len(report["tradeoff"]) - 1
+
+
+def test_a_model_without_weights_has_no_widths_to_choose(model_of: ModelOf) -> None:
+    model = model_of("float[n,3,8,8] x", "float[n,3,8,8] y", "y = Add(x, c)", {"c": np.ones((3, 8, 8), np.float32)})
+    with pytest.raises(TargetError, match="no weight that is quantized, so there are no widths to choose"):
+        calibrate(model, synth="procedural", bits="auto", size=1.0)
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,17 @@ def allocate(
         stored: measures the size of the quantized file; it is asked for the largest and for the smallest width.
 
     Raises:
-        TargetError: the budget cannot be met, or a drop is limited for a model without class scores.
+        TargetError: the budget cannot be met, no weight is quantized, or a drop is limited for a model without class
+            scores.
     """
     analysis = SensitivityAnalysis(quantized, samples, device)
     if budget.drop is not None and not analysis.classifies:
         raise TargetError("the model has no class scores, so its drop cannot be limited; give a size instead")
     parameters = {name: values.numel() for name, values in analysis.exact.items()}
+    if not parameters:
+        raise TargetError(
+            "the model has no weight that is quantized, so there are no widths to choose; leave out --bits"
+        )
     file = _file_size(quantized, analysis, parameters, in_float, stored)
     errors = analysis.sensitivities(progress)
     curve = frontier(errors, parameters, file)
