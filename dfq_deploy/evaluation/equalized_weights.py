@@ -127,6 +127,8 @@ def _told_apart(
     shift = _bias_shift(node, pair, own)
     if shift is None:
         return 1.0, own + left
+    if before is None and float(np.median(np.abs(inner - np.median(inner)))) > RESCALED:
+        return 1.0, own + shift  # an operator in float scales each channel before the layer: no wrong scale does
     wrong = math.exp(left - shift)
     return (wrong, own + shift) if abs(math.log(wrong)) > math.log(WRONG) else (1.0, own + left)
 

@@ -131,6 +131,32 @@ def test_activations_of_an_equalized_file(digits_bn: Path, equalized: onnx.Model
         assert node.input[0] in (first.tensor, f"{first.tensor}_unquantized")
 
 
+def test_factors_that_an_operator_in_float_puts_before_a_layer_are_no_fault(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    uneven = np.exp(rng.normal(0, 1, (12, 1, 1, 1)))
+    arrays = {
+        "w": rng.normal(0, 0.5, (12, 3, 1, 1)) * uneven,
+        "b": rng.normal(0, 0.5, 12) * uneven.ravel(),
+        "v": rng.normal(0, 0.5, (8, 12, 1, 1)),
+        "c": rng.normal(0, 0.5, 8),
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["a"], name="first"),
+        helper.make_node("HardSwish", ["a"], ["s"], name="swish"),
+        helper.make_node("Conv", ["s", "v", "c"], ["y"], name="second"),
+    ]
+    ends = [helper.make_tensor_value_info(*end) for end in (("x", 1, ["n", 3, 8, 8]), ("y", 1, ["n", 8, 8, 8]))]
+    held = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
+    path = tmp_path / "swish.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    samples = Samples(rng.normal(0, 1, (24, 3, 8, 8)).astype(np.float32))
+    calibrate(path, data=samples, refine=["channels", "bias"], floor="none", output=tmp_path / "out")
+    quantized = load_quantized(tmp_path / "out/model.qdq.onnx")
+    assert any(node.op_type == "Mul" for node in quantized.graph)
+    assert not any(check.is_fault for check in scale_checks(load(path), quantized, samples))
+
+
 def test_scales_of_q_and_dq_that_differ() -> None:
     arrays = {"q": np.float32(0.1), "dq": np.float32(0.8), "zero": np.uint8(128)}
     nodes = [
