@@ -54,7 +54,7 @@ class Result:
         steps: of fine-tuning; 0 where there is none.
         float_top1, top1, agreement: percent.
         size: bytes of the quantized file, as a part of the float one's.
-        seconds: that fine-tuning or calibration took, without synthesis; 0 where that is not known.
+        seconds: of a processor, for fine-tuning or calibration without synthesis; 0 where that is not known.
     """
 
     model: str
@@ -123,10 +123,10 @@ def samples_of(model: ZooModel, plan: Plan, seed: int) -> Samples:
 
 
 def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Path) -> float:
-    """Write the file of one case into ``folder``; the seconds that it took, 0 where it went on from a checkpoint."""
+    """Write the file of one case into ``folder``; CPU seconds that it took, 0 where it went on from a checkpoint."""
     resumed = (folder / "checkpoint.json").exists()
     samples = Samples(model.images("cifar10_train").images) if row == "real" else samples_of(model, plan, seed)
-    started = time.perf_counter()
+    started = time.process_time()
     if row in CALIBRATED:
         refine = CALIBRATED[row]
         calibrate(
@@ -144,7 +144,7 @@ def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Pa
             output=folder,
             resume=resumed,
         )
-    return 0.0 if resumed else time.perf_counter() - started
+    return 0.0 if resumed else time.process_time() - started
 
 
 def measured(model: ZooModel, plan: Plan, done: list[Result]) -> Iterator[Result]:
@@ -173,7 +173,7 @@ def _nothing(_: Samples, path: Path) -> None:
 
 def table(results: list[Result], bits: list[str]) -> str:
     """Markdown: drops of top-1 in points, by model and row; several seeds as smallest to largest."""
-    lines = ["| model | row | minutes | " + " | ".join(bits) + " |", "|---|---|---|" + "---|" * len(bits)]
+    lines = ["| model | row | CPU minutes | " + " | ".join(bits) + " |", "|---|---|---|" + "---|" * len(bits)]
     names = list(dict.fromkeys(r.model for r in results))
     for model, row in ((model, row) for model in names for row in ROWS):
         found = [r for r in results if (r.model, r.row) == (model, row)]

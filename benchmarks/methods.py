@@ -63,6 +63,7 @@ class Recipe:
         lowpass: radius of the filter on the finished samples.
         seeded: False where one run says all.
         statistics: what draws the pictures whose statistics are matched where no BatchNormalization is left.
+        foreign: another program makes the samples, from a torch module, and puts them into the cache.
     """
 
     synth: str
@@ -74,6 +75,7 @@ class Recipe:
     lowpass: float | None = None
     seeded: bool = True
     statistics: str | None = None
+    foreign: bool = False
 
     def method(self) -> str | Synthesizer:
         """The method with its options."""
@@ -103,6 +105,7 @@ RECIPES = {
     "deepinversion": Recipe("deepinversion"),
     "deepinversion, competition": Recipe("deepinversion", {"competition": 0.2}, student=True),
     "deepinversion, low-pass": Recipe("deepinversion", lowpass=80),
+    "mct": Recipe("mct", count=REAL, foreign=True),
     "zeroq": Recipe("zeroq"),
     "genie": Recipe("genie"),
     "hast": Recipe("hast"),
@@ -150,6 +153,8 @@ class Bench:
             f"{model.name}-{name.replace(', ', '-').replace(' ', '-')}-{self.samples or recipe.count or 0}-{seed}{own}"
         )
         path, facts = self.cache / f"{stem}.npz", self.cache / f"{stem}.json"
+        if recipe.foreign and not facts.exists():
+            raise DfqError(f"benchmarks.{name} makes its samples, from networks with BatchNormalization")
         if not (path.exists() and facts.exists()):
             # Loaded before the clock starts: what a method imports is no part of its work.
             method, teachers = recipe.method(), self._teachers(model, recipe)
