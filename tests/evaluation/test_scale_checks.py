@@ -145,7 +145,7 @@ def test_factors_that_an_operator_in_float_puts_before_a_layer_are_no_fault(tmp_
         helper.make_node("HardSwish", ["a"], ["s"], name="swish"),
         helper.make_node("Conv", ["s", "v", "c"], ["y"], name="second"),
     ]
-    ends = [helper.make_tensor_value_info(*end) for end in (("x", 1, ["n", 3, 8, 8]), ("y", 1, ["n", 8, 8, 8]))]
+    ends = [helper.make_tensor_value_info(name, 1, ["n", size, 8, 8]) for name, size in (("x", 3), ("y", 8))]
     held = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in arrays.items()]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
     path = tmp_path / "swish.onnx"
