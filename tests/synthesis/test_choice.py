@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from dfq_deploy import calibrate, synthesize
@@ -22,14 +23,34 @@ ATTENTION = next((CHECKOUT / "examples/digits_vit").glob("*.onnx"))
     [
         (DIGITS, 8, "procedural", "take seconds"),
         (WITH_STATISTICS, 8, "procedural", "take seconds"),
-        (WITH_STATISTICS, 4, "deepinversion", "match BatchNormalization"),
-        (DIGITS, 4, "anchored", "give the same network exported with it as --teacher"),
+        (WITH_STATISTICS, 4, "anchored", "no more than samples that match BatchNormalization"),
+        (DIGITS, 4, "anchored", "no more than samples that match BatchNormalization"),
         (ATTENTION, 8, "procedural", "take seconds"),
         (ATTENTION, 4, "psaq", "attention"),
     ],
 )
 def test_file_and_width_decide(file: Path, bits: int, method: str, reason: str) -> None:
     choice = choose(load(file), (), bits)
+    assert choice.method == method
+    assert reason in choice.reason
+
+
+def large(model_of: ModelOf, *, normalized: bool) -> ir.Model:
+    arrays = {"w": np.ones((8, 3, 3, 3), np.float32), "v": np.ones((8, 10), np.float32), "one": np.ones(8, np.float32)}
+    norm = "b = BatchNormalization(c, one, one, one, one)" if normalized else "b = Relu(c)"
+    nodes = f"c = Conv(x, w) {norm} p = GlobalAveragePool(b) f = Flatten(p) y = MatMul(f, v)"
+    return load(model_of("float[n,3,96,96] x", "float[n,10] y", nodes, arrays))
+
+
+@pytest.mark.parametrize(
+    ("normalized", "method", "reason"),
+    [
+        (True, "deepinversion", "match BatchNormalization lose least"),
+        (False, "anchored", "give the same network exported with it as --teacher"),
+    ],
+)
+def test_large_images_are_inverted(model_of: ModelOf, normalized: bool, method: str, reason: str) -> None:
+    choice = choose(large(model_of, normalized=normalized), (), 4)
     assert choice.method == method
     assert reason in choice.reason
 
