@@ -11,7 +11,6 @@ from dfq_deploy.graph.task import score_output, score_width
 __all__ = [
     "batch_normalizations",
     "constant_of",
-    "is_depthwise",
     "name_of",
     "parameter_count",
     "score_count",
@@ -64,12 +63,6 @@ def weighted_nodes(model: ir.Model) -> list[ir.Node]:
         for node in model.graph
         if is_op(node, WEIGHTED_OPS) and len(node.inputs) > 1 and constant_of(node.inputs[1]) is not None
     ]
-
-
-def is_depthwise(node: ir.Node) -> bool:
-    """True for a convolution with a constant weight whose output channels read one input channel each."""
-    weight = constant_of(node.inputs[1]) if is_op(node, "Conv") else None
-    return weight is not None and node.attributes.get_int("group", 1) > 1 and weight.shape[1] == 1
 
 
 def parameter_count(values: Iterable[ir.Value]) -> int:

@@ -12,8 +12,7 @@ from dfq_deploy.twin.in_step import counts_samples
 __all__ = ["Block", "blocks_of", "with_rows"]
 
 LARGEST_CHAIN = 2
-"""Number of consecutive weighted layers, without a branch around them, that form one block; a depthwise convolution
-does not count."""
+"""Number of consecutive weighted layers, without a branch around them, that form one block."""
 
 
 @dataclass(frozen=True)
@@ -32,37 +31,28 @@ class Block:
     weights: tuple[str, ...]
 
 
-def blocks_of(twin: Twin, weights: Collection[str], depthwise: Collection[str] = ()) -> tuple[Block, ...]:
+def blocks_of(twin: Twin, weights: Collection[str]) -> tuple[Block, ...]:
     """Cut ``twin`` wherever a single tensor separates the steps before from the steps after.
 
     A residual block with its shortcut is one block; two consecutive layers without a branch are merged into one, and
-    steps without a weight belong to the layers before them. A depthwise convolution belongs to the layer behind it,
-    which mixes the channels that it keeps apart. Where a graph output or a shape computation bypasses a tensor, no cut
-    is possible there, and blocks become larger.
+    steps without a weight belong to the layers before them. Where a graph output or a shape computation bypasses a
+    tensor, no cut is possible there, and blocks become larger.
 
     Args:
         twin: with one input.
         weights: names of the quantized weights.
-        depthwise: those of them that belong to depthwise convolutions.
     """
     blocks = _smallest_blocks(twin, weights)
     merged: list[Block] = []
     for block in blocks:
         last = merged[-1] if merged else None
-        if last is not None and _belongs(block, last, depthwise):
+        is_chain = last is not None and len(last.weights) + len(block.weights) <= LARGEST_CHAIN
+        if last is not None and (is_chain or not block.weights or not last.weights):
             steps = (*last.steps, *block.steps)
             merged[-1] = Block(last.input, block.output, steps, (*last.weights, *block.weights))
         else:
             merged.append(block)
     return tuple(merged)
-
-
-def _belongs(block: Block, last: Block, depthwise: Collection[str]) -> bool:
-    """True if ``block`` is merged into the one before it."""
-    if not block.weights or not last.weights or last.weights[-1] in depthwise:
-        return True
-    before, own = (sum(name not in depthwise for name in one.weights) for one in (last, block))
-    return before + own <= LARGEST_CHAIN and (own > 0 or before < LARGEST_CHAIN)
 
 
 def with_rows(blocks: Sequence[Block], twin: Twin, sample: Tensor, batch: int) -> tuple[Block, ...]:

@@ -12,7 +12,6 @@ import onnx_ir as ir
 import torch
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.graph.query import is_depthwise, name_of, weighted_nodes
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.quantization.placement.place import Placement
 from dfq_deploy.refinement.block_learner import BlockLearner, Reconstruction
@@ -56,8 +55,7 @@ def reconstruct(
     """
     settings = settings or Reconstruction()
     twin = teacher_of(model, samples.extra, device)
-    depthwise = {name_of(node.inputs[1]) for node in weighted_nodes(model) if is_depthwise(node)}
-    blocks = blocks_of(twin, placement.weights, depthwise)
+    blocks = blocks_of(twin, placement.weights)
     generator = torch.Generator().manual_seed(seed)
     size = samples.images[0].nbytes * LARGEST_EXPANSION
     limit, usual = (max(1, room // size) for room in (allowance(ROOM), ROOM))

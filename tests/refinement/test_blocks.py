@@ -40,18 +40,6 @@ def test_a_residual_block_is_one_and_chains_go_in_twos(model_of: ModelOf) -> Non
     ]
 
 
-def test_a_depthwise_convolution_belongs_to_the_layer_behind_it(model_of: ModelOf) -> None:
-    body = "a = Conv(x, w0) b = Conv(a, w1) c = Conv(b, w2) d = Conv(c, w3) e = Conv(d, w4) f = Conv(e, w5)"
-    model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] f", body, WEIGHTS))
-    twin = Twin.from_model(model)
-    found = blocks_of(twin, WEIGHTS, {"w1", "w3"})  # as in a MobileNet: full, depthwise, pointwise, and so on
-    assert [block.weights for block in found] == [("w0", "w1", "w2"), ("w3", "w4", "w5")]
-    assert [block.weights for block in blocks_of(twin, WEIGHTS, {"w0", "w2", "w4"})] == [
-        ("w0", "w1", "w2", "w3"),
-        ("w4", "w5"),
-    ]
-
-
 def test_an_output_halfway_is_no_obstacle_but_what_runs_past_is(model_of: ModelOf) -> None:
     body = "a = Conv(x, w0)\n b = Conv(a, w1)\n c = Conv(b, w2)\n d = Add(c, a)"
     model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] d", body, WEIGHTS))

@@ -8,7 +8,7 @@ from itertools import groupby
 import onnx_ir as ir
 
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
-from dfq_deploy.graph.query import constant_of, is_depthwise, name_of, weighted_nodes
+from dfq_deploy.graph.query import constant_of, name_of, weighted_nodes
 from dfq_deploy.graph.traversal import walk
 from dfq_deploy.quantization.dynamic import dynamic_form
 from dfq_deploy.quantization.encode import Prepared
@@ -112,7 +112,7 @@ def depthwise_nodes(prepared: Prepared) -> tuple[str, ...]:
     weighted = [
         node for node in weighted_nodes(prepared.model) if name_of(node.inputs[1]) in prepared.placement.weights
     ]
-    found = tuple(str(node.name) for node in weighted if is_depthwise(node))
+    found = tuple(str(node.name) for node in weighted if _is_depthwise(node))
     return found if len(found) < len(weighted) else ()
 
 
@@ -121,6 +121,12 @@ def reads_swishes(prepared: Prepared, names: Collection[str]) -> bool:
     nodes = [node for node in prepared.model.graph if str(node.name) in names]
     writers = [None if node.inputs[0] is None else node.inputs[0].producer() for node in nodes]
     return 2 * sum(writer is not None and is_op(writer, RECTIFIERS) for writer in writers) < len(nodes)
+
+
+def _is_depthwise(node: ir.Node) -> bool:
+    weight = constant_of(node.inputs[1])
+    grouped = is_op(node, "Conv") and node.attributes.get_int("group", 1) > 1
+    return grouped and weight is not None and weight.shape[1] == 1
 
 
 def _writers(node: ir.Node, tensor: str) -> list[str]:
