@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.fx
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -97,7 +98,11 @@ def main() -> None:
             stem = args.cache / f"{model.name}-{NAME}-{COUNT}-{seed}"
             if not stem.with_suffix(".json").exists():
                 started = time.process_time()
-                images = drawn(mct, module, seed)
+                try:
+                    images = drawn(mct, module, seed)
+                except torch.fx.proxy.TraceError as problem:
+                    print(f"| {model.name} | | | | left out, torch.fx cannot trace it: {problem} | |", flush=True)
+                    break
                 seconds = time.process_time() - started
                 Samples(images, method=NAME).save(stem.with_suffix(".npz"))
                 stem.with_suffix(".json").write_text(json.dumps({"seconds": seconds, "figures": {}}))
