@@ -124,11 +124,12 @@ def _told_apart(
         left = float(np.median(inner + before))
     elif before is not None and len(inner) == 1 and len(before) == len(outer):  # depthwise
         own, left = outer + before, float(inner[0])
+    elif before is None and float(np.median(np.abs(inner - np.median(inner)))) > RESCALED:
+        # An operator in float before the layer multiplies the channels, the largest of them by 1 (channel_ranges).
+        left = float(inner.max())
     shift = _bias_shift(node, pair, own)
     if shift is None:
         return 1.0, own + left
-    if before is None and float(np.median(np.abs(inner - np.median(inner)))) > RESCALED:
-        return 1.0, own + shift  # an operator in float scales each channel before the layer: no wrong scale does
     wrong = math.exp(left - shift)
     return (wrong, own + shift) if abs(math.log(wrong)) > math.log(WRONG) else (1.0, own + left)
 

@@ -56,7 +56,7 @@ def choose(model: ir.Model, teachers: Sequence[ir.Model], bits: int) -> Choice:
         return Choice("psaq", f"at {bits} bits samples that vary the attention to image patches lose least")
     if classifies:
         further = (
-            ", and with small images no more than samples that match BatchNormalization"
+            ", and with small images about as much as samples that match BatchNormalization, which take longer"
             if is_small
             else "; no BatchNormalization is left in the file (exporters fold it): for still better samples give the "
             "same network exported with it as --teacher"

@@ -152,9 +152,12 @@ def test_factors_that_an_operator_in_float_puts_before_a_layer_are_no_fault(tmp_
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
     samples = Samples(rng.normal(0, 1, (24, 3, 8, 8)).astype(np.float32))
     calibrate(path, data=samples, refine=["channels", "bias"], floor="none", output=tmp_path / "out")
-    quantized = load_quantized(tmp_path / "out/model.qdq.onnx")
-    assert any(node.op_type == "Mul" for node in quantized.graph)
-    assert not any(check.is_fault for check in scale_checks(load(path), quantized, samples))
+    quantized = onnx.load(tmp_path / "out/model.qdq.onnx")
+    assert any(node.op_type == "Mul" for node in quantized.graph.node)
+    assert not any(check.is_fault for check in scale_checks(load(path), load_quantized(quantized), samples))
+    (second,) = [node for node in weights(quantized) if node.input[0].startswith("v")]
+    first = scale_checks(load(path), load_quantized(planted(quantized, second, 8, "scale")), samples)[0]
+    assert (first.kind, first.is_fault, first.tensor) == ("weight", True, second.input[0])
 
 
 def test_scales_of_q_and_dq_that_differ() -> None:
