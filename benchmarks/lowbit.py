@@ -10,10 +10,13 @@ schedule is fixed, the last student is measured, and the images that are measure
 row            what it is
 =============  ====================================================================================
 data-free      ``dfq_deploy.finetune`` on samples made from the model alone
-real           the ceiling: the same schedule on 3,044 CIFAR-10 training images (CIFAR-10 models only)
+real           the ceiling: the same schedule on 3,044 training images of CIFAR-10, or 3,000 of CIFAR-100 (no others)
 ptq            the floor: ranges by mse on the same samples as data-free, no refinement
 reconstruct    ``dfq_deploy.calibrate`` as it comes below 8 bits, with learned rounding, on the same samples
 =============  ====================================================================================
+
+Data-free files are made with every seed, those of the other rows with the first one. By default the samples are made by
+``anchored``, which the command line takes for these models by itself (``--synth auto``).
 
 With --cache each result is kept in FOLDER/results.jsonl at once, samples and unfinished trainings beside it, and a
 later call goes on from there; a cache is for one --samples and one --steps. A drop is the mean over the model's data
@@ -37,7 +40,7 @@ from dfq_deploy.pipeline.synthesize import synthesize
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.synthesis.session import pick_device
 
-MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd"]
+MODELS = ["resnet20", "resnet20_kd", "wrn16_1_kd", "resnet20_cifar100", "vit_cifar10"]
 BITS = ["w5a5", "w4a4", "w3a3"]
 ROWS = ["ptq", "reconstruct", "data-free", "real"]
 CALIBRATED = {"ptq": (), "reconstruct": ("reconstruct",)}
@@ -100,13 +103,18 @@ class Plan:
         return suited if self.steps is None else replace(suited, steps=self.steps)
 
     def cases(self, model: ZooModel) -> Iterator[tuple[str, str, int]]:
-        """Bits, row and seed of every file; all seeds at w4a4, the first one elsewhere."""
+        """Bits, row and seed of every file: all seeds of data-free, the first one of the others."""
         for row in self.rows:
-            if row == "real" and not model.evaluation[0].startswith("cifar10"):
+            if row == "real" and training_set(model) not in model.datasets:
                 continue
             for bits in self.bits:
-                for seed in self.seeds if bits == "w4a4" and row == "data-free" else self.seeds[:1]:
+                for seed in self.seeds if row == "data-free" else self.seeds[:1]:
                     yield bits, row, seed
+
+
+def training_set(model: ZooModel) -> str:
+    """Name of the training images of the data set that a model is measured on; the zoo may have none."""
+    return f"{model.evaluation[0]}_train"
 
 
 def samples_of(model: ZooModel, plan: Plan, seed: int) -> Samples:
@@ -125,7 +133,7 @@ def samples_of(model: ZooModel, plan: Plan, seed: int) -> Samples:
 def made(model: ZooModel, plan: Plan, bits: str, row: str, seed: int, folder: Path) -> float:
     """Write the file of one case into ``folder``; CPU seconds that it took, 0 where it went on from a checkpoint."""
     resumed = (folder / "checkpoint.json").exists()
-    samples = Samples(model.images("cifar10_train").images) if row == "real" else samples_of(model, plan, seed)
+    samples = Samples(model.images(training_set(model)).images) if row == "real" else samples_of(model, plan, seed)
     started = time.process_time()
     if row in CALIBRATED:
         refine = CALIBRATED[row]
@@ -172,19 +180,20 @@ def _nothing(_: Samples, path: Path) -> None:
 
 
 def table(results: list[Result], bits: list[str]) -> str:
-    """Markdown: drops of top-1 in points, by model and row; several seeds as smallest to largest."""
-    lines = ["| model | row | CPU minutes | " + " | ".join(bits) + " |", "|---|---|---|" + "---|" * len(bits)]
+    """Markdown: drops of top-1 in points, by model and row; several seeds as mean, smallest and largest."""
+    lines = ["| model, float | row | CPU minutes | " + " | ".join(bits) + " |", "|---|---|---|" + "---|" * len(bits)]
     names = list(dict.fromkeys(r.model for r in results))
     for model, row in ((model, row) for model in names for row in ROWS):
         found = [r for r in results if (r.model, r.row) == (model, row)]
         if found:
             cells = [_cell([r for r in found if r.bits == width]) for width in bits]
-            lines.append(f"| {model} | {row} | {_minutes(found)} | " + " | ".join(cells) + " |")
+            named = f"{model}, {mean({r.dataset: r.float_top1 for r in found}.values()):.2f}"
+            lines.append(f"| {named} | {row} | {_minutes(found)} | " + " | ".join(cells) + " |")
     for entry in PUBLISHED:
         drops = [entry.drop(width) for width in bits]
         cells = ["" if drop is None else f"{drop:.2f}" for drop in drops]
         lines.append(f"| {entry.network}, published | {entry.method} | | " + " | ".join(cells) + " |")
-    note = "Drops of top-1 in points. Published figures are on other test images, and from other float models."
+    note = "Drops in points, float top-1 in percent. Published figures are on other images, from other float models."
     return "\n".join([*lines, "", note])
 
 
@@ -203,7 +212,7 @@ def _cell(results: list[Result]) -> str:
     if not drops:
         return ""
     least, most = f"{min(drops):.2f}", f"{max(drops):.2f}"
-    return least if len(drops) == 1 else f"{least} to {most} (mean {mean(drops):.2f}, {len(drops)} seeds)"
+    return least if len(drops) == 1 else f"{mean(drops):.2f} ({least} to {most}, {len(drops)} seeds)"
 
 
 def main() -> None:
@@ -214,7 +223,7 @@ def main() -> None:
     parser.add_argument("--bits", nargs="*", default=BITS)
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--rows", nargs="*", default=ROWS, choices=ROWS)
-    parser.add_argument("--synth", default="deepinversion")
+    parser.add_argument("--synth", default="anchored")
     parser.add_argument("--samples", type=int)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--cache", type=Path)
