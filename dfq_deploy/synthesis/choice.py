@@ -47,10 +47,11 @@ def choose(model: ir.Model, teachers: Sequence[ir.Model], bits: int) -> Choice:
     if not main_input(model_inputs(model)).is_float:
         return Choice("procedural", "its input is made of integers, which are drawn by rule")
     has_statistics, shape = bool(batch_normalizations(model)), sample_shape(model)
-    twin = _twin(model) if len(shape) == 3 else None
+    is_small = len(shape) == 3 and not is_large(shape)
+    is_matched = any(batch_normalizations(teacher) for teacher in teachers) or (has_statistics and not is_small)
+    twin = None if is_matched or len(shape) != 3 else _twin(model)
     classifies = twin is not None and score_count(model) is not None
-    is_small = classifies and not is_large(shape)
-    if any(batch_normalizations(teacher) for teacher in teachers) or (has_statistics and not is_small):
+    if is_matched or (has_statistics and not classifies):
         return Choice("deepinversion", f"at {bits} bits samples that match BatchNormalization lose least")
     if twin is not None and attention_outputs(twin) and not has_statistics:
         return Choice("psaq", f"at {bits} bits samples that vary the attention to image patches lose least")
