@@ -117,8 +117,11 @@ def _is_dynamic(fitted: Fitted) -> bool:
 
 
 def _improved(bench: Bench, first: Measured, limits: Limits, taken: float) -> Improved:
-    """Try remedies with a part of the samples and of the inputs where that does; what came of it takes all of them."""
-    floor = limits.floor
+    """Try remedies with a part of the samples and of the inputs where that does; what came of it takes all of them.
+
+    Where the floor is reached with the part alone, what is left of the time goes into attempts with all of them.
+    """
+    floor, began = limits.floor, time.perf_counter()
     parts = fewer(first.sets, floor.unit(first.agreement))
     if floor.is_met(first.agreement) or parts is first.sets:
         return improve(bench, first, limits, taken)
@@ -133,9 +136,24 @@ def _improved(bench: Bench, first: Measured, limits: Limits, taken: float) -> Im
             whole, said = first, "with all samples and on all inputs the remedies gain nothing, so none was kept"
             steps = tuple(replace(step, kept=False, reason=step.reason or GAINLESS) for step in steps)
     last, reached = floor.figure(whole.agreement), floor.is_reached(whole.agreement)
-    if found.remedies.reached and not reached and whole is not first:
+    falls_short = found.remedies.reached and not reached and whole is not first
+    if falls_short:
         said = f"the floor ({floor}) is reached on the inputs of the attempts, but not on all of them"
-    return Improved(whole, replace(found.remedies, last=last, reached=reached, said=said, steps=steps))
+    so_far = Improved(whole, replace(found.remedies, last=last, reached=reached, said=said, steps=steps))
+    left = found.remedies.max_time - (time.perf_counter() - began)
+    return _continued(bench, first, so_far, replace(limits, max_time=left)) if falls_short and left > 0 else so_far
+
+
+def _continued(bench: Bench, first: Measured, so_far: Improved, limits: Limits) -> Improved:
+    """Go on from ``so_far`` with all samples and inputs, within the time that ``limits`` leaves."""
+    found = improve(bench, first, limits, 0.0, start=so_far.best)
+    before, after = so_far.remedies, found.remedies
+    if not after.steps:
+        return so_far
+    time_is_up = f"the time for remedies is up ({before.max_time:.0f} s; --max-time)"
+    said = time_is_up if after.stopped == "max-time" else after.said
+    steps, seconds = (*before.steps, *after.steps), round(before.seconds + after.seconds, 3)
+    return Improved(found.best, replace(after, said=said, steps=steps, seconds=seconds, max_time=before.max_time))
 
 
 def _gains(floor: Floor, first: Measured, whole: Measured) -> bool:

@@ -39,7 +39,7 @@ class Improved:
     remedies: Remedies
 
 
-def improve(bench: Bench, first: Measured, limits: Limits, taken: float) -> Improved:
+def improve(bench: Bench, first: Measured, limits: Limits, taken: float, *, start: Measured | None = None) -> Improved:
     """Try remedies for ``first`` until it meets the floor (:meth:`~dfq_deploy.pipeline.remedies.floor.Floor.is_met`).
 
     Nothing is tried where it does already. A remedy is kept where it gains (:data:`LEAST_GAIN`) and the result is no
@@ -48,12 +48,14 @@ def improve(bench: Bench, first: Measured, limits: Limits, taken: float) -> Impr
     fit into the time, and ends with it; one that learns is not begun where the floor is reached.
 
     Args:
+        first: what slowdown and size are compared with.
         taken: seconds that the calibration took so far.
+        start: what earlier attempts made of ``first``, to go on from.
 
     Raises:
         OptionError: the floor is none for this model.
     """
-    search = _Search(bench, first, limits, limits.seconds(taken))
+    search = _Search(bench, first, start or first, limits, limits.seconds(taken))
     while not search.stopped and (trial := search.next_trial()) is not None:
         search.attempt(trial)
     return Improved(search.best, search.remedies())
@@ -62,15 +64,15 @@ def improve(bench: Bench, first: Measured, limits: Limits, taken: float) -> Impr
 class _Search:
     """The best result so far, and what was tried."""
 
-    def __init__(self, bench: Bench, first: Measured, limits: Limits, seconds: float) -> None:
-        self.first = self.best = first
+    def __init__(self, bench: Bench, first: Measured, start: Measured, limits: Limits, seconds: float) -> None:
+        self.first, self.best = first, start
         self.limits, self.seconds = limits, seconds
         self.started = time.perf_counter()
         self.bench = replace(bench, ends=self.started + seconds)
         self.steps: list[RemedyStep] = []
         self.longest = 0.0
         self.hurried = False
-        self.stopped = "floor" if limits.floor.is_met(first.agreement) else ""
+        self.stopped = "floor" if limits.floor.is_met(start.agreement) else ""
         self.result: Result | None = None
         self.trials = self._all()
 
