@@ -164,7 +164,8 @@ def test_attempts_go_on_with_all_inputs_where_a_part_was_too_kind(
 
     def kind(floor: Floor, agreement: Any) -> float:
         """20 dB too much where a result is measured on a part of the inputs."""
-        return figure(floor, agreement) + 20 * (agreement.kinds[-1].comparison.count <= attempts.TRIED)
+        found = figure(floor, agreement)
+        return found + 20 if agreement.kinds[-1].comparison.count <= attempts.TRIED else found
 
     monkeypatch.setattr(Floor, "figure", kind)
     monkeypatch.setattr(search, "REMEDIES", named("equalize", "keep_float"))

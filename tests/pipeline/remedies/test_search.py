@@ -29,7 +29,7 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def judge(first: Any, found: Any, max_slowdown: float | None = None) -> str:
         bench: Any = Bench(None, None, None, (), 1, Path())  # type: ignore[arg-type]
-        search = _Search(bench, first, Limits(max_slowdown=max_slowdown), 60.0)
+        search = _Search(bench, first, first, Limits(max_slowdown=max_slowdown), 60.0)
         return search._judged(first.agreement, found)[1]
 
     return judge
