@@ -60,6 +60,14 @@ def _no_compiler(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(autouse=True)
+def _any_processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of the processor that the tests run on, but by its own tests."""
+    if request.path.name != "test_processor.py":
+        for module in ("pipeline.figures", "evaluation.evaluate"):
+            monkeypatch.setattr(f"dfq_deploy.{module}.saturation_warnings", lambda path, count: ())
+
+
+@pytest.fixture(autouse=True)
 def _no_trial(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that the tests made themselves need no child process: only its own tests start one."""
     if "validation" not in request.path.parts:

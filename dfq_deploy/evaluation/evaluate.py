@@ -25,6 +25,7 @@ from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.runtime.litert.runner import runner_of
+from dfq_deploy.runtime.processor import saturation_warnings
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
@@ -195,9 +196,11 @@ def evaluated(
         timed = latencies(quiet[0], quiet[1], data, progress=progress)
         if not timed:
             warnings.append("the two models are fixed to different batch sizes, so their latencies are not compared")
+    kernels = _kernels(files[1], target)
+    warnings += saturation_warnings(files[1], kernels)
     found = Evaluation(
         str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]), source or f"{len(data)} samples",
-        comparison, timed, tuple(warnings), _kernels(files[1], target), scales, own,
+        comparison, timed, tuple(warnings), kernels, scales, own,
     )  # fmt: skip
     return found, data, fed
 

@@ -24,6 +24,7 @@ from dfq_deploy.report.model import (
     TargetSection,
     TensorRow,
 )
+from dfq_deploy.runtime.processor import saturation_warnings
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.runtime.sizes import CHOSEN
 
@@ -116,7 +117,15 @@ def judged(
     )
     found = assess(subject, progress)
     logger.info("verdict: %s", found.verdict)
-    return replace(report, verdict=found.verdict, agreement=found.agreement, noise=found.hurts, kernels=found.kernels)
+    warnings = (*report.warnings, *saturation_warnings(path, found.kernels))
+    return replace(
+        report,
+        verdict=found.verdict,
+        agreement=found.agreement,
+        noise=found.hurts,
+        kernels=found.kernels,
+        warnings=warnings,
+    )
 
 
 def _next(outcome: Outcome, report: Report) -> AfterCalibration:

@@ -30,21 +30,23 @@ RUNTIME_ERRORS = (
 
 EXACT_PRODUCTS = ("session.x64quantprecision", "1")
 """The entry of a session's options with which ONNX Runtime adds products of u8 and s8 exactly on x86 processors without
-VNNI, where they saturate otherwise (:mod:`dfq_deploy.runtime.processor`). It changes nothing elsewhere."""
+VNNI, where they saturate otherwise, and more slowly (:mod:`dfq_deploy.runtime.processor`). Others ignore it."""
 
 FLOAT8 = "float8e4m3fn"
 """The type that ONNX Runtime's message names where its optimizer cannot run a file in FP8 (1.31)."""
 
 
-def session_options(*, quiet_threads: bool) -> ort.SessionOptions:
-    """Return session options with logging of errors only, with which results are the same on all x86 processors.
+def session_options(*, quiet_threads: bool, exact: bool = True) -> ort.SessionOptions:
+    """Return session options with logging of errors only.
 
     Args:
         quiet_threads: let idle threads sleep instead of spin; spinning threads occupy cores.
+        exact: no sum of products of u8 and s8 may saturate, on whatever processor (:data:`EXACT_PRODUCTS`).
     """
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry(*EXACT_PRODUCTS)
+    if exact:
+        options.add_session_config_entry(*EXACT_PRODUCTS)
     if quiet_threads:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
