@@ -15,7 +15,15 @@ from dfq_deploy.graph.large_models import contiguous, fits_in_message, skeleton
 from dfq_deploy.graph.reading import read_any
 from dfq_deploy.runtime.plugin_nodes import is_missing_operator, runnable_part
 
-__all__ = ["EXACT_PRODUCTS", "RUNTIME_ERRORS", "Session", "expose_tensors", "runtime_message", "session_options"]
+__all__ = [
+    "EXACT_PRODUCTS",
+    "REPLACED_TWICE",
+    "RUNTIME_ERRORS",
+    "Session",
+    "expose_tensors",
+    "runtime_message",
+    "session_options",
+]
 
 RUNTIME_ERRORS = (
     ort_errors.EPFail,
@@ -31,6 +39,9 @@ RUNTIME_ERRORS = (
 EXACT_PRODUCTS = ("session.x64quantprecision", "1")
 """The entry of a session's options with which ONNX Runtime adds products of u8 and s8 exactly on x86 processors without
 VNNI, where they saturate otherwise, and more slowly (:mod:`dfq_deploy.runtime.processor`). Others ignore it."""
+
+REPLACED_TWICE = "AddInitializedOrtValue"
+"""What ONNX Runtime's message names where that option fails, since two nodes share a weight (1.31)."""
 
 FLOAT8 = "float8e4m3fn"
 """The type that ONNX Runtime's message names where its optimizer cannot run a file in FP8 (1.31)."""
@@ -64,13 +75,18 @@ class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no
     No file is written; ONNX Runtime copies them like those of a message.
 
     If the model has operators that ONNX Runtime does not have, the session runs the part before them
-    (:mod:`dfq_deploy.runtime.plugin_nodes`), with other outputs. A file in FP8 runs without ONNX Runtime's fusions.
+    (:mod:`dfq_deploy.runtime.plugin_nodes`), with other outputs. A file in FP8 runs without ONNX Runtime's fusions, and
+    one whose nodes share a weight without :data:`EXACT_PRODUCTS` where ONNX Runtime fails with it.
     """
 
     def __init__(self, model: str | bytes | ir.Model, options: ort.SessionOptions, providers: Sequence[Any]) -> None:
         try:
             self._open(model, options, providers)
         except RUNTIME_ERRORS as problem:
+            if REPLACED_TWICE in str(problem):
+                options.add_session_config_entry(EXACT_PRODUCTS[0], "0")
+                self._open(model, options, providers)
+                return
             if FLOAT8 in str(problem):
                 # Its fusions take Q and DQ of FP8 for those of integers.
                 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
