@@ -170,15 +170,15 @@ def test_attempts_go_on_with_all_inputs_where_a_part_was_too_kind(
     monkeypatch.setattr(Floor, "figure", kind)
     monkeypatch.setattr(search, "REMEDIES", named("equalize", "keep_float"))
     given = {**GIVEN, "count": 160}
-    result = calibrate(outlier, output=tmp_path / "out", floor="snr=34", max_time=600, **given)
+    result = calibrate(outlier, output=tmp_path / "out", floor="snr=45", max_time=600, **given)
     found = remedies_of(result)
     equalized, kept_float = found.steps
     assert (equalized.name, kept_float.name) == ("equalize", "keep-float")
     assert equalized.after is not None
-    assert equalized.after > 34 > kept_float.before
+    assert equalized.after > 45 > kept_float.before
     assert (found.stopped, found.reached, found.last) == ("floor", True, kept_float.after)
     assert found.first < kept_float.before
-    assert found.said == "the floor (snr=34) is reached"
+    assert found.said == "the floor (snr=45) is reached"
     assert found.max_time == 600
     assert found.seconds >= equalized.seconds + kept_float.seconds
     assert len(result.samples) == 160
