@@ -22,6 +22,7 @@ from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExporter, Written
 from dfq_deploy.plugins.registry import calibrator_of, exporter_of
 from dfq_deploy.quantization.encode import encode, prepare
+from dfq_deploy.runtime.session import session_options
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.testing.models import small_model
@@ -137,8 +138,7 @@ class _Case:
         )
 
     def _scores(self, content: bytes) -> NDArray[Any]:
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options = session_options(quiet_threads=False)
         session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         (given, *_) = session.get_inputs()
         rows = given.shape[0] if isinstance(given.shape[0], int) else SAMPLES
