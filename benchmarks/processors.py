@@ -4,7 +4,7 @@ usage: python -m benchmarks.processors
 
 The quickstart's network, calibrated with 8 and with 7 bits of weights, on its 500 held-out digits: signal to noise
 against float in default sessions, and in those that add products exactly (``session.x64quantprecision``), and the time
-of float as a multiple of theirs, in turn. On processors with VNNI both sessions are alike.
+of float as a multiple of theirs, in turn. On processors with VNNI both give the same.
 """
 
 import time

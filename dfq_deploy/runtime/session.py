@@ -13,6 +13,7 @@ from dfq_deploy.errors import one_line
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.large_models import contiguous, fits_in_message, skeleton
 from dfq_deploy.graph.reading import read_any
+from dfq_deploy.runtime import processor
 from dfq_deploy.runtime.plugin_nodes import is_missing_operator, runnable_part
 
 __all__ = [
@@ -38,7 +39,7 @@ RUNTIME_ERRORS = (
 
 EXACT_PRODUCTS = ("session.x64quantprecision", "1")
 """The entry of a session's options with which ONNX Runtime adds products of u8 and s8 exactly on x86 processors without
-VNNI, where they saturate otherwise, and more slowly (:mod:`dfq_deploy.runtime.processor`). Others ignore it."""
+VNNI, where they saturate otherwise (:mod:`dfq_deploy.runtime.processor`). With VNNI it only makes kernels slower."""
 
 REPLACED_TWICE = "AddInitializedOrtValue"
 """What ONNX Runtime's message names where that option fails, since two nodes share a weight (1.31)."""
@@ -52,11 +53,11 @@ def session_options(*, quiet_threads: bool, exact: bool = True) -> ort.SessionOp
 
     Args:
         quiet_threads: let idle threads sleep instead of spin; spinning threads occupy cores.
-        exact: no sum of products of u8 and s8 may saturate, on whatever processor (:data:`EXACT_PRODUCTS`).
+        exact: set :data:`EXACT_PRODUCTS` on processors that need it.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if exact:
+    if exact and processor.lacks_vnni():
         options.add_session_config_entry(*EXACT_PRODUCTS)
     if quiet_threads:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
