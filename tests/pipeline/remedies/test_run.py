@@ -90,11 +90,7 @@ def test_nothing_is_tried_and_no_byte_changes_where_the_floor_is_reached(digits_
     assert files(tmp_path / "ok") == files(tmp_path / "none")
 
 
-def test_an_outlier_is_equalized_away(
-    outlier: Path, held_out: Samples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # What headroom gains here is about as much as counts as chance, and depends on the machine.
-    monkeypatch.setattr(search, "REMEDIES", [remedy for remedy in REMEDIES if remedy not in named("headroom")])
+def test_an_outlier_is_equalized_away(outlier: Path, held_out: Samples, tmp_path: Path) -> None:
     bare = calibrate(outlier, output=tmp_path / "bare", floor="none", **GIVEN)
     mended = calibrate(outlier, output=tmp_path / "mended", **GIVEN)
     found = remedies_of(mended)
@@ -106,7 +102,7 @@ def test_an_outlier_is_equalized_away(
     assert mended.report.calibration.refine == ("equalize", "bias")
     before, after = (real_agreement(outlier, result, held_out) for result in (bare, mended))
     assert before < 97
-    assert after >= 98
+    assert after >= 99
     written = json.loads((tmp_path / "mended/report.json").read_text())["remedies"]
     assert [step["name"] for step in written["steps"]][-1] == "equalize"
     assert written["said"] == "the floor (ok) is reached"
@@ -364,7 +360,7 @@ def test_the_noisiest_layers_stay_float_where_nothing_cheaper_helps(
     assert remedies_of(result).reached
     floats = {row.name for row in result.report.left_float}
     assert {"/features/features.6/features.6.3/Conv", "/classifier/classifier.2/Gemm"} <= floats
-    assert real_agreement(outlier, result, held_out) >= 98
+    assert real_agreement(outlier, result, held_out) >= 99
 
 
 def test_other_samples_are_mixed_in_and_judge_no_more(digits_folded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
