@@ -127,7 +127,7 @@ from dfq_deploy.samples.augmentation import Augmentation
 torch.set_num_threads(1)
 plain = Augmentation(flip=False, shift=0, soften=0.0, blend=0.0, cut=0.0)
 finetune(sys.argv[1], data=Samples.load(Path(sys.argv[2])), bits="w8a8", output=Path(sys.argv[3]),
-         recipe=Recipe(steps=3, batch=16, augmentation=plain, weight_rate=0.001, step_rate=20.0, optimizer="sgd"))
+         recipe=Recipe(steps=2, batch=16, augmentation=plain, weight_rate=0.001, step_rate=20.0, optimizer="sgd"))
 """
 
 
@@ -140,7 +140,7 @@ def test_two_processes_learn_what_one_learns_of_both_batches(digits_bn: Path, di
     called = [*torchrun, str(program), str(digits_bn), str(samples), str(tmp_path / "two")]
     done = subprocess.run(called, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    recipe = Recipe(steps=3, batch=32, augmentation=PLAIN, weight_rate=0.001, step_rate=20.0, optimizer="sgd")
+    recipe = Recipe(steps=2, batch=32, augmentation=PLAIN, weight_rate=0.001, step_rate=20.0, optimizer="sgd")
     one = finetune(digits_bn, data=Samples.load(samples), bits="w8a8", recipe=recipe)
     two = json.loads((tmp_path / "two/encodings.json").read_text())["tensors"]
     start = calibrate(digits_bn, data=Samples.load(samples), refine=())
