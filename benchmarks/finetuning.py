@@ -31,20 +31,17 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.pipeline.calibrate import DEFAULT_METHOD
 from dfq_deploy.pipeline.fit import CalibrationPlan
 from dfq_deploy.pipeline.synthesize import synthesize
+from dfq_deploy.pipeline.train import Start, started
 from dfq_deploy.plugins.registry import calibrator_of
 from dfq_deploy.qat.distillation import Distillation
 from dfq_deploy.qat.distributed import Processes
 from dfq_deploy.qat.setup import make_trainer
 from dfq_deploy.qat.trainer import Trainer
 from dfq_deploy.quantization.bit_widths import Bits
-from dfq_deploy.quantization.encode import Quantized, encode, prepare
-from dfq_deploy.refinement.registry import refine_encodings, refine_weights
 from dfq_deploy.samples.augmentation import Augmentation
 from dfq_deploy.samples.batches import as_twin_input, split_held_out
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.targets.catalog import find_target
-from dfq_deploy.twin import Twin
-from dfq_deploy.twin.teacher import teacher_of
 
 MODELS = ["resnet8_cifar100"]
 SYNTH = "anchored"
@@ -115,8 +112,7 @@ class Bench:
     """
 
     model: ZooModel
-    start: Quantized
-    teacher: Twin
+    start: Start
     used: Samples
     held: Samples
     real: Samples
@@ -131,17 +127,21 @@ class Bench:
             made = [_drawn(self.model, name, len(train), ADDED_SEED).images for name in change.added]
             train = Samples(np.concatenate([train.images, *made]))
         recipe = replace(Recipe.suited_to(self.model.shape, "cpu"), **change.recipe)  # type: ignore[arg-type]
-        return make_trainer(self.start, self.teacher, train, self.held, recipe, None, Processes(), self.seed, "cpu")
+        return make_trainer(
+            self.start.quantized, self.start.teacher, train, self.held, recipe, None, Processes(), self.seed, "cpu"
+        )
 
     @torch.no_grad()
     def measured(self, trainer: Trainer) -> tuple[float, float]:
         """Agreement in percent and signal to noise in dB, on real images."""
-        images = torch.from_numpy(as_twin_input(self.start.prepared.model, Samples(self.real.images[REAL:])))
+        images = torch.from_numpy(as_twin_input(self.start.quantized.prepared.model, Samples(self.real.images[REAL:])))
         name = trainer.loss_function.scores
         assert name is not None
         parts = torch.split(images, 256)
         student: Tensor = torch.cat([trainer.student.run(part)[name] for part in parts])
-        teacher: Tensor = torch.cat([self.teacher.run({self.teacher.input_names[0]: part})[name] for part in parts])
+        teacher: Tensor = torch.cat(
+            [self.start.teacher.run({self.start.teacher.input_names[0]: part})[name] for part in parts]
+        )
         noise = float((student - teacher).square().sum() / teacher.square().sum())
         return trainer.loss_function.agreement(student, teacher), -10 * math.log10(noise)
 
@@ -153,15 +153,11 @@ def bench(model: ZooModel, bits: Bits, seed: int, cache: Path) -> Bench:
         cache.mkdir(parents=True, exist_ok=True)
         _drawn(model, SYNTH, default_count(model.shape, training=True), seed).save(path)
     used, held = split_held_out(Samples.load(path))
-    calibrator = calibrator_of(DEFAULT_METHOD)
-    plan = CalibrationPlan(find_target("cpu"), bits, calibrator, preprocess=model.preprocess, seed=seed)
-    refiners = plan.refiners(bits)
-    optional = plan.optional(refiners)
-    ready, _ = refine_weights(prepare(load(model.bn), plan.target, bits), refiners, used, optional=optional)
-    teacher = teacher_of(ready.model, used.extra, "cpu")
-    start = encode(ready, calibrator, used, model.preprocess)
-    start, _ = refine_encodings(start, refiners, used, optional=optional, seed=seed)
-    return Bench(model, start, teacher, used, held, Samples(model.images(training_set(model)).images), seed)
+    plan = CalibrationPlan(
+        find_target("cpu"), bits, calibrator_of(DEFAULT_METHOD), preprocess=model.preprocess, seed=seed
+    )
+    start = started(load(model.bn), used, plan, bits)
+    return Bench(model, start, used, held, Samples(model.images(training_set(model)).images), seed)
 
 
 def _drawn(model: ZooModel, synth: str, count: int, seed: int) -> Samples:

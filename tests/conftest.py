@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dfq_deploy import Samples, calibrate, synthesize
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.runtime.processor import lacks_vnni
-from dfq_deploy.runtime.session import EXACT_PRODUCTS, REPLACED_TWICE, RUNTIME_ERRORS
+from dfq_deploy.runtime.session import Session
 from dfq_deploy.synthesis.methods.deepinversion import DeepInversion
 from dfq_deploy.verdict.assess import Subject
 from dfq_deploy.verdict.finding import Finding
@@ -27,35 +26,21 @@ CHECKOUT = Path(__file__).parents[1]
 TinyModel = Callable[..., onnx.ModelProto]
 
 
-class ExactSession(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no types
-    """A session that tests open by themselves, with the same results on processors without VNNI as elsewhere."""
-
-    def __init__(self, model: Any, sess_options: Any = None, *args: Any, **keywords: Any) -> None:
-        options = sess_options or ort.SessionOptions()
-        options.add_session_config_entry(*EXACT_PRODUCTS)
-        try:
-            super().__init__(model, options, *args, **keywords)
-        except RUNTIME_ERRORS as problem:
-            if REPLACED_TWICE not in str(problem):
-                raise
-            options.add_session_config_entry(EXACT_PRODUCTS[0], "0")
-            super().__init__(model, options, *args, **keywords)
-
+DEFAULT_SESSION = ort.InferenceSession
 
 if lacks_vnni():
-    ort.InferenceSession = ExactSession
+    # Sessions that tests open by themselves give the same results as elsewhere.
+    ort.InferenceSession = lambda model, sess_options=None, providers=("CPUExecutionProvider",): Session(
+        model, sess_options or ort.SessionOptions(), providers
+    )
 
 SATURATING = (
     "test_onnx_runtime_fuses_everything[split]",
     "test_layers_inside_a_loop_run_in_integers_where_they_gain[256]",
     "test_loop_invariants.py::test_a_weight_among_them_is_quantized",
     "test_qnn_keeps_its_rules[computed-bias]",
-    "test_weights_that_a_dequantize_linear_computes_are_weights[0]",
-    "test_the_file_of_another_tool_goes_to_a_phone",
-    "test_the_ort_file_computes_what_the_qdq_file_does[s8]",
 )
-"""Tests of what ONNX Runtime's option does not work for (1.31): weights that nodes share or that lie in a Loop, s8
-activations, weights that DequantizeLinear computes."""
+"""Tests of weights that nodes share or that lie in a Loop: for them ONNX Runtime has no exact sums without VNNI (1.31)."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,6 +48,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if lacks_vnni() and item.nodeid.endswith(SATURATING):
             item.add_marker(pytest.mark.skip(reason="integer sums saturate on this processor, which has no VNNI"))
+
+
+@pytest.fixture
+def default_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions without options: for comparisons with .ort files, which have no exact sums without VNNI."""
+    monkeypatch.setattr(ort, "InferenceSession", DEFAULT_SESSION)
 
 
 ModelOf = Callable[..., onnx.ModelProto]

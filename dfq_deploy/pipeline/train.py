@@ -18,10 +18,11 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import Quantized, encode, prepare
 from dfq_deploy.refinement.registry import refine_encodings, refine_weights
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.twin import Twin
 from dfq_deploy.twin.teacher import teacher_of
 from dfq_deploy.validation.budget import noted
 
-__all__ = ["Learned", "Run", "train"]
+__all__ = ["Learned", "Run", "Start", "started", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,22 @@ class Run:
     processes: Processes = field(default_factory=Processes)
     state: Mapping[str, Any] | None = None
     keep: Callable[[Mapping[str, Any]], None] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A student before its training.
+
+    Args:
+        teacher: the float network.
+        reference: the prepared model in float, before anything was learned.
+        warnings: sentences on what was left out.
+    """
+
+    quantized: Quantized
+    teacher: Twin
+    reference: ir.Model
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,27 +99,43 @@ def train(
         plan: how the student is calibrated before training.
         clock: gets the laps ``ranges``, ``refinement`` and ``training``.
     """
-    refiners = plan.refiners(bits)
-    optional, device = plan.optional(refiners), plan.device
-    ready = prepare(source, plan.target, bits, plan.overrides)
-    ready, skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=progress)
-    start = encode(ready, plan.calibrator, used, plan.preprocess, progress)
-    clock.lap("ranges")
-    # The teacher is built from the float weights, before refinement changes them.
-    teacher = teacher_of(ready.model, used.extra, device)
-    reference = ready.model.clone()
-    start, left_out = refine_encodings(
-        start, refiners, used, optional=optional, seed=plan.seed, device=device, progress=progress
+    start = started(source, used, plan, bits, clock, progress)
+    training = make_trainer(
+        start.quantized, start.teacher, used, held, recipe, run.source, run.processes, plan.seed, plan.device
     )
-    clock.lap("refinement")
-    training = make_trainer(start, teacher, used, held, recipe, run.source, run.processes, plan.seed, device)
     if run.state is not None:
         training.restore(run.state)
     with noted() as notes:
         agreement = training.run(run.keep, progress)
     clock.lap("training")
     logger.info("training: %d steps, agreement with the teacher %.4g on held-out samples", training.total, agreement)
-    training.student.write_back(start.prepared.model)
-    warnings = tuple(dict.fromkeys((*start.warnings, *skipped, *left_out, *notes)))
-    quantized = replace(start, encodings=training.student.encodings())
-    return Learned(quantized, reference, training.student, training.total, agreement, warnings)
+    training.student.write_back(start.quantized.prepared.model)
+    warnings = tuple(dict.fromkeys((*start.warnings, *notes)))
+    quantized = replace(start.quantized, encodings=training.student.encodings())
+    return Learned(quantized, start.reference, training.student, training.total, agreement, warnings)
+
+
+def started(
+    source: ir.Model,
+    used: Samples,
+    plan: CalibrationPlan,
+    bits: Bits,
+    clock: Clock | None = None,
+    progress: Progress = SILENT,
+) -> Start:
+    """Calibrate and refine a student of ``source`` as ``plan`` says; the arguments are those of :func:`train`."""
+    clock = clock or Clock()
+    refiners = plan.refiners(bits)
+    optional, device = plan.optional(refiners), plan.device
+    ready = prepare(source, plan.target, bits, plan.overrides)
+    ready, skipped = refine_weights(ready, refiners, used, optional=optional, device=device, progress=progress)
+    quantized = encode(ready, plan.calibrator, used, plan.preprocess, progress)
+    clock.lap("ranges")
+    # The teacher is built from the float weights, before refinement changes them.
+    teacher = teacher_of(ready.model, used.extra, device)
+    reference = ready.model.clone()
+    quantized, left_out = refine_encodings(
+        quantized, refiners, used, optional=optional, seed=plan.seed, device=device, progress=progress
+    )
+    clock.lap("refinement")
+    return Start(quantized, teacher, reference, (*quantized.warnings, *skipped, *left_out))

@@ -9,7 +9,7 @@
 ``litert``       Run .tflite files with LiteRT, the runtime of phones.
 ``other_sizes``  Other sizes to measure ranges at, where the sizes of a model are open and one was chosen.
 ``plugin_nodes`` Cut a model at nodes that ONNX Runtime does not have, such as TensorRT's plug-ins.
-``processor``    Tell whether this processor computes products of 8-bit integers exactly.
+``processor``    Tell whether integer sums saturate on this processor.
 ``profile``      Time the nodes of a model with ONNX Runtime's profiler.
 ``runner``       Run a model on any number of samples.
 ``session``      ONNX Runtime sessions on files and on models in memory.

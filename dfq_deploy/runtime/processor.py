@@ -1,18 +1,16 @@
-"""Tell whether this processor computes products of 8-bit integers exactly."""
+"""Tell whether integer sums saturate on this processor."""
 
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
-from onnx import numpy_helper
-from onnx.external_data_helper import uses_external_data
+import google.protobuf.message
+import onnx_ir as ir
 
+from dfq_deploy.graph.operators import is_integer_op, is_op
 from dfq_deploy.runtime.kernel_count import KernelCount
 
-__all__ = ["adds_exactly", "lacks_vnni", "saturation_warnings"]
+__all__ = ["lacks_vnni", "saturates", "saturation_warnings"]
 
 EXACT = ("avx512_vnni", "avx_vnni", "amx_int8")
 """Instructions that add products of u8 and s8 in 32 bits; older ones add two of them in 16 bits, which saturate."""
@@ -21,9 +19,10 @@ LARGEST = 64
 """Largest magnitude of weights for which they do not: twice 255 times 64 fits into 16 bits."""
 
 SENTENCE = (
-    "this processor has no VNNI, and ONNX Runtime's sums of integer products saturate on such; all figures here are of "
-    'sessions that avoid it: options.add_session_config_entry("session.x64quantprecision", "1"). Set that wherever the '
-    "file runs on such processors, or quantize with --bits w7a8, which needs no setting and is faster there"
+    "this processor has no VNNI: there ONNX Runtime's integer sums saturate by default. The figures here are of "
+    'sessions with options.add_session_config_entry("session.x64quantprecision", "1"), which avoids it, but not for '
+    "weights that nodes share or that lie in a Loop, nor for s8 activations. Set that in your program for such "
+    "processors, or quantize with --bits w7a8, which needs no option"
 )
 
 
@@ -36,24 +35,39 @@ def lacks_vnni() -> bool:
     return str(found.get("architecture")) in ("x86", "x86_64") and not any(found.get(name) for name in EXACT)
 
 
-def adds_exactly(path: Path) -> bool:
-    """True where no sum of products of a file saturates on this processor, whatever the session's options are."""
-    if not lacks_vnni():
-        return True
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except DecodeError:  # ONNX Runtime says what is wrong with it
+def saturates(model: ir.Model) -> bool:
+    """True where sums of integer products of the model may saturate on this processor by default.
+
+    They do if activations are integers, and a weight in int8 is larger than :data:`LARGEST`.
+    """
+    if not lacks_vnni() or not any(map(_makes_integers, model.graph.all_nodes())):
         return False
-    narrow = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8]
-    return not any(uses_external_data(tensor) or _is_large(numpy_helper.to_array(tensor)) for tensor in narrow)
+    narrow = (tensor for tensor in _constants(model) if tensor.dtype == ir.DataType.INT8 and tensor.size)
+    return any(max(-int(array.min()), int(array.max())) > LARGEST for array in (tensor.numpy() for tensor in narrow))
 
 
 def saturation_warnings(path: Path, count: KernelCount | None) -> tuple[str, ...]:
     """What to say on this processor of a file with these kernels: a sentence, or nothing."""
-    if count is None or count.reason or count.listed or not count.integer:
+    if count is None or count.reason or count.listed or not count.integer or not lacks_vnni():
         return ()
-    return () if adds_exactly(path) else (SENTENCE,)
+    try:
+        model = ir.load(path)
+    except google.protobuf.message.DecodeError:  # an .ort file: its weights are not read here
+        return (SENTENCE,)
+    return (SENTENCE,) if saturates(model) else ()
 
 
-def _is_large(weights: NDArray[Any]) -> bool:
-    return bool(weights.size) and max(-int(weights.min()), int(weights.max())) > LARGEST
+def _makes_integers(node: ir.Node) -> bool:
+    """True for what quantizes activations, or multiplies quantized ones."""
+    return is_integer_op(node) or is_op(node, ("QuantizeLinear", "com.microsoft.QuantizeLinear"))
+
+
+def _constants(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    """All constants of the model, those of bodies of Loop, Scan and If too."""
+    for graph in (model.graph, *model.graph.subgraphs()):
+        for value in graph.initializers.values():
+            if value.const_value is not None:
+                yield value.const_value
+    for node in model.graph.all_nodes():
+        if node.op_type == "Constant" and "value" in node.attributes:
+            yield node.attributes["value"].as_tensor()

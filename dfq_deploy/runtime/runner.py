@@ -22,7 +22,6 @@ from dfq_deploy.graph.logits import logits_of, probability_outputs
 from dfq_deploy.graph.main_input import MAIN_INPUT
 from dfq_deploy.graph.task import TASK, score_output, state_task
 from dfq_deploy.runtime.integer_io import IntegerTranslation
-from dfq_deploy.runtime.processor import adds_exactly
 from dfq_deploy.runtime.session import Session, runtime_message, session_options
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -81,8 +80,7 @@ class Runner:
     ) -> None:
         self._source, self._task = model, task
         self.name = name or ("the model" if isinstance(model, bytes | ir.Model) else str(model))
-        exact = isinstance(model, bytes | ir.Model) or not Path(model).is_file() or not adds_exactly(Path(model))
-        options = session_options(quiet_threads=quiet_threads, exact=exact)
+        options = session_options(quiet_threads=quiet_threads)
         options.intra_op_num_threads = threads
         if profile is not None:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import google.protobuf.message
 import onnx
 import onnx_ir as ir
 import onnxruntime as ort
@@ -18,7 +19,6 @@ from dfq_deploy.runtime.plugin_nodes import is_missing_operator, runnable_part
 
 __all__ = [
     "EXACT_PRODUCTS",
-    "REPLACED_TWICE",
     "RUNTIME_ERRORS",
     "Session",
     "expose_tensors",
@@ -41,24 +41,18 @@ EXACT_PRODUCTS = ("session.x64quantprecision", "1")
 """The entry of a session's options with which ONNX Runtime adds products of u8 and s8 exactly on x86 processors without
 VNNI, where they saturate otherwise (:mod:`dfq_deploy.runtime.processor`). With VNNI it only makes kernels slower."""
 
-REPLACED_TWICE = "AddInitializedOrtValue"
-"""What ONNX Runtime's message names where that option fails, since two nodes share a weight (1.31)."""
-
 FLOAT8 = "float8e4m3fn"
 """The type that ONNX Runtime's message names where its optimizer cannot run a file in FP8 (1.31)."""
 
 
-def session_options(*, quiet_threads: bool, exact: bool = True) -> ort.SessionOptions:
+def session_options(*, quiet_threads: bool) -> ort.SessionOptions:
     """Return session options with logging of errors only.
 
     Args:
         quiet_threads: let idle threads sleep instead of spin; spinning threads occupy cores.
-        exact: set :data:`EXACT_PRODUCTS` on processors that need it.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    if exact and processor.lacks_vnni():
-        options.add_session_config_entry(*EXACT_PRODUCTS)
     if quiet_threads:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
@@ -76,18 +70,32 @@ class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no
     No file is written; ONNX Runtime copies them like those of a message.
 
     If the model has operators that ONNX Runtime does not have, the session runs the part before them
-    (:mod:`dfq_deploy.runtime.plugin_nodes`), with other outputs. A file in FP8 runs without ONNX Runtime's fusions, and
-    one whose nodes share a weight without :data:`EXACT_PRODUCTS` where ONNX Runtime fails with it.
+    (:mod:`dfq_deploy.runtime.plugin_nodes`), with other outputs. A file in FP8 runs without ONNX Runtime's fusions.
+
+    Args:
+        exact: set :data:`EXACT_PRODUCTS` where the model needs it on this processor. What ONNX Runtime 1.31 does not
+            load with it (weights that nodes share, s8 activations) is opened without.
     """
 
-    def __init__(self, model: str | bytes | ir.Model, options: ort.SessionOptions, providers: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        model: str | bytes | ir.Model,
+        options: ort.SessionOptions,
+        providers: Sequence[Any],
+        *,
+        exact: bool = True,
+    ) -> None:
+        if exact and _saturates(model):
+            options.add_session_config_entry(*EXACT_PRODUCTS)
+            try:
+                self._open(model, options, providers)
+            except RUNTIME_ERRORS:
+                options.add_session_config_entry(EXACT_PRODUCTS[0], "0")
+            else:
+                return
         try:
             self._open(model, options, providers)
         except RUNTIME_ERRORS as problem:
-            if REPLACED_TWICE in str(problem):
-                options.add_session_config_entry(EXACT_PRODUCTS[0], "0")
-                self._open(model, options, providers)
-                return
             if FLOAT8 in str(problem):
                 # Its fusions take Q and DQ of FP8 for those of integers.
                 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -110,6 +118,17 @@ class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no
                 options.add_external_initializers(list(weights), self._weights)
                 model = bytes(proto.SerializeToString())
         super().__init__(model, options, providers=providers)
+
+
+def _saturates(model: str | bytes | ir.Model) -> bool:
+    if not processor.lacks_vnni():
+        return False
+    try:
+        if isinstance(model, bytes):
+            model = ir.from_proto(onnx.load_model_from_string(model))
+        return processor.saturates(model if isinstance(model, ir.Model) else ir.load(model))
+    except (google.protobuf.message.DecodeError, ValueError, OSError, RuntimeError):  # ONNX Runtime says what is wrong
+        return False
 
 
 def _readable(model: str | bytes) -> str | onnx.ModelProto:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, Range
@@ -22,7 +21,7 @@ from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExporter, Written
 from dfq_deploy.plugins.registry import calibrator_of, exporter_of
 from dfq_deploy.quantization.encode import encode, prepare
-from dfq_deploy.runtime.session import session_options
+from dfq_deploy.runtime.session import Session, session_options
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.targets.catalog import find_target
 from dfq_deploy.testing.models import small_model
@@ -139,7 +138,7 @@ class _Case:
 
     def _scores(self, content: bytes) -> NDArray[Any]:
         options = session_options(quiet_threads=False)
-        session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = Session(content, options, ["CPUExecutionProvider"])
         (given, *_) = session.get_inputs()
         rows = given.shape[0] if isinstance(given.shape[0], int) else SAMPLES
         runs: Outputs = [

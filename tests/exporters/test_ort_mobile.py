@@ -45,6 +45,7 @@ def logits(path: Path, images: NDArray[np.float32], **entries: str) -> NDArray[n
     return np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
 
 
+@pytest.mark.usefixtures("default_sessions")
 @pytest.mark.parametrize("qtype", [U8, S8], ids=str)
 def test_the_ort_file_computes_what_the_qdq_file_does(
     tiny: Tiny, tmp_path: Path, capfd: pytest.CaptureFixture[str], qtype: QuantType

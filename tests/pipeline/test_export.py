@@ -66,6 +66,7 @@ def test_the_encodings_of_a_calibration_write_its_file_anew(float_file: Path, ca
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.usefixtures("default_sessions")
 def test_the_file_of_another_tool_goes_to_a_phone(float_file: Path, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.onnx"
     quantize_with_onnxruntime(float_file, IMAGES, theirs)

@@ -3,15 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnx_ir as ir
 import pytest
 import torch
 
-from dfq_deploy import Samples, calibrate, evaluate
+from dfq_deploy import ModelError, Samples, calibrate, evaluate
 from dfq_deploy.runtime import processor
 from dfq_deploy.runtime.kernels import count_kernels
-from dfq_deploy.runtime.processor import SENTENCE, adds_exactly, lacks_vnni, saturation_warnings
+from dfq_deploy.runtime.processor import SENTENCE, lacks_vnni, saturates, saturation_warnings
 from dfq_deploy.runtime.runner import Runner
-from dfq_deploy.runtime.session import EXACT_PRODUCTS, session_options
+from dfq_deploy.runtime.session import EXACT_PRODUCTS
 from examples.digits import data
 
 GIVEN: dict[str, Any] = {"synth": "procedural", "count": 16, "preprocess": data.PREPROCESS, "floor": "none"}
@@ -49,19 +51,38 @@ def test_vnni_is_read_off_the_processor(
     assert lacks_vnni.__wrapped__() is lacks
 
 
-def test_only_weights_beyond_64_saturate(quantized: dict[str, Path], old: None) -> None:
-    assert [adds_exactly(quantized[bits]) for bits in ("w8a8", "w7a8")] == [False, True]
+def test_only_weights_beyond_64_saturate(digits_folded: Path, quantized: dict[str, Path], old: None) -> None:
+    assert [saturates(ir.load(quantized[bits])) for bits in ("w8a8", "w7a8")] == [True, False]
+    assert not saturates(ir.load(digits_folded))
+
+
+@pytest.mark.parametrize(("largest", "found"), [(65, True), (-65, True), (64, False)])
+def test_weights_inside_a_body_and_in_constant_nodes_count(largest: int, found: bool, old: None) -> None:
+    body = f"""<ir_version: 8, opset_import: ["" : 17]> g (bool c, uint8[1, 2] x, uint8 z) => (int32[1, 2] y) {{
+        y = If (c) <then_branch = a () => (int32[1, 2] s) {{
+            w = Constant <value = int8[2, 2] {{1, {largest}, 2, 3}}> ()
+            s = MatMulInteger (x, w)
+        }}, else_branch = b () => (int32[1, 2] t) {{ t = Cast <to = 6> (x) }}>
+    }}"""
+    assert saturates(ir.from_proto(onnx.parser.parse_model(body))) is found
+
+
+def test_weights_alone_in_integers_saturate_nothing(old: None) -> None:
+    model = """<ir_version: 8, opset_import: ["" : 17]> g (float[1, 2] x) => (float[1, 2] y)
+        <int8[2, 2] w = {1, 100, 2, 3}, float s = {0.1}> { v = DequantizeLinear (w, s) y = MatMul (x, v) }"""
+    assert not saturates(ir.from_proto(onnx.parser.parse_model(model)))
 
 
 def test_a_newer_processor_saturates_nothing(quantized: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "lacks_vnni", lambda: False)
-    assert adds_exactly(quantized["w8a8"])
+    assert not saturates(ir.load(quantized["w8a8"]))
 
 
 def test_what_is_no_model_is_refused_as_ever(tmp_path: Path, old: None) -> None:
     path = tmp_path / "broken.onnx"
     path.write_bytes(b"no model")
-    assert not adds_exactly(path)
+    with pytest.raises(ModelError, match="ONNX Runtime cannot load it"):
+        Runner(path)
 
 
 def test_it_is_said_where_integers_run(
@@ -84,24 +105,21 @@ def test_nothing_is_said_of_a_newer_processor(
     assert SENTENCE not in evaluate(digits_folded, quantized["w8a8"], held_out).warnings
 
 
-def test_sessions_ask_for_exact_sums_unless_they_are_anyway(quantized: dict[str, Path], old: None) -> None:
+def test_sessions_ask_for_exact_sums_where_they_need_to(quantized: dict[str, Path], old: None) -> None:
     key, value = EXACT_PRODUCTS
     assert f'"{key}", "{value}"' in SENTENCE
-    assert asked(session_options(quiet_threads=True)) == value
-    assert asked(Runner(quantized["w8a8"]).session.get_session_options()) == value
-    assert not asked(Runner(quantized["w7a8"]).session.get_session_options())
+    assert asked(Runner(quantized["w8a8"])) == asked(Runner(quantized["w8a8"].read_bytes())) == value
+    assert not asked(Runner(quantized["w7a8"]))
 
 
-def test_sessions_stay_fast_on_a_newer_processor(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_sessions_stay_fast_on_a_newer_processor(quantized: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processor, "lacks_vnni", lambda: False)
-    assert not asked(session_options(quiet_threads=True))
+    assert not asked(Runner(quantized["w8a8"]))
 
 
-def asked(options: Any) -> str:
+def asked(runner: Runner) -> str:
     """The value of the option; empty where it is not set."""
     try:
-        return str(options.get_session_config_entry(EXACT_PRODUCTS[0]))
+        return str(runner.session.get_session_options().get_session_config_entry(EXACT_PRODUCTS[0]))
     except RuntimeError:
         return ""
