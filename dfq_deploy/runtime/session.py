@@ -85,14 +85,7 @@ class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no
         *,
         exact: bool = True,
     ) -> None:
-        if exact and _saturates(model):
-            options.add_session_config_entry(*EXACT_PRODUCTS)
-            try:
-                self._open(model, options, providers)
-            except RUNTIME_ERRORS:
-                options.add_session_config_entry(EXACT_PRODUCTS[0], "0")
-            else:
-                return
+        self._exact = exact
         try:
             self._open(model, options, providers)
         except RUNTIME_ERRORS as problem:
@@ -107,6 +100,17 @@ class Session(ort.InferenceSession):  # type: ignore[misc]  # onnxruntime has no
             self._open(runnable_part(whole), options, providers)
 
     def _open(self, model: str | bytes | ir.Model, options: ort.SessionOptions, providers: Sequence[Any]) -> None:
+        if self._exact and _saturates(model):
+            options.add_session_config_entry(*EXACT_PRODUCTS)
+            try:
+                self._load(model, options, providers)
+            except RUNTIME_ERRORS:
+                options.add_session_config_entry(EXACT_PRODUCTS[0], "0")
+            else:
+                return
+        self._load(model, options, providers)
+
+    def _load(self, model: str | bytes | ir.Model, options: ort.SessionOptions, providers: Sequence[Any]) -> None:
         # ONNX Runtime does not keep references to these arrays.
         self._weights: list[ort.OrtValue] = []
         if isinstance(model, ir.Model):
