@@ -40,7 +40,7 @@ SATURATING = (
     "test_loop_invariants.py::test_a_weight_among_them_is_quantized",
     "test_qnn_keeps_its_rules[computed-bias]",
 )
-"""Tests of weights that nodes share or that lie in a Loop, whose sums are not exact without VNNI (ONNX Runtime 1.31)."""
+"""Tests of weights that nodes share or that lie in a Loop: their sums are not exact there (ONNX Runtime 1.31)."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
