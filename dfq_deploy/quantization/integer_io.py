@@ -26,8 +26,9 @@ from dfq_deploy.quantization.qdq_reader import (
     integers_and_encoding,
     quantization_of,
 )
-from dfq_deploy.quantization.weights import encoding_of_weight, raise_scale_for_bias
+from dfq_deploy.quantization.weights import encoding_of_weight, raise_scale_for_bias, raise_scale_for_sums
 from dfq_deploy.runtime.integer_io import METADATA
+from dfq_deploy.runtime.processor import LARGEST_SUM, neighbor_sums
 from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = ["integer_io"]
@@ -184,8 +185,11 @@ class _InputRewriter:
         shape = channel_shape(weight.ndim, 1)
         shifted = bias + (weight * offset.reshape(shape)).sum(axis=tuple(range(1, weight.ndim)))
         if np.abs(ratio - 1).max() > 1e-6:
+            sums = neighbor_sums(node, integers)
             weight = weight * ratio.reshape(shape)
             encoding = encoding_of_weight(weight, encoding.qtype, encoding.axis)
+            if sums is not None and sums.max() <= LARGEST_SUM:
+                encoding = raise_scale_for_sums(encoding, weight, node)
             integers = encoding.quantize(weight).astype(integers.dtype)
         input_encoding = Encoding(scale, np.asarray(0, np.int32), QuantType(8, signed=False, symmetric=False))
         raised = raise_scale_for_bias(encoding, shifted, input_encoding)

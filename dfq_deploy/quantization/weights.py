@@ -1,13 +1,15 @@
-"""Compute the encodings of weights, and raise scales where the int32 bias would overflow."""
+"""Compute the encodings of weights, and raise scales where an int32 bias or a sum of 16 bits would overflow."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, QuantType
+from dfq_deploy.runtime.processor import LARGEST_SUM, neighbor_sums
 
 __all__ = [
     "LARGEST_BIAS",
@@ -17,6 +19,7 @@ __all__ = [
     "extremes",
     "least_squares",
     "raise_scale_for_bias",
+    "raise_scale_for_sums",
 ]
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
@@ -82,6 +85,28 @@ def raise_scale_for_bias(weight: Encoding, bias: Floats, activation: Encoding) -
     magnitude = np.abs(bias.astype(np.float64)).reshape(-1)
     needed = magnitude / (float(activation.scale) * LARGEST_BIAS)
     needed = needed.max(initial=0.0) if weight.axis is None else needed
+    if np.all(needed <= weight.scale):
+        return weight
+    return replace(weight, scale=np.maximum(weight.scale, needed).astype(np.float32))
+
+
+def raise_scale_for_sums(weight: Encoding, values: Floats, node: ir.Node) -> Encoding:
+    """Raise the scales of ``weight`` until no sum of two products of ``node`` saturates on any x86 processor.
+
+    Twice as large a scale is the most that it takes, where two neighbors are the largest weights of a channel; at
+    random it is a fifth. Types other than s8 keep their scale (:mod:`dfq_deploy.runtime.processor`).
+
+    Args:
+        weight: the encoding, which maps the largest weight of a channel to 127 or less.
+        values: the weights.
+        node: the product that reads them.
+    """
+    if (weight.qtype.bits, weight.qtype.signed, weight.qtype.floating) != (8, True, False):
+        return weight
+    sums = neighbor_sums(node, values)
+    if sums is None:
+        return weight
+    needed = (sums if weight.axis is not None else sums.max()) / (LARGEST_SUM - 1)  # each may be rounded up by half
     if np.all(needed <= weight.scale):
         return weight
     return replace(weight, scale=np.maximum(weight.scale, needed).astype(np.float32))

@@ -66,6 +66,7 @@ CPU = replace(
     # SkipLayerNormalization takes up to 6 times as long as Sum and LayerNormalization (benchmarks/kernel_forms.py).
     separate_residuals=True,
     slow_channels=frozenset({"Gemm"}),
+    narrow_sums=True,  # x86 without VNNI
 )
 
 
@@ -76,6 +77,7 @@ OPENVINO = replace(
     # OpenVINO converts Q and DQ to FakeQuantize and selects its integer kernels from these.
     rules=(*GENERAL_RULES, "expanded-concat"),
     expands=False,
+    narrow_sums=True,  # x86 without VNNI
 )
 
 
@@ -86,6 +88,7 @@ WEB = replace(
     # WebAssembly runs ONNX Runtime's CPU kernels: u8 is faster there than s8, as on x86.
     rules=(*CPU.rules, "newest-opset"),
     newest_opset=26,  # onnxruntime-web 1.30
+    narrow_sums=False,
 )
 
 

@@ -71,6 +71,8 @@ class Target:
             (:mod:`dfq_deploy.graph.expanded`).
         newer_ops: operators that the oldest chips of the runtime do not have.
         float_first_product: the product of a MatMul that reads an input of the network stays float before its bias.
+        narrow_sums: on some processors its kernels add two products in 16 bits, which weights must not exceed
+            (:func:`dfq_deploy.quantization.weights.raise_scale_for_sums`).
     """
 
     name: str
@@ -113,3 +115,4 @@ class Target:
     expands: bool = True
     newer_ops: frozenset[str] = frozenset()
     float_first_product: bool = False
+    narrow_sums: bool = False

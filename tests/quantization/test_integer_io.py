@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from dfq_deploy import PREPROCESSES, Preprocess, Samples, calibrate, evaluate, export
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.loading import load_quantized
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.quantization.integer_io import integer_io
+from dfq_deploy.quantization.qdq_reader import constant_dequantizer, integers_and_encoding
 from dfq_deploy.runtime.integer_io import METADATA
+from dfq_deploy.runtime.processor import neighbor_sums
 
 Tiny = Callable[..., onnx.ModelProto]
 
@@ -55,6 +58,19 @@ def test_weights_of_four_bits_stay_within_them_where_channels_differ(tiny: Tiny,
     integer_io(model, preprocess)
     expected = run(source.SerializeToString(), floats)
     assert noise(run(to_bytes(model), BYTES), expected) < 2 * noise(plain, expected)
+
+
+def test_sums_that_do_not_saturate_still_do_not_where_channels_differ(tiny: Tiny, tmp_path: Path) -> None:
+    preprocess = Preprocess((0.4, 0.5, 0.3), (0.2, 0.25, 0.02))
+    calibrate(tiny(), data=Samples(preprocess.apply(PICTURES)), preprocess=preprocess, refine=(), output=tmp_path)
+    model = load_quantized(tmp_path / "model.qdq.onnx")
+    integer_io(model, preprocess)
+    first = next(node for node in model.graph if is_op(node, "Conv"))
+    dequantizer = constant_dequantizer(first.inputs[1])
+    assert dequantizer is not None
+    sums = neighbor_sums(first, integers_and_encoding(dequantizer)[0])
+    assert sums is not None
+    assert sums.max() in (127, 128)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,18 @@
 """Encodings of weights, against numbers worked out by hand."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
-from dfq_deploy.quantization.weights import encoding_of_weight, extremes, least_squares, raise_scale_for_bias
+from dfq_deploy.quantization.weights import (
+    encoding_of_weight,
+    extremes,
+    least_squares,
+    raise_scale_for_bias,
+    raise_scale_for_sums,
+)
+from dfq_deploy.runtime.processor import neighbor_sums
 
 S8 = QuantType(8, signed=True, symmetric=True)
 U8 = QuantType(8, signed=False, symmetric=False)
@@ -77,3 +85,39 @@ def test_nothing_changes_where_the_bias_fits() -> None:
     weight = Encoding.of_bounds(-np.ones(2), np.ones(2), S8, 0)
     activation = Encoding.of_range(Range(0.0, 2.55), U8)
     assert raise_scale_for_bias(weight, np.array([100.0, -3.0], np.float32), activation) is weight
+
+
+def product(**attributes: int) -> ir.Node:
+    return ir.node("Gemm", [ir.Value(name="x"), ir.Value(name="w")], attributes)
+
+
+@pytest.mark.parametrize("axis", [1, None])
+def test_scales_are_raised_until_no_sum_of_neighbors_saturates(axis: int | None) -> None:
+    weight = np.random.default_rng(0).standard_t(3, (31, 200)).astype(np.float32)
+    encoding = encoding_of_weight(weight, S8, axis)
+    raised = raise_scale_for_sums(encoding, weight, product())
+    sums, before = (neighbor_sums(product(), form.quantize(weight)) for form in (raised, encoding))
+    assert sums is not None
+    assert before is not None
+    assert sums.max() in (127, 128)
+    assert before.max() > 128
+    kept = before <= 126  # a sum of 127 or 128 may be rounded up from less, or down from more
+    if axis is not None:
+        np.testing.assert_array_equal(raised.scale[kept], encoding.scale[kept])
+        assert (raised.scale[before > 128] > encoding.scale[before > 128]).all()
+        assert (raised.scale <= 2.01 * encoding.scale).all()
+
+
+def test_neighbors_of_other_signs_keep_the_scale() -> None:
+    weight = np.array([[1.0, -1.0, 0.5, 0.4, -0.5, 1.0]], np.float32)
+    encoding = encoding_of_weight(weight, S8, 0)
+    assert raise_scale_for_sums(encoding, weight, product(transB=1)) is encoding
+    raised = raise_scale_for_sums(encoding, np.abs(weight), product(transB=1))
+    np.testing.assert_allclose(raised.scale, [2 / 127], rtol=1e-6)
+
+
+@pytest.mark.parametrize("qtype", [QuantType(7, signed=True, symmetric=True), U8])
+def test_types_whose_sums_do_not_saturate_keep_the_scale(qtype: QuantType) -> None:
+    weight = np.ones((1, 4), np.float32)
+    encoding = encoding_of_weight(weight, qtype, 0)
+    assert raise_scale_for_sums(encoding, weight, product(transB=1)) is encoding

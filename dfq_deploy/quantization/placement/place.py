@@ -43,7 +43,13 @@ from dfq_deploy.quantization.placement.predicates import obstacle, shared_groups
 from dfq_deploy.quantization.placement.saturation import saturations
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
 from dfq_deploy.quantization.tables import encodings_of_tables, quantized_tables
-from dfq_deploy.quantization.weights import Bounds, encoding_of_weight, extremes, raise_scale_for_bias
+from dfq_deploy.quantization.weights import (
+    Bounds,
+    encoding_of_weight,
+    extremes,
+    raise_scale_for_bias,
+    raise_scale_for_sums,
+)
 from dfq_deploy.runtime.plugin_nodes import behind_plugins
 from dfq_deploy.targets.target import Target
 
@@ -74,6 +80,7 @@ class Placement:
         dynamic: names of the nodes whose activations are quantized at run time
             (:mod:`dfq_deploy.quantization.dynamic`).
         tables: name of each quantized table of a Gather (:mod:`dfq_deploy.quantization.tables`) -> its type and axis.
+        narrow_sums: no sum of two products may exceed 16 bits (:class:`.Target`).
     """
 
     activations: Mapping[str, QuantType]
@@ -86,6 +93,7 @@ class Placement:
     kept: frozenset[str] = frozenset()
     dynamic: frozenset[str] = frozenset()
     tables: Mapping[str, tuple[QuantType, int | None]] = field(default_factory=dict)
+    narrow_sums: bool = False
 
 
 KEPT = "kept in float, as asked"
@@ -147,6 +155,7 @@ def place(
         kept=kept,
         dynamic=frozenset(str(node.name) for node in dynamic),
         tables=quantized_tables(model, target, heads | dynamic, kept),
+        narrow_sums=target.narrow_sums,
     )
 
 
@@ -224,6 +233,11 @@ def encodings_of_weights(
         name: encoding_of_weight(constants[name], qtype, axis, bounds)
         for name, (qtype, axis) in placement.weights.items()
     }
+    if placement.narrow_sums:
+        for node in model.graph.all_nodes():
+            for name in map(name_of, node.inputs):
+                if name in encodings:
+                    encodings[name] = raise_scale_for_sums(encodings[name], constants[name], node)
     encodings |= encodings_of_tables(placement.tables, encodings, constants)
     for name, qtype in placement.constants.items():
         encodings[name] = encoding_of_weight(constants[name], qtype, None)
