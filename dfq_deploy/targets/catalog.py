@@ -66,6 +66,8 @@ CPU = replace(
     # SkipLayerNormalization takes up to 6 times as long as Sum and LayerNormalization (benchmarks/kernel_forms.py).
     separate_residuals=True,
     slow_channels=frozenset({"Gemm"}),
+    rules=(*ONNXRUNTIME.rules, "saturating-sums"),
+    advice=frozenset({"saturating-sums"}),
     narrow_sums=True,  # x86 without VNNI
 )
 
@@ -75,7 +77,8 @@ OPENVINO = replace(
     name="openvino",
     runtime="OpenVINO on Intel CPUs, GPUs and NPUs",
     # OpenVINO converts Q and DQ to FakeQuantize and selects its integer kernels from these.
-    rules=(*GENERAL_RULES, "expanded-concat"),
+    rules=(*GENERAL_RULES, "expanded-concat", "saturating-sums"),
+    advice=frozenset({"saturating-sums"}),
     expands=False,
     narrow_sums=True,  # x86 without VNNI
 )
@@ -86,9 +89,10 @@ WEB = replace(
     name="web",
     runtime="ONNX Runtime Web in browsers",
     # WebAssembly runs ONNX Runtime's CPU kernels: u8 is faster there than s8, as on x86.
-    rules=(*CPU.rules, "newest-opset"),
+    rules=(*ONNXRUNTIME.rules, "newest-opset"),
     newest_opset=26,  # onnxruntime-web 1.30
-    narrow_sums=False,
+    narrow_sums=False,  # its kernels add in 32 bits
+    advice=frozenset(),
 )
 
 

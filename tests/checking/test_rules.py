@@ -59,7 +59,7 @@ EXPLICIT = f"{READ} {WEIGHT} y = Conv(d, e, bf)"
 
 ADVICE = (
     *("concat-scale", "residual-branch", "quantized-output", "split-activation", "fixed-scale", "moved-scale"),
-    *("left-to-cpu", "newer-chip", "token-product"),
+    *("left-to-cpu", "newer-chip", "saturating-sums", "token-product"),
 )
 """Rules that no builder enforces: what breaks only them is clean."""
 
@@ -318,6 +318,10 @@ CASES = {
         f"{READ} g = AveragePool <kernel_shape = [2, 2]> (d) p = QuantizeLinear(g, s, z) y = DequantizeLinear(p, s, z)",
         ("g", "'d' and 'p' have different scales"),
         S8,
+    ),
+    "neighbors-of-one-sign": Case(
+        "saturating-sums", "cpu", PLAIN, PLAIN, ("c", "add up to 129"), U8,
+        {"w": np.array([[65, 64, -3, 9]], np.int8).repeat(4, 0).reshape(4, 4, 1, 1)},
     ),
     "s8-read-twice": Case(
         "shared-int8", "cpu", FORK, FORK, ("q", "2 operators"), U8,

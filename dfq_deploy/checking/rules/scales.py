@@ -8,8 +8,9 @@ import onnx_ir as ir
 from dfq_deploy.checking.registry import Problem, rule
 from dfq_deploy.checking.view import QLINEAR, Kernel, View, name
 from dfq_deploy.graph.operators import QUANTIZE_OPS, is_op
-from dfq_deploy.graph.query import weight_axis
+from dfq_deploy.graph.query import constant_of, weight_axis
 from dfq_deploy.quantization.qdq_reader import Quantization
+from dfq_deploy.runtime.processor import LARGEST_SUM, neighbor_sums
 from dfq_deploy.targets.target import Target
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "per_channel_weight",
     "per_tensor_activation",
     "positive_scale",
+    "saturating_sums",
 ]
 
 TOLERANCE = 1e-4
@@ -95,6 +97,23 @@ def channel_axis(view: View, target: Target) -> Iterator[Problem]:
         if not rank or weight.axis % rank != expected:
             problem = f"its weight's scales lie on axis {weight.axis}, the output channels on {expected}"
             yield kernel.node.op_type, name(kernel.node), problem
+
+
+@rule("saturating-sums", "calibrate for this target; ONNX Runtime adds exactly with session.x64quantprecision=1")
+def saturating_sums(view: View, _: Target) -> Iterator[Problem]:
+    """Two neighboring weights of one sign add up to 128 at most: more saturates on x86 processors without VNNI.
+
+    There the kernels of ONNX Runtime and OpenVINO add two products of u8 and s8 in 16 bits
+    (:mod:`dfq_deploy.runtime.processor`).
+    """
+    for kernel in view.kernels:
+        activation, weight = kernel.activation, kernel.weight
+        if activation is None or weight is None or weight.kind != "s8" or activation.kind not in ("u8", "s8"):
+            continue
+        integers = constant_of(weight.node.inputs[3 if is_op(kernel.node, QLINEAR) else 0])
+        sums = None if integers is None else neighbor_sums(kernel.node, integers.numpy())
+        if sums is not None and sums.max() > LARGEST_SUM:
+            yield kernel.node.op_type, name(kernel.node), f"two neighboring weights add up to {sums.max()}"
 
 
 @rule("integer-bias", "store the bias as int32 with zero point 0 and the scale of the activation times the weight's")
