@@ -23,7 +23,8 @@ from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.quantization.placement.limits import UNBOUNDED
 from dfq_deploy.quantization.placement.saturation import saturations
-from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight
+from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight, raise_scale_for_sums
+from dfq_deploy.runtime.processor import LARGEST_SUM, neighbor_sums
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["FAULT", "ScaleCheck", "scale_checks"]
@@ -181,11 +182,20 @@ def _weights(floats: Sequence[ir.Model], quantized: ir.Model) -> tuple[list[Scal
     candidates = [_by_node(model) for model in floats]
     checks: list[ScaleCheck] = []
     equalized = Equalized()
-    for pair in weight_pairs(quantized):
+    pairs = weight_pairs(quantized)
+    narrow = _keeps_sums(pairs)
+    for pair in pairs:
         exact = _closest(pair, candidates) if pair.exact is None else FloatWeight(pair.exact)
         if exact is not None and exact.values.any():
-            checks.append(_weight(pair, equalized.weight(exact, pair)))
+            checks.append(_weight(pair, equalized.weight(exact, pair), narrow=narrow))
     return checks, equalized
+
+
+def _keeps_sums(pairs: Sequence[WeightPair]) -> bool:
+    """True where most weights are small enough that no sum of two products saturates on any x86 processor."""
+    sums = [neighbor_sums(pair.node, pair.encoding.quantize(pair.values)) for pair in pairs]
+    kept = [bool(found.max() <= LARGEST_SUM) for found in sums if found is not None]
+    return 2 * sum(kept) > len(kept)
 
 
 def _by_node(model: ir.Model) -> dict[str, ir.Node]:
@@ -208,9 +218,11 @@ def _closest(pair: WeightPair, candidates: Sequence[Mapping[str, ir.Node]]) -> F
     return found[0] if closest is not None and deviation(closest.values, pair) > EQUALIZED else closest
 
 
-def _weight(pair: WeightPair, exact: Floats) -> ScaleCheck:
+def _weight(pair: WeightPair, exact: Floats, *, narrow: bool) -> ScaleCheck:
     qtype, axis = pair.encoding.qtype, pair.encoding.axis
     good = encoding_of_weight(exact, qtype, axis, best_bounds)
+    if narrow:
+        good = raise_scale_for_sums(good, exact, pair.node)
     found, best = pair.values - exact, good.fake_quantize(exact) - exact
     ratios = np.atleast_1d(pair.encoding.scale / good.scale)
     excess, factor, where = _excess(_power(found), _power(best), exact), float(np.median(ratios)), ""

@@ -16,7 +16,7 @@
 ``ranges``             Derive ranges from known ones, and compute encodings from them.
 ``tables``             Tables that a Gather looks rows up in (embeddings), as integers.
 ``weight_blocks``      Weights alone: matrices of a few bits, with a scale and a zero point for each block of inputs.
-``weights``            Compute the encodings of weights, and raise scales where the int32 bias would overflow.
+``weights``            Compute the encodings of weights, and raise scales where biases or sums would overflow.
 ``wide_heads``         Give the decoding of a detector 16 bits where the target computes all of it in integers.
 ``placement``          Decide which tensors get Q/DQ for a target.
 ====================== ============================================================================================

@@ -1,4 +1,4 @@
-"""Compute the encodings of weights, and raise scales where an int32 bias or a sum of 16 bits would overflow."""
+"""Compute the encodings of weights, and raise scales where biases or sums would overflow."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -275,21 +275,21 @@ def test_a_gemm_by_hand(model_of: ModelOf, tmp_path: Path) -> None:
 
     x in steps of 0.1 from zero point 0; weight columns in steps of 0.01 and 0.02; bias in steps of their products.
     """
-    weights = {"w": np.array([[1.27, 0.013], [0.5, -2.54]], np.float32), "b": np.array([0.0104, -1.0], np.float32)}
+    weights = {"w": np.array([[1.27, 0.013], [-0.5, -2.54]], np.float32), "b": np.array([0.0104, -1.0], np.float32)}
     model = load(model_of("float[n,2] x", "float[n,2] y", "y = Gemm(x, w, b)", weights))
     encodings = {"x": Encoding.of_range(Range(0, 25.5), U8)} | encodings_of_weights(model, place(model, CPU))
     path = tmp_path / "model.onnx"
     Qdq().export(model, encodings, path)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
-    np.testing.assert_array_equal(stored["w_quantized"], np.array([[127, 1], [50, -127]], np.int8))
+    np.testing.assert_array_equal(stored["w_quantized"], np.array([[127, 1], [-50, -127]], np.int8))
     np.testing.assert_array_equal(stored["b_quantized"], np.array([10, -500], np.int32))
     assert [stored[name].dtype.name for name in ("w_quantized", "b_quantized")] == ["int8", "int32"]
     assert stored["x_zero_point"].dtype.name == "uint8"
     assert stored["x_zero_point"].shape == stored["x_scale"].shape == ()
-    # x = 0.34, 26 -> 3, 255: columns (3*127 + 255*50 + 10) * 0.001 and (3*1 - 255*127 - 500) * 0.002.
+    # x = 0.34, 26 -> 3, 255: columns (3*127 - 255*50 + 10) * 0.001 and (3*1 - 255*127 - 500) * 0.002.
     for level in (DISABLED, EXTENDED):
         (found,) = session(path, level).run(None, {"x": np.array([[0.34, 26.0]], np.float32)})
-        np.testing.assert_allclose(found, [[13.141, -65.764]], rtol=1e-5)
+        np.testing.assert_allclose(found, [[-12.359, -65.764]], rtol=1e-5)
 
 
 def test_one_quantizer_serves_all_readers_and_the_output(model_of: ModelOf, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Where Q and DQ stand, rule by rule; the expectations are written by hand."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -301,11 +302,15 @@ def test_weights_are_encoded_along_their_axes(model_of: ModelOf) -> None:
     model = load(model_of("float[n,1,3,3] x", "float[n,2] y", nodes, weights | {"b": np.array([1e9, 0], np.float32)}))
     placement = place(model, CPU)
     found = encodings_of_weights(model, placement)
-    np.testing.assert_allclose(found["w"].scale, [1 / 127, 0.1], rtol=1e-6)
-    np.testing.assert_allclose(found["g"].scale, [0.02, 0.04], rtol=1e-6)
+    # Two neighbors of one sign add up to 127: 1 + 1, 12.7 + 12.7 and 2.54 + 5.08.
+    np.testing.assert_allclose(found["w"].scale, [2 / 127, 0.2], rtol=1e-6)
+    np.testing.assert_allclose(found["g"].scale, [0.02, 0.06], rtol=1e-6)
+    anywhere = encodings_of_weights(model, place(model, replace(CPU, narrow_sums=False)))
+    np.testing.assert_allclose(anywhere["w"].scale, [1 / 127, 0.1], rtol=1e-6)
+    np.testing.assert_allclose(anywhere["g"].scale, [0.02, 0.04], rtol=1e-6)
     activations = {name: Encoding.of_range(Range(0, 2.55), CPU.activation) for name in placement.activations}
     raised = encodings_of_weights(model, placement, activations=activations)["g"]
-    np.testing.assert_allclose(raised.scale, [1e9 / 0.01 / 2**30, 0.04], rtol=1e-6)
+    np.testing.assert_allclose(raised.scale, [1e9 / 0.01 / 2**30, 0.06], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
