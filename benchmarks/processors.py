@@ -1,18 +1,20 @@
-"""What this processor makes of 8-bit weights in ONNX Runtime's default sessions, as a Markdown table.
+"""What this processor makes of 8-bit weights in ONNX Runtime and OpenVINO, as a Markdown table.
 
 usage: python -m benchmarks.processors [--zoo FOLDER] [--models NAME...] [--limit N]
 
 The quickstart's network on its 500 held-out digits, then networks of the zoo on real images: class and scores against
 those of float, and the time of float as a multiple of INT8's, in turn, one image, one thread. Weights of the target
 ``cpu`` keep sums of two products within 16 bits, those of ``web`` need not, and 7 bits do so in another way. Exact
-sessions set ``session.x64quantprecision``. On processors with VNNI they give what default ones do.
+sessions set ``session.x64quantprecision``. On processors with VNNI they give what default ones do. OpenVINO runs the
+same files where it is installed.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -41,6 +43,9 @@ WEIGHTS = (("8 bits, `cpu`", "cpu", "w8a8"), (UNLIMITED, "web", "w8a8"), ("7 bit
 
 Floats = NDArray[np.float32]
 
+Run = Callable[[Floats], NDArray[Any]]
+"""Maps images to the first output."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -61,33 +66,55 @@ def networks(zoo: Path, wanted: list[str], limit: int) -> Iterator[Network]:
         yield Network(model.name, model.folded, model.preprocess, images[:: max(1, len(images) // limit)])
 
 
-def opened(path: Path, *, exact: bool) -> ort.InferenceSession:
+def onnx_runtime(path: Path, *, exact: bool = False) -> Run:
     """A session of one thread."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     if exact:
         options.add_session_config_entry(*EXACT_PRODUCTS)
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
-def run(session: ort.InferenceSession, images: Floats) -> NDArray[Any]:
-    """The first output of all images."""
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
-    batches = range(0, len(images), BATCH)
-    return np.concatenate([session.run(None, {name: images[at : at + BATCH]})[0] for at in batches])
+    return lambda images: np.asarray(session.run(None, {name: images})[0])
 
 
-def ratio(reference: ort.InferenceSession, other: ort.InferenceSession, image: Floats) -> float:
+def openvino(path: Path) -> Run:
+    """A network compiled for one thread."""
+    from openvino import Core
+
+    network = Core().compile_model(str(path), "CPU", {"INFERENCE_NUM_THREADS": 1})
+    return lambda images: np.asarray(network(images)[0])
+
+
+def scores(run: Run, images: Floats) -> NDArray[Any]:
+    """The first output of all images."""
+    return np.concatenate([run(images[at : at + BATCH]) for at in range(0, len(images), BATCH)])
+
+
+def ratio(reference: Run, other: Run, image: Floats) -> float:
     """Median over pairs of runs of the time of ``reference`` divided by that of ``other``."""
     found = []
     for _ in range(RUNS):
         times = []
-        for session in (reference, other):
+        for run in (reference, other):
             started = time.perf_counter()
-            session.run(None, {session.get_inputs()[0].name: image})
+            run(image)
             times.append(time.perf_counter() - started)
         found.append(times[0] / times[1])
     return median(found)
+
+
+def compared(path: Path, images: Floats, runtime: Callable[[Path], Run], mine: Run) -> str:
+    """The cells of a row.
+
+    Args:
+        runtime: opens the float file ``path``.
+        mine: runs the quantized one.
+    """
+    reference = runtime(path)
+    expected, found = (scores(run, images) for run in (reference, mine))
+    noise = np.square(found - expected).sum() / np.square(expected).sum()
+    same = 100 * (found.argmax(1) == expected.argmax(1)).mean()
+    return f"{-10 * np.log10(noise):.1f} | {same:.1f} | {ratio(reference, mine, images[:1]):.2f}"
 
 
 def main() -> None:
@@ -100,10 +127,8 @@ def main() -> None:
     if args.models and not (args.zoo / "zoo.json").is_file():
         sys.exit(f"{args.zoo} has no zoo.json: pass --zoo")
     print(f"VNNI: {'no' if lacks_vnni() else 'yes, or not x86'}\n")
-    print("| network | weights | sessions | dB | same class, % | float / INT8 time |\n|---|---|---|---:|---:|---:|")
+    print("| network | weights | run by | dB | same class, % | float / INT8 time |\n|---|---|---|---:|---:|---:|")
     for network in networks(args.zoo, args.models, args.limit):
-        reference = opened(network.path, exact=False)
-        expected = run(reference, network.images)
         for weights, target, bits in WEIGHTS:
             with TemporaryDirectory() as folder:
                 output = Path(folder) / "int8"
@@ -116,14 +141,17 @@ def main() -> None:
                     floor="none",
                     output=output,
                 )
-                for kind in ("default", "exact") if weights == UNLIMITED else ("default",):
-                    session = opened(output / "model.qdq.onnx", exact=kind == "exact")
-                    scores = run(session, network.images)
-                    noise = np.square(scores - expected).sum() / np.square(expected).sum()
-                    same = 100 * (scores.argmax(1) == expected.argmax(1)).mean()
-                    faster = ratio(reference, session, network.images[:1])
-                    figures = f"{-10 * np.log10(noise):.1f} | {same:.1f} | {faster:.2f}"
-                    print(f"| {network.name} | {weights} | {kind} | {figures} |", flush=True)
+                file = output / "model.qdq.onnx"
+                runs: dict[str, tuple[Callable[[Path], Run], Run]] = {
+                    "ONNX Runtime": (onnx_runtime, onnx_runtime(file))
+                }
+                if weights == UNLIMITED:
+                    runs["ONNX Runtime, exact"] = (onnx_runtime, onnx_runtime(file, exact=True))
+                if find_spec("openvino"):
+                    runs["OpenVINO"] = (openvino, openvino(file))
+                for kind, (runtime, mine) in runs.items():
+                    cells = compared(network.path, network.images, runtime, mine)
+                    print(f"| {network.name} | {weights} | {kind} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":
