@@ -1,10 +1,13 @@
 """Learned weights and biases of the student."""
 
+import onnx_ir as ir
+import torch
 from torch import Tensor, nn
 
 from dfq_deploy.encodings import Encoding, channel_shape
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer, round_through
 from dfq_deploy.quantization.weights import LARGEST_BIAS
+from dfq_deploy.runtime.processor import LARGEST_SUM, neighbor_sums
 
 __all__ = ["LearnedBias", "LearnedWeight"]
 
@@ -31,6 +34,13 @@ class LearnedWeight(nn.Module):
         """Return the quantized weight, which replaces that of the twin."""
         result: Tensor = self.quantizer(self.values())
         return result
+
+    def raise_step_for_sums(self, node: ir.Node) -> None:
+        """Raise the step where a sum of two products of ``node`` would not fit into 16 bits."""
+        sums = neighbor_sums(node, self.values().detach().cpu().numpy())
+        if sums is not None:
+            needed = torch.from_numpy(sums).to(self.unit) / (LARGEST_SUM - 1)
+            self.quantizer.raise_step(needed if self.quantizer.axis is not None else needed.max())
 
 
 class LearnedBias(nn.Module):

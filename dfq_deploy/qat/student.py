@@ -1,7 +1,7 @@
 """The student: the fake-quantized twin with learned parameters."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 
 import numpy as np
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.graph.operators import is_op
-from dfq_deploy.graph.query import constant_of
+from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.qat.parameters import LearnedBias, LearnedWeight
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
 from dfq_deploy.quantization.placement.place import Placement
+from dfq_deploy.quantization.weights import saturates_in_sums
 from dfq_deploy.twin import Hook, Step, Twin
 from dfq_deploy.twin.teacher import teacher_of
 
@@ -69,6 +70,7 @@ class QuantizedStudent(nn.Module):
             weight = LearnedWeight(self.twin.initializer(name).detach().cpu().clone(), encodings[name])
             self.weights[_key(name)], hooks[name] = weight, weight
             self._names[name] = _key(name)
+        self._products = tuple(self._narrow_products(model, placement))
         for name, (activation, weight_name) in placement.biases.items():
             bias = self._bias(name, activation, weight_name, integer_bias)
             self.biases[_key(name)], hooks[name] = bias, bias
@@ -111,6 +113,16 @@ class QuantizedStudent(nn.Module):
         """Return True for a Relu that is omitted, since its quantizer clips the same values."""
         return step.operator is _identity
 
+    def _narrow_products(self, model: ir.Model, placement: Placement) -> Iterator[tuple[LearnedWeight, ir.Node]]:
+        """Weights whose sums of two products must fit into 16 bits, with the products."""
+        if not placement.narrow_sums:
+            return
+        for node in model.graph:
+            for name in map(name_of, node.inputs):
+                weight = self.weights[_key(name)] if name in placement.weights else None
+                if isinstance(weight, LearnedWeight) and saturates_in_sums(weight.quantizer.qtype):
+                    yield weight, node
+
     def learned(self) -> dict[str, nn.Parameter]:
         """Return the learned parameters by name: scaled weights and biases, logarithms of steps, zero points."""
         return {
@@ -134,6 +146,8 @@ class QuantizedStudent(nn.Module):
         for bias in self.biases.values():
             assert isinstance(bias, LearnedBias)
             bias.raise_step_for_bias()
+        for weight, node in self._products:
+            weight.raise_step_for_sums(node)
 
     def encodings(self) -> dict[str, Encoding]:
         """Return the learned encodings by tensor name, moved tensors included."""

@@ -20,6 +20,7 @@ __all__ = [
     "least_squares",
     "raise_scale_for_bias",
     "raise_scale_for_sums",
+    "saturates_in_sums",
 ]
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
@@ -90,6 +91,11 @@ def raise_scale_for_bias(weight: Encoding, bias: Floats, activation: Encoding) -
     return replace(weight, scale=np.maximum(weight.scale, needed).astype(np.float32))
 
 
+def saturates_in_sums(qtype: QuantType) -> bool:
+    """True for the type of weights whose products some kernels add in 16 bits: s8."""
+    return (qtype.bits, qtype.signed, qtype.floating) == (8, True, False)
+
+
 def raise_scale_for_sums(weight: Encoding, values: Floats, node: ir.Node) -> Encoding:
     """Raise the scales of ``weight`` until no sum of two products of ``node`` saturates on any x86 processor.
 
@@ -101,7 +107,7 @@ def raise_scale_for_sums(weight: Encoding, values: Floats, node: ir.Node) -> Enc
         values: the weights.
         node: the product that reads them.
     """
-    if (weight.qtype.bits, weight.qtype.signed, weight.qtype.floating) != (8, True, False):
+    if not saturates_in_sums(weight.qtype):
         return weight
     sums = neighbor_sums(node, values)
     if sums is None:

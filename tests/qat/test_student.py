@@ -12,6 +12,8 @@ from dfq_deploy.exporters.qdq import Qdq
 
 from dfq_deploy import Samples
 from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
+from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.plugins.registry import find_plugin
 from dfq_deploy.qat.student import QuantizedStudent
 from dfq_deploy.quantization.bit_widths import Bits
@@ -20,6 +22,7 @@ from dfq_deploy.quantization.fake_quant import student_function
 from dfq_deploy.quantization.learned_fake_quant import FakeQuantizer
 from dfq_deploy.quantization.weights import raise_scale_for_bias
 from dfq_deploy.refinement.registry import refine_encodings
+from dfq_deploy.runtime.processor import neighbor_sums
 from dfq_deploy.targets.catalog import find_target
 
 Model = Callable[..., onnx.ModelProto]
@@ -143,3 +146,23 @@ def test_steps_leave_room_for_integer_biases(model_of: Model) -> None:
     room = raise_scale_for_bias(encodings["k"], bias.numpy(), encodings["x"])
     assert room is encodings["k"]
     assert float(encodings["k"].scale[1]) > 2.9 * float(start.encodings["k"].scale[1])
+
+
+@pytest.mark.parametrize("target", ["cpu", "web"])
+def test_sums_of_two_products_keep_fitting_into_16_bits(digits_bn: Path, digits: Samples, target: str) -> None:
+    start = quantized(digits_bn, digits, "w8a8", target)
+    student = student_from(start)
+    noise = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # it learns larger weights and smaller steps
+        for parameter in student.weights.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=noise) - 0.1)
+        student.constrain()
+    student.write_back(start.prepared.model)
+    encodings, found = student.encodings(), []
+    for node in start.prepared.model.graph:
+        weight = constant_of(node.inputs[1]) if is_op(node, WEIGHTED_OPS) else None
+        if weight is not None:
+            sums = neighbor_sums(node, encodings[name_of(node.inputs[1])].quantize(weight.numpy()))
+            found += [] if sums is None else [int(sums.max())]
+    assert len(found) > 5
+    assert (max(found) <= 128) == (target == "cpu")
