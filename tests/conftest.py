@@ -1,10 +1,12 @@
 """What the tests share."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
@@ -56,9 +58,20 @@ ModelOf = Callable[..., onnx.ModelProto]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
+def _one_thread() -> Iterator[None]:
     """Tiny models gain nothing from more, and threads that wait for each other crawl beside other work."""
     torch.set_num_threads(1)
+    load = Session._load
+
+    def load_for_one(
+        self: Session, model: str | bytes | ir.Model, options: ort.SessionOptions, providers: Sequence[Any]
+    ) -> None:
+        options.intra_op_num_threads = options.intra_op_num_threads or 1
+        load(self, model, options, providers)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "_load", load_for_one)
+        yield
 
 
 @pytest.fixture(autouse=True)
