@@ -14,20 +14,24 @@ BIN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test docs readme locked test-oldest test-newest setup clean
+.PHONY: demo test lint docs docs-setup readme locked test-oldest test-newest setup clean
 
 demo: $(READY)
 	$(BIN) -m examples.digits.demo
 
-test: $(READY)
+test: lint
+	$(BIN) -m pytest -n auto --dist loadfile
+
+lint: $(READY)
 	$(BIN) -m ruff check .
 	$(BIN) -m ruff format --check .
 	$(BIN) -m mypy
-	$(BIN) -m pytest -n auto --dist loadfile
 
 docs: $(DOCS_READY)
 	$(BIN) -m sphinx -b html -q -W --keep-going docs docs/_build
 	@echo docs/_build/index.html
+
+docs-setup: $(DOCS_READY)
 
 readme: $(READY)
 	$(BIN) -m tests.readme
