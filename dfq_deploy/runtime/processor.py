@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.graph.operators import DEQUANTIZE_OPS, is_integer_op, is_op
+from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QUANTIZE_OPS, is_integer_op, is_op
 from dfq_deploy.graph.query import weight_axis
 from dfq_deploy.runtime.kernel_count import KernelCount
 
@@ -148,7 +148,7 @@ def saturation_warnings(path: Path, count: KernelCount | None) -> tuple[str, ...
 
 def _makes_integers(node: ir.Node) -> bool:
     """True for what quantizes activations, or multiplies quantized ones."""
-    return is_integer_op(node) or is_op(node, ("QuantizeLinear", "com.microsoft.QuantizeLinear"))
+    return is_integer_op(node) or is_op(node, QUANTIZE_OPS)
 
 
 def _narrow_constants(model: ir.Model) -> Iterator[tuple[ir.Value, NDArray[np.int8]]]:

@@ -435,3 +435,13 @@ def test_onnx_runtime_leaves_convolutions_behind_shared_int8_in_float(write: Wri
     case = CASES["s8-read-twice"]
     assert integer_convolutions(write(case.mended, case.arrays), tmp_path) == 2
     assert integer_convolutions(write(case.broken, {**case.arrays, **case.wrong}), tmp_path) == 0
+
+
+@pytest.mark.parametrize(("weight", "found"), [("e", True), ("t", False)])
+def test_sums_are_looked_at_in_the_order_of_the_kernel_alone(write: Write, weight: str, found: bool) -> None:
+    """A Transpose between makes other weights neighbors."""
+    between = "" if weight == "e" else "t = Transpose <perm = [1, 0]> (e) "
+    nodes = f"q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) e = DequantizeLinear(w, s) {between}"
+    arrays = {"s": scalar(0.1), "z": scalar(0, np.uint8), "w": np.array([[100, 1], [90, 2]], np.int8)}
+    model = write(f"{nodes}y = MatMul(d, {weight})", arrays, inputs="float[n,2] x")
+    assert ("saturating-sums" in {violation.rule for violation in check(model, "cpu").violations}) == found

@@ -119,6 +119,14 @@ def test_weights_whose_order_is_not_known_count_alone(weight: str, found: bool, 
     assert saturates(ir.from_proto(onnx.parser.parse_model(model))) is found
 
 
+def test_activations_quantized_by_onnx_runtime_s_own_operator_count(old: None) -> None:
+    model = """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+        g (float[1, 2] x, uint8 z) => (float[1, 2] y) <int8[2, 2] w = {100, 2, 100, 4}, float s = {0.1}> {
+        q = com.microsoft.QuantizeLinear (x, s, z) d = com.microsoft.DequantizeLinear (q, s, z)
+        v = com.microsoft.DequantizeLinear (w, s) y = MatMul (d, v) }"""
+    assert saturates(ir.from_proto(onnx.parser.parse_model(model)))
+
+
 def test_weights_alone_in_integers_saturate_nothing(old: None) -> None:
     model = """<ir_version: 8, opset_import: ["" : 17]> g (float[1, 2] x) => (float[1, 2] y)
         <int8[2, 2] w = {1, 100, 2, 3}, float s = {0.1}> { v = DequantizeLinear (w, s) y = MatMul (x, v) }"""

@@ -110,7 +110,10 @@ def saturating_sums(view: View, _: Target) -> Iterator[Problem]:
         activation, weight = kernel.activation, kernel.weight
         if activation is None or weight is None or weight.kind != "s8" or activation.kind not in ("u8", "s8"):
             continue
-        integers = constant_of(weight.node.inputs[3 if is_op(kernel.node, QLINEAR) else 0])
+        linear, read = is_op(kernel.node, QLINEAR), kernel.node.inputs[1]
+        if not linear and (read is None or read.producer() is not weight.node):
+            continue  # transposed between: the order of the kernel is another
+        integers = constant_of(weight.node.inputs[3 if linear else 0])
         sums = None if integers is None else neighbor_sums(kernel.node, integers.numpy())
         if sums is not None and sums.max() > LARGEST_SUM:
             yield kernel.node.op_type, name(kernel.node), f"two neighboring weights add up to {sums.max()}"
