@@ -1,12 +1,16 @@
-"""Edit a graph: unused names, new constants, removal of unused initializers."""
+"""Edit a graph: unused names, new constants, axes of a mean, removal of unused initializers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-__all__ = ["Names", "add_constant", "drop_unused_initializers", "replace_by_constant"]
+__all__ = ["Names", "add_constant", "drop_unused_initializers", "mean_axes", "replace_by_constant"]
+
+AXES_AS_INPUT = 18
+"""The opset from which on ReduceMean reads its axes."""
 
 
 class Names:
@@ -39,6 +43,13 @@ def add_constant(graph: ir.Graph, name: str, values: NDArray[Any] | ir.TensorPro
     value = ir.val(name, const_value=tensor)
     graph.register_initializer(value)
     return value
+
+
+def mean_axes(graph: ir.Graph, names: Names, axes: Sequence[int]) -> tuple[list[ir.Value], dict[str, Sequence[int]]]:
+    """What a ReduceMean over ``axes`` takes at the graph's opset: inputs behind the first, and attributes."""
+    if graph.opset_imports[""] >= AXES_AS_INPUT:
+        return [add_constant(graph, names.fresh("dfq_axes"), np.array(axes, np.int64))], {}
+    return [], {"axes": axes}
 
 
 def replace_by_constant(graph: ir.Graph, value: ir.Value, values: NDArray[Any]) -> None:

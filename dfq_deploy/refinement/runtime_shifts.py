@@ -17,7 +17,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import Tensor
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.graph.editing import Names, add_constant
+from dfq_deploy.graph.editing import Names, add_constant, mean_axes
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.own_biases import CHANNEL_AXIS
 from dfq_deploy.graph.query import constant_of, name_of
@@ -32,9 +32,6 @@ MICROSOFT = "com.microsoft"
 """Domain of ONNX Runtime's own QuantizeLinear, which has 16 bits at every opset."""
 
 WIDEST = 16
-
-AXES_AS_INPUT = 18
-"""The opset from which on ReduceMean reads its axes."""
 
 
 def is_simulated(encodings: Mapping[str, Encoding]) -> bool:
@@ -204,9 +201,8 @@ class _Editor:
         """Of each channel of ``values``, whose shape is that of what the ``layer`` writes."""
         rank, channel = _channel_of(layer)
         axes = [axis for axis in range(rank) if axis != channel]
-        if self.graph.opset_imports[""] >= AXES_AS_INPUT:
-            return self.add("ReduceMean", [values, self.constant(np.array(axes, np.int64))], {"keepdims": 0})
-        return self.add("ReduceMean", [values], {"axes": axes, "keepdims": 0})
+        more, attributes = mean_axes(self.graph, self.names, axes)
+        return self.add("ReduceMean", [values, *more], {**attributes, "keepdims": 0})
 
     def along_channels(self, vector: ir.Value, layer: ir.Value) -> ir.Value:
         """A vector of channels in the shape in which it is added to what the ``layer`` writes."""

@@ -47,7 +47,7 @@ def detector_finding(head: HeadErrors, count: int, kind: str) -> Finding:
         fall = head.best_float - head.best_quantized
         levels.append(_level(max(head.shift, fall), *SHIFT))
         said.append(
-            f"a score of 0.5 moves by {head.shift:.2f}, the highest of {head.best_float:.2f} becomes "
+            f"a score of 0.5 moves by {head.shift:.3f}, the highest of {head.best_float:.2f} becomes "
             f"{head.best_quantized:.2f}"
         )
     level = max(levels, key=LEVELS.index)

@@ -49,7 +49,7 @@ def test_the_figure_is_20_decibels_where_the_largest_error_is_just_ok(errors: He
 def test_the_sentence_names_both() -> None:
     message = detector_finding(head(0.96, (0.68, 0.41), 0.21), 16, "data").message
     assert message == (
-        "boxes overlap float's by 96.0 %, a score of 0.5 moves by 0.21, the highest of 0.68 becomes 0.41 on 16 inputs "
+        "boxes overlap float's by 96.0 %, a score of 0.5 moves by 0.210, the highest of 0.68 becomes 0.41 on 16 inputs "
         "(data)"
     )
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.errors import ModelError
-from dfq_deploy.graph.editing import Names, add_constant
+from dfq_deploy.graph.editing import Names, add_constant, mean_axes
 from dfq_deploy.graph.inputs import main_input_value
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import constant_of, name_of
@@ -23,9 +23,6 @@ __all__ = ["SwitchEngine"]
 
 SWITCHES = "dfq_switches"
 """The input that tells, for each sample and layer, whether the layer is rounded; the first sample's row counts."""
-
-AXES_AS_INPUT = 18
-"""The opset from which on ReduceMean reads its axes."""
 
 
 class SwitchEngine:
@@ -155,10 +152,8 @@ class _Switched:
 
         error = add("Sub", result, exact.outputs[0])
         axes = [axis for axis in range(rank) if axis != channel]
-        if self.graph.opset_imports[""] >= AXES_AS_INPUT:
-            mean = add("ReduceMean", error, self._constant(np.array(axes, np.int64)), keepdims=1)
-        else:
-            mean = add("ReduceMean", error, axes=axes, keepdims=1)
+        more, attributes = mean_axes(self.graph, self.names, axes)
+        mean = add("ReduceMean", error, *more, **attributes, keepdims=1)
         size = [add("Cast", add("Size", value), to=int(ir.DataType.FLOAT)) for value in (error, mean)]
         count = add("Div", *size)
         fewer = add("Sub", count, number(1))  # of one value there is no mean to take out
