@@ -4,7 +4,7 @@
 ``channel_scaling`` Scale the output or the input channels of a weighted node, and shift the outputs, in its constants.
 ``detection``       Find the parts of a detector's outputs: boxes and scores, in one output or in several.
 ``domains``         Normalize the name of ONNX's own domain to the empty string.
-``editing``         Edit a graph: unused names, new constants, removal of unused initializers.
+``editing``         Edit a graph: unused names, new constants, axes of a mean, removal of unused initializers.
 ``expanded``        Concats that join an Expand of open size with what a convolution computes.
 ``file_info``       Properties of a model file that need no session: size, types of its constants, quantized or not.
 ``foreign_files``   Tell what a file or folder is that is given in place of an ONNX model, and the way to ONNX.
@@ -18,6 +18,7 @@
 ``operators``       Match operators with their domain; shared tables of operators and element types.
 ``query``           Query a graph: constants, weighted nodes, BatchNormalization, class scores.
 ``reading``         Read a model file, check it and upgrade its opset.
+``required_sizes``  Sizes that operators require of an input, where its shape leaves them open: channels, features.
 ``standard_form``   Convert files that ONNX Runtime reads to the form that the ONNX checker accepts.
 ``task``            Say what a model computes: class scores, and which of its outputs they are, or something else.
 ``torch_export``    Export a torch.nn.Module or a torch.export program to ONNX with its BatchNormalization kept.

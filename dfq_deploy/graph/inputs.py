@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dfq_deploy.errors import ModelError, SamplesError, did_you_mean
 from dfq_deploy.graph.main_input import MAIN_INPUT, InputUse, says_auxiliary, says_main, uses_of
 from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.required_sizes import required_sizes
 
 __all__ = [
     "CHANNELS",
@@ -254,7 +255,9 @@ def shown_dimension(dim: str) -> str:
 def example_shape(value: ir.Value) -> str:
     """What ``--input-shape`` could be given, ``NAME:1,3,224,224``."""
     dims = [1, 3, 224, 224] if value.shape is None else list(value.shape)
-    return f"{value.name}:{','.join(['1', *(str(dim) if isinstance(dim, int) else '224' for dim in dims[1:])])}"
+    known = required_sizes(value)
+    sizes = [str(dim if isinstance(dim, int) else known.get(axis, 224)) for axis, dim in enumerate(dims) if axis]
+    return f"{value.name}:{','.join(['1', *sizes])}"
 
 
 def is_channels_last(model: ir.Model) -> bool:

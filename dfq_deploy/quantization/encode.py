@@ -193,6 +193,7 @@ def encode(
         _choose_forms(model, samples, progress)
     placement, messages = separate_detection_heads(model, prepared.target, prepared.placement, measured, samples)
     if messages:
+        placement = overrides.explained(placement)
         placement = overrides.typed(_with_bits(placement, model, bits, prepared.target), model, prepared.target)
     placement = with_single_scales(placement, model, prepared.target)
     ranges = overrides.ranged(unify(measured, placement), placement)

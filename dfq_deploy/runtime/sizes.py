@@ -4,6 +4,8 @@ A size that a file leaves open is closed to make samples, to measure ranges and 
 result (:mod:`dfq_deploy.graph.passes.open_sizes`).
 
 =========== ==================================================================================================
+channels    what the first weight, scale or constant behind the input takes, and features alike
+            (:mod:`dfq_deploy.graph.required_sizes`); else 3 or 1 for images
 images      224, or whatever of a list runs; 64 where the outputs are larger than the input (super-resolution);
             320 beside a fixed height of up to 64 (lines of text), else as long as the side that is fixed
 sequences   64; 16,000 where it is a wave (N, T) or (N, 1, T)
@@ -35,6 +37,7 @@ from dfq_deploy.graph.loading import add_notes, load
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs
 from dfq_deploy.graph.passes.open_sizes import close_remembered
 from dfq_deploy.graph.reading import ModelSource
+from dfq_deploy.graph.required_sizes import required_sizes
 from dfq_deploy.runtime.other_sizes import choose_other_sizes
 from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, runtime_message, session_options
 
@@ -45,6 +48,7 @@ logger = logging.getLogger(__name__)
 CHOSEN = "dfq_deploy.size_chosen"
 """Key of ``meta`` of a model whose open sizes were chosen: nothing states them."""
 
+PICTURE_CHANNELS = (3, 1)
 IMAGE = (224, 256, 320, 640, 512, 384, 416, 299, 128, 96, 64, 32)
 FEATURES = (32, 56, 64, 28, 16, 8)
 ENLARGED = (64, 96, 128, 224)
@@ -84,7 +88,7 @@ def load_sized(
         shapes = _first_that_runs(model, opened, trial)
         others: Mapping[str, Sequence[tuple[int, ...]]] = {}
         if trial is not None and not fix_shapes and main_input_value(model) in opened:
-            axes = {str(value.name): _open_axes(value) for value in opened}
+            axes = {str(value.name): _free_axes(value) for value in opened}
             others = choose_other_sizes(opened, axes, shapes, lambda sizes: not isinstance(trial.run(sizes, 1), str))
         said = [
             _sentence(value, shapes[str(value.name)], fix_shapes, others.get(str(value.name), ())) for value in opened
@@ -161,6 +165,12 @@ def _open_axes(value: ir.Value) -> list[int]:
     return [axis for axis, dim in enumerate(shape) if axis and not (isinstance(dim, int) and dim > 0)]
 
 
+def _free_axes(value: ir.Value) -> list[int]:
+    """The axes that are open beyond the batch, and that may have other sizes than the one that is chosen."""
+    fixed = {axis for axis, sizes in _size_table(value, enlarged=False).items() if len(sizes) == 1}
+    return [axis for axis in _open_axes(value) if axis not in fixed and axis != _channel_axis(value)]
+
+
 def _first_that_runs(model: ir.Model, opened: Sequence[ir.Value], trial: _Trial | None) -> Sizes:
     first, message = None, ""
     for shapes in _candidates(model, opened, enlarged=False):
@@ -183,14 +193,13 @@ def _first_that_runs(model: ir.Model, opened: Sequence[ir.Value], trial: _Trial 
 
 def _candidates(model: ir.Model, opened: Sequence[ir.Value], *, enlarged: bool) -> Iterator[Sizes]:
     """Shapes of the inputs that are open, in the order to try them."""
-    rows = {(str(value.name), axis): _sizes(value, axis, enlarged) for value in opened for axis in _open_axes(value)}
-    for step in range(max(map(len, rows.values()))):
+    rows = {str(value.name): _size_table(value, enlarged) for value in opened}
+    for step in range(max(len(sizes) for table in rows.values() for sizes in table.values())):
         known: dict[str, int] = {}
         chosen: Sizes = {}
         for value in opened:
             dims = list(value.shape or ())
-            for axis in _open_axes(value):
-                sizes = rows[str(value.name), axis]
+            for axis, sizes in rows[str(value.name)].items():
                 dims[axis] = _named(dims[axis], known, sizes[min(step, len(sizes) - 1)])
             chosen[str(value.name)] = ir.Shape(dims)
         yield {name: _summed(shape, opened, name, known) for name, shape in chosen.items()}
@@ -212,19 +221,47 @@ def _summed(shape: ir.Shape, opened: Sequence[ir.Value], name: str, known: Mappi
     return ir.Shape(dims)
 
 
+def _size_table(value: ir.Value, enlarged: bool) -> dict[int, tuple[int, ...]]:
+    """Sizes to try for each open axis, step by step; a single one where the graph takes no other."""
+    required, channel = required_sizes(value), _channel_axis(value)
+    table = {
+        axis: (required[axis],) if axis in required else _sizes(value, axis, enlarged) for axis in _open_axes(value)
+    }
+    if channel is not None:  # each size with each number of channels
+        count = len(PICTURE_CHANNELS)
+        table = {axis: tuple(size for size in sizes for _ in range(count)) for axis, sizes in table.items()}
+        table[channel] = PICTURE_CHANNELS * max(len(sizes) // count for sizes in table.values())
+    return table
+
+
+def _channel_axis(value: ir.Value) -> int | None:
+    """The axis of the channels of what may be pictures of any number of channels; None for all else."""
+    dims = _known_sizes(value)
+    return 1 if len(dims) == 4 and _is_float(value) and not dims[1] and not dims[3] else None
+
+
+def _known_sizes(value: ir.Value) -> list[int]:
+    """The shape, 0 where it is open and the graph requires nothing."""
+    required = required_sizes(value)
+    return [dim if isinstance(dim, int) else required.get(axis, 0) for axis, dim in enumerate(value.shape or ())]
+
+
+def _is_float(value: ir.Value) -> bool:
+    return value.dtype in (None, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8)
+
+
 def _sizes(value: ir.Value, axis: int, enlarged: bool) -> tuple[int, ...]:
-    dims = [dim if isinstance(dim, int) else 0 for dim in value.shape or ()]
-    floats = value.dtype in (None, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8)
+    dims = _known_sizes(value)
     if len(dims) > 4:
         return VOLUME
-    if len(dims) == 4 and floats:
+    if len(dims) == 4 and _is_float(value):
         if enlarged:
             return ENLARGED
         if (dims[1] or dims[3]) and not {dims[1], dims[3]} & set(CHANNELS):
             return FEATURES
         beside = [dim for place, dim in enumerate(dims) if place and place != axis and dim > max(CHANNELS)]
         return IMAGE if not beside else (*(TEXT_LINE if beside[0] <= 64 else beside[:1]), *IMAGE)
-    if floats and (len(dims) == 2 or dims[1:2] == [1]):
+    if _is_float(value) and (len(dims) == 2 or dims[1:2] == [1]):
         return WAVE
     return SEQUENCE
 

@@ -61,6 +61,12 @@ def figure_of(report: Any, path: str) -> Any:
     return report
 
 
+def test_a_file_that_grew_is_called_larger() -> None:
+    grown = full()
+    grown["quantized"]["file_bytes"] = 5_000_000
+    assert "larger: 2.00 MB to 5.00 MB 2.50" in " ".join(read(page(grown)).text)
+
+
 def test_the_page_says_it_all() -> None:
     text = " ".join(read(page(full(), [b"picture"])).text)
     for words in (

@@ -45,6 +45,12 @@ def shape_of(model: onnx.ModelProto, *, output: bool = False) -> list[int | str]
         ("n,3,160,w", "y = Conv(x, w)", {"w": normal(2, 3, 3, 3)}, (3, 160, 160)),
         ("n,t,20", "y = MatMul(x, w)", {"w": normal(20, 4)}, (64, 20)),
         ("n,1,t", "y = Conv(x, w)", {"w": normal(2, 1, 5)}, (1, 16000)),
+        # Channels are those of the weight, and the size of what cannot be known is that of a picture in colour.
+        ("n,c,h,w", "y = Conv(x, w)", {"w": normal(2, 4, 3, 3)}, (4, 224, 224)),
+        ("n,h,w,c", "t = Transpose <perm = [0, 3, 1, 2]> (x) y = Conv(t, w)", {"w": normal(2, 3, 3, 3)}, (224, 224, 3)),
+        ("n,t,f", "y = MatMul(x, w)", {"w": normal(20, 4)}, (64, 20)),
+        ("n,c,h,w", "y = AveragePool <kernel_shape = [2, 2]> (x)", {}, (3, 224, 224)),
+        ("n,c,h,w", "f = Flatten(x) y = Reshape(f, w)", {"w": np.array([0, 65536])}, (1, 256, 256)),
         # What the graph runs at alone: 320 by 320 pixels, and 100 steps.
         ("n,3,h,w", "f = Flatten(x) y = Reshape(f, w)", {"w": np.array([-1, 307200])}, (3, 320, 320)),
         ("n,t,20", "y = Reshape(x, w)", {"w": np.array([0, 2000])}, (100, 20)),
@@ -61,6 +67,13 @@ def test_a_size_is_chosen_by_kind_and_by_what_runs(
     assert [str(dim) for dim in file_shape(value) or ()] == shape.split(",")
     (note,) = load_notes(model)
     assert f"is measured at {chosen}, a size that was chosen" in note
+
+
+def test_other_sizes_have_the_same_channels(model_of: ModelOf) -> None:
+    weights = {"w": normal(4, 3, 3, 3)}
+    (note,) = load_notes(load_sized(model_of("float[n,c,h,w] x", "float[n,4,a,b] y", "y = Conv(x, w)", weights)))
+    assert "is measured at (3, 224, 224)" in note
+    assert "its ranges at (3, 128, 128) and (3, 320, 320) too; the quantized model keeps it open" in note
 
 
 def test_a_dimension_that_is_a_sum_is_as_long_as_its_parts(model_of: ModelOf) -> None:

@@ -57,13 +57,12 @@ def show_evaluation(found: "Evaluation", earlier: str = "") -> None:
     Args:
         earlier: what was predicted when the file was quantized.
     """
-    smaller = found.float_bytes / max(1, found.quantized_bytes)
     page(
         title(f"{Path(found.float_model).name} against {Path(found.quantized_model).name}"),
         facts(
             [
                 ("data", f"{found.comparison.count} samples: {found.data}"),
-                ("size", f"{size(found.float_bytes)} to {size(found.quantized_bytes)}, {smaller:.1f} times smaller"),
+                ("size", _size_text(found.float_bytes, found.quantized_bytes)),
                 *_comparison_rows(found.comparison.to_json()),
                 ("predicted", earlier),
                 ("kernels", "" if found.kernels is None else str(found.kernels)),
@@ -72,6 +71,13 @@ def show_evaluation(found: "Evaluation", earlier: str = "") -> None:
         _latency(found),
         warnings(found.warnings),
     )
+
+
+def _size_text(before: int, after: int) -> str:
+    """``121 kB to 62.8 kB, 1.9 times smaller``."""
+    smaller = before / max(1, after)
+    change = f"{smaller:.1f} times smaller" if smaller >= 1 else f"{1 / smaller:.1f} times larger"
+    return f"{size(before)} to {size(after)}, {change}"
 
 
 def _comparison_rows(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -154,12 +160,7 @@ def show_calibration(result: "Calibration", verbose: bool) -> None:
                 *readable(samples.get("figures", {})),
                 ("calibrated", ranges),
                 ("bits", _mixture(calibration)),
-                (
-                    "size",
-                    f"{size(sizes[0])} to {size(sizes[1])}, {sizes[0] / sizes[1]:.1f} times smaller"
-                    if all(sizes)
-                    else "",
-                ),
+                ("size", _size_text(*sizes) if all(sizes) else ""),
                 ("time", ", ".join(f"{step} {duration(value)}" for step, value in seconds.items())),
             ]
         ),

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import onnx_ir as ir
@@ -22,7 +23,7 @@ from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.known_ranges import RangeMemory
 from dfq_deploy.quantization.overrides import Override, Overrides
 from dfq_deploy.refinement.registry import REFINEMENTS
-from dfq_deploy.runtime.kernels import SAME_KERNELS
+from dfq_deploy.runtime.kernels import SAME_KERNELS, count_kernels
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.batches import split_held_out
 from dfq_deploy.samples.samples import Samples
@@ -30,7 +31,10 @@ from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.verdict.agreement.held_out import HeldOut
 from dfq_deploy.verdict.agreement.measure import Agreement, agreement_of, measure_agreement
 
-__all__ = ["Bench", "Measured", "OutOfTime", "Setting", "fewer", "fewer_samples", "with_calibrated"]
+__all__ = ["NO_INTEGERS", "Bench", "Measured", "OutOfTime", "Setting", "fewer", "fewer_samples", "with_calibrated"]
+
+NO_INTEGERS = "nothing would run in integers"
+"""Why an attempt is not kept that leaves a float model."""
 
 TIMING_S = 0.6
 """Seconds that two files are timed in turn."""
@@ -108,6 +112,11 @@ class Measured:
     def size(self) -> int:
         """Bytes of the file, with external data."""
         return stored_bytes(self.path)
+
+    @cached_property
+    def integer_layers(self) -> int:
+        """How many layers run in integers."""
+        return count_kernels(self.path, self.setting.plan.target.name).integer
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from dfq_deploy.evaluation.latency import EQUAL, Speed
 from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QDQ_OPS, QUANTIZE_OPS, is_op
 from dfq_deploy.graph.query import name_of, weighted_nodes
 from dfq_deploy.graph.reading import read_any
-from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime
+from dfq_deploy.pipeline.remedies.attempts import NO_INTEGERS, Bench, Measured, OutOfTime
 from dfq_deploy.pipeline.remedies.floor import Floor
 from dfq_deploy.pipeline.remedies.steps import RemedyStep
 from dfq_deploy.quantization.placement.place import FASTER_IN_FLOAT
@@ -155,6 +155,8 @@ def _refused(floor: Floor, best: Measured, found: Measured, before: Speed, now: 
         return "it is not faster"
     if floor.is_reached(best.agreement) and not floor.is_reached(found.agreement):
         return f"the floor ({floor}) is no longer reached"
+    if not found.integer_layers:
+        return NO_INTEGERS
     return ""
 
 

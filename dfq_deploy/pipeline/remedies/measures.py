@@ -54,8 +54,8 @@ class Trial:
     learns: bool = False
 
 
-Result: TypeAlias = Literal["kept", "no gain", "slower"]
-"""What came of a trial: ``slower`` than allowed, though it gains."""
+Result: TypeAlias = Literal["kept", "no gain", "too much"]
+"""What came of a trial: ``too much`` where it gains, and is slower than allowed or leaves nothing in integers."""
 
 Trials: TypeAlias = Generator[Trial, Result | None, None]
 """What to try; it is sent what came of each."""
@@ -198,7 +198,7 @@ def _keep_float(bench: Bench, best: Measured, floor: Floor) -> Trials:
             return best.setting.overriding(keep_float=nodes, reason=NOISY)
 
         result = yield Trial("keep-float", what, make)
-        index += -1 if result == "slower" else 1
+        index += -1 if result == "too much" else 1
 
 
 def _reconstruct(bench: Bench, best: Measured, floor: Floor) -> Trials:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from dfq_deploy.errors import DfqError
 from dfq_deploy.evaluation.latency import EQUAL
-from dfq_deploy.pipeline.remedies.attempts import Bench, Measured, OutOfTime, with_calibrated
+from dfq_deploy.pipeline.remedies.attempts import NO_INTEGERS, Bench, Measured, OutOfTime, with_calibrated
 from dfq_deploy.pipeline.remedies.floor import FASTER, PERCENT, Limits
 from dfq_deploy.pipeline.remedies.measures import REMEDIES, SUREST, Result, Trial, Trials
 from dfq_deploy.pipeline.remedies.steps import Remedies, RemedyStep
@@ -122,7 +122,8 @@ class _Search:
         logger.info("remedy %s", step)
         self.steps.append(step)
         self.longest = max(self.longest, spent)
-        self.result = "kept" if not reason else "no gain" if slowdown is None else "slower"
+        too_much = slowdown is not None or reason == NO_INTEGERS
+        self.result = "kept" if not reason else "too much" if too_much else "no gain"
         if found is not None and not reason:
             self.best = found
             self.stopped = "floor" if self.limits.floor.is_met(found.agreement) else ""
@@ -133,6 +134,8 @@ class _Search:
         after = self.limits.floor.figure(found.agreement)
         if not (after - before >= LEAST_GAIN[unit] or (math.isinf(after) and after > before)):
             return None, "it gains nothing"
+        if self.first.integer_layers and not found.integer_layers:
+            return None, NO_INTEGERS
         timed = self.bench.slowdown(self.first, found)
         if timed is None:
             return None, ""

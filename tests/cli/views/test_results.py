@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from dfq_deploy.cli.main import main
-from dfq_deploy.cli.views.results import _samples_text
+from dfq_deploy.cli.views.results import _samples_text, _size_text
 from tests.conftest import ModelOf
 
 
@@ -23,6 +23,18 @@ from tests.conftest import ModelOf
 )
 def test_the_method_that_was_asked_for_is_named_where_it_is_another(asked: str, method: str, said: str) -> None:
     assert _samples_text(16, {"method": method, "seed": 0}, {"options": {"synth": asked}}) == said
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (121_000, 62_800, "121 kB to 62.8 kB, 1.9 times smaller"),
+        (2_700, 6_900, "2.7 kB to 6.9 kB, 2.6 times larger"),
+        (100_000, 100_000, "100 kB to 100 kB, 1.0 times smaller"),
+    ],
+)
+def test_what_grows_is_not_called_smaller(before: int, after: int, said: str) -> None:
+    assert _size_text(before, after) == said
 
 
 def test_a_result_in_which_nothing_is_quantized_is_headed_so(model_of: ModelOf, tmp_path: Path) -> None:

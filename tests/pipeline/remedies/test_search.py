@@ -12,9 +12,9 @@ from dfq_deploy.pipeline.remedies.floor import Floor, Limits
 from dfq_deploy.pipeline.remedies.search import _Search
 
 
-def result(figure: float, ratio: float) -> Any:
-    """A result of so many dB that is so many times as fast as float."""
-    return SimpleNamespace(agreement=figure, ratio=ratio)
+def result(figure: float, ratio: float, integer_layers: int = 4) -> Any:
+    """A result of so many dB that is so many times as fast as float, with so many layers in integers."""
+    return SimpleNamespace(agreement=figure, ratio=ratio, integer_layers=integer_layers)
 
 
 @pytest.fixture
@@ -51,6 +51,11 @@ def test_what_is_slower_than_float_anyway_may_gain(judged: Any) -> None:
 def test_the_floor_is_worth_a_little_speed(judged: Any) -> None:
     assert judged(result(15, 1.0), result(21, 0.9)) == ""
     assert judged(result(15, 1.0), result(21, 0.8)) == "it is slower than allowed (--max-slowdown 1.15)"
+
+
+def test_a_float_model_is_no_result(judged: Any) -> None:
+    assert judged(result(15, 1.2), result(120, 1.0, integer_layers=0)) == "nothing would run in integers"
+    assert judged(result(15, 1.2, integer_layers=0), result(120, 1.1, integer_layers=0)) == ""
 
 
 def test_what_is_asked_for_counts(judged: Any) -> None:

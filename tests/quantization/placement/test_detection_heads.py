@@ -9,8 +9,13 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
+from dfq_deploy.graph.loading import load
 from dfq_deploy.pipeline.calibrate import calibrate
+from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.quantization.encode import encode, prepare
+from dfq_deploy.quantization.overrides import Overrides
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.targets.catalog import find_target
 
 ModelOf = Callable[..., onnx.ModelProto]
 
@@ -72,3 +77,19 @@ def test_parts_of_like_size_share_a_scale(model_of: ModelOf, tmp_path: Path) -> 
     shared = {node.input[1] for node in quantized.graph.node if node.op_type == "QuantizeLinear"}
     values = {t.name: onnx.numpy_helper.to_array(t).item() for t in quantized.graph.initializer if t.name in shared}
     assert len({values[name] for name in shared if name.split("_")[0] in ("d", "e", "k")}) == 1
+
+
+def test_why_a_layer_is_kept_is_not_forgotten_where_a_head_is_parted(model_of: ModelOf) -> None:
+    model = load(
+        model_of(
+            "float[n,3,8,8] x",
+            "float[n,6,8,8] y",
+            f"{BACKBONE}y = Conv(r, one)",
+            {"w": normal(8, 3, 3, 3), "one": ONE_CONV},
+        )
+    )
+    overrides = Overrides(keep_float=("Conv_0",), reasons=(("Conv_0", "it is noisy"),))
+    prepared = prepare(model, find_target("cpu"), overrides=overrides)
+    quantized = encode(prepared, find_plugin("calibrators", "minmax")(), Samples(normal(16, 3, 8, 8, seed=9)))
+    assert "it writes float" in quantized.warnings[0]
+    assert quantized.prepared.placement.left_float == (("Conv_0", "Conv", "it is noisy"),)
