@@ -7,12 +7,15 @@ from dfq_deploy.graph.operators import is_op
 
 __all__ = ["infer_shapes"]
 
-UNARY_OPS = frozenset(f"com.microsoft::{name}" for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu"))
-"""Operators of ONNX Runtime that ONNX's inference does not know: the output has the shape of the first input."""
+UNARY_OPS = frozenset({
+    *(f"com.microsoft::{name}" for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")),
+    "GroupNormalization",
+})  # fmt: skip
+"""Operators that ONNX's inference does not know: the output has the shape of the first input."""
 
 
 def infer_shapes(model: ir.Model, *, data_prop: bool = True) -> None:
-    """Infer, in place, the shape of every value that ONNX's inference reaches, ONNX Runtime's activations included.
+    """Infer, in place, the shape of every value that ONNX's inference reaches, and of :data:`UNARY_OPS`.
 
     Args:
         data_prop: compute shapes that are data too.

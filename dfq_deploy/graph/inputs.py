@@ -85,16 +85,17 @@ def main_input(ports: Sequence[ModelInput]) -> ModelInput:
 
     Rules: (1) the one that is known to be it; (2) not a cache or a state, by its use
     (:class:`dfq_deploy.graph.main_input.InputUse`); (3) not what its name calls a mask, a length, a cache or the like;
-    then, one after the other: (4) floats, (5) what a weighted operator reads before anything else is mixed in,
-    (6) rank 4, (7) a picture of bytes, (8) what has a batch, (9) a name such as ``image`` or ``input_ids``, (10) the
-    order.
+    then, one after the other: (4) floats, and pictures of bytes (N, C, H, W) or (N, H, W, C), (5) what a weighted
+    operator reads before anything else is mixed in, (6) rank 4, (7) a picture of floats before one of bytes, (8) what
+    has a batch, (9) a name such as ``image`` or ``input_ids``, (10) the order.
     """
 
     def rank(port: ModelInput) -> tuple[bool, ...]:
         size = None if port.shape is None else len(port.shape)
         picture = size == 4 and port.dtype == "uint8"
+        values = port.is_float or picture
         beside = (not port.is_main, port.use.carried, says_auxiliary(port.name))
-        kind = (not port.is_float, not port.use.leads, not (port.is_float and size == 4), not picture, size == 0)
+        kind = (not values, not port.use.leads, not (values and size == 4), picture, size == 0)
         return (*beside, *kind, not says_main(port.name))
 
     return min(ports, key=rank)
@@ -138,7 +139,9 @@ def make_feeds(ports: Sequence[ModelInput], images: NDArray[Any], extra: ExtraIn
                 f"samples: nothing for input '{port.name}' ({port.dtype}); save it in the .npz as 'input:{port.name}'"
             )
         rows = extra[port.name]
-        feeds[port.name] = _typed(rows if has_batch_axis(port, main) else rows[0], port.dtype)
+        if not has_batch_axis(port, main):  # its batch, if any, stands on another axis, and is 1
+            rows = rows[:1] if port.shape is not None and rows.ndim == len(port.shape) else rows[0]
+        feeds[port.name] = _typed(rows, port.dtype)
     return {port.name: feeds[port.name] for port in ports}
 
 

@@ -22,6 +22,7 @@ from dfq_deploy.quantization.ranges import float_tensors
 from dfq_deploy.report.model import (
     Report,
 )
+from dfq_deploy.runtime.moved_batch import with_open_batch
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.batches import split_held_out
 from dfq_deploy.samples.samples import Samples
@@ -196,4 +197,6 @@ def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress
 def _closed(outcome: Outcome) -> Outcome:
     """The model as the target takes it: after calibration, which wants large batches, and before any exporter."""
     model, encodings = closed_model(outcome.prepared, outcome.encodings, outcome.target, outcome.batch)
+    if not outcome.target.static_shapes:
+        model = with_open_batch(model, outcome.source)
     return replace(outcome, prepared=model, encodings=encodings)

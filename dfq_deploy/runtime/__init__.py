@@ -7,6 +7,7 @@
 ``kernels``      Count the layers that run in integers, in the graph that ONNX Runtime optimizes.
 ``layers``       Weighted layers: their operators, integer or float, and their multiply-accumulates.
 ``litert``       Run .tflite files with LiteRT, the runtime of phones.
+``moved_batch``  Models whose batch does not stand first: states [layers, batch, size], tokens [time, batch].
 ``other_sizes``  Other sizes to measure ranges at, where the sizes of a model are open and one was chosen.
 ``plugin_nodes`` Cut a model at nodes that ONNX Runtime does not have, such as TensorRT's plug-ins.
 ``processor``    Tell whether integer sums saturate on this processor.
@@ -16,6 +17,7 @@
 ``sizes``        Load a float model with sizes to measure at: those that are stated, or the first that run.
 ``tagged``       Number the nodes of a model to trace ONNX Runtime's kernels back to them.
 ``tensorrt``     TensorRT's Python package and its calibration cache.
+``trial``        Run a model once, to see at which shapes of its inputs it runs.
 ``wasm``         Time two models in WebAssembly, with Node and onnxruntime-web, where they are installed.
 ================ ==========================================================================================
 """

@@ -38,7 +38,7 @@ STACKS = frozenset({"MatMul", "MatMulInteger", "QLinearMatMul"}) | {
 }
 """Products whose weight is (..., K, N)."""
 
-MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
+MOVES = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 """What a file may have between a weight and the product; the order of the weights is not followed through it."""
 
 SENTENCE = (
@@ -122,6 +122,11 @@ def _saturates(value: ir.Value, array: NDArray[np.int8]) -> bool:
     for use in value.uses():
         if is_op(use.node, DEQUANTIZE_OPS):
             if use.idx == 0 and _saturates(use.node.outputs[0], array):
+                return True
+        elif is_op(use.node, ("Identity", "Transpose")):
+            order = use.node.attributes.get_ints("perm", ()) or range(array.ndim - 1, -1, -1)
+            moved = array.transpose(list(order)) if is_op(use.node, "Transpose") else array
+            if _saturates(use.node.outputs[0], moved):
                 return True
         elif is_op(use.node, MOVES):
             if use.idx == 0 and 2 * _largest(array) > LARGEST_SUM:

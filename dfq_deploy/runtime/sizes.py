@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError
@@ -38,8 +37,9 @@ from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs
 from dfq_deploy.graph.passes.open_sizes import close_remembered
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.required_sizes import required_sizes
+from dfq_deploy.runtime.moved_batch import moved_batch, take_one_at_a_time
 from dfq_deploy.runtime.other_sizes import choose_other_sizes
-from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, runtime_message, session_options
+from dfq_deploy.runtime.trial import Sizes, Trial
 
 __all__ = ["CHOSEN", "load_sized"]
 
@@ -57,8 +57,6 @@ WAVE = (16000, 16384, 32000, 4096, 512)
 VOLUME = (32, 16, 64, 8)
 TEXT_LINE = (320, 256, 224, 128)
 
-Sizes = dict[str, ir.Shape]
-
 
 def load_sized(
     source: ModelSource,
@@ -69,7 +67,8 @@ def load_sized(
 ) -> ir.Model:
     """:func:`dfq_deploy.graph.loading.load`, and every size closed that is open beyond the batch.
 
-    Where the batch is declared open and the graph runs one sample alone, the batch is closed to 1 for good. Notes
+    Where the batch is declared open and the graph runs one sample alone, the batch is closed to 1 for good. Where it
+    does not stand first in each input (:mod:`dfq_deploy.runtime.moved_batch`), it is 1 to measure with. Notes
     (:func:`dfq_deploy.graph.loading.load_notes`) say what was chosen.
 
     Args:
@@ -81,8 +80,10 @@ def load_sized(
         ModelError: as :func:`dfq_deploy.graph.loading.load`; or no size that was tried runs.
     """
     model = load(source, input_shapes=input_shapes, fix_shapes=fix_shapes)
-    trial = _Trial.of(model)
+    trial = Trial.of(model)
     add_notes(model, _closed_by_samples(model, samples or {}, keep=not fix_shapes))
+    if trial is not None and (batch := moved_batch(model)):
+        add_notes(model, take_one_at_a_time(model, batch, SEQUENCE[0], keep=not fix_shapes))
     opened = [value for value in input_values(model) if _open_axes(value)]
     if opened:
         shapes = _first_that_runs(model, opened, trial)
@@ -99,42 +100,6 @@ def load_sized(
     if trial is not None:
         add_notes(model, _closed_batch(model, trial))
     return model
-
-
-class _Trial:
-    """A session of a model, to see which shapes it runs at; without optimizations, which cost more than they save."""
-
-    def __init__(self, model: ir.Model, session: Session) -> None:
-        self.values = input_values(model)
-        self.session = session
-
-    @classmethod
-    def of(cls, model: ir.Model) -> "_Trial | None":
-        """None where ONNX Runtime does not load the model (a custom operator): nothing is tried then."""
-        options = session_options(quiet_threads=True)
-        options.log_severity_level = 4  # that some of it fails is expected
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-        try:
-            return cls(model, Session(model, options, ["CPUExecutionProvider"]))
-        except RUNTIME_ERRORS:
-            return None
-
-    def run(self, shapes: Sizes, batch: int) -> list[NDArray[Any]] | str:
-        """The outputs on inputs of one value, or ONNX Runtime's message."""
-        message = ""
-        for fill in (1, 0):  # an index of 1 may lie behind a table of one row, and a scale of 0 is none
-            feeds = {str(value.name): _filled(value, shapes, batch, fill) for value in self.values}
-            try:
-                return [np.asarray(array) for array in self.session.run(None, feeds)]
-            except RUNTIME_ERRORS as problem:
-                message = message or runtime_message(problem)
-        return message
-
-
-def _filled(value: ir.Value, shapes: Sizes, batch: int, fill: int) -> NDArray[Any]:
-    shape = shapes.get(str(value.name), value.shape) or ()
-    dtype = (value.dtype or ir.DataType.FLOAT).numpy()
-    return np.full([dim if isinstance(dim, int) else batch for dim in shape], fill, dtype)
 
 
 def _closed_by_samples(model: ir.Model, samples: Mapping[str, Sequence[int]], *, keep: bool) -> list[str]:
@@ -171,7 +136,7 @@ def _free_axes(value: ir.Value) -> list[int]:
     return [axis for axis in _open_axes(value) if axis not in fixed and axis != _channel_axis(value)]
 
 
-def _first_that_runs(model: ir.Model, opened: Sequence[ir.Value], trial: _Trial | None) -> Sizes:
+def _first_that_runs(model: ir.Model, opened: Sequence[ir.Value], trial: Trial | None) -> Sizes:
     first, message = None, ""
     for shapes in _candidates(model, opened, enlarged=False):
         first = first or shapes
@@ -301,7 +266,7 @@ def _sentence(value: ir.Value, shape: ir.Shape, fixed: bool, others: Sequence[tu
     )
 
 
-def _closed_batch(model: ir.Model, trial: _Trial) -> list[str]:
+def _closed_batch(model: ir.Model, trial: Trial) -> list[str]:
     """Close a batch that the graph does not have, in place; a sentence where there was one."""
     values = [value for value in input_values(model) if value.shape and not isinstance(value.shape[0], int)]
     if main_input_value(model) not in values:

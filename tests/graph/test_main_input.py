@@ -58,6 +58,8 @@ def test_a_cache_that_is_returned_is_not_the_main_input(model_of: ModelOf) -> No
         ("float[n,3,8,8] hiddenState, float[n,8] speech", "speech"),
         ("float[n,8] im_shape, float[n,3,8,8] image, float[n,8] scale_factor", "image"),
         ("float[n,8] a, float[n,3,8,8] b", "b"),
+        ("float[n,8] meta, uint8[n,8,8,3] image", "image"),
+        ("uint8[n,1,8,8] a, float[n,3,8,8] b", "b"),
     ],
 )
 def test_names_and_ranks(model_of: ModelOf, inputs: str, main: str) -> None:

@@ -109,11 +109,22 @@ def test_weights_inside_a_body_and_in_constant_nodes_count(second: int, found: b
     assert saturates(ir.from_proto(onnx.parser.parse_model(body))) is found
 
 
-@pytest.mark.parametrize(("weight", "found"), [("v", False), ("Transpose (v)", True), ("Identity (v)", True)])
-def test_weights_whose_order_is_not_known_count_alone(weight: str, found: bool, old: None) -> None:
+@pytest.mark.parametrize(
+    ("weight", "rows", "found"),
+    [
+        ("v", "1, 2, 2, 100", False),
+        ("v", "1, 100, 2, 29", True),
+        ("Identity (v)", "1, 2, 2, 100", False),
+        ("Identity (v)", "1, 100, 2, 29", True),
+        ("Transpose (v)", "1, 100, 2, 29", False),
+        ("Transpose (v)", "1, 2, 100, 29", True),
+        ("Reshape (v, shape)", "1, 2, 2, 100", True),  # the order is not followed: the largest weight counts twice
+    ],
+)
+def test_neighbors_are_followed_to_the_product(weight: str, rows: str, found: bool, old: None) -> None:
     weight, line = ("m", f"m = {weight}") if "(" in weight else (weight, "")
     model = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1, 2] x, uint8 z) => (float[1, 2] y)
-        <int8[2, 2] w = {{1, 2, 2, 100}}, float s = {{0.1}}> {{
+        <int8[2, 2] w = {{{rows}}}, float s = {{0.1}}, int64[2] shape = {{2, 2}}> {{
         q = QuantizeLinear (x, s, z) d = DequantizeLinear (q, s, z)
         v = DequantizeLinear (w, s) {line} y = MatMul (d, {weight}) }}"""
     assert saturates(ir.from_proto(onnx.parser.parse_model(model))) is found

@@ -7,7 +7,7 @@
 ``fold_affine``      Fold scales and shifts by constants into the weights before them.
 ``fold_batch_norm``  Fold BatchNormalization into the weights before it.
 ``fold_constants``   Compute at load time what depends on constants alone.
-``fold_pads``        Fold zero Pads into the convolutions and pooling operators that read them.
+``fold_pads``        Fold zero Pads into the convolutions and pooling that read them, and write the others for all axes.
 ``fuse_gelu``        Fuse Gelu where it is written with Erf.
 ``input_shapes``     Close open dimensions of inputs, for good or only to measure with.
 ``open_batch``       Open the batch dimension where the graph fixes it.

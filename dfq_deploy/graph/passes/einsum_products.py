@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_letters
 
 import numpy as np
 import onnx_ir as ir
@@ -47,18 +48,21 @@ def rewrite_einsums(model: ir.Model) -> tuple[str, ...]:
 
 
 def _rewritten(node: ir.Node, names: Names) -> bool:
-    product = _parsed(node.attributes.get_string("equation", "") or "")
-    if product is None or len(node.inputs) != 2 or node.outputs[0].dtype != ir.DataType.FLOAT:
+    if len(node.inputs) != 2 or node.outputs[0].dtype != ir.DataType.FLOAT:
         return False
     first, second = node.inputs
-    if first is None or second is None or any(value.shape is None for value in (first, second)):
+    if first is None or second is None or first.shape is None or second.shape is None:
+        return False
+    equation = node.attributes.get_string("equation", "") or ""
+    product = _parsed(_spelled_out(equation, (len(first.shape), len(second.shape))))
+    if product is None:
         return False
     if constant_of(first) is not None and constant_of(second) is None:
         first, second = second, first
         product = _Product(
             product.operands[::-1], product.output, product.batch, product.summed, product.columns, product.rows
         )
-    steps = _Steps(node, product, names)
+    steps = _Steps(node, product, (first, second), names)
     if constant_of(second) is not None and not product.batch and product.rows and constant_of(first) is None:
         steps.dense(first, second)
     elif {len(product.summed), len(product.rows), len(product.columns)} == {1}:
@@ -66,6 +70,24 @@ def _rewritten(node: ir.Node, names: Names) -> bool:
     else:
         return False
     return True
+
+
+def _spelled_out(equation: str, ranks: Sequence[int]) -> str:
+    """``equation`` with letters in place of ``...`` and with its output; as it is where it does not fit the ranks."""
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    operands = left.split(",")
+    counts = [rank - len(part.replace("...", "")) for part, rank in zip(operands, ranks, strict=False)]
+    if len(operands) != len(ranks) or any(
+        count < 0 or (count > 0) != ("..." in part) for part, count in zip(operands, counts, strict=True)
+    ):
+        return equation
+    free = [letter for letter in ascii_letters if letter not in equation][: max(counts)]
+    spread = ["".join(free[len(free) - count :]) for count in counts]
+    if not arrow:
+        letters = left.replace("...", "").replace(",", "")
+        output = "..." + "".join(sorted(letter for letter in set(letters) if letters.count(letter) == 1))
+    operands = [part.replace("...", more) for part, more in zip(operands, spread, strict=True)]
+    return f"{','.join(operands)}->{output.replace('...', ''.join(free))}"
 
 
 def _parsed(equation: str) -> _Product | None:
@@ -89,11 +111,11 @@ def _parsed(equation: str) -> _Product | None:
 class _Steps:
     """Builds the nodes that stand for one Einsum."""
 
-    def __init__(self, node: ir.Node, product: _Product, names: Names) -> None:
+    def __init__(self, node: ir.Node, product: _Product, operands: Sequence[ir.Value], names: Names) -> None:
         self.node, self.product, self.names = node, product, names
         self.sizes = {
             letter: dim
-            for letters, value in zip(product.operands, _ordered(node, product), strict=True)
+            for letters, value in zip(product.operands, operands, strict=True)
             for letter, dim in zip(letters, value.shape or (), strict=False)
         }
 
@@ -163,10 +185,3 @@ class _Steps:
         graph = self.node.graph
         assert isinstance(graph, ir.Graph)
         return add_constant(graph, self.names.fresh(name), array)
-
-
-def _ordered(node: ir.Node, product: _Product) -> list[ir.Value]:
-    """The operands in the order of the letters of ``product``: a constant is the second one."""
-    values = [value for value in node.inputs if value is not None]
-    equation = (node.attributes.get_string("equation", "") or "").replace(" ", "")
-    return values if equation.startswith(f"{product.operands[0]},{product.operands[1]}->") else values[::-1]

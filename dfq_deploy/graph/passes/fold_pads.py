@@ -1,9 +1,10 @@
-"""Fold zero Pads into the convolutions and pooling operators that read them."""
+"""Fold zero Pads into the convolutions and pooling that read them, and write the others for all axes."""
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.query import constant_of
 
 __all__ = ["fold_pads"]
@@ -18,10 +19,28 @@ def fold_pads(model: ir.Model) -> tuple[str, ...]:
     a Clip keeps at zero or above, so that a zero never wins; (3) the reader states its own padding (``auto_pad`` is not
     set) and does not round its output size up (``ceil_mode``).
 
+    A Pad of some axes is written as one of all axes first: ONNX Runtime 1.31 moves the Transposes of a quantized
+    convolution through it without its axes, and then fails.
+
     Returns:
         the names of the Pads that were folded, in graph order.
     """
+    names = Names(model.graph)
+    for node in model.graph:
+        _spread(model.graph, node, names)
     return tuple(str(node.name) for node in list(model.graph) if _fold(model.graph, node))
+
+
+def _spread(graph: ir.Graph, node: ir.Node, names: Names) -> None:
+    """Give a Pad of some axes zeros for the others, where all of it is constant and the rank is known."""
+    axes = constant_of(node.inputs[3]) if _is(node, "Pad") and len(node.inputs) > 3 else None
+    pads, shape = (None, None) if axes is None else (constant_of(node.inputs[1]), node.inputs[0].shape)  # type: ignore[union-attr]
+    if axes is None or pads is None or shape is None:
+        return
+    ends = np.zeros((2, len(shape)), np.int64)
+    ends[:, axes.numpy()] = pads.numpy().reshape(2, -1)
+    node.replace_input_with(1, add_constant(graph, names.fresh(f"{node.name}_pads"), ends.reshape(-1)))
+    node.replace_input_with(3, None)
 
 
 def _is(node: ir.Node | None, *op_types: str) -> bool:

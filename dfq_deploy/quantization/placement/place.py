@@ -96,6 +96,8 @@ class Placement:
     narrow_sums: bool = False
 
 
+UNTYPED = "the type of what it reads cannot be inferred"
+
 KEPT = "kept in float, as asked"
 
 FASTER_IN_FLOAT = "kept in float, where it is faster than in integers with the conversions around it"
@@ -126,6 +128,7 @@ def place(
     obstacles |= {node: reason for node, reason in spectral_nodes(model).items() if obstacles.get(node, "") is None}
     if any(node.graph is graph and is_op(node, WEIGHTED_OPS) for node in dynamic):
         obstacles |= {node: BESIDE_DYNAMIC for node in obstacles if constant_of(node.inputs[1]) is None}
+    obstacles |= {node: UNTYPED for node, reason in obstacles.items() if reason is None and _reads_untyped(node)}
     obstacles |= {node: KEPT for node in graph.all_nodes() if node.name in kept}
     behind = behind_plugins(model)
     obstacles |= {node: BEHIND_PLUGIN for node in obstacles if node in behind}
@@ -157,6 +160,10 @@ def place(
         tables=quantized_tables(model, target, heads | dynamic, kept),
         narrow_sums=target.narrow_sums,
     )
+
+
+def _reads_untyped(node: ir.Node) -> bool:
+    return node.inputs[0] is not None and node.inputs[0].dtype is None
 
 
 def _inside_obstacle(node: ir.Node, target: Target) -> str:

@@ -15,6 +15,7 @@ from dfq_deploy.encodings import Encoding
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.operators import WEIGHTED_OPS
 from dfq_deploy.graph.query import name_of
+from dfq_deploy.graph.task import score_output
 from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.runtime.session import expose_tensors
@@ -91,6 +92,7 @@ class TwinEngine:
     ) -> None:
         self.corrected = corrected
         self.twin = teacher_of(model, samples.extra, device)
+        self.outputs = _in_file_order(model, self.twin.output_names)
         images = torch.from_numpy(as_twin_input(model, samples)).to(device)
         self.feed = images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
         self.hooks: dict[str, Hook] = dict(fake_quantizers(rounded.activations, device))
@@ -149,7 +151,11 @@ class TwinEngine:
         return self.twin.run_part(steps, state, outputs)
 
     def _outputs(self, found: Mapping[str, Tensor]) -> Outputs:
-        return tuple(found[name].cpu().numpy() for name in self.twin.output_names)
+        values: list[Any] = [found[name] for name in self.outputs]
+        return tuple(
+            value.cpu().numpy() if isinstance(value, Tensor) else tuple(part.cpu().numpy() for part in value)
+            for value in values
+        )
 
     def _rounded(self, step: Step, layer: QuantizedLayer) -> Step:
         reads = [(place, self.hooks[name]) for place, name in layer.reads]
@@ -280,3 +286,12 @@ class _Rounding:
         value = ir.Value(name=tensor.name, shape=shape, type=kind, const_value=tensor)
         self.graph.register_initializer(value)
         return value
+
+
+def _in_file_order(model: ir.Model, names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the twin's outputs, of which the class scores are the first, in the order of the file."""
+    scores = score_output(model)
+    if scores is None:
+        return tuple(names)
+    place = list(model.graph.outputs).index(scores)
+    return (*names[1 : place + 1], names[0], *names[place + 1 :])

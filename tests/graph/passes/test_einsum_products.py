@@ -40,6 +40,11 @@ def _model(equation: str, inputs: str, constant: tuple[int, ...] | None, *, firs
         ("bqhd,bkhd->bhqk", "float[n,t,2,3] x, float[n,s,2,3] z", None, False),
         ("bhqk,bkhd->bqhd", "float[n,2,t,s] x, float[n,s,2,3] z", None, False),
         ("bij, bjk -> bik", "float[n,t,3] x, float[n,3,s] z", None, False),
+        ("...d,ed->...e", "float[n,t,6] x", (5, 6), False),
+        ("...i,ij->...j", "float[n,s,t,6] x", (6, 5), False),
+        ("abc,cd", "float[n,t,6] x", (6, 5), False),
+        ("bc,ac", "float[n,6] x", (5, 6), False),
+        ("...ij,...jk", "float[n,t,3] x, float[n,3,s] z", None, False),
     ],
 )
 def test_products_become_matmul(equation: str, inputs: str, constant: tuple[int, ...] | None, first: bool) -> None:
@@ -69,7 +74,7 @@ def test_products_become_matmul(equation: str, inputs: str, constant: tuple[int,
         ("bij,bij->bij", "float[n,4,3] x"),
         ("bij,bij->b", "float[n,4,3] x"),
         ("bij,bkl->bik", "float[n,4,3] x"),
-        ("...ij,...jk->...ik", "float[n,3,3] x"),
+        ("...ij,...jk->ik", "float[n,3,3] x"),
     ],
 )
 def test_what_is_no_plain_product_stays(equation: str, inputs: str) -> None:

@@ -105,3 +105,21 @@ def test_a_pad_that_others_read_too_stays() -> None:
     model = _model(CONV)
     model.graph.output.append(helper.make_tensor_value_info("p", TensorProto.FLOAT, None))
     assert _folded(model)[1] == ()
+
+
+@pytest.mark.parametrize(("mode", "folded"), [("constant", ("Pad_1",)), ("reflect", ())])
+@pytest.mark.parametrize("axes", [[2, 3], [-1, -2]])
+def test_a_pad_of_some_axes_pads_all_of_them(mode: str, folded: tuple[str, ...], axes: list[int]) -> None:
+    proto = _model(CONV, [1, 0, 1, 2], mode=mode)
+    proto.opset_import[0].version = 18
+    proto.graph.node[1].input.extend(["", "axes"])
+    proto.graph.initializer.append(numpy_helper.from_array(np.array(axes), "axes"))
+    proto.graph.initializer[1].CopyFrom(numpy_helper.from_array(KERNEL, "weight"))
+    model, found = _folded(proto)
+    assert found == folded
+    pads = [node for node in model.graph.node if node.op_type == "Pad"]
+    assert all(len([name for name in node.input if name]) == 2 for node in pads)
+    np.testing.assert_allclose(_run(model, X), _run(proto, X), rtol=1e-5, atol=1e-5)
+
+
+KERNEL = np.random.default_rng(2).standard_normal((4, 3, 3, 3)).astype(np.float32)

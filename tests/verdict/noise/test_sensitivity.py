@@ -233,3 +233,24 @@ def test_few_of_large_samples_are_used() -> None:
     assert sample_count(Samples(np.zeros((64, 3, 32, 32), np.float32))) == 32
     assert sample_count(Samples(np.zeros((8, 3, 224, 224), np.float32))) == 3
     assert sample_count(Samples(np.zeros((2, 3, 224, 224), np.float32))) == 2
+
+
+def test_outputs_of_the_twin_are_in_the_order_of_the_file(model_of: ModelOf) -> None:
+    weights = {"a": FIRST, "b": np.ones((6, 4), np.float32)}
+    nodes = "h = MatMul(x, a) f = Relu(h) l = MatMul(f, b) y = Softmax(l)"
+    model = load(model_of("float[n,6] x", "float[n,6] f, float[n,4] y", nodes, weights))
+    rounded = rounded_tensors(model, {})
+    feature, logits = TwinEngine(model, rounded, Samples(IMAGES)).together(())
+    np.testing.assert_allclose(feature, np.maximum(IMAGES @ FIRST, 0), rtol=1e-5, atol=1e-5)
+    assert np.shape(logits) == (5, 4)
+
+
+def test_a_sequence_among_the_outputs_is_compared_too(model_of: ModelOf) -> None:
+    proto = model_of(
+        "float[n,6] x", "float[n,6] y", "y = MatMul(x, a) parts = SplitToSequence <axis = 1> (y)", {"a": FIRST}
+    )
+    proto.graph.output.append(onnx.helper.make_tensor_sequence_value_info("parts", onnx.TensorProto.FLOAT, None))
+    model = load(proto)
+    whole, parts = TwinEngine(model, rounded_tensors(model, {}), Samples(IMAGES)).together(())
+    assert isinstance(parts, tuple)
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole)
