@@ -23,7 +23,17 @@ __all__ = [
     "TeacherType",
 ]
 
-FILE = click.Path(path_type=Path)
+
+class _FileType(click.Path):
+    """A path; an empty one, as a shell variable that is not set gives, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the path is empty; give a name", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _FileType(path_type=Path)
 
 
 class CountType(click.ParamType[int]):

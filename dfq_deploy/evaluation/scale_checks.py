@@ -18,7 +18,7 @@ from dfq_deploy.evaluation.equalized_weights import Equalized, FloatWeight, devi
 from dfq_deploy.evaluation.metrics import finite, signal_to_noise
 from dfq_deploy.evaluation.qdq_pairs import ActivationPair, WeightPair, activation_pairs, weight_pairs
 from dfq_deploy.evaluation.tensor_values import tensor_values
-from dfq_deploy.graph.operators import is_op
+from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.quantization.placement.limits import UNBOUNDED
@@ -31,6 +31,9 @@ __all__ = ["FAULT", "ScaleCheck", "scale_checks"]
 
 FAULT = 15.0
 """dB of excess from which a scale counts as wrong: a range six times as wide as needed (8 times: 18 dB)."""
+
+RIGHT_SIZE = 0.5
+"""Powers of two by which a scale may be off for its size not to be the fault."""
 
 EQUALIZED = 0.05
 """Median deviation of a channel's factor from which a weight counts as equalized; 4 bits cause 0.004 at most."""
@@ -81,6 +84,12 @@ class ScaleCheck:
         """One sentence."""
         size = f"{self.factor:.2g} times too large" if self.factor >= 1 else f"{1 / self.factor:.2g} times too small"
         where = f" of {self.node}" if self.node else ""
+        if abs(math.log2(max(self.factor, 1e-30))) < RIGHT_SIZE:
+            cause = "other values than float's" if self.kind == "weight" else "a zero point that does not fit"
+            return (
+                f"{self.kind} '{self.tensor}'{where} has {cause}, beside a scale of the right size: "
+                f"{self.snr:.1f} dB signal to noise, where {self.bits} bits give {self.snr + self.excess:.1f}"
+            )
         return (
             f"the scale of {self.kind} '{self.tensor}'{where} is about {size}: its own noise is {self.excess:.0f} dB "
             f"above what {self.bits} bits give ({self.snr:.1f} dB signal to noise)"
@@ -130,12 +139,17 @@ def _activations(
     pairs = activation_pairs(quantized)
     computed = [*reference.graph.inputs, *(value for node in reference.graph for value in node.outputs)]
     known = {name_of(value): value for value in computed}
-    values = tensor_values(reference, [pair.tensor for pair in pairs], samples)
+    folded = _folded_into(reference, quantized)
+    found = tensor_values(reference, [folded.get(pair.tensor, pair.tensor) for pair in pairs], samples)
+    values = {pair.tensor: found[name] for pair in pairs if (name := folded.get(pair.tensor, pair.tensor)) in found}
     values = {name: _multiplied(rows, equalized.get(name)) for name, rows in values.items()}
+    known |= {name: known[other] for name, other in folded.items()}
     limits = saturations([known[name] for name in values])
     own = {pair.tensor: pair.source for pair in pairs if pair.tensor not in values}
     found = tensor_values(quantized, list(own.values()), samples)
-    rows: dict[str, Floats] = {name: np.clip(array, *limits.get(name, UNBOUNDED)) for name, array in values.items()}
+    rows: dict[str, Floats] = {
+        name: np.clip(array, *limits.get(name_of(known[name]), UNBOUNDED)) for name, array in values.items()
+    }
     rows |= {name: found[source] for name, source in own.items() if source in found}
     ends = _shared_ends(pairs, rows)
     for name in ends:
@@ -147,6 +161,21 @@ def _activations(
         for pair in pairs
         if pair.tensor in rows and rows[pair.tensor].any()
     ]
+
+
+def _folded_into(reference: ir.Model, quantized: ir.Model) -> dict[str, str]:
+    """Output of a layer -> output of the BatchNormalization behind it, where the quantized file has that folded.
+
+    Exporters that fold it keep the layer's own name for what the two compute together.
+    """
+    there = {name_of(value) for node in quantized.graph for value in node.outputs}
+    found = {}
+    for node in reference.graph:
+        before = node.inputs[0] if is_op(node, "BatchNormalization") else None
+        layer = None if before is None or len(before.uses()) > 1 else before.producer()
+        if layer is not None and is_op(layer, WEIGHTED_OPS) and name_of(node.outputs[0]) not in there:
+            found[name_of(before)] = name_of(node.outputs[0])
+    return found
 
 
 def _multiplied(rows: Floats, factors: Floats | None) -> Floats:

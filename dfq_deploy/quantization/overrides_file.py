@@ -2,7 +2,6 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +95,10 @@ def _range(table: Mapping[str, Any], place: str) -> Range | None:
     return None if ends is None else Range(float(ends[0]), float(ends[1]))
 
 
+LARGEST_END = 1e30
+"""Ends of a range, and the scale between them, fit into float32; NaN and infinity are not below it."""
+
+
 def _is_span(value: Any) -> bool:
     numbers = isinstance(value, list) and len(value) == 2 and all(type(end) in (int, float) for end in value)
-    return numbers and all(map(isfinite, value)) and value[0] < value[1]
+    return numbers and all(abs(end) <= LARGEST_END for end in value) and value[0] < value[1]

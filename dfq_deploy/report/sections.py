@@ -47,8 +47,11 @@ Report = Mapping[str, Any]
 
 def deciding(report: Report) -> tuple[int, Row] | None:
     """The kind of held-out inputs that judges, and its place in ``report["agreement"]["kinds"]``."""
-    kinds = [*enumerate((report.get("agreement") or {}).get("kinds", ()))]
-    judging = [entry for entry in kinds if not entry[1]["calibrated"]] or kinds
+    agreement = report.get("agreement") or {}
+    kinds = [*enumerate(agreement.get("kinds", ()))]
+    measured = (agreement.get("predicted") or {}).get("kind") == "data"
+    own = [entry for entry in kinds if measured and entry[1]["kind"] == "data"]
+    judging = own or [entry for entry in kinds if not entry[1]["calibrated"]] or kinds
     ordered = sorted(judging, key=lambda entry: PREFERRED.get(entry[1]["kind"], len(PREFERRED)))
     return ordered[0] if ordered else None
 

@@ -220,13 +220,27 @@ class _SampleReader:
                     f"; {self._way_to_fit(images.shape[1:])}"
                 )
             inputs = images if len(indices) == len(images) else selected(images, indices)
-            inputs = inputs if inputs.dtype == np.float32 else copied(inputs, np.float32)
-            if not all(np.isfinite(loaded(inputs[block])).all() for block in blocks(inputs)):
-                raise SamplesError(f"{self.place}: NaN or infinity among the values of 'images'; remove these samples")
+            given = inputs
+            with np.errstate(over="ignore"):
+                inputs = inputs if inputs.dtype == np.float32 else copied(inputs, np.float32)
+            if not _all_finite(inputs):
+                problem = "values that float32 does not hold" if _all_finite(given) else "NaN or infinity"
+                raise SamplesError(f"{self.place}: {problem} among the values of 'images'; remove these samples")
         else:
             raise SamplesError(f"{self.place}: 'images' are {images.dtype}; uint8 pixels or float32 inputs are needed")
         preprocess = self.preprocess if images.dtype == np.uint8 else None
-        return Samples(inputs, None if labels is None else _labels(labels[indices]), preprocess=preprocess)
+        return Samples(inputs, None if labels is None else self._classes(labels[indices]), preprocess=preprocess)
+
+    def _classes(self, labels: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.int64]:
+        """Convert soft labels (N, K) to float32, and classes (N,) or (N, 1) to int64 (N,)."""
+        if not np.isfinite(labels).all():
+            raise SamplesError(f"{self.place}: NaN or infinity among the 'labels'; store class numbers")
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            return labels.astype(np.float32)
+        broken = labels[labels != np.rint(labels)]
+        if len(broken):
+            raise SamplesError(f"{self.place}: {broken[0]:g} among the 'labels' is the number of no class")
+        return labels.reshape(-1).astype(np.int64)
 
     def _from_pixels(self, pixels: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.float32]:
         if pixels.ndim == 4 and pixels.shape[-1] == 1:
@@ -302,8 +316,5 @@ def _text_of_zip(archive: zipfile.ZipFile, name: str) -> str | None:
     return read_member(archive, name).decode("utf-8", errors="replace") if name in archive.namelist() else None
 
 
-def _labels(labels: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.int64]:
-    """Convert soft labels (N, K) to float32, and classes (N,) or (N, 1) to int64 (N,)."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        return labels.astype(np.float32)
-    return labels.reshape(-1).astype(np.int64)
+def _all_finite(rows: NDArray[Any]) -> bool:
+    return all(bool(np.isfinite(loaded(rows[block])).all()) for block in blocks(rows))

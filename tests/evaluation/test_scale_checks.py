@@ -1,6 +1,8 @@
 """Wrong scales, planted into files of this package, are found first."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,6 +14,7 @@ from dfq_deploy.evaluation.qdq_pairs import activation_pairs, weight_pairs
 from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
 from dfq_deploy.graph.loading import load, load_quantized
 from dfq_deploy.samples.samples import Samples
+from tests.conftest import ModelOf
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +185,46 @@ def test_scales_of_q_and_dq_that_differ() -> None:
     (check,) = scale_checks(load(models[1]), quantized, Samples(np.abs(images)))
     assert check.is_fault
     assert check.factor == pytest.approx(8)
+
+
+def test_a_file_of_the_folded_export_is_sound_beside_the_one_with_batchnormalization(
+    model_of: ModelOf, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    weights = {
+        "w": rng.normal(0, 0.3, (6, 3, 3, 3)).astype(np.float32),
+        "u": rng.normal(0, 0.01, (6, 3, 3, 3)).astype(np.float32),
+        "v": rng.normal(0, 0.3, (4, 6, 1, 1)).astype(np.float32),
+    }
+    gain, none = rng.uniform(1 / 60, 1 / 15, 6).astype(np.float32), np.zeros(6, np.float32)
+    statistics = {"gain": gain, "none": none, "one": np.ones(6, np.float32)}
+    nodes = "s = Conv(x, u) c = Conv(x, w) b = BatchNormalization(c, gain, none, none, one) a = Add(b, s) "
+    nodes += "r = Relu(a) y = Conv(r, v)"
+    float_file = model_of("float[n,3,8,8] x", "float[n,4,6,6] y", nodes, {**weights, **statistics})
+    folded = {**weights, "w": weights["w"] * gain.reshape(6, 1, 1, 1)}
+    export = model_of(
+        "float[n,3,8,8] x",
+        "float[n,4,6,6] y",
+        "s = Conv(x, u) c = Conv(x, w) a = Add(c, s) r = Relu(a) y = Conv(r, v)",
+        folded,
+    )
+    samples = Samples(rng.normal(0, 1, (16, 3, 8, 8)).astype(np.float32))
+    calibrate(export, data=samples, target="openvino", floor="none", output=tmp_path / "out")
+    model = onnx.load(tmp_path / "out/model.qdq.onnx")
+    assert [
+        str(check) for check in scale_checks(load(float_file), load_quantized(model), samples) if check.is_fault
+    ] == []
+
+
+@pytest.mark.parametrize("damage", [np.zeros_like, np.negative])
+def test_other_values_are_not_called_a_wrong_scale(
+    digits_bn: Path, sound: onnx.ModelProto, held_out: Samples, damage: Callable[[Any], Any]
+) -> None:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(sound)
+    name = weights(sound)[3].input[0]
+    stored = next(tensor for tensor in copy.graph.initializer if tensor.name == name)
+    stored.CopyFrom(numpy_helper.from_array(damage(numpy_helper.to_array(stored)), name))
+    first = judged(digits_bn, copy, held_out)[0]
+    assert (first.tensor, first.is_fault) == (name, True)
+    assert "has other values than float's, beside a scale of the right size" in str(first)

@@ -44,6 +44,7 @@ def test_entries_keep_their_order_nodes_first(tmp_path: Path) -> None:
         ('[[tensor]]\nmatch = "a"\ntype = "int8"', "type = 'int8' is not available; give u8, s8, u16"),
         ('[[tensor]]\nmatch = "a"\nsymmetric = 1', "symmetric = 1 is not available; give true or false"),
         ('[[tensor]]\nmatch = "a"\nrange = [1, 0]', r"range = \[1, 0\] is not available; give two finite numbers"),
+        ('[[tensor]]\nmatch = "a"\nrange = [-1e300, 1e300]', r"range = \[-1e\+300, 1e\+300\] is not available"),
         ('[[tensor]]\nmatch = "a"\nrange = [0, inf]', r"range = \[0, inf\] is not available"),
         ('[[tensor]]\nmatch = "a"\nfloat = true\nbits = 4', "float = true leaves nothing to quantize"),
     ],

@@ -234,6 +234,18 @@ def test_a_broken_zip_is_named(tmp_path: Path) -> None:
             "shape (2, 4, 4, 3) do not fit the model's input (N, 3, 4, 4)",
         ),
         ({"images": np.zeros((2, 3, 4, 4), np.uint8)}, "(N, H, W, C) with 1 or 3 channels is needed"),
+        (
+            {"images": np.full((2, 3, 4, 4), 1e300)},
+            "values that float32 does not hold among the values of 'images'; remove these samples",
+        ),
+        (
+            {"images": np.zeros((2, 4, 4, 3), np.uint8), "labels": np.array([1.0, np.nan])},
+            "NaN or infinity among the 'labels'; store class numbers",
+        ),
+        (
+            {"images": np.zeros((2, 4, 4, 3), np.uint8), "labels": np.array([1.0, 3.4])},
+            "3.4 among the 'labels' is the number of no class",
+        ),
         ({"images": np.zeros((2, 4, 4, 3), np.int32)}, "'images' are int32; uint8 pixels or float32 inputs are needed"),
         (
             {"images": np.zeros((2, 4, 4, 3), np.uint8), "labels": np.zeros(3, np.int64)},

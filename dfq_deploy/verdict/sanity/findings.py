@@ -1,6 +1,7 @@
 """Sanity of what goes in: do samples and preprocess fit the network."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +12,7 @@ from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs
 from dfq_deploy.graph.query import batch_normalizations, score_count
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.input_statistics import input_statistics
-from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges
 from dfq_deploy.synthesis.session import sample_bounds
@@ -21,6 +22,8 @@ from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding, plenty_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
     exchanged_finding,
+    implied_preprocess,
+    impossible_finding,
     made_with_finding,
     pixel_statistics,
     statistics_finding,
@@ -97,6 +100,8 @@ def sanity_findings(
     found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
     if axis is not None:
         found += _of_pictures(model, reference, samples, part, preprocess, axis, runner)
+        if preprocess is None and not samples.method:
+            found += _of_arrays(model, reference, samples, part, axis, runner)
         if preprocess is None and samples.method and sample_bounds(model, None, ranges or {}, teachers) is None:
             expected = input_statistics(reference)
             if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
@@ -108,7 +113,8 @@ def sanity_findings(
 def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preprocess) -> tuple[Finding, ...]:
     """``BAD`` where real pictures show that ``preprocess`` is not that of the network; nothing otherwise.
 
-    They show it by the answers of a classifier, or by the statistics of a BatchNormalization.
+    They show it by the answers of a classifier, or by the statistics of a BatchNormalization. Before that, ``BAD`` or
+    ``CHECK`` where it has figures that no pixels have.
 
     Args:
         samples: real ones, made with the preprocess.
@@ -116,6 +122,9 @@ def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preproces
     axis = _channel_axis(model) if samples.images.ndim == 4 else None
     if axis is None:
         return ()
+    units = _of_figures(preprocess)
+    if units is not None:
+        return (units,)
     expected, part = input_statistics(model), _part(samples)
     if expected is None:
         found = answers_finding(model, part, preprocess, axis)
@@ -134,13 +143,13 @@ def _of_pictures(
     runner: Runner | None,
 ) -> Iterator[Finding]:
     """Scale, range and preprocess of pictures."""
-    units = None if preprocess is None else units_finding(preprocess) or exchanged_finding(preprocess)
+    units = None if preprocess is None else _of_figures(preprocess)
     in_range = None if preprocess is None else range_finding(samples, preprocess, axis)
     yield from (entry for entry in (units, in_range) if entry is not None)
     expected = input_statistics(reference)
     scale = response_finding(model, part) if expected is None else scale_finding(part, expected, axis)
     yield from () if scale is None else (scale,)
-    if preprocess is None or in_range is None or units is not None:
+    if preprocess is None or in_range is None or (units is not None and units.level == "BAD"):
         return
     if expected is not None:
         real = not samples.method and in_range.level == "OK"
@@ -150,6 +159,32 @@ def _of_pictures(
         answers = plenty_finding(model, samples, known) or answers_finding(model, part, preprocess, axis, runner)
         doubted = answers is None or answers.level != "OK"
         yield from agreed(offsets_finding(model, preprocess, doubted=doubted), answers)
+
+
+def _of_figures(preprocess: Preprocess) -> Finding | None:
+    """What the mean and the deviation of a preprocess tell alone."""
+    return units_finding(preprocess) or exchanged_finding(preprocess) or impossible_finding(preprocess)
+
+
+def _of_arrays(
+    model: ir.Model, reference: ir.Model, samples: Samples, part: Samples, axis: int, runner: Runner | None
+) -> Iterator[Finding]:
+    """Arrays that no preprocess is stated of: do their values fit the network as they are.
+
+    Where a BatchNormalization tells of the input, the scale of the samples is compared with that.
+    """
+    name = implied_preprocess(samples)
+    if name is None or input_statistics(reference) is not None:
+        return
+    low, high = (f"{value:.3g}" for value in (samples.images.min(), samples.images.max()))
+    found = answers_finding(model, part, PREPROCESSES[name], axis, runner)
+    if found is not None and found.level != "OK":
+        said = f"no --preprocess was given; the values of the samples lie in {low} to {high}, as {name} has them"
+        shown = found.message.rpartition(", under ")[2]
+        remedy = f"normalize the arrays as {shown} does, or give the images themselves, or uint8 arrays, with {shown}"
+        yield replace(found, message=f"{said}: {found.message}", remedy=remedy, options="")
+    elif found is not None:
+        yield found
 
 
 def _channel_axis(model: ir.Model) -> int | None:

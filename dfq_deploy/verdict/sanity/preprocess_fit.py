@@ -17,6 +17,8 @@ __all__ = [
     "PixelStatistics",
     "candidates",
     "exchanged_finding",
+    "implied_preprocess",
+    "impossible_finding",
     "made_with_finding",
     "misfit",
     "pixel_statistics",
@@ -42,6 +44,16 @@ SLACK = 1.05
 
 LEAST_MEAN, LEAST_STD = 0.1, 0.05
 """Of the pixels of a data set."""
+
+MOST_STD = 0.4
+"""Of the pixels of a data set; larger ones are conventions, such as 0.5 and 1."""
+
+
+RANGES = {"zero-one": (0.0, 1.0), "minus-one-one": (-1.0, 1.0), "raw": (0.0, 255.0)}
+"""What these preprocesses make of pixels."""
+
+USED = 0.6
+"""Part of such a range that the values of pictures fill."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +170,38 @@ def exchanged_finding(preprocess: Preprocess) -> Finding | None:
     )
     options = f"--mean {shown} --std {other}"
     return Finding("preprocess-units", "BAD", message, f"give {options}", options=options)
+
+
+def impossible_finding(preprocess: Preprocess) -> Finding | None:
+    """A mean that no pixels have; None where there is nothing to say.
+
+    Pixels in units of pixel / 255 have no mean below 0 or above 1. Those of a mean of 0 or 1 are all black or white,
+    without any deviation: beside the deviation of a data set such a mean was forgotten or mistyped, while 0 is a
+    convention beside a deviation of 1 or of 1 / 255.
+    """
+    mean, std = np.asarray(preprocess.mean), np.asarray(preprocess.std)
+    outside = (mean < 0) | (mean > 1)
+    plain = ((mean == 0) | (mean == 1)) & (std > LEAST_STD) & (std < MOST_STD)
+    if not np.any(outside | plain):
+        return None
+    level: Level = "BAD" if np.any(outside) else "CHECK"
+    worst = int(np.argmax(outside if np.any(outside) else plain))
+    message = f"no pixels have the mean {mean[worst]:.3g} and the deviation {std[worst]:.3g}, in units of pixel / 255"
+    remedy = "give the --mean and --std of the training, (pixel / 255 - mean) / std"
+    if np.all(mean <= 0) and np.any(mean < 0):
+        options = f"--mean {','.join(f'{-value:.4g}' for value in mean)} --std {','.join(f'{v:.4g}' for v in std)}"
+        return Finding("preprocess-units", level, message, f"the mean is subtracted: {options}", options=options)
+    return Finding("preprocess-units", level, message, remedy)
+
+
+def implied_preprocess(samples: Samples) -> str | None:
+    """Name of the preprocess that arrays of pictures seem to have, by their range; None of standardized ones."""
+    low, high = float(samples.images.min()), float(samples.images.max())
+    for name, (bottom, top) in RANGES.items():
+        used = (high - low) / (top - bottom)
+        if bottom <= low and high <= top and used > USED:
+            return name
+    return None
 
 
 def made_with_finding(made: Preprocess | None, given: Preprocess | None) -> Finding | None:

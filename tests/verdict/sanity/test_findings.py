@@ -99,6 +99,15 @@ def test_arrays_of_another_range_are_bad(path: Path) -> None:
     assert level(path, Samples(GREY["raw"].apply(PIXELS)), None) != "OK"
 
 
+@pytest.mark.parametrize("name", ["raw", "minus-one-one"])
+def test_arrays_whose_preprocess_is_not_stated_tell_it_by_their_answers(digits_folded: Path, name: str) -> None:
+    found = findings(digits_folded, Samples(GREY[name].apply(PIXELS)), None)["preprocess-fit"]
+    assert found.level != "OK"
+    assert f"as {name} has them: --preprocess does not seem to fit the model" in found.message
+    assert found.remedy.startswith("normalize the arrays as ")
+    assert found.options == ""
+
+
 def test_a_teacher_tells_the_statistics(digits_bn: Path, digits_folded: Path) -> None:
     raw = Samples(GREY["raw"].apply(PIXELS))
     found = sanity_findings(load(digits_folded), raw, GREY["raw"], [load(digits_bn)])

@@ -14,6 +14,8 @@ from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
     PixelStatistics,
     exchanged_finding,
+    implied_preprocess,
+    impossible_finding,
     made_with_finding,
     misfit,
     pixel_statistics,
@@ -153,3 +155,50 @@ def test_an_exchanged_mean_and_std_are_named(mean: tuple[float, ...], std: tuple
 )
 def test_figures_that_a_training_may_have_are_not_exchanged(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
     assert exchanged_finding(Preprocess(mean, std)) is None
+
+
+@pytest.mark.parametrize(
+    ("mean", "std", "level"),
+    [
+        ((0.0, 0.0, 0.0), (0.225, 0.225, 0.225), "CHECK"),
+        ((1.0, 1.0, 1.0), (0.229, 0.224, 0.225), "CHECK"),
+        ((-0.485, -0.456, -0.406), (0.229, 0.224, 0.225), "BAD"),
+        ((0.5, 0.5, 1.2), (0.2, 0.2, 0.2), "BAD"),
+    ],
+)
+def test_a_mean_that_no_pixels_have_is_named(mean: tuple[float, ...], std: tuple[float, ...], level: str) -> None:
+    found = impossible_finding(Preprocess(mean, std))
+    assert found is not None
+    assert (found.code, found.level) == ("preprocess-units", level)
+    assert found.message.startswith("no pixels have the mean")
+
+
+def test_a_mean_of_the_wrong_sign_is_turned() -> None:
+    found = impossible_finding(Preprocess((-0.5, -0.4), (0.2, 0.3)))
+    assert found is not None
+    assert found.options == "--mean 0.5,0.4 --std 0.2,0.3"
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        *((entry.mean, entry.std) for entry in PREPROCESSES.values()),
+        ((0.0,), (1 / 256,)),
+        ((0.0,), (0.5,)),
+        ((0.408, 0.459, 0.482), (1 / 255,) * 3),
+        ((0.498,), (0.502,)),
+        ((0.305,), (0.319,)),
+    ],
+)
+def test_conventions_are_possible(mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    assert impossible_finding(Preprocess(mean, std)) is None
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "name"),
+    [(0, 1, "zero-one"), (0.02, 0.9, "zero-one"), (-1, 1, "minus-one-one"), (0, 255, "raw"), (-2.1, 2.6, None)],
+)
+def test_arrays_tell_their_preprocess_by_their_range(low: float, high: float, name: str | None) -> None:
+    assert (
+        implied_preprocess(Samples(np.linspace(low, high, 2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4))) == name
+    )
