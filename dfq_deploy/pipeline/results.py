@@ -18,6 +18,7 @@ from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExp
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.encode import measure_ranges
+from dfq_deploy.quantization.kept_float import state_kept_float
 from dfq_deploy.quantization.ranges import float_tensors
 from dfq_deploy.report.model import (
     Report,
@@ -124,6 +125,7 @@ def _write(
     outcome = _closed(outcome)
     if outcome.preprocess is not None:
         outcome.preprocess.state_in(outcome.prepared.metadata_props)
+    state_kept_float(outcome.prepared.metadata_props, [name for name, _, _ in outcome.placement.left_float])
     written = exporter.export(outcome.prepared, outcome.encodings, path)
     engine = written.engine
     said = [*written.notes, *_hand_on_ranges(outcome, exporter, folder, progress)]

@@ -6,6 +6,7 @@
 ``encode``             Prepare a float model for a target and turn ranges into encodings.
 ``fake_quant``         Fake quantization in torch with fixed encodings.
 ``integer_io``         Make inputs and outputs integers: fold the preprocessing into the model.
+``kept_float``         What a written file says of the layers that it keeps in float on purpose.
 ``known_ranges``       Ranges that are known: of a Softmax behind a mask, of kernels with fixed scales, of earlier ones.
 ``learned_fake_quant`` Fake quantization with learned steps and offsets (LSQ, LSQ+).
 ``lowering``           Rewrite operators that lack integer kernels into ones that have them.

@@ -10,6 +10,7 @@ from dfq_deploy.checking.view import QLINEAR, View, name
 from dfq_deploy.graph.inputs import input_values
 from dfq_deploy.graph.operators import DEQUANTIZE_OPS, QDQ_OPS, QUANTIZE_OPS, is_integer_op, is_op, operator_of
 from dfq_deploy.graph.query import constant_of
+from dfq_deploy.quantization.kept_float import kept_float
 from dfq_deploy.quantization.placement.policies import count_weighted_before, residual_branch
 from dfq_deploy.quantization.placement.predicates import obstacle
 from dfq_deploy.quantization.placement.spectral import spectral_nodes
@@ -43,11 +44,13 @@ def float_weighted(view: View, target: Target) -> Iterator[Problem]:
 
     Exceptions: spectral front ends (:mod:`dfq_deploy.quantization.placement.spectral`), matrix-vector products for
     TensorRT (ModelOpt leaves them out too), and nodes without an integer kernel
-    (:func:`dfq_deploy.quantization.placement.predicates.obstacle`). A quantized weight with a float activation is
-    always a violation: the layer runs in float and dequantizes its weight first.
+    (:func:`dfq_deploy.quantization.placement.predicates.obstacle`), and layers all in float of which the file says that
+    they were kept so (:mod:`dfq_deploy.quantization.kept_float`). A quantized weight with a float activation is always
+    a violation: the layer runs in float and dequantizes its weight first.
     """
     has_float_input = any(value.dtype == ir.DataType.FLOAT for value in input_values(view.model))
     front_ends = spectral_nodes(view.model) if has_float_input else {}
+    kept = kept_float(view.model.metadata_props)
     for kernel in view.kernels:
         if is_op(kernel.node, QLINEAR) or not kernel.has_weight or kernel.node in front_ends:
             continue
@@ -57,6 +60,8 @@ def float_weighted(view: View, target: Target) -> Iterator[Problem]:
             if quantization is None
         ]
         weight_only = kernel.weight is not None and kernel.activation is None
+        if len(missing) > 1 and kernel.node.name in kept:
+            continue
         if missing and (weight_only or obstacle(kernel.node, target) is None):
             yield kernel.node.op_type, name(kernel.node), f"its {' and '.join(missing)} is float"
 

@@ -1,0 +1,26 @@
+"""What a written file says of the layers that it keeps in float on purpose."""
+
+import json
+from collections.abc import Mapping, MutableMapping, Sequence
+
+from dfq_deploy.files.json_text import parsed_json
+
+__all__ = ["kept_float", "state_kept_float"]
+
+KEPT_FLOAT = "dfq_deploy.kept_float"
+"""Key of the metadata: names of the layers as JSON."""
+
+
+def state_kept_float(metadata: MutableMapping[str, str], names: Sequence[str]) -> None:
+    """Write the names into the metadata of a model; nothing where there are none."""
+    if names:
+        metadata[KEPT_FLOAT] = json.dumps(list(names))
+
+
+def kept_float(metadata: Mapping[str, str]) -> frozenset[str]:
+    """The names in the metadata of a model; none where it does not say, or not so."""
+    try:
+        names = parsed_json(metadata.get(KEPT_FLOAT, "[]"))
+    except ValueError:
+        return frozenset()
+    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
