@@ -12,7 +12,8 @@ sequences   64; 16,000 where it is a wave (N, T) or (N, 1, T)
 volumes     32
 =========== ==================================================================================================
 
-A dimension that is called ``a + b`` is as long as the two together.
+A dimension that is called ``a + b`` is as long as the two together, and ``total_sequence_length`` or the like as long
+as the past and the sequence. A cache or a mask of four dimensions is no picture: its sizes are those of sequences.
 """
 
 import logging
@@ -33,6 +34,7 @@ from dfq_deploy.graph.inputs import (
     shown_shape,
 )
 from dfq_deploy.graph.loading import add_notes, load
+from dfq_deploy.graph.main_input import says_auxiliary, words_of
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs
 from dfq_deploy.graph.passes.open_sizes import close_remembered
 from dfq_deploy.graph.reading import ModelSource
@@ -167,6 +169,7 @@ def _candidates(model: ir.Model, opened: Sequence[ir.Value], *, enlarged: bool) 
             for axis, sizes in rows[str(value.name)].items():
                 dims[axis] = _named(dims[axis], known, sizes[min(step, len(sizes) - 1)])
             chosen[str(value.name)] = ir.Shape(dims)
+        known |= _totals(known)
         yield {name: _summed(shape, opened, name, known) for name, shape in chosen.items()}
 
 
@@ -175,12 +178,25 @@ def _named(dim: int | ir.SymbolicDim, known: dict[str, int], size: int) -> int:
     return size if name is None or name in NO_NAMES else known.setdefault(name, size)
 
 
+def _totals(known: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of dimensions such as ``total_sequence_length``: a past and a sequence, where one of each is known."""
+    words = {name: words_of(name) for name in known}
+    totals = [name for name, found in words.items() if "total" in found]
+    pasts = [name for name, found in words.items() if "past" in found and name not in totals]
+    steps = [name for name, found in words.items() if found & {"seq", "sequence"} and name not in (*totals, *pasts)]
+    if len(pasts) != 1 or len(steps) != 1:
+        return {}
+    return dict.fromkeys(totals, known[pasts[0]] + known[steps[0]])
+
+
 def _summed(shape: ir.Shape, opened: Sequence[ir.Value], name: str, known: Mapping[str, int]) -> ir.Shape:
-    """``shape`` with each dimension that is called ``a + b`` as long as both."""
+    """``shape`` with each dimension that is called ``a + b`` as long as both, and a total as long as its parts."""
     source = next(value for value in opened if value.name == name).shape or ()
     dims = list(shape)
     for axis, dim in enumerate(source):
         parts = [] if isinstance(dim, int) or dim.value is None else [part.strip() for part in dim.value.split("+")]
+        if axis and not isinstance(dim, int) and "total" in words_of(dim.value or ""):
+            dims[axis] = known.get(str(dim.value), dims[axis])
         if axis and len(parts) > 1 and all(part.isdigit() or part in known for part in parts):
             dims[axis] = sum(int(part) if part.isdigit() else known[part] for part in parts)
     return ir.Shape(dims)
@@ -202,7 +218,8 @@ def _size_table(value: ir.Value, enlarged: bool) -> dict[int, tuple[int, ...]]:
 def _channel_axis(value: ir.Value) -> int | None:
     """The axis of the channels of what may be pictures of any number of channels; None for all else."""
     dims = _known_sizes(value)
-    return 1 if len(dims) == 4 and _is_float(value) and not dims[1] and not dims[3] else None
+    picture = len(dims) == 4 and _is_float(value) and not says_auxiliary(str(value.name))
+    return 1 if picture and not dims[1] and not dims[3] else None
 
 
 def _known_sizes(value: ir.Value) -> list[int]:
@@ -219,7 +236,7 @@ def _sizes(value: ir.Value, axis: int, enlarged: bool) -> tuple[int, ...]:
     dims = _known_sizes(value)
     if len(dims) > 4:
         return VOLUME
-    if len(dims) == 4 and _is_float(value):
+    if len(dims) == 4 and _is_float(value) and not says_auxiliary(str(value.name)):
         if enlarged:
             return ENLARGED
         if (dims[1] or dims[3]) and not {dims[1], dims[3]} & set(CHANNELS):

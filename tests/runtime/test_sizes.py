@@ -76,6 +76,15 @@ def test_other_sizes_have_the_same_channels(model_of: ModelOf) -> None:
     assert "its ranges at (3, 128, 128) and (3, 320, 320) too; the quantized model keeps it open" in note
 
 
+def test_a_total_is_as_long_as_past_and_sequence(model_of: ModelOf) -> None:
+    inputs = "int64[n,seq] input_ids, int64[n,total] attention_mask, float[n,2,past,8] past_key"
+    nodes = "c = Cast <to = 1> (input_ids) d = Cast <to = 1> (attention_mask) s = ReduceSum(c) t = ReduceSum(d) "
+    nodes += "p = ReduceSum(past_key) u = Add(s, t) y = Add(u, p)"
+    model = load_sized(model_of(inputs, "float y", nodes, {}))
+    shapes = {value.name: list(value.shape or ())[1:] for value in input_values(model)}
+    assert shapes == {"input_ids": [64], "attention_mask": [128], "past_key": [2, 64, 8]}
+
+
 def test_a_dimension_that_is_a_sum_is_as_long_as_its_parts(model_of: ModelOf) -> None:
     model = model_of(
         "float[n,past,4] a, float[n,seq,4] x, float[n,total,1] m",
