@@ -140,13 +140,13 @@ def synthesize_from(
     shape = sample_shape(model)
     count = default_count(shape) if count is None else count
     rules = [rule_of(model, other, ranges or {}) for other in other_inputs(inputs)]
-    extra = {rule.port.name: rule.draw(count, seed) for rule in rules}
+    bounds = None if is_drawn(main) else sample_bounds(model, preprocess, ranges or {}, teachers)
+    extra = {rule.port.name: rule.draw(count, seed, bounds) for rule in rules}
     notes = (*notes, *(str(rule) for rule in rules))
     if is_drawn(main):
         rule = rule_of(model, main, ranges or {})
         logger.info("synthesis: %d samples of shape %s drawn by rules, seed %d", count, shape, seed)
         return fed_back(model, _drawn(rule, rules, count, seed, extra), ranges or {})
-    bounds = sample_bounds(model, preprocess, ranges or {}, teachers)
     if bounds is not None and preprocess is None and main.is_float and main.name not in (ranges or {}):
         notes = (*notes, _raw_pixels_note(model, teachers))
     channels_last = is_channels_last(model)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, did_you_mean
 from dfq_deploy.graph.inputs import (
+    CHANNELS,
     ModelInput,
     closed_shape,
     has_batch_axis,
@@ -17,11 +18,14 @@ from dfq_deploy.graph.inputs import (
     looks_channels_last,
     main_input,
     model_inputs,
+    sample_shape,
 )
-from dfq_deploy.graph.main_input import words_of
+from dfq_deploy.graph.main_input import says_auxiliary, words_of
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.graph.traversal import walk
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.synthesis.procedural.pictures import Pictures
 from dfq_deploy.synthesis.procedural.sequences import Part, on_lengths, part_of
 
 __all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of", "table_of"]
@@ -31,6 +35,8 @@ InputRanges: TypeAlias = Mapping[str, tuple[float, float]]
 
 SAMPLE_RATE = 16000
 """Of sound: what speech models take."""
+
+BESIDE = "a float input beside the main one"
 
 MOVING_OPS = frozenset(
     {"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Clip"}
@@ -50,6 +56,7 @@ class InputRule:
         why: where that comes from, for people.
         part: what it is in a sequence whose samples have varied lengths; None where it is in none.
         longest: the longest of them.
+        is_picture: it has the shape of the pictures of the main input, and is drawn as they are.
     """
 
     port: ModelInput
@@ -60,13 +67,17 @@ class InputRule:
     high: float | None = None
     part: Part | None = None
     longest: int = 0
+    is_picture: bool = False
 
-    def draw(self, count: int, seed: int) -> NDArray[Any]:
+    def draw(self, count: int, seed: int, preprocess: Preprocess | None = None) -> NDArray[Any]:
         """``(count, *shape)``, in the input's own type.
 
         The same seed gives the same values, and the same lengths to all inputs of a sequence.
+
+        Args:
+            preprocess: of pictures; None gives them mean 0 and deviation 1.
         """
-        values = self._drawn(count, seed)
+        values = self._pictures(count, seed, preprocess) if self.is_picture else self._drawn(count, seed)
         return values if self.part is None else on_lengths(self.part, values, self.longest, seed)
 
     def _drawn(self, count: int, seed: int) -> NDArray[Any]:
@@ -80,9 +91,24 @@ class InputRule:
             return generator.uniform(self.low, self.high, shape).astype(dtype)
         return generator.integers(int(self.low), int(self.high), shape, endpoint=True).astype(dtype)
 
+    def _pictures(self, count: int, seed: int, preprocess: Preprocess | None) -> NDArray[Any]:
+        last = looks_channels_last(self.shape)
+        channels, height, width = (self.shape[-1], *self.shape[:2]) if last else self.shape
+        generator = np.random.default_rng([seed, *self.port.name.encode()])
+        pictures = Pictures().draw(count, (channels, height, width), generator)
+        if preprocess is None:
+            pictures = (pictures - pictures.mean()) / (pictures.std() + np.float32(1e-6))
+        else:
+            low, high = (bound[:, None, None] for bound in preprocess.bounds(channels))
+            pictures = pictures * (high - low) + low
+        turned = pictures.transpose(0, 2, 3, 1) if last else pictures
+        return np.ascontiguousarray(turned).astype(np.dtype(self.port.dtype))
+
     def __str__(self) -> str:
         """A sentence for the report."""
-        if self.part is not None:
+        if self.is_picture:
+            what = "is drawn as pictures are"
+        elif self.part is not None:
             drawn = "" if self.high is None else f"drawn from {self.low:g} to {self.high:g}, "
             what = f"is {drawn}{self.part.value}, for lengths from 1 to {self.longest}"
         elif self.values is not None:
@@ -106,7 +132,8 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
     cut to the lengths of the samples (:mod:`dfq_deploy.synthesis.procedural.sequences`); (3) any other mask, or a bool,
     is all ones; (4) what a Gather looks up in a constant table is an index of its rows; (5) a length is that of the
     main input's longest axis, and a sample rate is 16,000; (6) a scale is 1, and the size of a picture is that of the
-    main input; (7) other integers are 0 or 1, other floats normally distributed.
+    main input; (7) what has the shape of the main input's pictures is one of them; (8) other integers are 0 or 1, other
+    floats normally distributed.
 
     Raises:
         ModelError: its size is open.
@@ -125,8 +152,17 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
     if table is not None:
         return InputRule(port, shape, f"the rows of '{table[0]}'", low=0, high=table[1] - 1)
     if port.is_float:
-        return InputRule(port, shape, "a float input beside the main one")
+        is_picture = _is_second_picture(model, port, shape)
+        why = f"a picture as '{main_input(model_inputs(model)).name}' is" if is_picture else BESIDE
+        return InputRule(port, shape, why, is_picture=is_picture)
     return InputRule(port, shape, "no table that it would index was found", low=0, high=1)
+
+
+def _is_second_picture(model: ir.Model, port: ModelInput, shape: tuple[int, ...]) -> bool:
+    main = main_input(model_inputs(model))
+    if not (port.is_float and main.is_float) or says_auxiliary(port.name) or port.use.carried or len(shape) != 3:
+        return False
+    return shape == sample_shape(model) and not {shape[0], shape[-1]}.isdisjoint(CHANNELS)
 
 
 def _in_sequence(
