@@ -1,13 +1,23 @@
 """Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["OutputDistance", "OutputTally", "ScoreTally", "Scores", "finite", "log_probabilities", "signal_to_noise"]
+__all__ = [
+    "OutputDistance",
+    "OutputTally",
+    "ScoreTally",
+    "Scores",
+    "finite",
+    "judged_outputs",
+    "log_probabilities",
+    "signal_to_noise",
+]
 
 Floats = NDArray[np.floating[Any]]
 
@@ -33,6 +43,7 @@ class OutputDistance:
             sample, or without a row for each.
         invented: part of the samples in which only the quantized model's do.
         signal, noise: mean over the samples of the sum of squares of float's values, and of the differences.
+        integers: its values are classes, places or counts, whose differences are no noise.
     """
 
     name: str
@@ -42,11 +53,21 @@ class OutputDistance:
     invented: float = 0.0
     signal: float = 0.0
     noise: float = 0.0
+    integers: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping; an infinite SNR is null."""
         shown = {} if self.shown == 1 else {"shown": self.shown}
         return {"name": self.name, "snr_db": finite(self.snr), "max_abs_difference": finite(self.largest), **shown}
+
+
+def judged_outputs(outputs: Iterable[OutputDistance]) -> tuple[OutputDistance, ...]:
+    """Those whose noise tells how good a model is: not integers, unless there is nothing else.
+
+    Places of the largest scores, say, change where two scores are nearly equal; the scores show how near.
+    """
+    given = tuple(outputs)
+    return tuple(output for output in given if not output.integers) or given
 
 
 @dataclass
@@ -62,6 +83,7 @@ class OutputTally:
     noise: float = 0.0
     largest: float = 0.0
     count: int = 0
+    integers: bool = False
     spreads: list[NDArray[np.float64]] = field(default_factory=list)
 
     def add(self, reference: NDArray[Any], found: NDArray[Any], *, rows: bool = False) -> None:
@@ -72,6 +94,7 @@ class OutputTally:
         self.noise += float(np.square(error).sum())
         self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
         self.count += len(exact) if exact.ndim else 1
+        self.integers = reference.dtype.kind in "iub"
         if rows and len(exact) and exact.size > len(exact):
             self.spreads.append(np.stack([np.ptp(values.reshape(len(exact), -1), axis=1) for values in (exact, given)]))
 
@@ -80,7 +103,8 @@ class OutputTally:
         shown, invented = self._shown()
         count = max(self.count, 1)
         snr = signal_to_noise(self.signal, self.noise)
-        return OutputDistance(name, snr, self.largest, shown, invented, self.signal / count, self.noise / count)
+        powers = self.signal / count, self.noise / count
+        return OutputDistance(name, snr, self.largest, shown, invented, *powers, integers=self.integers)
 
     def _shown(self) -> tuple[float, float]:
         """In which part of the samples float shows something, and only the quantized model does."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dfq_deploy.evaluation.compare import Comparer, Comparison
-from dfq_deploy.evaluation.metrics import finite
+from dfq_deploy.evaluation.metrics import finite, judged_outputs
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runnable, Runner
 from dfq_deploy.verdict.agreement.held_out import DATA, PHOTOGRAPHS, WRITTEN, HeldOut
@@ -51,10 +51,10 @@ class KindAgreement:
     def worst_output(self) -> tuple[str, float]:
         """Name and signal-to-noise ratio, in dB, of the output with the lowest one.
 
-        A ratio of infinity and an empty name where no output can be compared. The boxes and the scores of a detector
-        count as outputs.
+        Integers count where there is nothing else; the boxes and the scores of a detector count as outputs. A ratio of
+        infinity and an empty name where no output can be compared.
         """
-        outputs = [(output.snr, output.name) for output in self.comparison.outputs]
+        outputs = [(output.snr, output.name) for output in judged_outputs(self.comparison.outputs)]
         if self.comparison.head is not None:
             outputs += [(self.comparison.head.boxes_snr, "boxes"), (self.comparison.head.scores_snr, "scores")]
         snr, name = min(outputs, default=(float("inf"), ""))

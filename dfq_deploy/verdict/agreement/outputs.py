@@ -9,7 +9,7 @@ finds where there is nothing.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dfq_deploy.evaluation.metrics import OutputDistance, signal_to_noise
+from dfq_deploy.evaluation.metrics import OutputDistance, judged_outputs, signal_to_noise
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS, WRITTEN
 from dfq_deploy.verdict.agreement.measure import SHOWN, Agreement, KindAgreement
 
@@ -47,7 +47,7 @@ class OutputNoise:
 def worst_noise(agreement: Agreement) -> OutputNoise | None:
     """The output with the most noise; an empty one only where no other is bad. None where no output can be compared."""
     kinds = sorted(agreement.judging, key=lambda kind: PREFERRED.index(kind.kind) if kind.kind in PREFERRED else 9)
-    names = dict.fromkeys(output.name for kind in kinds for output in kind.comparison.outputs)
+    names = dict.fromkeys(output.name for kind in kinds for output in judged_outputs(kind.comparison.outputs))
     found = [_noise(name, kinds) for name in names]
     return min(found, key=lambda noise: (noise.empty, noise.snr), default=None)
 

@@ -12,7 +12,7 @@ from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally
 from dfq_deploy.verdict.agreement.held_out import HeldOut
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of, measure_agreement
-from dfq_deploy.verdict.agreement.outputs import worst_noise
+from dfq_deploy.verdict.agreement.outputs import OutputNoise, worst_noise
 from dfq_deploy.verdict.judge import agreement_finding
 
 SIDE = 80
@@ -124,3 +124,13 @@ def test_an_output_that_shows_nothing_on_text_either_is_worth_a_look() -> None:
     found = measure_agreement(_detector(1.0, 9.0), _detector(1.0, 8.0), sets)
     finding = agreement_finding(found)
     assert (finding.level, finding.code) == ("CHECK", "output-noise")
+
+
+def test_places_count_where_there_is_nothing_else() -> None:
+    values, places = OutputDistance("values", 33.0, 0.1), OutputDistance("places", 14.0, 9.0, integers=True)
+    both = KindAgreement("procedural", False, Comparison(64, (values, places), None))
+    assert both.worst_output == ("values", 33.0)
+    assert worst_noise(Agreement((both,), None)) == OutputNoise("values", 33.0, 64, "procedural")
+    alone = KindAgreement("procedural", False, Comparison(64, (places,), None))
+    assert alone.worst_output == ("places", 14.0)
+    assert worst_noise(Agreement((alone,), None)) == OutputNoise("places", 14.0, 64, "procedural")
