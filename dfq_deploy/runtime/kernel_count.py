@@ -24,8 +24,8 @@ FUSED_WAY_OUT = (
 )
 
 FORM_WAY_OUT = (
-    "ONNX Runtime has no integer kernel for such layers (a float bias, an output that is not quantized); quantize the "
-    "float model for it: dfq-deploy calibrate --target cpu"
+    "ONNX Runtime has no integer kernel for such layers (a float bias, an output that is not quantized); calibrate the "
+    "float model with --target cpu, and keep in float what stays so (--keep-float)"
 )
 
 COMPILED_WAY_OUT = (
@@ -56,8 +56,8 @@ class Kernel:
         kind: the type of its products.
         macs: multiply-accumulates for one sample; None if unknown.
         weights: number of constants that it multiplies by; 0 for a product of two activations.
-        dequantized: True for a float kernel that reads DequantizeLinear: the layer is quantized in the file, but runs
-            in float, with the additional cost of the conversion.
+        dequantized: True for a float kernel that reads DequantizeLinear, and no constant weight in float: the layer is
+            quantized in the file, but runs in float, with the additional cost of the conversion.
     """
 
     name: str

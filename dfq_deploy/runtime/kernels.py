@@ -19,7 +19,7 @@ from dfq_deploy.runtime.session import Session, runtime_message
 from dfq_deploy.runtime.tagged import Tagged, tag
 from dfq_deploy.runtime.tensorrt import rtx
 
-__all__ = ["SAME_KERNELS", "conversions", "count_kernels", "is_dequantized", "layer_macs"]
+__all__ = ["SAME_KERNELS", "conversions", "count_kernels", "is_quantized_layer", "layer_macs"]
 
 SAME_KERNELS = frozenset({"cpu", "web"})
 """Targets that run ONNX Runtime with the graph optimizations of this machine's CPU provider."""
@@ -102,7 +102,7 @@ def _optimized(model: ir.Model) -> ir.Model:
 
 def _kernel(node: ir.Node, tagged: Tagged) -> Kernel:
     index, kind = tagged.find(node.name or ""), kind_of_node(node)
-    dequantized = kind == "float" and any(is_dequantized(value) for value in node.inputs)
+    dequantized = kind == "float" and is_quantized_layer(node)
     if index is None:
         name = node.name or str(node.outputs[0].name)
         return Kernel(name, node.op_type, node.op_type, kind, dequantized=dequantized, weights=weights_of(node))
@@ -124,7 +124,7 @@ def _by_placement(tagged: Tagged, runtime: str, reason: str) -> KernelCount:
         kind, dequantized = kind_of_node(node), [is_dequantized(value) for value in node.inputs[:2]]
         if kind == "float" and len(dequantized) > 1 and all(dequantized):
             kind = "integer"
-        costs = kind == "float" and any(dequantized)
+        costs = kind == "float" and is_quantized_layer(node)
         macs, weights = layer_macs(node, tagged), weights_of(node)
         kernels.append(Kernel(name, node.op_type, node.op_type, kind, macs, costs, weights))
     return KernelCount(tuple(kernels), conversions(tagged.nodes), (), runtime, reason)
@@ -133,6 +133,12 @@ def _by_placement(tagged: Tagged, runtime: str, reason: str) -> KernelCount:
 def conversions(nodes: Iterable[ir.Node]) -> int:
     """Count Q and DQ nodes, including those of weights and biases that the optimizer did not remove."""
     return sum(node.op_type in LINEAR for node in nodes)
+
+
+def is_quantized_layer(node: ir.Node) -> bool:
+    """Return True if a layer reads dequantized values, and its weight is no constant in float."""
+    weight = node.inputs[1] if len(node.inputs) > 1 else None
+    return constant_of(weight) is None and any(is_dequantized(value) for value in node.inputs)
 
 
 def is_dequantized(value: ir.Value | None) -> bool:

@@ -205,3 +205,10 @@ def test_a_scale_that_the_optimizer_computes_as_a_convolution_is_no_layer(model_
     )
     model = model_of("float[n,16,8,8] x", "float[n,16,8,8] y", nodes, arrays)
     assert [kernel.name for kernel in count_kernels(model).kernels] == ["a", "y"]
+
+
+def test_a_layer_whose_weight_is_float_is_not_quantized_in_vain(model_of: ModelOf) -> None:
+    nodes = f"{READ} m = MatMul(d, e) p = QuantizeLinear(m, s2, z2) g = DequantizeLinear(p, s2, z2) y = MatMul(g, wf)"
+    count = count_kernels(dense(model_of, nodes))
+    assert [(kernel.name, kernel.kind, kernel.dequantized) for kernel in count.in_float] == [("y", "float", False)]
+    assert (count.dequantized, count.way_out) == ((), "")

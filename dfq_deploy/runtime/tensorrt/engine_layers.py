@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dfq_deploy.runtime.kernel_count import Kernel, KernelCount
-from dfq_deploy.runtime.kernels import conversions, is_dequantized, layer_macs
+from dfq_deploy.runtime.kernels import conversions, is_quantized_layer, layer_macs
 from dfq_deploy.runtime.layers import Kind, is_layer
 from dfq_deploy.runtime.tagged import Tagged
 
@@ -111,6 +111,6 @@ def count_in_engine(tagged: Tagged, layers: Sequence[EngineLayer], engine: str) 
         narrow = [layer for layer in computing if layer.product != "float"]
         kind: Kind = narrow[0].product if narrow else "float"
         kernel = next((layer.kind for layer in (*narrow, *computing)), node.op_type)
-        quantized = kind == "float" and any(is_dequantized(value) for value in node.inputs[:2])
+        quantized = kind == "float" and is_quantized_layer(node)
         kernels.append(Kernel(name, node.op_type, kernel, kind, layer_macs(node, tagged), quantized))
     return KernelCount(tuple(kernels), conversions(tagged.nodes), (), engine, listed=True)
