@@ -26,7 +26,11 @@ OTHERS = re.compile(
 )
 """What the names of rows hold that are no class scores."""
 
-OTHER_WORDS = frozenset({"det", "dets", "feat", "feats", "ldm", "loc", "locs", "reg", "rot", "pts"})
+OTHER_WORDS = frozenset(
+    {"det", "dets", "feat", "feats", "ldm", "loc", "locs", "reg", "rot", "pts", "joints", "xywh", "xyxy", "xyz"}
+    | {"arousal", "distance", "gaze", "height", "pitch", "price", "roll", "speed", "steering", "temperature"}
+    | {"valence", "velocity", "width", "yaw"}
+)
 """Whole words in those names."""
 
 PRODUCTS = ("Conv", "Gemm", "MatMul", "Sigmoid")

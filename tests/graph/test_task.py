@@ -39,6 +39,8 @@ def rows(model_of: ModelOf, nodes: str, outputs: str) -> onnx.ModelProto:
         ("landmarks = MatMul(f, w)", "float[n,5] landmarks", None),
         ("bbox_pred = MatMul(f, w)", "float[n,5] bbox_pred", None),
         ("image_embeds = MatMul(f, w)", "float[n,5] image_embeds", None),
+        ("age_height = MatMul(f, w)", "float[n,5] age_height", None),
+        ("yawPitchRoll = MatMul(f, w)", "float[n,5] yawPitchRoll", None),
         ("y = Identity(f)", "float[n,6] y", None),
         ("m = MatMul(f, w) y = Tanh(m)", "float[n,5] y", None),
         ("m = MatMul(f, w) y = LpNormalization(m)", "float[n,5] y", None),
