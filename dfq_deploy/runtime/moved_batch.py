@@ -69,7 +69,7 @@ def with_open_batch(model: ir.Model, source: ir.Model) -> ir.Model:
 
     Args:
         model: as it is written, in float.
-        source: what :func:`load_sized` returned.
+        source: what :func:`dfq_deploy.runtime.sizes.load_sized` returned.
     """
     declared = source.meta.get(DECLARED)
     if declared is None:

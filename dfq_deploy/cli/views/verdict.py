@@ -26,6 +26,8 @@ QUIET = 30.0
 SHOWN_WHERE_OK = (
     "agreement",
     "output-noise",
+    "detector",
+    "task",
     "layers-in-int8",
     "layers-in-float",
     "faster-than-float",

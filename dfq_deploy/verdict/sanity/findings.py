@@ -29,7 +29,7 @@ from dfq_deploy.verdict.sanity.preprocess_fit import (
     statistics_finding,
     units_finding,
 )
-from dfq_deploy.verdict.sanity.preprocess_missing import missing_finding
+from dfq_deploy.verdict.sanity.preprocess_missing import UNKNOWN, missing_finding
 from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
@@ -106,8 +106,21 @@ def sanity_findings(
             expected = input_statistics(reference)
             if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
                 found.append(missing_finding(model, expected, samples.images.shape[axis], runner))
-    signs = weighed(found, classifies=score_count(model) is not None)
+    signs = _with_their_cause(weighed(found, classifies=score_count(model) is not None))
     return tuple(sorted(signs, key=lambda entry: CAUSES.index(entry.code)))
+
+
+def _with_their_cause(found: Sequence[Finding]) -> list[Finding]:
+    """Samples that look alike to the network get the remedy of a missing preprocess, where one is named."""
+    missing = next((one for one in found if one.code == "preprocess-missing" and one.level != "OK"), None)
+    if missing is None or missing.options in ("", UNKNOWN):
+        return list(found)
+    return [
+        replace(one, remedy=missing.remedy, options=missing.options)
+        if one.code == "samples-diversity" and one.level != "OK"
+        else one
+        for one in found
+    ]
 
 
 def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preprocess) -> tuple[Finding, ...]:

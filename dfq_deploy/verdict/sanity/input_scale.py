@@ -8,7 +8,15 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.response import response_to_bias
 
-__all__ = ["PLAIN", "RESPONSE", "RESPONSE_LARGE", "channel_statistics", "response_finding", "scale_finding"]
+__all__ = [
+    "PLAIN",
+    "RESPONSE",
+    "RESPONSE_LARGE",
+    "channel_statistics",
+    "response_finding",
+    "response_fits",
+    "scale_finding",
+]
 
 SCALE_BAD, SCALE_CHECK = (0.15, 6.0), (0.3, 2.5)
 """Deviation of the samples in units of the one that the network expects: below and above."""
@@ -80,6 +88,12 @@ def response_finding(model: ir.Model, samples: Samples) -> Finding | None:
         return Finding("samples-scale", level, message, "", figures)
     message += f", and the deviation of the samples {deviation:.3g}: the input seems far too {end}"
     return Finding("samples-scale", level, message, REMEDY, figures)
+
+
+def response_fits(model: ir.Model, samples: Samples) -> bool | None:
+    """Whether the first layer's response to ``samples`` is of the scale of its bias; None where no layer has a bias."""
+    value = response_to_bias(model, samples)
+    return None if value is None else RESPONSE_SMALL[1] <= value <= RESPONSE_LARGE[1]
 
 
 def _response_level(value: float, deviation: float) -> tuple[Level, str]:

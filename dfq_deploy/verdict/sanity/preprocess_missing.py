@@ -12,11 +12,12 @@ from dfq_deploy.samples.photographs import photographs, suits_photographs
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.sanity.input_scale import response_fits
 from dfq_deploy.verdict.sanity.preprocess_answers import SAME_FAMILY
 from dfq_deploy.verdict.sanity.preprocess_fit import FITS, PHOTOGRAPHS, candidates, misfit
 from dfq_deploy.verdict.sanity.response import informations
 
-__all__ = ["missing_finding"]
+__all__ = ["UNKNOWN", "missing_finding"]
 
 COUNT = 6
 """Photographs that answers are compared on, one crop of each: 24 name the same ones in the classifiers of the zoo."""
@@ -35,7 +36,8 @@ def missing_finding(
 
     Statistics of a BatchNormalization tell. Without them the samples are a guess, and the verdict is no better than
     ``CHECK``: activations, and so ranges, are as much too large or too small as the input is. The known ones under
-    which the answers to photographs are surest are named.
+    which the answers to photographs are surest are named; without class scores, those under which the first layer's
+    response to them is of the scale of its bias, where it is not under all of them.
 
     Args:
         expected: what the first BatchNormalization tells of the input; None where there is none.
@@ -58,11 +60,14 @@ def missing_finding(
         return _named(message, [best], figures)
     message = f"{said}: whether the model was trained on such inputs is not known"
     known.pop(SAME_FAMILY)
-    answers = _answers(model, known, runner)
+    drawn = _photographs(model, known)
+    answers = informations(model, list(drawn.values()), runner) if drawn else None
     if answers is None:
-        return Finding("preprocess-missing", "CHECK", message, "give the preprocess of the training", options=UNKNOWN)
-    most = max(answers.values())
-    fitting = [name for name in sorted(known, key=lambda name: -answers[name]) if answers[name] >= ALIKE * most]
+        fitting = [name for name, samples in drawn.items() if response_fits(model, samples)]
+        return _named(message, fitting if len(fitting) < len(drawn) else [], {})
+    told = dict(zip(drawn, answers, strict=True))
+    most = max(told.values())
+    fitting = [name for name in sorted(known, key=lambda name: -told[name]) if told[name] >= ALIKE * most]
     figures = {"information_best": most}
     return _named(message, fitting, figures)
 
@@ -76,19 +81,18 @@ def _named(message: str, fitting: Sequence[str], figures: dict[str, float]) -> F
     return Finding("preprocess-missing", "CHECK", message, remedy, figures, options)
 
 
-def _answers(model: ir.Model, preprocesses: dict[str, Preprocess], runner: Runner | None) -> dict[str, float] | None:
-    """Information of the answers to photographs under each; None without class scores, or for other inputs."""
+def _photographs(model: ir.Model, preprocesses: dict[str, Preprocess]) -> dict[str, Samples]:
+    """The same photographs under each; none for a model of several inputs, or of no pictures."""
     ports = model_inputs(model)
     shape = tuple(int(size or 0) for size in (main_input(ports).shape or ())[1:])
     turned = is_channels_last(model)
     shape = (shape[2], *shape[:2]) if turned else shape
     if other_inputs(ports) or not suits_photographs(shape):
-        return None
-    sets, pixels = [], photographs(COUNT, shape, PREPROCESSES["zero-one"])
-    for preprocess in preprocesses.values():
+        return {}
+    drawn, pixels = {}, photographs(COUNT, shape, PREPROCESSES["zero-one"])
+    for name, preprocess in preprocesses.items():
         low, high = (np.asarray(bound[:, None, None], np.float32) for bound in preprocess.bounds(shape[0]))
         images = pixels * (high - low) + low
         images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if turned else images
-        sets.append(Samples(images, method="photographs"))
-    found = informations(model, sets, runner)
-    return None if found is None else dict(zip(preprocesses, found, strict=True))
+        drawn[name] = Samples(images, method="photographs")
+    return drawn
