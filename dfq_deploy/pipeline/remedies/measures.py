@@ -192,13 +192,18 @@ def _keep_float(bench: Bench, best: Measured, floor: Floor) -> Trials:
         tried.add(index)
         count, nodes = rungs[index].count, rungs[index].nodes
         more = f" and {len(nodes) - NAMED} more" if len(nodes) > NAMED else ""
-        what = f"float for the {count} noisiest layer{'s' if count > 1 else ''}: {', '.join(nodes[:NAMED])}{more}"
+        noisy, kept = _counted(count, "noisiest operator"), _counted(len(nodes), "layer")
+        what = f"float for the {noisy}, {kept}: {', '.join(nodes[:NAMED])}{more}"
 
         def make(nodes: tuple[str, ...] = nodes) -> Setting:
             return best.setting.overriding(keep_float=nodes, reason=NOISY)
 
         result = yield Trial("keep-float", what, make)
         index += -1 if result == "too much" else 1
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _reconstruct(bench: Bench, best: Measured, floor: Floor) -> Trials:
