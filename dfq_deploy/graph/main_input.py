@@ -13,7 +13,7 @@ import onnx_ir as ir
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.traversal import walk
 
-__all__ = ["MAIN_INPUT", "InputUse", "says_auxiliary", "says_main", "uses_of", "words_of"]
+__all__ = ["MAIN_INPUT", "RECURRENT_OPS", "InputUse", "says_auxiliary", "says_main", "uses_of", "words_of"]
 
 MAIN_INPUT = "dfq_deploy.main_input"
 """The metadata entry that names the main input of a model with several."""
