@@ -48,7 +48,7 @@ def bounds_of(values: NDArray[Any], name: str) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise SamplesError(
-            f"tensor '{name}': NaN or infinity among its values; check the samples, the preprocess and the weights before it"
+            f"tensor '{name}': NaN or infinity among its values; check samples, preprocess and the weights before it"
         )
     return low, high
 
