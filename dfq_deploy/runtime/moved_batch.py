@@ -14,15 +14,18 @@ DECLARED = "dfq_deploy.moved_batch"
 
 
 def moved_batch(model: ir.Model) -> str:
-    """The name of a batch that does not stand first in each input that has it; empty for all other models."""
-    main, firsts, later = main_input_value(model), set[str](), set[str]()
-    for value in input_values(model):
-        names = [_name_of_dimension(dim) for dim in value.shape or ()]
-        firsts |= set(names[:1]) if value is not main else set()
-        later |= set(names[1:])
-    first, second = ([_name_of_dimension(dim) for dim in main.shape or ()] + ["", ""])[:2]
-    batch = second if second and second in firsts and first not in firsts else first
-    return batch if batch in later else ""
+    """The name of a batch that does not stand first in each input that has it; empty for all other models.
+
+    A name that one input has twice is that of any open size.
+    """
+    main = main_input_value(model)
+    named = {value: [_name_of_dimension(dim) for dim in value.shape or ()] for value in input_values(model)}
+    others = [names for value, names in named.items() if value is not main]
+    first, second = (*named[main][:2], "", "")[:2]
+    firsts = {names[0] for names in others if names}
+    batch = second if first and second in firsts - {""} and first not in firsts else first
+    twice = any(names.count(batch) > 1 for names in named.values())
+    return batch if not twice and any(batch in names[1:] for names in named.values()) else ""
 
 
 def _name_of_dimension(dim: int | ir.SymbolicDim) -> str:

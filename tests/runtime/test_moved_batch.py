@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime as ort
+import pytest
 from numpy.typing import NDArray
 
 from dfq_deploy import calibrate
 from dfq_deploy.graph.inputs import input_values
-from dfq_deploy.graph.loading import load_notes
+from dfq_deploy.graph.loading import load, load_notes
+from dfq_deploy.runtime.moved_batch import moved_batch
 from dfq_deploy.runtime.sizes import load_sized
 from tests.conftest import ModelOf
 
@@ -65,4 +67,27 @@ def test_time_before_the_batch_is_closed_and_said(model_of: ModelOf) -> None:
     assert load_notes(sized) == (
         "input 'x' has its time first and its batch behind: 'N' 1, 'T' 64 here and in the quantized model; export "
         "it with the batch first to keep them open",
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "batch"),
+    [
+        ("float[n,3,h,w] x", ""),
+        ("float[dyn,3,dyn,dyn] x", ""),
+        ("float[n,t,4] x, float[n,1,t] m", ""),
+        ("float[n,t,4] x, float[2,n,6] s", "n"),
+        ("float[n,t,4] x, float[n,n] s", ""),
+        ("float[t,n,4] x, int64[n] length", "n"),
+        ("float[1,t,4] x, float[t,1] m", ""),
+    ],
+)
+def test_only_one_place_of_an_input_is_the_batch(model_of: ModelOf, inputs: str, batch: str) -> None:
+    names = [part.split()[-1] for part in inputs.split(", ")]
+    nodes = " ".join(f"c{i} = Cast <to = 1> ({name}) s{i} = ReduceSum(c{i})" for i, name in enumerate(names))
+    assert (
+        moved_batch(
+            load(model_of(inputs, "float y", f"{nodes} y = Sum({', '.join(f's{i}' for i in range(len(names)))})", {}))
+        )
+        == batch
     )
