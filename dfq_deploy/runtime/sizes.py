@@ -13,7 +13,7 @@ volumes     32
 =========== ==================================================================================================
 
 A dimension that is called ``a + b`` is as long as the two together, and ``total_sequence_length`` or the like as long
-as the past and the sequence. A cache or a mask of four dimensions is no picture: its sizes are those of sequences.
+as the past and the sequence. A cache of four dimensions is no picture: its sizes are those of sequences.
 """
 
 import logging
@@ -34,7 +34,7 @@ from dfq_deploy.graph.inputs import (
     shown_shape,
 )
 from dfq_deploy.graph.loading import add_notes, load
-from dfq_deploy.graph.main_input import says_auxiliary, words_of
+from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs
 from dfq_deploy.graph.passes.open_sizes import close_remembered
 from dfq_deploy.graph.reading import ModelSource
@@ -49,6 +49,9 @@ logger = logging.getLogger(__name__)
 
 CHOSEN = "dfq_deploy.size_chosen"
 """Key of ``meta`` of a model whose open sizes were chosen: nothing states them."""
+
+CACHES = frozenset({"cache", "caches", "hidden", "past", "state", "states"})
+"""Words in the names of inputs of four dimensions that are no pictures."""
 
 PICTURE_CHANNELS = (3, 1)
 IMAGE = (224, 256, 320, 640, 512, 384, 416, 299, 128, 96, 64, 32)
@@ -218,7 +221,7 @@ def _size_table(value: ir.Value, enlarged: bool) -> dict[int, tuple[int, ...]]:
 def _channel_axis(value: ir.Value) -> int | None:
     """The axis of the channels of what may be pictures of any number of channels; None for all else."""
     dims = _known_sizes(value)
-    picture = len(dims) == 4 and _is_float(value) and not says_auxiliary(str(value.name))
+    picture = len(dims) == 4 and _is_float(value) and not _is_cache(value)
     return 1 if picture and not dims[1] and not dims[3] else None
 
 
@@ -232,11 +235,15 @@ def _is_float(value: ir.Value) -> bool:
     return value.dtype in (None, ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.UINT8)
 
 
+def _is_cache(value: ir.Value) -> bool:
+    return not CACHES.isdisjoint(words_of(str(value.name)))
+
+
 def _sizes(value: ir.Value, axis: int, enlarged: bool) -> tuple[int, ...]:
     dims = _known_sizes(value)
     if len(dims) > 4:
         return VOLUME
-    if len(dims) == 4 and _is_float(value) and not says_auxiliary(str(value.name)):
+    if len(dims) == 4 and _is_float(value) and not _is_cache(value):
         if enlarged:
             return ENLARGED
         if (dims[1] or dims[3]) and not {dims[1], dims[3]} & set(CHANNELS):

@@ -85,6 +85,11 @@ def test_a_total_is_as_long_as_past_and_sequence(model_of: ModelOf) -> None:
     assert shapes == {"input_ids": [64], "attention_mask": [128], "past_key": [2, 64, 8]}
 
 
+def test_a_mask_of_pictures_is_as_large_as_they_are(model_of: ModelOf) -> None:
+    model = load_sized(model_of("float[n,3,?,?] image, float[n,1,?,?] mask", "float y", "y = Mul(image, mask)", {}))
+    assert [list(value.shape or ())[1:] for value in input_values(model)] == [[3, 224, 224], [1, 224, 224]]
+
+
 def test_a_dimension_that_is_a_sum_is_as_long_as_its_parts(model_of: ModelOf) -> None:
     model = model_of(
         "float[n,past,4] a, float[n,seq,4] x, float[n,total,1] m",
