@@ -58,7 +58,8 @@ def teacher_of(model: ir.Model, extra: ExtraInputs, device: str) -> Twin:
     if isinstance(batch, int) and not _takes_batches(twin, main, batch, device):
         twin.batch = batch
     for tensor in (*twin.parameters(), *twin.buffers()):  # Module.to() refuses tensors of 5 dimensions
-        tensor.data = _channels_last(tensor.data)
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
     return twin
 
 
@@ -70,10 +71,6 @@ def twin_images(model: ir.Model, samples: Samples) -> Tensor:
     images = samples.images.transpose(0, 3, 1, 2) if is_channels_last(model) else samples.images
     main = main_input(model_inputs(model))
     tensor = torch.from_numpy(images if main.is_float else images.astype(main.dtype))
-    return _channels_last(tensor)
-
-
-def _channels_last(tensor: Tensor) -> Tensor:
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 

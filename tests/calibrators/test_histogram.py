@@ -152,7 +152,7 @@ def test_magnitudes(values: list[float]) -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_refuses_what_is_not_finite(bad: float) -> None:
     builder = HistogramBuilder("/conv/out")
-    with pytest.raises(SamplesError, match=r"^tensor '/conv/out': NaN or infinity among its values; check the samples"):
+    with pytest.raises(SamplesError, match=r"^tensor '/conv/out': NaN or infinity among its values; check samples"):
         builder.add(_f32([1, bad, 2]))
 
 
