@@ -14,6 +14,10 @@ UNARY_OPS = frozenset({
 """Operators that ONNX's inference does not know: the output has the shape of the first input."""
 
 
+SEQUENCE_OPS = frozenset({"SequenceConstruct", "SequenceErase", "SequenceInsert", "SequenceMap", "SplitToSequence"})
+"""Operators that write sequences of tensors, which onnx-ir takes for tensors after its inference."""
+
+
 def infer_shapes(model: ir.Model, *, data_prop: bool = True) -> None:
     """Infer, in place, the shape of every value that ONNX's inference reaches, and of :data:`UNARY_OPS`.
 
@@ -33,3 +37,7 @@ def infer_shapes(model: ir.Model, *, data_prop: bool = True) -> None:
             node.resize_inputs(len(inputs))
             for index, value in enumerate(inputs[1:], 1):
                 node.replace_input_with(index, value)
+    for node in model.graph.all_nodes():
+        for value in node.outputs if is_op(node, SEQUENCE_OPS) else ():
+            if isinstance(value.type, ir.TensorType):
+                value.type, value.shape = ir.SequenceType(value.type), None
