@@ -43,7 +43,8 @@ class OutputDistance:
             sample, or without a row for each.
         invented: part of the samples in which only the quantized model's do.
         signal, noise: mean over the samples of the sum of squares of float's values, and of the differences.
-        integers: its values are classes, places or counts, whose differences are no noise.
+        integers: its values are classes, places or counts (32 or 64 bits, or bool), whose differences are no noise; an
+            image of bytes is none.
     """
 
     name: str
@@ -94,7 +95,7 @@ class OutputTally:
         self.noise += float(np.square(error).sum())
         self.largest = max(self.largest, float(np.abs(error).max(initial=0.0)))
         self.count += len(exact) if exact.ndim else 1
-        self.integers = reference.dtype.kind in "iub"
+        self.integers = reference.dtype.kind == "b" or reference.dtype in (np.int32, np.int64)
         if rows and len(exact) and exact.size > len(exact):
             self.spreads.append(np.stack([np.ptp(values.reshape(len(exact), -1), axis=1) for values in (exact, given)]))
 

@@ -18,7 +18,7 @@ __all__ = ["required_sizes"]
 Axes: TypeAlias = tuple[int | None, ...]
 """The axis of the input that each axis of a tensor runs along; None where it is another one."""
 
-NORMALIZATIONS = ("BatchNormalization", "InstanceNormalization", "GroupNormalization")
+NORMALIZATIONS = ("BatchNormalization", "InstanceNormalization")
 
 LAST_AXES_OPS = ("Add", "Div", "LayerNormalization", "Mul", "PRelu", "Pow", "RMSNormalization", "Sub")
 """They align what they read at the last axes."""
@@ -26,7 +26,18 @@ LAST_AXES_OPS = ("Add", "Div", "LayerNormalization", "Mul", "PRelu", "Pow", "RMS
 SAME_SHAPE_OPS = frozenset(
     {"Abs", "Add", "Cast", "Clip", "DequantizeLinear", "Div", "Dropout", "Elu", "Exp", "Gelu", "HardSigmoid"}
     | {"HardSwish", "Identity", "LRN", "LeakyRelu", "Log", "LogSoftmax", "Mul", "Neg", "PRelu", "Pow"}
-    | {"QuantizeLinear", "Relu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Sub", "Tanh", *NORMALIZATIONS}
+    | {
+        "GroupNormalization",
+        "QuantizeLinear",
+        "Relu",
+        "Sigmoid",
+        "Softmax",
+        "Softplus",
+        "Sqrt",
+        "Sub",
+        "Tanh",
+        *NORMALIZATIONS,
+    }
     | {"LayerNormalization", "RMSNormalization"}
 )
 """What they write has the shape of what they read, unless another operand has more dimensions."""

@@ -18,7 +18,7 @@ from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExp
 from dfq_deploy.plugins.registry import exporter_of
 from dfq_deploy.progress import SILENT, Clock, Progress
 from dfq_deploy.quantization.encode import measure_ranges
-from dfq_deploy.quantization.kept_float import state_kept_float
+from dfq_deploy.quantization.kept_float import kept_layers, state_kept_float
 from dfq_deploy.quantization.ranges import float_tensors
 from dfq_deploy.report.model import (
     Report,
@@ -125,7 +125,7 @@ def _write(
     outcome = _closed(outcome)
     if outcome.preprocess is not None:
         outcome.preprocess.state_in(outcome.prepared.metadata_props)
-    state_kept_float(outcome.prepared.metadata_props, [name for name, _, _ in outcome.placement.left_float])
+    state_kept_float(outcome.prepared.metadata_props, kept_layers(outcome.placement))
     written = exporter.export(outcome.prepared, outcome.encodings, path)
     engine = written.engine
     said = [*written.notes, *_hand_on_ranges(outcome, exporter, folder, progress)]
@@ -199,6 +199,7 @@ def _hand_on_ranges(outcome: Outcome, exporter: Exporter, folder: Path, progress
 def _closed(outcome: Outcome) -> Outcome:
     """The model as the target takes it: after calibration, which wants large batches, and before any exporter."""
     model, encodings = closed_model(outcome.prepared, outcome.encodings, outcome.target, outcome.batch)
+    said: tuple[str, ...] = ()
     if not outcome.target.static_shapes:
-        model = with_open_batch(model, outcome.source)
-    return replace(outcome, prepared=model, encodings=encodings)
+        model, said = with_open_batch(model, outcome.source)
+    return replace(outcome, prepared=model, encodings=encodings, warnings=(*outcome.warnings, *said))

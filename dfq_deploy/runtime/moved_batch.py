@@ -65,7 +65,7 @@ def take_one_at_a_time(model: ir.Model, batch: str, steps: int, *, keep: bool) -
     return [f"the batch '{batch}' does not stand first in each input: the model is measured on one sample at a time"]
 
 
-def with_open_batch(model: ir.Model, source: ir.Model) -> ir.Model:
+def with_open_batch(model: ir.Model, source: ir.Model) -> tuple[ir.Model, tuple[str, ...]]:
     """``model`` with inputs and outputs as the file of ``source`` declares them, where its batch was closed to measure.
 
     Only where it runs at two samples then; what is computed from a size may have become constant.
@@ -73,10 +73,13 @@ def with_open_batch(model: ir.Model, source: ir.Model) -> ir.Model:
     Args:
         model: as it is written, in float.
         source: what :func:`dfq_deploy.runtime.sizes.load_sized` returned.
+
+    Returns:
+        the model, and a sentence where its batch stays closed.
     """
     declared = source.meta.get(DECLARED)
     if declared is None:
-        return model
+        return model, ()
     opened = model.clone()
     for value in (node_value for node in opened.graph.all_nodes() for node_value in node.outputs):
         value.shape = None
@@ -84,7 +87,10 @@ def with_open_batch(model: ir.Model, source: ir.Model) -> ir.Model:
         value.shape = declared.get(str(value.name), value.shape)
     trial = Trial.of(opened)
     shapes = {str(value.name): _at_two(value, source) for value in input_values(opened)}
-    return model if trial is None or isinstance(trial.run(shapes, 2), str) else opened
+    found = "it cannot be loaded" if trial is None else trial.run(shapes, 2)
+    if isinstance(found, str):
+        return model, (f"the batch of the quantized model is 1: it does not run two samples ({found})",)
+    return opened, ()
 
 
 def _at_two(value: ir.Value, source: ir.Model) -> ir.Shape:

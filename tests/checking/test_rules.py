@@ -1,6 +1,5 @@
 """Each rule of the checker, with a file that breaks it and the same file mended; both are written by hand."""
 
-import json
 import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from dfq_deploy import calibrate
 from dfq_deploy.checking import RULES, check
 from dfq_deploy.targets.catalog import TARGETS
 
@@ -447,20 +445,3 @@ def test_sums_are_looked_at_in_the_order_of_the_kernel_alone(write: Write, weigh
     arrays = {"s": scalar(0.1), "z": scalar(0, np.uint8), "w": np.array([[100, 1], [90, 2]], np.int8)}
     model = write(f"{nodes}y = MatMul(d, {weight})", arrays, inputs="float[n,2] x")
     assert ("saturating-sums" in {violation.rule for violation in check(model, "cpu").violations}) == found
-
-
-def test_a_layer_that_the_file_keeps_in_float_on_purpose_breaks_no_rule(model_of: ModelOf, tmp_path: Path) -> None:
-    weights = {
-        name: np.random.default_rng(index).normal(0, 0.3, (4, 4, 3, 3)).astype(np.float32)
-        for index, name in enumerate("wv")
-    }
-    nodes = "c = Conv <pads = [1,1,1,1]> (x, w) r = Relu(c) y = Conv <pads = [1,1,1,1]> (r, v)"
-    float_file = model_of("float[n,4,8,8] x", "float[n,4,8,8] y", nodes, weights)
-    calibrate(float_file, synth="procedural", count=8, keep_float=["Conv_0"], floor="none", output=tmp_path / "out")
-    model = onnx.load(tmp_path / "out/model.qdq.onnx")
-    assert check(model, "cpu").errors == ()
-    (entry,) = (entry for entry in model.metadata_props if entry.key == "dfq_deploy.kept_float")
-    assert json.loads(entry.value) == ["Conv_0"]
-    for value in ('["other"]', "no JSON", '{"Conv_0": 1}'):
-        entry.value = value
-        assert [(error.rule, error.node) for error in check(model, "cpu").errors] == [("float-weighted", "Conv_0")]

@@ -92,3 +92,11 @@ def test_stdout_that_is_closed_or_full() -> None:
     assert done.returncode == 1
     assert "No space left on device" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_empty_path_is_wrong_usage(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, said = run("calibrate", model, "--samples", "8", "-o", "")
+    assert status == 2
+    assert "the path is empty; give a name" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]

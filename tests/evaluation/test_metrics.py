@@ -85,3 +85,13 @@ def test_probabilities_are_not_put_through_a_softmax_again() -> None:
 
 def test_large_scores_do_not_overflow() -> None:
     np.testing.assert_allclose(np.exp(log_probabilities(np.array([[1000.0, 1000.0]]))), [[0.5, 0.5]])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "integers"),
+    [("int64", True), ("int32", True), ("bool", True), ("uint8", False), ("int8", False), ("float32", False)],
+)
+def test_places_and_classes_are_told_from_images_of_bytes(dtype: str, integers: bool) -> None:
+    tally = OutputTally()
+    tally.add(np.ones((2, 3), dtype), np.ones((2, 3), dtype))
+    assert tally.distance("y").integers is integers

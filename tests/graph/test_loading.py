@@ -356,12 +356,3 @@ def test_a_file_of_samples_with_channels_last_and_a_second_input(model_of: Model
         for content in (model.SerializeToString(), tmp_path / "out/model.qdq.onnx")
     )
     assert np.square(expected).sum() > 100 * np.square(expected - given).sum()
-
-
-def test_a_sequence_inside_the_graph_stays_one(model_of: ModelOf) -> None:
-    nodes = "h = MatMul(x, w) s = SplitToSequence <axis = 1> (h) y = ConcatFromSequence <axis = 1> (s)"
-    model = load(model_of("float[n,6] x", "float[n,4] y", nodes, {"w": np.ones((6, 4), np.float32)}))
-    sequence = next(node for node in model.graph if node.op_type == "SplitToSequence").outputs[0]
-    assert sequence.type == ir.SequenceType(ir.TensorType(ir.DataType.FLOAT))
-    session = ort.InferenceSession(to_bytes(model), providers=["CPUExecutionProvider"])
-    np.testing.assert_allclose(session.run(None, {"x": np.ones((2, 6), np.float32)})[0], np.full((2, 4), 6))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dfq_deploy import calibrate
 from dfq_deploy.graph.inputs import input_values
 from dfq_deploy.graph.loading import load, load_notes
-from dfq_deploy.runtime.moved_batch import moved_batch
+from dfq_deploy.runtime.moved_batch import moved_batch, with_open_batch
 from dfq_deploy.runtime.sizes import load_sized
 from tests.conftest import ModelOf
 
@@ -57,6 +57,22 @@ def test_the_result_takes_any_batch_and_length(model_of: ModelOf, tmp_path: Path
         for file in (found.model_path, proto.SerializeToString())
     )
     assert 10 * np.log10(np.square(wanted).sum() / np.square(wanted - given).sum()) > 20
+
+
+def test_a_batch_that_stays_closed_is_said(model_of: ModelOf) -> None:
+    source = load_sized(recurrent(model_of))
+    fixed = load(
+        model_of("float[1,64,12] sound, float[1,1,6] state", "float y", FIXED, {"a": WEIGHTS["a"], "of_one": OF_ONE})
+    )
+    model, said = with_open_batch(fixed, source)
+    assert model is fixed
+    (sentence,) = said
+    assert sentence.startswith("the batch of the quantized model is 1: it does not run two samples (")
+    assert with_open_batch(fixed, fixed) == (fixed, ())
+
+
+FIXED = "h = MatMul(sound, a) m = Reshape(h, of_one) s = ReduceSum(state) y = Add(m, s)"
+OF_ONE = np.array([1, 512])
 
 
 def test_time_before_the_batch_is_closed_and_said(model_of: ModelOf) -> None:

@@ -113,11 +113,11 @@ class _Steps:
 
     def __init__(self, node: ir.Node, product: _Product, operands: Sequence[ir.Value], names: Names) -> None:
         self.node, self.product, self.names = node, product, names
-        self.sizes = {
-            letter: dim
-            for letters, value in zip(product.operands, operands, strict=True)
-            for letter, dim in zip(letters, value.shape or (), strict=False)
-        }
+        self.sizes: dict[str, int | ir.SymbolicDim] = {}
+        for letters, value in zip(product.operands, operands, strict=True):
+            for letter, dim in zip(letters, value.shape or (), strict=False):
+                if self.sizes.get(letter, 1) == 1:  # the other operand is broadcast
+                    self.sizes[letter] = dim
 
     def dense(self, value: ir.Value, weight: ir.Value) -> None:
         """Rule 1."""

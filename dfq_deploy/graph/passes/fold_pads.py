@@ -33,9 +33,10 @@ def fold_pads(model: ir.Model) -> tuple[str, ...]:
 
 def _spread(graph: ir.Graph, node: ir.Node, names: Names) -> None:
     """Give a Pad of some axes zeros for the others, where all of it is constant and the rank is known."""
-    axes = constant_of(node.inputs[3]) if _is(node, "Pad") and len(node.inputs) > 3 else None
-    pads, shape = (None, None) if axes is None else (constant_of(node.inputs[1]), node.inputs[0].shape)  # type: ignore[union-attr]
-    if axes is None or pads is None or shape is None:
+    if not _is(node, "Pad") or len(node.inputs) < 4 or node.inputs[0] is None:
+        return
+    pads, axes, shape = constant_of(node.inputs[1]), constant_of(node.inputs[3]), node.inputs[0].shape
+    if pads is None or axes is None or shape is None:
         return
     ends = np.zeros((2, len(shape)), np.int64)
     ends[:, axes.numpy()] = pads.numpy().reshape(2, -1)

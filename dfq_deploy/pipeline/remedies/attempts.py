@@ -115,8 +115,11 @@ class Measured:
 
     @cached_property
     def integer_layers(self) -> int:
-        """How many layers run in integers."""
-        return count_kernels(self.path, self.setting.plan.target.name).integer
+        """How many layers run in integers; by the placement where that takes a compiler."""
+        target = self.setting.plan.target.name
+        if target in SAME_KERNELS:
+            return count_kernels(self.path, target).integer
+        return len(self.fitted.quantized.prepared.placement.weights)
 
 
 @dataclass(frozen=True, eq=False)

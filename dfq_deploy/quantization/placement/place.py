@@ -53,7 +53,16 @@ from dfq_deploy.quantization.weights import (
 from dfq_deploy.runtime.plugin_nodes import behind_plugins
 from dfq_deploy.targets.target import Target
 
-__all__ = ["FASTER_IN_FLOAT", "KEPT", "Placement", "encodings_of_weights", "place", "unify", "with_biases"]
+__all__ = [
+    "BEHIND_PLUGIN",
+    "FASTER_IN_FLOAT",
+    "KEPT",
+    "Placement",
+    "encodings_of_weights",
+    "place",
+    "unify",
+    "with_biases",
+]
 
 
 BEHIND_PLUGIN = "it stands behind an operator that ONNX Runtime does not have, so it cannot be calibrated"

@@ -136,14 +136,15 @@ def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preproces
     if axis is None:
         return ()
     units = _of_figures(preprocess)
-    if units is not None:
+    if units is not None and units.level == "BAD":
         return (units,)
     expected, part = input_statistics(model), _part(samples)
     if expected is None:
         found = answers_finding(model, part, preprocess, axis)
     else:
         found = statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis))
-    return () if found is None or found.level != "BAD" else (found,)
+    told = (units, found if found is not None and found.level == "BAD" else None)
+    return tuple(entry for entry in told if entry is not None)
 
 
 def _of_pictures(
@@ -191,13 +192,17 @@ def _of_arrays(
         return
     low, high = (f"{value:.3g}" for value in (samples.images.min(), samples.images.max()))
     found = answers_finding(model, part, PREPROCESSES[name], axis, runner)
-    if found is not None and found.level != "OK":
-        said = f"no --preprocess was given; the values of the samples lie in {low} to {high}, as {name} has them"
-        shown = found.message.rpartition(", under ")[2]
-        remedy = f"normalize the arrays as {shown} does, or give the images themselves, or uint8 arrays, with {shown}"
-        yield replace(found, message=f"{said}: {found.message}", remedy=remedy, options="")
-    elif found is not None:
-        yield found
+    if found is None or found.level == "OK":
+        yield from () if found is None else (found,)
+        return
+    shown, figures = found.options, found.figures or {}
+    own, best = (f"{figures[figure]:.2g}" for figure in ("information", "information_best"))
+    message = (
+        f"samples were given without --preprocess, and their values, {low} to {high}, do not seem to fit the model: "
+        f"the answers hold {own} nats of information, and {best} under {shown}"
+    )
+    remedy = f"normalize the arrays as {shown} does, or give the images themselves, or uint8 arrays, with {shown}"
+    yield replace(found, message=message, remedy=remedy, options="")
 
 
 def _channel_axis(model: ir.Model) -> int | None:

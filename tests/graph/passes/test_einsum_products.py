@@ -45,6 +45,7 @@ def _model(equation: str, inputs: str, constant: tuple[int, ...] | None, *, firs
         ("abc,cd", "float[n,t,6] x", (6, 5), False),
         ("bc,ac", "float[n,6] x", (5, 6), False),
         ("...ij,...jk", "float[n,t,3] x, float[n,3,s] z", None, False),
+        ("...ij,...jk->...ik", "float[n,t,3] x, float[1,3,s] z", None, False),
     ],
 )
 def test_products_become_matmul(equation: str, inputs: str, constant: tuple[int, ...] | None, first: bool) -> None:

@@ -13,7 +13,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, worst
-from dfq_deploy.verdict.sanity.findings import sanity_findings
+from dfq_deploy.verdict.sanity.findings import preprocess_findings, sanity_findings
 from examples.digits import data
 
 Model = Callable[..., onnx.ModelProto]
@@ -103,9 +103,18 @@ def test_arrays_of_another_range_are_bad(path: Path) -> None:
 def test_arrays_whose_preprocess_is_not_stated_tell_it_by_their_answers(digits_folded: Path, name: str) -> None:
     found = findings(digits_folded, Samples(GREY[name].apply(PIXELS)), None)["preprocess-fit"]
     assert found.level != "OK"
-    assert f"as {name} has them: --preprocess does not seem to fit the model" in found.message
+    low, high = {"raw": ("0", "255"), "minus-one-one": ("-1", "1")}[name]
+    assert f"without --preprocess, and their values, {low} to {high}, do not seem to fit the model" in found.message
     assert found.remedy.startswith("normalize the arrays as ")
     assert found.options == ""
+
+
+def test_a_doubtful_mean_does_not_end_the_other_checks(digits_folded: Path) -> None:
+    for std, told in ((0.2, ["CHECK", "BAD"]), (0.319, ["CHECK"])):
+        given = Preprocess((0.0,), (std,))
+        found = preprocess_findings(load(digits_folded), Samples(given.apply(PIXELS)), given)
+        assert [entry.code for entry in found] == ["preprocess-units", "preprocess-fit"][: len(told)]
+        assert [entry.level for entry in found] == told
 
 
 def test_a_teacher_tells_the_statistics(digits_bn: Path, digits_folded: Path) -> None:
