@@ -289,7 +289,7 @@ class Trials:
         status, _, _ = _run(arguments, self.folder, self.log, getattr(signal, kind), moment, call)
         how = f"{self.step.name} {kind} {f'after {moment:.3f} s' if timed else f'before call {call}'} (status {status})"
         if "Traceback" in self.log.read_text(encoding="utf-8", errors="replace"):
-            self._wrong(outcome, f"{how}: a traceback")
+            self._wrong(outcome, f"{how}: a traceback: {self._said()}")
         left = {name: digest for name, digest in state_of(self.folder).items() if not _passing(name)}
         state = self._state(left)
         outcome.count(state)

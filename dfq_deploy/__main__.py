@@ -1,5 +1,6 @@
 """``python -m dfq_deploy`` is the command ``dfq-deploy``."""
 
+import signal
 import sys
 
 __all__ = ["run"]
@@ -13,6 +14,8 @@ def run() -> None:
         main(prog_name="dfq-deploy")
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing was written")
+    finally:  # all is said: Ctrl-C while the interpreter shuts down would print a traceback
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

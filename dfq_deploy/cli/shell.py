@@ -3,6 +3,7 @@
 Errors and exit status: :mod:`dfq_deploy.cli.failures`. A traceback is printed only with ``--debug``.
 """
 
+import _thread
 import errno
 import io
 import logging
@@ -30,6 +31,9 @@ __all__ = ["COMMAND_LINE", "CommandGroup", "Guarded", "Shell"]
 
 PROGRAM, COMMAND_LINE = "dfq-deploy", "dfq_deploy.command_line"
 """The program's name, and the key of the whole command line in the context."""
+
+AGAIN_S = 0.05
+"""Seconds until a signal that was dropped is sent once more: the finalizer has ended by then."""
 
 COMMON = (
     click.Option(
@@ -236,8 +240,12 @@ def _open_closed() -> None:
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end the command as Ctrl-C does: what can be resumed is kept, temporary files go."""
-    kinds = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    """Let SIGTERM and SIGHUP end the command as Ctrl-C does: what can be resumed is kept, temporary files go.
+
+    A signal that arrives in a finalizer, where Python drops every exception, is sent once more.
+    """
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    kinds = [kind for kind in (getattr(signal, name) for name in names) if signal.getsignal(kind) is not signal.SIG_IGN]
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -245,9 +253,17 @@ def _terminated() -> Iterator[None]:
     def interrupt(number: int, _: object) -> None:
         raise KeyboardInterrupt
 
-    before = {kind: signal.signal(kind, interrupt) for kind in kinds if signal.getsignal(kind) is not signal.SIG_IGN}
+    def dropped(problem: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(problem.exc_type, KeyboardInterrupt):
+            report(problem)
+        elif kinds:
+            threading.Timer(AGAIN_S, _thread.interrupt_main, kinds[:1]).start()
+
+    before = {kind: signal.signal(kind, interrupt) for kind in kinds if kind is not signal.SIGINT}
+    report, sys.unraisablehook = sys.unraisablehook, dropped
     try:
         yield
     finally:
+        sys.unraisablehook = report
         for kind, handler in before.items():
             signal.signal(kind, handler)

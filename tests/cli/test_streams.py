@@ -66,3 +66,40 @@ def test_an_interrupt_while_the_command_line_is_imported_is_one_line(tmp_path: P
         run.send_signal(signal.SIGINT)
         _, said = run.communicate(timeout=30)
     assert (run.returncode, said) == (1, "interrupted: nothing was written\n")
+
+
+LATE = """
+import signal, sys
+from dfq_deploy.__main__ import run
+
+class Late:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+late = [Late()]
+
+def watch(event, details):
+    if event == "open" and ".unfinished" in str(details[0]):
+        late.clear()
+
+sys.addaudithook(watch)
+run()
+"""
+
+
+def test_an_interrupt_in_a_finalizer_ends_the_command(digits_bn: Path, tmp_path: Path) -> None:
+    """Python drops what a finalizer raises; the command would go on."""
+    arguments = ["synthesize", str(digits_bn), "--samples", "100000", "-o", "s.npz"]
+    command = [sys.executable, "-c", LATE, *arguments]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (run.returncode, run.stdout) == (1, "")
+    (line,) = run.stderr.splitlines()
+    assert line.startswith("interrupted: ")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of Unix")
+def test_an_interrupt_after_the_end_of_a_command_is_not_heard() -> None:
+    late = "import atexit, signal; atexit.register(signal.raise_signal, signal.SIGINT); "
+    command = [sys.executable, "-c", f"{late} from dfq_deploy.__main__ import run; run()", "targets"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
