@@ -77,8 +77,7 @@ def answers_finding(
     plenty = plenty_finding(model, samples, own)
     if plenty is not None:
         return plenty
-    tries = candidates(samples.images.shape[channel_axis])
-    tries.pop(SAME_FAMILY)
+    tries = candidates(samples.images.shape[channel_axis], without=SAME_FAMILY)
     if not drawn:
         tries[OWN] = _standardized(pixel_statistics(samples, preprocess, channel_axis))
     others = {name: other for name, other in tries.items() if other != preprocess}
@@ -112,10 +111,9 @@ def _answers(own: float, best: float, name: str, *, drawn: bool) -> Finding:
     said = f"the answers hold {own:.2g} nats of information under --preprocess, and at best {max(best, own):.2g}"
     if level == "OK":
         return Finding("preprocess-fit", level, said, "", figures)
-    shown = name if name.startswith("--") else f"--preprocess {name}"
-    message = f"--preprocess does not seem to fit the model: {said}, under {shown}"
-    remedy = f"give the mean and std of training; {shown} fits better"
-    return Finding("preprocess-fit", level, message, remedy, figures, shown)
+    message = f"--preprocess does not seem to fit the model: {said}, under {name}"
+    remedy = f"give the mean and std of training; {name} fits better"
+    return Finding("preprocess-fit", level, message, remedy, figures, name)
 
 
 def _exchanged(samples: Samples, old: Preprocess, new: Preprocess, channel_axis: int) -> Samples:

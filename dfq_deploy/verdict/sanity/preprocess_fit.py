@@ -11,6 +11,7 @@ from dfq_deploy.verdict.finding import Finding, Level
 from dfq_deploy.verdict.sanity.input_scale import channel_statistics
 
 __all__ = [
+    "BY_NAME",
     "FAR",
     "FITS",
     "PHOTOGRAPHS",
@@ -25,6 +26,9 @@ __all__ = [
     "statistics_finding",
     "units_finding",
 ]
+
+BY_NAME = "--preprocess "
+"""The option that gives a known preprocess by its name."""
 
 STD_BAD, STD_CHECK = (0.03, 0.65), (0.1, 0.5)
 """Deviation of pixels in [0, 1] that the network's statistics ask for: none can be above 0.5."""
@@ -127,19 +131,22 @@ def _nearest(expected: InputStatistics, pixels: PixelStatistics | None) -> tuple
     mean = np.resize(known.mean, len(expected.mean)) - np.asarray(expected.mean) * std
     shown = ",".join(f"{value:.2f}" for value in mean)
     if distances[best] < FITS:
-        said = f"--preprocess {best} is the nearest of the known ones; or give --mean and --std of the training"
-        return said, f"--preprocess {best}"
+        return f"{best} is the nearest of the known ones; or give --mean and --std of the training", best
     options = f"--mean {shown} --std {','.join([f'{std:.2g}'] * len(mean))}"
-    return f"none of the known ones fits (the nearest is {best}); give those of training, about {options}", options
+    nearest = best.removeprefix(BY_NAME)
+    return f"none of the known ones fits (the nearest is {nearest}); give those of training, about {options}", options
 
 
-def candidates(channels: int) -> dict[str, Preprocess]:
-    """The known preprocesses, those of colors averaged where the input is grey."""
-    kept = {name: entry for name, entry in PREPROCESSES.items() if len(entry.mean) in (1, channels)}
-    if channels != 1:
-        return kept
-    grey = {n: Preprocess((float(np.mean(p.mean)),), (float(np.mean(p.std)),)) for n, p in PREPROCESSES.items()}
-    return {**grey, **kept}
+def candidates(channels: int, *, without: str = "") -> dict[str, Preprocess]:
+    """The known preprocesses by the options that give them; those of colors are averaged where the input is grey."""
+    known = {}
+    for name, entry in PREPROCESSES.items():
+        if name != without and len(entry.mean) in (1, channels):
+            known[f"{BY_NAME}{name}"] = entry
+        elif name != without and channels == 1:
+            grey = Preprocess((round(float(np.mean(entry.mean)), 3),), (round(float(np.mean(entry.std)), 3),))
+            known[f"--mean {grey.mean[0]:g} --std {grey.std[0]:g}"] = grey
+    return known
 
 
 def units_finding(preprocess: Preprocess) -> Finding | None:

@@ -14,7 +14,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_fits
 from dfq_deploy.verdict.sanity.preprocess_answers import SAME_FAMILY
-from dfq_deploy.verdict.sanity.preprocess_fit import FITS, PHOTOGRAPHS, candidates, misfit
+from dfq_deploy.verdict.sanity.preprocess_fit import BY_NAME, FITS, PHOTOGRAPHS, candidates, misfit
 from dfq_deploy.verdict.sanity.response import informations
 
 __all__ = ["UNKNOWN", "missing_finding"]
@@ -48,7 +48,7 @@ def missing_finding(
         DfqError: ONNX Runtime cannot run the model on photographs.
     """
     plain = Preprocess((PHOTOGRAPHS.mean[0],) * channels, (PHOTOGRAPHS.std,) * channels)
-    known = candidates(channels)
+    known = candidates(channels, without=SAME_FAMILY if expected is None else "")
     said = "no --preprocess was given, so the samples have mean 0 and deviation 1"
     if expected is not None:
         distances = {name: misfit(entry, PHOTOGRAPHS, expected) for name, entry in known.items()}
@@ -59,7 +59,6 @@ def missing_finding(
         message = f"{said}; the BatchNormalization of the model asks for others"
         return _named(message, [best], figures)
     message = f"{said}: whether the model was trained on such inputs is not known"
-    known.pop(SAME_FAMILY)
     drawn = _photographs(model, known)
     answers = informations(model, list(drawn.values()), runner) if drawn else None
     if answers is None:
@@ -76,8 +75,8 @@ def _named(message: str, fitting: Sequence[str], figures: dict[str, float]) -> F
     """``CHECK``, with the preprocesses that may be that of the training."""
     remedy = "give the preprocess of the training"
     if fitting:
-        remedy += f"; of the known ones, {' or '.join(fitting)} may be it"
-    options = f"--preprocess {fitting[0]}" if len(fitting) == 1 else UNKNOWN
+        remedy += f"; of the known ones, {' or '.join(name.removeprefix(BY_NAME) for name in fitting)} may be it"
+    options = fitting[0] if len(fitting) == 1 else UNKNOWN
     return Finding("preprocess-missing", "CHECK", message, remedy, figures, options)
 
 

@@ -119,9 +119,9 @@ def offsets_finding(model: ir.Model, preprocess: Preprocess, *, doubted: bool = 
     figures = {"offset": own, "offset_best": min(own, known[best])}
     if level == "OK":
         return Finding("preprocess-fit", level, message, "", figures)
-    message = f"--preprocess does not seem to fit the model: {message}, {known[best]:.2g} under --preprocess {best}"
-    remedy = f"give the mean and std of training; --preprocess {best} fits better"
-    return Finding("preprocess-fit", level, message, remedy, figures, f"--preprocess {best}")
+    message = f"--preprocess does not seem to fit the model: {message}, {known[best]:.2g} under {best}"
+    remedy = f"give the mean and std of training; {best} fits better"
+    return Finding("preprocess-fit", level, message, remedy, figures, best)
 
 
 def _carried(model: ir.Model, preprocess: Preprocess) -> float:

@@ -86,7 +86,8 @@ def test_one_that_clips_is_worth_a_look(path: Path, digits_bn: Path) -> None:
 def test_raw_on_the_digits_names_what_fits_better(digits_bn: Path) -> None:
     found = findings(digits_bn, Samples(GREY["raw"].apply(PIXELS)), GREY["raw"])
     assert found["preprocess-fit"].level == "BAD"
-    assert found["preprocess-fit"].remedy.startswith("none of the known ones fits (the nearest is imagenet)")
+    nearest = "(the nearest is --mean 0.449 --std 0.226)"
+    assert found["preprocess-fit"].remedy.startswith(f"none of the known ones fits {nearest}")
 
 
 def test_figures_of_0_to_255_are_bad(path: Path) -> None:

@@ -13,6 +13,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
     PixelStatistics,
+    candidates,
     exchanged_finding,
     implied_preprocess,
     impossible_finding,
@@ -202,3 +203,15 @@ def test_arrays_tell_their_preprocess_by_their_range(low: float, high: float, na
     assert (
         implied_preprocess(Samples(np.linspace(low, high, 2 * 3 * 4 * 4, dtype=np.float32).reshape(2, 3, 4, 4))) == name
     )
+
+
+def test_every_known_preprocess_is_named_by_options_that_are_taken() -> None:
+    """``--preprocess imagenet`` has three means, which a grey input refuses."""
+    assert {name.split()[1]: entry for name, entry in candidates(3).items()} == PREPROCESSES
+    grey = candidates(1)
+    assert grey["--mean 0.449 --std 0.226"] == Preprocess((0.449,), (0.226,))
+    named = {name.split()[1] for name in grey if name.startswith("--preprocess")}
+    assert named == {name for name, entry in PREPROCESSES.items() if len(entry.mean) == 1}
+    assert len(grey) == len(PREPROCESSES)
+    assert list(candidates(1, without="cifar10")) == [name for name in grey if name != "--mean 0.473 --std 0.201"]
+    assert {name.split()[1] for name in candidates(4)} == named
