@@ -13,10 +13,23 @@ import onnx_ir as ir
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.traversal import walk
 
-__all__ = ["MAIN_INPUT", "RECURRENT_OPS", "InputUse", "says_auxiliary", "says_main", "uses_of", "words_of"]
+__all__ = [
+    "MAIN_INPUT",
+    "RECURRENT_OPS",
+    "SAMPLE_RATE",
+    "InputUse",
+    "says_auxiliary",
+    "says_main",
+    "says_sample_rate",
+    "uses_of",
+    "words_of",
+]
 
 MAIN_INPUT = "dfq_deploy.main_input"
 """The metadata entry that names the main input of a model with several."""
+
+SAMPLE_RATE = 16000
+"""Of sound: what speech models take."""
 
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
@@ -72,6 +85,11 @@ def says_auxiliary(name: str) -> bool:
 def says_main(name: str) -> bool:
     """True where a name says that the input is a picture, a sound, token ids or the like."""
     return not MAIN.isdisjoint(words_of(name))
+
+
+def says_sample_rate(name: str) -> bool:
+    """True where a name says that a single number is the sample rate of sound."""
+    return not words_of(name).isdisjoint({"rate", "sr", "samplerate"})
 
 
 def uses_of(graph: ir.Graph, values: Iterable[ir.Value]) -> dict[str, InputUse]:

@@ -1,16 +1,21 @@
 """Models whose batch does not stand first: states [layers, batch, size], tokens [time, batch]."""
 
+from collections.abc import Iterable, Mapping
+
 import onnx_ir as ir
 
 from dfq_deploy.graph.inputs import input_values, main_input_value
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs, known_dimension
 from dfq_deploy.graph.passes.open_sizes import close_remembered
-from dfq_deploy.runtime.trial import Trial
+from dfq_deploy.runtime.trial import Sizes, Trial
 
-__all__ = ["moved_batch", "take_one_at_a_time", "with_open_batch"]
+__all__ = ["moved_batch", "name_batch", "take_one_at_a_time", "with_open_batch"]
 
 DECLARED = "dfq_deploy.moved_batch"
 """Key of ``meta`` of a model whose batch is closed to measure with: the shapes of the file, by name."""
+
+BATCH = "batch"
+"""The name of a batch that the file gives none."""
 
 
 def moved_batch(model: ir.Model) -> str:
@@ -26,6 +31,55 @@ def moved_batch(model: ir.Model) -> str:
     batch = second if first and second in firsts - {""} and first not in firsts else first
     twice = any(names.count(batch) > 1 for names in named.values())
     return batch if not twice and any(batch in names[1:] for names in named.values()) else ""
+
+
+def name_batch(model: ir.Model, tries: Iterable[Sizes], trial: Trial) -> str:
+    """Call the batch ``batch``, in place, where it has no name and stands behind a fixed dimension, as in [2, ?, 128].
+
+    That such a dimension is the batch is tried: the model runs where it is 2 in all inputs, and not where it is 3 in
+    these.
+
+    Args:
+        tries: shapes of all inputs with open sizes beyond the first, in the order to try them.
+
+    Returns:
+        the name; empty where there is no such batch.
+    """
+    main, values = main_input_value(model), input_values(model)
+    behind = {str(value.name): axis for value in values if (axis := _behind_fixed(value)) is not None}
+    named = {name for value in values for dim in value.shape or () if (name := _name_of_dimension(dim))}
+    if main.shape is None or not _is_nameless(main.shape[0]) or not behind or BATCH in named:
+        return ""
+    if not any(_runs(trial, sizes, behind, 2) and not _runs(trial, sizes, behind, 3) for sizes in tries):
+        return ""
+    model.meta[DECLARED] = _declared(model)
+    for value in values:
+        axis = behind.get(str(value.name), 0)
+        if value.shape is not None and len(value.shape) > axis and _is_nameless(value.shape[axis]):
+            value.shape = ir.Shape([ir.SymbolicDim(BATCH) if k == axis else dim for k, dim in enumerate(value.shape)])
+    return BATCH
+
+
+def _behind_fixed(value: ir.Value) -> int | None:
+    """The only open axis of ``value``, if it has no name and does not stand first."""
+    axes = [axis for axis, dim in enumerate(value.shape or ()) if not (isinstance(dim, int) and dim > 0)]
+    return axes[0] if len(axes) == 1 and axes[0] and value.shape and _is_nameless(value.shape[axes[0]]) else None
+
+
+def _runs(trial: Trial, sizes: Sizes, behind: Mapping[str, int], size: int) -> bool:
+    """Whether the model runs at ``sizes`` with two samples and ``size`` at the axes ``behind``."""
+    shapes = dict(sizes)
+    for name, axis in behind.items():
+        shapes[name] = ir.Shape([size if place == axis else dim for place, dim in enumerate(sizes[name])])
+    return not isinstance(trial.run(shapes, 2), str)
+
+
+def _is_nameless(dim: int | ir.SymbolicDim) -> bool:
+    return not (isinstance(dim, int) and dim > 0) and not _name_of_dimension(dim)
+
+
+def _declared(model: ir.Model) -> dict[str, ir.Shape | None]:
+    return {str(value.name): value.shape for value in (*input_values(model), *model.graph.outputs)}
 
 
 def _name_of_dimension(dim: int | ir.SymbolicDim) -> str:
@@ -51,7 +105,7 @@ def take_one_at_a_time(model: ir.Model, batch: str, steps: int, *, keep: bool) -
         for value in input_values(model)
         if value.shape is not None
     }
-    declared = {str(value.name): value.shape for value in (*input_values(model), *model.graph.outputs)}
+    declared = model.meta.pop(DECLARED, None) or _declared(model)
     close_inputs(model, shapes, sizes, keep=keep)
     close_remembered(model, sizes, 1)
     if len(sizes) > 1:

@@ -35,11 +35,12 @@ from dfq_deploy.graph.inputs import (
 )
 from dfq_deploy.graph.loading import add_notes, load
 from dfq_deploy.graph.main_input import words_of
+from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs
 from dfq_deploy.graph.passes.open_sizes import close_remembered
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.required_sizes import required_sizes
-from dfq_deploy.runtime.moved_batch import moved_batch, take_one_at_a_time
+from dfq_deploy.runtime.moved_batch import moved_batch, name_batch, take_one_at_a_time
 from dfq_deploy.runtime.other_sizes import choose_other_sizes
 from dfq_deploy.runtime.trial import Sizes, Trial
 
@@ -58,7 +59,9 @@ IMAGE = (224, 256, 320, 640, 512, 384, 416, 299, 128, 96, 64, 32)
 FEATURES = (32, 56, 64, 28, 16, 8)
 ENLARGED = (64, 96, 128, 224)
 SEQUENCE = (64, 128, 512, 100, 32, 16, 8, 1)
-WAVE = (16000, 16384, 32000, 4096, 512)
+OTHER_SIZES = "a branch of an If takes other sizes, and ONNX Runtime loads no such model once the sizes are known"
+
+WAVE = (16000, 16384, 32000, 4096, 512, 256)
 VOLUME = (32, 16, 64, 8)
 TEXT_LINE = (320, 256, 224, 128)
 
@@ -87,7 +90,9 @@ def load_sized(
     model = load(source, input_shapes=input_shapes, fix_shapes=fix_shapes)
     trial = Trial.of(model)
     add_notes(model, _closed_by_samples(model, samples or {}, keep=not fix_shapes))
-    if trial is not None and (batch := moved_batch(model)):
+    opened = [value for value in input_values(model) if _open_axes(value)]
+    tries = _candidates(model, opened, enlarged=False) if opened else iter(())
+    if trial is not None and (batch := moved_batch(model) or name_batch(model, tries, trial)):
         add_notes(model, take_one_at_a_time(model, batch, SEQUENCE[0], keep=not fix_shapes))
     opened = [value for value in input_values(model) if _open_axes(value)]
     if opened:
@@ -142,12 +147,15 @@ def _free_axes(value: ir.Value) -> list[int]:
 
 
 def _first_that_runs(model: ir.Model, opened: Sequence[ir.Value], trial: Trial | None) -> Sizes:
-    first, message = None, ""
+    first, message, has_branches = None, "", any(is_op(node, "If") for node in model.graph)
     for shapes in _candidates(model, opened, enlarged=False):
         first = first or shapes
         found = "" if trial is None else trial.run(shapes, 1)
         if isinstance(found, str) and trial is not None:
             message = message or found
+            continue
+        if trial is not None and has_branches and not trial.loads(_closed(model, opened, shapes)):
+            message = message or OTHER_SIZES
             continue
         if trial is not None and _enlarges(main_input_value(model), shapes, found):
             smaller = next(_candidates(model, opened, enlarged=True))
@@ -159,6 +167,12 @@ def _first_that_runs(model: ir.Model, opened: Sequence[ir.Value], trial: Trial |
         f"input '{opened[0].name}': shape {shape} is open beyond the batch, and the model runs at none "
         f"of the sizes that were tried ({message}); state one, e.g. {named}"
     )
+
+
+def _closed(model: ir.Model, opened: Sequence[ir.Value], shapes: Sizes) -> ir.Model:
+    closed = model.clone()
+    close_inputs(closed, shapes, _known(opened, shapes), keep=False)
+    return closed
 
 
 def _candidates(model: ir.Model, opened: Sequence[ir.Value], *, enlarged: bool) -> Iterator[Sizes]:

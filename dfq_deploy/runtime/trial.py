@@ -8,6 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from dfq_deploy.graph.inputs import input_values
+from dfq_deploy.graph.main_input import SAMPLE_RATE, says_sample_rate
 from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, runtime_message, session_options
 
 __all__ = ["Sizes", "Trial"]
@@ -34,8 +35,19 @@ class Trial:
         except RUNTIME_ERRORS:
             return None
 
+    @staticmethod
+    def loads(model: ir.Model) -> bool:
+        """Whether ONNX Runtime loads the model with its optimizations, which infer the shapes in every branch."""
+        options = session_options(quiet_threads=True)
+        options.log_severity_level = 4
+        try:
+            Session(model, options, ["CPUExecutionProvider"])
+        except RUNTIME_ERRORS:
+            return False
+        return True
+
     def run(self, shapes: Sizes, batch: int) -> list[NDArray[Any]] | str:
-        """The outputs on inputs of one value, or ONNX Runtime's message."""
+        """The outputs on inputs of one value, and a sample rate where one is asked for, or ONNX Runtime's message."""
         message = ""
         for fill in (1, 0):  # an index of 1 may lie behind a table of one row, and a scale of 0 is none
             feeds = {str(value.name): _filled(value, shapes, batch, fill) for value in self.values}
@@ -49,4 +61,6 @@ class Trial:
 def _filled(value: ir.Value, shapes: Sizes, batch: int, fill: int) -> NDArray[Any]:
     shape = shapes.get(str(value.name), value.shape) or ()
     dtype = (value.dtype or ir.DataType.FLOAT).numpy()
-    return np.full([dim if isinstance(dim, int) else batch for dim in shape], fill, dtype)
+    sizes = [dim if isinstance(dim, int) else batch for dim in shape]
+    is_rate = np.issubdtype(dtype, np.integer) and np.prod(sizes) == 1 and says_sample_rate(str(value.name))
+    return np.full(sizes, SAMPLE_RATE if is_rate else fill, dtype)

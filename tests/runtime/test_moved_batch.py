@@ -59,6 +59,35 @@ def test_the_result_takes_any_batch_and_length(model_of: ModelOf, tmp_path: Path
     assert 10 * np.log10(np.square(wanted).sum() / np.square(wanted - given).sum()) > 20
 
 
+def test_a_batch_without_a_name_behind_the_layers_of_a_state_is_found(model_of: ModelOf, tmp_path: Path) -> None:
+    proto = unnamed(recurrent(model_of))
+    model = load_sized(proto)
+    assert [list(value.shape or ()) for value in input_values(model)] == [[1, 64, 12], [1, 1, 6]]
+    found = calibrate(proto, synth="procedural", count=16, floor="none", output=tmp_path / "out")
+    assert found.model_path is not None
+    assert shapes(onnx.load(found.model_path))[:2] == [[0, 0, 12], [1, 0, 6]]
+    session = ort.InferenceSession(found.model_path, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"sound": normal(3, 20, 12), "state": normal(1, 3, 6)})[0].shape == (3, 20, 4)
+
+
+def test_an_open_size_of_its_own_is_no_batch(model_of: ModelOf) -> None:
+    """What the model remembers may have any length, beside any number of samples."""
+    nodes = "h = MatMul(sound, a) m = ReduceMean <axes = [0, 1], keepdims = 0> (past) y = Add(h, m)"
+    proto = unnamed(model_of("float[n,20,12] sound, float[2,past,8] past", "float[n,20,8] y", nodes, WEIGHTS))
+    model = load_sized(proto)
+    assert [list(value.shape or ()) for value in input_values(model)][1] == [2, 64, 8]
+    assert not isinstance(next(iter(input_values(model)[0].shape or ())), int)
+
+
+def unnamed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Open sizes as ``?``, which need not be the same."""
+    for value in (*model.graph.input, *model.graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.Clear()
+    return model
+
+
 def test_a_batch_that_stays_closed_is_said(model_of: ModelOf) -> None:
     source = load_sized(recurrent(model_of))
     fixed = load(

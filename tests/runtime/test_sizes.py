@@ -196,3 +196,25 @@ def test_what_no_size_runs_is_refused_with_a_way_out(model_of: ModelOf) -> None:
 def test_a_single_number_may_be_stated(model_of: ModelOf) -> None:
     model = model_of("float[n,3] x, float rate", "float[n,3] y", "y = Mul(x, rate)", {})
     assert input_values(load_sized(model, {"rate": ()}))[1].shape == ir.Shape([])
+
+
+def two_rates(model_of: ModelOf, then: str) -> onnx.ModelProto:
+    """Frames of 256 at 8 kHz; ``then`` is what reads those of 16 kHz."""
+    nodes = f"""
+        fast = Equal(sr, rate)
+        y = If (fast) <then_branch = a () => (float[n, 4] s) {{ {then} }},
+                       else_branch = b () => (float[n, 4] t) {{ t = MatMul(sound, w) }}>"""
+    weights = {"rate": np.array(16000), "w": normal(256, 4), "v": normal(512, 4),
+               "from": np.array([0]), "to": np.array([256]), "axis": np.array([1])}  # fmt: skip
+    return model_of("float[n,t] sound, int64 sr", "float[n,4] y", nodes, weights)
+
+
+def test_a_size_suits_both_branches_of_an_if(model_of: ModelOf) -> None:
+    """At 16 kHz any of 256 and more would do, but ONNX Runtime infers the shapes of the other branch too."""
+    model = load_sized(two_rates(model_of, "c = Slice(sound, from, to, axis) s = MatMul(c, w)"))
+    assert sample_shape(model) == (256,)
+
+
+def test_branches_that_no_size_suits_are_said(model_of: ModelOf) -> None:
+    with pytest.raises(ModelError, match="a branch of an If takes other sizes"):
+        load_sized(two_rates(model_of, "s = MatMul(sound, v)"))

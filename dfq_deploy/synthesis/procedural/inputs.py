@@ -20,7 +20,7 @@ from dfq_deploy.graph.inputs import (
     model_inputs,
     sample_shape,
 )
-from dfq_deploy.graph.main_input import says_auxiliary, words_of
+from dfq_deploy.graph.main_input import SAMPLE_RATE, says_auxiliary, says_sample_rate
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.graph.traversal import walk
@@ -32,9 +32,6 @@ __all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of", 
 
 InputRanges: TypeAlias = Mapping[str, tuple[float, float]]
 """Input name -> smallest and largest value to draw, both included."""
-
-SAMPLE_RATE = 16000
-"""Of sound: what speech models take."""
 
 BESIDE = "a float input beside the main one"
 
@@ -192,7 +189,7 @@ def _fixed(
         return "a mask that hides nothing", (1.0,)
     if "len" in name and not port.is_float and not indexes and sizes and port != main:
         return f"the longest axis of '{main.name}'", (float(max(sizes)),)
-    if not port.is_float and shape in ((), (1,)) and not words_of(port.name).isdisjoint({"rate", "sr", "samplerate"}):
+    if not port.is_float and shape in ((), (1,)) and says_sample_rate(port.name):
         return "a sample rate", (float(SAMPLE_RATE),)
     if "scale" in name and port.is_float:
         return "nothing is scaled", (1.0,)
