@@ -26,6 +26,9 @@ __all__ = ["Reconstruction", "reconstruct"]
 ROOM = 2**31
 """Room in bytes for the features between two blocks, for all samples together; they are on disk if large."""
 
+ROWS = (2, 3)
+"""Samples of the two runs that tell which axis counts them: halves of a channel shuffle, (2, n, ...), count two too."""
+
 LARGEST_EXPANSION = 16
 """Assumed size of these features relative to the input."""
 
@@ -64,8 +67,9 @@ def reconstruct(
         left = in_megabytes(allowance(ROOM))
         note(f"--max-memory leaves {left} to features, so reconstruction took {limit} samples instead of {wanted}")
     images = with_more_samples(twin_images(model, samples)[:limit], min(settings.samples, limit), generator)
-    if twin.batch is not None:
-        blocks = with_rows(blocks, twin, images[: twin.batch].to(device), twin.batch)
+    for batch in ROWS if twin.batch is None else (twin.batch,):
+        if batch <= len(images):
+            blocks = with_rows(blocks, twin, images[:batch].to(device), batch)
     blocks_learned = learner(model, placement, dict(encodings), settings, generator, device)
     progress.start(learner.title, sum(blocks_learned.effort(block) for block in blocks if block.weights))
     exact, quantized = images, blocks_learned.quantized_input(twin.input_names[0], images)

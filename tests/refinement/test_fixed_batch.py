@@ -1,15 +1,18 @@
 """Graphs that fix their batch: blocks are learned and solved as those of an open batch are."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from torch import Tensor
 
 from dfq_deploy import Samples
 from dfq_deploy.graph.loading import load
 from dfq_deploy.plugins.registry import find_plugin
+from dfq_deploy.progress import Progress
 from dfq_deploy.quantization.bit_widths import Bits
 from dfq_deploy.quantization.encode import encode, prepare
 from dfq_deploy.refinement.block_learner import BlockLearner
@@ -62,6 +65,40 @@ def test_blocks_end_where_the_first_axis_counts_samples(model_of: ModelOf) -> No
         ("x", "s", ("w",)),
         ("s", "y", ("w", "w", "z")),
     ]
+
+
+SHUFFLED = """
+    c = Conv <pads = [1,1,1,1]> (x, w, b) r = Relu(c) g = Reshape(r, pairs) t = Transpose <perm = [1, 0, 2]> (g)
+    h = Reshape(t, halves) one = Gather(h, first) two = Gather(h, second)
+    d = Conv <pads = [1,1,1,1]> (two, u, a) e = Conv <pads = [1,1,1,1]> (d, u, a) s = Concat <axis = 1> (one, e) f = Flatten(s) y = Gemm(f, v)"""
+
+
+class Noting(BlockLearner):
+    """Keeps the shapes between the blocks."""
+
+    shapes: ClassVar[list[tuple[int, ...]]] = []
+
+    def learn(
+        self, twin: Twin, block: Block, exact: Tensor, quantized: Tensor, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
+        found = super().learn(twin, block, exact, quantized, progress)
+        self.shapes.append(tuple(found[0].shape))
+        return found
+
+
+def test_the_halves_of_a_channel_shuffle_stay_within_a_block(model_of: ModelOf) -> None:
+    """Between Reshape and Gather the first axis counts the halves, and the second one the samples."""
+    weights = {"w": normal(4, 3, 3, 3), "b": normal(4), "u": normal(2, 2, 3, 3), "a": normal(2), "v": normal(64, 5),
+               "pairs": np.array([-1, 2, 16]), "halves": np.array([2, -1, 2, 4, 4]),
+               "first": np.array(0), "second": np.array(1)}  # fmt: skip
+    model = load(model_of("float[n,3,4,4] x", "float[n,5] y", SHUFFLED, weights))
+    prepared, samples = prepare(model, find_target("cpu"), Bits(4, 8)), Samples(normal(26, 3, 4, 4, seed=6))
+    encodings = encode(prepared, find_plugin("calibrators", "minmax")(), samples).encodings
+    Noting.shapes.clear()
+    how = Reconstruction(iterations=5, batch=8, samples=26)
+    reconstruct(prepared.model, prepared.placement, encodings, samples, settings=how, learner=Noting)
+    assert Noting.shapes[-1] == (26, 5)
+    assert {len(samples)} == {shape[0] for shape in Noting.shapes}
 
 
 @pytest.mark.parametrize("batch", [1, 2])
