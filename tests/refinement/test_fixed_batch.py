@@ -70,7 +70,8 @@ def test_blocks_end_where_the_first_axis_counts_samples(model_of: ModelOf) -> No
 SHUFFLED = """
     c = Conv <pads = [1,1,1,1]> (x, w, b) r = Relu(c) g = Reshape(r, pairs) t = Transpose <perm = [1, 0, 2]> (g)
     h = Reshape(t, halves) one = Gather(h, first) two = Gather(h, second)
-    d = Conv <pads = [1,1,1,1]> (two, u, a) e = Conv <pads = [1,1,1,1]> (d, u, a) s = Concat <axis = 1> (one, e) f = Flatten(s) y = Gemm(f, v)"""
+    d = Conv <pads = [1,1,1,1]> (two, u, a) e = Conv <pads = [1,1,1,1]> (d, u, a)
+    s = Concat <axis = 1> (one, e) f = Flatten(s) y = Gemm(f, v)"""
 
 
 class Noting(BlockLearner):
