@@ -77,17 +77,31 @@ def head_parts(model: ir.Model) -> tuple[HeadPart, ...]:
     """The parts of the outputs of a detector, in the order of outputs and columns; empty where it is none.
 
     Rules: (1) an output that one Concat joins from box columns and score columns, perhaps level by level, has its
-    parts; (2) of outputs (N, rows, columns) with the same number of rows, those that are named after scores, that a
-    Sigmoid or Softmax ends or that have one column hold scores, those named after boxes or with a width of boxes hold
-    boxes. A model is a detector if it has both, with 16 rows or more, and ``--task`` does not say otherwise.
+    parts, unless it is as large a picture as an input; (2) of outputs (N, rows, columns) with the same number of rows,
+    those that are named after scores, that a Sigmoid or Softmax ends or that have one column hold scores, those named
+    after boxes or with a width of boxes hold boxes. A model is a detector if it has both, with 16 rows or more, and
+    ``--task`` does not say otherwise.
     """
     if model.metadata_props.get(TASK) not in (None, "detect"):
         return ()
     outputs = [value for value in model.graph.outputs if value.dtype in FLOATS | {None}]
-    for found in ([part for value in outputs for part in _joined_parts(value)], list(_separate_parts(outputs))):
+    joined = [part for value in outputs if not _is_picture(value, model) for part in _joined_parts(value)]
+    for found in (joined, list(_separate_parts(outputs))):
         if {part.role for part in found} == {"boxes", "scores"}:
             return tuple(found)
     return ()
+
+
+def _is_picture(output: ir.Value, model: ir.Model) -> bool:
+    """True for an output with a value at each pixel of an input; the grid of a detector is coarser."""
+    given = [_sides(value) for value in model.graph.inputs]
+    return any(sides in known for known in given for sides in _sides(output))
+
+
+def _sides(value: ir.Value) -> list[tuple[str, ...]]:
+    """Height and width of (N, C, H, W), and what they are if it is (N, H, W, C); none of values of another rank."""
+    shape = [str(dim) for dim in value.shape or ()]
+    return [tuple(shape[2:]), tuple(shape[1:3])] if len(shape) == 4 and "None" not in shape else []
 
 
 def _joined_parts(output: ir.Value) -> Iterator[HeadPart]:

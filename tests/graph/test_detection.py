@@ -108,3 +108,17 @@ def test_parts_of_heads(model_of: ModelOf, outputs: str, nodes: str, expected: l
 )
 def test_other_models_have_no_head(model_of: ModelOf, outputs: str, nodes: str) -> None:
     assert head_parts(load(model_of("float[1,3,8,8] x", outputs, nodes, WEIGHTS))) == ()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("sides", ["32,64", "h,w"])
+def test_a_picture_with_a_mask_is_no_head(model_of: ModelOf, stride: int, last: bool, sides: str) -> None:
+    """The same columns at half the size are a detector's."""
+    convs = f"b = Conv <strides=[{stride},{stride}]> (x, wb) o = Conv <strides=[{stride},{stride}]> (x, wo)"
+    move = "Transpose<perm=[0,2,3,1]>" if last else "Identity"
+    nodes = f"{convs} a = Sigmoid(o) j = Concat<axis=1>(b, a) y = {move}(j)"
+    given = sides if stride == 1 else {"32,64": "16,32", "h,w": "p,q"}[sides]
+    output = f"float[1,{given},5] y" if last else f"float[1,5,{given}] y"
+    found = head_parts(load(model_of(f"float[1,3,{sides}] x", output, nodes, WEIGHTS)))
+    assert [part.role for part in found] == ([] if stride == 1 else ["boxes", "scores"])
