@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, OptionError, did_you_mean
@@ -35,6 +36,9 @@ OTHER_WORDS = frozenset(
 
 PRODUCTS = ("Conv", "Gemm", "MatMul", "Sigmoid")
 """What class scores come from, where no Softmax is left; a Sigmoid gives a probability for each class."""
+
+FEWEST_BIASES = 8
+"""Fewer of them may lie on one side of 0 by chance."""
 
 POOLING_OPS = frozenset({"AveragePool", "GlobalAveragePool", "ReduceMean"})
 
@@ -79,9 +83,9 @@ def score_output(model: ir.Model, *, labelled: bool = False) -> ir.Value | None:
     """The output that holds class scores, one row of floats for each sample; None where there is no reason to think so.
 
     Rules, the first that applies: (1) the task that is stated; (2) a row that a Softmax ends (of those that share
-    their logits only one), or that is named after
-    scores, or that comes from a dense layer or a convolution, perhaps pooled, and is not named after coordinates,
-    features or the like, is a candidate; (3) of several candidates the one that is named after scores, else none.
+    their logits only one), or that is named after scores, or that comes from a dense layer or a convolution, perhaps
+    pooled, and neither is named after coordinates, features or the like nor adds biases that are all above 0, is a
+    candidate; (3) of several candidates the one that is named after scores, else none.
 
     Args:
         labelled: the samples have labels, which is a reason too: the first candidate, else the first row (or what may
@@ -141,7 +145,30 @@ def _is_candidate(value: ir.Value, outputs: Sequence[ir.Value]) -> bool:
         return True
     if end is not None and is_op(end, "Relu"):  # the features before a classifier look the same
         return pooled and score_width(value) in IMAGENET
-    return len(outputs) == 1 if end is None else is_op(end, PRODUCTS)
+    return len(outputs) == 1 if end is None else is_op(end, PRODUCTS) and not _starts_from_values(value)
+
+
+def _starts_from_values(value: ir.Value) -> bool:
+    """True where the biases behind an output are a mean of what is measured, as of coordinates: all above 0.
+
+    Cross-entropy moves the biases of all classes by 0 in sum, so those of class scores lie on both sides of 0.
+    """
+    bias = _bias(value)
+    if bias is None or bias.size < FEWEST_BIASES:
+        return False
+    given = bias.numpy().astype(np.float64)
+    return bool(given.min() > 0 and given.mean() > given.std() > 0)
+
+
+def _bias(value: ir.Value) -> ir.TensorProtocol | None:
+    """The constant that is added last, behind what only moves or pools; None where there is none."""
+    node = value.producer()
+    while node is not None and is_op(node, MOVING_OPS | POOLING_OPS) and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is None or not is_op(node, ("Add", "Conv", "Gemm")):
+        return None
+    added = node.inputs if is_op(node, "Add") else node.inputs[2:]
+    return next((one.const_value for one in added if one is not None and one.is_initializer()), None)
 
 
 def _is_list(value: ir.Value, outputs: Sequence[ir.Value]) -> bool:

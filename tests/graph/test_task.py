@@ -59,6 +59,27 @@ def test_class_scores_only_where_there_is_reason(
     assert (None if output is None else output.name) == found
 
 
+@pytest.mark.parametrize(
+    ("biases", "classes"), [("face", None), ("same", 12), ("both", 12), ("few", 5)], ids=["face", "same", "both", "few"]
+)
+@pytest.mark.parametrize(
+    "nodes", ["y = Gemm(f, w, b)", "m = MatMul(f, w) y = Add(b, m)", "m = Gemm(f, w, b) y = Flatten(m)"]
+)
+def test_biases_that_are_all_above_0_are_no_class_scores(
+    model_of: ModelOf, nodes: str, biases: str, classes: int | None
+) -> None:
+    """The mean of coordinates is; cross-entropy leaves the sum of the biases at 0."""
+    rng = np.random.default_rng(0)
+    drawn = {"face": rng.uniform(0.1, 0.9, 12), "same": np.ones(12), "both": rng.normal(0, 1, 12), "few": rng.random(5)}
+    width = len(drawn[biases])
+    weights = {"k": WEIGHTS["k"], "w": rng.normal(size=(6, width)).astype(np.float32), "b": drawn[biases].astype("f")}
+    model = load(model_of("float[n,3,8,8] x", f"float[n,{width}] y", f"{POOLED} {nodes}", weights))
+    assert score_count(model) == classes
+    assert score_count(model, labelled=True) == width
+    named = f"{POOLED} {nodes}".replace("y =", "logits =")
+    assert score_count(load(model_of("float[n,3,8,8] x", f"float[n,{width}] logits", named, weights))) == width
+
+
 def test_the_scores_of_a_detector_s_boxes_are_none(model_of: ModelOf) -> None:
     nodes = "scores = MatMul(f, w) u = Unsqueeze(scores, one) boxes = Concat<axis = 2>(u, u, u, u)"
     model = model_of(
