@@ -1,8 +1,10 @@
 """Types and shapes that ONNX's own inference leaves out or gets wrong."""
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
+from onnx import helper, numpy_helper
 
 from dfq_deploy.graph.loading import load
 from dfq_deploy.graph.writing import to_bytes
@@ -28,3 +30,46 @@ def test_a_normalization_of_groups_keeps_its_shape(model_of: ModelOf) -> None:
     assert normalization.outputs[0].dtype == ir.DataType.FLOAT
     assert [str(dim) for dim in normalization.outputs[0].shape or ()] == ["n", "4", "5", "6"]
     assert len(normalization.inputs) == 3
+
+
+def test_the_sums_of_a_fused_transformer_have_shapes() -> None:
+    """As onnxruntime.transformers.optimizer writes them: no shape beside an operator that ONNX does not know."""
+    rng, norm = np.random.default_rng(0), ["x", "s"]
+    weights = {name: rng.normal(0, 0.3, (8, 8)).astype(np.float32) for name in "uv"} | {"s": np.ones(8, np.float32)}
+
+    def skip(first: str, second: str, index: int) -> onnx.NodeProto:
+        outputs = [f"n{index}", "", "", f"r{index}"]
+        return helper.make_node(
+            "SkipLayerNormalization", [first, second, "s", "s"], outputs, f"skip{index}", domain="com.microsoft"
+        )
+
+    nodes = [
+        helper.make_node("LayerNormalization", norm, ["a"]),
+        skip("x", "a", 0),
+        helper.make_node("MatMul", ["n0", "u"], ["m0"]),
+        helper.make_node("FastGelu", ["m0", "s"], ["g0"], domain="com.microsoft"),
+        skip("r0", "g0", 1),
+        skip("n1", "r1", 2),
+        helper.make_node("MatMul", ["r2", "v"], ["y"]),
+    ]
+    tensors = [numpy_helper.from_array(array, name) for name, array in weights.items()]
+    value = helper.make_tensor_value_info("x", 1, ["n", "t", 8]), helper.make_tensor_value_info("y", 1, ["n", "t", 8])
+    graph = helper.make_graph(nodes, "g", [value[0]], [value[1]], tensors)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    model = load(proto)
+    values = [value for node in model.graph for value in node.outputs if value.name]
+    assert {str(value.name): [str(dim) for dim in value.shape or ()] for value in values} == {
+        str(value.name): ["n", "t", "8"] for value in values
+    }
+    assert {value.dtype for value in values} == {ir.DataType.FLOAT}
+    given = {node.name: [str(value.name) for value in node.inputs if value] for node in model.graph}
+    assert (given["skip0"], given["skip1"], given["skip2"]) == (
+        ["x", "a", "s", "s"], ["r0", "g0", "s", "s"], ["n1", "r1", "s", "s"],
+    )  # fmt: skip
+    feeds = {"x": rng.normal(size=(2, 3, 8)).astype(np.float32)}
+    before, after = (
+        ort.InferenceSession(file, providers=["CPUExecutionProvider"]).run(None, feeds)[0]
+        for file in (proto.SerializeToString(), to_bytes(model))
+    )
+    np.testing.assert_allclose(before, after, atol=1e-5)

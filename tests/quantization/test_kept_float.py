@@ -32,6 +32,17 @@ def test_the_file_lists_them_and_breaks_no_rule(kept: onnx.ModelProto) -> None:
     assert json.loads(entry.value) == ["Conv_0"]
 
 
+def test_a_layer_whose_sibling_reads_the_same_integers_breaks_none(model_of: ModelOf, tmp_path: Path) -> None:
+    weights = {name: RNG.normal(0, 0.3, (8, 8)).astype(np.float32) for name in "qk"}
+    nodes = "a = MatMul(x, q) b = MatMul(x, k) y = Add(a, b)"
+    float_file = model_of("float[n,8] x", "float[n,8] y", nodes, weights)
+    out = tmp_path / "out"
+    calibrate(float_file, synth="procedural", count=8, keep_float=["MatMul_1"], floor="none", output=out)
+    written = onnx.load(out / "model.qdq.onnx")
+    assert next(node for node in written.graph.node if node.name == "MatMul_1").input[0] != "x"
+    assert check(written, "cpu").errors == ()
+
+
 @pytest.mark.parametrize("value", ['["other"]', "no JSON", '{"Conv_0": 1}', "[" * 100_000])
 def test_a_file_that_does_not_say_so_breaks_the_rule(kept: onnx.ModelProto, value: str) -> None:
     (entry,) = (entry for entry in kept.metadata_props if entry.key == KEPT_FLOAT)

@@ -43,10 +43,11 @@ def float_weighted(view: View, target: Target) -> Iterator[Problem]:
     """A weighted operator that the runtime has in integers reads a quantized activation and a quantized weight.
 
     Exceptions: spectral front ends (:mod:`dfq_deploy.quantization.placement.spectral`), matrix-vector products for
-    TensorRT (ModelOpt leaves them out too), and nodes without an integer kernel
-    (:func:`dfq_deploy.quantization.placement.predicates.obstacle`), and layers all in float of which the file says that
-    they were kept so (:mod:`dfq_deploy.quantization.kept_float`). A quantized weight with a float activation is always
-    a violation: the layer runs in float and dequantizes its weight first.
+    TensorRT (ModelOpt leaves them out too), nodes without an integer kernel
+    (:func:`dfq_deploy.quantization.placement.predicates.obstacle`), and layers with a float weight of which the file
+    says that they were kept so (:mod:`dfq_deploy.quantization.kept_float`), though another layer may want Q and DQ at
+    their input. A quantized weight with a float activation is always a violation: the layer runs in float and
+    dequantizes its weight first.
     """
     has_float_input = any(value.dtype == ir.DataType.FLOAT for value in input_values(view.model))
     front_ends = spectral_nodes(view.model) if has_float_input else {}
@@ -60,7 +61,7 @@ def float_weighted(view: View, target: Target) -> Iterator[Problem]:
             if quantization is None
         ]
         weight_only = kernel.weight is not None and kernel.activation is None
-        if len(missing) > 1 and kernel.node.name in kept:
+        if kernel.weight is None and kernel.node.name in kept:
             continue
         if missing and (weight_only or obstacle(kernel.node, target) is None):
             yield kernel.node.op_type, name(kernel.node), f"its {' and '.join(missing)} is float"
