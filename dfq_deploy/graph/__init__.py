@@ -7,6 +7,7 @@
 ``editing``         Edit a graph: unused names, new constants, axes of a mean, removal of unused initializers.
 ``expanded``        Concats that join an Expand of open size with what a convolution computes.
 ``file_info``       Properties of a model file that need no session: size, types of its constants, quantized or not.
+``file_shapes``     Shapes as a file declares them, whatever they are closed to, and the names of their open sizes.
 ``foreign_files``   Tell what a file or folder is that is given in place of an ONNX model, and the way to ONNX.
 ``infer_shapes``    Infer the shapes of all values.
 ``inputs``          Model inputs: which is the main one, their shapes, the arrays that feed them.

@@ -12,6 +12,7 @@ from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import drop_unused_initializers
+from dfq_deploy.graph.file_shapes import file_shape
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import InputShapes, input_values, state_main_input
 from dfq_deploy.graph.loop_invariants import free_invariants
@@ -19,7 +20,7 @@ from dfq_deploy.graph.operators import FLOATS, NUMBERS, WEIGHTED_OPS, is_op
 from dfq_deploy.graph.passes.copied_sizes import fold_static_sizes
 from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
-from dfq_deploy.graph.passes.open_sizes import file_shape, has_open_sizes, reopen, restore_output_shapes
+from dfq_deploy.graph.passes.open_sizes import has_open_sizes, reopen, restore_output_shapes
 from dfq_deploy.graph.passes.to_float32 import to_float32
 from dfq_deploy.graph.reading import ModelSource, blamed_on_the_file, read_checked, source_name
 from dfq_deploy.validation.bounds import bounds

@@ -7,6 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, OptionError, did_you_mean
+from dfq_deploy.graph.file_shapes import file_shape, size_name
 from dfq_deploy.graph.logits import MOVING_OPS, logits_of
 from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.graph.operators import FLOATS, is_op
@@ -68,7 +69,18 @@ def state_task(model: ir.Model, task: str | None) -> None:
 def score_width(value: ir.Value) -> int | None:
     """Number of scores where an output is one row of floats for each sample, at least two, else None."""
     dims = _row(value)
-    return dims[0] if dims is not None and isinstance(dims[0], int) and dims[0] > 1 else None
+    if dims is None or not isinstance(dims[0], int) or _is_length(value):
+        return None
+    return dims[0] if dims[0] > 1 else None
+
+
+def _is_length(value: ir.Value) -> bool:
+    """True for a row that is as long as an input: a score for each token. What that is closed to is no matter."""
+    given, *inputs = (
+        {size_name(dim) for dim in list(file_shape(one) or ())[1:]} - {""}
+        for one in (value, *(() if value.graph is None else value.graph.inputs))
+    )
+    return not given.isdisjoint(set().union(*inputs))
 
 
 def _row(value: ir.Value) -> list[int | ir.SymbolicDim] | None:

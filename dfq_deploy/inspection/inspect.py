@@ -12,6 +12,7 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, UnsupportedOperators
 from dfq_deploy.graph.file_info import stored_bytes
+from dfq_deploy.graph.file_shapes import file_shape
 from dfq_deploy.graph.inputs import (
     InputShapes,
     input_values,
@@ -26,7 +27,6 @@ from dfq_deploy.graph.large_models import message_bytes, skeleton
 from dfq_deploy.graph.loading import load, load_notes
 from dfq_deploy.graph.operators import FLOATS, STANDARD_DOMAINS, WEIGHTED_OPS, is_op, operator_of
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
-from dfq_deploy.graph.passes.open_sizes import file_shape
 from dfq_deploy.graph.query import batch_normalizations, parameter_count, score_count
 from dfq_deploy.graph.reading import ModelSource, blames_the_file
 from dfq_deploy.graph.task import state_task

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping
 
 import onnx_ir as ir
 
+from dfq_deploy.graph.file_shapes import size_name
 from dfq_deploy.graph.inputs import input_values, main_input_value
-from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs, known_dimension
+from dfq_deploy.graph.passes.input_shapes import close_inputs, known_dimension
 from dfq_deploy.graph.passes.open_sizes import close_remembered
 from dfq_deploy.runtime.trial import Sizes, Trial
 
@@ -24,7 +25,7 @@ def moved_batch(model: ir.Model) -> str:
     A name that one input has twice is that of any open size.
     """
     main = main_input_value(model)
-    named = {value: [_name_of_dimension(dim) for dim in value.shape or ()] for value in input_values(model)}
+    named = {value: [size_name(dim) for dim in value.shape or ()] for value in input_values(model)}
     others = [names for value, names in named.items() if value is not main]
     first, second = (*named[main][:2], "", "")[:2]
     firsts = {names[0] for names in others if names}
@@ -47,7 +48,7 @@ def name_batch(model: ir.Model, tries: Iterable[Sizes], trial: Trial) -> str:
     """
     main, values = main_input_value(model), input_values(model)
     behind = {str(value.name): axis for value in values if (axis := _behind_fixed(value)) is not None}
-    named = {name for value in values for dim in value.shape or () if (name := _name_of_dimension(dim))}
+    named = {name for value in values for dim in value.shape or () if (name := size_name(dim))}
     if main.shape is None or not _is_nameless(main.shape[0]) or not behind or BATCH in named:
         return ""
     if not any(_runs(trial, sizes, behind, 2) and not _runs(trial, sizes, behind, 3) for sizes in tries):
@@ -75,15 +76,11 @@ def _runs(trial: Trial, sizes: Sizes, behind: Mapping[str, int], size: int) -> b
 
 
 def _is_nameless(dim: int | ir.SymbolicDim) -> bool:
-    return not (isinstance(dim, int) and dim > 0) and not _name_of_dimension(dim)
+    return not (isinstance(dim, int) and dim > 0) and not size_name(dim)
 
 
 def _declared(model: ir.Model) -> dict[str, ir.Shape | None]:
     return {str(value.name): value.shape for value in (*input_values(model), *model.graph.outputs)}
-
-
-def _name_of_dimension(dim: int | ir.SymbolicDim) -> str:
-    return "" if isinstance(dim, int) or dim.value in (None, *NO_NAMES) else str(dim.value)
 
 
 def take_one_at_a_time(model: ir.Model, batch: str, steps: int, *, keep: bool) -> list[str]:
@@ -98,7 +95,7 @@ def take_one_at_a_time(model: ir.Model, batch: str, steps: int, *, keep: bool) -
         a sentence.
     """
     main = main_input_value(model)
-    first = _name_of_dimension(main.shape[0]) if main.shape else ""
+    first = size_name(main.shape[0]) if main.shape else ""
     sizes = {batch: 1} if first in ("", batch) else {batch: 1, first: steps}
     shapes = {
         str(value.name): ir.Shape([known_dimension(dim, sizes) for dim in value.shape])

@@ -25,6 +25,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.file_shapes import size_name
 from dfq_deploy.graph.inputs import (
     CHANNELS,
     InputShapes,
@@ -36,7 +37,7 @@ from dfq_deploy.graph.inputs import (
 from dfq_deploy.graph.loading import add_notes, load
 from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.graph.operators import is_op
-from dfq_deploy.graph.passes.input_shapes import NO_NAMES, close_inputs
+from dfq_deploy.graph.passes.input_shapes import close_inputs
 from dfq_deploy.graph.passes.open_sizes import close_remembered
 from dfq_deploy.graph.reading import ModelSource
 from dfq_deploy.graph.required_sizes import required_sizes
@@ -191,8 +192,8 @@ def _candidates(model: ir.Model, opened: Sequence[ir.Value], *, enlarged: bool) 
 
 
 def _named(dim: int | ir.SymbolicDim, known: dict[str, int], size: int) -> int:
-    name = None if isinstance(dim, int) else dim.value
-    return size if name is None or name in NO_NAMES else known.setdefault(name, size)
+    name = size_name(dim)
+    return known.setdefault(name, size) if name else size
 
 
 def _totals(known: Mapping[str, int]) -> dict[str, int]:
@@ -282,10 +283,10 @@ def _enlarges(main: ir.Value, shapes: Sizes, outputs: Sequence[NDArray[Any]] | s
 def _known(opened: Sequence[ir.Value], shapes: Sizes) -> dict[str, int]:
     """Name of a dimension -> the size that was chosen."""
     return {
-        str(dim.value): int(size)
+        size_name(dim): int(size)
         for value in opened
         for dim, size in zip(list(value.shape or ())[1:], list(shapes[str(value.name)])[1:], strict=True)
-        if isinstance(dim, ir.SymbolicDim) and dim.value not in (None, *NO_NAMES) and isinstance(size, int)
+        if size_name(dim) and isinstance(size, int)
     }
 
 
@@ -314,7 +315,7 @@ def _closed_batch(model: ir.Model, trial: Trial) -> list[str]:
     if not isinstance(message, str) or isinstance(trial.run(shapes, 1), str):
         return []
     firsts = [value.shape[0] for value in values if value.shape]
-    names = {dim.value: 1 for dim in firsts if isinstance(dim, ir.SymbolicDim) and dim.value not in (None, *NO_NAMES)}
+    names = {name: 1 for dim in firsts if (name := size_name(dim))}
     logger.debug("the batch is closed to 1; of two samples ONNX Runtime says: %s", message)
     closed = {str(value.name): ir.Shape([1, *list(value.shape or ())[1:]]) for value in values}
     close_inputs(model, closed, names, keep=False)

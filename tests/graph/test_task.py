@@ -80,6 +80,15 @@ def test_biases_that_are_all_above_0_are_no_class_scores(
     assert score_count(load(model_of("float[n,3,8,8] x", f"float[n,{width}] logits", named, weights))) == width
 
 
+@pytest.mark.parametrize(("names", "classes"), [("n,t", None), ("n,classes", 12), ("n,12", 12)])
+def test_a_score_for_each_token_is_none_of_a_class(model_of: ModelOf, names: str, classes: int | None) -> None:
+    """As a discriminator has them; 12 is the length that is chosen, or stated, to measure with."""
+    weights = {"w": np.ones((4, 1), np.float32), "last": np.array([2])}
+    nodes = "m = MatMul(x, w) logits = Squeeze(m, last)"
+    model = load(model_of("float[n,t,4] x", f"float[{names}] logits", nodes, weights), input_shapes={"x": (1, 12, 4)})
+    assert score_count(model) == classes
+
+
 def test_the_scores_of_a_detector_s_boxes_are_none(model_of: ModelOf) -> None:
     nodes = "scores = MatMul(f, w) u = Unsqueeze(scores, one) boxes = Concat<axis = 2>(u, u, u, u)"
     model = model_of(

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.evaluate import evaluate
+from dfq_deploy.graph.file_shapes import file_shape
 from dfq_deploy.graph.inputs import input_values, sample_shape
 from dfq_deploy.graph.loading import load, load_notes
-from dfq_deploy.graph.passes.open_sizes import file_shape
 from dfq_deploy.pipeline.calibrate import calibrate
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.runtime.sizes import load_sized

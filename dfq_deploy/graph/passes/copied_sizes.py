@@ -8,9 +8,9 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from dfq_deploy.graph.editing import Names, add_constant, replace_by_constant
+from dfq_deploy.graph.file_shapes import size_name
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.operators import is_op
-from dfq_deploy.graph.passes.input_shapes import NO_NAMES
 from dfq_deploy.graph.query import constant_of
 
 __all__ = ["copy_sizes", "fold_static_sizes"]
@@ -136,9 +136,7 @@ def _copied(sizes: list[Size], source: list[Size]) -> list[int] | None:
 
 
 def _size(dim: int | ir.SymbolicDim) -> Size:
-    if isinstance(dim, int):
-        return dim
-    return None if dim.value is None or dim.value in NO_NAMES else dim.value
+    return dim if isinstance(dim, int) else size_name(dim) or None
 
 
 def _entries(value: ir.Value | None, known: Known) -> list[Size] | None:

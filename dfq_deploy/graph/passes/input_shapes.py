@@ -5,14 +5,12 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError, did_you_mean
+from dfq_deploy.graph.file_shapes import NO_NAMES
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import shown_dimension
 from dfq_deploy.graph.passes.open_sizes import remember_shapes, restore_output_shapes
 
-__all__ = ["NO_NAMES", "close_inputs", "fix_inputs", "known_dimension"]
-
-NO_NAMES = ("?", "None")
-"""What PaddlePaddle and Keras's converter call every open dimension; two of them need not be the same."""
+__all__ = ["close_inputs", "fix_inputs", "known_dimension"]
 
 Known = dict[str, int]
 

@@ -4,24 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import onnx_ir as ir
 
+from dfq_deploy.graph.file_shapes import OPEN, file_shape
 from dfq_deploy.graph.inputs import MADE_UP
 
-__all__ = ["close_remembered", "file_shape", "has_open_sizes", "remember_shapes", "reopen", "restore_output_shapes"]
-
-OPEN = "dfq_deploy.open_shape"
-"""Key in a value's ``meta``, which copies of a model keep and no file holds."""
+__all__ = ["close_remembered", "has_open_sizes", "remember_shapes", "reopen", "restore_output_shapes"]
 
 
 def remember_shapes(model: ir.Model) -> None:
     """Note the shape of every value of ``model``, once: what is noted already stays."""
     for value in _values(model):
         value.meta.setdefault(OPEN, None if value.shape is None else ir.Shape(list(value.shape)))
-
-
-def file_shape(value: ir.Value) -> ir.Shape | None:
-    """The shape that the file gives a value, whatever it is closed to by now."""
-    shape = value.meta.get(OPEN, value.shape)
-    return shape if shape is None or isinstance(shape, ir.Shape) else None
 
 
 def has_open_sizes(model: ir.Model) -> bool:

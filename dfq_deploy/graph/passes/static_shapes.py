@@ -6,10 +6,11 @@ from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.editing import replace_by_constant
+from dfq_deploy.graph.file_shapes import size_name
 from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.fold_constants import fold_constants
-from dfq_deploy.graph.passes.input_shapes import NO_NAMES, known_dimension
+from dfq_deploy.graph.passes.input_shapes import known_dimension
 from dfq_deploy.graph.passes.open_sizes import restore_output_shapes
 
 __all__ = ["GRID", "fix_batch"]
@@ -32,8 +33,8 @@ def fix_batch(model: ir.Model, batch: int) -> None:
     known: dict[str, int] = {}
     for value in fed:
         first = value.shape[0] if value.shape else None
-        if isinstance(first, ir.SymbolicDim) and first.value is not None and first.value not in NO_NAMES:
-            known[first.value] = batch
+        if first is not None and (name := size_name(first)):
+            known[name] = batch
     for value in fed:
         if value.shape:
             dims = [known_dimension(dim, known) for dim in value.shape]
