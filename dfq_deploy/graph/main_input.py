@@ -19,6 +19,7 @@ __all__ = [
     "SAMPLE_RATE",
     "InputUse",
     "says_auxiliary",
+    "says_cache",
     "says_main",
     "says_sample_rate",
     "uses_of",
@@ -27,6 +28,9 @@ __all__ = [
 
 MAIN_INPUT = "dfq_deploy.main_input"
 """The metadata entry that names the main input of a model with several."""
+
+CACHES = frozenset({"cache", "caches", "hidden", "past", "state", "states"})
+"""Words in the names of inputs that come back from the step before; of four dimensions, they are no pictures."""
 
 SAMPLE_RATE = 16000
 """Of sound: what speech models take."""
@@ -80,6 +84,11 @@ def words_of(name: str) -> frozenset[str]:
 def says_auxiliary(name: str) -> bool:
     """True where a name says that the input is a cache, a state, a mask, a length, a size or the like."""
     return not AUXILIARY.isdisjoint(words_of(name))
+
+
+def says_cache(name: str) -> bool:
+    """True where a name says that the input is what the model remembers of the steps before."""
+    return not CACHES.isdisjoint(words_of(name))
 
 
 def says_main(name: str) -> bool:

@@ -4,8 +4,11 @@
 inputs   sizes, as parts of the chosen one        how samples get them
 ======== ======================================== ==========================================
 pictures a half and one and a half, to 32 pixels  linear interpolation
+caches   one step, an eighth and twice            cut at the end; repeated
 others   a quarter and twice                      cut at the end; repeated
 ======== ======================================== ==========================================
+
+Caches are meant that stand beside a token or a frame at a time, since every sequence begins with short ones.
 
 A size counts only where ONNX Runtime runs the model at it.
 """
@@ -19,6 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.graph.inputs import input_values, main_input_value
+from dfq_deploy.graph.main_input import says_cache
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["at_other_sizes", "choose_other_sizes"]
@@ -28,6 +32,7 @@ OTHERS = "dfq_deploy.other_sizes"
 
 PICTURE_PARTS = (0.5, 1.5)
 SEQUENCE_PARTS = (0.25, 2.0)
+CACHE_PARTS = (0.0, 0.125, 2.0)
 
 PIXELS = 32
 """Sides of pictures are multiples of it where the chosen one is."""
@@ -39,7 +44,12 @@ Shapes = dict[str, ir.Shape]
 
 
 def choose_other_sizes(
-    opened: Sequence[ir.Value], axes: Mapping[str, Sequence[int]], chosen: Shapes, runs: Callable[[Shapes], bool]
+    opened: Sequence[ir.Value],
+    axes: Mapping[str, Sequence[int]],
+    chosen: Shapes,
+    runs: Callable[[Shapes], bool],
+    *,
+    from_one: bool = False,
 ) -> dict[str, list[tuple[int, ...]]]:
     """Note, in ``meta`` of the inputs, the other shapes that run.
 
@@ -48,13 +58,14 @@ def choose_other_sizes(
         axes: the open axes of each.
         chosen: the shape that each is measured at, with the batch.
         runs: whether the model runs at such shapes.
+        from_one: the open inputs are caches that grow by a step at a time, and begin with none.
 
     Returns:
         the shapes of a sample by input.
     """
     found: dict[str, list[tuple[int, ...]]] = {str(value.name): [] for value in opened}
     pictures = any(_is_picture(value, chosen[str(value.name)]) for value in opened)
-    for part in PICTURE_PARTS if pictures else SEQUENCE_PARTS:
+    for part in PICTURE_PARTS if pictures else CACHE_PARTS if from_one else SEQUENCE_PARTS:
         shapes = {name: _scaled(shape, axes[name], part, PIXELS if pictures else 1) for name, shape in chosen.items()}
         if all(list(shapes[name]) != list(chosen[name]) for name in shapes) and runs(shapes):
             for name, shape in shapes.items():
@@ -65,7 +76,8 @@ def choose_other_sizes(
 
 
 def _is_picture(value: ir.Value, shape: ir.Shape) -> bool:
-    return len(shape) == 4 and value.dtype in (ir.DataType.FLOAT, ir.DataType.UINT8)
+    is_of_pixels = value.dtype in (ir.DataType.FLOAT, ir.DataType.UINT8)
+    return len(shape) == 4 and is_of_pixels and not says_cache(str(value.name))
 
 
 def _scaled(shape: ir.Shape, axes: Sequence[int], part: float, whole: int) -> ir.Shape:
@@ -82,7 +94,8 @@ def at_other_sizes(model: ir.Model, samples: Samples) -> Iterator[Samples]:
     values = {str(value.name): value for value in input_values(model)}
     main = main_input_value(model)
     sizes = {name: value.meta.get(OTHERS, ()) for name, value in values.items() if _is_open(value)}
-    own = sizes.pop(str(main.name), ())
+    count = max((len(shapes) for shapes in sizes.values()), default=0)
+    own = sizes.pop(str(main.name), [tuple(samples.images.shape[1:])] * count)
     few = replace(samples.part(slice(FEW)), labels=None)
     for index, shape in enumerate(own):
         if len(shape) == few.images.ndim - 1:

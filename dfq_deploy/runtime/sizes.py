@@ -17,7 +17,7 @@ as the past and the sequence. A cache of four dimensions is no picture: its size
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ from dfq_deploy.graph.inputs import (
     shown_shape,
 )
 from dfq_deploy.graph.loading import add_notes, load
-from dfq_deploy.graph.main_input import words_of
+from dfq_deploy.graph.main_input import says_cache, words_of
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.passes.input_shapes import close_inputs
 from dfq_deploy.graph.passes.open_sizes import close_remembered
@@ -51,9 +51,6 @@ logger = logging.getLogger(__name__)
 
 CHOSEN = "dfq_deploy.size_chosen"
 """Key of ``meta`` of a model whose open sizes were chosen: nothing states them."""
-
-CACHES = frozenset({"cache", "caches", "hidden", "past", "state", "states"})
-"""Words in the names of inputs of four dimensions that are no pictures."""
 
 PICTURE_CHANNELS = (3, 1)
 IMAGE = (224, 256, 320, 640, 512, 384, 416, 299, 128, 96, 64, 32)
@@ -99,9 +96,10 @@ def load_sized(
     if opened:
         shapes = _first_that_runs(model, opened, trial)
         others: Mapping[str, Sequence[tuple[int, ...]]] = {}
-        if trial is not None and not fix_shapes and main_input_value(model) in opened:
+        if trial is not None and not fix_shapes:
             axes = {str(value.name): _free_axes(value) for value in opened}
-            others = choose_other_sizes(opened, axes, shapes, lambda sizes: not isinstance(trial.run(sizes, 1), str))
+            grows = main_input_value(model) not in opened and any(_is_cache(value) for value in opened)
+            others = choose_other_sizes(opened, axes, shapes, _running(trial, shapes), from_one=grows)
         said = [
             _sentence(value, shapes[str(value.name)], fix_shapes, others.get(str(value.name), ())) for value in opened
         ]
@@ -111,6 +109,15 @@ def load_sized(
     if trial is not None:
         add_notes(model, _closed_batch(model, trial))
     return model
+
+
+def _running(trial: Trial, chosen: Sizes) -> Callable[[Sizes], bool]:
+    """What tells whether the model runs at other sizes than those that were chosen.
+
+    Where it runs on twos at these, it must at others: a position may be counted from ids that are no padding.
+    """
+    tried = [(1, 0), (2,)] if not isinstance(trial.run(chosen, 1, (2,)), str) else [(1, 0)]
+    return lambda sizes: all(not isinstance(trial.run(sizes, 1, fills), str) for fills in tried)
 
 
 def _closed_by_samples(model: ir.Model, samples: Mapping[str, Sequence[int]], *, keep: bool) -> list[str]:
@@ -187,7 +194,7 @@ def _candidates(model: ir.Model, opened: Sequence[ir.Value], *, enlarged: bool) 
             for axis, sizes in rows[str(value.name)].items():
                 dims[axis] = _named(dims[axis], known, sizes[min(step, len(sizes) - 1)])
             chosen[str(value.name)] = ir.Shape(dims)
-        known |= _totals(known)
+        known |= _totals(known) or _masked(opened, known)
         yield {name: _summed(shape, opened, name, known) for name, shape in chosen.items()}
 
 
@@ -207,13 +214,28 @@ def _totals(known: Mapping[str, int]) -> dict[str, int]:
     return dict.fromkeys(totals, known[pasts[0]] + known[steps[0]])
 
 
+def _masked(opened: Sequence[ir.Value], known: Mapping[str, int]) -> dict[str, int]:
+    """The size of a mask whose dimension no other input has, beside a cache: the past and the sequence."""
+    lengths = {
+        str(value.name): {name for dim in list(value.shape or ())[1:] if (name := size_name(dim))} for value in opened
+    }
+    caches = {str(value.name) for value in opened if _is_cache(value) and len(value.shape or ()) == 4}
+    masks = {name for name in lengths if "mask" in words_of(name)}
+    pasts = set().union(*(lengths[name] for name in caches))
+    steps = set().union(*(own for name, own in lengths.items() if name not in caches | masks)) - pasts
+    totals = set().union(*(lengths[name] for name in masks)) - pasts - steps
+    if len(pasts) != 1 or len(steps) != 1 or len(totals) != 1:
+        return {}
+    return dict.fromkeys(totals, known[next(iter(pasts))] + known[next(iter(steps))])
+
+
 def _summed(shape: ir.Shape, opened: Sequence[ir.Value], name: str, known: Mapping[str, int]) -> ir.Shape:
     """``shape`` with each dimension that is called ``a + b`` as long as both, and a total as long as its parts."""
     source = next(value for value in opened if value.name == name).shape or ()
     dims = list(shape)
     for axis, dim in enumerate(source):
         parts = [] if isinstance(dim, int) or dim.value is None else [part.strip() for part in dim.value.split("+")]
-        if axis and not isinstance(dim, int) and "total" in words_of(dim.value or ""):
+        if axis and not isinstance(dim, int):
             dims[axis] = known.get(str(dim.value), dims[axis])
         if axis and len(parts) > 1 and all(part.isdigit() or part in known for part in parts):
             dims[axis] = sum(int(part) if part.isdigit() else known[part] for part in parts)
@@ -251,7 +273,7 @@ def _is_float(value: ir.Value) -> bool:
 
 
 def _is_cache(value: ir.Value) -> bool:
-    return not CACHES.isdisjoint(words_of(str(value.name)))
+    return says_cache(str(value.name))
 
 
 def _sizes(value: ir.Value, axis: int, enlarged: bool) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Run a model once, to see at which shapes of its inputs it runs."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -46,10 +47,14 @@ class Trial:
             return False
         return True
 
-    def run(self, shapes: Sizes, batch: int) -> list[NDArray[Any]] | str:
-        """The outputs on inputs of one value, and a sample rate where one is asked for, or ONNX Runtime's message."""
+    def run(self, shapes: Sizes, batch: int, fills: Sequence[int] = (1, 0)) -> list[NDArray[Any]] | str:
+        """The outputs on inputs of one value, and a sample rate where one is asked for, or ONNX Runtime's message.
+
+        Args:
+            fills: values to try; an index of 1 may lie behind a table of one row, and a scale of 0 is none.
+        """
         message = ""
-        for fill in (1, 0):  # an index of 1 may lie behind a table of one row, and a scale of 0 is none
+        for fill in fills:
             feeds = {str(value.name): _filled(value, shapes, batch, fill) for value in self.values}
             try:
                 return [np.asarray(array) for array in self.session.run(None, feeds)]

@@ -56,6 +56,34 @@ def test_samples_get_the_sizes_that_run(
     assert ("its ranges at" in notes[0]) == bool(others)
 
 
+def test_caches_beside_a_single_token_begin_with_one_step(model_of: ModelOf) -> None:
+    inputs = "float[n,1,4] token, float[n,2,t,4] past_key, float[n,2,t,4] past_value"
+    nodes = "k = ReduceSum <keepdims = 0> (past_key) v = ReduceSum <keepdims = 0> (past_value) y = Sum(token, k, v)"
+    model = load_sized(model_of(inputs, "float[n,1,4] y", nodes, {}))
+    reopen(model)
+    rng = np.random.default_rng(0)
+    caches = {name: rng.random((2, 2, 64, 4), np.float32) for name in ("past_key", "past_value")}
+    samples = Samples(rng.random((2, 1, 4), np.float32), extra=caches)
+    found = list(at_other_sizes(model, samples))
+    assert [[more.extra[name].shape[1:] for name in caches] for more in found] == [
+        [(2, length, 4)] * 2 for length in (1, 8, 128)
+    ]
+    assert all(np.array_equal(more.images, samples.images) for more in found)
+
+
+def test_a_length_at_which_ids_would_leave_their_table_is_none(model_of: ModelOf) -> None:
+    """Positions count the ids that are no padding, which is 1: of padding alone any length runs."""
+    nodes = """
+        e = Equal(ids, pad) m = Not(e) c = Cast <to = 7> (m) s = CumSum(c, axis) p = Add(s, pad)
+        y = Gather(table, p)"""
+    table = np.ones((100, 4), np.float32)
+    weights = {"pad": np.array(1), "axis": np.array(1), "table": table}
+    model = load_sized(model_of("int64[n,t] ids", "float[n,t,4] y", nodes, weights))
+    reopen(model)
+    samples = Samples(np.full((2, 64), 5), method="procedural")
+    assert [more.images.shape[1:] for more in at_other_sizes(model, samples)] == [(16,)]
+
+
 def test_a_size_that_is_stated_is_the_only_one(model_of: ModelOf) -> None:
     model = load_sized(model_of("float[n,3,h,w] x", "float y", "y = Conv(x, w)", KERNEL), {"x": (1, 3, 64, 64)})
     reopen(model)

@@ -85,6 +85,18 @@ def test_a_total_is_as_long_as_past_and_sequence(model_of: ModelOf) -> None:
     assert shapes == {"input_ids": [64], "attention_mask": [128], "past_key": [2, 64, 8]}
 
 
+def test_a_mask_beside_a_cache_is_as_long_as_past_and_sequence(model_of: ModelOf) -> None:
+    """torch.export names none of the three for what it is."""
+    nodes = """
+        c = Concat <axis = 2> (past_key, tokens) m = Unsqueeze(attention_mask, middle) k = Cast <to = 1> (m)
+        y = Mul(c, k)"""
+    inputs = "float[s1,2,s2,4] tokens, float[s1,2,s3,4] past_key, int64[s4,s5] attention_mask"
+    weights = {"middle": np.array([1, 3])}
+    values = input_values(load_sized(model_of(inputs, "float y", nodes, weights)))
+    lengths = {str(value.name): list(value.shape or ())[-1 if len(value.shape or ()) == 2 else 2] for value in values}
+    assert lengths["attention_mask"] == int(lengths["tokens"]) + int(lengths["past_key"])
+
+
 def test_a_mask_of_pictures_is_as_large_as_they_are(model_of: ModelOf) -> None:
     model = load_sized(model_of("float[n,3,?,?] image, float[n,1,?,?] mask", "float y", "y = Mul(image, mask)", {}))
     assert [list(value.shape or ())[1:] for value in input_values(model)] == [[3, 224, 224], [1, 224, 224]]
