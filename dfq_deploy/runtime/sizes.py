@@ -50,7 +50,7 @@ __all__ = ["CHOSEN", "load_sized"]
 logger = logging.getLogger(__name__)
 
 CHOSEN = "dfq_deploy.size_chosen"
-"""Key of ``meta`` of a model whose open sizes were chosen: nothing states them."""
+"""Key of ``meta`` of a model: whether sizes of its main input were chosen, which nothing states."""
 
 PICTURE_CHANNELS = (3, 1)
 IMAGE = (224, 256, 320, 640, 512, 384, 416, 299, 128, 96, 64, 32)
@@ -93,19 +93,20 @@ def load_sized(
     if trial is not None and (batch := moved_batch(model) or name_batch(model, tries, trial)):
         add_notes(model, take_one_at_a_time(model, batch, SEQUENCE[0], keep=not fix_shapes))
     opened = [value for value in input_values(model) if _open_axes(value)]
+    main = main_input_value(model)
     if opened:
         shapes = _first_that_runs(model, opened, trial)
         others: Mapping[str, Sequence[tuple[int, ...]]] = {}
         if trial is not None and not fix_shapes:
             axes = {str(value.name): _free_axes(value) for value in opened}
-            grows = main_input_value(model) not in opened and any(_is_cache(value) for value in opened)
+            grows = main not in opened and any(_is_cache(value) for value in opened)
             others = choose_other_sizes(opened, axes, shapes, _running(trial, shapes), from_one=grows)
         said = [
             _sentence(value, shapes[str(value.name)], fix_shapes, others.get(str(value.name), ())) for value in opened
         ]
         close_inputs(model, shapes, _known(opened, shapes), keep=not fix_shapes)
         add_notes(model, said)
-        model.meta[CHOSEN] = True
+        model.meta[CHOSEN] = main in opened
     if trial is not None:
         add_notes(model, _closed_batch(model, trial))
     return model

@@ -1,6 +1,6 @@
 """Rules for token ids, masks, lengths and scales."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -50,6 +50,7 @@ class InputRule:
         shape: of one sample.
         values: one value for each element of the last axis, or for all; None draws.
         low, high: least and greatest value drawn, uniformly; None, both, is a normal distribution.
+        columns: greatest value of each element of the last axis, where they differ.
         why: where that comes from, for people.
         part: what it is in a sequence whose samples have varied lengths; None where it is in none.
         longest: the longest of them.
@@ -65,6 +66,7 @@ class InputRule:
     part: Part | None = None
     longest: int = 0
     is_picture: bool = False
+    columns: tuple[int, ...] = ()
 
     def draw(self, count: int, seed: int, preprocess: Preprocess | None = None) -> NDArray[Any]:
         """``(count, *shape)``, in the input's own type.
@@ -86,7 +88,8 @@ class InputRule:
             return generator.standard_normal(shape).astype(dtype)
         if self.port.is_float:
             return generator.uniform(self.low, self.high, shape).astype(dtype)
-        return generator.integers(int(self.low), int(self.high), shape, endpoint=True).astype(dtype)
+        high = np.asarray(self.columns or int(self.high))
+        return generator.integers(int(self.low), high, shape, endpoint=True).astype(dtype)
 
     def _pictures(self, count: int, seed: int, preprocess: Preprocess | None) -> NDArray[Any]:
         last = looks_channels_last(self.shape)
@@ -147,7 +150,9 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
     if fixed is not None:
         return InputRule(port, shape, fixed[0], values=fixed[1])
     if table is not None:
-        return InputRule(port, shape, f"the rows of '{table[0]}'", low=0, high=table[1] - 1)
+        columns = _columns(model, port.name, shape)
+        tables = f"the rows of '{table[0]}'" if not columns else "the rows of the table that each column indexes"
+        return InputRule(port, shape, tables, low=0, high=max(columns, default=table[1] - 1), columns=columns)
     if port.is_float:
         is_picture = _is_second_picture(model, port, shape)
         why = f"a picture as '{main_input(model_inputs(model)).name}' is" if is_picture else BESIDE
@@ -221,7 +226,7 @@ def _lookups(value: ir.Value) -> Iterator[tuple[str, int]]:
     """Name and number of rows of each constant table that ``value`` indexes, as it is or moved."""
 
     def moved(index: ir.Value) -> list[ir.Value]:
-        return [use.node.outputs[0] for use in index.uses() if use.idx == 0 and is_op(use.node, MOVING_OPS)]
+        return [use.node.outputs[0] for use in index.uses() if use.idx == 0 and _moves(use.node)]
 
     for node, position in (use for index in walk([value], moved) for use in index.uses()):
         table = constant_of(node.inputs[0]) if is_op(node, "Gather") and position == 1 else None
@@ -229,6 +234,27 @@ def _lookups(value: ir.Value) -> Iterator[tuple[str, int]]:
             yield name_of(node.inputs[0]), table.shape.numpy()[node.attributes.get_int("axis", 0)]
         elif (columns := _one_hot(node, position)) is not None:
             yield name_of(node.outputs[0]), columns
+
+
+def _moves(node: ir.Node) -> bool:
+    """True for a node that moves ids or takes some of them."""
+    return is_op(node, MOVING_OPS) or (is_op(node, "Gather") and constant_of(node.inputs[1]) is not None)
+
+
+def _columns(model: ir.Model, name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The last row that each element of the last axis indexes; empty where the graph does not take them one by one."""
+    value = next(value for value in input_values(model) if value.name == name)
+    last = len(shape)
+    rows: dict[int, int] = {}
+    for node, position in ((use.node, use.idx) for use in value.uses()):
+        index = constant_of(node.inputs[1]) if position == 0 and is_op(node, "Gather") else None
+        if index is None or index.size != 1 or node.attributes.get_int("axis", 0) not in (-1, last):
+            return ()
+        found = [count for _, count in _lookups(node.outputs[0])]
+        column = int(index.numpy().reshape(-1)[0]) % shape[-1]
+        if found:
+            rows[column] = min([rows.get(column, found[0]), *found])
+    return tuple(rows[column] - 1 for column in range(shape[-1])) if shape and len(rows) == shape[-1] else ()
 
 
 def _one_hot(node: ir.Node, position: int) -> int | None:

@@ -14,7 +14,7 @@ from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
-from dfq_deploy.synthesis.procedural.inputs import InputRanges
+from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn
 from dfq_deploy.synthesis.session import sample_bounds
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
@@ -94,7 +94,8 @@ def sanity_findings(
     part = _part(samples)
     axis = _channel_axis(model) if samples.images.ndim == 4 else None
     found = [count_finding(samples), constant_finding(samples, preprocess, axis)]
-    found += figure_findings(_figures(samples, part, reference), len(samples))
+    figures = figure_findings(_figures(samples, part, reference), len(samples))
+    found += figures if axis is not None or not samples.method else [_of_no_pictures(entry, model) for entry in figures]
     # A set that is read from a file of samples may know its own.
     made_with = made_with_finding(samples.preprocess, preprocess)
     found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
@@ -108,6 +109,18 @@ def sanity_findings(
                 found.append(missing_finding(model, expected, samples.images.shape[axis], runner))
     signs = _with_their_cause(weighed(found, classifies=score_count(model) is not None))
     return tuple(sorted(signs, key=lambda entry: CAUSES.index(entry.code)))
+
+
+def _of_no_pictures(finding: Finding, model: ir.Model) -> Finding:
+    """``finding`` with a way out for text and signals, of which there is no sheet of pictures and no other method."""
+    if finding.level == "OK":
+        return finding
+    remedy, options = "give real inputs: --data takes arrays as FILE.npz", "--data FILE.npz"
+    if is_drawn(main_input(model_inputs(model))):
+        remedy = "give text: --data takes a vocabulary, a tokenizer's file or a text file, or arrays as FILE.npz"
+        options = "--data vocab.txt"
+    _, condition, other = finding.remedy.partition("; if ")
+    return replace(finding, remedy=f"{remedy}{condition}{other}", options=options)
 
 
 def _with_their_cause(found: Sequence[Finding]) -> list[Finding]:

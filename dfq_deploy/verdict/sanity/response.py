@@ -21,8 +21,13 @@ DEAD = 1e-3
 """A channel whose deviation is a smaller part of the largest one does not respond."""
 
 
+NO_BIAS = 1e5
+"""A bias so many times smaller than the response is what an initialization or decay left: even inputs 255 times too
+large have larger ones. No response at all tells nothing either."""
+
+
 def response_to_bias(model: ir.Model, samples: Samples) -> float | None:
-    """Deviation of the first layer's output over ``samples``, in units of its bias; None where it has no bias.
+    """Deviation of the first layer's output over ``samples``, in units of its bias; None where it has hardly one.
 
     Both are root mean squares over the channels that respond at all. A bias, above all one that a BatchNormalization
     was folded into, is made for inputs of one scale: an input that is 255 times too large drowns it, one that is 100
@@ -41,7 +46,8 @@ def response_to_bias(model: ir.Model, samples: Samples) -> float | None:
         values = np.moveaxis(values, channel_axis, -1).reshape(1, -1, len(bias)).swapaxes(1, 2)
     variance = np.square(moments(values)[1])
     alive = variance >= np.square(DEAD) * variance.max()
-    return float(np.sqrt(variance[alive].mean() / max(np.square(bias[alive]).mean(), np.finfo(np.float32).tiny)))
+    response, size = (float(np.sqrt(squares[alive].mean())) for squares in (variance, np.square(bias)))
+    return response / size if 0 < response < NO_BIAS * size else None
 
 
 def moments(values: NDArray[np.float32]) -> tuple[Floats, Floats]:

@@ -38,6 +38,15 @@ def test_no_bias_no_response(scores: onnx.ModelProto) -> None:
     assert response_to_bias(load(scores), rows((1, 2, 3))) is None
 
 
+@pytest.mark.parametrize(
+    ("weight", "bias", "known"), [(0, 1, False), (1, 1e-6, False), (1, 1e-3, True), (1e-3, 1, True)]
+)
+def test_a_bias_that_never_learned_tells_nothing(model_of: Model, weight: float, bias: float, known: bool) -> None:
+    weights = {"w": np.full((1, 3), weight, np.float32), "b": np.full(3, bias, np.float32)}
+    model = load(model_of("float[n,1] x", "float[n,3] y", "y = Gemm(x, w, b)", weights))
+    assert (response_to_bias(model, rows((0,), (2,))) is not None) is known
+
+
 def test_sure_and_various_answers_hold_the_most_information(scores: onnx.ModelProto) -> None:
     model = load(scores)
     sure = rows((99, 0, 0), (0, 99, 0), (0, 0, 99))
