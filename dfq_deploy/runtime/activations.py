@@ -4,6 +4,7 @@ Memory depends on the model, not on the number of samples or the batch size.
 """
 
 import logging
+import re
 from collections.abc import Collection, Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
@@ -24,6 +25,9 @@ __all__ = ["activations"]
 logger = logging.getLogger(__name__)
 
 Tensors: TypeAlias = "dict[str, NDArray[Any]]"
+
+BEHIND = re.compile(r"must be within the inclusive range \[-?\d+,(\d+)\]")
+"""How ONNX Runtime says what an index may be."""
 
 SLICE_ELEMENTS = 4_000_000
 """Number of elements of all requested tensors in one run: 16 MB of float32; two runs are in memory at a time. A small
@@ -71,6 +75,15 @@ def activations(
             progress.advance(count)
         if runner.halved:  # in another thread, which has no notes
             note(f"calibration ran out of memory on {runner.halved} samples at once, and took half of them")
+
+
+def _way_out(problem: Exception, feeds: Feeds) -> str:
+    """Options that draw smaller indices, where one lay behind what it indexes; empty for every other problem."""
+    found = BEHIND.search(str(problem))
+    ids = [name for name, array in feeds.items() if np.issubdtype(array.dtype, np.integer)]
+    if found is None or not ids:
+        return ""
+    return f"; draw indices that fit, e.g. {' '.join(f'--input-range {name}:0,{found[1]}' for name in ids)}"
 
 
 def _rows_at_once(elements: int) -> int:
@@ -122,6 +135,7 @@ class _TensorSession:
                 return self._in_halves(feeds, rows)
             raise SamplesError(
                 f"samples: ONNX Runtime cannot run the model on them ({runtime_message(problem)})"
+                f"{_way_out(problem, feeds)}"
             ) from None
         for name, output in zip(self._computed, outputs, strict=True):
             tensors[name] = output[:rows] if padding and output.ndim and len(output) == self.batch else output

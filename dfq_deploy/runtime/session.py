@@ -46,13 +46,13 @@ FLOAT8 = "float8e4m3fn"
 
 
 def session_options(*, quiet_threads: bool) -> ort.SessionOptions:
-    """Return session options with logging of errors only.
+    """Return session options without logging: what fails is raised, and said once.
 
     Args:
         quiet_threads: let idle threads sleep instead of spin; spinning threads occupy cores.
     """
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     if quiet_threads:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options

@@ -26,6 +26,7 @@ from dfq_deploy.validation.bounds import Bounds, use_bounds
 from dfq_deploy.validation.budget import ENOUGH, noted
 
 Tiny = Callable[..., onnx.ModelProto]
+ModelOf = Callable[..., onnx.ModelProto]
 
 U8 = QuantType(8, signed=False, symmetric=False)
 WANTED = ["image", "conv", "relu", "pool", "flat", "scores"]
@@ -206,3 +207,11 @@ def test_samples_that_do_not_fit(tiny: Tiny, batches: Any, message: str) -> None
 def test_tensors_that_are_not_there(tiny: Tiny, name: str, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         MinMax().ranges(load(tiny()), {name: U8}, [{"image": _images(1)}])
+
+
+def test_indices_behind_what_they_index_are_said_with_a_range_that_fits(model_of: ModelOf) -> None:
+    """As the edges of a graph, which name its nodes."""
+    model = load(model_of("float[n,4] x, int64[2,e] edges", "float y", "y = Gather(x, edges)", {}))
+    feeds = {"x": np.ones((1, 4), np.float32), "edges": np.array([[0, 1, 0], [0, 0, 1]])}
+    with pytest.raises(SamplesError, match=r"; draw indices that fit, e\.g\. --input-range edges:0,0$"):
+        list(activations(model, ["y"], [feeds]))

@@ -70,6 +70,20 @@ def test_a_file_that_took_too_long_is_not_tried_twice(
         assert complaint_about(path) is None
 
 
+@pytest.mark.parametrize("open_size", [True, False])
+def test_a_run_at_sizes_that_are_no_model_s_own_is_no_complaint(tmp_path: Path, open_size: bool) -> None:
+    """A mask as long as past and sequence is 2 where both are 1."""
+    nodes = [helper.make_node("Reshape", ["x", "s"], ["y"])]
+    path = of(nodes, {"s": np.array([7, 11])}, tmp_path / "m.onnx")
+    model = onnx.load(path)
+    shape = model.graph.input[0].type.tensor_type.shape
+    shape.ClearField("dim")
+    shape.dim.add().dim_param = "n"
+    shape.dim.add(**({"dim_param": "t"} if open_size else {"dim_value": 1}))
+    path = saved(model, tmp_path / "m.onnx")
+    assert (complaint_about(path) is None) is open_size
+
+
 def test_a_large_tensor_is_named_before_it_is_computed(tmp_path: Path) -> None:
     nodes = [helper.make_node("ReduceMax", ["x"], ["r"]), helper.make_node("Expand", ["r", "s"], ["y"])]
     path = of(nodes, {"s": np.array([2**20, 2**10, 2**10, 8])}, tmp_path / "m.onnx")
