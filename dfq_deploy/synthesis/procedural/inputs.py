@@ -20,7 +20,7 @@ from dfq_deploy.graph.inputs import (
     model_inputs,
     sample_shape,
 )
-from dfq_deploy.graph.main_input import SAMPLE_RATE, says_auxiliary, says_sample_rate
+from dfq_deploy.graph.main_input import SAMPLE_RATE, says_auxiliary, says_cache, says_sample_rate, words_of
 from dfq_deploy.graph.operators import is_op
 from dfq_deploy.graph.query import constant_of, name_of
 from dfq_deploy.graph.traversal import walk
@@ -34,6 +34,11 @@ InputRanges: TypeAlias = Mapping[str, tuple[float, float]]
 """Input name -> smallest and largest value to draw, both included."""
 
 BESIDE = "a float input beside the main one"
+
+FEW = 4
+"""More values than these are not written out."""
+
+POSITION_WORDS = frozenset({"position", "positions", "pos"})
 
 MOVING_OPS = frozenset(
     {"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Clip"}
@@ -112,7 +117,8 @@ class InputRule:
             drawn = "" if self.high is None else f"drawn from {self.low:g} to {self.high:g}, "
             what = f"is {drawn}{self.part.value}, for lengths from 1 to {self.longest}"
         elif self.values is not None:
-            what = f"is {' x '.join(f'{value:g}' for value in self.values)}"
+            few, ends = len(self.values) <= FEW, f"{self.values[0]:g} to {self.values[-1]:g}, one after another"
+            what = f"is {' x '.join(f'{value:g}' for value in self.values) if few else ends}"
         elif self.low is None or self.high is None:
             what = "is drawn from a normal distribution"
         else:
@@ -130,10 +136,10 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
 
     Rules, the first that applies: (1) the range that the caller states; (2) what belongs to a sequence with a mask is
     cut to the lengths of the samples (:mod:`dfq_deploy.synthesis.procedural.sequences`); (3) any other mask, or a bool,
-    is all ones; (4) what a Gather looks up in a constant table is an index of its rows; (5) a length is that of the
-    main input's longest axis, and a sample rate is 16,000; (6) a scale is 1, and the size of a picture is that of the
-    main input; (7) what has the shape of the main input's pictures is one of them; (8) other integers are 0 or 1, other
-    floats normally distributed.
+    is all ones; (4) positions of tokens go on behind a cache; (5) what a Gather looks up in a constant table is an
+    index of its rows; (6) a length is that of the main input's longest axis, and a sample rate is 16,000; (7) a scale
+    is 1, and the size of a picture is that of the main input; (8) what has the shape of the main input's pictures is
+    one of them; (9) other integers are 0 or 1, other floats normally distributed.
 
     Raises:
         ModelError: its size is open.
@@ -146,7 +152,9 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
     found = part_of(port, model_inputs(model), ranges)
     if found is not None:
         return _in_sequence(port, shape, table, *found)
-    fixed = _fixed(port, shape, main_input(model_inputs(model)), table is not None)
+    fixed = _positions(model, port, shape, table) or _fixed(
+        port, shape, main_input(model_inputs(model)), table is not None
+    )
     if fixed is not None:
         return InputRule(port, shape, fixed[0], values=fixed[1])
     if table is not None:
@@ -182,6 +190,25 @@ def _in_sequence(
         last = longest - 1 if table is None else top
         values, why = tuple(float(min(step, last)) for step in range(longest)), "positions"
     return InputRule(port, shape, why, values=values, part=part, longest=longest)
+
+
+def _positions(
+    model: ir.Model, port: ModelInput, shape: tuple[int, ...], table: tuple[str, int] | None
+) -> tuple[str, tuple[float, ...]] | None:
+    """The positions of tokens whose mask is longer than they are: they go on behind the cache."""
+    main = main_input(model_inputs(model))
+    ids = not port.is_float and not main.is_float and not POSITION_WORDS.isdisjoint(words_of(port.name))
+    if not ids or port == main or shape != sample_shape(model) or len(shape) != 1:
+        return None
+    pasts = {closed_shape(value)[1] for value in input_values(model) if _is_past(value)}
+    begin = pasts.pop() if len(pasts) == 1 else 0
+    last = begin + shape[0] - 1 if table is None else table[1] - 1
+    return "positions behind the cache", tuple(float(min(begin + step, last)) for step in range(shape[0]))
+
+
+def _is_past(value: ir.Value) -> bool:
+    """True for the keys or values (N, heads, steps, size) of the steps before."""
+    return says_cache(str(value.name)) and value.shape is not None and len(value.shape) == 4
 
 
 def _fixed(
