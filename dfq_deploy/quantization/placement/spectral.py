@@ -24,6 +24,8 @@ ACTIVATIONS = frozenset(
 
 SQUARES = frozenset({"Abs", "ReduceL2", "ReduceSumSquare", "ReduceLogSumExp", "STFT", "DFT"})
 
+SHAPES = ("Shape", "Size")
+
 OPS_BEFORE_DIVISION = frozenset(
     {"Add", "Sub", "Max", "Clip", "Cast", "Expand", "Identity", "Reshape", "Unsqueeze", "Squeeze"}
 )
@@ -48,7 +50,8 @@ def spectral_nodes(model: ir.Model) -> dict[ir.Node, str]:
     for node in graph:
         if not is_op(node, ("Log", "Sqrt")) or (is_op(node, "Sqrt") and _is_norm(node)):
             continue
-        steps = list(before(node))
+        # A shape holds no values: T5 takes the logarithm of the distance of tokens, which it counts from shapes.
+        steps = [step for step in before(node, lambda step: not is_op(step, SHAPES)) if not is_op(step, SHAPES)]
         weighted = [step for step in steps if is_op(step, WEIGHTED_OPS)]
         spectrum = any(_squares(step) for step in steps) and any(main in step.inputs for step in steps)
         if not spectrum or not (weighted or any(is_op(step, ("STFT", "DFT")) for step in steps)):

@@ -59,6 +59,15 @@ def test_what_belongs_to_a_front_end(model_of: ModelOf, name: str) -> None:
     assert [node.name for node in spectral_nodes(load(build(model_of, front)))] == nodes
 
 
+def test_what_is_counted_from_shapes_is_no_spectrum(model_of: ModelOf) -> None:
+    """As T5 does: the logarithm of the distance of tokens, by which an attention is shifted."""
+    nodes = """
+        k = MatMul(x, key) t = Shape(k) l = Cast <to = 1> (t) d = Abs(l) e = Log(d) s = ReduceSum(e)
+        a = Add(k, s) y = MatMul(a, out)"""
+    weights = {name: np.ones((8, 8), np.float32) for name in ("key", "out")}
+    assert spectral_nodes(load(model_of("float[n,t,8] x", "float[n,t,8] y", nodes, weights))) == {}
+
+
 def test_pictures_have_no_spectra(model_of: ModelOf) -> None:
     text = "f = Conv(x, w) q = Mul(f, f) e = Add(q, tiny) y = Log(e)"
     weights = {"w": np.ones((2, 3, 3, 3), np.float32), "tiny": np.array(1e-4, np.float32)}
