@@ -38,6 +38,7 @@ class Override:
         bits: 2 to 8, or 16 for activations; None leaves them.
         symmetric: whether the zero point is fixed; None leaves it.
         range: what an activation is quantized for, instead of what is measured; None measures it.
+        factor: what its range is multiplied by. Unlike a range it holds for other samples too.
         is_float: keep the node, or what reads the tensor, in float.
         optional: of a tensor by name: nothing to do where it is not quantized.
     """
@@ -49,6 +50,7 @@ class Override:
     bits: int | None = None
     symmetric: bool | None = None
     range: Range | None = None
+    factor: float | None = None
     is_float: bool = False
     optional: bool = False
 
@@ -171,11 +173,13 @@ class Overrides:
         """``ranges`` with those that the entries give, kept within the limits; a group of one encoding has one."""
         found = dict(ranges)
         for entry in self.entries:
-            if entry.range is None:
+            if entry.range is None and entry.factor is None:
                 continue
             for name in [name for name in found if name == entry.match or fnmatchcase(name, entry.match)]:
                 low, high = placement.limits.get(name, UNBOUNDED)
-                span = Range(min(max(entry.range.low, low), high), max(min(entry.range.high, high), low))
+                given = entry.range or found[name]
+                factor = 1.0 if entry.factor is None else entry.factor
+                span = Range(min(max(factor * given.low, low), high), max(min(factor * given.high, high), low))
                 groups = [group for group in placement.shared if name in group]
                 found.update(dict.fromkeys([name, *(member for group in groups for member in group)], span))
         return found

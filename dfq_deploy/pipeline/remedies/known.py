@@ -1,6 +1,6 @@
 """Ranges that are not measured: what operators tell, and wider or narrower ones."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import onnx_ir as ir
 
@@ -28,7 +28,9 @@ SAME = 0.01
 """Part of its span by which a range has to change to be worth a trial."""
 
 
-def gate_headroom(model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[Override, ...]:
+def gate_headroom(
+    model: ir.Model, encodings: Mapping[str, Encoding], shared: Collection[frozenset[str]] = ()
+) -> tuple[Override, ...]:
     """Wider ranges for what lies behind global pooling: a sample gives one value a channel, so tails are not seen.
 
     Not for what a bounded function writes, whose range is known.
@@ -36,14 +38,10 @@ def gate_headroom(model: ir.Model, encodings: Mapping[str, Encoding]) -> tuple[O
     Args:
         model: the prepared model in float.
         encodings: of what was measured.
+        shared: groups of tensors that have one encoding.
     """
-    found = []
-    for value in _quantized(model, encodings):
-        node = value.producer()
-        if role_of(value) == "pooled" and not is_op(node, BOUNDED):  # type: ignore[arg-type]
-            span = encodings[name_of(value)].range
-            found.append(_given(value, Range(span.low * HEADROOM, span.high * HEADROOM)))
-    return tuple(found)
+    pooled = [value for value in _measured(model, encodings) if role_of(value) == "pooled"]
+    return _scaled(pooled, HEADROOM, shared)
 
 
 def known_ranges(
@@ -70,16 +68,33 @@ def known_ranges(
     return tuple(_given(values[name], span) for name, span in told.items() if _differs(encodings[name].range, span))
 
 
-def scaled_ranges(model: ir.Model, encodings: Mapping[str, Encoding], factor: float) -> tuple[Override, ...]:
+def scaled_ranges(
+    model: ir.Model, encodings: Mapping[str, Encoding], factor: float, shared: Collection[frozenset[str]] = ()
+) -> tuple[Override, ...]:
     """All measured ranges times ``factor``, but of what bounded functions write.
 
     Args:
         model: the prepared model in float.
         encodings: of what was measured.
+        shared: groups of tensors that have one encoding.
     """
-    measured = (value for value in _quantized(model, encodings) if not is_op(value.producer(), BOUNDED))  # type: ignore[arg-type]
-    spans = ((value, encodings[name_of(value)].range) for value in measured)
-    return tuple(_given(value, Range(span.low * factor, span.high * factor)) for value, span in spans)
+    return _scaled(_measured(model, encodings), factor, shared)
+
+
+def _measured(model: ir.Model, encodings: Mapping[str, Encoding]) -> list[ir.Value]:
+    """What is quantized, but for what a bounded function writes."""
+    return [value for value in _quantized(model, encodings) if not is_op(value.producer(), BOUNDED)]  # type: ignore[arg-type]
+
+
+def _scaled(values: Iterable[ir.Value], factor: float, shared: Collection[frozenset[str]]) -> tuple[Override, ...]:
+    """One entry for each encoding: a group would be scaled once for each entry."""
+    found: dict[str, Override] = {}
+    for value in values:
+        name = name_of(value)
+        group = next((group for group in shared if name in group), frozenset({name}))
+        if group.isdisjoint(found):
+            found[name] = Override("tensor", name, REMEDIES, factor=factor, optional=True)
+    return tuple(found.values())
 
 
 def _is_moved(value: ir.Value, group: frozenset[str]) -> bool:

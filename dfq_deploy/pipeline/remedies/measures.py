@@ -66,7 +66,8 @@ before it."""
 
 
 def _headroom(bench: Bench, best: Measured, floor: Floor) -> Trials:
-    entries = gate_headroom(best.fitted.reference, best.fitted.quantized.encodings)
+    quantized = best.fitted.quantized
+    entries = gate_headroom(best.fitted.reference, quantized.encodings, quantized.prepared.placement.shared)
     if entries:
         what = f"{HEADROOM:g} times the range of {_tensors(len(entries))} behind global pooling"
         yield Trial("headroom", what, lambda: best.setting.overriding(entries))
@@ -83,8 +84,10 @@ def _known(bench: Bench, best: Measured, floor: Floor) -> Trials:
 def _scaled(bench: Bench, best: Measured, floor: Floor) -> Trials:
     """Samples by rule differ from real inputs in how far their ranges reach; what that costs, held-out inputs tell."""
     result: Result | None = None
+    quantized = best.fitted.quantized
     for factor in SCALES:
-        entries = scaled_ranges(best.fitted.reference, best.fitted.quantized.encodings, factor)
+        shared = quantized.prepared.placement.shared
+        entries = scaled_ranges(best.fitted.reference, quantized.encodings, factor, shared)
         if result == "kept" or not entries or not best.setting.samples.is_synthetic:
             return
 

@@ -1,11 +1,15 @@
 """Ranges that operators tell; the least values are found by evaluating the functions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from dfq_deploy.encodings import Encoding, QuantType, Range
 from dfq_deploy.graph.loading import load
 from dfq_deploy.pipeline.remedies.known import LEAST, gate_headroom, known_ranges, scaled_ranges
+from dfq_deploy.quantization.overrides import Override, Overrides
+from dfq_deploy.quantization.placement.place import Placement
 from tests.conftest import ModelOf
 
 U8 = QuantType(8, signed=False, symmetric=False)
@@ -67,11 +71,8 @@ def test_what_is_known_already_is_not_given(model_of: ModelOf) -> None:
 def test_gates_behind_global_pooling_get_headroom(model_of: ModelOf) -> None:
     text = "p = GlobalAveragePool(x) c = Conv(p, w) r = Relu(c) d = Conv(r, w) s = Sigmoid(d) y = Mul(x, s)"
     model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", text, {"w": WEIGHTS["w"]}))
-    found = {entry.match: entry.range for entry in gate_headroom(model, encoded("x", "p", "r", "d", "s", "y"))}
-    assert found.keys() == {"p", "r", "d"}  # a Sigmoid's range is known, and x and y have many values a sample
-    for span in found.values():
-        assert span is not None
-        assert (span.low, span.high) == pytest.approx((-4, 10), abs=0.1)
+    found = {entry.match: entry.factor for entry in gate_headroom(model, encoded("x", "p", "r", "d", "s", "y"))}
+    assert found == {"p": 2, "r": 2, "d": 2}  # a Sigmoid's range is known, and x and y have many values a sample
 
 
 @pytest.mark.parametrize(
@@ -102,8 +103,25 @@ def test_a_group_of_one_encoding_has_the_range_of_all_that_write_into_it(
 def test_scaled_ranges_leave_inputs_and_bounded_functions_as_they_are(model_of: ModelOf) -> None:
     text = "c = Conv(x, w) s = Sigmoid(c) y = Mul(c, s)"
     model = load(model_of("float[n,4,8,8] x", "float[n,4,8,8] y", text, {"w": WEIGHTS["w"]}))
-    found = {entry.match: entry.range for entry in scaled_ranges(model, encoded("x", "c", "s", "y"), 1.5)}
-    assert found.keys() == {"c", "y"}
-    for span in found.values():
-        assert span is not None
-        assert (span.low, span.high) == pytest.approx((-3, 7.5), abs=0.1)
+    found = {entry.match: entry.factor for entry in scaled_ranges(model, encoded("x", "c", "s", "y"), 1.5)}
+    assert found == {"c": 1.5, "y": 1.5}
+
+
+def test_a_group_is_scaled_once(model_of: ModelOf) -> None:
+    model = load(model_of("float[n,4,8,8] x", "float[n,8,8,8] y", "c = Conv(x, w) y = Concat<axis = 1>(c, x)", WEIGHTS))
+    group = frozenset({"x", "c", "y"})
+    entries = scaled_ranges(model, encoded("x", "c", "y"), 1.5, [group])
+    placement = Placement(dict.fromkeys(group, U8), shared=(group,), limits={}, weights={}, biases={}, left_float=())
+    measured = dict.fromkeys(group, Range(-2, 5))
+    assert Overrides(entries=entries).ranged(measured, placement) == dict.fromkeys(group, Range(-3, 7.5))
+    limited = replace(placement, limits=dict.fromkeys(group, (0.0, 6.0)))
+    assert Overrides(entries=entries).ranged(measured, limited) == dict.fromkeys(group, Range(0, 6))
+
+
+def test_factors_follow_each_other_and_the_samples(model_of: ModelOf) -> None:
+    """A range that one set of samples gave would be another one's mistake, above all where channels were scaled."""
+    twice, half = (Override("tensor", "y", factor=factor) for factor in (2.0, 0.5))
+    placement = Placement({"y": U8}, shared=(), limits={}, weights={}, biases={}, left_float=())
+    for high in (1.0, 300.0):
+        found = Overrides(entries=(twice, half, half)).ranged({"y": Range(-1, high)}, placement)
+        assert found == {"y": Range(-0.5, high / 2)}
