@@ -78,15 +78,18 @@ class Setting:
         """The same with more overrides; those that were asked for come last, and count.
 
         Args:
-            entries: in place of those of other remedies for the same tensors.
+            entries: ranges take the place of those of other remedies for the same tensors, factors come on top.
             reason: why these nodes are kept in float, for the report.
         """
         own = self.plan.overrides
         kept = tuple(dict.fromkeys([*own.keep_float, *keep_float]))
         reasons = tuple((name, reason) for name in keep_float if name not in own.keep_float)
-        new = {entry.match for entry in entries}
-        others = [entry for entry in own.entries if entry.place != REMEDIES or entry.match not in new]
-        return self.planned(overrides=Overrides(kept, own.exclude, (*entries, *others), (*own.reasons, *reasons)))
+        new = {entry.match for entry in entries if entry.factor is None}
+        before = [entry for entry in own.entries if entry.place == REMEDIES and entry.match not in new]
+        asked = [entry for entry in own.entries if entry.place != REMEDIES]
+        return self.planned(
+            overrides=Overrides(kept, own.exclude, (*before, *entries, *asked), (*own.reasons, *reasons))
+        )
 
     def planned(self, **changes: object) -> "Setting":
         """The same with other fields of the plan."""

@@ -47,7 +47,12 @@ def scaled(model_of: ModelOf, synthetic: bool, results: Sequence[Result]) -> lis
     encodings = {name: Encoding.of_range(Range(-1.0, 1.0), QuantType(8, False, False)) for name in "xay"}
     best: Any = SimpleNamespace(
         setting=SimpleNamespace(samples=SimpleNamespace(is_synthetic=synthetic)),
-        fitted=SimpleNamespace(quantized=SimpleNamespace(encodings=encodings), reference=model),
+        fitted=SimpleNamespace(
+            quantized=SimpleNamespace(
+                encodings=encodings, prepared=SimpleNamespace(placement=SimpleNamespace(shared=()))
+            ),
+            reference=model,
+        ),
     )
     trials = SCALED(SimpleNamespace(), best, Floor())  # type: ignore[arg-type]
     said = []
@@ -71,3 +76,11 @@ def test_of_the_ranges_that_remedies_give_a_tensor_the_last_counts() -> None:
     plan: Any = CalibrationPlan(find_target("cpu"), Bits(), None, overrides=Overrides(entries=(gate, asked)))  # type: ignore[arg-type]
     setting = Setting(plan, Samples(np.zeros((1, 1), np.float32)))
     assert setting.overriding(wide).plan.overrides.entries == (*wide, asked)
+
+
+def test_factors_come_on_top_of_what_other_remedies_give() -> None:
+    asked, known = Override("tensor", "a", "ranges.toml", range=Range(0, 3)), Override("tensor", "b", "remedies")
+    scaled = [Override("tensor", name, "remedies", factor=0.85) for name in "ab"]
+    plan: Any = CalibrationPlan(find_target("cpu"), Bits(), None, overrides=Overrides(entries=(known, asked)))  # type: ignore[arg-type]
+    setting = Setting(plan, Samples(np.zeros((1, 1), np.float32)))
+    assert setting.overriding(scaled).plan.overrides.entries == (known, *scaled, asked)
