@@ -238,8 +238,10 @@ def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> li
 
 def _next(figures: Evaluation, finding: Finding, *, real: bool) -> str:
     """What to do next."""
-    if finding.code == "preprocess-stated" and not real:
-        return shlex.join(["dfq-deploy", "evaluate", figures.float_model, figures.quantized_model])
+    unchanged = finding.code == "preprocess-unchanged"
+    if unchanged or (finding.code == "preprocess-stated" and not real):
+        images = ["--data", "FOLDER"] if unchanged else []
+        return shlex.join(["dfq-deploy", "evaluate", figures.float_model, figures.quantized_model, *images])
     if finding.options:
         return shlex.join(["dfq-deploy", "calibrate", figures.float_model, *shlex.split(finding.options)])
     if finding.code == "labels":

@@ -27,6 +27,7 @@ from dfq_deploy.verdict.sanity.preprocess_fit import (
     made_with_finding,
     pixel_statistics,
     statistics_finding,
+    unchanged_finding,
     units_finding,
 )
 from dfq_deploy.verdict.sanity.preprocess_missing import UNKNOWN, missing_finding
@@ -45,6 +46,7 @@ FEWEST_LOOKED_AT, MOST_LOOKED_AT = 16, 48
 
 CAUSES = (
     "preprocess-units",
+    "preprocess-unchanged",
     "samples-preprocess",
     "samples-constant",
     "samples-few",
@@ -149,8 +151,9 @@ def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preproces
     if axis is None:
         return ()
     units = _of_figures(preprocess)
-    if units is not None and units.level == "BAD":
-        return (units,)
+    first = unchanged_finding(samples, preprocess, axis) if units is None or units.level != "BAD" else units
+    if first is not None:
+        return (first,)
     expected, part = input_statistics(model), _part(samples)
     if expected is None:
         found = answers_finding(model, part, preprocess, axis)
@@ -170,13 +173,15 @@ def _of_pictures(
     runner: Runner | None,
 ) -> Iterator[Finding]:
     """Scale, range and preprocess of pictures."""
+    unchanged = None if preprocess is None else unchanged_finding(samples, preprocess, axis)
     units = None if preprocess is None else _of_figures(preprocess)
     in_range = None if preprocess is None else range_finding(samples, preprocess, axis)
-    yield from (entry for entry in (units, in_range) if entry is not None)
+    yield from (entry for entry in (unchanged, units, in_range) if entry is not None)
     expected = input_statistics(reference)
     scale = response_finding(model, part) if expected is None else scale_finding(part, expected, axis)
     yield from () if scale is None else (scale,)
-    if preprocess is None or in_range is None or (units is not None and units.level == "BAD"):
+    wrong = unchanged is not None or (units is not None and units.level == "BAD")
+    if preprocess is None or in_range is None or wrong:
         return
     if expected is not None:
         real = not samples.method and in_range.level == "OK"

@@ -24,6 +24,7 @@ __all__ = [
     "misfit",
     "pixel_statistics",
     "statistics_finding",
+    "unchanged_finding",
     "units_finding",
 ]
 
@@ -209,6 +210,21 @@ def implied_preprocess(samples: Samples) -> str | None:
         if bottom <= low and high <= top and used > USED:
             return name
     return None
+
+
+def unchanged_finding(samples: Samples, preprocess: Preprocess, channel_axis: int) -> Finding | None:
+    """Arrays of floats whose range is not that of pixels under ``preprocess``, which does not change arrays."""
+    name = implied_preprocess(samples)
+    if samples.method or name is None:
+        return None
+    channels = samples.images.shape[channel_axis]
+    given, implied = (np.asarray(entry.bounds(channels)) for entry in (preprocess, PREPROCESSES[name]))
+    if np.allclose(given, implied, rtol=1e-2, atol=1e-2):
+        return None
+    low, high = (f"{value:.3g}" for value in (samples.images.min(), samples.images.max()))
+    message = f"the samples are arrays of {low} to {high}, which --preprocess does not change: it makes no such values"
+    remedy = "give the images themselves or uint8 arrays, or normalize the arrays"
+    return Finding("preprocess-unchanged", "BAD", message, remedy, options="--data FOLDER")
 
 
 def made_with_finding(made: Preprocess | None, given: Preprocess | None) -> Finding | None:

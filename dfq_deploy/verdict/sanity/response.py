@@ -13,7 +13,7 @@ from dfq_deploy.runtime.runner import Runner, slices
 from dfq_deploy.samples.batches import SampleBatches
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["bias_of", "information", "informations", "moments", "response_to_bias"]
+__all__ = ["bias_of", "information", "informations", "label_hits", "moments", "response_to_bias"]
 
 Floats = NDArray[np.float64]
 
@@ -114,6 +114,19 @@ def informations(model: ir.Model, sets: Sequence[Samples], runner: Runner | None
     answers = probabilities(_logits(model, str(logits.value.name), whole, runner).reshape(len(whole), -1))
     ends = np.cumsum([len(entry) for entry in sets])[:-1]
     return [information_of(own) for own in np.split(answers, ends)]
+
+
+def label_hits(model: ir.Model, samples: Samples, runner: Runner | None = None) -> float | None:
+    """Share of the labels that the network answers; None without labels or class scores, or of one answer to all.
+
+    Raises:
+        DfqError: ONNX Runtime cannot run the model on the samples.
+    """
+    logits = None if samples.labels is None else score_logits(model)
+    if samples.labels is None or logits is None:
+        return None
+    answers = _logits(model, str(logits.value.name), samples, runner).reshape(len(samples), -1).argmax(axis=1)
+    return float((answers == samples.labels).mean()) if len(np.unique(answers)) > 1 else None
 
 
 def _logits(model: ir.Model, name: str, samples: Samples, runner: Runner | None) -> Floats:

@@ -13,6 +13,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, worst
+from dfq_deploy.verdict.sanity import preprocess_answers
 from dfq_deploy.verdict.sanity.findings import preprocess_findings, sanity_findings
 from examples.digits import data
 
@@ -144,3 +145,30 @@ def test_the_cheap_findings_do_not_touch_the_samples(digits_bn: Path) -> None:
     before = REAL.images.copy()
     sanity_findings(load(digits_bn), REAL, data.PREPROCESS)
     np.testing.assert_array_equal(REAL.images, before)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_labels_speak_for_the_preprocess_of_images_of_few_classes(digits_folded: Path, classes: int) -> None:
+    """Answers of few classes hold little information, and more under a preprocess that scatters them."""
+    digits = data.training()
+    few = np.flatnonzero(digits.labels < classes)[:60]
+    pixels, labels = digits.images[few], digits.labels[few]
+    right = Samples(data.PREPROCESS.apply(pixels), labels=labels)
+    assert findings(digits_folded, right)["preprocess-fit"].level == "OK"
+    wrong = Samples(GREY["raw"].apply(pixels), labels=labels)
+    assert level(digits_folded, wrong, GREY["raw"]) != "OK"
+
+
+def test_what_the_labels_say_outweighs_information(digits_folded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preprocess_answers, "information", lambda *_: 0.2)
+    monkeypatch.setattr(preprocess_answers, "informations", lambda _, sets, __: [2.0] * len(sets))
+    digits, model = data.training(), load(digits_folded)
+    right = Samples(data.PREPROCESS.apply(digits.images[:64]), labels=digits.labels[:64])
+    found = preprocess_answers.answers_finding(model, right, data.PREPROCESS, 1)
+    assert found is not None
+    assert found.level == "OK"
+    assert found.message.startswith("more of the labels are hit under --preprocess")
+    for doubted in (replace(right, labels=None), replace(right, labels=(digits.labels[:64] + 1) % 10)):
+        found = preprocess_answers.answers_finding(model, doubted, data.PREPROCESS, 1)
+        assert found is not None
+        assert found.level == "BAD"

@@ -21,6 +21,7 @@ from dfq_deploy.verdict.sanity.preprocess_fit import (
     misfit,
     pixel_statistics,
     statistics_finding,
+    unchanged_finding,
     units_finding,
 )
 
@@ -215,3 +216,26 @@ def test_every_known_preprocess_is_named_by_options_that_are_taken() -> None:
     assert len(grey) == len(PREPROCESSES)
     assert list(candidates(1, without="cifar10")) == [name for name in grey if name != "--mean 0.473 --std 0.201"]
     assert {name.split()[1] for name in candidates(4)} == named
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "preprocess", "bad"),
+    [
+        (0, 1, "imagenet", True),
+        (0, 255, "imagenet", True),
+        (-2, 2.5, "imagenet", False),
+        (0, 1, "zero-one", False),
+        (0, 255, "raw", False),
+        (0, 1, "minus-one-one", True),
+        (-1, 1, "minus-one-one", False),
+    ],
+)
+def test_arrays_that_no_preprocess_changes_are_not_blamed_on_it(
+    low: float, high: float, preprocess: str, bad: bool
+) -> None:
+    images = np.random.default_rng(0).uniform(low, high, (8, 3, 6, 6)).astype(np.float32)
+    found = unchanged_finding(Samples(images), PREPROCESSES[preprocess], 1)
+    assert (found is not None) is bad
+    assert unchanged_finding(Samples(images, method="procedural"), PREPROCESSES[preprocess], 1) is None
+    if found is not None:
+        assert (found.code, found.level) == ("preprocess-unchanged", "BAD")
