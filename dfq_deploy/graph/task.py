@@ -76,11 +76,11 @@ def score_width(value: ir.Value) -> int | None:
 
 def _is_length(value: ir.Value) -> bool:
     """True for a row that is as long as an input: a score for each token. What that is closed to is no matter."""
-    given, *inputs = (
-        {size_name(dim) for dim in list(file_shape(one) or ())[1:]} - {""}
-        for one in (value, *(() if value.graph is None else value.graph.inputs))
-    )
-    return not given.isdisjoint(set().union(*inputs))
+    lengths: set[str] = set()
+    for given in () if value.graph is None else value.graph.inputs:
+        names = [size_name(dim) for dim in file_shape(given) or ()]
+        lengths.update(name for name in names[1:] if name and names.count(name) == 1)  # else a name of any open size
+    return not lengths.isdisjoint(size_name(dim) for dim in list(file_shape(value) or ())[1:])
 
 
 def _row(value: ir.Value) -> list[int | ir.SymbolicDim] | None:

@@ -20,7 +20,7 @@ from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.pipeline.earlier_prediction import EarlierPrediction, earlier_prediction
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.litert.runner import runner_of
-from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.targets.catalog import find_target
@@ -163,7 +163,7 @@ def evaluate(
             findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
         real = data is not None and not samples.method and figures.comparison.scores is not None
         earlier = earlier_prediction(path, Path(figures.quantized_model)) if real else None
-        command = partial(_next, figures, real=data is not None) if path == Path(name) else None
+        command = partial(_next, figures, real=data is not None, fed=_typed(pixels)) if path == Path(name) else None
         adopted = fed.preprocess if pixels is None or data is None else None
         condition = preprocess_condition(fed.load(path), adopted)
         verdict = judge_evaluation(figures, agreement, findings, bounds, command, condition)
@@ -236,19 +236,33 @@ def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> li
     return [Finding("preprocess-stated", level, message, remedy, options=f"--mean {mean} --std {std}")]
 
 
-def _next(figures: Evaluation, finding: Finding, *, real: bool) -> str:
-    """What to do next."""
-    unchanged = finding.code == "preprocess-unchanged"
+def _typed(preprocess: Preprocess | None) -> list[str]:
+    """The options that give a preprocess."""
+    if preprocess is None:
+        return []
+    name = next((name for name, known in PREPROCESSES.items() if known == preprocess), None)
+    if name is not None:
+        return ["--preprocess", name]
+    mean, std = (",".join(f"{value:.6g}" for value in values) for values in (preprocess.mean, preprocess.std))
+    return ["--mean", mean, "--std", std]
+
+
+def _next(figures: Evaluation, finding: Finding, *, real: bool, fed: Sequence[str] = ()) -> str:
+    """What to do next.
+
+    Args:
+        fed: options on how the model is fed, which samples need.
+    """
+    files, unchanged = (figures.float_model, figures.quantized_model), finding.code == "preprocess-unchanged"
     if unchanged or (finding.code == "preprocess-stated" and not real):
-        images = ["--data", "FOLDER"] if unchanged else []
-        return shlex.join(["dfq-deploy", "evaluate", figures.float_model, figures.quantized_model, *images])
+        images = ["--data", "FOLDER", *fed] if unchanged else []
+        return shlex.join(["dfq-deploy", "evaluate", *files, *images])
     if finding.options:
         return shlex.join(["dfq-deploy", "calibrate", figures.float_model, *shlex.split(finding.options)])
     if finding.code == "labels":
-        files = figures.float_model, figures.quantized_model
-        return shlex.join(["dfq-deploy", "evaluate", *files, "--data", figures.data, "--labels", "NAMES.txt"])
+        return shlex.join(["dfq-deploy", "evaluate", *files, "--data", figures.data, *fed, "--labels", "NAMES.txt"])
     if finding.code == SWAPPED:
         return shlex.join(["dfq-deploy", "evaluate", figures.quantized_model, figures.float_model])
     if finding.level == "BAD" or real:
         return shlex.join(["dfq-deploy", "inspect", figures.float_model, "--sensitivity"])
-    return shlex.join(["dfq-deploy", "evaluate", figures.float_model, figures.quantized_model, "--data", "FOLDER"])
+    return shlex.join(["dfq-deploy", "evaluate", *files, "--data", "FOLDER", *fed])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError, is_out_of_memory
 from dfq_deploy.graph.inputs import Feeds, input_values, main_input_value
+from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.session import RUNTIME_ERRORS, Session, expose_tensors, runtime_message, session_options
 from dfq_deploy.validation.budget import allowance, in_megabytes, note
@@ -80,7 +81,8 @@ def activations(
 def _way_out(problem: Exception, feeds: Feeds) -> str:
     """Options that draw smaller indices, where one lay behind what it indexes; empty for every other problem."""
     found = BEHIND.search(str(problem))
-    ids = [name for name, array in feeds.items() if np.issubdtype(array.dtype, np.integer)]
+    integers = [name for name, array in feeds.items() if np.issubdtype(array.dtype, np.integer)]
+    ids = [name for name in integers if "mask" not in words_of(name)]
     if found is None or not ids:
         return ""
     return f"; draw indices that fit, e.g. {' '.join(f'--input-range {name}:0,{found[1]}' for name in ids)}"

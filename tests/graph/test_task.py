@@ -80,7 +80,7 @@ def test_biases_that_are_all_above_0_are_no_class_scores(
     assert score_count(load(model_of("float[n,3,8,8] x", f"float[n,{width}] logits", named, weights))) == width
 
 
-@pytest.mark.parametrize(("names", "classes"), [("n,t", None), ("n,classes", 12), ("n,12", 12)])
+@pytest.mark.parametrize(("names", "classes"), [("n,t", None), ("n,classes", 12), ("n,n", 12), ("n,12", 12)])
 def test_a_score_for_each_token_is_none_of_a_class(model_of: ModelOf, names: str, classes: int | None) -> None:
     """As a discriminator has them; 12 is the length that is chosen, or stated, to measure with."""
     weights = {"w": np.ones((4, 1), np.float32), "last": np.array([2])}

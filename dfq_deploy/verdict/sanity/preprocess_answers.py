@@ -88,7 +88,7 @@ def answers_finding(
         return None
     best = max(tried, key=lambda name: tried[name])
     finding = _answers(own, tried[best], best if best != OWN else _typed(tries[OWN]), drawn=drawn)
-    if finding.level != "OK" and best in exchanged:
+    if finding.level != "OK" and best in exchanged and not drawn:  # drawn ones got their labels under the preprocess
         # Images of few classes hold little information whatever the preprocess, and what their labels say counts.
         hits, others_hits = (label_hits(model, entry, runner) for entry in (samples, exchanged[best]))
         if hits is not None and hits > (others_hits or 0.0):
