@@ -32,6 +32,7 @@ from dfq_deploy.verdict.sanity.preprocess_fit import (
 )
 from dfq_deploy.verdict.sanity.preprocess_missing import UNKNOWN, missing_finding
 from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
+from dfq_deploy.verdict.sanity.preprocess_photos import photographs_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
 from dfq_deploy.verdict.sanity.signs import agreed, weighed
@@ -185,10 +186,16 @@ def _of_pictures(
         return
     if expected is not None:
         real = not samples.method and in_range.level == "OK"
-        yield statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None)
+        statistics = statistics_finding(
+            preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None
+        )
+        answers = photographs_finding(model, preprocess, runner, worst="CHECK") if statistics.level == "OK" else None
+        yield statistics if answers is None or answers.level == "OK" else answers
     elif in_range.level == "OK":
         known = samples.figures.get("information") if reference is model else None
-        answers = plenty_finding(model, samples, known) or answers_finding(model, part, preprocess, axis, runner)
+        answers = photographs_finding(model, preprocess, runner) if samples.method else None
+        answers = answers or plenty_finding(model, samples, known)
+        answers = answers or answers_finding(model, part, preprocess, axis, runner)
         doubted = answers is None or answers.level != "OK"
         yield from agreed(offsets_finding(model, preprocess, doubted=doubted), answers)
 

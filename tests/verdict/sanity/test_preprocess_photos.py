@@ -1,0 +1,80 @@
+"""The answers of a classifier of small color pictures to photographs tell a preprocess that does not fit."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from dfq_deploy.graph.loading import load
+from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.synthesis.session import synthesize_from
+from dfq_deploy.verdict.sanity.findings import sanity_findings
+from dfq_deploy.verdict.sanity.preprocess_photos import photographs_finding, photographs_under
+from tests.conftest import ModelOf
+
+IMAGENET = PREPROCESSES["imagenet"]
+FORGOTTEN = Preprocess(IMAGENET.mean, (1.0, 1.0, 1.0))
+"""The std was left out."""
+
+
+def _classifier(model_of: ModelOf, *, gain: float = 2.0, size: int = 32, channels: int = 3) -> ir.Model:
+    """Eight classes by the mean color of the four quarters of the input, which are sure of standardized pictures."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "k": np.full((channels, 1, size // 2, size // 2), 4 / size**2, np.float32),
+        "w": gain * rng.normal(0, 1, (4 * channels, 8)).astype(np.float32),
+    }
+    body = (
+        f"q = Conv<group={channels}, strides=[{size // 2},{size // 2}]>(x, k)\n"
+        "f = Flatten(q)\nl = MatMul(f, w)\nprobabilities = Softmax<axis=-1>(l)"
+    )
+    return load(model_of(f"float[n,{channels},{size},{size}] x", "float[n,8] probabilities", body, weights))
+
+
+def test_the_one_of_the_training_is_ok(model_of: ModelOf) -> None:
+    found = photographs_finding(_classifier(model_of), IMAGENET)
+    assert found is not None
+    assert found.level == "OK"
+
+
+def test_a_forgotten_std_is_named(model_of: ModelOf) -> None:
+    model = _classifier(model_of)
+    found = photographs_finding(model, FORGOTTEN)
+    assert found is not None
+    assert found.level == "BAD"
+    assert found.options == "--preprocess imagenet"
+    assert "nats of information under --preprocess" in found.message
+    softened = photographs_finding(model, FORGOTTEN, worst="CHECK")
+    assert softened == replace(found, level="CHECK")
+
+
+def test_drawn_samples_do_not_hide_it(model_of: ModelOf) -> None:
+    model = _classifier(model_of)
+    levels = {}
+    for name, preprocess in {"right": IMAGENET, "forgotten": FORGOTTEN}.items():
+        samples = synthesize_from(model, "procedural", (), count=32, preprocess=preprocess, seed=0, device="cpu")
+        found = {entry.code: entry.level for entry in sanity_findings(model, samples, preprocess)}
+        levels[name] = found["preprocess-fit"]
+    assert levels == {"right": "OK", "forgotten": "BAD"}
+
+
+@pytest.mark.parametrize("unlike", [{"size": 80}, {"channels": 1}, {"gain": 1e-3}])
+def test_others_are_not_judged(model_of: ModelOf, unlike: dict[str, int]) -> None:
+    """Large inputs, grey ones, and networks that recognize nothing on photographs."""
+    assert photographs_finding(_classifier(model_of, **unlike), FORGOTTEN) is None
+
+
+def test_inputs_of_another_scale_are_left_aside(model_of: ModelOf) -> None:
+    """Scores that 0 to 255 saturates are sure and various: raw never seems to fit better than what has been given."""
+    found = photographs_finding(_classifier(model_of), FORGOTTEN)
+    assert found is not None
+    assert found.options != "--preprocess raw"
+
+
+def test_photographs_lie_as_the_input_does(digits_folded: Path) -> None:
+    model = load(digits_folded)
+    under = photographs_under(model, {"one": PREPROCESSES["zero-one"], "raw": PREPROCESSES["raw"]}, 4)
+    assert {entry.images.shape for entry in under.values()} == {(4, 1, 16, 16)}
+    np.testing.assert_allclose(255 * under["one"].images, under["raw"].images, rtol=1e-4)
