@@ -40,6 +40,7 @@ from dfq_deploy.verdict.finding import Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates
 from dfq_deploy.verdict.judge import preprocess_condition
 from dfq_deploy.verdict.sanity.findings import preprocess_findings
+from dfq_deploy.verdict.sanity.pixel_depth import depth_finding
 from dfq_deploy.verdict.speed import count_findings, speed_findings
 
 __all__ = ["JudgedEvaluation", "evaluate"]
@@ -151,7 +152,7 @@ def evaluate(
             metric=metric, annotations=annotations, target=counted, seed=seed, device=device, input_shapes=input_shapes,
             input_ranges=input_ranges, main_input=main_input, task=task, accept=accept, progress=progress,
         )  # fmt: skip
-        figures = replace(figures, float_model=name)
+        figures = replace(figures, float_model=name, warnings=(*_dark(samples), *figures.warnings))
         inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=fed.preprocess, seed=seed)
         agreement, notes = _agreement(figures, inputs, device)
         notes += _stated_otherwise(pixels, fed.stated)
@@ -168,6 +169,13 @@ def evaluate(
         condition = preprocess_condition(fed.load(path), adopted)
         verdict = judge_evaluation(figures, agreement, findings, bounds, command, condition)
     return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement, earlier=earlier)
+
+
+def _dark(samples: Samples) -> Iterator[str]:
+    """A sentence on pictures that use few of their 16 bits: it explains figures that may be worse than it is itself."""
+    found = depth_finding(samples)
+    if found is not None and found.level != "OK":
+        yield f"{found.message}; {found.remedy}"
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,11 +32,13 @@ def depth_finding(samples: Samples) -> Finding | None:
     )
     remedy = f"scale them to the full range (value / {most} * 65535), or give an .npz of uint8 'images'"
     figures = {"bits": originals.bits, "largest": originals.largest, "deep": originals.deep}
-    return Finding("samples-bits", level, message, "" if level == "OK" else remedy, figures)
+    if level == "OK":
+        return Finding("samples-bits", level, message, "", figures)
+    return Finding("samples-bits", level, message, remedy, figures, "--data FOLDER")
 
 
 def with_scaling(finding: Finding, depth: Finding | None) -> Finding:
     """``finding`` with the remedy of ``depth``, where it follows from that."""
     if depth is None or depth.level == "OK" or finding.level == "OK" or finding.code not in FOLLOWS:
         return finding
-    return replace(finding, remedy=depth.remedy, options="")
+    return replace(finding, remedy=depth.remedy, options=depth.options)
