@@ -20,7 +20,7 @@ from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.pipeline.earlier_prediction import EarlierPrediction, earlier_prediction
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.litert.runner import runner_of
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.targets.catalog import find_target
@@ -164,7 +164,8 @@ def evaluate(
             findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
         real = data is not None and not samples.method and figures.comparison.scores is not None
         earlier = earlier_prediction(path, Path(figures.quantized_model)) if real else None
-        command = partial(_next, figures, real=data is not None, fed=_typed(pixels)) if path == Path(name) else None
+        typed = () if pixels is None else pixels.options
+        command = partial(_next, figures, real=data is not None, fed=typed) if path == Path(name) else None
         adopted = fed.preprocess if pixels is None or data is None else None
         condition = preprocess_condition(fed.load(path), adopted)
         verdict = judge_evaluation(figures, agreement, findings, bounds, command, condition)
@@ -242,17 +243,6 @@ def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> li
     remedy = "leave --preprocess out, or calibrate again with the right one"
     mean, std = (",".join(f"{value:.6g}" for value in values) for values in (given.mean, given.std))
     return [Finding("preprocess-stated", level, message, remedy, options=f"--mean {mean} --std {std}")]
-
-
-def _typed(preprocess: Preprocess | None) -> list[str]:
-    """The options that give a preprocess."""
-    if preprocess is None:
-        return []
-    name = next((name for name, known in PREPROCESSES.items() if known == preprocess), None)
-    if name is not None:
-        return ["--preprocess", name]
-    mean, std = (",".join(f"{value:.6g}" for value in values) for values in (preprocess.mean, preprocess.std))
-    return ["--mean", mean, "--std", std]
 
 
 def _next(figures: Evaluation, finding: Finding, *, real: bool, fed: Sequence[str] = ()) -> str:

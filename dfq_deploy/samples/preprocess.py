@@ -48,6 +48,15 @@ class Preprocess:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"mean {mean}, std {std}"
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The words of the command line that give it: ``--preprocess NAME``, or ``--mean M --std S``."""
+        name = next((name for name, known in PREPROCESSES.items() if known == self), None)
+        if name is not None:
+            return "--preprocess", name
+        mean, std = (",".join(f"{value:.6g}" for value in values) for values in (self.mean, self.std))
+        return "--mean", mean, "--std", std
+
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Preprocess | None":
         """Read the metadata of a model; None if it does not say.

@@ -125,3 +125,19 @@ def test_a_deviation_in_the_right_units_is_kept() -> None:
 def test_the_known_ones_are_in_units_of_pixel_by_255(name: str) -> None:
     assert divided_by_255(PREPROCESSES[name]) is None
     assert preprocess_of_units(PREPROCESSES[name].mean, PREPROCESSES[name].std) == PREPROCESSES[name]
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "options"),
+    [
+        (PREPROCESSES["imagenet"], ("--preprocess", "imagenet")),
+        (Preprocess((0.0,), (1.0,)), ("--preprocess", "zero-one")),
+        (Preprocess((0.305,), (0.319,)), ("--mean", "0.305", "--std", "0.319")),
+        (
+            Preprocess((0.1, 0.2, 1 / 3), (0.5, 0.5, 1 / 255)),
+            ("--mean", "0.1,0.2,0.333333", "--std", "0.5,0.5,0.00392157"),
+        ),
+    ],
+)
+def test_the_words_of_the_command_line(preprocess: Preprocess, options: tuple[str, ...]) -> None:
+    assert preprocess.options == options

@@ -196,7 +196,8 @@ def _of_pictures(
         yield statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None)
     elif in_range.level == "OK":
         known = samples.figures.get("information") if reference is model else None
-        answers = plenty_finding(model, samples, known) or answers_finding(model, part, preprocess, axis, runner)
+        answers = plenty_finding(model, samples, preprocess, known)
+        answers = answers or answers_finding(model, part, preprocess, axis, runner)
         doubted = answers is None or answers.level != "OK"
         yield from agreed(offsets_finding(model, preprocess, doubted=doubted), answers)
 

@@ -41,17 +41,20 @@ OWN = "own"
 """The candidate that standardizes the given images."""
 
 
-def plenty_finding(model: ir.Model, samples: Samples, information: float | None) -> Finding | None:
+def plenty_finding(
+    model: ir.Model, samples: Samples, preprocess: Preprocess, information: float | None
+) -> Finding | None:
     """``OK`` where the answers to drawn samples hold so much that no other preprocess can fit; None where unknown.
 
     Args:
-        samples: all of them.
+        samples: all of them, under ``preprocess``.
         information: of the answers to them, in nats, where it is known.
     """
     most = np.log(min(len(samples), score_count(model) or 1))
     if information is None or not samples.method or len(samples) < FEWEST or information < PLENTY * most:
         return None
-    message = f"the answers hold {information:.2g} nats of information under --preprocess, plenty for drawn pictures"
+    shown = " ".join(preprocess.options)
+    message = f"the answers hold {information:.2g} nats of information under {shown}, plenty for drawn pictures"
     return Finding("preprocess-fit", "OK", message, "", {"information": information})
 
 
@@ -74,7 +77,7 @@ def answers_finding(
     if own is None:
         return None
     most = np.log(min(len(samples), score_count(model) or 1))
-    plenty = plenty_finding(model, samples, own)
+    plenty = plenty_finding(model, samples, preprocess, own)
     if plenty is not None:
         return plenty
     tries = candidates(samples.images.shape[channel_axis], without=SAME_FAMILY)
@@ -87,12 +90,13 @@ def answers_finding(
     if max(*tried.values(), own) < (RECOGNIZED_DRAWN if drawn else RECOGNIZED) * most:
         return None
     best = max(tried, key=lambda name: tried[name])
-    finding = _answers(own, tried[best], best if best != OWN else _typed(tries[OWN]), drawn=drawn)
+    shown = " ".join(preprocess.options)
+    finding = _answers(own, shown, tried[best], best if best != OWN else _typed(tries[OWN]), drawn=drawn)
     if finding.level != "OK" and best in exchanged and not drawn:  # drawn ones got their labels under the preprocess
         # Images of few classes hold little information whatever the preprocess, and what their labels say counts.
         hits, others_hits = (label_hits(model, entry, runner) for entry in (samples, exchanged[best]))
         if hits is not None and hits > (others_hits or 0.0):
-            said = f"more of the labels are hit under --preprocess ({100 * hits:.0f} %) than under {best}"
+            said = f"more of the labels are hit under {shown} ({100 * hits:.0f} %) than under {best}"
             return Finding("preprocess-fit", "OK", said, "", {"label_hits": hits})
     sizes = [float(np.mean(entry.std)) for entry in (preprocess, tries.get(best, preprocess))]
     other = max(sizes) / min(sizes) >= FAR
@@ -109,15 +113,15 @@ def _typed(preprocess: Preprocess) -> str:
     return f"--mean {mean} --std {std}"
 
 
-def _answers(own: float, best: float, name: str, *, drawn: bool) -> Finding:
+def _answers(own: float, shown: str, best: float, name: str, *, drawn: bool) -> Finding:
     share = own / max(best, own, 1e-6)
     bad, check = (DRAWN_BAD, DRAWN_CHECK) if drawn else (ANSWERS_BAD, ANSWERS_CHECK)
     level: Level = "BAD" if share < bad else "CHECK" if share < check else "OK"
     figures = {"information": own, "information_best": max(best, own)}
-    said = f"the answers hold {own:.2g} nats of information under --preprocess, and at best {max(best, own):.2g}"
+    said = f"the answers hold {own:.2g} nats of information under {shown}, and at best {max(best, own):.2g}"
     if level == "OK":
         return Finding("preprocess-fit", level, said, "", figures)
-    message = f"--preprocess does not seem to fit the model: {said}, under {name}"
+    message = f"{shown} does not seem to fit the model: {said}, under {name}"
     remedy = f"give the mean and std of training; {name} fits better"
     return Finding("preprocess-fit", level, message, remedy, figures, name)
 

@@ -167,9 +167,19 @@ def test_what_the_labels_say_outweighs_information(digits_folded: Path, monkeypa
     found = preprocess_answers.answers_finding(model, right, data.PREPROCESS, 1)
     assert found is not None
     assert found.level == "OK"
-    assert found.message.startswith("more of the labels are hit under --preprocess")
+    assert found.message.startswith("more of the labels are hit under --mean 0.305 --std 0.319 (")
     drawn = replace(right, method="deepinversion")  # whose labels are what it was made for
     for doubted in (replace(right, labels=None), replace(right, labels=(digits.labels[:64] + 1) % 10), drawn):
         found = preprocess_answers.answers_finding(model, doubted, data.PREPROCESS, 1)
         assert found is not None
         assert found.level == "BAD"
+
+
+@pytest.mark.parametrize("name", ["raw", "std 100", "own"])
+def test_every_message_on_a_preprocess_names_it(path: Path, name: str) -> None:
+    given = data.PREPROCESS if name == "own" else GREY[name]
+    found = findings(path, Samples(given.apply(PIXELS)), given)["preprocess-fit"]
+    assert " ".join(given.options) in found.message
+    drawn = Samples(given.apply(PIXELS), method="procedural")
+    told = findings(path, drawn, given)["preprocess-fit"]
+    assert " ".join(given.options) in told.message
