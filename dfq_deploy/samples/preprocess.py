@@ -120,6 +120,16 @@ class Preprocess:
         scaled = images.astype(np.float32) / 255 * (high - low) + low
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
 
+    def normalize(self, pictures: NDArray[np.float32]) -> None:
+        """Convert pixels of 0 to 1, float32 (N, C, H, W), to the model's input, in place.
+
+        Raises:
+            SamplesError: as :meth:`bounds`.
+        """
+        low, high = (bound[:, None, None] for bound in self.bounds(pictures.shape[1]))
+        pictures *= high - low
+        pictures += low
+
     def pixels(self, inputs: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Convert the model's float32 (N, C, H, W) back to uint8 (N, H, W, C), clipped."""
         low, high = (b[:, None, None] for b in self.bounds(inputs.shape[1]))

@@ -141,3 +141,11 @@ def test_the_known_ones_are_in_units_of_pixel_by_255(name: str) -> None:
 )
 def test_the_words_of_the_command_line(preprocess: Preprocess, options: tuple[str, ...]) -> None:
     assert preprocess.options == options
+
+
+@pytest.mark.parametrize("name", PREPROCESSES)
+def test_pixels_of_0_to_1_are_normalized_as_bytes_are(name: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3)).astype(np.uint8)
+    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+    PREPROCESSES[name].normalize(pixels)
+    np.testing.assert_array_equal(pixels, PREPROCESSES[name].apply(images))
