@@ -2,17 +2,14 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import onnx_ir as ir
 
-from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs, other_inputs
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.input_statistics import InputStatistics
-from dfq_deploy.samples.photographs import photographs, suits_photographs
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.samples.samples import Samples
+from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_fits
+from dfq_deploy.verdict.sanity.photograph_answers import photographs_under
 from dfq_deploy.verdict.sanity.preprocess_answers import SAME_FAMILY
 from dfq_deploy.verdict.sanity.preprocess_fit import BY_NAME, FITS, PHOTOGRAPHS, candidates, misfit
 from dfq_deploy.verdict.sanity.response import informations
@@ -59,7 +56,7 @@ def missing_finding(
         message = f"{said}; the BatchNormalization of the model asks for others"
         return _named(message, [best], figures)
     message = f"{said}: whether the model was trained on such inputs is not known"
-    drawn = _photographs(model, known)
+    drawn = photographs_under(model, known, COUNT)
     answers = informations(model, list(drawn.values()), runner) if drawn else None
     if answers is None:
         fitting = [name for name, samples in drawn.items() if response_fits(model, samples)]
@@ -78,20 +75,3 @@ def _named(message: str, fitting: Sequence[str], figures: dict[str, float]) -> F
         remedy += f"; of the known ones, {' or '.join(name.removeprefix(BY_NAME) for name in fitting)} may be it"
     options = fitting[0] if len(fitting) == 1 else UNKNOWN
     return Finding("preprocess-missing", "CHECK", message, remedy, figures, options)
-
-
-def _photographs(model: ir.Model, preprocesses: dict[str, Preprocess]) -> dict[str, Samples]:
-    """The same photographs under each; none for a model of several inputs, or of no pictures."""
-    ports = model_inputs(model)
-    shape = tuple(int(size or 0) for size in (main_input(ports).shape or ())[1:])
-    turned = is_channels_last(model)
-    shape = (shape[2], *shape[:2]) if turned else shape
-    if other_inputs(ports) or not suits_photographs(shape):
-        return {}
-    drawn, pixels = {}, photographs(COUNT, shape, PREPROCESSES["zero-one"])
-    for name, preprocess in preprocesses.items():
-        low, high = (np.asarray(bound[:, None, None], np.float32) for bound in preprocess.bounds(shape[0]))
-        images = pixels * (high - low) + low
-        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if turned else images
-        drawn[name] = Samples(images, method="photographs")
-    return drawn
