@@ -1,7 +1,7 @@
 """Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -172,20 +172,11 @@ def evaluated(
     warnings = _doubts(files)
     if given_pixels is None and stated is not None:
         warnings.append(f"no --preprocess is given, so that of the quantized file is used: {stated}")
+    drawn = data is None
     if data is None:
         data = _procedural(reference, files[0], count, pixels, fed, seed, progress)
-        warnings += data.notes
         source = f"{len(data)} procedural pictures (seed {seed}), no real data"
-        warnings.append("pictures drawn by rule show agreement, not accuracy; give real images with --data")
-    elif data.labels is None and reference.scores(labelled=True) is None:
-        warnings += data.notes
-    elif data.labels is None:
-        unlabelled = (
-            "the samples have no labels: agreement is shown, accuracy is not; use class sub-folders or 'labels'"
-        )
-        warnings += data.notes or (unlabelled,)
-    elif len(data) < 500:
-        warnings.append(f"{len(data)} samples tell accuracy only roughly; mind the standard error")
+    warnings += [*data.notes, *_limits(data, drawn=drawn, classifies=reference.scores(labelled=True) is not None)]
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
     comparison, own = _compared(reference, quantized, data, metric, given, progress)
     scales, said = _scales(files, data, fed)
@@ -245,6 +236,18 @@ def _scales(files: tuple[Path, Path], data: Samples, fed: Fed) -> tuple[tuple[Sc
     except DfqError as problem:
         return (), (f"the scales of {files[1]} were not judged: {problem}",)
     return found, tuple(str(check) for check in found[:SHOWN_SCALES] if check.is_fault)
+
+
+def _limits(data: Samples, *, drawn: bool, classifies: bool) -> Iterator[str]:
+    """What samples cannot tell, beside what their notes say; labels tell accuracy of a model that ``classifies``."""
+    if drawn:
+        yield "pictures drawn by rule show agreement, not accuracy; give real images with --data"
+    elif data.labels is not None and len(data) < 500:
+        yield f"{len(data)} samples tell accuracy only roughly; mind the standard error"
+    elif data.labels is not None or not classifies or any("labels" in note for note in data.notes):
+        return
+    elif data.originals is not None or not data.notes:  # notes on texts say what they are
+        yield "the samples have no labels: agreement is shown, accuracy is not; use class sub-folders or 'labels'"
 
 
 def _doubts(files: Sequence[Path]) -> list[str]:

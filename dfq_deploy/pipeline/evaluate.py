@@ -20,7 +20,7 @@ from dfq_deploy.graph.torch_export import TorchSource
 from dfq_deploy.pipeline.earlier_prediction import EarlierPrediction, earlier_prediction
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.litert.runner import runner_of
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
 from dfq_deploy.targets.catalog import find_target
@@ -40,6 +40,7 @@ from dfq_deploy.verdict.finding import Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates
 from dfq_deploy.verdict.judge import preprocess_condition
 from dfq_deploy.verdict.sanity.findings import preprocess_findings
+from dfq_deploy.verdict.sanity.pixel_depth import depth_finding
 from dfq_deploy.verdict.speed import count_findings, speed_findings
 
 __all__ = ["JudgedEvaluation", "evaluate"]
@@ -151,7 +152,7 @@ def evaluate(
             metric=metric, annotations=annotations, target=counted, seed=seed, device=device, input_shapes=input_shapes,
             input_ranges=input_ranges, main_input=main_input, task=task, accept=accept, progress=progress,
         )  # fmt: skip
-        figures = replace(figures, float_model=name)
+        figures = replace(figures, float_model=name, warnings=(*_dark(samples), *figures.warnings))
         inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=fed.preprocess, seed=seed)
         agreement, notes = _agreement(figures, inputs, device)
         notes += _stated_otherwise(pixels, fed.stated)
@@ -163,11 +164,19 @@ def evaluate(
             findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
         real = data is not None and not samples.method and figures.comparison.scores is not None
         earlier = earlier_prediction(path, Path(figures.quantized_model)) if real else None
-        command = partial(_next, figures, real=data is not None, fed=_typed(pixels)) if path == Path(name) else None
+        typed = () if pixels is None else pixels.options
+        command = partial(_next, figures, real=data is not None, fed=typed) if path == Path(name) else None
         adopted = fed.preprocess if pixels is None or data is None else None
         condition = preprocess_condition(fed.load(path), adopted)
         verdict = judge_evaluation(figures, agreement, findings, bounds, command, condition)
     return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement, earlier=earlier)
+
+
+def _dark(samples: Samples) -> Iterator[str]:
+    """A sentence on pictures that use few of their 16 bits: it explains figures that may be worse than it is itself."""
+    found = depth_finding(samples)
+    if found is not None and found.level != "OK":
+        yield f"{found.message}; {found.remedy}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,17 +243,6 @@ def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> li
     remedy = "leave --preprocess out, or calibrate again with the right one"
     mean, std = (",".join(f"{value:.6g}" for value in values) for values in (given.mean, given.std))
     return [Finding("preprocess-stated", level, message, remedy, options=f"--mean {mean} --std {std}")]
-
-
-def _typed(preprocess: Preprocess | None) -> list[str]:
-    """The options that give a preprocess."""
-    if preprocess is None:
-        return []
-    name = next((name for name, known in PREPROCESSES.items() if known == preprocess), None)
-    if name is not None:
-        return ["--preprocess", name]
-    mean, std = (",".join(f"{value:.6g}" for value in values) for values in (preprocess.mean, preprocess.std))
-    return ["--mean", mean, "--std", std]
 
 
 def _next(figures: Evaluation, finding: Finding, *, real: bool, fed: Sequence[str] = ()) -> str:

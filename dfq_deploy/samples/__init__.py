@@ -11,7 +11,7 @@
 ``labels``           Class labels from folder names and from files of class names.
 ``npz``              Read and write the arrays of a samples file (.npz or .npy).
 ``photographs``      Random crops of photographs in the public domain.
-``pictures``         Image files: find them in a folder or zip, decode them within limits.
+``pictures``         Image files: find them in a folder or zip, decode them within limits, fit them to a model's input.
 ``preprocess``       Preprocessing: ``(pixel / 255 - mean) / std``, channel by channel.
 ``raw_pixels``       Say whether a network takes pixels from 0 to 255, because it normalizes them itself.
 ``samples``          The sample set and its .npz file.

@@ -11,7 +11,7 @@ float (N, C, H, W), (N, ...)  used unchanged: already the model's input, as are 
 """
 
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,27 +20,23 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from dfq_deploy.errors import SamplesError, similar_file
-from dfq_deploy.files.arrays import BLOCK, allocate, blocks, copied, loaded, release, selected
+from dfq_deploy.files.arrays import blocks, copied, loaded, selected
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import is_channels_last, looks_channels_last, sample_shape
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.graph.task import score_output, task_hint
 from dfq_deploy.samples.labels import CLASS_FILES, folder_labels, parse_class_names, read_class_names
 from dfq_deploy.samples.npz import NoImages, SampleArrays, read_arrays
-from dfq_deploy.samples.pictures.decoding import BrokenPicture, decoded
+from dfq_deploy.samples.pictures.fitting import PictureFitter
 from dfq_deploy.samples.pictures.listing import SUFFIXES, Picture, evenly_spaced, folder_pictures, zip_pictures
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess, as_preprocess
+from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.validation.archives import open_archive, read_member
-from dfq_deploy.validation.bounds import bounds
 
 __all__ = ["read_samples", "samples_for"]
-
-MODES = {1: "L", 3: "RGB"}
-"""Number of channels -> Pillow's name of the image mode."""
 
 
 def samples_for(
@@ -168,13 +164,14 @@ class _SampleReader:
         except SamplesError as error:
             raise SamplesError(f"{self.place}: {error}") from None
         indices = evenly_spaced(len(pictures), self.limit)
-        animated: list[str] = []
-        images = self._prepare((self._decode(pictures[index], animated) for index in indices), len(indices))
+        fitter = self._fitter()
+        images = fitter.of_files((pictures[index] for index in indices), len(indices))
         labels = None if folder_classes.labels is None else folder_classes.labels[indices]
-        notes = [folder_classes.note] if folder_classes.note else []
-        if animated:
-            notes.append(f"{len(animated)} image(s) have several frames ('{animated[0]}' first): the first one is used")
-        return Samples(images, labels, notes=tuple(notes), preprocess=self.preprocess)
+        notes = (*([folder_classes.note] if folder_classes.note else []), *fitter.notes)
+        return Samples(images, labels, notes=notes, preprocess=self.preprocess, originals=fitter.originals)
+
+    def _fitter(self) -> PictureFitter:
+        return PictureFitter(self.place, self.preprocess, self.shape, self.channels_last)
 
     def _class_names(self, text: Callable[[str], str | None]) -> Sequence[str] | None:
         if self.names is not None:
@@ -209,9 +206,10 @@ class _SampleReader:
             )
         if labels is not None and not np.issubdtype(labels.dtype, np.number):
             raise SamplesError(f"{self.place}: 'labels' are {labels.dtype}; class numbers or soft labels are needed")
-        indices = evenly_spaced(len(images), self.limit)
+        indices, fitter = evenly_spaced(len(images), self.limit), None
         if images.dtype == np.uint8:
-            inputs = self._from_pixels(images, indices)
+            fitter = self._fitter()
+            inputs = self._from_pixels(images, indices, fitter)
         elif np.issubdtype(images.dtype, np.floating) or len(self.shape) < 3:
             if images.shape[1:] != self.shape:
                 expected = ", ".join(map(str, self.shape))
@@ -228,8 +226,10 @@ class _SampleReader:
                 raise SamplesError(f"{self.place}: {problem} among the values of 'images'; remove these samples")
         else:
             raise SamplesError(f"{self.place}: 'images' are {images.dtype}; uint8 pixels or float32 inputs are needed")
-        preprocess = self.preprocess if images.dtype == np.uint8 else None
-        return Samples(inputs, None if labels is None else self._classes(labels[indices]), preprocess=preprocess)
+        classes = None if labels is None else self._classes(labels[indices])
+        if fitter is None:
+            return Samples(inputs, classes)
+        return Samples(inputs, classes, notes=fitter.notes, preprocess=self.preprocess, originals=fitter.originals)
 
     def _classes(self, labels: NDArray[Any]) -> NDArray[np.float32] | NDArray[np.int64]:
         """Convert soft labels (N, K) to float32, and classes (N,) or (N, 1) to int64 (N,)."""
@@ -242,60 +242,16 @@ class _SampleReader:
             raise SamplesError(f"{self.place}: {broken[0]:g} among the 'labels' is the number of no class")
         return labels.reshape(-1).astype(np.int64)
 
-    def _from_pixels(self, pixels: NDArray[np.uint8], indices: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _from_pixels(
+        self, pixels: NDArray[np.uint8], indices: NDArray[np.int64], fitter: PictureFitter
+    ) -> NDArray[np.float32]:
         if pixels.ndim == 4 and pixels.shape[-1] == 1:
             pixels = pixels[..., 0]
         if pixels.ndim not in (3, 4) or (pixels.ndim == 4 and pixels.shape[-1] != 3):
             raise SamplesError(
                 f"{self.place}: uint8 'images' have shape {pixels.shape}; (N, H, W, C) with 1 or 3 channels is needed"
             )
-        return self._prepare((Image.fromarray(loaded(pixels[index])) for index in indices), len(indices))
-
-    def _prepare(self, images: Iterable[Image.Image], count: int) -> NDArray[np.float32]:
-        """Convert, resize, center-crop and normalize images to the model's float32 (N, C, H, W) or (N, H, W, C)."""
-        if self.preprocess is None:
-            raise SamplesError(
-                f"{self.place}: images need the conversion of pixels to the model's input; "
-                f"add --preprocess {'|'.join(PREPROCESSES)} or --mean and --std"
-            )
-        if len(self.shape) != 3 or self.shape[-1 if self.channels_last else 0] not in MODES:
-            raise SamplesError(
-                f"{self.place}: images cannot feed an input of shape {self.shape} (1 or 3 channels are needed); "
-                f"give an .npz of float32 'images' of shape (N, {', '.join(map(str, self.shape))})"
-            )
-        self._check_memory(count)
-        height, width, channels = self.shape if self.channels_last else (*self.shape[1:], self.shape[0])
-        inputs = allocate((count, *self.shape))
-        every = max(1, BLOCK // inputs[0].nbytes) if count else 1
-        for index, image in enumerate(images):
-            if index % every == 0:
-                release(inputs)
-            fitted = ImageOps.fit(image.convert(MODES[channels]), (width, height), Image.Resampling.BILINEAR)
-            try:
-                applied = self.preprocess.apply(np.asarray(fitted).reshape(1, height, width, channels))[0]
-                inputs[index] = applied.transpose(1, 2, 0) if self.channels_last else applied
-            except SamplesError as problem:
-                raise SamplesError(f"{self.place}: {problem}") from None
-        return inputs
-
-    def _decode(self, picture: Picture, animated: list[str]) -> Image.Image:
-        """Decode an image file; the name of one with several frames is added to ``animated``."""
-        try:
-            found = decoded(picture.content(), MODES[self.shape[-1 if self.channels_last else 0]])
-        except BrokenPicture as problem:
-            raise SamplesError(f"{self.place}: image '{picture.name}' {problem}") from None
-        if found.frames > 1:
-            animated.append(str(picture.name))
-        return found.image
-
-    def _check_memory(self, count: int) -> None:
-        needed = count * int(np.prod(self.shape)) * 4
-        memory = bounds().memory
-        if needed > memory:
-            raise SamplesError(
-                f"{self.place}: {count} images of {self.shape} take {needed / 2**30:.1f} GiB of memory; "
-                f"use at most {memory * count // needed}, with --samples, or raise --max-memory"
-            )
+        return fitter.of_images((Image.fromarray(loaded(pixels[index])) for index in indices), len(indices))
 
 
 def _read_arrays(path: Path) -> SampleArrays:

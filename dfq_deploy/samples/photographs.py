@@ -77,9 +77,7 @@ def photographs(
         pixels -= mean
         pixels /= deviation
         return pixels
-    low, high = (np.asarray(bound[:, None, None], np.float32) for bound in preprocess.bounds(shape[0]))
-    pixels *= high - low
-    pixels += low
+    preprocess.normalize(pixels)
     return pixels
 
 

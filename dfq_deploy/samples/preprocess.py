@@ -48,6 +48,15 @@ class Preprocess:
         mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (self.mean, self.std))
         return f"mean {mean}, std {std}"
 
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The words of the command line that give it: ``--preprocess NAME``, or ``--mean M --std S``."""
+        name = next((name for name, known in PREPROCESSES.items() if known == self), None)
+        if name is not None:
+            return "--preprocess", name
+        mean, std = (",".join(f"{value:.6g}" for value in values) for values in (self.mean, self.std))
+        return "--mean", mean, "--std", std
+
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "Preprocess | None":
         """Read the metadata of a model; None if it does not say.
@@ -110,6 +119,16 @@ class Preprocess:
         low, high = self.bounds(images.shape[-1])
         scaled = images.astype(np.float32) / 255 * (high - low) + low
         return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+
+    def normalize(self, pictures: NDArray[np.float32]) -> None:
+        """Convert pixels of 0 to 1, float32 (N, C, H, W), to the model's input, in place.
+
+        Raises:
+            SamplesError: as :meth:`bounds`.
+        """
+        low, high = (bound[:, None, None] for bound in self.bounds(pictures.shape[1]))
+        pictures *= high - low
+        pictures += low
 
     def pixels(self, inputs: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Convert the model's float32 (N, C, H, W) back to uint8 (N, H, W, C), clipped."""

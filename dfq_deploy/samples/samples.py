@@ -13,6 +13,7 @@ from dfq_deploy.files.atomic import atomic_file
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.inputs import ExtraInputs
 from dfq_deploy.samples.npz import SampleArrays, read_arrays, write_arrays
+from dfq_deploy.samples.pictures.originals import Originals
 from dfq_deploy.samples.preprocess import Preprocess
 
 __all__ = ["Samples"]
@@ -33,6 +34,7 @@ class Samples:
         notes: messages for the user, e.g. why another method than the requested one was used.
         extra: the other inputs of the model by name, each (N, ...).
         preprocess: the conversion of pixels to ``images``; None if unknown.
+        originals: what the pictures were like that ``images`` were made of; None where they were made of none.
     """
 
     images: NDArray[np.float32]
@@ -43,6 +45,7 @@ class Samples:
     extra: ExtraInputs = field(default_factory=dict)
     synthetic: bool | None = None
     preprocess: Preprocess | None = None
+    originals: Originals | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim < 1 or len(self.images) == 0:

@@ -21,8 +21,9 @@ from dfq_deploy.samples.vocabulary import (
     read_lines,
     read_vocabulary,
 )
-from dfq_deploy.synthesis.procedural.inputs import rule_of, table_of
+from dfq_deploy.synthesis.procedural.inputs import rule_of
 from dfq_deploy.synthesis.procedural.sequences import Part, cut, lengths, part_of
+from dfq_deploy.synthesis.procedural.tables import table_of
 
 __all__ = ["data_for", "is_text"]
 

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from dfq_deploy import Samples, calibrate, from_torch
@@ -76,3 +77,15 @@ def test_the_shapes_of_a_module_are_fixed(net: nn.Module, quantized: Path, fed: 
     assert found.comparison.count == 4
     with pytest.raises(ModelError, match="no input 'image' to give a shape to; its inputs: input"):
         evaluate(net, quantized, count=4, input_shape=(3, 8, 8), input_shapes={"image": (1, 3, 8, 8)})
+
+
+@pytest.mark.parametrize("folder", ["0", "."])
+def test_what_was_seen_of_pictures_is_said_with_and_without_labels(
+    net: nn.Module, quantized: Path, tmp_path: Path, folder: str
+) -> None:
+    write_model(from_torch(net, (3, 8, 8)), tmp_path / "net.onnx")
+    (tmp_path / "data" / folder).mkdir(parents=True)
+    Image.new("RGB", (3, 3), (200, 90, 10)).save(tmp_path / "data" / folder / "a.png")
+    found = evaluate(tmp_path / "net.onnx", quantized, data=tmp_path / "data", preprocess="zero-one")
+    said = ["1 of 1 picture(s) are much smaller", {"0": "1 samples tell", ".": "the samples have no labels"}[folder]]
+    assert [any(entry.startswith(words) for entry in found.warnings) for words in said] == [True, True]

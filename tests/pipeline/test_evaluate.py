@@ -1,6 +1,7 @@
 """``dfq_deploy.evaluate``: the verdict on real files, good and bad."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from onnx import numpy_helper
 import dfq_deploy
 from dfq_deploy import Gates, Samples, calibrate, evaluate
 from dfq_deploy.errors import ModelError, OptionError, TargetError
+from dfq_deploy.samples.pictures.originals import Original, Originals
 from dfq_deploy.verdict.finding import Verdict
 from examples.digits import data
 from tests.conftest import TinyModel
@@ -176,3 +178,11 @@ def test_inputs_that_cannot_be_drawn_leave_the_figures(
 
 def test_the_public_name_is_the_judging_one() -> None:
     assert dfq_deploy.evaluate.__module__ == "dfq_deploy.pipeline.evaluate"
+
+
+def test_pictures_of_few_bits_are_said_first(digits_bn: Path, digits_int8: Path, held_out: Samples) -> None:
+    seen = Originals.of([Original((16, 16), 4000)] * len(held_out), (16, 16))
+    found = evaluate(digits_bn, digits_int8, replace(held_out, originals=seen), preprocess=data.PREPROCESS)
+    assert "hold no value above 4000, as sensors of 12 bits give" in found.warnings[0]
+    assert "; scale them to the full range (value / 4095 * 65535), or give an .npz of uint8" in found.warnings[0]
+    assert [finding.code for finding in found.verdict.findings if finding.level != "OK"] == ["samples-bits"]

@@ -125,3 +125,27 @@ def test_a_deviation_in_the_right_units_is_kept() -> None:
 def test_the_known_ones_are_in_units_of_pixel_by_255(name: str) -> None:
     assert divided_by_255(PREPROCESSES[name]) is None
     assert preprocess_of_units(PREPROCESSES[name].mean, PREPROCESSES[name].std) == PREPROCESSES[name]
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "options"),
+    [
+        (PREPROCESSES["imagenet"], ("--preprocess", "imagenet")),
+        (Preprocess((0.0,), (1.0,)), ("--preprocess", "zero-one")),
+        (Preprocess((0.305,), (0.319,)), ("--mean", "0.305", "--std", "0.319")),
+        (
+            Preprocess((0.1, 0.2, 1 / 3), (0.5, 0.5, 1 / 255)),
+            ("--mean", "0.1,0.2,0.333333", "--std", "0.5,0.5,0.00392157"),
+        ),
+    ],
+)
+def test_the_words_of_the_command_line(preprocess: Preprocess, options: tuple[str, ...]) -> None:
+    assert preprocess.options == options
+
+
+@pytest.mark.parametrize("name", PREPROCESSES)
+def test_pixels_of_0_to_1_are_normalized_as_bytes_are(name: str) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3)).astype(np.uint8)
+    pixels = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+    PREPROCESSES[name].normalize(pixels)
+    np.testing.assert_array_equal(pixels, PREPROCESSES[name].apply(images))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.samples.pictures.decoding import BrokenPicture, opened
+from dfq_deploy.samples.pictures.orientation import upright_size
 from dfq_deploy.validation.archives import open_archive, read_member
 from dfq_deploy.validation.bounds import bounds
 
@@ -70,7 +71,7 @@ def evenly_spaced(count: int, limit: int | None) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class ImageSize:
-    """The path of an image inside its set, and its width and height in pixels."""
+    """The path of an image inside its set, and its width and height in pixels, upright."""
 
     name: PurePosixPath
     width: int
@@ -78,7 +79,9 @@ class ImageSize:
 
 
 def image_sizes(path: Path, limit: int | None = None) -> tuple[ImageSize, ...]:
-    """The images that :func:`dfq_deploy.samples.image_folder.read_samples` reads, in its order; only headers are read.
+    """The images that :func:`dfq_deploy.samples.image_folder.read_samples` reads, in its order.
+
+    Only headers are read, and a PNG as a whole, since its EXIF block may come last.
 
     Raises:
         SamplesError: the path holds no images, or one cannot be read.
@@ -100,7 +103,7 @@ def _sizes(place: Path, pictures: list[Picture], limit: int | None) -> tuple[Ima
     for index in evenly_spaced(len(pictures), limit):
         try:
             with opened(pictures[index].content()) as image:
-                sizes.append(ImageSize(pictures[index].name, *image.size))
+                sizes.append(ImageSize(pictures[index].name, *upright_size(image)))
         except BrokenPicture as problem:
             raise SamplesError(f"{place}: image '{pictures[index].name}' {problem}") from None
     return tuple(sizes)

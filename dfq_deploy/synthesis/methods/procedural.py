@@ -70,9 +70,7 @@ class Procedural(Synthesizer):
             rule = Pictures(self.texture, Camera(self.sharpest, self.softest))
             samples = rule.draw(request.count, (channels, height, width), generator, progress)
             if request.preprocess is not None:
-                low, high = (bound[:, None, None] for bound in request.preprocess.bounds(channels))
-                samples *= high - low
-                samples += low
+                request.preprocess.normalize(samples)
             return samples
         samples = np.empty((request.count, *request.shape), np.float32)
         for index in range(request.count):

@@ -1,6 +1,6 @@
 """Rules for token ids, masks, lengths and scales."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,14 +21,12 @@ from dfq_deploy.graph.inputs import (
     sample_shape,
 )
 from dfq_deploy.graph.main_input import SAMPLE_RATE, says_auxiliary, says_cache, says_sample_rate, words_of
-from dfq_deploy.graph.operators import is_op
-from dfq_deploy.graph.query import constant_of, name_of
-from dfq_deploy.graph.traversal import walk
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.procedural.pictures import Pictures
 from dfq_deploy.synthesis.procedural.sequences import Part, on_lengths, part_of
+from dfq_deploy.synthesis.procedural.tables import columns_of, table_of
 
-__all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of", "table_of"]
+__all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of"]
 
 InputRanges: TypeAlias = Mapping[str, tuple[float, float]]
 """Input name -> smallest and largest value to draw, both included."""
@@ -39,11 +37,6 @@ FEW = 4
 """More values than these are not written out."""
 
 POSITION_WORDS = frozenset({"position", "positions", "pos"})
-
-MOVING_OPS = frozenset(
-    {"Cast", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Slice", "Clip"}
-)
-"""What may stand between an input and the Gather that looks it up."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +97,7 @@ class InputRule:
         if preprocess is None:
             pictures = (pictures - pictures.mean()) / (pictures.std() + np.float32(1e-6))
         else:
-            low, high = (bound[:, None, None] for bound in preprocess.bounds(channels))
-            pictures = pictures * (high - low) + low
+            preprocess.normalize(pictures)
         turned = pictures.transpose(0, 2, 3, 1) if last else pictures
         return np.ascontiguousarray(turned).astype(np.dtype(self.port.dtype))
 
@@ -158,7 +150,7 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
     if fixed is not None:
         return InputRule(port, shape, fixed[0], values=fixed[1])
     if table is not None:
-        columns = _columns(model, port.name, shape)
+        columns = columns_of(model, port.name, shape)
         tables = f"the rows of '{table[0]}'" if not columns else "the rows of the table that each column indexes"
         return InputRule(port, shape, tables, low=0, high=max(columns, default=table[1] - 1), columns=columns)
     if port.is_float:
@@ -240,59 +232,6 @@ def _shape(model: ir.Model, port: ModelInput) -> tuple[int, ...]:
     if has_batch_axis(port, main) or port.name == main.name or port.shape is None or port.shape[0] is None:
         return rest
     return (port.shape[0], *rest)
-
-
-def table_of(model: ir.Model, name: str) -> tuple[str, int] | None:
-    """Name and number of rows of the smallest constant table that an input indexes."""
-    value = next(value for value in input_values(model) if value.name == name)
-    tables = sorted((rows, table) for table, rows in _lookups(value))
-    return (tables[0][1], tables[0][0]) if tables else None
-
-
-def _lookups(value: ir.Value) -> Iterator[tuple[str, int]]:
-    """Name and number of rows of each constant table that ``value`` indexes, as it is or moved."""
-
-    def moved(index: ir.Value) -> list[ir.Value]:
-        return [use.node.outputs[0] for use in index.uses() if use.idx == 0 and _moves(use.node)]
-
-    for node, position in (use for index in walk([value], moved) for use in index.uses()):
-        table = constant_of(node.inputs[0]) if is_op(node, "Gather") and position == 1 else None
-        if table is not None and len(table.shape):
-            yield name_of(node.inputs[0]), table.shape.numpy()[node.attributes.get_int("axis", 0)]
-        elif (columns := _one_hot(node, position)) is not None:
-            yield name_of(node.outputs[0]), columns
-
-
-def _moves(node: ir.Node) -> bool:
-    """True for a node that moves ids or takes some of them."""
-    return is_op(node, MOVING_OPS) or (is_op(node, "Gather") and constant_of(node.inputs[1]) is not None)
-
-
-def _columns(model: ir.Model, name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """The last row that each element of the last axis indexes; empty where the graph does not take them one by one."""
-    value = next(value for value in input_values(model) if value.name == name)
-    last = len(shape)
-    rows: dict[int, int] = {}
-    for node, position in ((use.node, use.idx) for use in value.uses()):
-        index = constant_of(node.inputs[1]) if position == 0 and is_op(node, "Gather") else None
-        if index is None or index.size != 1 or node.attributes.get_int("axis", 0) not in (-1, last):
-            return ()
-        found = [count for _, count in _lookups(node.outputs[0])]
-        column = int(index.numpy().reshape(-1)[0]) % shape[-1]
-        if found:
-            rows[column] = min([rows.get(column, found[0]), *found])
-    return tuple(rows[column] - 1 for column in range(shape[-1])) if shape and len(rows) == shape[-1] else ()
-
-
-def _one_hot(node: ir.Node, position: int) -> int | None:
-    """Number of columns of the one-hot encoding that ``node`` makes of its input: OneHot, or Equal with 0, 1, 2..."""
-    if is_op(node, "OneHot") and position == 0:
-        depth = constant_of(node.inputs[1])
-        return None if depth is None or depth.size != 1 else int(depth.numpy().reshape(-1)[0])
-    steps = constant_of(node.inputs[1 - position]) if is_op(node, "Equal") else None
-    if steps is None or steps.size < 2 or not np.issubdtype(steps.dtype.numpy(), np.integer):
-        return None
-    return steps.size if np.array_equal(steps.numpy().reshape(-1), np.arange(steps.size)) else None
 
 
 def refuse_unknown(model: ir.Model, ranges: InputRanges) -> None:

@@ -19,6 +19,7 @@ from dfq_deploy.synthesis.session import sample_bounds
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.sanity.labels import label_finding
+from dfq_deploy.verdict.sanity.pixel_depth import depth_finding, with_scaling
 from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding, plenty_finding
 from dfq_deploy.verdict.sanity.preprocess_fit import (
     exchanged_finding,
@@ -49,6 +50,7 @@ CAUSES = (
     "preprocess-units",
     "preprocess-unchanged",
     "samples-preprocess",
+    "samples-bits",
     "samples-constant",
     "samples-few",
     "samples-repeated",
@@ -96,12 +98,13 @@ def sanity_findings(
     reference = next((entry for entry in (model, *teachers) if batch_normalizations(entry)), model)
     part = _part(samples)
     axis = _channel_axis(model) if samples.images.ndim == 4 else None
+    depth = depth_finding(samples)
     found = [count_finding(samples), constant_finding(samples, preprocess, axis)]
     figures = figure_findings(_figures(samples, part, reference), len(samples))
     found += figures if axis is not None or not samples.method else [_of_no_pictures(entry, model) for entry in figures]
     # A set that is read from a file of samples may know its own.
     made_with = made_with_finding(samples.preprocess, preprocess)
-    found += [entry for entry in (label_finding(samples), made_with) if entry is not None]
+    found += [entry for entry in (label_finding(samples), made_with, depth) if entry is not None]
     if axis is not None:
         found += _of_pictures(model, reference, samples, part, preprocess, axis, runner)
         if preprocess is None and not samples.method:
@@ -111,6 +114,7 @@ def sanity_findings(
             if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
                 found.append(missing_finding(model, expected, samples.images.shape[axis], runner))
     signs = _with_their_cause(weighed(found, classifies=score_count(model) is not None))
+    signs = [with_scaling(entry, depth) for entry in signs]
     return tuple(sorted(signs, key=lambda entry: CAUSES.index(entry.code)))
 
 
@@ -143,7 +147,8 @@ def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preproces
     """``BAD`` where real pictures show that ``preprocess`` is not that of the network; nothing otherwise.
 
     They show it by the answers of a classifier, or by the statistics of a BatchNormalization. Before that, ``BAD`` or
-    ``CHECK`` where it has figures that no pixels have.
+    ``CHECK`` where it has figures that no pixels have. Pictures that use few of their 16 bits are named instead: they
+    show nothing of a preprocess.
 
     Args:
         samples: real ones, made with the preprocess.
@@ -151,6 +156,9 @@ def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preproces
     axis = _channel_axis(model) if samples.images.ndim == 4 else None
     if axis is None:
         return ()
+    depth = depth_finding(samples)
+    if depth is not None and depth.level != "OK":
+        return (depth,)
     units = _of_figures(preprocess)
     first = unchanged_finding(samples, preprocess, axis) if units is None or units.level != "BAD" else units
     if first is not None:
@@ -186,15 +194,14 @@ def _of_pictures(
         return
     if expected is not None:
         real = not samples.method and in_range.level == "OK"
-        statistics = statistics_finding(
-            preprocess, expected, pixel_statistics(part, preprocess, axis) if real else None
-        )
+        pixels = pixel_statistics(part, preprocess, axis) if real else None
+        statistics = statistics_finding(preprocess, expected, pixels)
         answers = photographs_finding(model, preprocess, runner, worst="CHECK") if statistics.level == "OK" else None
         yield statistics if answers is None or answers.level == "OK" else answers
     elif in_range.level == "OK":
         known = samples.figures.get("information") if reference is model else None
         answers = photographs_finding(model, preprocess, runner) if samples.method else None
-        answers = answers or plenty_finding(model, samples, known)
+        answers = answers or plenty_finding(model, samples, preprocess, known)
         answers = answers or answers_finding(model, part, preprocess, axis, runner)
         doubted = answers is None or answers.level != "OK"
         yield from agreed(offsets_finding(model, preprocess, doubted=doubted), answers)

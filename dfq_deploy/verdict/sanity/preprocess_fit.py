@@ -109,9 +109,10 @@ def statistics_finding(preprocess: Preprocess, expected: InputStatistics, pixels
     level = _level(mean, std)
     figures = {"pixel_mean": mean, "pixel_std": std, "misfit": misfit(preprocess, pixels or PHOTOGRAPHS, expected)}
     asked = f"the network's statistics ask for pixels of mean {255 * mean:.3g} and deviation {255 * std:.3g}"
+    shown = " ".join(preprocess.options)
     if level == "OK":
-        return Finding("preprocess-fit", level, f"{asked} of 255, which --preprocess can give", "", figures)
-    message = f"--preprocess does not fit the model: under it {asked}, out of 0 to 255"
+        return Finding("preprocess-fit", level, f"{asked} of 255, which {shown} can give", "", figures)
+    message = f"{shown} does not fit the model: under it {asked}, out of 0 to 255"
     remedy, options = _nearest(expected, pixels)
     return Finding("preprocess-fit", level, message, remedy, figures, options)
 
@@ -222,7 +223,8 @@ def unchanged_finding(samples: Samples, preprocess: Preprocess, channel_axis: in
     if np.allclose(given, implied, rtol=1e-2, atol=1e-2):
         return None
     low, high = (f"{value:.3g}" for value in (samples.images.min(), samples.images.max()))
-    message = f"the samples are arrays of {low} to {high}, which --preprocess does not change: it makes no such values"
+    shown = " ".join(preprocess.options)
+    message = f"the samples are arrays of {low} to {high}, which {shown} does not change: it makes no such values"
     remedy = "give the images themselves or uint8 arrays, or normalize the arrays"
     return Finding("preprocess-unchanged", "BAD", message, remedy, options="--data FOLDER")
 

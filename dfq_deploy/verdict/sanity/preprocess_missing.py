@@ -9,9 +9,9 @@ from dfq_deploy.samples.input_statistics import InputStatistics
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.verdict.finding import Finding
 from dfq_deploy.verdict.sanity.input_scale import response_fits
+from dfq_deploy.verdict.sanity.photograph_answers import photographs_under
 from dfq_deploy.verdict.sanity.preprocess_answers import SAME_FAMILY
 from dfq_deploy.verdict.sanity.preprocess_fit import BY_NAME, FITS, PHOTOGRAPHS, candidates, misfit
-from dfq_deploy.verdict.sanity.preprocess_photos import photographs_under
 from dfq_deploy.verdict.sanity.response import informations
 
 __all__ = ["UNKNOWN", "missing_finding"]

@@ -102,7 +102,8 @@ def offsets_finding(model: ir.Model, preprocess: Preprocess, *, doubted: bool = 
     own = next(found, None)
     if own is None or not alike:
         return None
-    message = f"channels of the first layers lie {own:.2g} deviations from 0 on photographs under --preprocess"
+    shown = " ".join(preprocess.options)
+    message = f"channels of the first layers lie {own:.2g} deviations from 0 on photographs under {shown}"
     if own <= LARGE and not doubted:
         return Finding("preprocess-fit", "OK", message, "", {"offset": own, "offset_best": own})
     tried = [*found]
@@ -119,7 +120,7 @@ def offsets_finding(model: ir.Model, preprocess: Preprocess, *, doubted: bool = 
     figures = {"offset": own, "offset_best": min(own, known[best])}
     if level == "OK":
         return Finding("preprocess-fit", level, message, "", figures)
-    message = f"--preprocess does not seem to fit the model: {message}, {known[best]:.2g} under {best}"
+    message = f"{shown} does not seem to fit the model: {message}, {known[best]:.2g} under {best}"
     remedy = f"give the mean and std of training; {best} fits better"
     return Finding("preprocess-fit", level, message, remedy, figures, best)
 

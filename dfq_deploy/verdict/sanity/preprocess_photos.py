@@ -1,30 +1,22 @@
-"""Judge a preprocess by the answers of a classifier of small color pictures to photographs."""
+"""Judge a preprocess by the answers of a classifier of small color pictures to photographs.
 
-from collections.abc import Mapping
+Larger inputs are not judged: the scenes of six photographs are told apart in them, however they are changed.
+"""
 
 import numpy as np
 import onnx_ir as ir
 
-from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs, other_inputs
+from dfq_deploy.graph.inputs import main_input, model_inputs
 from dfq_deploy.graph.query import score_count
 from dfq_deploy.runtime.runner import Runner
-from dfq_deploy.samples.photographs import photographs, suits_photographs
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.samples.samples import Samples
+from dfq_deploy.samples.preprocess import Preprocess
+from dfq_deploy.samples.sizes import is_large
 from dfq_deploy.verdict.finding import Finding, Level
+from dfq_deploy.verdict.sanity.photograph_answers import COLORS, COUNTS, GIVEN, information_on_photographs
 from dfq_deploy.verdict.sanity.preprocess_answers import SAME_FAMILY
 from dfq_deploy.verdict.sanity.preprocess_fit import FAR, candidates
-from dfq_deploy.verdict.sanity.response import informations
 
-__all__ = ["photographs_finding", "photographs_under"]
-
-LARGEST = 64
-"""Side of the inputs that are judged: the scenes of six photographs are told apart in larger ones, however changed."""
-
-COLORS = 3
-
-COUNT = 48
-"""Photographs: eight crops of each."""
+__all__ = ["photographs_finding"]
 
 CHECK, BAD = 0.9, 0.4
 """Information of the answers, as a part of that under the best known preprocess of a similar scale."""
@@ -53,42 +45,22 @@ def photographs_finding(
     shape = tuple(int(size or 0) for size in (main_input(model_inputs(model)).shape or ())[1:])
     classes, tries = score_count(model), candidates(COLORS, without=SAME_FAMILY)
     nearby = {name: other for name, other in tries.items() if other != preprocess and _alike(other, preprocess)}
-    if classes is None or COLORS not in shape or max(shape) > LARGEST or not nearby:
+    if classes is None or is_large(shape) or COLORS not in shape or not nearby:
         return None
-    drawn = photographs_under(model, {"": preprocess, **nearby}, COUNT)
-    found = informations(model, list(drawn.values()), runner) if drawn else None
-    if found is None:
+    known = information_on_photographs(model, preprocess, nearby, runner)
+    if known is None or max(known.values()) < RECOGNIZED * np.log(min(COUNTS[False], classes)):
         return None
-    known = dict(zip(drawn, found, strict=True))
-    own, most = known.pop(""), max(found)
-    if most < RECOGNIZED * np.log(min(COUNT, classes)):
-        return None
+    most, own = max(known.values()), known.pop(GIVEN)
     share, best = own / most, max(known, key=lambda name: known[name])
     level: Level = "OK" if share >= CHECK else worst if share < BAD else "CHECK"
     figures = {"photographs": own, "photographs_best": most}
-    said = f"the answers to photographs hold {own:.2g} nats of information under --preprocess, and at best {most:.2g}"
+    shown = " ".join(preprocess.options)
+    said = f"the answers to photographs hold {own:.2g} nats of information under {shown}, and at best {most:.2g}"
     if level == "OK":
         return Finding("preprocess-fit", level, said, "", figures)
-    message = f"--preprocess does not seem to fit the model: {said}, under {best}"
+    message = f"{shown} does not seem to fit the model: {said}, under {best}"
     remedy = f"give the mean and std of training; {best} fits better"
     return Finding("preprocess-fit", level, message, remedy, figures, best)
-
-
-def photographs_under(model: ir.Model, preprocesses: Mapping[str, Preprocess], count: int) -> dict[str, Samples]:
-    """The same photographs under each preprocess; none for a model of several inputs, or of no pictures."""
-    ports = model_inputs(model)
-    shape = tuple(int(size or 0) for size in (main_input(ports).shape or ())[1:])
-    turned = is_channels_last(model)
-    shape = (shape[2], *shape[:2]) if turned and len(shape) == 3 else shape
-    if other_inputs(ports) or not suits_photographs(shape):
-        return {}
-    drawn, pixels = {}, photographs(count, shape, PREPROCESSES["zero-one"])
-    for name, preprocess in preprocesses.items():
-        low, high = (np.asarray(bound[:, None, None], np.float32) for bound in preprocess.bounds(shape[0]))
-        images = pixels * (high - low) + low
-        images = np.ascontiguousarray(images.transpose(0, 2, 3, 1)) if turned else images
-        drawn[name] = Samples(images, method="photographs")
-    return drawn
 
 
 def _alike(other: Preprocess, preprocess: Preprocess) -> bool:

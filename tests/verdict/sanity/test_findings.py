@@ -15,6 +15,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, worst
 from dfq_deploy.verdict.sanity import preprocess_answers
 from dfq_deploy.verdict.sanity.findings import preprocess_findings, sanity_findings
+from dfq_deploy.verdict.sanity.photograph_answers import GIVEN
 from examples.digits import data
 
 Model = Callable[..., onnx.ModelProto]
@@ -167,9 +168,67 @@ def test_what_the_labels_say_outweighs_information(digits_folded: Path, monkeypa
     found = preprocess_answers.answers_finding(model, right, data.PREPROCESS, 1)
     assert found is not None
     assert found.level == "OK"
-    assert found.message.startswith("more of the labels are hit under --preprocess")
+    assert found.message.startswith("more of the labels are hit under --mean 0.305 --std 0.319 (")
     drawn = replace(right, method="deepinversion")  # whose labels are what it was made for
     for doubted in (replace(right, labels=None), replace(right, labels=(digits.labels[:64] + 1) % 10), drawn):
         found = preprocess_answers.answers_finding(model, doubted, data.PREPROCESS, 1)
         assert found is not None
         assert found.level == "BAD"
+
+
+@pytest.mark.parametrize("name", ["raw", "std 100", "own"])
+def test_every_message_on_a_preprocess_names_it(path: Path, name: str) -> None:
+    given = data.PREPROCESS if name == "own" else GREY[name]
+    found = findings(path, Samples(given.apply(PIXELS)), given)["preprocess-fit"]
+    assert " ".join(given.options) in found.message
+    drawn = Samples(given.apply(PIXELS), method="procedural")
+    told = findings(path, drawn, given)["preprocess-fit"]
+    assert " ".join(given.options) in told.message
+
+
+@pytest.mark.parametrize(
+    ("told", "best", "expected"),
+    [
+        ((1.5, 1.5), 1.2, "OK"),
+        ((1.4, 1.5), 1.2, "CHECK"),
+        ((1.2, 1.5), 1.2, "BAD"),
+        ((0.4, 0.4), 1.2, "BAD"),  # the network recognizes nothing in photographs
+        (None, 1.2, "BAD"),
+        ((1.5, 1.5), 2.0, "BAD"),  # the answers under another preprocess show that the images are of many classes
+    ],
+)
+def test_photographs_speak_for_images_of_few_classes(
+    digits_folded: Path, monkeypatch: pytest.MonkeyPatch, told: tuple[float, float] | None, best: float, expected: str
+) -> None:
+    monkeypatch.setattr(preprocess_answers, "information", lambda *_: 0.2)
+    monkeypatch.setattr(preprocess_answers, "informations", lambda _, sets, __: [best] * len(sets))
+    answers = None if told is None else {GIVEN: told[0], "imagenet": told[1]}
+    monkeypatch.setattr(preprocess_answers, "information_on_photographs", lambda *_: answers)
+    digits, model = data.training(), load(digits_folded)
+    few = Samples(data.PREPROCESS.apply(digits.images[:64]))
+    found = preprocess_answers.answers_finding(model, few, data.PREPROCESS, 1)
+    assert found is not None
+    assert found.level == expected
+    said = "the images seem to be of few classes, but answers to photographs hold 1.5 nats of information under --mean"
+    assert found.message.startswith(said) == (expected == "OK")
+    labelled = replace(few, labels=(digits.labels[:64] + 1) % 10)  # labels that are not hit count more
+    found = preprocess_answers.answers_finding(model, labelled, data.PREPROCESS, 1)
+    assert found is not None
+    assert found.level == "BAD"
+
+
+def test_unlabelled_images_of_one_class_do_not_condemn_the_right_preprocess(zoo: Path) -> None:
+    """Automobiles of CIFAR-10's test set, and dogs: all get one answer or two, and scatter under a wrong preprocess."""
+    with np.load(zoo / "data/cifar10_test_10k.npz") as stored:
+        images, labels = stored["images"], stored["labels"]
+    for name, label in (("akamaster_resnet56_cifar10.onnx", 1), ("akamaster_resnet20_cifar10.onnx", 5)):
+        model, pixels = load(zoo / "models" / name), images[labels == label][:80]
+        levels = {}
+        for given in ("imagenet", "zero-one", "minus-one-one", "raw"):
+            samples = Samples(PREPROCESSES[given].apply(pixels))
+            found = sanity_findings(model, samples, PREPROCESSES[given])
+            levels[given] = worst([one for one in found if one.code != "samples-classes"])
+            if given == "imagenet":
+                assert preprocess_findings(model, samples, PREPROCESSES[given]) == ()
+        assert levels["imagenet"] == "OK"
+        assert "OK" not in {levels[wrong] for wrong in levels if wrong != "imagenet"}

@@ -58,7 +58,8 @@ def test_a_preprocess_that_cannot_give_the_statistics_is_named(trained: str, giv
     found = statistics_finding(PREPROCESSES[given], TRAINED[trained], None)
     assert found.level == LEVELS[trained, given]
     if found.level != "OK":
-        assert found.message.startswith("--preprocess does not fit the model: under it the network's statistics ask")
+        begin = f"--preprocess {given} does not fit the model: under it the network's statistics ask"
+        assert found.message.startswith(begin)
         assert found.remedy.startswith(f"--preprocess {trained} is the nearest of the known ones")
 
 

@@ -22,7 +22,10 @@ def test_inputs_that_are_too_small_are_named(digits_folded: Path) -> None:
     found = offsets_finding(load(digits_folded), PREPROCESSES["zero-one"])
     assert found is not None
     assert found.level == "BAD"
-    assert "under --preprocess" in found.message
+    assert found.message.startswith(
+        "--preprocess zero-one does not seem to fit the model: channels of the first layers"
+    )
+    assert " on photographs under --preprocess zero-one, " in found.message
 
 
 @pytest.mark.parametrize(("std", "expected"), [(0.5, 0.5), (5.0, 5.0)])
