@@ -38,7 +38,7 @@ from dfq_deploy.synthesis.states import fed_back
 from dfq_deploy.twin.teacher import teacher_of
 from dfq_deploy.validation.budget import ENOUGH, budget
 
-__all__ = ["FALLBACK", "Checkpointing", "StudentFactory", "pick_device", "sample_bounds", "synthesize_from"]
+__all__ = ["FALLBACK", "RULE", "Checkpointing", "StudentFactory", "pick_device", "sample_bounds", "synthesize_from"]
 
 logger = logging.getLogger(__name__)
 

@@ -33,6 +33,8 @@ InputRanges: TypeAlias = Mapping[str, tuple[float, float]]
 
 BESIDE = "a float input beside the main one"
 
+NO_TABLE = "no table that it would index was found"
+
 FEW = 4
 """More values than these are not written out."""
 
@@ -53,6 +55,7 @@ class InputRule:
         part: what it is in a sequence whose samples have varied lengths; None where it is in none.
         longest: the longest of them.
         is_picture: it has the shape of the pictures of the main input, and is drawn as they are.
+        is_guess: integers of which nothing in the model tells the values.
     """
 
     port: ModelInput
@@ -65,6 +68,7 @@ class InputRule:
     longest: int = 0
     is_picture: bool = False
     columns: tuple[int, ...] = ()
+    is_guess: bool = False
 
     def draw(self, count: int, seed: int, preprocess: Preprocess | None = None) -> NDArray[Any]:
         """``(count, *shape)``, in the input's own type.
@@ -157,7 +161,7 @@ def rule_of(model: ir.Model, port: ModelInput, ranges: InputRanges) -> InputRule
         is_picture = _is_second_picture(model, port, shape)
         why = f"a picture as '{main_input(model_inputs(model)).name}' is" if is_picture else BESIDE
         return InputRule(port, shape, why, is_picture=is_picture)
-    return InputRule(port, shape, "no table that it would index was found", low=0, high=1)
+    return InputRule(port, shape, NO_TABLE, low=0, high=1, is_guess=True)
 
 
 def _is_second_picture(model: ir.Model, port: ModelInput, shape: tuple[int, ...]) -> bool:
@@ -172,8 +176,8 @@ def _in_sequence(
 ) -> InputRule:
     top = 1 if table is None else table[1] - 1
     if part is Part.IDS:
-        why = "no table that it would index was found" if table is None else f"the rows of '{table[0]}'"
-        return InputRule(port, shape, why, low=0, high=top, part=part, longest=longest)
+        why = NO_TABLE if table is None else f"the rows of '{table[0]}'"
+        return InputRule(port, shape, why, low=0, high=top, part=part, longest=longest, is_guess=table is None)
     values: tuple[float, ...] = (1.0,)
     why = "a mask" if part in (Part.MASK, Part.PADDING_MASK) else "a length"
     if part is Part.TYPES:

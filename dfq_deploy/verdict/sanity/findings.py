@@ -17,6 +17,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn
 from dfq_deploy.synthesis.session import sample_bounds
 from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.sanity.drawn_inputs import guessed_finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.sanity.pixel_depth import depth_finding, with_scaling
@@ -54,6 +55,7 @@ CAUSES = (
     "samples-constant",
     "samples-few",
     "samples-repeated",
+    "inputs-guessed",
     "preprocess-fit",
     "preprocess-missing",
     "samples-range",
@@ -104,7 +106,8 @@ def sanity_findings(
     found += figures if axis is not None or not samples.method else [_of_no_pictures(entry, model) for entry in figures]
     # A set that is read from a file of samples may know its own.
     made_with = made_with_finding(samples.preprocess, preprocess)
-    found += [entry for entry in (label_finding(samples), made_with, depth) if entry is not None]
+    others = (label_finding(samples), made_with, depth, guessed_finding(model, samples, ranges or {}))
+    found += [entry for entry in others if entry is not None]
     if axis is not None:
         found += _of_pictures(model, reference, samples, part, preprocess, axis, runner)
         if preprocess is None and not samples.method:

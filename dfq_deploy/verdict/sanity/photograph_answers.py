@@ -4,16 +4,18 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
+from dfq_deploy.evaluation.sample_quality import information_of
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs, other_inputs
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.photographs import photographs, suits_photographs
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import is_large
-from dfq_deploy.verdict.sanity.response import informations
+from dfq_deploy.verdict.sanity.response import class_probabilities
 
-__all__ = ["COLORS", "COUNTS", "GIVEN", "information_on_photographs", "photographs_under"]
+__all__ = ["COLORS", "COUNTS", "GIVEN", "answers_to_photographs", "information_on_photographs", "photographs_under"]
 
 COUNTS = {False: 48, True: 12}
 """Photographs that answers are compared on, eight crops of each or two; by whether the input is large."""
@@ -46,10 +48,14 @@ def photographs_under(model: ir.Model, preprocesses: Mapping[str, Preprocess], c
     return drawn
 
 
-def information_on_photographs(
-    model: ir.Model, preprocess: Preprocess, known: Mapping[str, Preprocess], runner: Runner | None = None
-) -> dict[str, float] | None:
-    """Nats that an answer to a photograph holds under ``preprocess`` (:data:`GIVEN`) and under each that is known.
+def answers_to_photographs(
+    model: ir.Model,
+    preprocess: Preprocess,
+    known: Mapping[str, Preprocess],
+    runner: Runner | None = None,
+    count: int = 0,
+) -> dict[str, NDArray[np.float64]] | None:
+    """Class probabilities (N, K) of photographs under ``preprocess`` (:data:`GIVEN`) and under each that is known.
 
     They show whether a network tells pictures apart under a preprocess where the images of a user cannot, which may be
     of few classes. None for a model without class scores, or of no pictures of color: grey ones are hardly trained on
@@ -57,11 +63,20 @@ def information_on_photographs(
 
     Args:
         runner: what runs ``model``, if that is at hand.
+        count: of photographs; 0 takes 48 small or 12 large ones.
 
     Raises:
         DfqError: ONNX Runtime cannot run the model on photographs.
     """
-    drawn = photographs_under(model, {GIVEN: preprocess, **known})
+    drawn = photographs_under(model, {GIVEN: preprocess, **known}, count)
     colored = bool(drawn) and COLORS in drawn[GIVEN].images.shape[1::2]
-    found = informations(model, list(drawn.values()), runner) if colored else None
+    found = class_probabilities(model, list(drawn.values()), runner) if colored else None
     return None if found is None else dict(zip(drawn, found, strict=True))
+
+
+def information_on_photographs(
+    model: ir.Model, preprocess: Preprocess, known: Mapping[str, Preprocess], runner: Runner | None = None
+) -> dict[str, float] | None:
+    """Nats that an answer to a photograph holds, with the arguments and errors of :func:`answers_to_photographs`."""
+    found = answers_to_photographs(model, preprocess, known, runner)
+    return None if found is None else {name: information_of(entry) for name, entry in found.items()}

@@ -13,7 +13,15 @@ from dfq_deploy.runtime.runner import Runner, slices
 from dfq_deploy.samples.batches import SampleBatches
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["bias_of", "information", "informations", "label_hits", "moments", "response_to_bias"]
+__all__ = [
+    "bias_of",
+    "class_probabilities",
+    "information",
+    "informations",
+    "label_hits",
+    "moments",
+    "response_to_bias",
+]
 
 Floats = NDArray[np.float64]
 
@@ -101,6 +109,19 @@ def informations(model: ir.Model, sets: Sequence[Samples], runner: Runner | None
     """:func:`information` of each set, from one session; None without class scores.
 
     Args:
+        runner: as :func:`class_probabilities` takes it.
+
+    Raises:
+        DfqError: ONNX Runtime cannot run the model on the samples.
+    """
+    answers = class_probabilities(model, sets, runner)
+    return None if answers is None else [information_of(entry) for entry in answers]
+
+
+def class_probabilities(model: ir.Model, sets: Sequence[Samples], runner: Runner | None = None) -> list[Floats] | None:
+    """Probabilities (N, K) of the classes for each set, from one session; None without class scores.
+
+    Args:
         runner: what runs ``model``, if that is at hand: it serves where the logits are an output of the model.
 
     Raises:
@@ -112,8 +133,7 @@ def informations(model: ir.Model, sets: Sequence[Samples], runner: Runner | None
     extra = {name: np.concatenate([entry.extra[name] for entry in sets]) for name in sets[0].extra}
     whole = Samples(np.concatenate([entry.images for entry in sets]), method=sets[0].method, extra=extra)
     answers = probabilities(_logits(model, str(logits.value.name), whole, runner).reshape(len(whole), -1))
-    ends = np.cumsum([len(entry) for entry in sets])[:-1]
-    return [information_of(own) for own in np.split(answers, ends)]
+    return np.split(answers, np.cumsum([len(entry) for entry in sets])[:-1])
 
 
 def label_hits(model: ir.Model, samples: Samples, runner: Runner | None = None) -> float | None:

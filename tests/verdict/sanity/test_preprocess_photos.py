@@ -18,18 +18,20 @@ FORGOTTEN = Preprocess(IMAGENET.mean, (1.0, 1.0, 1.0))
 """The std was left out."""
 
 
-def _classifier(model_of: ModelOf, *, gain: float = 2.0, size: int = 32, channels: int = 3) -> ir.Model:
-    """Eight classes by the mean color of the four quarters of the input, which are sure of standardized pictures."""
+def _classifier(
+    model_of: ModelOf, *, gain: float = 2.0, size: int = 32, channels: int = 3, classes: int = 8
+) -> ir.Model:
+    """Classes by the mean color of the four quarters of the input, which are sure of standardized pictures."""
     rng = np.random.default_rng(0)
     weights = {
         "k": np.full((channels, 1, size // 2, size // 2), 4 / size**2, np.float32),
-        "w": gain * rng.normal(0, 1, (4 * channels, 8)).astype(np.float32),
+        "w": gain * rng.normal(0, 1, (4 * channels, classes)).astype(np.float32),
     }
     body = (
         f"q = Conv<group={channels}, strides=[{size // 2},{size // 2}]>(x, k)\n"
         "f = Flatten(q)\nl = MatMul(f, w)\nprobabilities = Softmax<axis=-1>(l)"
     )
-    return load(model_of(f"float[n,{channels},{size},{size}] x", "float[n,8] probabilities", body, weights))
+    return load(model_of(f"float[n,{channels},{size},{size}] x", f"float[n,{classes}] probabilities", body, weights))
 
 
 def test_the_one_of_the_training_is_ok(model_of: ModelOf) -> None:
@@ -59,9 +61,21 @@ def test_drawn_samples_do_not_hide_it(model_of: ModelOf) -> None:
     assert levels == {"right": "OK", "forgotten": "BAD"}
 
 
+def test_large_pictures_of_many_classes_are_judged_by_how_sure_the_answers_are(model_of: ModelOf) -> None:
+    model = _classifier(model_of, size=80, classes=200)
+    found = photographs_finding(model, FORGOTTEN)
+    assert found is not None
+    assert found.level == "CHECK"
+    assert found.options == "--preprocess imagenet"
+    assert "nats of entropy under --mean 0.485,0.456,0.406 --std 1,1,1, and at least" in found.message
+    sharper = Preprocess(IMAGENET.mean, (0.2, 0.2, 0.2))
+    assert photographs_finding(model, sharper) is None
+    assert photographs_finding(model, PREPROCESSES["zero-one"]) is None  # a known one
+
+
 @pytest.mark.parametrize("unlike", [{"size": 80}, {"channels": 1}, {"gain": 1e-3}])
 def test_others_are_not_judged(model_of: ModelOf, unlike: dict[str, int]) -> None:
-    """Large inputs, grey ones, and networks that recognize nothing on photographs."""
+    """Large inputs of few classes, grey ones, and networks that recognize nothing on photographs."""
     assert photographs_finding(_classifier(model_of, **unlike), FORGOTTEN) is None
 
 
