@@ -88,7 +88,8 @@ def test_a_ruined_file_is_bad(digits_bn: Path, held_out: Samples, tmp_path: Path
     for samples in (held_out, None):
         found = evaluate(digits_bn, ruined, samples, preprocess=data.PREPROCESS)
         assert found.verdict.status == "BAD"
-        assert found.verdict.command == f"dfq-deploy inspect {digits_bn} --sensitivity"
+        assert found.verdict.findings[0].code == "scale-fault"
+        assert found.verdict.command == f"dfq-deploy calibrate {digits_bn} --mean 0.305 --std 0.319"
 
 
 @pytest.mark.parametrize("gates", [None, Gates(min_agreement=1)])
