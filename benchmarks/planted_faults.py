@@ -29,7 +29,7 @@ MODELS = ["digits", "resnet20", "mobilenet_v1"]
 FACTOR = np.float32(8)
 
 RUINED = 0.0
-"""Signal to noise in dB that the outputs are taken to have: whether weights are those of another network is asked too."""
+"""Signal to noise in dB that the outputs are taken to have, so that another network's weights are looked for too."""
 
 Array = NDArray[Any]
 
@@ -64,13 +64,29 @@ def coarse(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
 
 
 def moved(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
-    """The zero point lies a third of the integers away."""
-    return changed(model, node.input[2], lambda zero: zero + 85 if int(zero) < 43 else zero - 85)
+    """The zero point lies half of the integers away: those of a Relu that begin at zero go as far below it as above."""
+
+    def half(zero: Array) -> Array:
+        low = 0 if zero.dtype.kind == "u" else -128
+        return np.asarray(zero, np.int32) + (128 if int(zero) < low + 128 else -128)
+
+    return changed(model, node.input[2], half)
 
 
 def swapped(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
     """The first two output channels of a weight change places, as the layer of a Gemm or Conv has them."""
     return changed(model, node.input[0], lambda integers: integers[[1, 0, *range(2, len(integers))]])
+
+
+def symmetric(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    """A copy in which the range of a QuantizeLinear goes as far below zero as above it."""
+    stored = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[2])
+    zero = numpy_helper.to_array(stored)
+    middle = 0 if zero.dtype.kind == "i" else 128
+    if zero == middle:
+        return model
+    moved_zero = changed(model, node.input[2], lambda value: np.full_like(value, middle))
+    return changed(moved_zero, node.input[1], lambda value: value * 2)
 
 
 def dropped(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
@@ -83,9 +99,7 @@ def dropped(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
             if name == node.output[0]:
                 entry.input[place] = node.input[0]
                 if entry.op_type == "QuantizeLinear":
-                    zero, scale = entry.input[2], entry.input[1]
-                    copy = changed(copy, zero, lambda value: np.full_like(value, 0 if value.dtype.kind == "i" else 128))
-                    return changed(copy, scale, lambda value: value * 2)
+                    return symmetric(copy, entry)
     return copy
 
 

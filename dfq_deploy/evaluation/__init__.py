@@ -4,6 +4,7 @@
 ``answers``           What the float and the quantized model answer to single samples.
 ``biases``            Compare each bias of a quantized file with the float model's.
 ``changed_nodes``     Find nodes of the float model that a quantized file lacks, or computes otherwise.
+``common_tensors``    Cut the graphs of a float model and of its quantized file at the tensors that both have.
 ``compare``           Compare the outputs of the float and the quantized model on the same samples.
 ``detection``         Evaluate detectors: decode their outputs, compare boxes and scores, mean average precision.
 ``equalized_weights`` Undo cross-layer equalization in a quantized file: find the factor of each channel.
@@ -12,6 +13,7 @@
 ``file_fault``        A fault of a quantized file beside its scales: a bias, a node, the wrong float model.
 ``float_file``        The float model of an evaluation: its file, and how it is fed.
 ``float_weights``     Find the float weight that a quantized one was made from, and tell the file of another network.
+``integer_layers``    Rewrite layers that compute on integers as float layers between Q and DQ, to be checked alike.
 ``latency``           Time two models in turn in one process.
 ``layer_bias``        Read the bias of a layer, of the float model or of a quantized file.
 ``metrics``           Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice.

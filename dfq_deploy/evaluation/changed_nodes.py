@@ -5,104 +5,43 @@ integers end at zero. So a difference counts only where the values behind it are
 are not.
 """
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from dfq_deploy.evaluation.common_tensors import NamedGraph, Part, shared_parts
 from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.metrics import signal_to_noise
-from dfq_deploy.graph.operators import QDQ_OPS, is_op, operator_of
-from dfq_deploy.graph.query import constant_of, name_of
-from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits
+from dfq_deploy.evaluation.tensor_values import tensor_values
+from dfq_deploy.graph.operators import operator_of
+from dfq_deploy.graph.query import name_of
+from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, activation_limits
 from dfq_deploy.quantization.placement.saturation import saturations
-from dfq_deploy.quantization.qdq_reader import quantizer_of
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.runtime.session import expose_tensors
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["changed_nodes"]
 
-DROP = 10.0
+DROP = 12.0
 """dB of signal to noise that are lost between what a changed node reads and what it writes."""
 
-POOR = 10.0
-"""dB below which a tensor is far from float's."""
+POOR = 6.0
+"""dB below which a tensor is far from float's, ..."""
 
-SILENT = QDQ_OPS | {"Identity", "Cast", "Dropout", "BatchNormalization"}
-"""Nodes that a quantized file may have or lack at will."""
+UNCLIPPED = 12.0
+"""... of values beyond those that the Relu or Clip that is missing lets through."""
+
+TINY = 1e-6
+"""Factor of a channel below which it is not known (:mod:`dfq_deploy.evaluation.equalized_weights`)."""
 
 Floats = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """The nodes of one graph between tensors that both files have.
-
-    Args:
-        nodes: those that count, from the last one back.
-        inputs: names of the tensors that they read, as float has them.
-    """
-
-    nodes: tuple[ir.Node, ...]
-    inputs: frozenset[str]
-
-
-@dataclass(frozen=True, eq=False)
-class _Graph:
-    """A graph with its tensors by the names of the float model."""
-
-    model: ir.Model
-
-    @cached_property
-    def computed(self) -> dict[str, ir.Value]:
-        """All tensors that are fed or computed, in order."""
-        values = [*self.model.graph.inputs, *(value for node in self.model.graph for value in node.outputs)]
-        return {name_of(value): value for value in values}
-
-    @cached_property
-    def rounded(self) -> dict[str, ir.Value]:
-        """Float tensor -> the tensor behind its Q and DQ."""
-        found: dict[str, ir.Value] = {}
-        for node in self.model.graph:
-            quantizer = quantizer_of(node)
-            if quantizer is not None and constant_of(quantizer.inputs[0]) is None:
-                output = node.outputs[0]
-                found.setdefault(name_of(output if output.is_graph_output() else quantizer.inputs[0]), output)
-        return found
-
-    @cached_property
-    def _names(self) -> dict[str, str]:
-        return {name_of(value): name for name, value in self.rounded.items()}
-
-    def tensor(self, name: str) -> ir.Value | None:
-        """The tensor that stands for the float one of that name, rounded where it is quantized."""
-        return self.rounded.get(name, self.computed.get(name))
-
-    def part(self, name: str, shared: Collection[str]) -> _Part:
-        """What computes a tensor from ``shared`` ones."""
-        nodes: dict[ir.Node, None] = {}
-        inputs = set()
-        waiting = [self.tensor(name)]
-        while waiting:
-            value = waiting.pop()
-            own = self._names.get(name_of(value), name_of(value))
-            if value is None or constant_of(value) is not None:
-                continue
-            if own != name and own in shared:
-                inputs.add(own)
-                continue
-            node = value.producer()
-            if node is None or node in nodes:
-                continue
-            nodes[node] = None
-            waiting += node.inputs
-        return _Part(tuple(node for node in nodes if not is_op(node, SILENT)), frozenset(inputs))
 
 
 def changed_nodes(
@@ -124,37 +63,88 @@ def changed_nodes(
     Raises:
         ModelError, SamplesError: ONNX Runtime fails on them.
     """
-    first, second = _Graph(references[0]), _Graph(quantized)
-    parts = _parts(first, second)
-    found = {name: said for name, pair in parts.items() if (said := _difference(*pair))}
+    graphs = NamedGraph(references[0]), NamedGraph(quantized)
+    parts = shared_parts(*graphs)
+    found = {name: change for name, pair in parts.items() if (change := _difference(*pair))}
     for other in references[1:] if found else ():
-        same = {name for name, pair in _parts(_Graph(other), second).items() if not _difference(*pair)}
-        found = {name: entry for name, entry in found.items() if name not in same}
-    suspects = {name: parts[name] for name in found if not _is_blamed(name, parts[name], blamed)}
-    if not suspects:
+        same = {name for name, pair in shared_parts(NamedGraph(other), graphs[1]).items() if not _difference(*pair)}
+        found = {name: change for name, change in found.items() if name not in same}
+    changes = {name: change for name, change in found.items() if not _is_blamed(name, parts[name], blamed)}
+    if not changes:
         return []
-    wanted = {name: None for tensor, pair in suspects.items() for name in (*pair[0].inputs, *pair[1].inputs, tensor)}
-    noises = _noises((first, second), list(wanted), samples, factors)
+    inputs = {name: parts[name][0].inputs | parts[name][1].inputs for name in changes}
+    clips = {name: ends for name, change in changes.items() if (ends := _clip(graphs, change.missing)) is not None}
+    others = [name for name in changes if name not in clips]
+    wanted = dict.fromkeys(name for tensor in others for name in (*sorted(inputs[tensor]), tensor))
+    noises = _noises(graphs, list(wanted), samples, factors)
     faults = []
-    for name, (mine, theirs) in suspects.items():
-        before = min((noises[part] for part in mine.inputs | theirs.inputs if part in noises), default=np.inf)
+    for name, change in changes.items():
+        if name in clips:
+            beyond = _beyond(graphs, clips[name], samples)
+            if beyond < UNCLIPPED:
+                message = f"{change.sentence}, and '{clips[name].given}' goes beyond what it lets through"
+                faults.append(FileFault("node", name, change.node, f"{message} ({beyond:.1f} dB)", beyond))
+            continue
+        before = min((noises[part] for part in inputs[name] if part in noises), default=np.inf)
         behind = noises.get(name, np.inf)
         if behind < POOR and before - behind >= DROP:
-            node, sentence = found[name]
-            message = f"{sentence}: '{name}' has {behind:.1f} dB signal to noise"
+            message = f"{change.sentence}: '{name}' has {behind:.1f} dB signal to noise"
             message += f", and {before:.1f} before it" if np.isfinite(before) else ", and what it reads is float's"
-            faults.append(FileFault("node", name, node, message, behind))
+            faults.append(FileFault("node", name, change.node, message, behind))
     return faults
 
 
-def _parts(first: _Graph, second: _Graph) -> dict[str, tuple[_Part, _Part]]:
-    """What computes each tensor that both have, in both."""
-    shared = [name for name in first.computed if second.tensor(name) is not None]
-    known = frozenset(shared)
-    return {name: (first.part(name, known), second.part(name, known)) for name in shared}
+@dataclass(frozen=True, eq=False)
+class _Change:
+    """What is different about one node.
+
+    Args:
+        node: as ``Relu 'relu'``.
+        sentence: what is different.
+        missing: the node of the float model that the quantized file lacks, where nothing stands for it.
+    """
+
+    node: str
+    sentence: str
+    missing: ir.Node | None = None
 
 
-def _is_blamed(name: str, parts: tuple[_Part, _Part], blamed: Collection[str]) -> bool:
+@dataclass(frozen=True)
+class _Clip:
+    """A Relu or Clip that is missing.
+
+    Args:
+        limits: smallest and largest value that it lets through.
+        exact: the tensor that it writes in the float model.
+        given: the tensor that stands for it in the quantized file.
+    """
+
+    limits: Limits
+    exact: str
+    given: str
+
+
+def _clip(graphs: tuple[NamedGraph, NamedGraph], node: ir.Node | None) -> _Clip | None:
+    """The Relu or Clip that ``node`` is; None for other nodes, and where nothing stands for what it writes."""
+    limits = None if node is None else activation_limits(node)
+    if node is None or limits is None:
+        return None
+    ends = [name_of(value) for value in (node.outputs[0], node.inputs[0])]
+    given = next((value for name in ends if (value := graphs[1].tensor(name)) is not None), None)
+    return None if given is None else _Clip(limits, ends[0], name_of(given))
+
+
+def _beyond(graphs: tuple[NamedGraph, NamedGraph], clip: _Clip, samples: Samples) -> float:
+    """Float's power behind the Clip, relative to that of the quantized values beyond its limits, in dB."""
+    exact = tensor_values(graphs[0].model, [clip.exact], samples).get(clip.exact)
+    given = tensor_values(graphs[1].model, [clip.given], samples).get(clip.given)
+    if exact is None or given is None:
+        return math.inf
+    outside = given - np.clip(given, *clip.limits)
+    return signal_to_noise(float(np.square(exact).mean()), float(np.square(outside).mean()))
+
+
+def _is_blamed(name: str, parts: tuple[Part, Part], blamed: Collection[str]) -> bool:
     nodes = {_named(node) for part in parts for node in part.nodes}
     return (
         name in blamed or any(entry in blamed for part in parts for entry in part.inputs) or bool(nodes & set(blamed))
@@ -165,29 +155,29 @@ def _named(node: ir.Node) -> str:
     return f"{operator_of(node)} '{node.name}'"
 
 
-def _difference(first: _Part, second: _Part) -> tuple[str, str] | None:
-    """A node and what is different about it; None where both parts are alike."""
+def _difference(first: Part, second: Part) -> _Change | None:
+    """What is different; None where both parts are alike."""
     counts = [Counter(operator_of(node) for node in part.nodes) for part in (first, second)]
     missing, added = counts[0] - counts[1], counts[1] - counts[0]
     lacking, extra = (
         next((node for node in reversed(part.nodes) if operator_of(node) in kinds), None)
         for part, kinds in ((first, missing), (second, added))
     )
-    if lacking is not None and extra is not None:
-        return _named(extra), f"{_named(extra)} of the quantized file stands for {_named(lacking)} of the float model"
     if lacking is not None:
-        return _named(lacking), f"{_named(lacking)} of the float model is missing in the quantized file"
+        name = _named(lacking)
+        if extra is None:
+            return _Change(name, f"{name} of the float model is missing in the quantized file", lacking)
+        return _Change(_named(extra), f"{_named(extra)} of the quantized file stands for {name} of the float model")
     if extra is not None:
-        return _named(extra), f"{_named(extra)} of the quantized file is not in the float model"
+        return _Change(_named(extra), f"{_named(extra)} of the quantized file is not in the float model")
     for mine, theirs in _same(first.nodes, second.nodes):
         changed = _changed_attribute(mine, theirs)
         if changed:
-            return _named(theirs), f"{_named(theirs)} of the quantized file has {changed}"
+            return _Change(_named(theirs), f"{_named(theirs)} of the quantized file has {changed}")
     if first.inputs != second.inputs and first.nodes and second.nodes:
         read, other = (", ".join(f"'{name}'" for name in sorted(part)) for part in (second.inputs, first.inputs))
-        return _named(
-            second.nodes[0]
-        ), f"{_named(second.nodes[0])} of the quantized file reads {read}, and float {other}"
+        node = _named(second.nodes[0])
+        return _Change(node, f"{node} of the quantized file reads {read}, and float {other}")
     return None
 
 
@@ -216,9 +206,11 @@ def _plain(attribute: ir.Attr) -> Any:
 
 
 def _noises(
-    graphs: tuple[_Graph, _Graph], names: Sequence[str], samples: Samples, factors: Mapping[str, Floats]
+    graphs: tuple[NamedGraph, NamedGraph], names: Sequence[str], samples: Samples, factors: Mapping[str, Floats]
 ) -> dict[str, float]:
     """Signal to noise in dB of each tensor, within the interval that its readers tell apart."""
+    if not names:
+        return {}
     values = [graph.tensor(name) for name in names for graph in graphs]
     firsts, seconds = values[::2], values[1::2]
     kept = [index for index, pair in enumerate(zip(firsts, seconds, strict=True)) if None not in pair]
@@ -244,5 +236,6 @@ def _powers(
         return 0.0, 0.0 if wanted.dtype.kind != "f" else np.inf
     exact, found = (np.clip(array.astype(np.float64), *(limits or UNBOUNDED)) for array in (wanted, given))
     if factors is not None and exact.ndim > 1 and exact.shape[1] == len(factors):
-        exact = exact * factors.reshape(-1, *(1,) * (exact.ndim - 2))
+        counting = (factors > TINY).reshape(-1, *(1,) * (exact.ndim - 2))
+        exact, found = exact * factors.reshape(counting.shape) * counting, found * counting
     return float(np.square(exact).sum()), float(np.square(exact - found).sum())

@@ -41,6 +41,12 @@ WRONG = 1.5
 AGREEING = 0.2
 """Largest median deviation of the logarithm of the biases' factors from those of the weight, if these are trusted."""
 
+ALIVE = 1e-3
+"""Power of a float channel, relative to the mean of all, below which rounding leaves nothing to tell its factor by."""
+
+UNKNOWN = math.log(1e-12)
+"""Logarithm of the factor of such a channel: its values then count for nothing."""
+
 HOMOGENEOUS = frozenset(
     {"Relu", "LeakyRelu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"}
 )
@@ -70,6 +76,9 @@ class Equalized:
         fitted, outer, inner = fit
         before = self._before(exact.node)
         wrong, own = _told_apart(exact.node, pair, outer, inner, before)
+        rows = np.moveaxis(exact.values, pair.axis, 0).reshape(exact.values.shape[pair.axis], -1)
+        powers = np.square(rows, dtype=np.float64).sum(axis=1)
+        own = np.where(powers < ALIVE * powers.mean(), UNKNOWN, own)
         self.outputs[name_of(exact.node.outputs[0])] = np.exp(own)
         return fitted / wrong
 

@@ -12,6 +12,7 @@ from dfq_deploy.evaluation.changed_nodes import changed_nodes
 from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.float_file import Fed
 from dfq_deploy.evaluation.float_weights import FloatWeights
+from dfq_deploy.evaluation.integer_layers import with_float_layers
 from dfq_deploy.evaluation.qdq_pairs import weight_pairs
 from dfq_deploy.evaluation.scale_check import ScaleCheck
 from dfq_deploy.evaluation.scale_checks import activation_checks, in_order
@@ -88,6 +89,7 @@ def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr:
     Raises:
         ModelError, SamplesError: ONNX Runtime fails on them.
     """
+    quantized = with_float_layers(quantized)
     floats, pairs = FloatWeights(reference), weight_pairs(quantized)
     unlike, compared = floats.unlike(pairs)
     if snr < UNLIKE and compared >= FEWEST and unlike >= OTHERS * compared:
@@ -100,9 +102,9 @@ def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr:
     factors = equalized.tensors(floats.lowered)
     scales = in_order((*weights, *activation_checks(reference, quantized, samples, factors)))
     biases = bias_faults(floats, pairs, factors, samples)
-    blamed = {
-        part for check in scales if check.is_fault for part in (check.tensor, check.node.partition(", channel")[0])
-    }
+    # The values of a tensor that float does not have are the file's own, with all errors before them.
+    wrong = [check for check in scales if check.is_fault and check.matched]
+    blamed = {part for check in wrong for part in (check.tensor, check.node.partition(", channel")[0])}
     blamed |= {fault.node for fault in biases}
     nodes = changed_nodes((floats.lowered, floats.folded), quantized, samples, factors, blamed)
     return FileChecks(scales, (*nodes, *biases))

@@ -77,7 +77,8 @@ class FloatWeights:
 
     def nodes(self, node: ir.Node) -> list[ir.Node]:
         """The node of the same name, or that writes the same tensor, in each form of the model."""
-        found = [nodes.get(str(node.name)) or nodes.get(name_of(node.outputs[0])) for nodes in self._candidates]
+        names = str(node.name), name_of(node.outputs[0]), str(node.name).removesuffix("_MatMul")
+        found = [next((nodes[name] for name in names if name in nodes), None) for nodes in self._candidates]
         return [entry for entry in found if entry is not None]
 
     def closest(self, pair: WeightPair) -> FloatWeight | None:
@@ -85,8 +86,11 @@ class FloatWeights:
         found: list[FloatWeight] = []
         for node in self.nodes(pair.node):
             constant = constant_of(node.inputs[pair.place]) if len(node.inputs) > pair.place else None
-            if constant is not None and tuple(constant.numpy().shape) == pair.values.shape:
-                found.append(FloatWeight(constant.numpy().astype(np.float32), node))
+            values = None if constant is None else constant.numpy().astype(np.float32)
+            if values is not None and node.attributes.get_int("transB", 0) != pair.node.attributes.get_int("transB", 0):
+                values = values.T  # a Gemm of the float model became a MatMul
+            if values is not None and values.shape == pair.values.shape:
+                found.append(FloatWeight(values, node))
         closest = min(found, key=lambda entry: _deviation(entry.values, pair), default=None)
         # Equalized channels are like none of both: BatchNormalization is folded before they are scaled.
         return found[0] if closest is not None and _deviation(closest.values, pair) > EQUALIZED else closest

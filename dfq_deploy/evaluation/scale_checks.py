@@ -91,17 +91,19 @@ def activation_checks(
 
 
 def _folded_into(reference: ir.Model, quantized: ir.Model) -> dict[str, str]:
-    """Output of a layer -> output of the BatchNormalization behind it, where the quantized file has that folded.
+    """Output of a layer -> that of the BatchNormalization, Relu or Clip behind it, where the quantized file lacks that.
 
     Exporters that fold it keep the layer's own name for what the two compute together.
     """
     there = {name_of(value) for node in quantized.graph for value in node.outputs}
-    found = {}
-    for node in reference.graph:
-        before = node.inputs[0] if is_op(node, "BatchNormalization") else None
+    found: dict[str, str] = {}
+    for node in reversed(list(reference.graph)):
+        before = node.inputs[0] if is_op(node, ("BatchNormalization", "Relu", "Clip")) else None
         layer = None if before is None or len(before.uses()) > 1 else before.producer()
-        if layer is not None and is_op(layer, WEIGHTED_OPS) and name_of(node.outputs[0]) not in there:
-            found[name_of(before)] = name_of(node.outputs[0])
+        of_layer = layer is not None and is_op(layer, WEIGHTED_OPS | {"BatchNormalization", "Add"})
+        if of_layer and name_of(node.outputs[0]) not in there and before is not None:
+            behind = name_of(node.outputs[0])
+            found[name_of(before)] = found.get(behind, behind)
     return found
 
 
