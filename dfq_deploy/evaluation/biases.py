@@ -41,8 +41,8 @@ FOREIGN = 1.0
 """Standard deviations of the layer's output by which other values have to move its channels, in the mean. Files of this
 package move them by 0.06 at 8 bits and 0.32 at 4, beyond what is worked out here."""
 
-OUTLIER = 1.5
-"""The same for a single channel (0.25 at 8 bits, 0.71 at 4), ..."""
+OUTLIER = 3.0
+"""The same for a single channel (0.25 at 8 bits, 1.24 at 4), ..."""
 
 APART = 10.0
 """... if that is so many times what the channel in the middle is moved by."""
@@ -196,27 +196,31 @@ def _fault(layer: _Layer) -> FileFault | None:
         how = f"{times:.2g} times float's" if times > 0 else f"{-times:.2g} times float's, with the other sign"
         return FileFault("bias", layer.given.name, layer.where, f"{name} is {how}: {behind}", noise)
     channel = int(left.argmax())
-    if effect >= FOREIGN:
-        said = f"{name} has other values than float's: {behind}"
-        return FileFault("bias", layer.given.name, layer.where, said, noise)
-    if left[channel] >= OUTLIER and left[channel] >= APART * np.median(left[layer.alive]):
+    if left[channel] >= max(OUTLIER, APART * float(np.median(left[layer.alive]))):
         said = (
             f"{name} has another value than float's in channel {channel}: {given[channel]:.4g}, where float needs "
             f"{layer.exact[channel]:.4g}"
         )
         return FileFault("bias", layer.given.name, layer.where, said, noise)
+    if effect >= FOREIGN:
+        said = f"{name} has other values than float's: {behind}"
+        return FileFault("bias", layer.given.name, layer.where, said, noise)
     return None
 
 
 def _multiple(layer: _Layer) -> float | None:
-    """How many times float's bias it is; None where it is no multiple, or one that is to be expected."""
-    given = (layer.given.values / layer.spread)[layer.alive]
+    """How many times float's bias it is, corrected in part; None if it is no multiple, or one to be expected."""
+    given, exact, shift = (
+        (values / layer.spread)[layer.alive]
+        for values in (layer.given.values, layer.exact, layer.corrected - layer.exact)
+    )
     if len(given) < FEWEST:
         return None
-    for exact in ((values / layer.spread)[layer.alive] for values in (layer.exact, layer.corrected)):
-        power = float(exact @ exact)
-        cosine = float(given @ exact) / math.sqrt(max(power * float(given @ given), 1e-30))
-        times = float(given @ exact) / max(power, 1e-30)
-        if abs(cosine) >= PROPORTIONAL and not 1 / MULTIPLE <= times <= MULTIPLE:
+    for parts in (np.stack([exact], axis=1), np.stack([exact + shift], axis=1), np.stack([exact, shift], axis=1)):
+        factors = np.linalg.lstsq(parts, given, rcond=None)[0]
+        fitted, times = parts @ factors, float(factors[0])
+        cosine = float(given @ fitted) / math.sqrt(max(float(given @ given) * float(fitted @ fitted), 1e-30))
+        partly = len(factors) == 1 or 0 <= float(factors[1]) / times <= MULTIPLE if times else False
+        if cosine >= PROPORTIONAL and partly and not 1 / MULTIPLE <= times <= MULTIPLE:
             return times
     return None

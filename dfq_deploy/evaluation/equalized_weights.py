@@ -44,8 +44,8 @@ AGREEING = 0.2
 ALIVE = 1e-3
 """Power of a float channel, relative to the mean of all, below which rounding leaves nothing to tell its factor by."""
 
-UNKNOWN = math.log(1e-12)
-"""Logarithm of the factor of such a channel: its values then count for nothing."""
+UNKNOWN = 1e-12
+"""Factor of such a channel: its values then count for nothing."""
 
 HOMOGENEOUS = frozenset(
     {"Relu", "LeakyRelu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"}
@@ -61,9 +61,11 @@ class Equalized:
 
     Args:
         outputs: tensor of the float model that an equalized layer writes -> factor of each channel (C,).
+        unknown: the same -> whether a channel's weight is too small to tell its factor (C,).
     """
 
     outputs: dict[str, Floats] = field(default_factory=dict)
+    unknown: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def weight(self, exact: FloatWeight, pair: WeightPair) -> Floats:
         """The weight that the file should hold: equalized as the file is, at the right scale.
@@ -78,20 +80,21 @@ class Equalized:
         wrong, own = _told_apart(exact.node, pair, outer, inner, before)
         rows = np.moveaxis(exact.values, pair.axis, 0).reshape(exact.values.shape[pair.axis], -1)
         powers = np.square(rows, dtype=np.float64).sum(axis=1)
-        own = np.where(powers < ALIVE * powers.mean(), UNKNOWN, own)
         self.outputs[name_of(exact.node.outputs[0])] = np.exp(own)
+        self.unknown[name_of(exact.node.outputs[0])] = powers < ALIVE * powers.mean()
         return fitted / wrong
 
     def tensors(self, model: ir.Model) -> Mapping[str, Floats]:
-        """All tensors of the float model whose channels are multiplied, and by what."""
+        """All tensors of the float model whose channels are multiplied, and by what; next to nothing if not known."""
         found: dict[str, Floats] = {}
         written = (value for node in model.graph for value in node.outputs)
-        waiting = [(value, self.outputs[name_of(value)]) for value in written if name_of(value) in self.outputs]
+        factors = {name: np.where(self.unknown[name], UNKNOWN, own) for name, own in self.outputs.items()}
+        waiting = [(value, factors[name_of(value)]) for value in written if name_of(value) in factors]
         while waiting:
-            value, factors = waiting.pop()
-            found[name_of(value)] = factors
+            value, own = waiting.pop()
+            found[name_of(value)] = own
             waiting += [
-                (use.node.outputs[0], factors) for use in value.uses() if is_op(use.node, HOMOGENEOUS) and use.idx == 0
+                (use.node.outputs[0], own) for use in value.uses() if is_op(use.node, HOMOGENEOUS) and use.idx == 0
             ]
         return found
 

@@ -166,7 +166,7 @@ def evaluated(
         data = data_for(data, fed.load(files[0]), pixels, count, labels, beside=files[0])
     if data is not None and accept is not None:
         accept(data)
-    warnings = _doubts(files)
+    warnings = _doubts(files, source if labels is not None else "")
     if given_pixels is None and stated is not None:
         warnings.append(f"no --preprocess is given, so that of the quantized file is used: {stated}")
     if data is None:
@@ -231,14 +231,22 @@ def _kernels(path: Path, target: str) -> KernelCount | None:
     return None if is_quantized(path) is None else count_kernels(path, target)
 
 
-def _doubts(files: Sequence[Path]) -> list[str]:
-    """Warnings where the float file is quantized, or the quantized one is not."""
+def _doubts(files: Sequence[Path], named: str) -> list[str]:
+    """Warnings where the float file is quantized, the quantized one is not, or arrays are given names of folders.
+
+    Args:
+        named: the samples that class names were given for; empty where there are none.
+    """
     quantized = [is_quantized(file) for file in files]
     found = []
     if quantized[0]:
         found.append(f"{files[0]} is quantized itself: the first file should be the float model")
     if quantized[1] is False:
         found.append(f"{files[1]} holds no quantized operator: is it the float model?")
+    if named.lower().endswith((".npz", ".npy")):
+        found.append(
+            f"--labels names the classes of folders: those of {named} are numbers, which it leaves as they are"
+        )
     return found
 
 

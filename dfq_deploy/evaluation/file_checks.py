@@ -1,5 +1,6 @@
 """Check what a quantized file holds against its float model: weights, scales, biases, nodes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,14 @@ from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.float_file import Fed
 from dfq_deploy.evaluation.float_weights import FloatWeights
 from dfq_deploy.evaluation.integer_layers import with_float_layers
-from dfq_deploy.evaluation.qdq_pairs import weight_pairs
+from dfq_deploy.evaluation.qdq_pairs import WeightPair, weight_pairs
 from dfq_deploy.evaluation.scale_check import ScaleCheck
 from dfq_deploy.evaluation.scale_checks import activation_checks, in_order
 from dfq_deploy.evaluation.weight_checks import weight_checks
 from dfq_deploy.graph.file_info import is_quantized
 from dfq_deploy.graph.loading import load_quantized
+from dfq_deploy.graph.query import name_of
+from dfq_deploy.quantization.qdq_reader import quantizer_of
 from dfq_deploy.samples.samples import Samples
 
 __all__ = ["FileChecks", "check_files", "file_checks"]
@@ -54,7 +57,7 @@ class FileChecks:
     @property
     def sentences(self) -> tuple[str, ...]:
         """A sentence on each fault, the causes before what follows from them."""
-        wrong = [str(check) for check in self.scales if check.is_fault]
+        wrong = [str(check) for check in self.scales if check.is_fault or check.is_wide]
         return (*(str(fault) for fault in self.faults), *wrong)
 
 
@@ -101,10 +104,19 @@ def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr:
     weights, equalized = weight_checks(floats, pairs)
     factors = equalized.tensors(floats.lowered)
     scales = in_order((*weights, *activation_checks(reference, quantized, samples, factors)))
-    biases = bias_faults(floats, pairs, factors, samples)
     # The values of a tensor that float does not have are the file's own, with all errors before them.
     wrong = [check for check in scales if check.is_fault and check.matched]
     blamed = {part for check in wrong for part in (check.tensor, check.node.partition(", channel")[0])}
+    # Where the scale of a bias is the product of others, a wrong one of these is what is wrong with it.
+    biases = bias_faults(floats, [pair for pair in pairs if not _reads(pair, blamed)], factors, samples)
     blamed |= {fault.node for fault in biases}
     nodes = changed_nodes((floats.lowered, floats.folded), quantized, samples, factors, blamed)
     return FileChecks(scales, (*nodes, *biases))
+
+
+def _reads(pair: WeightPair, blamed: Collection[str]) -> bool:
+    """Whether a layer reads a tensor, or has a weight, whose fault is known."""
+    value = pair.node.inputs[1 - pair.place]
+    producer = None if value is None else value.producer()
+    quantizer = None if producer is None else quantizer_of(producer)
+    return pair.tensor in blamed or (quantizer is not None and name_of(quantizer.inputs[0]) in blamed)

@@ -132,7 +132,10 @@ def _activation(pair: ActivationPair, rows: Floats, ends: tuple[float, float], *
     drift = float(pair.read.scale) / float(written.scale)
     factor = drift if abs(math.log2(drift)) > 0.5 else float(written.scale) / float(needed.scale)
     excess, snr = excess_of(noise, best, exact), signal_to_noise(power_of(exact), noise)
-    check = ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched)
+    middle = 0 if written.qtype.signed else 2 ** (written.qtype.bits - 1)
+    reach = 2 * max(abs(ends[0]), abs(ends[1])) if int(written.zero_point) == middle else ends[1] - ends[0]
+    room = factor * (ends[1] - ends[0]) / reach if reach > 0 else 1.0
+    check = ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched, room=room)
     detail = _of_zero_point(pair, exact, ends, best) if check.is_fault else ""
     return replace(check, cause="zero point", detail=detail) if detail else check
 

@@ -35,7 +35,7 @@ class AfterEvaluation:
             return shlex.join(["dfq-deploy", "evaluate", self.quantized_model, self.float_model])
         if finding.code.startswith(("preprocess-", "labels")) or finding.options:
             return self._for_inputs(finding)
-        if finding.code in FAULTS and finding.code != "nothing-quantized":
+        if finding.code in FAULTS - {"nothing-quantized"} | {"scale-wide", "scale-clips"}:
             target = [] if self.target is None else ["--target", self.target]
             return self._calibrate([*self.stated, *target])
         return self._look(finding)

@@ -93,7 +93,8 @@ def evaluation_findings(
     """
     comparison, scores = evaluation.comparison, evaluation.comparison.scores
     yield from (_fault_finding(fault) for fault in evaluation.faults[:NAMED_SCALES])
-    yield from (_scale_finding(check) for check in evaluation.scales[:NAMED_SCALES] if check.is_fault)
+    wrong = [check for check in evaluation.scales if check.is_fault or check.is_wide]
+    yield from (_scale_finding(check) for check in wrong[:NAMED_SCALES])
     if scores is not None and scores.float_top1 is not None:
         figures = {"label_hit": scores.float_top1 / 100, "confidence": scores.confidence}
         figures |= {"classes_seen": scores.classes, "class_coverage": 1.0}
@@ -152,6 +153,8 @@ def _mended(tensor: str) -> str:
 def _scale_finding(check: ScaleCheck) -> Finding:
     """``BAD`` for a scale that no calibration gives; what a range clips that is nearly right is judged by its noise."""
     figures = {"factor": check.factor, "excess_db": check.excess, "snr_db": check.snr}
+    if check.is_wide:
+        return Finding("scale-wide", "CHECK", str(check), _mended(check.tensor), figures)
     level: Level = "BAD" if max(check.factor, 1 / max(check.factor, 1e-30)) >= WRONG_BY else SNR.level(check.snr)
     code = "scale-fault" if level == "BAD" else "scale-clips"
     if check.cause == "values":
