@@ -83,7 +83,9 @@ def changed_nodes(
             beyond = _beyond(graphs, clips[name], samples)
             if beyond < UNCLIPPED:
                 message = f"{change.sentence}, and '{clips[name].given}' goes beyond what it lets through"
-                faults.append(FileFault("node", name, change.node, f"{message} ({beyond:.1f} dB)", beyond))
+                faults.append(
+                    FileFault("node", name, change.node, f"{message}: {beyond:.1f} dB signal to noise", beyond)
+                )
             continue
         before = min((noises[part] for part in inputs[name] if part in noises), default=np.inf)
         behind = noises.get(name, np.inf)

@@ -57,7 +57,7 @@ class FileChecks:
     @property
     def sentences(self) -> tuple[str, ...]:
         """A sentence on each fault, the causes before what follows from them."""
-        wrong = [str(check) for check in self.scales if check.is_fault or check.is_wide]
+        wrong = [str(check) for check in self.scales if (check.is_fault and not check.is_mild) or check.is_wide]
         return (*(str(fault) for fault in self.faults), *wrong)
 
 
@@ -98,7 +98,7 @@ def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr:
     if snr < UNLIKE and compared >= FEWEST and unlike >= OTHERS * compared:
         message = (
             "the quantized file was not made from this float file: "
-            f"{unlike} of {compared} weights have nothing in common with float's"
+            f"{unlike} of {compared} weights have nothing in common with float's; give the one that it was made from"
         )
         return FileChecks(faults=(FileFault("another-network", "", "", message, snr),))
     weights, equalized = weight_checks(floats, pairs)

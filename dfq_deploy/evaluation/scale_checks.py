@@ -145,6 +145,8 @@ def _of_zero_point(pair: ActivationPair, exact: Floats, ends: tuple[float, float
     written, read = pair.written, pair.read
     if not np.allclose(read.scale, written.scale):
         return ""
+    if written.qtype.signed and int(written.zero_point) == int(read.zero_point) == 0:
+        return ""  # symmetric on purpose
     low, high = written.qtype.qmin, written.qtype.qmax
     needed = int(np.clip(round(low - ends[0] / float(written.scale)), low, high))
     # Where values go one way only, it is the end of the integers, whatever rounding says.

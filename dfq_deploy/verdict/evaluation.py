@@ -9,7 +9,7 @@ from dfq_deploy.evaluation.detection.map_metric import DetectionFigures
 from dfq_deploy.evaluation.evaluate import Evaluation
 from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.metrics import Scores
-from dfq_deploy.evaluation.scale_check import ScaleCheck
+from dfq_deploy.evaluation.scale_check import WRONG_BY, ScaleCheck
 from dfq_deploy.graph.file_info import is_quantized
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.samples.samples import Samples
@@ -40,10 +40,6 @@ NEEDED = "needed"
 
 NAMED_SCALES = 5
 """Wrong scales that get a finding of their own."""
-
-WRONG_BY = 3.0
-"""How many times too large or too small a scale is that is a fault by itself. Calibration on other inputs than real
-ones clips by less: by 2.2 times in ResNet-20 on noise, by 1.2 on pictures by rule, neither of which costs top-1."""
 
 KEPT, LOST = 0.5, 3.0
 """Points of top-1: fewer may be lost without a word; a file that loses more is never ``OK`` (docs/verdict.md)."""
