@@ -82,7 +82,8 @@ class ScaleCheck:
     @property
     def is_wide(self) -> bool:
         """True if the range is much wider than the values, but may have to be for others."""
-        return not self.is_fault and self.room >= WIDE and self.excess >= COARSE and self.snr < HARMLESS
+        wide = self.matched and self.room >= WIDE and self.excess >= COARSE
+        return wide and not self.is_fault and self.snr < HARMLESS
 
     @property
     def is_scale(self) -> bool:

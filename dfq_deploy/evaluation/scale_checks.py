@@ -100,7 +100,8 @@ def _folded_into(reference: ir.Model, quantized: ir.Model) -> dict[str, str]:
     for node in reversed(list(reference.graph)):
         before = node.inputs[0] if is_op(node, ("BatchNormalization", "Relu", "Clip")) else None
         layer = None if before is None or len(before.uses()) > 1 else before.producer()
-        of_layer = layer is not None and is_op(layer, WEIGHTED_OPS | {"BatchNormalization", "Add"})
+        takes = WEIGHTED_OPS if is_op(node, "BatchNormalization") else WEIGHTED_OPS | {"BatchNormalization", "Add"}
+        of_layer = layer is not None and is_op(layer, takes)
         if of_layer and name_of(node.outputs[0]) not in there and before is not None:
             behind = name_of(node.outputs[0])
             found[name_of(before)] = found.get(behind, behind)
