@@ -22,8 +22,7 @@ EQUALIZED = 0.05
 
 ALIKE = 0.5
 """Mean cosine of the output channels of two weights from which one may be made from the other. Files of this package at
-4 to 8 bits have 0.93 or more, equalized or not; weights of another training 0.2 at most where they are no small
-kernels."""
+4 to 8 bits have 0.93 or more, equalized or not."""
 
 ALIVE = 1e-3
 """Power of a channel, relative to the mean of all, below which rounding leaves nothing of it."""
