@@ -1,51 +1,133 @@
-"""How often ``evaluate`` names a planted fault first: one scale of a quantized file 8 times too large.
+"""How often ``evaluate`` names a planted fault first.
 
 usage: python -m benchmarks.planted_faults [--models NAME...] [--target NAME] [--refine NAME...] [--most N]
 
-Each network is quantized on 32 procedural pictures, and judged on 8 others. A fault is planted into the scale of each
-activation; of each weight; and of each weight whose integers follow, so that it only becomes coarse. Prints how many of
-them come first in :func:`dfq_deploy.evaluation.scale_checks.scale_checks`, and false alarms of the sound file.
+Each network is quantized on 32 procedural pictures, and judged on 8 others. Faults are planted, one at a time, into the
+tensors of :data:`FAULTS`. Prints how many of them come first in
+:func:`dfq_deploy.evaluation.file_checks.file_checks`, and false alarms of the sound file.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from benchmarks.digits import digits_models
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
-from dfq_deploy import calibrate, synthesize
-from dfq_deploy.evaluation.scale_checks import scale_checks
+from dfq_deploy import Samples, calibrate, synthesize
+from dfq_deploy.evaluation.file_checks import file_checks
 from dfq_deploy.graph.loading import load, load_quantized
 
 MODELS = ["digits", "resnet20", "mobilenet_v1"]
 
 FACTOR = np.float32(8)
 
+RUINED = 0.0
+"""Signal to noise in dB that the outputs are taken to have, so that another network's weights are looked for too."""
+
+Array = NDArray[Any]
+
 
 def nodes(model: onnx.ModelProto, kind: str) -> list[onnx.NodeProto]:
-    """QuantizeLinear nodes of activations, or DequantizeLinear nodes of weights."""
-    integers = {tensor.name for tensor in model.graph.initializer if tensor.data_type == TensorProto.INT8}
+    """QuantizeLinear nodes of activations, DequantizeLinear nodes of weights or biases, or Relu and Clip nodes."""
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    wanted = {"weight": TensorProto.INT8, "bias": TensorProto.INT32}.get(kind)
     if kind == "activation":
         return [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
-    return [node for node in model.graph.node if node.op_type == "DequantizeLinear" and node.input[0] in integers]
+    if kind == "node":
+        return [node for node in model.graph.node if node.op_type in ("Relu", "Clip")]
+    return [
+        node for node in model.graph.node if node.op_type == "DequantizeLinear" and types.get(node.input[0]) == wanted
+    ]
 
 
-def planted(model: onnx.ModelProto, node: onnx.NodeProto, *, follow: bool) -> onnx.ModelProto:
-    """A copy whose scale of ``node`` is wrong; ``follow``: the integers of a weight keep its values."""
+def changed(model: onnx.ModelProto, name: str, change: Callable[[Array], Array]) -> onnx.ModelProto:
+    """A copy in which one constant has other values, of the same type."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    stored = {tensor.name: tensor for tensor in copy.graph.initializer}
-    scale = numpy_helper.to_array(stored[node.input[1]])
-    stored[node.input[1]].CopyFrom(numpy_helper.from_array(np.asarray(scale * FACTOR, np.float32), node.input[1]))
-    if follow:
-        integers = np.rint(numpy_helper.to_array(stored[node.input[0]]) / FACTOR).astype(np.int8)
-        stored[node.input[0]].CopyFrom(numpy_helper.from_array(integers, node.input[0]))
+    stored = next(tensor for tensor in copy.graph.initializer if tensor.name == name)
+    old = numpy_helper.to_array(stored)
+    stored.CopyFrom(numpy_helper.from_array(np.asarray(change(old)).astype(old.dtype), name))
     return copy
+
+
+def coarse(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    """The scale of a weight is too large, and its integers follow."""
+    wide = changed(model, node.input[1], lambda scale: scale * FACTOR)
+    return changed(wide, node.input[0], lambda integers: np.rint(integers / FACTOR))
+
+
+def moved(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    """The zero point lies half of the integers away: those of a Relu that begin at zero go as far below it as above."""
+
+    def half(zero: Array) -> Array:
+        low = 0 if zero.dtype.kind == "u" else -128
+        return np.asarray(zero, np.int32) + (128 if int(zero) < low + 128 else -128)
+
+    return changed(model, node.input[2], half)
+
+
+def swapped(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    """The first two output channels of a weight change places, as the layer of a Gemm or Conv has them."""
+    return changed(model, node.input[0], lambda integers: integers[[1, 0, *range(2, len(integers))]])
+
+
+def symmetric(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    """A copy in which the range of a QuantizeLinear goes as far below zero as above it."""
+    stored = next(tensor for tensor in model.graph.initializer if tensor.name == node.input[2])
+    zero = numpy_helper.to_array(stored)
+    middle = 0 if zero.dtype.kind == "i" else 128
+    if zero == middle:
+        return model
+    moved_zero = changed(model, node.input[2], lambda value: np.full_like(value, middle))
+    return changed(moved_zero, node.input[1], lambda value: value * 2)
+
+
+def dropped(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    """A node is missing: what reads it reads its input, whose range goes as far below zero as above."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.node.remove(next(entry for entry in copy.graph.node if entry.output == node.output))
+    for entry in copy.graph.node:
+        for place, name in enumerate(entry.input):
+            if name == node.output[0]:
+                entry.input[place] = node.input[0]
+                if entry.op_type == "QuantizeLinear":
+                    return symmetric(copy, entry)
+    return copy
+
+
+FAULTS: dict[str, tuple[str, Callable[[onnx.ModelProto, onnx.NodeProto], onnx.ModelProto]]] = {
+    "scale of an activation 8 times": ("activation", lambda m, n: changed(m, n.input[1], lambda s: s * FACTOR)),
+    "scale of an activation by 8": ("activation", lambda m, n: changed(m, n.input[1], lambda s: s / FACTOR)),
+    "zero point of an activation": ("activation", moved),
+    "scale of a weight 8 times": ("weight", lambda m, n: changed(m, n.input[1], lambda s: s * FACTOR)),
+    "the same, integers follow": ("weight", coarse),
+    "channels of a weight swapped": ("weight", swapped),
+    "bias doubled": ("bias", lambda m, n: changed(m, n.input[0], lambda b: b * 2)),
+    "bias zero": ("bias", lambda m, n: changed(m, n.input[0], lambda b: b * 0)),
+    "scale of a bias 8 times": ("bias", lambda m, n: changed(m, n.input[1], lambda s: s * FACTOR)),
+    "Relu or Clip dropped": ("node", dropped),
+}
+"""Name -> kind of node that it is planted into, and how."""
+
+
+def named_first(source: Any, model: onnx.ModelProto, samples: Samples, node: onnx.NodeProto, kind: str) -> str:
+    """The first sentence on a faulty file where it names the planted fault; else empty."""
+    checks = file_checks(source, load_quantized(model), samples, RUINED)
+    if checks.faults:
+        first = checks.faults[0]
+        if kind not in ("bias", "node"):
+            return ""
+        return str(first) if first.kind == kind and (first.tensor == node.input[0] or node.name in first.node) else ""
+    worst = checks.scales[0]
+    return str(worst) if worst.is_fault and worst.kind == kind and node.input[0].startswith(worst.tensor) else ""
 
 
 def results(model: ZooModel, target: str, refine: list[str], most: int) -> Iterator[str]:
@@ -59,16 +141,16 @@ def results(model: ZooModel, target: str, refine: list[str], most: int) -> Itera
         )  # fmt: skip
         sound = onnx.load(out / "model.qdq.onnx")
     samples = synthesize(model.folded, synth="procedural", count=8, preprocess=preprocess, seed=7)
-    alarms = sum(check.is_fault for check in scale_checks(source, load_quantized(sound), samples))
-    yield f"{model.name}: {alarms} false alarms"
-    for kind, follow in (("activation", False), ("weight", False), ("weight", True)):
+    alarms = file_checks(source, load_quantized(sound), samples, RUINED).sentences
+    yield f"{model.name}: {len(alarms)} false alarms"
+    for fault, (kind, plant) in FAULTS.items():
         chosen = nodes(sound, kind)
         chosen = chosen[:: max(1, len(chosen) // most)]
-        named = 0
-        for node in chosen:
-            first = scale_checks(source, load_quantized(planted(sound, node, follow=follow)), samples)[0]
-            named += first.is_fault and first.kind == kind and node.input[0].startswith(first.tensor)
-        yield f"{model.name}: {kind}{', integers follow' * follow}: {named} of {len(chosen)} named first"
+        said = {node.output[0]: named_first(source, plant(sound, node), samples, node, kind) for node in chosen}
+        yield f"{model.name}: {fault}: {sum(map(bool, said.values()))} of {len(chosen)} named first"
+        missed = [name for name, sentence in said.items() if not sentence]
+        if missed:
+            yield f"  not: {', '.join(missed)}"
 
 
 def main() -> None:

@@ -219,8 +219,13 @@ def _score_width(output: NDArray[Any]) -> int:
 def _checked(labels: NDArray[np.int64], width: int) -> NDArray[np.int64]:
     if labels.min() < 0 or labels.max() >= width:
         wrong = labels.min() if labels.min() < 0 else labels.max()
+        first = labels.min() == 1 and labels.max() == width
+        way_out = (
+            "they begin at 1: subtract 1 from each"
+            if first
+            else "number the classes in the order of the model's scores"
+        )
         raise SamplesError(
-            f"label {wrong} of the samples is outside the model's {width} classes (0 to {width - 1}); number the "
-            "classes in the order of the model's scores"
+            f"label {wrong} of the samples is outside the model's {width} classes (0 to {width - 1}); {way_out}"
         )
     return labels

@@ -14,12 +14,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from dfq_deploy.evaluation.float_weights import FloatWeight, channel_factors, deviations
+from dfq_deploy.evaluation.layer_bias import bias_of
 from dfq_deploy.evaluation.qdq_pairs import WeightPair
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
-from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight
 
-__all__ = ["Equalized", "FloatWeight", "deviation"]
+__all__ = ["Equalized"]
 
 RESCALED = 0.05
 """Largest deviation of the factor of a weight's channel from that of most channels, if it was not rescaled."""
@@ -39,6 +41,12 @@ WRONG = 1.5
 AGREEING = 0.2
 """Largest median deviation of the logarithm of the biases' factors from those of the weight, if these are trusted."""
 
+ALIVE = 1e-3
+"""Power of a float channel, relative to the mean of all, below which rounding leaves nothing to tell its factor by."""
+
+UNKNOWN = 1e-12
+"""Factor of such a channel: its values then count for nothing."""
+
 HOMOGENEOUS = frozenset(
     {"Relu", "LeakyRelu", "Clip", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Flatten"}
 )
@@ -47,28 +55,17 @@ HOMOGENEOUS = frozenset(
 Floats = NDArray[np.floating[Any]]
 
 
-@dataclass(frozen=True, eq=False)
-class FloatWeight:
-    """The weight that a pair was quantized from.
-
-    Args:
-        values: float32, of the shape of the pair.
-        node: the weighted node of the float model; None if the quantized file holds the values itself.
-    """
-
-    values: Floats
-    node: ir.Node | None = None
-
-
 @dataclass
 class Equalized:
     """The equalized layers of a file that were found so far, in the graph's order.
 
     Args:
         outputs: tensor of the float model that an equalized layer writes -> factor of each channel (C,).
+        unknown: the same -> whether a channel's weight is too small to tell its factor (C,).
     """
 
     outputs: dict[str, Floats] = field(default_factory=dict)
+    unknown: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
     def weight(self, exact: FloatWeight, pair: WeightPair) -> Floats:
         """The weight that the file should hold: equalized as the file is, at the right scale.
@@ -81,19 +78,23 @@ class Equalized:
         fitted, outer, inner = fit
         before = self._before(exact.node)
         wrong, own = _told_apart(exact.node, pair, outer, inner, before)
+        rows = np.moveaxis(exact.values, pair.axis, 0).reshape(exact.values.shape[pair.axis], -1)
+        powers = np.square(rows, dtype=np.float64).sum(axis=1)
         self.outputs[name_of(exact.node.outputs[0])] = np.exp(own)
+        self.unknown[name_of(exact.node.outputs[0])] = powers < ALIVE * powers.mean()
         return fitted / wrong
 
     def tensors(self, model: ir.Model) -> Mapping[str, Floats]:
-        """All tensors of the float model whose channels are multiplied, and by what."""
+        """All tensors of the float model whose channels are multiplied, and by what; next to nothing if not known."""
         found: dict[str, Floats] = {}
         written = (value for node in model.graph for value in node.outputs)
-        waiting = [(value, self.outputs[name_of(value)]) for value in written if name_of(value) in self.outputs]
+        factors = {name: np.where(self.unknown[name], UNKNOWN, own) for name, own in self.outputs.items()}
+        waiting = [(value, factors[name_of(value)]) for value in written if name_of(value) in factors]
         while waiting:
-            value, factors = waiting.pop()
-            found[name_of(value)] = factors
+            value, own = waiting.pop()
+            found[name_of(value)] = own
             waiting += [
-                (use.node.outputs[0], factors) for use in value.uses() if is_op(use.node, HOMOGENEOUS) and use.idx == 0
+                (use.node.outputs[0], own) for use in value.uses() if is_op(use.node, HOMOGENEOUS) and use.idx == 0
             ]
         return found
 
@@ -130,14 +131,19 @@ def _told_apart(
     shift = _bias_shift(node, pair, own)
     if shift is None:
         return 1.0, own + left
-    wrong = math.exp(left - shift)
-    return (wrong, own + shift) if abs(math.log(wrong)) > math.log(WRONG) else (1.0, own + left)
+    wrong, middle = math.exp(left - shift), float(np.median(own))
+    # Either the scale of the weight is wrong, or the bias: equalization multiplies most layers by about 1.
+    of_weight = abs(middle + shift) < abs(middle + left)
+    return (wrong, own + shift) if abs(math.log(wrong)) > math.log(WRONG) and of_weight else (1.0, own + left)
 
 
 def _bias_shift(node: ir.Node, pair: WeightPair, factors: Floats) -> float | None:
     """How much more the bias is multiplied than ``factors`` say; None if the bias does not tell."""
-    exact, given = _bias(node), _bias(pair.node)
-    if exact is None or given is None or exact.shape != given.shape or len(exact) != len(factors):
+    first, second = bias_of(node), bias_of(pair.node)
+    if first is None or second is None:
+        return None
+    exact, given = first.values, second.values
+    if exact.shape != given.shape or len(exact) != len(factors):
         return None
     told = (np.abs(exact) >= np.median(np.abs(exact))) & (exact * given > 0)
     if told.sum() < max(2, len(exact) // 4):
@@ -147,45 +153,9 @@ def _bias_shift(node: ir.Node, pair: WeightPair, factors: Floats) -> float | Non
     return middle if float(np.median(np.abs(shifts - middle))) <= AGREEING else None
 
 
-def _bias(node: ir.Node) -> Floats | None:
-    """The constant bias of a node, dequantized."""
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    constant = constant_of(value)
-    if constant is not None:
-        return np.asarray(constant.numpy(), np.float64).reshape(-1)
-    dequantizer = None if value is None else value.producer()
-    if dequantizer is None or dequantizer.op_type != "DequantizeLinear":
-        return None
-    parts = [constant_of(entry) for entry in dequantizer.inputs[:2]]
-    if any(part is None for part in parts):
-        return None
-    integers, scale = (np.asarray(part.numpy(), np.float64) for part in parts if part is not None)
-    return (integers * scale).reshape(-1)
-
-
-def deviation(exact: Floats, pair: WeightPair) -> float:
-    """Median relative deviation of a channel's factor between ``exact`` and ``pair`` from that of most channels."""
-    return float(np.median(_deviations(_factors(exact, pair))))
-
-
-def _factors(exact: Floats, pair: WeightPair) -> Floats:
-    """How many times larger each output channel of ``pair`` is than in ``exact``."""
-    rows, others = (
-        np.moveaxis(array, pair.axis, 0).reshape(array.shape[pair.axis], -1).astype(np.float64)
-        for array in (exact, pair.values)
-    )
-    return np.asarray((rows * others).sum(axis=1) / np.maximum(np.square(rows).sum(axis=1), 1e-30))
-
-
-def _deviations(factors: Floats) -> Floats:
-    """Relative deviation of each channel's factor from the median."""
-    usual = float(np.median(factors))
-    return np.abs(factors / usual - 1) if usual > 0 else np.full(factors.shape, np.inf)
-
-
 def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats, Floats] | None:
     """The rescaled float weight, and the logarithm of the factors of output and input channels; None if it is not."""
-    apart = _deviations(_factors(exact, pair))
+    apart = deviations(channel_factors(exact, pair))
     first, second = (np.moveaxis(array, pair.axis, 0).astype(np.float64) for array in (exact, pair.values))
     good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
     rounded = 4 * _power(good - exact) / _power(exact)

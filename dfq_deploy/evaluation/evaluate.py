@@ -1,25 +1,25 @@
 """Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``."""
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dfq_deploy.errors import DfqError, ModelError
+from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.compare import Comparison, compare
 from dfq_deploy.evaluation.detection.annotations import Annotations, read_annotations
 from dfq_deploy.evaluation.detection.map_metric import DetectionTally, check_metric
+from dfq_deploy.evaluation.file_checks import check_files
+from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.float_file import Fed, Shapes, float_file
 from dfq_deploy.evaluation.latency import Latency, latencies
 from dfq_deploy.evaluation.own_metric import Metric, MetricFigures, OutputStore, measure_metric
-from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
+from dfq_deploy.evaluation.scale_check import ScaleCheck
 from dfq_deploy.files.paths import AnyPath, as_path
 from dfq_deploy.graph.file_info import is_quantized, stored_bytes
 from dfq_deploy.graph.inputs import looks_channels_last
-from dfq_deploy.graph.loading import load_quantized
 from dfq_deploy.graph.reading import check_file
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.kernel_count import KernelCount
@@ -43,12 +43,6 @@ OTHER_SEED = 7919
 
 PROCEDURAL_COUNT = 256
 
-SCALE_SAMPLES = 8
-"""Samples that scales are judged on: clipping and resolution show on a few."""
-
-SHOWN_SCALES = 5
-"""Wrong scales that are named in the warnings."""
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -64,6 +58,7 @@ class Evaluation:
         warnings: what limits the figures, each with its way out; wrong scales come first.
         scales: every quantized tensor whose scale can be judged, the worst first; empty for other files than QDQ.
         metric: the user's own figure; None where none was given.
+        faults: what else is wrong with the file: a bias, a node, or that it was made from another float file.
     """
 
     float_model: str
@@ -77,6 +72,7 @@ class Evaluation:
     kernels: KernelCount | None = None
     scales: tuple[ScaleCheck, ...] = ()
     metric: MetricFigures | None = None
+    faults: tuple[FileFault, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping, as ``--json`` prints it."""
@@ -90,6 +86,7 @@ class Evaluation:
             "latency": [entry.to_json() for entry in self.latency],
             "warnings": list(self.warnings),
             "kernels": None if self.kernels is None else self.kernels.to_json(),
+            "faults": [fault.to_json() for fault in self.faults],
             "scales": [check.to_json() for check in self.scales],
             "metric": None if self.metric is None else self.metric.to_json(),
         }
@@ -169,7 +166,7 @@ def evaluated(
         data = data_for(data, fed.load(files[0]), pixels, count, labels, beside=files[0])
     if data is not None and accept is not None:
         accept(data)
-    warnings = _doubts(files)
+    warnings = _doubts(files, source if labels is not None else "")
     if given_pixels is None and stated is not None:
         warnings.append(f"no --preprocess is given, so that of the quantized file is used: {stated}")
     drawn = data is None
@@ -179,7 +176,7 @@ def evaluated(
     warnings += [*data.notes, *_limits(data, drawn=drawn, classifies=reference.scores(labelled=True) is not None)]
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
     comparison, own = _compared(reference, quantized, data, metric, given, progress)
-    scales, said = _scales(files, data, fed)
+    checks, said = check_files(files, data, fed, min((entry.snr for entry in comparison.outputs), default=math.inf))
     warnings = [*said, *warnings, *comparison.warnings]
     timed: tuple[Latency, ...] = ()
     if latency:
@@ -191,7 +188,7 @@ def evaluated(
     warnings += saturation_warnings(files[1], kernels)
     found = Evaluation(
         str(files[0]), str(files[1]), stored_bytes(files[0]), stored_bytes(files[1]), source or f"{len(data)} samples",
-        comparison, timed, tuple(warnings), kernels, scales, own,
+        comparison, timed, tuple(warnings), kernels, checks.scales, own, checks.faults,
     )  # fmt: skip
     return found, data, fed
 
@@ -225,19 +222,6 @@ def _kernels(path: Path, target: str) -> KernelCount | None:
     return None if is_quantized(path) is None else count_kernels(path, target)
 
 
-def _scales(files: tuple[Path, Path], data: Samples, fed: Fed) -> tuple[tuple[ScaleCheck, ...], tuple[str, ...]]:
-    """Every scale of the quantized file, and a sentence on each that is wrong, or on why none can be judged."""
-    if is_quantized(files[0]) or not is_quantized(files[1]):
-        return (), ()
-    count = min(SCALE_SAMPLES, len(data))
-    part = replace(data, labels=None).part(np.arange(count) * len(data) // count)
-    try:
-        found = scale_checks(fed.load(files[0]), load_quantized(files[1], fed.shapes), part)
-    except DfqError as problem:
-        return (), (f"the scales of {files[1]} were not judged: {problem}",)
-    return found, tuple(str(check) for check in found[:SHOWN_SCALES] if check.is_fault)
-
-
 def _limits(data: Samples, *, drawn: bool, classifies: bool) -> Iterator[str]:
     """What samples cannot tell, beside what their notes say; labels tell accuracy of a model that ``classifies``."""
     if drawn:
@@ -250,14 +234,22 @@ def _limits(data: Samples, *, drawn: bool, classifies: bool) -> Iterator[str]:
         yield "the samples have no labels: agreement is shown, accuracy is not; use class sub-folders or 'labels'"
 
 
-def _doubts(files: Sequence[Path]) -> list[str]:
-    """Warnings where the float file is quantized, or the quantized one is not."""
+def _doubts(files: Sequence[Path], named: str) -> list[str]:
+    """Warnings where the float file is quantized, the quantized one is not, or arrays are given names of folders.
+
+    Args:
+        named: the samples that class names were given for; empty where there are none.
+    """
     quantized = [is_quantized(file) for file in files]
     found = []
     if quantized[0]:
         found.append(f"{files[0]} is quantized itself: the first file should be the float model")
     if quantized[1] is False:
         found.append(f"{files[1]} holds no quantized operator: is it the float model?")
+    if named.lower().endswith((".npz", ".npy")):
+        found.append(
+            f"--labels names the classes of folders: those of {named} are numbers, which it leaves as they are"
+        )
     return found
 
 

@@ -131,6 +131,8 @@ class Scores:
         rows: logarithms of the class probabilities (N, K) of both models, of the first :data:`MOST_KEPT` samples.
         lost, won: samples that only the float model has right, and only the quantized one; None without labels.
         classes: how many there are.
+        below_label, above_label: percentage for which float puts the class before the label's first, and the one behind
+            it; None without labels.
     """
 
     agreement: float
@@ -143,6 +145,8 @@ class Scores:
     lost: int | None = None
     won: int | None = None
     classes: int = 0
+    below_label: float | None = None
+    above_label: float | None = None
     rows: tuple[Floats, Floats] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -176,6 +180,8 @@ class ScoreTally:
     same: list[NDArray[np.bool_]] = field(default_factory=list)
     gained: list[NDArray[np.int64]] = field(default_factory=list)
     float_right: int = 0
+    below: int = 0
+    above: int = 0
     divergence: float = 0.0
     confidence: float = 0.0
     variation: float = 0.0
@@ -198,6 +204,8 @@ class ScoreTally:
         if labels is not None:
             right = first == labels
             self.float_right += int(right.sum())
+            self.below += int((first == labels - 1).sum())
+            self.above += int((first == labels + 1).sum())
             self.gained.append((second == labels).astype(np.int64) - right)
 
     def scores(self) -> Scores:
@@ -217,7 +225,11 @@ class ScoreTally:
         error = 100 * float(gained.std()) / math.sqrt(len(gained))
         lost, won = int((gained < 0).sum()), int((gained > 0).sum())
         quantized = top1 + 100 * float(gained.mean())
-        return replace(plain, float_top1=top1, quantized_top1=quantized, drop_error=error, lost=lost, won=won)
+        below, above = (100 * hits / len(same) for hits in (self.below, self.above))
+        return replace(
+            plain, float_top1=top1, quantized_top1=quantized, drop_error=error, lost=lost, won=won, below_label=below,
+            above_label=above,
+        )  # fmt: skip
 
 
 FLOOR = 1e-6

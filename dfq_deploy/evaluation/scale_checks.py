@@ -5,109 +5,33 @@ own Q and DQ add to its float values, relative to the noise of a good scale of t
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.evaluation.equalized_weights import Equalized, FloatWeight, deviation
-from dfq_deploy.evaluation.metrics import finite, signal_to_noise
-from dfq_deploy.evaluation.qdq_pairs import ActivationPair, WeightPair, activation_pairs, weight_pairs
+from dfq_deploy.evaluation.float_weights import FloatWeights
+from dfq_deploy.evaluation.metrics import signal_to_noise
+from dfq_deploy.evaluation.qdq_pairs import ActivationPair, activation_pairs, weight_pairs
+from dfq_deploy.evaluation.scale_check import FAULT, ScaleCheck, excess_of, power_of
 from dfq_deploy.evaluation.tensor_values import tensor_values
+from dfq_deploy.evaluation.weight_checks import weight_checks
 from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
-from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
-from dfq_deploy.graph.query import constant_of, name_of
+from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.placement.limits import UNBOUNDED
 from dfq_deploy.quantization.placement.saturation import saturations
-from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight, raise_scale_for_sums
-from dfq_deploy.runtime.processor import LARGEST_SUM, neighbor_sums
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["FAULT", "ScaleCheck", "scale_checks"]
-
-FAULT = 15.0
-"""dB of excess from which a scale counts as wrong: a range six times as wide as needed (8 times: 18 dB)."""
-
-RIGHT_SIZE = 0.5
-"""Powers of two by which a scale may be off for its size not to be the fault."""
-
-EQUALIZED = 0.05
-"""Median deviation of a channel's factor from which a weight counts as equalized; 4 bits cause 0.004 at most."""
-
-HARMLESS = 60.0
-"""dB of signal to noise above which no scale counts as wrong, even if a better one exists."""
+__all__ = ["activation_checks", "in_order", "scale_checks"]
 
 UNIT_RANGE = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
 """Operators that write 0 to 1: a scale for all of that is not wrong, however small the values of a few samples are."""
 
-ALIVE = 1e-3
-"""Power of a weight's channel, relative to the mean of all, below which its scale does not matter."""
-
 Floats = NDArray[np.floating[Any]]
-
-
-@dataclass(frozen=True)
-class ScaleCheck:
-    """The check of one quantized tensor of the file.
-
-    Args:
-        tensor: name of an activation in the float model, or of a weight in the file.
-        kind: activation or weight.
-        node: the weighted node that reads a weight; empty for an activation.
-        bits: of its integers.
-        excess: how much more noise its Q and DQ add than a good scale of the same bits, in dB.
-        snr: signal to noise in dB of its Q and DQ on float values.
-        factor: how many times too large the scale is; below 1 if it is too small.
-        matched: whether the values are those of the float model; else they are the file's own, with all errors before
-            them.
-    """
-
-    tensor: str
-    kind: Literal["activation", "weight"]
-    node: str
-    bits: int
-    excess: float
-    snr: float
-    factor: float
-    matched: bool = True
-
-    @property
-    def is_fault(self) -> bool:
-        """True if another scale would remove most of the noise."""
-        return self.excess >= FAULT and self.snr < HARMLESS
-
-    def __str__(self) -> str:
-        """One sentence."""
-        size = f"{self.factor:.2g} times too large" if self.factor >= 1 else f"{1 / self.factor:.2g} times too small"
-        where = f" of {self.node}" if self.node else ""
-        if abs(math.log2(max(self.factor, 1e-30))) < RIGHT_SIZE:
-            cause = "other values than float's" if self.kind == "weight" else "a zero point that does not fit"
-            return (
-                f"{self.kind} '{self.tensor}'{where} has {cause}, beside a scale of the right size: "
-                f"{self.snr:.1f} dB signal to noise, where {self.bits} bits give {self.snr + self.excess:.1f}"
-            )
-        return (
-            f"the scale of {self.kind} '{self.tensor}'{where} is about {size}: its own noise is {self.excess:.0f} dB "
-            f"above what {self.bits} bits give ({self.snr:.1f} dB signal to noise)"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain mapping; an infinite figure is null."""
-        return {
-            "tensor": self.tensor,
-            "kind": self.kind,
-            "node": self.node,
-            "bits": self.bits,
-            "excess_db": finite(self.excess),
-            "snr_db": finite(self.snr),
-            "factor": finite(self.factor),
-            "matched": self.matched,
-            "fault": self.is_fault,
-        }
 
 
 def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> tuple[ScaleCheck, ...]:
@@ -125,14 +49,17 @@ def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> 
     Raises:
         ModelError, SamplesError: ONNX Runtime fails on them.
     """
-    folded = reference.clone()
-    fold_batch_normalization(folded)
-    weights, equalized = _weights((folded, reference), quantized)
-    activations = _activations(reference, quantized, samples, equalized.tensors(folded))
-    return tuple(sorted((*weights, *activations), key=lambda check: (not check.is_fault, -check.excess, check.tensor)))
+    floats = FloatWeights(reference)
+    weights, equalized = weight_checks(floats, weight_pairs(quantized))
+    return in_order((*weights, *activation_checks(reference, quantized, samples, equalized.tensors(floats.lowered))))
 
 
-def _activations(
+def in_order(checks: Iterable[ScaleCheck]) -> tuple[ScaleCheck, ...]:
+    """The worst first."""
+    return tuple(sorted(checks, key=lambda check: (not check.is_fault, -check.excess, check.tensor)))
+
+
+def activation_checks(
     reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Mapping[str, Floats]
 ) -> list[ScaleCheck]:
     """Every activation; ``equalized``: tensor -> the factor of each of its channels."""
@@ -164,17 +91,20 @@ def _activations(
 
 
 def _folded_into(reference: ir.Model, quantized: ir.Model) -> dict[str, str]:
-    """Output of a layer -> output of the BatchNormalization behind it, where the quantized file has that folded.
+    """Output of a layer -> that of the BatchNormalization, Relu or Clip behind it, where the quantized file lacks that.
 
     Exporters that fold it keep the layer's own name for what the two compute together.
     """
     there = {name_of(value) for node in quantized.graph for value in node.outputs}
-    found = {}
-    for node in reference.graph:
-        before = node.inputs[0] if is_op(node, "BatchNormalization") else None
+    found: dict[str, str] = {}
+    for node in reversed(list(reference.graph)):
+        before = node.inputs[0] if is_op(node, ("BatchNormalization", "Relu", "Clip")) else None
         layer = None if before is None or len(before.uses()) > 1 else before.producer()
-        if layer is not None and is_op(layer, WEIGHTED_OPS) and name_of(node.outputs[0]) not in there:
-            found[name_of(before)] = name_of(node.outputs[0])
+        takes = WEIGHTED_OPS if is_op(node, "BatchNormalization") else WEIGHTED_OPS | {"BatchNormalization", "Add"}
+        of_layer = layer is not None and is_op(layer, takes)
+        if of_layer and name_of(node.outputs[0]) not in there and before is not None:
+            behind = name_of(node.outputs[0])
+            found[name_of(before)] = found.get(behind, behind)
     return found
 
 
@@ -199,84 +129,32 @@ def _shared_ends(pairs: Sequence[ActivationPair], rows: Mapping[str, Floats]) ->
 def _activation(pair: ActivationPair, rows: Floats, ends: tuple[float, float], *, matched: bool) -> ScaleCheck:
     written, exact = pair.written, rows.astype(np.float32)
     needed = Encoding.of_bounds(np.asarray(ends[0]), np.asarray(ends[1]), written.qtype, None)
-    noise, best = _power(pair.restored(exact) - exact), _power(needed.fake_quantize(exact) - exact)
+    noise, best = power_of(pair.restored(exact) - exact), power_of(needed.fake_quantize(exact) - exact)
     drift = float(pair.read.scale) / float(written.scale)
     factor = drift if abs(math.log2(drift)) > 0.5 else float(written.scale) / float(needed.scale)
-    excess, snr = _excess(noise, best, exact), signal_to_noise(_power(exact), noise)
-    return ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched)
+    excess, snr = excess_of(noise, best, exact), signal_to_noise(power_of(exact), noise)
+    middle = 0 if written.qtype.signed else 2 ** (written.qtype.bits - 1)
+    reach = 2 * max(abs(ends[0]), abs(ends[1])) if int(written.zero_point) == middle else ends[1] - ends[0]
+    room = factor * (ends[1] - ends[0]) / reach if reach > 0 else 1.0
+    check = ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched, room=room)
+    detail = _of_zero_point(pair, exact, ends, best) if check.is_fault else ""
+    return replace(check, cause="zero point", detail=detail) if detail else check
 
 
-def _weights(floats: Sequence[ir.Model], quantized: ir.Model) -> tuple[list[ScaleCheck], Equalized]:
-    """The weights' checks, and the factors of the channels that were equalized."""
-    candidates = [_by_node(model) for model in floats]
-    checks: list[ScaleCheck] = []
-    equalized = Equalized()
-    pairs = weight_pairs(quantized)
-    narrow = _keeps_sums(pairs)
-    for pair in pairs:
-        exact = _closest(pair, candidates) if pair.exact is None else FloatWeight(pair.exact)
-        if exact is not None and exact.values.any():
-            checks.append(_weight(pair, equalized.weight(exact, pair), narrow=narrow))
-    return checks, equalized
-
-
-def _keeps_sums(pairs: Sequence[WeightPair]) -> bool:
-    """True where most weights are small enough that no sum of two products saturates on any x86 processor."""
-    sums = [neighbor_sums(pair.node, pair.encoding.quantize(pair.values)) for pair in pairs]
-    kept = [bool(found.max() <= LARGEST_SUM) for found in sums if found is not None]
-    return 2 * sum(kept) > len(kept)
-
-
-def _by_node(model: ir.Model) -> dict[str, ir.Node]:
-    """Nodes by their own name and by what they write."""
-    named = {str(node.name): node for node in model.graph if node.name}
-    return {**{name_of(node.outputs[0]): node for node in model.graph}, **named}
-
-
-def _closest(pair: WeightPair, candidates: Sequence[Mapping[str, ir.Node]]) -> FloatWeight | None:
-    """The float weight of the same node, with or without BatchNormalization folded, whichever is closer."""
-    found: list[FloatWeight] = []
-    for nodes in candidates:
-        node = nodes.get(str(pair.node.name)) or nodes.get(name_of(pair.node.outputs[0]))
-        value = None if node is None or len(node.inputs) <= pair.place else node.inputs[pair.place]
-        constant = constant_of(value)
-        if constant is not None and tuple(constant.numpy().shape) == pair.values.shape:
-            found.append(FloatWeight(constant.numpy().astype(np.float32), node))
-    closest = min(found, key=lambda entry: deviation(entry.values, pair), default=None)
-    # Equalized channels are like none of both: BatchNormalization is folded before they are scaled.
-    return found[0] if closest is not None and deviation(closest.values, pair) > EQUALIZED else closest
-
-
-def _weight(pair: WeightPair, exact: Floats, *, narrow: bool) -> ScaleCheck:
-    qtype, axis = pair.encoding.qtype, pair.encoding.axis
-    good = encoding_of_weight(exact, qtype, axis, best_bounds)
-    if narrow:
-        good = raise_scale_for_sums(good, exact, pair.node)
-    found, best = pair.values - exact, good.fake_quantize(exact) - exact
-    ratios = np.atleast_1d(pair.encoding.scale / good.scale)
-    excess, factor, where = _excess(_power(found), _power(best), exact), float(np.median(ratios)), ""
-    if axis is not None:
-        channel, worst = _worst_channel(*(np.moveaxis(array, axis, 0) for array in (found, best, exact)))
-        if worst > excess + FAULT / 2:
-            excess, factor, where = worst, float(ratios[channel]), f", channel {channel},"
-    snr = signal_to_noise(_power(exact), _power(found))
-    return ScaleCheck(
-        pair.tensor, "weight", f"{pair.node.op_type} '{pair.node.name}'{where}", qtype.bits, excess, snr, factor
-    )
-
-
-def _worst_channel(found: Floats, best: Floats, exact: Floats) -> tuple[int, float]:
-    """The channel with the largest excess, and that excess; channels close to zero are left out."""
-    powers = [_power(channel) for channel in exact]
-    alive = [index for index, power in enumerate(powers) if power >= ALIVE * sum(powers) / len(powers)]
-    excess = {index: _excess(_power(found[index]), _power(best[index]), exact[index]) for index in alive}
-    return max(excess.items(), key=lambda entry: entry[1])
-
-
-def _power(values: Floats) -> float:
-    return float(np.square(values, dtype=np.float64).sum())
-
-
-def _excess(noise: float, best: float, exact: Floats) -> float:
-    """dB above the noise of a good scale, which counts as at least 1e-11 of the signal."""
-    return 10 * math.log10(max(noise, 1e-30) / max(best, 1e-11 * _power(exact), 1e-30))
+def _of_zero_point(pair: ActivationPair, exact: Floats, ends: tuple[float, float], best: float) -> str:
+    """What is wrong with the zero point, where another one beside the same scale removes the noise; else empty."""
+    written, read = pair.written, pair.read
+    if not np.allclose(read.scale, written.scale):
+        return ""
+    if written.qtype.signed and int(written.zero_point) == int(read.zero_point) == 0:
+        return ""  # symmetric on purpose
+    low, high = written.qtype.qmin, written.qtype.qmax
+    needed = int(np.clip(round(low - ends[0] / float(written.scale)), low, high))
+    # Where values go one way only, it is the end of the integers, whatever rounding says.
+    other = replace(written, zero_point=np.asarray(needed, np.int32))
+    if excess_of(power_of(other.fake_quantize(exact) - exact), best, exact) >= FAULT / 2:
+        return ""
+    zeros = int(written.zero_point), int(read.zero_point)
+    if zeros[0] != zeros[1]:
+        return f"is {zeros[0]} in QuantizeLinear and {zeros[1]} in DequantizeLinear"
+    return f"is {zeros[0]}, where its values need about {needed}"

@@ -2,6 +2,7 @@
 
 ====================== ============================================================================================
 ``activations``        Static or dynamic activations: quantize both ways, measure, and take the better one.
+``after_evaluation``   The command to paste next, from the finding that decides the verdict on an evaluation.
 ``calibrate``          Post-training quantization from end to end: ``dfq_deploy.calibrate``.
 ``earlier_prediction`` What was predicted when a file was quantized, from the report beside it.
 ``evaluate``           Evaluate a quantized file, and judge it: ``dfq_deploy.evaluate``.

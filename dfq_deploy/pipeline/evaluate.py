@@ -1,9 +1,7 @@
 """Evaluate a quantized file, and judge it: ``dfq_deploy.evaluate``."""
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from dfq_deploy.files.paths import AnyPath
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.reading import blames_the_file
 from dfq_deploy.graph.torch_export import TorchSource
+from dfq_deploy.pipeline.after_evaluation import AfterEvaluation
 from dfq_deploy.pipeline.earlier_prediction import EarlierPrediction, earlier_prediction
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.litert.runner import runner_of
@@ -35,7 +34,7 @@ from dfq_deploy.verdict.agreement.held_out import (
 )
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of, measure_agreement
 from dfq_deploy.verdict.agreement.prediction import MEASURED
-from dfq_deploy.verdict.evaluation import SWAPPED, evaluation_findings, judge_evaluation
+from dfq_deploy.verdict.evaluation import evaluation_findings, judge_evaluation
 from dfq_deploy.verdict.finding import Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates
 from dfq_deploy.verdict.judge import preprocess_condition
@@ -164,8 +163,11 @@ def evaluate(
             findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
         real = data is not None and not samples.method and figures.comparison.scores is not None
         earlier = earlier_prediction(path, Path(figures.quantized_model)) if real else None
-        typed = () if pixels is None else pixels.options
-        command = partial(_next, figures, real=data is not None, fed=typed) if path == Path(name) else None
+        command = None
+        if path == Path(name):
+            given = "" if data is None else figures.data
+            typed, stated = (() if entry is None else entry.options for entry in (pixels, fed.preprocess))
+            command = AfterEvaluation(name, figures.quantized_model, given, typed, stated, target)
         adopted = fed.preprocess if pixels is None or data is None else None
         condition = preprocess_condition(fed.load(path), adopted)
         verdict = judge_evaluation(figures, agreement, findings, bounds, command, condition)
@@ -243,24 +245,3 @@ def _stated_otherwise(given: Preprocess | None, stated: Preprocess | None) -> li
     remedy = "leave --preprocess out, or calibrate again with the right one"
     mean, std = (",".join(f"{value:.6g}" for value in values) for values in (given.mean, given.std))
     return [Finding("preprocess-stated", level, message, remedy, options=f"--mean {mean} --std {std}")]
-
-
-def _next(figures: Evaluation, finding: Finding, *, real: bool, fed: Sequence[str] = ()) -> str:
-    """What to do next.
-
-    Args:
-        fed: options on how the model is fed, which samples need.
-    """
-    files, unchanged = (figures.float_model, figures.quantized_model), finding.code == "preprocess-unchanged"
-    if unchanged or (finding.code == "preprocess-stated" and not real):
-        images = ["--data", "FOLDER", *fed] if unchanged else []
-        return shlex.join(["dfq-deploy", "evaluate", *files, *images])
-    if finding.options:
-        return shlex.join(["dfq-deploy", "calibrate", figures.float_model, *shlex.split(finding.options)])
-    if finding.code == "labels":
-        return shlex.join(["dfq-deploy", "evaluate", *files, "--data", figures.data, *fed, "--labels", "NAMES.txt"])
-    if finding.code == SWAPPED:
-        return shlex.join(["dfq-deploy", "evaluate", figures.quantized_model, figures.float_model])
-    if finding.level == "BAD" or real:
-        return shlex.join(["dfq-deploy", "inspect", figures.float_model, "--sensitivity"])
-    return shlex.join(["dfq-deploy", "evaluate", *files, "--data", "FOLDER", *fed])

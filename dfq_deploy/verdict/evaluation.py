@@ -7,36 +7,39 @@ from pathlib import Path
 
 from dfq_deploy.evaluation.detection.map_metric import DetectionFigures
 from dfq_deploy.evaluation.evaluate import Evaluation
+from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.metrics import Scores
-from dfq_deploy.evaluation.scale_checks import ScaleCheck
+from dfq_deploy.evaluation.scale_check import WRONG_BY, ScaleCheck
 from dfq_deploy.graph.file_info import is_quantized
 from dfq_deploy.runtime.kernel_count import KernelCount
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.agreement.held_out import DATA
-from dfq_deploy.verdict.agreement.intervals import drop_interval
+from dfq_deploy.verdict.agreement.intervals import drop_interval, samples_needed
 from dfq_deploy.verdict.agreement.measure import Agreement
 from dfq_deploy.verdict.agreement.prediction import MEASURED
 from dfq_deploy.verdict.detector import precision_finding
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates, gate_findings
 from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, NextCommand, agreement_finding, judge
-from dfq_deploy.verdict.sanity.labels import label_finding
+from dfq_deploy.verdict.sanity.labels import label_finding, shifted_finding
 from dfq_deploy.verdict.speed import count_findings
 
-__all__ = ["FAULTS", "SWAPPED", "drop_finding", "evaluation_findings", "judge_evaluation"]
+__all__ = ["FAULTS", "NEEDED", "SWAPPED", "drop_finding", "evaluation_findings", "judge_evaluation"]
 
 SWAPPED = "files-swapped"
 """Code of the finding that the quantized file was given as the float one."""
 
-FAULTS = frozenset({"scale-fault", "nothing-quantized", SWAPPED})
+FAULTS = frozenset(
+    {"scale-fault", "zero-point-fault", "weight-fault", "bias-fault", "node-fault", "another-network"}
+    | {"nothing-quantized", SWAPPED}
+)
 """Codes of what is wrong whatever the figures are: no gate makes up for it."""
+
+NEEDED = "needed"
+"""Name of the figure that says how many samples would settle what few leave open."""
 
 NAMED_SCALES = 5
 """Wrong scales that get a finding of their own."""
-
-WRONG_BY = 3.0
-"""How many times too large or too small a scale is that is a fault by itself. Calibration on other inputs than real
-ones clips by less: by 2.2 times in ResNet-20 on noise, by 1.2 on pictures by rule, neither of which costs top-1."""
 
 KEPT, LOST = 0.5, 3.0
 """Points of top-1: fewer may be lost without a word; a file that loses more is never ``OK`` (docs/verdict.md)."""
@@ -62,7 +65,7 @@ def judge_evaluation(
     Raises:
         OptionError: the models do not have the figure that a gate bounds.
     """
-    found = [*findings, agreement_finding(agreement, condition)]
+    found = [*findings, _with_count(agreement_finding(agreement, condition), agreement)]
     if not gates:
         return judge(None, _in_order(found), command)
     checked = gate_findings(gates, evaluation, agreement)
@@ -85,11 +88,14 @@ def evaluation_findings(
         float_file: the float model, to tell where the two files were swapped.
     """
     comparison, scores = evaluation.comparison, evaluation.comparison.scores
-    yield from (_scale_finding(check) for check in evaluation.scales[:NAMED_SCALES] if check.is_fault)
+    yield from (_fault_finding(fault) for fault in evaluation.faults[:NAMED_SCALES])
+    wrong = [check for check in evaluation.scales if check.is_fault or check.is_wide]
+    yield from (_scale_finding(check) for check in wrong[:NAMED_SCALES])
     if scores is not None and scores.float_top1 is not None:
         figures = {"label_hit": scores.float_top1 / 100, "confidence": scores.confidence}
         figures |= {"classes_seen": scores.classes, "class_coverage": 1.0}
-        labels = label_finding(replace(samples, figures=figures))
+        shifted = shifted_finding(scores, comparison.count)
+        labels = label_finding(replace(samples, figures=figures)) if shifted is None else shifted
         yield from () if labels is None else (labels,)
         yield drop_finding(scores, comparison.count)
     if isinstance(evaluation.metric, DetectionFigures):
@@ -118,16 +124,53 @@ def drop_finding(scores: Scores, count: int) -> Finding:
         ends = f"{-drop.value:.2f} points ({-drop.high:.2f} to {-drop.low:.2f})"
     message = f"top-1 {'rises' if drop.value < 0 else 'falls'} by {ends} on {count} labelled samples"
     figures = {"drop": drop.value, "low": drop.low, "high": drop.high, "count": float(count)}
+    if level == "CHECK" and drop.low <= KEPT:
+        needed = samples_needed(scores.lost or 0, scores.won or 0, count, KEPT)
+        message += f"; chance may do that on so few, {needed} would tell"
+        figures[NEEDED] = float(needed)
+        return Finding("top1-drop", level, message, f"give {needed} labelled samples or more", figures)
     remedy = "" if level == "OK" else "keep the layers that hurt in float or at more bits, or try other samples"
     return Finding("top1-drop", level, message, remedy, figures)
 
 
+def _fault_finding(fault: FileFault) -> Finding:
+    """``BAD`` unless what it does behind the layer is little noise."""
+    if fault.kind == "another-network":
+        remedy = "give the float file that it was made from, or quantize this one with dfq-deploy calibrate"
+        return Finding(fault.kind, "BAD", fault.message, remedy, {"snr_db": fault.snr})
+    level: Level = "BAD" if SNR.level(fault.snr) == "BAD" else "CHECK"
+    return Finding(f"{fault.kind}-fault", level, fault.message, _mended(fault.tensor), {"snr_db": fault.snr})
+
+
+def _mended(tensor: str) -> str:
+    return f"make the file again with dfq-deploy calibrate, or mend '{tensor}' in the tool that wrote it"
+
+
 def _scale_finding(check: ScaleCheck) -> Finding:
     """``BAD`` for a scale that no calibration gives; what a range clips that is nearly right is judged by its noise."""
-    remedy = "mend this scale in the tool that wrote it, or calibrate again"
     figures = {"factor": check.factor, "excess_db": check.excess, "snr_db": check.snr}
+    if check.is_wide:
+        return Finding("scale-wide", "CHECK", str(check), _mended(check.tensor), figures)
     level: Level = "BAD" if max(check.factor, 1 / max(check.factor, 1e-30)) >= WRONG_BY else SNR.level(check.snr)
-    return Finding("scale-fault" if level == "BAD" else "scale-clips", level, str(check), remedy, figures)
+    code = "scale-fault" if level == "BAD" else "scale-clips"
+    if check.cause == "values":
+        level = "BAD"
+    elif check.cause and level == "OK":
+        level = "CHECK"
+    if check.cause or (check.kind == "weight" and not check.is_scale):
+        code = "zero-point-fault" if check.cause == "zero point" else "weight-fault"
+    return Finding(code, level, str(check), _mended(check.tensor), figures)
+
+
+def _with_count(finding: Finding, agreement: Agreement) -> Finding:
+    """A doubtful prediction with the number of real inputs that would settle it, where fewer were given."""
+    given = sum(kind.comparison.count for kind in agreement.kinds if kind.kind == DATA)
+    predicted = finding.code == "agreement" and agreement.predicted is not None and agreement.predicted.kind != DATA
+    if finding.level != "CHECK" or not predicted or not given:
+        return finding
+    message = f"{finding.message}; {MEASURED} real inputs measure it, {given} were given"
+    figures = {**(finding.figures or {}), NEEDED: float(MEASURED)}
+    return replace(finding, message=message, remedy=f"give {MEASURED} real inputs or more with --data", figures=figures)
 
 
 def _few_findings(agreement: Agreement) -> Iterator[Finding]:
@@ -171,7 +214,7 @@ def _rank(finding: Finding) -> int:
         return 0
     if finding.code.startswith("gate-"):
         return 1
-    if finding.code == "labels":
+    if finding.code.startswith("labels"):
         return 2 if finding.level != "OK" else 5
     return {"top1-drop": 3, "agreement": 4, "output-noise": 4, "detector": 4, "precision": 3}.get(finding.code, 5)
 

@@ -151,6 +151,8 @@ def test_what_does_not_match_is_named(tmp_path: Path) -> None:
     refused(SamplesError, "takes samples of shape (3); these have (4,)", one, one, samples(width=4))
     wrong = Samples(samples().images, np.array([0, 1, 2, 3, 0]))
     refused(SamplesError, "label 3 of the samples is outside the model's 3 classes (0 to 2)", one, one, wrong)
+    from_one = Samples(samples().images, np.array([1, 2, 3, 1, 2]))
+    refused(SamplesError, "(0 to 2); they begin at 1: subtract 1 from each", one, one, from_one)
     two = scaled(1.0)
     two.graph.output.append(two.graph.input[0])
     refused(ModelError, "has 2 output(s) and the model has 1", one, two.SerializeToString(), samples())

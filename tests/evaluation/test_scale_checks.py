@@ -11,7 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy import calibrate, evaluate
 from dfq_deploy.evaluation.qdq_pairs import activation_pairs, weight_pairs
-from dfq_deploy.evaluation.scale_checks import ScaleCheck, scale_checks
+from dfq_deploy.evaluation.scale_check import ScaleCheck
+from dfq_deploy.evaluation.scale_checks import scale_checks
 from dfq_deploy.graph.loading import load, load_quantized
 from dfq_deploy.samples.samples import Samples
 from tests.conftest import ModelOf

@@ -90,7 +90,8 @@ def test_a_ruined_file_is_bad(digits_bn: Path, held_out: Samples, tmp_path: Path
     for samples in (held_out, None):
         found = evaluate(digits_bn, ruined, samples, preprocess=data.PREPROCESS)
         assert found.verdict.status == "BAD"
-        assert found.verdict.command == f"dfq-deploy inspect {digits_bn} --sensitivity"
+        assert found.verdict.findings[0].code == "scale-fault"
+        assert found.verdict.command == f"dfq-deploy calibrate {digits_bn} --mean 0.305 --std 0.319"
 
 
 @pytest.mark.parametrize("gates", [None, Gates(min_agreement=1)])
@@ -186,3 +187,30 @@ def test_pictures_of_few_bits_are_said_first(digits_bn: Path, digits_int8: Path,
     assert "hold no value above 4000, as sensors of 12 bits give" in found.warnings[0]
     assert "; scale them to the full range (value / 4095 * 65535), or give an .npz of uint8" in found.warnings[0]
     assert [finding.code for finding in found.verdict.findings if finding.level != "OK"] == ["samples-bits"]
+
+
+def test_labels_of_an_array_that_are_off_by_one(
+    digits_bn: Path, digits_int8: Path, held_out: Samples, tmp_path: Path
+) -> None:
+    assert held_out.labels is not None
+    kept = np.flatnonzero(held_out.labels < 9)[:100]
+    np.savez(tmp_path / "set.npz", images=held_out.images[kept], labels=held_out.labels[kept] + 1)
+    (tmp_path / "names.txt").write_text("\n".join(map(str, range(10))))
+    found = evaluate(digits_bn, digits_int8, tmp_path / "set.npz", labels=tmp_path / "names.txt")
+    assert found.verdict.status == "CHECK"
+    assert found.verdict.reason.startswith("the labels are off by one: float gives the class of the label to ")
+    assert found.verdict.reason.endswith("; subtract 1 from each label")
+    assert found.verdict.command == ""
+    assert any("numbers, which it leaves as they are" in warning for warning in found.warnings)
+
+
+def test_a_doubled_bias_is_the_reason(digits_bn: Path, digits_int8: Path, held_out: Samples, tmp_path: Path) -> None:
+    model = onnx.load(digits_int8)
+    bias = next(tensor for tensor in model.graph.initializer if tensor.data_type == onnx.TensorProto.INT32)
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * 2, bias.name))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    found = evaluate(digits_bn, tmp_path / "wrong.onnx", held_out.part(slice(100)), preprocess=data.PREPROCESS)
+    assert found.verdict.findings[0].code == "bias-fault"
+    assert found.verdict.reason.startswith(f"the bias '{bias.name}' of Conv ")
+    assert found.verdict.command == f"dfq-deploy calibrate {digits_bn} --mean 0.305 --std 0.319"
+    assert found.to_json()["faults"][0]["tensor"] == bias.name

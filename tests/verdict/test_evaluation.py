@@ -8,11 +8,12 @@ import pytest
 from dfq_deploy import Samples
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.evaluate import Evaluation
+from dfq_deploy.evaluation.file_fault import FaultKind, FileFault
 from dfq_deploy.evaluation.metrics import OutputDistance, Scores
-from dfq_deploy.evaluation.scale_checks import ScaleCheck
+from dfq_deploy.evaluation.scale_check import ScaleCheck
 from dfq_deploy.runtime.kernel_count import Kernel, KernelCount
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
-from dfq_deploy.verdict.evaluation import drop_finding, evaluation_findings, judge_evaluation
+from dfq_deploy.verdict.evaluation import FAULTS, NEEDED, drop_finding, evaluation_findings, judge_evaluation
 from dfq_deploy.verdict.finding import Verdict
 from dfq_deploy.verdict.gates import Gates
 
@@ -134,3 +135,65 @@ def test_few_real_samples_condemn_and_do_not_acquit(agreement: float, level: str
         finding for finding in evaluation_findings(few, _agreement(few), SAMPLES) if finding.code == "agreement-few"
     )
     assert found.level == level
+
+
+@pytest.mark.parametrize("kind", ["bias", "node", "another-network"])
+@pytest.mark.parametrize("gates", [None, Gates(min_agreement=10)])
+def test_another_fault_comes_first_whatever_the_gates(kind: FaultKind, gates: Gates | None) -> None:
+    fault = FileFault(kind, "conv.bias", "Conv 'conv'", "this is wrong", 3.0)
+    verdict = _verdict(replace(_evaluation(), faults=(fault,), scales=(FAULT,)), gates)
+    assert (verdict.status, verdict.reason) == ("BAD", "this is wrong")
+    assert verdict.findings[0].code in FAULTS
+    assert "dfq-deploy calibrate" in verdict.findings[0].remedy
+
+
+def test_a_fault_of_little_noise_is_still_looked_at() -> None:
+    fault = FileFault("bias", "conv.bias", "Conv 'conv'", "this is wrong", 30.0)
+    verdict = _verdict(replace(_evaluation(), faults=(fault,)))
+    assert (verdict.status, verdict.findings[0].code) == ("CHECK", "bias-fault")
+    assert "'conv.bias'" in verdict.findings[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("check", "code", "level"),
+    [
+        (replace(FAULT, factor=1.0, snr=16.0, cause="zero point", detail="is 3"), "zero-point-fault", "CHECK"),
+        (replace(FAULT, factor=1.0, snr=25.0, cause="zero point", detail="is 3"), "zero-point-fault", "CHECK"),
+        (replace(FAULT, factor=1.0, snr=3.0, cause="zero point", detail="is 3"), "zero-point-fault", "BAD"),
+        (replace(FAULT, factor=1.0, snr=14.0, cause="values", detail="a swap"), "weight-fault", "BAD"),
+        (replace(FAULT, factor=1.0, snr=0.0), "weight-fault", "BAD"),
+    ],
+)
+def test_what_is_no_scale_is_not_called_one(check: ScaleCheck, code: str, level: str) -> None:
+    verdict = _verdict(replace(_evaluation(), scales=(check,)))
+    assert (verdict.status, verdict.findings[0].code) == (level, code)
+    assert "the scale of" not in verdict.reason
+
+
+def test_a_small_sample_asks_for_more() -> None:
+    found = drop_finding(replace(SCORES, lost=3, won=1), 64)
+    assert found.level == "CHECK"
+    assert found.figures is not None
+    assert f"{found.figures[NEEDED]:.0f} would tell" in found.message
+    assert found.remedy == f"give {found.figures[NEEDED]:.0f} labelled samples or more"
+    assert NEEDED not in (drop_finding(replace(SCORES, lost=15, won=3), 500).figures or {})
+
+
+def test_labels_that_are_off_by_one() -> None:
+    wrong = _evaluation(replace(SCORES, float_top1=1.2, below_label=90.5, above_label=0.4, lost=0, won=0))
+    verdict = _verdict(wrong)
+    assert (verdict.status, verdict.findings[0].code, verdict.command) == ("CHECK", "labels-shifted", "")
+    assert verdict.reason == (
+        "the labels are off by one: float gives the class of the label to 1.2 % of the samples, and the class before "
+        "it to 90.5 %; subtract 1 from each label"
+    )
+    right = _verdict(_evaluation(replace(SCORES, below_label=2.0, above_label=3.0)))
+    assert "labels-shifted" not in {finding.code for finding in right.findings}
+
+
+def test_a_range_that_is_much_too_wide_is_looked_at() -> None:
+    wide = ScaleCheck("relu", "activation", "", 8, 14.0, 30.0, 5.2, room=5.2)
+    verdict = _verdict(replace(_evaluation(), scales=(wide,)))
+    assert (verdict.status, verdict.findings[0].code) == ("CHECK", "scale-wide")
+    assert verdict.reason.startswith("the scale of activation 'relu' is about 5.2 times too large")
+    assert _verdict(replace(_evaluation(), scales=(replace(wide, room=2.6),))).status == "OK"

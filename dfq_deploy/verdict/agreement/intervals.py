@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CONFIDENCE", "Interval", "agreement_interval", "drop_interval"]
+__all__ = ["CONFIDENCE", "Interval", "agreement_interval", "drop_interval", "samples_needed"]
 
 CONFIDENCE = 0.95
 
@@ -81,6 +81,22 @@ def drop_interval(lost: int, gained: int, count: int, confidence: float = CONFID
     reach = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance / total)
     low, high = max(-1.0, centre - reach), min(1.0, centre + reach)
     return Interval(100 * drop, 100 * min(low, drop), 100 * max(high, drop), count)
+
+
+def samples_needed(lost: int, gained: int, count: int, kept: float) -> int:
+    """How many samples show that more than ``kept`` points are lost, if each loses what these ``count`` lose.
+
+    Rounded up to a multiple of 50.
+
+    Raises:
+        ValueError: they do not lose more than ``kept`` points, so no number shows it.
+    """
+    if 100 * (lost - gained) <= kept * count:
+        raise ValueError(f"interval: {lost} lost and {gained} gained of {count} are no loss of more than {kept} points")
+    needed = 50 * (count // 50 + 1)
+    while drop_interval(round(lost * needed / count), round(gained * needed / count), needed).low <= kept:
+        needed += 50
+    return needed
 
 
 def _root(rising: Callable[[float], float]) -> float:

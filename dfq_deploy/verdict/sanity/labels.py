@@ -1,9 +1,10 @@
 """Say where the labels of a sample set are not the model's classes."""
 
+from dfq_deploy.evaluation.metrics import Scores
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
 
-__all__ = ["label_finding"]
+__all__ = ["label_finding", "shifted_finding"]
 
 CONFIDENT = 0.5
 """A network that is this sure of its answers on the mean recognizes what it sees."""
@@ -13,6 +14,12 @@ TIMES_CHANCE = 3
 
 FEWEST = 16
 """Labels that can be judged."""
+
+SHIFTED = 50.0
+"""Percent of the labels that name a neighboring class of the answer, from which they are off by one."""
+
+TIMES_OWN = 4
+"""So many times more often than the class of the answer itself."""
 
 
 def label_finding(samples: Samples) -> Finding | None:
@@ -39,3 +46,25 @@ def label_finding(samples: Samples) -> Finding | None:
     )
     remedy = "name the folders by class index, or give --labels FILE with one class name a line"
     return Finding("labels", "CHECK", message, remedy, kept)
+
+
+def shifted_finding(scores: Scores, count: int) -> Finding | None:
+    """Labels that are off by one, such as those of 1 to 1000 for classes 0 to 999; None where they are not.
+
+    Args:
+        scores: with labels.
+        count: number of samples.
+    """
+    own, below, above = scores.float_top1, scores.below_label, scores.above_label
+    if own is None or below is None or above is None or count < FEWEST:
+        return None
+    hit = max(below, above)
+    if hit < SHIFTED or hit < TIMES_OWN * own:
+        return None
+    where, change = ("before", "subtract 1 from") if below >= above else ("behind", "add 1 to")
+    message = (
+        f"the labels are off by one: float gives the class of the label to {own:.3g} % of the samples, and the class "
+        f"{where} it to {hit:.3g} %; {change} each label"
+    )
+    figures = {"label_hit": own / 100, "shifted_hit": hit / 100}
+    return Finding("labels-shifted", "CHECK", message, f"{change} each label", figures)

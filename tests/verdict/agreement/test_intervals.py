@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest  # comes with scikit-learn
 
-from dfq_deploy.verdict.agreement.intervals import agreement_interval, drop_interval
+from dfq_deploy.verdict.agreement.intervals import agreement_interval, drop_interval, samples_needed
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,12 @@ def test_drop_interval_by_hand() -> None:
 def test_counts_that_do_not_fit_together_are_refused() -> None:
     with pytest.raises(ValueError, match="6 lost and 5 gained of 10 do not fit together"):
         drop_interval(6, 5, 10)
+
+
+def test_so_many_samples_show_a_loss() -> None:
+    needed = samples_needed(3, 1, 64, 0.5)
+    assert needed % 50 == 0
+    assert drop_interval(3, 1, 64).low <= 0.5
+    assert drop_interval(round(3 * needed / 64), round(needed / 64), needed).low > 0.5
+    with pytest.raises(ValueError, match=r"are no loss of more than 0\.5 points"):
+        samples_needed(1, 1, 64, 0.5)

@@ -1,0 +1,101 @@
+"""Compare each weight of a quantized file with the float model's: scale, zero point, values."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfq_deploy.evaluation.equalized_weights import Equalized
+from dfq_deploy.evaluation.float_weights import FloatWeight, FloatWeights
+from dfq_deploy.evaluation.metrics import signal_to_noise
+from dfq_deploy.evaluation.qdq_pairs import WeightPair
+from dfq_deploy.evaluation.scale_check import FAULT, Cause, ScaleCheck, excess_of, power_of
+from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight, raise_scale_for_sums
+from dfq_deploy.runtime.processor import LARGEST_SUM, neighbor_sums
+
+__all__ = ["weight_checks"]
+
+ALIVE = 1e-3
+"""Power of a weight's channel, relative to the mean of all, below which its scale does not matter."""
+
+SAME = 0.95
+"""Cosine from which a channel holds the values of another one."""
+
+Floats = NDArray[np.floating[Any]]
+
+
+def weight_checks(floats: FloatWeights, pairs: Sequence[WeightPair]) -> tuple[list[ScaleCheck], Equalized]:
+    """The check of each weight, and the factors of the channels that were equalized."""
+    checks: list[ScaleCheck] = []
+    equalized = Equalized()
+    narrow = _keeps_sums(pairs)
+    for pair in pairs:
+        exact = floats.closest(pair) if pair.exact is None else FloatWeight(pair.exact)
+        if exact is not None and exact.values.any():
+            checks.append(_weight(pair, equalized.weight(exact, pair), narrow=narrow))
+    return checks, equalized
+
+
+def _keeps_sums(pairs: Sequence[WeightPair]) -> bool:
+    """True where most weights are small enough that no sum of two products saturates on any x86 processor."""
+    sums = [neighbor_sums(pair.node, pair.encoding.quantize(pair.values)) for pair in pairs]
+    kept = [bool(found.max() <= LARGEST_SUM) for found in sums if found is not None]
+    return 2 * sum(kept) > len(kept)
+
+
+def _weight(pair: WeightPair, exact: Floats, *, narrow: bool) -> ScaleCheck:
+    qtype, axis = pair.encoding.qtype, pair.encoding.axis
+    good = encoding_of_weight(exact, qtype, axis, best_bounds)
+    if narrow:
+        good = raise_scale_for_sums(good, exact, pair.node)
+    found, best = pair.values - exact, good.fake_quantize(exact) - exact
+    ratios = np.atleast_1d(pair.encoding.scale / good.scale)
+    excess, factor, where = excess_of(power_of(found), power_of(best), exact), float(np.median(ratios)), ""
+    if axis is not None:
+        channel, worst = _worst_channel(*(np.moveaxis(array, axis, 0) for array in (found, best, exact)))
+        if worst > excess + FAULT / 2:
+            excess, factor, where = worst, float(ratios[channel]), f", channel {channel},"
+    snr = signal_to_noise(power_of(exact), power_of(found))
+    cause, detail = _cause(pair, exact, power_of(best)) if excess >= FAULT else ("", "")
+    node = f"{pair.node.op_type} '{pair.node.name}'{where}"
+    return ScaleCheck(pair.tensor, "weight", node, qtype.bits, excess, snr, factor, cause=cause, detail=detail)
+
+
+def _cause(pair: WeightPair, exact: Floats, best: float) -> tuple[Cause, str]:
+    """Whether the values are all shifted, or stand in other channels than float's."""
+    axis = pair.encoding.axis
+    others = tuple(index for index in range(exact.ndim) if axis is None or index != axis % exact.ndim)
+    shift = (pair.values - exact).mean(axis=others, keepdims=True)
+    scale = pair.encoding.scale
+    steps = np.rint(shift / (scale if axis is None else np.expand_dims(scale, others)))
+    left = pair.values - exact - shift
+    if np.abs(steps).max() >= 1 and excess_of(power_of(left), best, exact) < FAULT / 2:
+        worst = int(np.abs(steps).argmax())
+        zero = int(np.broadcast_to(pair.encoding.zero_point, np.shape(steps.reshape(-1)))[worst])
+        return "zero point", f"is {zero}, where float's values need about {zero + int(steps.reshape(-1)[worst])}"
+    moved = _moved_channel(pair, exact)
+    return ("", "") if moved is None else ("values", "channel {} holds what float has in channel {}".format(*moved))
+
+
+def _moved_channel(pair: WeightPair, exact: Floats) -> tuple[int, int] | None:
+    """The first output channel that holds the values of another one, and that one; None if there is none."""
+    rows, floats = (
+        np.moveaxis(array, pair.axis, 0).reshape(array.shape[pair.axis], -1).astype(np.float64)
+        for array in (pair.values, exact)
+    )
+    rows, floats = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-30) for part in (rows, floats))
+    own = (rows * floats).sum(axis=1)
+    for channel in np.flatnonzero((own < SAME) & rows.any(axis=1)):
+        likeness = floats @ rows[channel]
+        if likeness.max() >= SAME and rows.shape[1] > 1:
+            return int(channel), int(likeness.argmax())
+    return None
+
+
+def _worst_channel(found: Floats, best: Floats, exact: Floats) -> tuple[int, float]:
+    """The channel with the largest excess, and that excess; channels close to zero are left out."""
+    powers = [power_of(channel) for channel in exact]
+    alive = [index for index, power in enumerate(powers) if power >= ALIVE * sum(powers) / len(powers)]
+    excess = {index: excess_of(power_of(found[index]), power_of(best[index]), exact[index]) for index in alive}
+    return max(excess.items(), key=lambda entry: entry[1])

@@ -1,0 +1,251 @@
+"""Faults beside scales, planted into files of this package and of ONNX Runtime's quantizer, are named first."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
+
+from dfq_deploy import calibrate
+from dfq_deploy.evaluation.file_checks import FileChecks, file_checks
+from dfq_deploy.graph.loading import load, load_quantized
+from dfq_deploy.samples.samples import Samples
+
+RUINED, GOOD = 0.0, 40.0
+"""Signal to noise of the outputs in dB."""
+
+Change = Callable[[NDArray[Any]], NDArray[Any]]
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "bias": {"refine": ["bias"]},
+    "equalize": {"refine": ["equalize", "bias"]},
+    "four": {"bits": "w4a8", "refine": ["bias"]},
+    "tensorrt": {"target": "tensorrt", "refine": ["equalize", "bias"]},
+    "qnn": {"target": "qnn", "refine": ["bias"]},
+}
+
+
+@pytest.fixture(scope="module")
+def sound(
+    digits_bn: Path, held_out: Samples, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], onnx.ModelProto]:
+    """The digits' network, quantized with one of :data:`OPTIONS`."""
+    made: dict[str, onnx.ModelProto] = {}
+
+    def of(name: str) -> onnx.ModelProto:
+        if name not in made:
+            output = tmp_path_factory.mktemp(name) / "out"
+            calibrate(digits_bn, data=held_out.part(slice(32)), floor="none", output=output, **OPTIONS[name])
+            made[name] = onnx.load(output / "model.qdq.onnx")
+        copy = onnx.ModelProto()
+        copy.CopyFrom(made[name])
+        return copy
+
+    return of
+
+
+def change(model: onnx.ModelProto, name: str, by: Change) -> onnx.ModelProto:
+    """``model`` with other values of one constant, in place."""
+    stored = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    old = numpy_helper.to_array(stored)
+    stored.CopyFrom(numpy_helper.from_array(np.asarray(by(old)).astype(old.dtype), name))
+    return model
+
+
+def checked(digits_bn: Path, model: onnx.ModelProto | Path, samples: Samples, snr: float = RUINED) -> FileChecks:
+    return file_checks(load(digits_bn), load_quantized(model), samples.part(slice(100, 108)), snr)
+
+
+def biases(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    return [node for node in model.graph.node if types.get(node.input[0]) == TensorProto.INT32]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_sound_files_have_no_fault(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto], name: str
+) -> None:
+    found = checked(digits_bn, sound(name), held_out)
+    assert found.sentences == ()
+    assert found.scales
+
+
+@pytest.mark.parametrize("name", ["bias", "equalize", "four"])
+@pytest.mark.parametrize(
+    ("place", "by", "times"),
+    [(0, lambda integers: integers * 2, 2), (0, lambda integers: integers * 0, 0), (1, lambda scale: scale * 8, 8)],
+)
+def test_biases(
+    digits_bn: Path,
+    held_out: Samples,
+    sound: Callable[[str], onnx.ModelProto],
+    name: str,
+    place: int,
+    by: Change,
+    times: int,
+) -> None:
+    for node in biases(sound(name))[:-1:3]:  # at 4 bits the last one is smaller than its correction
+        found = checked(digits_bn, change(sound(name), node.input[place], by), held_out)
+        first = found.faults[0]
+        assert (first.kind, first.tensor) == ("bias", node.input[0])
+        if times == 0:
+            assert "is zero, and float's is not" in str(first)
+        elif name != "four":  # bias correction at 4 bits moves biases too
+            told = re.search(r"is ([0-9.]+) times float's", str(first))
+            assert told is not None
+            assert float(told[1]) == pytest.approx(times, rel=0.1)
+
+
+def test_one_value_of_a_bias(digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]) -> None:
+    def one(integers: NDArray[Any]) -> NDArray[Any]:
+        moved = integers.copy()
+        moved[2] += 20 * int(np.abs(integers).max())
+        return moved
+
+    node = biases(sound("bias"))[1]
+    (fault,) = checked(digits_bn, change(sound("bias"), node.input[0], one), held_out).faults
+    assert fault.tensor == node.input[0]
+    assert "has another value than float's in channel 2" in str(fault)
+
+
+def test_a_float_bias(digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]) -> None:
+    model = sound("tensorrt")
+    held = {tensor.name for tensor in model.graph.initializer}
+    node = next(node for node in model.graph.node if node.op_type == "Conv" and node.input[2] in held)
+    found = checked(digits_bn, change(model, node.input[2], lambda bias: bias * 2), held_out)
+    assert [fault.tensor for fault in found.faults] == [node.input[2]]
+
+
+def test_a_relu_that_was_dropped(digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]) -> None:
+    for target in [node for node in sound("tensorrt").graph.node if node.op_type == "Relu"][::3]:
+        model = sound("tensorrt")  # its integers go as far below zero as above
+        model.graph.node.remove(next(node for node in model.graph.node if node.name == target.name))
+        for node in model.graph.node:
+            node.input[:] = [target.input[0] if name == target.output[0] else name for name in node.input]
+        first = checked(digits_bn, model, held_out).faults[0]
+        assert (first.kind, first.node) == ("node", f"Relu '{target.name}'")
+        assert f"Relu '{target.name}' of the float model is missing in the quantized file" in str(first)
+
+
+def test_a_relu_that_the_integers_stand_for_is_no_fault(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
+) -> None:
+    model = sound("bias")  # its integers begin at zero behind a Relu
+    for target in [node for node in model.graph.node if node.op_type == "Relu"]:
+        readers = [node for node in model.graph.node if target.output[0] in node.input]
+        if all(node.op_type == "QuantizeLinear" for node in readers):
+            model.graph.node.remove(target)
+            for node in readers:
+                node.input[0] = target.input[0]
+    assert not any(node.op_type == "Relu" for node in model.graph.node)
+    assert checked(digits_bn, model, held_out).sentences == ()
+
+
+def test_a_node_with_another_attribute(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
+) -> None:
+    model = sound("bias")
+    target = next(node for node in model.graph.node if node.op_type == "Relu")
+    target.op_type = "Neg"
+    first = checked(digits_bn, model, held_out).faults[0]
+    assert (first.kind, first.node) == ("node", f"Neg '{target.name}'")
+    assert f"stands for Relu '{target.name}' of the float model" in str(first)
+
+
+@pytest.fixture(scope="module")
+def stranger(digits_bn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of the same form and names, with other weights."""
+    model, rng = onnx.load(digits_bn), np.random.default_rng(3)
+    for tensor in model.graph.initializer:
+        if len(tensor.dims) > 1:
+            old = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(rng.permutation(old.ravel()).reshape(old.shape), tensor.name))
+    path = tmp_path_factory.mktemp("stranger") / "stranger.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["bias", "equalize"])
+def test_the_float_file_of_another_network(
+    stranger: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto], name: str
+) -> None:
+    found = checked(stranger, sound(name), held_out)
+    (sentence,) = found.sentences
+    assert sentence.startswith("the quantized file was not made from this float file: ")
+    assert (found.faults[0].kind, found.scales) == ("another-network", ())
+
+
+def test_outputs_that_agree_are_of_no_other_network(
+    stranger: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
+) -> None:
+    found = checked(stranger, sound("bias"), held_out, GOOD)
+    assert "another-network" not in {fault.kind for fault in found.faults}
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, name: str, images: NDArray[np.float32]) -> None:
+        self.rows = iter([{name: images[row : row + 1]} for row in range(len(images))])
+
+    def get_next(self) -> dict[str, Any] | None:
+        return next(self.rows, None)
+
+
+@pytest.fixture(scope="module")
+def foreign(digits_folded: Path, held_out: Samples, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The network as ONNX Runtime quantizes it: in operators on integers, and with ranges computed at run time."""
+    folder = tmp_path_factory.mktemp("foreign")
+    files = {name: folder / f"{name}.onnx" for name in ("static", "dynamic")}
+    reader = _Reader(onnx.load(digits_folded).graph.input[0].name, held_out.images[:32])
+    quantize_static(
+        str(digits_folded), str(files["static"]), reader, quant_format=QuantFormat.QOperator, per_channel=True
+    )
+    quantize_dynamic(str(digits_folded), str(files["dynamic"]))
+    return files
+
+
+def weights(model: onnx.ModelProto) -> list[tuple[str, str]]:
+    """Integers and scale of the weight of each layer that computes on integers."""
+    held = {tensor.name for tensor in model.graph.initializer}
+    found = []
+    for node in model.graph.node:
+        if node.op_type in ("QLinearConv", "QGemm"):
+            found.append((node.input[3], node.input[4]))
+        elif node.op_type in ("ConvInteger", "MatMulInteger"):
+            found.append((node.input[1], node.input[1].replace("_quantized", "_scale")))
+    assert {name for pair in found for name in pair} <= held
+    return found
+
+
+@pytest.mark.parametrize("form", ["static", "dynamic"])
+def test_layers_that_compute_on_integers(
+    digits_folded: Path, held_out: Samples, foreign: dict[str, Path], form: str
+) -> None:
+    sound_file = onnx.load(foreign[form])
+    assert checked(digits_folded, sound_file, held_out).sentences == ()
+    assert len(weights(sound_file)) >= 5
+    for integers, scale in weights(sound_file)[::3]:
+        wrong = change(onnx.load(foreign[form]), scale, lambda values: values * 8)
+        found = checked(digits_folded, wrong, held_out)
+        assert found.sentences[0].startswith(f"the scale of weight '{integers}' of ")
+        assert "about 8 times too large" in found.sentences[0]
+    integers = weights(sound_file)[0][0]
+    swapped = change(onnx.load(foreign[form]), integers, lambda values: values[[1, 0, *range(2, len(values))]])
+    (sentence,) = checked(digits_folded, swapped, held_out).sentences
+    assert f"weight '{integers}'" in sentence
+    assert "channel 0 holds what float has in channel 1" in sentence
+
+
+def test_a_zero_point_is_named_as_such(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
+) -> None:
+    node = next(node for node in sound("bias").graph.node if node.op_type == "QuantizeLinear")
+    wrong = change(sound("bias"), node.input[2], lambda zero: np.asarray(zero, np.int32) ^ 128)
+    sentence = checked(digits_bn, wrong, held_out).sentences[0]
+    assert sentence.startswith(f"the zero point of activation '{node.input[0]}' is ")
+    assert ", where its values need about " in sentence
