@@ -1,17 +1,19 @@
 """How often ``evaluate`` names a planted fault first.
 
-usage: python -m benchmarks.planted_faults [--models NAME...] [--target NAME] [--refine NAME...] [--most N]
+usage: python -m benchmarks.planted_faults [--models NAME...] [--bits WA] [--target NAME] [--refine NAME...] [--most N]
+                                           [--sound]
 
 Each network is quantized on 32 procedural pictures, and judged on 8 others. Faults are planted, one at a time, into the
 tensors of :data:`FAULTS`. Prints how many of them come first in
-:func:`dfq_deploy.evaluation.file_checks.file_checks`, and false alarms of the sound file.
+:func:`dfq_deploy.evaluation.file_checks.file_checks`, and false alarms of the sound file. --sound plants nothing, and
+counts the false alarms in files of all settings of :data:`SOUND`.
 """
 
 import argparse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -25,6 +27,28 @@ from dfq_deploy.evaluation.file_checks import file_checks
 from dfq_deploy.graph.loading import load, load_quantized
 
 MODELS = ["digits", "resnet20", "mobilenet_v1"]
+
+
+class Made(NamedTuple):
+    """How a file is made."""
+
+    bits: str
+    target: str
+    refine: tuple[str, ...]
+
+
+SOUND = (
+    *(
+        Made("w8a8", target, refine)
+        for target in ("cpu", "tensorrt", "qnn", "openvino")
+        for refine in (("bias",), ("equalize", "bias"))
+    ),
+    Made("w8a8", "cpu", ("channels", "bias")),
+    Made("w4a8", "cpu", ("closed-form",)),
+    Made("w4a8", "cpu", ("equalize", "bias")),
+    Made("w4a4", "cpu", ("bias",)),
+)
+"""Settings of which --sound makes files, from the file with BatchNormalization and from the folded one."""
 
 FACTOR = np.float32(8)
 
@@ -130,17 +154,21 @@ def named_first(source: Any, model: onnx.ModelProto, samples: Samples, node: onn
     return str(worst) if worst.is_fault and worst.kind == kind and node.input[0].startswith(worst.tensor) else ""
 
 
-def results(model: ZooModel, target: str, refine: list[str], most: int) -> Iterator[str]:
-    """A line for each kind of fault."""
-    source, preprocess = load(model.folded), model.preprocess
+def quantized(path: Path, model: ZooModel, made: Made) -> onnx.ModelProto:
+    """The file as ``calibrate`` makes it on 32 procedural pictures."""
     with TemporaryDirectory() as folder:
         out = Path(folder) / "out"
         calibrate(
-            model.folded, synth="procedural", count=32, target=target, refine=refine, preprocess=preprocess,
-            floor="none", output=out,
+            path, synth="procedural", count=32, bits=made.bits, target=made.target, refine=made.refine,
+            preprocess=model.preprocess, floor="none", output=out,
         )  # fmt: skip
-        sound = onnx.load(out / "model.qdq.onnx")
-    samples = synthesize(model.folded, synth="procedural", count=8, preprocess=preprocess, seed=7)
+        return onnx.load(out / "model.qdq.onnx")
+
+
+def results(model: ZooModel, made: Made, most: int) -> Iterator[str]:
+    """A line for each kind of fault."""
+    source, sound = load(model.folded), quantized(model.folded, model, made)
+    samples = judged_on(model)
     alarms = file_checks(source, load_quantized(sound), samples, RUINED).sentences
     yield f"{model.name}: {len(alarms)} false alarms"
     for fault, (kind, plant) in FAULTS.items():
@@ -153,17 +181,38 @@ def results(model: ZooModel, target: str, refine: list[str], most: int) -> Itera
             yield f"  not: {', '.join(missed)}"
 
 
+def alarms(model: ZooModel) -> Iterator[str]:
+    """How many files of a network that are sound have something named, and what."""
+    files, alarmed = 0, []
+    for path in dict.fromkeys((model.bn, model.folded)):
+        source, samples = load(path), judged_on(model)
+        for made in SOUND:
+            files += 1
+            found = file_checks(source, load_quantized(quantized(path, model, made)), samples, RUINED).sentences
+            alarmed += [f"  {path.stem}, {made}: {found[0]}"] if found else []
+    yield f"{model.name}: {len(alarmed)} of {files} sound files have something named"
+    yield from alarmed
+
+
+def judged_on(model: ZooModel) -> Samples:
+    """Eight procedural pictures that calibrate nothing."""
+    return synthesize(model.folded, synth="procedural", count=8, preprocess=model.preprocess, seed=7)
+
+
 def main() -> None:
     """Print a line for each network and kind of fault."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--zoo", type=Path, default=DEFAULT_ZOO)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--target", default="cpu")
+    parser.add_argument("--bits", default="w8a8")
     parser.add_argument("--refine", nargs="*", default=["equalize", "bias"])
     parser.add_argument("--most", type=int, default=20, help="about so many tensors of each kind")
+    parser.add_argument("--sound", action="store_true", help="count the false alarms alone, over several settings")
     args = parser.parse_args()
+    made = Made(args.bits, args.target, tuple(args.refine))
     for model in (*digits_models(args.models), *models(args.zoo, args.models)):
-        for line in results(model, args.target, args.refine, args.most):
+        for line in alarms(model) if args.sound else results(model, made, args.most):
             print(line, flush=True)
 
 
