@@ -19,6 +19,7 @@
 ``metrics``           Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice.
 ``own_metric``        Measure a figure of the user's own on the outputs of the float and the quantized model.
 ``qdq_pairs``         Read the quantized activations and weights of a QDQ graph, of any tool.
+``rescaled_tensors``  Find the tensors of a float model that a Mul of its quantized file multiplies channel by channel.
 ``sample_quality``    Quality figures of a sample set: statistics, classes, confidence, diversity.
 ``scale_check``       The check of one quantized tensor: how much noise its scale adds, and what causes it.
 ``scale_checks``      Compare each scale of a quantized file with the scale that the float model's values need.

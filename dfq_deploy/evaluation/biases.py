@@ -42,13 +42,16 @@ FOREIGN = 1.0
 package move them by 0.06 at 8 bits and 0.32 at 4, beyond what is worked out here."""
 
 OUTLIER = 3.0
-"""The same for a single channel (0.25 at 8 bits, 1.24 at 4), ..."""
+"""The same for a single channel (0.25 at 8 bits; twice as far below), ..."""
+
+FINE = 8
+"""Bits of a weight from which a correction moves no channel far."""
 
 APART = 10.0
 """... if that is so many times what the channel in the middle is moved by."""
 
 NEGLIGIBLE = 0.02
-"""The same for a bias that is zero: a smaller one says nothing."""
+"""The same of float's bias, for one that is zero or a multiple: a smaller one says nothing."""
 
 ALIVE = 1e-3
 """Power of a weight's channel, relative to the mean of all, below which it tells nothing of its scale."""
@@ -192,11 +195,12 @@ def _fault(layer: _Layer) -> FileFault | None:
             return None
         return FileFault("bias", layer.given.name, layer.where, f"{name} is zero, and float's is not: {behind}", noise)
     times = _multiple(layer)
-    if times is not None and effect >= UNEXPLAINED * size and effect > 0:
+    if times is not None and effect >= UNEXPLAINED * size and size >= NEGLIGIBLE:
         how = f"{times:.2g} times float's" if times > 0 else f"{-times:.2g} times float's, with the other sign"
         return FileFault("bias", layer.given.name, layer.where, f"{name} is {how}: {behind}", noise)
     channel = int(left.argmax())
-    if left[channel] >= max(OUTLIER, APART * float(np.median(left[layer.alive]))):
+    least = OUTLIER if layer.pair.encoding.qtype.bits >= FINE else 2 * OUTLIER
+    if left[channel] >= max(least, APART * float(np.median(left[layer.alive]))):
         said = (
             f"{name} has another value than float's in channel {channel}: {given[channel]:.4g}, where float needs "
             f"{layer.exact[channel]:.4g}"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from dfq_deploy.evaluation.common_tensors import NamedGraph, Part, shared_parts
 from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.metrics import signal_to_noise
+from dfq_deploy.evaluation.rescaled_tensors import channel_scale
 from dfq_deploy.evaluation.tensor_values import tensor_values
 from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.query import name_of
@@ -160,6 +161,8 @@ def _named(node: ir.Node) -> str:
 def _difference(first: Part, second: Part) -> _Change | None:
     """What is different; None where both parts are alike."""
     counts = [Counter(operator_of(node) for node in part.nodes) for part in (first, second)]
+    scales = [sum(channel_scale(node) is not None for node in part.nodes) for part in (first, second)]
+    counts[1]["Mul"] -= max(0, scales[1] - scales[0])  # the weights take these factors back
     missing, added = counts[0] - counts[1], counts[1] - counts[0]
     lacking, extra = (
         next((node for node in reversed(part.nodes) if operator_of(node) in kinds), None)

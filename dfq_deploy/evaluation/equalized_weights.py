@@ -21,7 +21,7 @@ from dfq_deploy.graph.operators import WEIGHTED_OPS, is_op
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight
 
-__all__ = ["Equalized"]
+__all__ = ["UNKNOWN", "Equalized"]
 
 RESCALED = 0.05
 """Largest deviation of the factor of a weight's channel from that of most channels, if it was not rescaled."""
@@ -33,13 +33,17 @@ TURNED = 0.004
 """1 minus the cosine between a float channel and a quantized one: larger than 8 bits ever cause."""
 
 ALIKE = 0.99
-"""Cosine between a weight and the fitted float one, below which it does not count as equalized."""
+"""Cosine between a weight and the fitted float one, below which it does not count as equalized; few bits allow less."""
 
 WRONG = 1.5
 """Factor of a whole layer, beyond that of its bias and of the layer before it, from which its scale is wrong."""
 
 AGREEING = 0.2
-"""Largest median deviation of the logarithm of the biases' factors from those of the weight, if these are trusted."""
+"""Largest median deviation of the logarithms of factors that should be alike, if they are trusted: of the biases and of
+the weight, or of a layer's input channels and of what writes them."""
+
+GUESSED = 3.0
+"""The same as :data:`WRONG` where what multiplies the input channels is not seen."""
 
 ALIVE = 1e-3
 """Power of a float channel, relative to the mean of all, below which rounding leaves nothing to tell its factor by."""
@@ -60,7 +64,8 @@ class Equalized:
     """The equalized layers of a file that were found so far, in the graph's order.
 
     Args:
-        outputs: tensor of the float model that an equalized layer writes -> factor of each channel (C,).
+        outputs: tensor of the float model that an equalized layer writes, or a Mul of the file multiplies -> factor of
+            each channel (C,).
         unknown: the same -> whether a channel's weight is too small to tell its factor (C,).
     """
 
@@ -72,23 +77,33 @@ class Equalized:
 
         ``exact.values`` itself where the file is not equalized there.
         """
+        before = None if exact.node is None else self._before(exact.node)
+        if before is not None and exact.values.shape[pair.axis] <= FEW:
+            return _taken_back(exact.values, pair, before)  # too few channels to find factors by
         fit = _fitted(exact.values, pair)
         if fit is None or exact.node is None:
             return exact.values
         fitted, outer, inner = fit
-        before = self._before(exact.node)
-        wrong, own = _told_apart(exact.node, pair, outer, inner, before)
+        told = _told_apart(exact.node, pair, outer, inner, before)
+        name, channels = name_of(exact.node.outputs[0]), exact.values.shape[pair.axis]
+        if told is None:
+            self.outputs[name], self.unknown[name] = np.ones(channels), np.ones(channels, bool)
+            return fitted
+        wrong, own = told
         rows = np.moveaxis(exact.values, pair.axis, 0).reshape(exact.values.shape[pair.axis], -1)
         powers = np.square(rows, dtype=np.float64).sum(axis=1)
-        self.outputs[name_of(exact.node.outputs[0])] = np.exp(own)
-        self.unknown[name_of(exact.node.outputs[0])] = powers < ALIVE * powers.mean()
+        self.outputs[name] = np.exp(own)
+        self.unknown[name] = (powers < ALIVE * powers.mean()) | (own < np.log(UNKNOWN) / 2)
         return fitted / wrong
 
     def tensors(self, model: ir.Model) -> Mapping[str, Floats]:
         """All tensors of the float model whose channels are multiplied, and by what; next to nothing if not known."""
         found: dict[str, Floats] = {}
         written = (value for node in model.graph for value in node.outputs)
-        factors = {name: np.where(self.unknown[name], UNKNOWN, own) for name, own in self.outputs.items()}
+        factors = {
+            name: np.where(self.unknown[name], UNKNOWN, own) if name in self.unknown else own
+            for name, own in self.outputs.items()
+        }
         waiting = [(value, factors[name_of(value)]) for value in written if name_of(value) in factors]
         while waiting:
             value, own = waiting.pop()
@@ -102,8 +117,10 @@ class Equalized:
         """Logarithm of the factors of the channels that ``node`` reads; None if they are not multiplied."""
         value = node.inputs[0]
         while value is not None:
-            if name_of(value) in self.outputs:
-                return np.log(self.outputs[name_of(value)])
+            name = name_of(value)
+            if name in self.outputs:
+                untold = self.unknown.get(name, np.zeros(len(self.outputs[name]), bool))
+                return np.log(np.where(untold, UNKNOWN, self.outputs[name]))
             producer = value.producer()
             if producer is None or is_op(producer, WEIGHTED_OPS) or not is_op(producer, HOMOGENEOUS):
                 return None
@@ -111,30 +128,56 @@ class Equalized:
         return None
 
 
+def _taken_back(exact: Floats, pair: WeightPair, before: Floats) -> Floats:
+    """``exact`` with its input channels divided by what multiplies them, as logarithms; itself where they differ.
+
+    Where a factor is not known the file's own values stand, at the scale that the others have.
+    """
+    rows, given = (np.moveaxis(array, pair.axis, 0) for array in (exact, pair.values))
+    if rows.shape[1] != len(before):
+        return exact
+    shape = (-1, *(1,) * (rows.ndim - 2))
+    known = (before > np.log(UNKNOWN)).reshape(shape)
+    divided = rows / np.exp(np.maximum(before, np.log(UNKNOWN))).reshape(shape)
+    told = divided * known
+    times = float((told * given).sum()) / max(_power(told), 1e-30)
+    own = given / times if times > 0 else given
+    return np.moveaxis(np.where(known, divided, own), 0, pair.axis).astype(np.float32)
+
+
 def _told_apart(
     node: ir.Node, pair: WeightPair, outer: Floats, inner: Floats, before: Floats | None
-) -> tuple[float, Floats]:
+) -> tuple[float, Floats] | None:
     """The factor of a wrong scale, 1 if there is none, and the logarithm of the factors of the output channels.
+
+    None where the factors of the input channels are not those of what writes them.
 
     Args:
         outer, inner: logarithm of the factors of the weight's output (O,) and input channels (I,).
         before: that of the channels that the layer reads.
     """
-    own, left = outer, float(np.median(inner))
+    own, left, least = outer, float(np.median(inner)), WRONG
     if before is not None and len(before) == len(inner):
-        left = float(np.median(inner + before))
+        apart = (inner + before)[(inner > np.log(UNKNOWN)) & (before > np.log(UNKNOWN))]
+        left = float(np.median(apart)) if len(apart) else left
+        if len(apart) and float(np.median(np.abs(apart - left))) > AGREEING:
+            return None  # something that was not found multiplies the channels
     elif before is not None and len(inner) == 1 and len(before) == len(outer):  # depthwise
         own, left = outer + before, float(inner[0])
     elif before is None and float(np.median(np.abs(inner - np.median(inner)))) > RESCALED:
         # An operator in float before the layer multiplies the channels, the largest of them by 1 (channel_ranges).
-        left = float(inner.max())
+        left, least = float(inner.max()), GUESSED
     shift = _bias_shift(node, pair, own)
+    if before is None and len(inner) == 1 and shift is None and _bias_shift(node, pair, np.zeros_like(own)) is not None:
+        return 1.0, np.zeros_like(own)  # a depthwise layer takes back what multiplies the channels that it reads
     if shift is None:
         return 1.0, own + left
+    if least == GUESSED and abs(left - shift) < math.log(GUESSED):
+        left = shift  # the bias knows better
     wrong, middle = math.exp(left - shift), float(np.median(own))
     # Either the scale of the weight is wrong, or the bias: equalization multiplies most layers by about 1.
     of_weight = abs(middle + shift) < abs(middle + left)
-    return (wrong, own + shift) if abs(math.log(wrong)) > math.log(WRONG) and of_weight else (1.0, own + left)
+    return (wrong, own + shift) if abs(math.log(wrong)) > math.log(least) and of_weight else (1.0, own + left)
 
 
 def _bias_shift(node: ir.Node, pair: WeightPair, factors: Floats) -> float | None:
@@ -155,11 +198,13 @@ def _bias_shift(node: ir.Node, pair: WeightPair, factors: Floats) -> float | Non
 
 def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats, Floats] | None:
     """The rescaled float weight, and the logarithm of the factors of output and input channels; None if it is not."""
-    apart = deviations(channel_factors(exact, pair))
     first, second = (np.moveaxis(array, pair.axis, 0).astype(np.float64) for array in (exact, pair.values))
+    powers = np.square(first).reshape(len(first), -1).sum(axis=1)
+    alive = powers >= ALIVE * powers.mean()  # rounding leaves nothing of the others
+    apart = deviations(channel_factors(exact, pair)[alive])
     good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
     rounded = 4 * _power(good - exact) / _power(exact)
-    cosines = np.array([_cosine(one, other) for one, other in zip(first, second, strict=True)])
+    cosines = np.array([_cosine(one, other) for one, other in zip(first[alive], second[alive], strict=True)])
     alike = 1 - cosines < max(TURNED, rounded)
     moved = int((~((apart < RESCALED) & alike)).sum())
     # A single wrong scale leaves the other channels alone.
@@ -168,7 +213,7 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats, Floats] | 
     flat, quantized = (rows.reshape(*rows.shape[:2], -1) for rows in (first, second))
     outer, inner = _log_factors(flat, quantized, pair.encoding.axis)
     fitted = first * np.exp(outer[:, None] + inner).reshape(*first.shape[:2], *(1,) * (first.ndim - 2))
-    if _cosine(fitted, second) < ALIKE:
+    if _cosine(fitted, second) < min(ALIKE, 1 - rounded):
         return None
     return np.moveaxis(fitted, 0, pair.axis).astype(np.float32), outer, inner
 

@@ -101,7 +101,7 @@ def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr:
             f"{unlike} of {compared} weights have nothing in common with float's; give the one that it was made from"
         )
         return FileChecks(faults=(FileFault("another-network", "", "", message, snr),))
-    weights, equalized = weight_checks(floats, pairs)
+    weights, equalized = weight_checks(floats, quantized, pairs)
     factors = equalized.tensors(floats.lowered)
     scales = in_order((*weights, *activation_checks(reference, quantized, samples, factors)))
     # The values of a tensor that float does not have are the file's own, with all errors before them.

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from dfq_deploy.encodings import Encoding, QuantType
 from dfq_deploy.graph.operators import WEIGHTED_OPS
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
+from dfq_deploy.quantization.weights import encoding_of_weight
 
-__all__ = ["ActivationPair", "WeightPair", "activation_pairs", "weight_pairs"]
+__all__ = ["ActivationPair", "WeightPair", "activation_pairs", "float_pairs", "weight_pairs"]
 
 WIDTHS = {
     **{ir.DataType.INT4: (4, True), ir.DataType.UINT4: (4, False), ir.DataType.INT8: (8, True)},
@@ -97,6 +98,20 @@ def weight_pairs(model: ir.Model) -> tuple[WeightPair, ...]:
                 pair = _weight(node, place, dequantizer)
                 found += [] if pair is None else [pair]
     return tuple(_with_usual_bits(pair, found) for pair in found)
+
+
+def float_pairs(model: ir.Model) -> tuple[WeightPair, ...]:
+    """Every constant in float that a weighted node reads as its second input, encoded as 8 bits would be."""
+    found = []
+    for node in model.graph:
+        constant = constant_of(node.inputs[1]) if node.op_type in WEIGHTED_OPS and len(node.inputs) > 1 else None
+        values = None if constant is None or constant.dtype != ir.DataType.FLOAT else constant.numpy()
+        if values is None or values.ndim < 2:
+            continue
+        axis = weight_axis(node) if values.ndim == 2 or node.op_type != "MatMul" else values.ndim - 1
+        encoding = encoding_of_weight(values, QuantType(8, signed=True, symmetric=True), axis)
+        found.append(WeightPair(name_of(node.inputs[1]), node, 1, axis, values, encoding, None))
+    return tuple(found)
 
 
 def _with_usual_bits(pair: WeightPair, pairs: Sequence[WeightPair]) -> WeightPair:

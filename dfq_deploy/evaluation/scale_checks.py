@@ -14,6 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding
+from dfq_deploy.evaluation.equalized_weights import UNKNOWN
 from dfq_deploy.evaluation.float_weights import FloatWeights
 from dfq_deploy.evaluation.metrics import signal_to_noise
 from dfq_deploy.evaluation.qdq_pairs import ActivationPair, activation_pairs, weight_pairs
@@ -50,7 +51,7 @@ def scale_checks(reference: ir.Model, quantized: ir.Model, samples: Samples) -> 
         ModelError, SamplesError: ONNX Runtime fails on them.
     """
     floats = FloatWeights(reference)
-    weights, equalized = weight_checks(floats, weight_pairs(quantized))
+    weights, equalized = weight_checks(floats, quantized, weight_pairs(quantized))
     return in_order((*weights, *activation_checks(reference, quantized, samples, equalized.tensors(floats.lowered))))
 
 
@@ -69,7 +70,9 @@ def activation_checks(
     folded = _folded_into(reference, quantized)
     found = tensor_values(reference, [folded.get(pair.tensor, pair.tensor) for pair in pairs], samples)
     values = {pair.tensor: found[name] for pair in pairs if (name := folded.get(pair.tensor, pair.tensor)) in found}
-    values = {name: _multiplied(rows, equalized.get(name)) for name, rows in values.items()}
+    # Where no factor is known, the file's own values tell.
+    untold = {name for name, factors in equalized.items() if np.all(factors <= UNKNOWN)}
+    values = {name: _multiplied(rows, equalized.get(name)) for name, rows in values.items() if name not in untold}
     known |= {name: known[other] for name, other in folded.items()}
     limits = saturations([known[name] for name in values])
     own = {pair.tensor: pair.source for pair in pairs if pair.tensor not in values}

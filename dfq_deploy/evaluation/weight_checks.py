@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.evaluation.equalized_weights import Equalized
 from dfq_deploy.evaluation.float_weights import FloatWeight, FloatWeights
 from dfq_deploy.evaluation.metrics import signal_to_noise
-from dfq_deploy.evaluation.qdq_pairs import WeightPair
+from dfq_deploy.evaluation.qdq_pairs import WeightPair, float_pairs
+from dfq_deploy.evaluation.rescaled_tensors import rescaled_tensors
 from dfq_deploy.evaluation.scale_check import FAULT, Cause, ScaleCheck, excess_of, power_of
 from dfq_deploy.quantization.weights import best_bounds, encoding_of_weight, raise_scale_for_sums
 from dfq_deploy.runtime.processor import LARGEST_SUM, neighbor_sums
@@ -19,21 +21,36 @@ __all__ = ["weight_checks"]
 ALIVE = 1e-3
 """Power of a weight's channel, relative to the mean of all, below which its scale does not matter."""
 
+DECIBELS_PER_BIT, BELOW = 6.0, 10.0
+"""A weight whose signal to noise is ``6 bits - 10`` dB or more is as good as rounding makes it: what is wrong with one
+channel of it is nothing, or the doing of a rounding that lets channels make up for each other."""
+
 SAME = 0.95
 """Cosine from which a channel holds the values of another one."""
 
 Floats = NDArray[np.floating[Any]]
 
 
-def weight_checks(floats: FloatWeights, pairs: Sequence[WeightPair]) -> tuple[list[ScaleCheck], Equalized]:
-    """The check of each weight, and the factors of the channels that were equalized."""
+def weight_checks(
+    floats: FloatWeights, quantized: ir.Model, pairs: Sequence[WeightPair]
+) -> tuple[list[ScaleCheck], Equalized]:
+    """The check of each weight, and the factors of the channels that were equalized.
+
+    Args:
+        quantized: with Q and DQ; layers in it that stay float are equalized too.
+        pairs: its quantized weights.
+    """
     checks: list[ScaleCheck] = []
-    equalized = Equalized()
+    equalized = Equalized(rescaled_tensors(floats.lowered, quantized))
     narrow = _keeps_sums(pairs)
-    for pair in pairs:
+    order = {node: place for place, node in enumerate(quantized.graph)}
+    for pair in sorted([*pairs, *float_pairs(quantized)], key=lambda entry: order[entry.node]):
         exact = floats.closest(pair) if pair.exact is None else FloatWeight(pair.exact)
-        if exact is not None and exact.values.any():
-            checks.append(_weight(pair, equalized.weight(exact, pair), narrow=narrow))
+        if exact is None or not exact.values.any():
+            continue
+        expected = equalized.weight(exact, pair)
+        if any(pair is entry for entry in pairs):
+            checks.append(_weight(pair, expected, narrow=narrow))
     return checks, equalized
 
 
@@ -52,11 +69,12 @@ def _weight(pair: WeightPair, exact: Floats, *, narrow: bool) -> ScaleCheck:
     found, best = pair.values - exact, good.fake_quantize(exact) - exact
     ratios = np.atleast_1d(pair.encoding.scale / good.scale)
     excess, factor, where = excess_of(power_of(found), power_of(best), exact), float(np.median(ratios)), ""
-    if axis is not None:
+    snr = signal_to_noise(power_of(exact), power_of(found))
+    usual = DECIBELS_PER_BIT * qtype.bits - BELOW
+    if axis is not None and exact.size > exact.shape[axis] and snr < usual:
         channel, worst = _worst_channel(*(np.moveaxis(array, axis, 0) for array in (found, best, exact)))
         if worst > excess + FAULT / 2:
             excess, factor, where = worst, float(ratios[channel]), f", channel {channel},"
-    snr = signal_to_noise(power_of(exact), power_of(found))
     cause, detail = _cause(pair, exact, power_of(best)) if excess >= FAULT else ("", "")
     node = f"{pair.node.op_type} '{pair.node.name}'{where}"
     return ScaleCheck(pair.tensor, "weight", node, qtype.bits, excess, snr, factor, cause=cause, detail=detail)
