@@ -203,7 +203,7 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats, Floats] | 
     alive = powers >= ALIVE * powers.mean()  # rounding leaves nothing of the others
     apart = deviations(channel_factors(exact, pair)[alive])
     good = encoding_of_weight(exact, pair.encoding.qtype, pair.encoding.axis, best_bounds).fake_quantize(exact)
-    rounded = 4 * _power(good - exact) / _power(exact)
+    rounded = _power(good - exact) / _power(exact)
     cosines = np.array([_cosine(one, other) for one, other in zip(first[alive], second[alive], strict=True)])
     alike = 1 - cosines < max(TURNED, rounded)
     moved = int((~((apart < RESCALED) & alike)).sum())
@@ -213,7 +213,7 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats, Floats] | 
     flat, quantized = (rows.reshape(*rows.shape[:2], -1) for rows in (first, second))
     outer, inner = _log_factors(flat, quantized, pair.encoding.axis)
     fitted = first * np.exp(outer[:, None] + inner).reshape(*first.shape[:2], *(1,) * (first.ndim - 2))
-    if _cosine(fitted, second) < min(ALIKE, 1 - rounded):
+    if _cosine(fitted, second) < min(ALIKE, 1 - 4 * rounded):
         return None
     return np.moveaxis(fitted, 0, pair.axis).astype(np.float32), outer, inner
 

@@ -68,14 +68,16 @@ def _weight(pair: WeightPair, exact: Floats, *, narrow: bool) -> ScaleCheck:
         good = raise_scale_for_sums(good, exact, pair.node)
     found, best = pair.values - exact, good.fake_quantize(exact) - exact
     ratios = np.atleast_1d(pair.encoding.scale / good.scale)
-    excess, factor, where = excess_of(power_of(found), power_of(best), exact), float(np.median(ratios)), ""
-    snr = signal_to_noise(power_of(exact), power_of(found))
-    usual = DECIBELS_PER_BIT * qtype.bits - BELOW
-    if axis is not None and exact.size > exact.shape[axis] and snr < usual:
+    snr, usual = signal_to_noise(power_of(exact), power_of(found)), DECIBELS_PER_BIT * qtype.bits - BELOW
+    alone = axis is not None and exact.size == exact.shape[axis]
+    # A scale for each value makes any value exact, which tells nothing.
+    least = 10 ** (-usual / 10) * power_of(exact) if alone else 0.0
+    excess, factor, where = excess_of(power_of(found), max(power_of(best), least), exact), float(np.median(ratios)), ""
+    if axis is not None and not alone and snr < usual:
         channel, worst = _worst_channel(*(np.moveaxis(array, axis, 0) for array in (found, best, exact)))
         if worst > excess + FAULT / 2:
             excess, factor, where = worst, float(ratios[channel]), f", channel {channel},"
-    cause, detail = _cause(pair, exact, power_of(best)) if excess >= FAULT else ("", "")
+    cause, detail = _cause(pair, exact, max(power_of(best), least)) if excess >= FAULT else ("", "")
     node = f"{pair.node.op_type} '{pair.node.name}'{where}"
     return ScaleCheck(pair.tensor, "weight", node, qtype.bits, excess, snr, factor, cause=cause, detail=detail)
 
