@@ -93,9 +93,11 @@ def activation_checks(
 def _folded_into(reference: ir.Model, quantized: ir.Model) -> dict[str, str]:
     """Output of a layer -> that of the BatchNormalization, Relu or Clip behind it, where the quantized file lacks that.
 
-    Exporters that fold it keep the layer's own name for what the two compute together.
+    Exporters that fold it keep the layer's own name for what the two compute together, and may give the other one to
+    the DequantizeLinear behind it.
     """
-    there = {name_of(value) for node in quantized.graph for value in node.outputs}
+    written = [node for node in quantized.graph if not is_op(node, "DequantizeLinear")]
+    there = {name_of(value) for node in written for value in node.outputs}
     found: dict[str, str] = {}
     for node in reversed(list(reference.graph)):
         before = node.inputs[0] if is_op(node, ("BatchNormalization", "Relu", "Clip")) else None
