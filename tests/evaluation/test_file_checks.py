@@ -1,19 +1,22 @@
 """Faults beside scales, planted into files of this package and of ONNX Runtime's quantizer, are named first."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
 
 from dfq_deploy import calibrate
+from dfq_deploy.evaluation import changed_nodes
 from dfq_deploy.evaluation.file_checks import FileChecks, file_checks
+from dfq_deploy.evaluation.tensor_values import tensor_values
 from dfq_deploy.graph.loading import load, load_quantized
 from dfq_deploy.samples.samples import Samples
 
@@ -147,6 +150,42 @@ def test_a_relu_that_the_integers_stand_for_is_no_fault(
     assert checked(digits_bn, model, held_out).sentences == ()
 
 
+def test_relus_that_are_missing_are_looked_at_together(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run of each file, however many are missing: a session for each would take minutes in a large network."""
+    asked: list[int] = []
+
+    def counted(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, NDArray[np.float32]]:
+        asked.append(len(names))
+        return tensor_values(model, names, samples)
+
+    monkeypatch.setattr(changed_nodes, "tensor_values", counted)
+    model = sound("tensorrt")
+    relus = {node.output[0]: node for node in model.graph.node if node.op_type == "Relu"}
+    for node in relus.values():
+        model.graph.node.remove(node)
+    for node in model.graph.node:
+        node.input[:] = [relus[name].input[0] if name in relus else name for name in node.input]
+    assert checked(digits_bn, model, held_out).faults
+    assert len(asked) == 2
+    assert asked[0] == asked[1] > 1
+
+
+def test_files_of_fixed_batches(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto], tmp_path: Path
+) -> None:
+    """The float file takes one sample, and the quantized one four."""
+    model, single = sound("bias"), onnx.load(digits_bn)
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Neg"
+    for entry, batch in ((model, 4), (single, 1)):
+        for value in (*entry.graph.input, *entry.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+        del entry.graph.value_info[:]
+    onnx.save(single, tmp_path / "single.onnx")
+    assert checked(tmp_path / "single.onnx", model, held_out).faults[0].node.startswith("Neg ")
+
+
 def test_a_node_with_another_attribute(
     digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
 ) -> None:
@@ -200,11 +239,13 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 def foreign(digits_folded: Path, held_out: Samples, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The network as ONNX Runtime quantizes it: in operators on integers, and with ranges computed at run time."""
     folder = tmp_path_factory.mktemp("foreign")
-    files = {name: folder / f"{name}.onnx" for name in ("static", "dynamic")}
-    reader = _Reader(onnx.load(digits_folded).graph.input[0].name, held_out.images[:32])
-    quantize_static(
-        str(digits_folded), str(files["static"]), reader, quant_format=QuantFormat.QOperator, per_channel=True
-    )
+    files = {name: folder / f"{name}.onnx" for name in ("static", "one scale", "dynamic")}
+    for name in ("static", "one scale"):
+        reader = _Reader(onnx.load(digits_folded).graph.input[0].name, held_out.images[:32])
+        quantize_static(
+            str(digits_folded), str(files[name]), reader, quant_format=QuantFormat.QOperator,
+            per_channel=name == "static",
+        )  # fmt: skip
     quantize_dynamic(str(digits_folded), str(files["dynamic"]))
     return files
 
@@ -222,7 +263,7 @@ def weights(model: onnx.ModelProto) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("form", ["static", "dynamic"])
+@pytest.mark.parametrize("form", ["static", "one scale", "dynamic"])
 def test_layers_that_compute_on_integers(
     digits_folded: Path, held_out: Samples, foreign: dict[str, Path], form: str
 ) -> None:
