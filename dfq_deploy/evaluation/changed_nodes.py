@@ -82,7 +82,7 @@ def changed_nodes(
         if name in clips:
             outside = beyond[name]
             if outside < UNCLIPPED:
-                message = f"{change.sentence}, and '{clips[name].given}' goes beyond what it lets through"
+                message = f"{change.sentence}, and '{clips[name].shown}' goes beyond what it lets through"
                 message += f": {outside:.1f} dB signal to noise"
                 faults.append(FileFault("node", name, change.node, message, outside))
             continue
@@ -118,11 +118,13 @@ class _Clip:
         limits: smallest and largest value that it lets through.
         exact: the tensor that it writes in the float model.
         given: the tensor that stands for it in the quantized file.
+        shown: the name that float has for that.
     """
 
     limits: Limits
     exact: str
     given: str
+    shown: str
 
 
 def _clip(graphs: tuple[NamedGraph, NamedGraph], node: ir.Node | None) -> _Clip | None:
@@ -131,8 +133,9 @@ def _clip(graphs: tuple[NamedGraph, NamedGraph], node: ir.Node | None) -> _Clip 
     if node is None or limits is None:
         return None
     ends = [name_of(value) for value in (node.outputs[0], node.inputs[0])]
-    given = next((value for name in ends if (value := graphs[1].tensor(name)) is not None), None)
-    return None if given is None else _Clip(limits, ends[0], name_of(given))
+    found = ((value, name) for name in ends if (value := graphs[1].tensor(name)) is not None)
+    given, shown = next(found, (None, ""))
+    return None if given is None else _Clip(limits, ends[0], name_of(given), shown)
 
 
 def _beyond(graphs: tuple[NamedGraph, NamedGraph], clips: Mapping[str, _Clip], samples: Samples) -> dict[str, float]:
@@ -160,7 +163,14 @@ def _named(node: ir.Node) -> str:
 
 
 def _difference(first: Part, second: Part) -> _Change | None:
-    """What is different; None where both parts are alike."""
+    """What is different; None where both parts are alike.
+
+    Attributes come first: beside them a Relu may be missing that the integers stand for.
+    """
+    for mine, theirs in _same(first.nodes, second.nodes):
+        changed = _changed_attribute(mine, theirs)
+        if changed:
+            return _Change(_named(theirs), f"{_named(theirs)} of the quantized file has {changed}")
     counts = [Counter(operator_of(node) for node in part.nodes) for part in (first, second)]
     missing, added = counts[0] - counts[1], counts[1] - counts[0]
     lacking, extra = (
@@ -174,10 +184,6 @@ def _difference(first: Part, second: Part) -> _Change | None:
         return _Change(_named(extra), f"{_named(extra)} of the quantized file stands for {name} of the float model")
     if extra is not None:
         return _Change(_named(extra), f"{_named(extra)} of the quantized file is not in the float model")
-    for mine, theirs in _same(first.nodes, second.nodes):
-        changed = _changed_attribute(mine, theirs)
-        if changed:
-            return _Change(_named(theirs), f"{_named(theirs)} of the quantized file has {changed}")
     if first.inputs != second.inputs and first.nodes and second.nodes:
         read, other = (", ".join(f"'{name}'" for name in sorted(part)) for part in (second.inputs, first.inputs))
         node = _named(second.nodes[0])

@@ -148,6 +148,13 @@ def test_a_relu_that_the_integers_stand_for_is_no_fault(
                 node.input[0] = target.input[0]
     assert not any(node.op_type == "Relu" for node in model.graph.node)
     assert checked(digits_bn, model, held_out).sentences == ()
+    conv = [node for node in model.graph.node if node.op_type == "Conv"][1]
+    pads = next(entry for entry in conv.attribute if entry.name == "pads")
+    assert list(pads.ints) == [1, 1, 1, 1]
+    pads.ints[:] = [2, 2, 0, 0]
+    first = checked(digits_bn, model, held_out).faults[0]
+    assert first.node == f"Conv '{conv.name}'"
+    assert "has pads=[2, 2, 0, 0], and float [1, 1, 1, 1]" in str(first)
 
 
 def test_relus_that_are_missing_are_looked_at_together(
@@ -186,7 +193,7 @@ def test_files_of_fixed_batches(
     assert checked(tmp_path / "single.onnx", model, held_out).faults[0].node.startswith("Neg ")
 
 
-def test_a_node_with_another_attribute(
+def test_a_node_with_another_operator(
     digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
 ) -> None:
     model = sound("bias")
