@@ -193,6 +193,20 @@ def test_files_of_fixed_batches(
     assert checked(tmp_path / "single.onnx", model, held_out).faults[0].node.startswith("Neg ")
 
 
+def test_a_range_that_clips_a_little_hides_no_node(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
+) -> None:
+    model = sound("bias")
+    relu = [node for node in model.graph.node if node.op_type == "Relu"][1]
+    scale = next(node.input[1] for node in model.graph.node if node.input[0] == relu.output[0])
+    narrow = change(model, scale, lambda value: value * 0.6)
+    found = checked(digits_bn, narrow, held_out)
+    assert [check.tensor for check in found.scales if check.is_fault and check.is_mild] == [relu.output[0]]
+    assert found.sentences == ()
+    relu.op_type = "Neg"
+    assert checked(digits_bn, narrow, held_out).faults[0].node == f"Neg '{relu.name}'"
+
+
 def test_a_node_with_another_operator(
     digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
 ) -> None:
