@@ -11,11 +11,12 @@ import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from dfq_deploy import calibrate
 from dfq_deploy.evaluation import changed_nodes
 from dfq_deploy.evaluation.file_checks import FileChecks, file_checks
+from dfq_deploy.evaluation.scale_check import FAULT
 from dfq_deploy.evaluation.tensor_values import tensor_values
 from dfq_deploy.graph.loading import load, load_quantized
 from dfq_deploy.samples.samples import Samples
@@ -301,6 +302,17 @@ def test_layers_that_compute_on_integers(
     (sentence,) = checked(digits_folded, swapped, held_out).sentences
     assert f"weight '{integers}'" in sentence
     assert "channel 0 holds what float has in channel 1" in sentence
+
+
+def test_inputs_beyond_a_range_of_16_bits_are_no_fault(digits_folded: Path, held_out: Samples, tmp_path: Path) -> None:
+    """Other pictures reach a little further than those of the calibration, which rounding at 16 bits does not cover."""
+    few = held_out.images[:4]
+    reader = _Reader(onnx.load(digits_folded).graph.input[0].name, few)
+    path = tmp_path / "deep.onnx"
+    quantize_static(str(digits_folded), str(path), reader, per_channel=True, activation_type=QuantType.QUInt16)
+    found = checked(digits_folded, path, held_out)
+    assert [check for check in found.scales if check.excess > FAULT]
+    assert not [check for check in found.scales if check.cause == "zero point" and check.snr > 30]
 
 
 def test_a_zero_point_is_named_as_such(
