@@ -77,16 +77,15 @@ def changed_nodes(
     clips = {name: ends for name, change in changes.items() if (ends := _clip(graphs, change.missing)) is not None}
     others = [name for name in changes if name not in clips]
     wanted = dict.fromkeys(name for tensor in others for name in (*sorted(inputs[tensor]), tensor))
-    noises = _noises(graphs, list(wanted), samples, factors)
+    noises, beyond = _noises(graphs, list(wanted), samples, factors), _beyond(graphs, clips, samples)
     faults = []
     for name, change in changes.items():
         if name in clips:
-            beyond = _beyond(graphs, clips[name], samples)
-            if beyond < UNCLIPPED:
-                message = f"{change.sentence}, and '{clips[name].given}' goes beyond what it lets through"
-                faults.append(
-                    FileFault("node", name, change.node, f"{message}: {beyond:.1f} dB signal to noise", beyond)
-                )
+            outside = beyond[name]
+            if outside < UNCLIPPED:
+                message = f"{change.sentence}, and '{clips[name].shown}' goes beyond what it lets through"
+                message += f": {outside:.1f} dB signal to noise"
+                faults.append(FileFault("node", name, change.node, message, outside))
             continue
         before = min((noises[part] for part in inputs[name] if part in noises), default=np.inf)
         behind = noises.get(name, np.inf)
@@ -120,11 +119,13 @@ class _Clip:
         limits: smallest and largest value that it lets through.
         exact: the tensor that it writes in the float model.
         given: the tensor that stands for it in the quantized file.
+        shown: the name that float has for that.
     """
 
     limits: Limits
     exact: str
     given: str
+    shown: str
 
 
 def _clip(graphs: tuple[NamedGraph, NamedGraph], node: ir.Node | None) -> _Clip | None:
@@ -133,18 +134,22 @@ def _clip(graphs: tuple[NamedGraph, NamedGraph], node: ir.Node | None) -> _Clip 
     if node is None or limits is None:
         return None
     ends = [name_of(value) for value in (node.outputs[0], node.inputs[0])]
-    given = next((value for name in ends if (value := graphs[1].tensor(name)) is not None), None)
-    return None if given is None else _Clip(limits, ends[0], name_of(given))
+    found = ((value, name) for name in ends if (value := graphs[1].tensor(name)) is not None)
+    given, shown = next(found, (None, ""))
+    return None if given is None else _Clip(limits, ends[0], name_of(given), shown)
 
 
-def _beyond(graphs: tuple[NamedGraph, NamedGraph], clip: _Clip, samples: Samples) -> float:
-    """Float's power behind the Clip, relative to that of the quantized values beyond its limits, in dB."""
-    exact = tensor_values(graphs[0].model, [clip.exact], samples).get(clip.exact)
-    given = tensor_values(graphs[1].model, [clip.given], samples).get(clip.given)
-    if exact is None or given is None:
-        return math.inf
-    outside = given - np.clip(given, *clip.limits)
-    return signal_to_noise(float(np.square(exact).mean()), float(np.square(outside).mean()))
+def _beyond(graphs: tuple[NamedGraph, NamedGraph], clips: Mapping[str, _Clip], samples: Samples) -> dict[str, float]:
+    """Float's power behind each Clip, relative to that of the quantized values beyond its limits, in dB."""
+    wanted = tensor_values(graphs[0].model, [clip.exact for clip in clips.values()], samples)
+    found = tensor_values(graphs[1].model, [clip.given for clip in clips.values()], samples)
+    noises = dict.fromkeys(clips, math.inf)
+    for name, clip in clips.items():
+        if clip.exact in wanted and clip.given in found:
+            exact, given = wanted[clip.exact], found[clip.given]
+            outside = given - np.clip(given, *clip.limits)
+            noises[name] = signal_to_noise(float(np.square(exact).mean()), float(np.square(outside).mean()))
+    return noises
 
 
 def _is_blamed(name: str, parts: tuple[Part, Part], blamed: Collection[str]) -> bool:
@@ -159,7 +164,14 @@ def _named(node: ir.Node) -> str:
 
 
 def _difference(first: Part, second: Part) -> _Change | None:
-    """What is different; None where both parts are alike."""
+    """What is different; None where both parts are alike.
+
+    Attributes come first: beside them a Relu may be missing that the integers stand for.
+    """
+    for mine, theirs in _same(first.nodes, second.nodes):
+        changed = _changed_attribute(mine, theirs)
+        if changed:
+            return _Change(_named(theirs), f"{_named(theirs)} of the quantized file has {changed}")
     counts = [Counter(operator_of(node) for node in part.nodes) for part in (first, second)]
     scales = [sum(channel_scale(node) is not None for node in part.nodes) for part in (first, second)]
     counts[1]["Mul"] -= max(0, scales[1] - scales[0])  # the weights take these factors back
@@ -175,10 +187,6 @@ def _difference(first: Part, second: Part) -> _Change | None:
         return _Change(_named(extra), f"{_named(extra)} of the quantized file stands for {name} of the float model")
     if extra is not None:
         return _Change(_named(extra), f"{_named(extra)} of the quantized file is not in the float model")
-    for mine, theirs in _same(first.nodes, second.nodes):
-        changed = _changed_attribute(mine, theirs)
-        if changed:
-            return _Change(_named(theirs), f"{_named(theirs)} of the quantized file has {changed}")
     if first.inputs != second.inputs and first.nodes and second.nodes:
         read, other = (", ".join(f"'{name}'" for name in sorted(part)) for part in (second.inputs, first.inputs))
         node = _named(second.nodes[0])
@@ -224,13 +232,14 @@ def _noises(
         Runner(expose_tensors(graph.model, [name_of(part[index]) for index in kept]), name="the model")
         for graph, part in zip(graphs, (firsts, seconds), strict=True)
     ]
-    feeding = runners[1] if runners[0].batch is None else runners[0]  # one of both may have a fixed batch
     sums = np.zeros((len(kept), 2))
     for one in range(len(samples)):
-        for feed, _ in feeding.batches(samples.part(slice(one, one + 1))):
-            arrays = [runner.feed(feed) for runner in runners]
-            for row, (index, wanted, given) in enumerate(zip(kept, *arrays, strict=True)):
-                sums[row] += _powers(wanted, given, factors.get(names[index]), limits.get(names[index]))
+        sample = samples.part(slice(one, one + 1))
+        arrays = [runner.feed(feed) for runner in runners for feed, _ in runner.batches(sample)]
+        for row, (index, *pair) in enumerate(zip(kept, *arrays, strict=True)):
+            # A fixed batch repeats the sample, and the two files may be fixed to different ones.
+            wanted, given = (array[: min(map(len, pair))] if array.ndim else array for array in pair)
+            sums[row] += _powers(wanted, given, factors.get(names[index]), limits.get(names[index]))
     return {names[index]: signal_to_noise(*sums[row]) for row, index in enumerate(kept)}
 
 

@@ -105,7 +105,7 @@ def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr:
     factors = equalized.tensors(floats.lowered)
     scales = in_order((*weights, *activation_checks(reference, quantized, samples, factors)))
     # The values of a tensor that float does not have are the file's own, with all errors before them.
-    wrong = [check for check in scales if check.is_fault and check.matched]
+    wrong = [check for check in scales if check.is_fault and not check.is_mild and check.matched]
     blamed = {part for check in wrong for part in (check.tensor, check.node.partition(", channel")[0])}
     # Where the scale of a bias is the product of others, a wrong one of these is what is wrong with it.
     biases = bias_faults(floats, [pair for pair in pairs if not _reads(pair, blamed)], factors, samples)

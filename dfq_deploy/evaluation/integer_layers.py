@@ -2,7 +2,8 @@
 
 The operators are those of ONNX and of ONNX Runtime: ``QLinearConv``, ``QLinearMatMul``, ``QGemm`` and the like have all
 scales as inputs; behind ``MatMulInteger`` and ``ConvInteger`` a Mul holds them, and their activations are quantized at
-run time: these become floats.
+run time: these become floats. What only moves or compares values (MaxPool, Flatten and the like) reads integers between
+such layers, and floats here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,9 @@ ALONE = {
 }
 """Operators of one activation -> the float ones."""
 
+MOVING = frozenset({"MaxPool", "Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Identity"})
+"""Operators that do the same to integers as to what these stand for."""
+
 OWN_ATTRIBUTES = frozenset({"channels_last", "opset"})
 """Attributes that the float operators do not have."""
 
@@ -52,6 +56,8 @@ def with_float_layers(model: ir.Model) -> ir.Model:
         rewrite = _REWRITES.get(node.op_type)
         if rewrite is not None and is_integer_op(node):
             rewrite(writer, node)
+        elif is_op(node, MOVING):
+            _moving(writer, node)
     return copy
 
 
@@ -95,7 +101,9 @@ class _Writer:
             return []
         numbers = [part.numpy().astype(np.float32).reshape(-1) for part in parts if part is not None]
         product = numbers[0] * numbers[1]
-        scale = add_constant(self.graph, self._fresh(integers, "scale"), product[0] if len(product) == 1 else product)
+        scale = add_constant(
+            self.graph, self._fresh(integers, "scale"), product.reshape(()) if product.size == 1 else product
+        )
         return [self.dequantized(before, [integers, scale], 0)]
 
     def _add(self, before: ir.Node, node: ir.Node) -> ir.Node:
@@ -155,6 +163,16 @@ def _alone(writer: _Writer, node: ir.Node) -> None:
         return
     read = [writer.dequantized(node, node.inputs[:3])]
     writer.quantized(node, writer.layer(node, ALONE[node.op_type], read, node.outputs[0]), node.inputs[3:5])
+
+
+def _moving(writer: _Writer, node: ir.Node) -> None:
+    value = node.inputs[0]
+    quantizer = None if value is None else value.producer()
+    if quantizer is None or not is_op(quantizer, "QuantizeLinear") or len(node.outputs) > 1:
+        return
+    parts = quantizer.inputs[1:3]
+    read = [writer.dequantized(node, [value, *parts]), *node.inputs[1:]]
+    writer.quantized(node, writer.layer(node, node.op_type, read, node.outputs[0]), parts)
 
 
 def _concat(writer: _Writer, node: ir.Node) -> None:

@@ -77,7 +77,8 @@ class ScaleCheck:
     @property
     def is_mild(self) -> bool:
         """True if the range clips a little, as other inputs than real ones make it."""
-        return self.is_scale and self.snr >= MILD and 1 / WRONG_BY < self.factor < WRONG_BY
+        clips = self.kind == "activation" and not self.cause
+        return (clips or self.is_scale) and self.snr >= MILD and 1 / WRONG_BY < self.factor < WRONG_BY
 
     @property
     def is_wide(self) -> bool:

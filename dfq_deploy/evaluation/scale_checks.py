@@ -32,6 +32,10 @@ __all__ = ["activation_checks", "in_order", "scale_checks"]
 UNIT_RANGE = frozenset({"Softmax", "Sigmoid", "HardSigmoid"})
 """Operators that write 0 to 1: a scale for all of that is not wrong, however small the values of a few samples are."""
 
+CLIPPED = 30.0
+"""dB of signal to noise from which another zero point is none that is wrong: other inputs than those of the calibration
+go beyond one end of the range. At 16 bits that is far above the noise of rounding, and still harmless."""
+
 Floats = NDArray[np.floating[Any]]
 
 
@@ -96,9 +100,11 @@ def activation_checks(
 def _folded_into(reference: ir.Model, quantized: ir.Model) -> dict[str, str]:
     """Output of a layer -> that of the BatchNormalization, Relu or Clip behind it, where the quantized file lacks that.
 
-    Exporters that fold it keep the layer's own name for what the two compute together.
+    Exporters that fold it keep the layer's own name for what the two compute together, and may give the other one to
+    the DequantizeLinear behind it.
     """
-    there = {name_of(value) for node in quantized.graph for value in node.outputs}
+    written = [node for node in quantized.graph if not is_op(node, "DequantizeLinear")]
+    there = {name_of(value) for node in written for value in node.outputs}
     found: dict[str, str] = {}
     for node in reversed(list(reference.graph)):
         before = node.inputs[0] if is_op(node, ("BatchNormalization", "Relu", "Clip")) else None
@@ -140,17 +146,19 @@ def _activation(pair: ActivationPair, rows: Floats, ends: tuple[float, float], *
     reach = 2 * max(abs(ends[0]), abs(ends[1])) if int(written.zero_point) == middle else ends[1] - ends[0]
     room = factor * (ends[1] - ends[0]) / reach if reach > 0 else 1.0
     check = ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched, room=room)
-    detail = _of_zero_point(pair, exact, ends, best) if check.is_fault else ""
+    detail = _of_zero_point(pair, exact, ends, best, snr) if check.is_fault else ""
     return replace(check, cause="zero point", detail=detail) if detail else check
 
 
-def _of_zero_point(pair: ActivationPair, exact: Floats, ends: tuple[float, float], best: float) -> str:
+def _of_zero_point(pair: ActivationPair, exact: Floats, ends: tuple[float, float], best: float, snr: float) -> str:
     """What is wrong with the zero point, where another one beside the same scale removes the noise; else empty."""
     written, read = pair.written, pair.read
     if not np.allclose(read.scale, written.scale):
         return ""
     if written.qtype.signed and int(written.zero_point) == int(read.zero_point) == 0:
         return ""  # symmetric on purpose
+    if written.zero_point == read.zero_point and snr >= CLIPPED:
+        return ""
     low, high = written.qtype.qmin, written.qtype.qmax
     needed = int(np.clip(round(low - ends[0] / float(written.scale)), low, high))
     # Where values go one way only, it is the end of the integers, whatever rounding says.

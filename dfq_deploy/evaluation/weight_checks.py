@@ -28,6 +28,9 @@ channel of it is nothing, or the doing of a rounding that lets channels make up 
 SAME = 0.95
 """Cosine from which a channel holds the values of another one."""
 
+TRIED = 64
+"""Channels that are looked for among the others; in a weight of many thousands all of them would take hours."""
+
 Floats = NDArray[np.floating[Any]]
 
 
@@ -106,7 +109,7 @@ def _moved_channel(pair: WeightPair, exact: Floats) -> tuple[int, int] | None:
     )
     rows, floats = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-30) for part in (rows, floats))
     own = (rows * floats).sum(axis=1)
-    for channel in np.flatnonzero((own < SAME) & rows.any(axis=1)):
+    for channel in np.flatnonzero((own < SAME) & rows.any(axis=1))[:TRIED]:
         likeness = floats @ rows[channel]
         if likeness.max() >= SAME and rows.shape[1] > 1:
             return int(channel), int(likeness.argmax())

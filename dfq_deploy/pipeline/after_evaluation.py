@@ -42,7 +42,7 @@ class AfterEvaluation:
 
     def _for_inputs(self, finding: Finding) -> str:
         """Where the samples, their preprocess or their labels are what is wrong, or options are known to help."""
-        if finding.code == "preprocess-unchanged":
+        if finding.code in ("preprocess-unchanged", "samples-bits"):
             return self._evaluate(["--data", "FOLDER", *self.fed])
         if finding.code == "preprocess-stated" and not self.data:
             return self._evaluate([])

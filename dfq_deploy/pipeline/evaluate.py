@@ -12,6 +12,7 @@ from dfq_deploy.evaluation.evaluate import OTHER_SEED, Evaluation, evaluated
 from dfq_deploy.evaluation.float_file import Fed, float_file
 from dfq_deploy.evaluation.own_metric import Metric
 from dfq_deploy.files.paths import AnyPath
+from dfq_deploy.graph.file_info import is_quantized
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.reading import blames_the_file
 from dfq_deploy.graph.torch_export import TorchSource
@@ -155,7 +156,8 @@ def evaluate(
         inputs = _Inputs(path, samples, fed, drawn=data is None, preprocess=fed.preprocess, seed=seed)
         agreement, notes = _agreement(figures, inputs, device)
         notes += _stated_otherwise(pixels, fed.stated)
-        if data is not None and fed.preprocess is not None:
+        is_float = not is_quantized(path)  # else the two files are swapped, which a finding says
+        if data is not None and fed.preprocess is not None and is_float:
             notes += preprocess_findings(fed.load(path), samples, fed.preprocess)
         findings = [*notes, *evaluation_findings(figures, agreement, samples, target, float_file=path)]
         if latency and figures.latency and figures.kernels is not None:
@@ -169,7 +171,7 @@ def evaluate(
             typed, stated = (() if entry is None else entry.options for entry in (pixels, fed.preprocess))
             command = AfterEvaluation(name, figures.quantized_model, given, typed, stated, target)
         adopted = fed.preprocess if pixels is None or data is None else None
-        condition = preprocess_condition(fed.load(path), adopted)
+        condition = preprocess_condition(fed.load(path), adopted) if is_float else ""
         verdict = judge_evaluation(figures, agreement, findings, bounds, command, condition)
     return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement, earlier=earlier)
 

@@ -251,6 +251,8 @@ class _SampleReader:
             raise SamplesError(
                 f"{self.place}: uint8 'images' have shape {pixels.shape}; (N, H, W, C) with 1 or 3 channels is needed"
             )
+        if 0 in pixels.shape[1:]:
+            raise SamplesError(f"{self.place}: uint8 'images' have shape {pixels.shape}, which holds no pixels")
         return fitter.of_images((Image.fromarray(loaded(pixels[index])) for index in indices), len(indices))
 
 

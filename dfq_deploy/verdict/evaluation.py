@@ -90,6 +90,7 @@ def evaluation_findings(
     comparison, scores = evaluation.comparison, evaluation.comparison.scores
     yield from (_fault_finding(fault) for fault in evaluation.faults[:NAMED_SCALES])
     wrong = [check for check in evaluation.scales if check.is_fault or check.is_wide]
+    wrong.sort(key=lambda check: check.is_mild)  # harmless ones leave the others their place
     yield from (_scale_finding(check) for check in wrong[:NAMED_SCALES])
     if scores is not None and scores.float_top1 is not None:
         figures = {"label_hit": scores.float_top1 / 100, "confidence": scores.confidence}

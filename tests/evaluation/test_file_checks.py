@@ -1,19 +1,23 @@
 """Faults beside scales, planted into files of this package and of ONNX Runtime's quantizer, are named first."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from dfq_deploy import calibrate
+from dfq_deploy.evaluation import changed_nodes
 from dfq_deploy.evaluation.file_checks import FileChecks, file_checks
+from dfq_deploy.evaluation.scale_check import FAULT
+from dfq_deploy.evaluation.tensor_values import tensor_values
 from dfq_deploy.graph.loading import load, load_quantized
 from dfq_deploy.samples.samples import Samples
 
@@ -145,9 +149,66 @@ def test_a_relu_that_the_integers_stand_for_is_no_fault(
                 node.input[0] = target.input[0]
     assert not any(node.op_type == "Relu" for node in model.graph.node)
     assert checked(digits_bn, model, held_out).sentences == ()
+    conv = [node for node in model.graph.node if node.op_type == "Conv"][1]
+    pads = next(entry for entry in conv.attribute if entry.name == "pads")
+    assert list(pads.ints) == [1, 1, 1, 1]
+    pads.ints[:] = [2, 2, 0, 0]
+    first = checked(digits_bn, model, held_out).faults[0]
+    assert first.node == f"Conv '{conv.name}'"
+    assert "has pads=[2, 2, 0, 0], and float [1, 1, 1, 1]" in str(first)
 
 
-def test_a_node_with_another_attribute(
+def test_relus_that_are_missing_are_looked_at_together(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One run of each file, however many are missing: a session for each would take minutes in a large network."""
+    asked: list[int] = []
+
+    def counted(model: ir.Model, names: Sequence[str], samples: Samples) -> dict[str, NDArray[np.float32]]:
+        asked.append(len(names))
+        return tensor_values(model, names, samples)
+
+    monkeypatch.setattr(changed_nodes, "tensor_values", counted)
+    model = sound("tensorrt")
+    relus = {node.output[0]: node for node in model.graph.node if node.op_type == "Relu"}
+    for node in relus.values():
+        model.graph.node.remove(node)
+    for node in model.graph.node:
+        node.input[:] = [relus[name].input[0] if name in relus else name for name in node.input]
+    assert checked(digits_bn, model, held_out).faults
+    assert len(asked) == 2
+    assert asked[0] == asked[1] > 1
+
+
+def test_files_of_fixed_batches(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto], tmp_path: Path
+) -> None:
+    """The float file takes one sample, and the quantized one four."""
+    model, single = sound("bias"), onnx.load(digits_bn)
+    next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Neg"
+    for entry, batch in ((model, 4), (single, 1)):
+        for value in (*entry.graph.input, *entry.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+        del entry.graph.value_info[:]
+    onnx.save(single, tmp_path / "single.onnx")
+    assert checked(tmp_path / "single.onnx", model, held_out).faults[0].node.startswith("Neg ")
+
+
+def test_a_range_that_clips_a_little_hides_no_node(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
+) -> None:
+    model = sound("bias")
+    relu = [node for node in model.graph.node if node.op_type == "Relu"][1]
+    scale = next(node.input[1] for node in model.graph.node if node.input[0] == relu.output[0])
+    narrow = change(model, scale, lambda value: value * 0.6)
+    found = checked(digits_bn, narrow, held_out)
+    assert [check.tensor for check in found.scales if check.is_fault and check.is_mild] == [relu.output[0]]
+    assert found.sentences == ()
+    relu.op_type = "Neg"
+    assert checked(digits_bn, narrow, held_out).faults[0].node == f"Neg '{relu.name}'"
+
+
+def test_a_node_with_another_operator(
     digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto]
 ) -> None:
     model = sound("bias")
@@ -200,11 +261,13 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 def foreign(digits_folded: Path, held_out: Samples, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The network as ONNX Runtime quantizes it: in operators on integers, and with ranges computed at run time."""
     folder = tmp_path_factory.mktemp("foreign")
-    files = {name: folder / f"{name}.onnx" for name in ("static", "dynamic")}
-    reader = _Reader(onnx.load(digits_folded).graph.input[0].name, held_out.images[:32])
-    quantize_static(
-        str(digits_folded), str(files["static"]), reader, quant_format=QuantFormat.QOperator, per_channel=True
-    )
+    files = {name: folder / f"{name}.onnx" for name in ("static", "one scale", "dynamic")}
+    for name in ("static", "one scale"):
+        reader = _Reader(onnx.load(digits_folded).graph.input[0].name, held_out.images[:32])
+        quantize_static(
+            str(digits_folded), str(files[name]), reader, quant_format=QuantFormat.QOperator,
+            per_channel=name == "static",
+        )  # fmt: skip
     quantize_dynamic(str(digits_folded), str(files["dynamic"]))
     return files
 
@@ -222,7 +285,7 @@ def weights(model: onnx.ModelProto) -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.parametrize("form", ["static", "dynamic"])
+@pytest.mark.parametrize("form", ["static", "one scale", "dynamic"])
 def test_layers_that_compute_on_integers(
     digits_folded: Path, held_out: Samples, foreign: dict[str, Path], form: str
 ) -> None:
@@ -239,6 +302,17 @@ def test_layers_that_compute_on_integers(
     (sentence,) = checked(digits_folded, swapped, held_out).sentences
     assert f"weight '{integers}'" in sentence
     assert "channel 0 holds what float has in channel 1" in sentence
+
+
+def test_inputs_beyond_a_range_of_16_bits_are_no_fault(digits_folded: Path, held_out: Samples, tmp_path: Path) -> None:
+    """Other pictures reach a little further than those of the calibration, which rounding at 16 bits does not cover."""
+    few = held_out.images[:4]
+    reader = _Reader(onnx.load(digits_folded).graph.input[0].name, few)
+    path = tmp_path / "deep.onnx"
+    quantize_static(str(digits_folded), str(path), reader, per_channel=True, activation_type=QuantType.QUInt16)
+    found = checked(digits_folded, path, held_out)
+    assert [check for check in found.scales if check.excess > FAULT]
+    assert not [check for check in found.scales if check.cause == "zero point" and check.snr > 30]
 
 
 def test_a_zero_point_is_named_as_such(

@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from dfq_deploy.evaluation.integer_layers import with_float_layers
+from dfq_deploy.evaluation.layer_bias import bias_of
 from dfq_deploy.evaluation.qdq_pairs import activation_pairs, weight_pairs
 
 rng = np.random.default_rng(0)
@@ -59,6 +60,29 @@ def test_a_convolution() -> None:
     assert [entry.tensor for entry in activation_pairs(found)] == ["x", "c", "y"]
     x = rng.normal(0, 2, (1, 3, 5, 5)).astype(np.float32)
     np.testing.assert_allclose(outputs(found, x), outputs(given, x), atol=0.11)  # one step, where rounding differs
+
+
+def test_one_scale_and_operators_that_move_integers() -> None:
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["x_quantized"]),
+        helper.make_node(
+            "QLinearConv", ["x_quantized", "xs", "xz", "w", "s", "z", "ys", "yz", "bias"], ["c_quantized"],
+            name="conv_quant",
+        ),
+        helper.make_node("MaxPool", ["c_quantized"], ["m_quantized"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["m_quantized"], ["f_quantized"]),
+        helper.make_node("DequantizeLinear", ["f_quantized", "ys", "yz"], ["y"]),
+    ]  # fmt: skip
+    constants = {**CONSTANTS, "s": np.asarray(0.02, np.float32), "z": np.asarray(0, np.int8)}
+    given = model(nodes, ([1, 3, 4, 4], [1, 16]), constants)
+    found = with_float_layers(given)
+    assert [entry.tensor for entry in activation_pairs(found)] == ["x", "c", "m", "y"]
+    (pair,) = weight_pairs(found)
+    bias = bias_of(pair.node)
+    assert bias is not None
+    np.testing.assert_allclose(bias.values, CONSTANTS["bias"] * 0.05 * 0.02, rtol=1e-6)
+    x = rng.normal(0, 2, (1, 3, 4, 4)).astype(np.float32)
+    np.testing.assert_allclose(outputs(found, x), outputs(given, x), atol=0.11)
 
 
 @pytest.mark.parametrize("transposed", [0, 1])

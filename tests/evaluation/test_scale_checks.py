@@ -229,3 +229,17 @@ def test_other_values_are_not_called_a_wrong_scale(
     first = judged(digits_bn, copy, held_out)[0]
     assert (first.tensor, first.is_fault) == (name, True)
     assert "has other values than float's, beside a scale of the right size" in str(first)
+
+
+@pytest.mark.parametrize(
+    ("check", "mild"),
+    [
+        (ScaleCheck("relu", "activation", "", 8, 25.0, 27.0, 0.6), True),
+        (ScaleCheck("relu", "activation", "", 8, 25.0, 27.0, 0.9), True),  # clips by less
+        (ScaleCheck("relu", "activation", "", 8, 25.0, 19.0, 0.9), False),
+        (ScaleCheck("relu", "activation", "", 8, 25.0, 27.0, 0.9, cause="zero point", detail="is 3"), False),
+        (ScaleCheck("conv.weight", "weight", "Conv 'conv'", 8, 25.0, 27.0, 0.9), False),
+    ],
+)
+def test_ranges_that_clip_a_little_are_mild(check: ScaleCheck, mild: bool) -> None:
+    assert check.is_mild is mild

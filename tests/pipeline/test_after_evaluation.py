@@ -52,3 +52,4 @@ def test_inputs() -> None:
     assert REAL(bad("preprocess-stated", options="--mean 0.5 --std 0.5")) == again
     unchanged = "dfq-deploy evaluate f.onnx q.onnx --data FOLDER --preprocess imagenet"
     assert REAL(bad("preprocess-unchanged")) == unchanged
+    assert REAL(Finding("samples-bits", "CHECK", "", options="--data FOLDER")) == unchanged

@@ -214,3 +214,10 @@ def test_a_doubled_bias_is_the_reason(digits_bn: Path, digits_int8: Path, held_o
     assert found.verdict.reason.startswith(f"the bias '{bias.name}' of Conv ")
     assert found.verdict.command == f"dfq-deploy calibrate {digits_bn} --mean 0.305 --std 0.319"
     assert found.to_json()["faults"][0]["tensor"] == bias.name
+
+
+def test_files_that_were_swapped(digits_bn: Path, digits_int8: Path, held_out: Samples) -> None:
+    for samples in (held_out.part(slice(64)), None):
+        found = evaluate(digits_int8, digits_bn, samples, preprocess=data.PREPROCESS)
+        assert (found.verdict.status, found.verdict.findings[0].code) == ("BAD", "files-swapped")
+        assert found.verdict.command == f"dfq-deploy evaluate {digits_bn} {digits_int8}"

@@ -234,6 +234,7 @@ def test_a_broken_zip_is_named(tmp_path: Path) -> None:
             "shape (2, 4, 4, 3) do not fit the model's input (N, 3, 4, 4)",
         ),
         ({"images": np.zeros((2, 3, 4, 4), np.uint8)}, "(N, H, W, C) with 1 or 3 channels is needed"),
+        ({"images": np.zeros((2, 0, 4, 3), np.uint8)}, "which holds no pixels"),
         (
             {"images": np.full((2, 3, 4, 4), 1e300)},
             "values that float32 does not hold among the values of 'images'; remove these samples",

@@ -197,3 +197,10 @@ def test_a_range_that_is_much_too_wide_is_looked_at() -> None:
     assert (verdict.status, verdict.findings[0].code) == ("CHECK", "scale-wide")
     assert verdict.reason.startswith("the scale of activation 'relu' is about 5.2 times too large")
     assert _verdict(replace(_evaluation(), scales=(replace(wide, room=2.6),))).status == "OK"
+
+
+def test_ranges_that_clip_a_little_hide_no_fault() -> None:
+    mild = [ScaleCheck(f"relu{index}", "activation", "", 8, 25.0, 27.0, 0.6) for index in range(5)]
+    swap = ScaleCheck("conv.weight", "weight", "Conv 'conv'", 8, 20.0, 5.0, 1.0, cause="values", detail="a swap")
+    verdict = _verdict(replace(_evaluation(), scales=(*mild, swap)))
+    assert (verdict.status, verdict.findings[0].code) == ("BAD", "weight-fault")

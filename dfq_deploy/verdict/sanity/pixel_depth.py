@@ -10,8 +10,8 @@ __all__ = ["depth_finding", "with_scaling"]
 FOLLOWS = frozenset({"samples-range", "samples-constant"})
 """Codes of what follows from it, and has the same way out."""
 
-MOST_OTHERS = 0.95
-"""A larger share of the set is of other pictures, so that the few dark ones change little."""
+FEW = 0.05
+"""A smaller share of the set changes little."""
 
 
 def depth_finding(samples: Samples) -> Finding | None:
@@ -23,7 +23,7 @@ def depth_finding(samples: Samples) -> Finding | None:
     originals = samples.originals
     if originals is None or originals.bits is None:
         return None
-    level: Level = "OK" if originals.deep < (1 - MOST_OTHERS) * originals.count else "CHECK"
+    level: Level = "OK" if originals.deep < FEW * originals.count else "CHECK"
     most = 2**originals.bits - 1
     message = (
         f"{originals.deep} of {originals.count} picture(s) are stored in 16 bits and hold no value above "

@@ -37,6 +37,13 @@ def test_few_bits_are_named_with_the_way_out(largest: int, bits: int, looks: str
     assert found.remedy == (f"scale them to the full range (value / {most} * 65535), or give an .npz of uint8 'images'")
 
 
+@pytest.mark.parametrize(("deep", "level"), [(4, "OK"), (5, "CHECK")])
+def test_few_of_many_are_no_finding(deep: int, level: str) -> None:
+    found = depth_finding(replace(REAL, originals=Originals(100, (16, 16), (), deep, 4000)))
+    assert found is not None
+    assert found.level == level
+
+
 def test_real_16_bits_are_not_accused() -> None:
     assert stored(4096) is None
     assert stored(16382) is None
