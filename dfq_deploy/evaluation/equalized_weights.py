@@ -27,7 +27,8 @@ RESCALED = 0.05
 """Largest deviation of the factor of a weight's channel from that of most channels, if it was not rescaled."""
 
 FEW = 2
-"""Number of channels that wrong scales may rescale; if there are more, the weight was equalized."""
+"""Number of channels that wrong scales may rescale, up to a quarter of all; if there are more, the weight was
+equalized."""
 
 TURNED = 0.004
 """1 minus the cosine between a float channel and a quantized one: larger than 8 bits ever cause."""
@@ -78,11 +79,16 @@ class Equalized:
         ``exact.values`` itself where the file is not equalized there.
         """
         before = None if exact.node is None else self._before(exact.node)
-        if before is not None and exact.values.shape[pair.axis] <= FEW:
-            return _taken_back(exact.values, pair, before)  # too few channels to find factors by
-        fit = _fitted(exact.values, pair)
+        few = exact.values.shape[pair.axis] <= FEW  # too few to find factors by
+        fit = None if few and before is not None else _fitted(exact.values, pair)
         if fit is None or exact.node is None:
-            return exact.values
+            back = exact.values if before is None else _taken_back(exact.values, pair, before)
+            closer = max((exact.values, back), key=lambda values: _cosine(values, pair.values))
+            factors = None if exact.node is None else _few_factors(exact.node, closer, pair)
+            if factors is None or exact.node is None:
+                return closer
+            self.outputs[name_of(exact.node.outputs[0])] = factors
+            return closer * np.expand_dims(factors, [axis for axis in range(closer.ndim) if axis != pair.axis])
         fitted, outer, inner = fit
         told = _told_apart(exact.node, pair, outer, inner, before)
         name, channels = name_of(exact.node.outputs[0]), exact.values.shape[pair.axis]
@@ -126,6 +132,22 @@ class Equalized:
                 return None
             value = producer.inputs[0]
         return None
+
+
+def _few_factors(node: ir.Node, exact: Floats, pair: WeightPair) -> Floats | None:
+    """The factors of the output channels (O,), of which few are not 1; None unless the bias has these, too."""
+    first, second = bias_of(node), bias_of(pair.node)
+    factors = channel_factors(exact, pair)
+    if first is None or second is None or not len(first.values) == len(second.values) == len(factors):
+        return None
+    moved = np.abs(factors - 1) > RESCALED
+    same = first.values * second.values > 0
+    ratios = np.where(same, second.values / np.where(same, first.values, 1.0), np.nan)
+    usual = (factors > 1 / GUESSED) & (factors < GUESSED)  # larger ones are a scale, of which a bias may take its own
+    if not moved.any() or not usual.all() or np.isnan(ratios[moved]).any():
+        return None
+    apart = np.abs(np.log(ratios[moved] / factors[moved]))
+    return np.where(moved, factors, 1.0) if apart.max() < AGREEING / 2 else None
 
 
 def _taken_back(exact: Floats, pair: WeightPair, before: Floats) -> Floats:
@@ -208,7 +230,7 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats, Floats] | 
     alike = 1 - cosines < max(TURNED, rounded)
     moved = int((~((apart < RESCALED) & alike)).sum())
     # A single wrong scale leaves the other channels alone.
-    if np.isinf(apart).any() or moved <= max(FEW, len(apart) // 20):
+    if np.isinf(apart).any() or moved <= max(min(FEW, len(apart) // 4), len(apart) // 20):
         return None
     flat, quantized = (rows.reshape(*rows.shape[:2], -1) for rows in (first, second))
     outer, inner = _log_factors(flat, quantized, pair.encoding.axis)

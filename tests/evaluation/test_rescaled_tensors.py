@@ -88,3 +88,17 @@ def test_factors_of_a_mul(model_of: ModelOf) -> None:
     assert {name: list(found) for name, found in rescaled_tensors(scaled, changed).items()} == {"a": [3, 3, 3, 3]}
     assert rescaled_tensors(scaled, scaled) == {}
     assert [channel_scale(node) is not None for node in scaled.graph] == [False, True, False]
+
+
+@pytest.mark.parametrize(("first", "second"), [(4, 3), (3, 4), (8, 4), (4, 8)])
+def test_equalized_layers_of_few_channels(
+    model_of: ModelOf, samples: Samples, tmp_path: Path, first: int, second: int
+) -> None:
+    body = "a = Conv<pads=[1,1,1,1]>(x, w1, b1)\nr = Relu(a)\nc = Conv(r, w2, b2)\ns = Relu(c)\ny = Conv(s, w3, b3)"
+    shapes = {"w1": (first, 3, 3, 3), "w2": (second, first, 3, 3), "w3": (second, second, 1, 1)}
+    rng = np.random.default_rng(1)
+    weights = {name: rng.normal(0, 0.3, shape).astype(np.float32) for name, shape in shapes.items()}
+    weights |= {f"b{name[1]}": rng.normal(0, 0.3, shape[0]).astype(np.float32) for name, shape in shapes.items()}
+    onnx.save(model_of("float[n,3,12,12] x", f"float[n,{second},10,10] y", body, weights), tmp_path / "few.onnx")
+    calibrate(tmp_path / "few.onnx", data=samples, refine=["equalize", "bias"], floor="none", output=tmp_path / "out")
+    assert _checked(tmp_path / "few.onnx", tmp_path / "out/model.qdq.onnx", samples).sentences == ()
