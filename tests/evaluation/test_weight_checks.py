@@ -23,6 +23,7 @@ def test_only_so_many_channels_are_looked_for(tried: int, said: str, monkeypatch
     node = ir.node("Gemm", [ir.val("x"), ir.val("w")], {"transB": 1}, name="fc")
     pair = WeightPair("w", node, 1, 0, values, encoding, exact)
     empty = FloatWeights(ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 17}), ir_version=8))
-    (check,), _ = weight_checks.weight_checks(empty, [pair])
+    quantized = ir.Model(ir.Graph([], [], nodes=[node], opset_imports={"": 17}), ir_version=8)
+    (check,), _ = weight_checks.weight_checks(empty, quantized, [pair])
     assert check.is_fault
     assert check.detail == said
