@@ -47,7 +47,7 @@ DAMAGED = (
 def orientation(image: Image.Image) -> int:
     """EXIF's number of how a picture lies, 1 to 8; 1 where its block says nothing, or is damaged.
 
-    Pillow turns TIFF files itself when it loads them. :func:`PIL.ImageOps.exif_transpose` also writes the block again,
+    Pillow turns TIFF files itself when it loads them. ``PIL.ImageOps.exif_transpose`` also writes the block again,
     which fails for some that can be read.
     """
     if image.format == "TIFF":
