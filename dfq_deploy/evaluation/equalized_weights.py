@@ -27,8 +27,7 @@ RESCALED = 0.05
 """Largest deviation of the factor of a weight's channel from that of most channels, if it was not rescaled."""
 
 FEW = 2
-"""Number of channels that wrong scales may rescale, up to a quarter of all; if there are more, the weight was
-equalized."""
+"""Number of channels that wrong scales may rescale; if there are more, the weight was equalized."""
 
 TURNED = 0.004
 """1 minus the cosine between a float channel and a quantized one: larger than 8 bits ever cause."""
@@ -43,8 +42,8 @@ AGREEING = 0.2
 """Largest median deviation of the logarithms of factors that should be alike, if they are trusted: of the biases and of
 the weight, or of a layer's input channels and of what writes them."""
 
-GUESSED = 3.0
-"""The same as :data:`WRONG` where what multiplies the input channels is not seen."""
+USUAL = 6.0
+"""Factor of a channel, or its inverse, up to which the bias is believed: a bias may take a larger one from a scale."""
 
 ALIVE = 1e-3
 """Power of a float channel, relative to the mean of all, below which rounding leaves nothing to tell its factor by."""
@@ -143,7 +142,7 @@ def _few_factors(node: ir.Node, exact: Floats, pair: WeightPair) -> Floats | Non
     moved = np.abs(factors - 1) > RESCALED
     same = first.values * second.values > 0
     ratios = np.where(same, second.values / np.where(same, first.values, 1.0), np.nan)
-    usual = (factors > 1 / GUESSED) & (factors < GUESSED)  # larger ones are a scale, of which a bias may take its own
+    usual = (factors > 1 / USUAL) & (factors < USUAL)
     if not moved.any() or not usual.all() or np.isnan(ratios[moved]).any():
         return None
     apart = np.abs(np.log(ratios[moved] / factors[moved]))
@@ -178,7 +177,7 @@ def _told_apart(
         outer, inner: logarithm of the factors of the weight's output (O,) and input channels (I,).
         before: that of the channels that the layer reads.
     """
-    own, left, least = outer, float(np.median(inner)), WRONG
+    own, left = outer, float(np.median(inner))
     if before is not None and len(before) == len(inner):
         apart = (inner + before)[(inner > np.log(UNKNOWN)) & (before > np.log(UNKNOWN))]
         left = float(np.median(apart)) if len(apart) else left
@@ -188,18 +187,16 @@ def _told_apart(
         own, left = outer + before, float(inner[0])
     elif before is None and float(np.median(np.abs(inner - np.median(inner)))) > RESCALED:
         # An operator in float before the layer multiplies the channels, the largest of them by 1 (channel_ranges).
-        left, least = float(inner.max()), GUESSED
+        left = float(inner.max())
     shift = _bias_shift(node, pair, own)
     if before is None and len(inner) == 1 and shift is None and _bias_shift(node, pair, np.zeros_like(own)) is not None:
         return 1.0, np.zeros_like(own)  # a depthwise layer takes back what multiplies the channels that it reads
     if shift is None:
         return 1.0, own + left
-    if least == GUESSED and abs(left - shift) < math.log(GUESSED):
-        left = shift  # the bias knows better
     wrong, middle = math.exp(left - shift), float(np.median(own))
     # Either the scale of the weight is wrong, or the bias: equalization multiplies most layers by about 1.
     of_weight = abs(middle + shift) < abs(middle + left)
-    return (wrong, own + shift) if abs(math.log(wrong)) > math.log(least) and of_weight else (1.0, own + left)
+    return (wrong, own + shift) if abs(math.log(wrong)) > math.log(WRONG) and of_weight else (1.0, own + left)
 
 
 def _bias_shift(node: ir.Node, pair: WeightPair, factors: Floats) -> float | None:
@@ -230,7 +227,7 @@ def _fitted(exact: Floats, pair: WeightPair) -> tuple[Floats, Floats, Floats] | 
     alike = 1 - cosines < max(TURNED, rounded)
     moved = int((~((apart < RESCALED) & alike)).sum())
     # A single wrong scale leaves the other channels alone.
-    if np.isinf(apart).any() or moved <= max(min(FEW, len(apart) // 4), len(apart) // 20):
+    if np.isinf(apart).any() or moved <= max(FEW, len(apart) // 20):
         return None
     flat, quantized = (rows.reshape(*rows.shape[:2], -1) for rows in (first, second))
     outer, inner = _log_factors(flat, quantized, pair.encoding.axis)

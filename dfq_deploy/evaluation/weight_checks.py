@@ -22,8 +22,7 @@ ALIVE = 1e-3
 """Power of a weight's channel, relative to the mean of all, below which its scale does not matter."""
 
 DECIBELS_PER_BIT, BELOW = 6.0, 10.0
-"""A weight whose signal to noise is ``6 bits - 10`` dB or more is as good as rounding makes it: what is wrong with one
-channel of it is nothing, or the doing of a rounding that lets channels make up for each other."""
+"""Rounding leaves ``6 bits - 10`` dB of signal to noise in usual weights."""
 
 SAME = 0.95
 """Cosine from which a channel holds the values of another one."""
@@ -76,7 +75,7 @@ def _weight(pair: WeightPair, exact: Floats, *, narrow: bool) -> ScaleCheck:
     # A scale for each value makes any value exact, which tells nothing.
     least = 10 ** (-usual / 10) * power_of(exact) if alone else 0.0
     excess, factor, where = excess_of(power_of(found), max(power_of(best), least), exact), float(np.median(ratios)), ""
-    if axis is not None and not alone and snr < usual:
+    if axis is not None and not alone:
         channel, worst = _worst_channel(*(np.moveaxis(array, axis, 0) for array in (found, best, exact)))
         if worst > excess + FAULT / 2:
             excess, factor, where = worst, float(ratios[channel]), f", channel {channel},"
