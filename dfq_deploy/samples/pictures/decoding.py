@@ -1,7 +1,6 @@
 """Decode an image file within limits: known formats, a bounded size, 8 bits."""
 
 import io
-import struct
 import warnings
 import zipfile
 import zlib
@@ -11,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from dfq_deploy.samples.pictures.orientation import orientation, upright
+from dfq_deploy.samples.pictures.orientation import DAMAGED, orientation, upright
 from dfq_deploy.samples.pictures.originals import Original
 from dfq_deploy.validation.bounds import bounds
 
@@ -35,22 +34,11 @@ DARK = 15
 """Upper byte of the largest value of 12 bits."""
 
 UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    RuntimeError,
-    OverflowError,
-    TypeError,
-    KeyError,
-    IndexError,
-    EOFError,
-    MemoryError,
-    AttributeError,
+    *DAMAGED,
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
     zipfile.BadZipFile,
     zlib.error,
-    struct.error,
 )
 """What Pillow and zipfile raise for broken, giant or encrypted files; Pillow's plug-ins stumble in many ways."""
 

@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from PIL import ExifTags, Image
 
-__all__ = ["LAID", "orientation", "upright", "upright_size"]
+__all__ = ["DAMAGED", "LAID", "orientation", "upright", "upright_size"]
 
 UPRIGHT = 1
 """EXIF's number of a picture that is stored as it is seen."""
