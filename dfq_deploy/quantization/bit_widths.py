@@ -1,7 +1,7 @@
 """Bit widths such as ``w4a8``, and the integer type of each tensor."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -38,6 +38,9 @@ STORED_WIDTHS = (8, 4)
 
 ACTIVATION_WIDTHS = (*WIDTHS, 16)
 """Activations may also have 16 bits."""
+
+HALF_A_BYTE = 4
+"""Bits of an activation that is stored in a type of 4 bits; others are stored in bytes."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +184,8 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits, *, symmetric_16
     """Set the widths of ``bits`` in ``placement``; signs and symmetries stay those of the target.
 
     Weights and the inputs of convolutions and matrix products have the widths of ``bits``; other tensors have at least
-    8 bits. If layers of different widths read one tensor, or several tensors share one encoding, the largest width is
-    used.
+    8 bits, and so have those that a MaxPool reads where they would have 4. If layers of different widths read one
+    tensor, or several tensors share one encoding, the largest width is used.
 
     Args:
         symmetric_16: activations of 16 bits get zero point 0.
@@ -208,8 +211,11 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits, *, symmetric_16
     for group in placement.shared:
         largest = max(activations.get(name, 0) for name in group)
         activations.update(dict.fromkeys(group, largest or rest))
+    pooled = _pooled(model, {name for name, width in activations.items() if width == HALF_A_BYTE})
+    activations.update(dict.fromkeys(pooled, rest))
     return replace(
         placement,
+        shared=tuple(others for group in placement.shared if len(others := group - pooled) > 1),
         activations={
             name: _with_width(qtype, activations.get(name, rest), bits, symmetric_16)
             for name, qtype in placement.activations.items()
@@ -222,6 +228,15 @@ def with_bits(placement: Placement, model: ir.Model, bits: Bits, *, symmetric_16
             name: replace(qtype, bits=fixed.get(name, qtype.bits)) for name, qtype in placement.constants.items()
         },
     )
+
+
+def _pooled(model: ir.Model, narrow: Collection[str]) -> frozenset[str]:
+    """Those of the ``narrow`` tensors, of 4 bits, that a MaxPool reads: ONNX Runtime has none for such types.
+
+    It moves Q and DQ from behind a MaxPool before it, and then cannot load the file, unless the tensor has its own.
+    """
+    read = (node.inputs[0] for node in model.graph if is_op(node, "MaxPool"))
+    return frozenset(value.name for value in read if value is not None and value.name is not None) & frozenset(narrow)
 
 
 FIXED = "dfq_deploy.bits"

@@ -1,5 +1,7 @@
 """Decide which images are large or a line of text, and the default number of samples."""
 
+import math
+
 from dfq_deploy.graph.inputs import looks_channels_last
 
 __all__ = ["default_count", "is_large", "is_text_line"]
@@ -9,6 +11,12 @@ SMALL_PIXELS = 64 * 64
 
 SYNTHESIZED = (256, 64)
 """Default number of small and of large samples for calibration: a CPU inverts the latter in a few minutes."""
+
+MOST_VALUES = 2**27
+"""Values that a default number of samples holds at most, 512 MB in float32: 8 volumes of 256 x 256 x 256."""
+
+FEWEST = 8
+"""Default number of samples however large they are."""
 
 TRAINING = (1024, 256)
 """Default number of small and of large samples for training: a CPU makes them in the time that training takes."""
@@ -32,12 +40,13 @@ def is_large(shape: tuple[int, ...]) -> bool:
 
 
 def default_count(shape: tuple[int, ...], *, training: bool = False) -> int:
-    """Return the default number of synthesized samples of ``shape``.
+    """Return the default number of synthesized samples of ``shape``: fewer of very large ones, which fill the memory.
 
     Args:
         training: samples for fine-tuning, which needs more than calibration.
     """
-    return (TRAINING if training else SYNTHESIZED)[is_large(shape)]
+    most = max(FEWEST, MOST_VALUES // max(1, math.prod(shape)))
+    return min(most, (TRAINING if training else SYNTHESIZED)[is_large(shape)])
 
 
 def is_text_line(height: int, width: int) -> bool:

@@ -1,11 +1,14 @@
 """Bit widths: the text, and which tensor gets which width."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
+from dfq_deploy import calibrate
 from dfq_deploy.errors import OptionError
 from dfq_deploy.graph.loading import load
 from dfq_deploy.quantization.bit_widths import Bits, with_bits
@@ -41,6 +44,22 @@ def test_every_layer_has_the_bits_but_what_none_multiplies_has_eight(model_of: M
     assert activations == {"x": 8, "q": 3, "r": 3, "t": 3, "u": 8}
 
 
+@pytest.mark.parametrize("pools", [1, 2])
+def test_a_file_whose_pooled_tensors_are_narrow_can_be_loaded(model_of: ModelOf, tmp_path: Path, pools: int) -> None:
+    """ONNX Runtime has no MaxPool of 4-bit types, and refused to load the file."""
+    weights = {name: np.ones((4, 4, 1, 1), np.float32) for name in "uw"}
+    pool = "MaxPool <kernel_shape = [2, 2], strides = [2, 2]>"
+    nodes = "".join(f"p{index + 1} = {pool} (p{index}) " for index in range(pools))
+    text = f"h = Conv(x, u) p0 = Relu(h) {nodes} y = Conv(p{pools}, w)"
+    onnx.save(model_of("float[n,4,8,8] x", "float[n,4,a,b] y", text, weights), tmp_path / "m.onnx")
+    calibrate(tmp_path / "m.onnx", bits="w4a4", count=8, refine=(), output=tmp_path / "out")
+    quantized = onnx.load(tmp_path / "out" / "model.qdq.onnx")
+    types = {tensor.name: tensor.data_type for tensor in quantized.graph.initializer}
+    points = {node.input[0]: types[node.input[2]] for node in quantized.graph.node if node.op_type == "QuantizeLinear"}
+    assert points[f"p{pools}"] == TensorProto.UINT4
+    assert {points[f"p{index}"] for index in range(pools)} == {TensorProto.UINT8}
+
+
 def test_what_a_layer_and_a_sum_read_has_two_widths(model_of: ModelOf) -> None:
     weights = {name: np.ones((4, 4, 1, 1), np.float32) for name in "uvw"}
     nodes = "h = Conv(x, u) r = Relu(h) c = Conv(r, v) a = Add(r, c) y = Conv(a, w)"
@@ -63,7 +82,7 @@ def test_sixteen_bits_reach_the_input_too(model_of: ModelOf) -> None:
 def test_the_first_and_the_last_layer_may_have_more(model_of: ModelOf) -> None:
     weights, activations = widths(model_of, Bits.parse("w4a4", 8))
     assert weights == {"w1": 8, "w2": 4, "w3": 8}
-    assert activations == {"x": 8, "q": 4, "r": 4, "t": 8, "u": 8}
+    assert activations == {"x": 8, "q": 8, "r": 4, "t": 8, "u": 8}
 
 
 def test_a_layer_may_have_its_own(model_of: ModelOf) -> None:

@@ -61,7 +61,17 @@ def test_a_method_with_options_keeps_its_name(tiny: Model) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "count"), [((3, 32, 32), 256), ((1, 64, 64), 256), ((3, 65, 64), 64), ((3, 224, 224), 64), ((10,), 256)]
+    ("shape", "count"),
+    [
+        ((3, 32, 32), 256),
+        ((1, 64, 64), 256),
+        ((3, 65, 64), 64),
+        ((3, 224, 224), 64),
+        ((10,), 256),
+        ((1, 128, 128, 128), 64),
+        ((1, 256, 256, 256), 8),
+        ((1, 512, 512, 512), 8),
+    ],
 )
 def test_large_pictures_are_fewer(shape: tuple[int, ...], count: int) -> None:
     assert default_count(shape) == count
