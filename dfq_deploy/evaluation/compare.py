@@ -1,7 +1,7 @@
 """Compare the outputs of the float and the quantized model on the same samples."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +11,7 @@ from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.evaluation.detection.head_errors import HeadErrors, HeadTally
 from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, ScoreTally
 from dfq_deploy.evaluation.task_errors import TaskErrors, TaskTally
+from dfq_deploy.graph.randomness import random_outputs
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Output, Runnable, Runner, slices
 from dfq_deploy.samples.samples import Samples
@@ -30,6 +31,7 @@ class Comparison:
         outputs: one entry for each output, in order.
         scores: of the output that holds class scores (:mod:`dfq_deploy.graph.task`); None where none does.
         left_out: outputs that are not compared, since their size depends on the sample.
+        random: outputs that are not compared, since they differ from run to run: name -> the node that draws numbers.
         head: boxes and scores of a detector (:mod:`dfq_deploy.graph.detection`); None for other models.
         task: the figure of the task that is stated; None without one, for classes and for detectors.
     """
@@ -38,6 +40,7 @@ class Comparison:
     outputs: tuple[OutputDistance, ...]
     scores: Scores | None
     left_out: tuple[str, ...] = ()
+    random: Mapping[str, str] = field(default_factory=dict)
     head: HeadErrors | None = None
     task: TaskErrors | None = None
 
@@ -48,17 +51,24 @@ class Comparison:
             **({} if self.scores is None else self.scores.to_json()),
             "outputs": [output.to_json() for output in self.outputs],
             **({"outputs_left_out": list(self.left_out)} if self.left_out else {}),
+            **({"outputs_random": dict(self.random)} if self.random else {}),
             **({} if self.head is None else {"detector": self.head.to_json()}),
             **({} if self.task is None else {"task": self.task.to_json()}),
         }
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """A sentence on the outputs that could not be compared."""
-        if not self.left_out:
-            return ()
-        names = ", ".join(self.left_out)
-        return (f"not compared, since their size depends on the sample: {names}; cut the model before them to do so",)
+        """Sentences on the outputs that could not be compared."""
+        said = []
+        if self.left_out:
+            names = ", ".join(self.left_out)
+            said.append(
+                f"not compared, since their size depends on the sample: {names}; cut the model before them to do so"
+            )
+        if self.random:
+            names = ", ".join(f"{name} ({node})" for name, node in self.random.items())
+            said.append(f"not compared, since random numbers decide them in each run: {names}")
+        return tuple(said)
 
 
 def compare(
@@ -113,7 +123,9 @@ class Comparer:
             )
         self._runners, self._collect, self._count = (first, second), collect, 0
         spans = dict.fromkeys(first.probabilities(), 1.0)
-        self._tallies = {name: OutputTally(spans.get(name)) for name in first.output_names}
+        graph = first.graph()
+        self._random = {} if graph is None else random_outputs(graph)
+        self._tallies = {name: OutputTally(spans.get(name)) for name in first.output_names if name not in self._random}
         self._whole: dict[str, tuple[int, ...]] = {}
         labelled = samples.labels is not None
         self._scored = first.scores(labelled=labelled)
@@ -162,7 +174,8 @@ class Comparer:
             self._count,
             tuple(tally.distance(name) for name, tally in self._tallies.items()),
             self._scores.scores() if self._scores.same else None,
-            tuple(name for name in self._runners[0].output_names if name not in self._tallies),
+            tuple(name for name in self._runners[0].output_names if name not in {*self._tallies, *self._random}),
+            self._random,
             None if self._head is None else self._head.errors(),
             None if self._judged is None else self._judged.errors(),
         )

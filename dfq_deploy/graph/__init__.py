@@ -18,6 +18,7 @@
 ``main_input``      Say which input of a graph is the main one, by its name and its use.
 ``operators``       Match operators with their domain; shared tables of operators and element types.
 ``query``           Query a graph: constants, weighted nodes, BatchNormalization, class scores.
+``randomness``      Name the outputs that random numbers decide, which differ from run to run.
 ``reading``         Read a model file, check it and upgrade its opset.
 ``required_sizes``  Sizes that operators require of an input, where its shape leaves them open: channels, features.
 ``standard_form``   Convert files that ONNX Runtime reads to the form that the ONNX checker accepts.

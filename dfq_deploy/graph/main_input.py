@@ -22,6 +22,7 @@ __all__ = [
     "says_cache",
     "says_main",
     "says_sample_rate",
+    "says_sound",
     "uses_of",
     "words_of",
 ]
@@ -49,6 +50,9 @@ MAIN = frozenset(
     | {"feature", "features", "ids"}
 )
 """Words in the names of main inputs."""
+
+SOUND = frozenset({"audio", "pcm", "speech", "wav", "wave", "waveform", "waveforms", "wavs"})
+"""Words in the names of inputs of sound, whose values are from -1 to 1."""
 
 CARRYING_OPS = frozenset(
     {"Cast", "Concat", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
@@ -99,6 +103,11 @@ def says_main(name: str) -> bool:
 def says_sample_rate(name: str) -> bool:
     """True where a name says that a single number is the sample rate of sound."""
     return not words_of(name).isdisjoint({"rate", "sr", "samplerate"})
+
+
+def says_sound(name: str) -> bool:
+    """True where a name says that the input is a waveform."""
+    return not SOUND.isdisjoint(words_of(name))
 
 
 def uses_of(graph: ir.Graph, values: Iterable[ir.Value]) -> dict[str, InputUse]:

@@ -119,7 +119,7 @@ class Runner:
         ]
         names = {port.name for port in self.ports}
         if len(names) > 1:
-            found = next((name for name in (main, self.stated_main) if name in names), None) or _main_of(self._graph())
+            found = next((name for name in (main, self.stated_main) if name in names), None) or _main_of(self.graph())
             self.ports = with_main(self.ports, found)
         self.main = main_input(self.ports)
         self.output_names: tuple[str, ...] = tuple(entry.name for entry in self.session.get_outputs())
@@ -141,31 +141,31 @@ class Runner:
 
     def scores(self, *, labelled: bool = False) -> str | None:
         """Name of the output that holds class scores (:func:`dfq_deploy.graph.task.score_output`); None without one."""
-        graph = self._graph()
+        graph = self.graph()
         output = None if graph is None else score_output(graph, labelled=labelled)
         return None if output is None else str(output.name)
 
     def activation(self, name: str) -> str:
         """The activation that turns logits into the output ``name`` (:class:`dfq_deploy.graph.logits.Logits`)."""
-        graph = self._graph()
+        graph = self.graph()
         outputs = () if graph is None else graph.graph.outputs
         return next((logits_of(value).activation for value in outputs if value.name == name), "")
 
     def probabilities(self) -> frozenset[str]:
         """Names of the outputs whose values lie between 0 and 1."""
-        graph = self._graph()
+        graph = self.graph()
         return frozenset() if graph is None else probability_outputs(graph)
 
     def head_parts(self) -> tuple[HeadPart, ...]:
         """The parts of a detector's outputs (:func:`dfq_deploy.graph.detection.head_parts`); empty for other models."""
-        graph = self._graph()
+        graph = self.graph()
         if graph is None or isinstance(self._source, ir.Model):
             return () if graph is None else head_parts(graph)
         LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
         infer_shapes(graph)
         return head_parts(graph)
 
-    def _graph(self) -> ir.Model | None:
+    def graph(self) -> ir.Model | None:
         """The model as a graph, without external weights; None for a file of another format than ONNX."""
         if isinstance(self._source, ir.Model):
             return self._source

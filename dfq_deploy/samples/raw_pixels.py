@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.graph.inputs import CHANNELS, is_channels_last, main_input_value, sample_shape
 from dfq_deploy.graph.operators import is_op
-from dfq_deploy.graph.query import constant_of
+from dfq_deploy.samples.affine import affine_step
 from dfq_deploy.samples.batches import VALUE_PRESERVING_OPS
 from dfq_deploy.samples.input_statistics import input_statistics
 
@@ -55,33 +55,14 @@ def _normalization(value: ir.Value) -> tuple[Floats, Floats]:
     scale, shift = np.ones(1), np.zeros(1)
     while len(uses := list(value.uses())) == 1:
         node, position = uses[0]
-        step = (np.ones(1), np.zeros(1)) if is_op(node, VALUE_PRESERVING_OPS) else _affine(node, position)
-        if step is None or (position and is_op(node, VALUE_PRESERVING_OPS)):
-            break
-        factor, offset = step
-        try:
-            scale, shift = scale * factor, shift * factor + offset
-        except ValueError:  # one for each pixel rather than for each channel
-            break
+        if not (is_op(node, VALUE_PRESERVING_OPS) and position == 0):
+            step = affine_step(node, position)
+            if step is None:
+                break
+            factor, offset = step.scale.reshape(-1), step.shift.reshape(-1)
+            try:
+                scale, shift = scale * factor, shift * factor + offset
+            except ValueError:  # one for each pixel rather than for each channel
+                break
         value = node.outputs[0]
     return scale, shift
-
-
-def _affine(node: ir.Node, position: int) -> tuple[Floats, Floats] | None:
-    """Factor and offset of a node that applies constants to its input; None for other nodes."""
-    if is_op(node, "BatchNormalization"):
-        constants = [constant_of(value) for value in node.inputs[1:5]]
-        if position or any(constant is None for constant in constants):
-            return None
-        gain, bias, mean, var = (constant.numpy().astype(np.float64) for constant in constants if constant is not None)
-        factor = gain / np.sqrt(var + node.attributes.get_float("epsilon", 1e-5))
-        return factor, bias - mean * factor
-    if not is_op(node, ("Add", "Div", "Mul", "Sub")):
-        return None
-    constant = constant_of(node.inputs[1 - position])
-    if constant is None or (position and is_op(node, ("Div", "Sub"))):
-        return None
-    number = constant.numpy().astype(np.float64).reshape(-1)
-    zero, one = np.zeros_like(number), np.ones_like(number)
-    steps = {"Add": (one, number), "Sub": (one, -number), "Mul": (number, zero)}
-    return steps.get(node.op_type) or (1 / number, zero)

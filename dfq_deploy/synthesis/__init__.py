@@ -1,6 +1,7 @@
 """Make samples from a model alone.
 
 ======================= ==============================================================================================
+``bounds``              Decide between which values samples lie: from options, the graph and names of inputs.
 ``choice``              Choose the synthesis method for a model and its bit widths.
 ``measured_statistics`` Put BatchNormalization back behind convolutions, with statistics measured on pictures.
 ``session``             Prepare the request for a synthesis method and run it.

@@ -26,10 +26,11 @@ from dfq_deploy.plugins.contracts import EarlyStopping, Student, SynthesisReques
 from dfq_deploy.plugins.options import is_paper
 from dfq_deploy.plugins.registry import synthesizer_of
 from dfq_deploy.progress import SILENT, Progress
-from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
-from dfq_deploy.samples.raw_pixels import raw_pixels_reason
+from dfq_deploy.samples.feature_statistics import feature_statistics
+from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count
+from dfq_deploy.synthesis.bounds import bounds_note, sample_bounds
 from dfq_deploy.synthesis.inversion.early_stopping import AUTO, DEFAULT, range_function
 from dfq_deploy.synthesis.inversion.journal import FolderJournal
 from dfq_deploy.synthesis.measured_statistics import with_measured_statistics
@@ -38,7 +39,7 @@ from dfq_deploy.synthesis.states import fed_back
 from dfq_deploy.twin.teacher import teacher_of
 from dfq_deploy.validation.budget import ENOUGH, budget
 
-__all__ = ["FALLBACK", "RULE", "Checkpointing", "StudentFactory", "pick_device", "sample_bounds", "synthesize_from"]
+__all__ = ["FALLBACK", "RULE", "Checkpointing", "StudentFactory", "pick_device", "synthesize_from"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,11 @@ MEASURED_SEED = 104_729
 
 TARGETS_MISSED, FEWEST_TARGETS = 0.5, 8
 """A smaller share of at least so many samples that get their target class is worth a note."""
+
+RANK_OF_PICTURES = 3
+"""Of a sample; what standardizes these is their preprocess."""
+
+FEATURES = "the graph standardizes its input, whose features seem to have"
 
 StudentFactory: TypeAlias = Callable[[SynthesisRequest, ExtraInputs], Student]
 """Creates the quantized network for a request; the other inputs of the model are fixed to their first rows."""
@@ -148,7 +154,7 @@ def synthesize_from(
         logger.info("synthesis: %d samples of shape %s drawn by rules, seed %d", count, shape, seed)
         return fed_back(model, _drawn(rule, rules, count, seed, extra), ranges or {})
     if bounds is not None and preprocess is None and main.is_float and main.name not in (ranges or {}):
-        notes = (*notes, _raw_pixels_note(model, teachers))
+        notes = (*notes, bounds_note(model, teachers))
     channels_last = is_channels_last(model)
     request = SynthesisRequest(
         count=count,
@@ -177,6 +183,9 @@ def synthesize_from(
     logger.info("synthesis: %s", _figures(samples.figures))
     images = samples.images.transpose(0, 2, 3, 1) if channels_last else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
+    features = feature_statistics(model) if bounds is None and not twins and len(shape) < RANK_OF_PICTURES else None
+    if features is not None:
+        images, notes = features.scaled(images), (*notes, f"{FEATURES} {features}, which the samples have")
     made = replace(samples, images=images, method=name, synthetic=True, extra=extra, preprocess=preprocess)
     return fed_back(model, replace(made, notes=(*samples.notes, *_missed_targets(samples), *notes)), ranges or {})
 
@@ -235,34 +244,6 @@ def _channels_first(shape: tuple[int, ...], channels_last: bool, bounds: Preproc
     if bounds is not None and len(first) == 3:
         bounds.bounds(first[0])
     return first
-
-
-def sample_bounds(
-    model: ir.Model, preprocess: Preprocess | None, ranges: InputRanges, teachers: Sequence[ir.Model] = ()
-) -> Preprocess | None:
-    """The bounds of the samples as a preprocess: the given one, the range set for the main input, or 0 to 255.
-
-    0 to 255 are the bounds of integers, and of networks that normalize pixels themselves
-    (:func:`dfq_deploy.samples.raw_pixels.raw_pixels_reason`). None if nothing tells the bounds.
-    """
-    main = main_input(model_inputs(model))
-    if preprocess is not None:
-        return preprocess
-    if main.name in ranges:
-        low, high = ranges[main.name]
-        return Preprocess((-low / (high - low),), (1 / (high - low),))
-    return PREPROCESSES["raw"] if not main.is_float or _raw_pixels_reason(model, teachers) else None
-
-
-def _raw_pixels_reason(model: ir.Model, teachers: Sequence[ir.Model]) -> str | None:
-    return next((reason for source in (model, *teachers) if (reason := raw_pixels_reason(source))), None)
-
-
-def _raw_pixels_note(model: ir.Model, teachers: Sequence[ir.Model]) -> str:
-    return (
-        "no --preprocess is given and the model seems to take pixels from 0 to 255 "
-        f"({_raw_pixels_reason(model, teachers)}), so the samples were kept in that range; --preprocess sets another"
-    )
 
 
 def pick_device(device: str) -> str:

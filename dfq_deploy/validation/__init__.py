@@ -16,6 +16,7 @@ wrong kind, in a process that native code aborts, in more memory than the machin
 ``probe``     The script of the child process: shape inference, then one run in ONNX Runtime.
 ``tensors``   Check stored tensors: shapes, element types and the bytes that they need.
 ``trial``     Load and run a file in a child process the first time that it is seen.
+``types``     Check the types of inputs, outputs and values: tensors, sequences and optional ones.
 ``walk``      Iterate over the parts of a model, nested ones included.
 ============= ==========================================================================================
 """

@@ -8,13 +8,14 @@ from dfq_deploy.validation.functions import check_size
 from dfq_deploy.validation.loops import check_loops
 from dfq_deploy.validation.names import check_names
 from dfq_deploy.validation.tensors import check_inputs, check_tensors
+from dfq_deploy.validation.types import check_types
 from dfq_deploy.validation.walk import all_graphs
 
 __all__ = ["check_message"]
 
 
 def check_message(model: onnx.ModelProto, place: str) -> None:
-    """Check nesting, names, tensors, the number of nodes and the turns of Loops against the limits in force.
+    """Check nesting, names, types, tensors, the number of nodes and the turns of Loops against the limits in force.
 
     Args:
         place: what errors call the model.
@@ -27,6 +28,7 @@ def check_message(model: onnx.ModelProto, place: str) -> None:
         for _ in all_graphs(model, limits.depth):
             pass
         check_names(model, limits.depth, limits.name_length)
+        check_types(model, limits.depth)
         check_tensors(model, limits.depth, limits.memory)
         check_inputs(model, limits.memory)
         check_size(model, limits.nodes)

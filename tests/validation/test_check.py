@@ -234,3 +234,16 @@ def test_an_input_leaves_room_for_what_layers_make_of_it(tiny: TinyModel) -> Non
         refused(model, "input 'wide' of shape [1, 3, 8, 1000000] takes 96,000,000 bytes, and its layers several times")
     with use_bounds(Bounds(memory=2**30)):
         check_message(model, "m.onnx")
+
+
+def test_maps_are_refused_with_the_way_out(tiny: TinyModel) -> None:
+    """They ended in an "unexpected SerdeError"."""
+    model = tiny()
+    tensor = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    kind = onnx.TypeProto()
+    kind.sequence_type.elem_type.map_type.key_type = TensorProto.INT64
+    kind.sequence_type.elem_type.map_type.value_type.CopyFrom(tensor)
+    model.graph.output.append(onnx.ValueInfoProto(name="probabilities", type=kind))
+    refused(model, "output 'probabilities' holds maps")
+    model.graph.output[-1].type.CopyFrom(helper.make_sequence_type_proto(tensor))
+    check_message(model, "m.onnx")

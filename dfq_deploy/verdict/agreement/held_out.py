@@ -14,8 +14,9 @@ from dfq_deploy.samples.photographs import JUDGING, photographs, suits_photograp
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.samples.sizes import default_count, is_large, is_text_line
+from dfq_deploy.synthesis.bounds import sample_bounds
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn
-from dfq_deploy.synthesis.session import sample_bounds, synthesize_from
+from dfq_deploy.synthesis.session import synthesize_from
 
 __all__ = [
     "BY_RULE",

@@ -14,10 +14,10 @@ from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.bounds import sample_bounds
 from dfq_deploy.synthesis.procedural.inputs import InputRanges, is_drawn
-from dfq_deploy.synthesis.session import sample_bounds
 from dfq_deploy.verdict.finding import Finding
-from dfq_deploy.verdict.sanity.drawn_inputs import guessed_finding
+from dfq_deploy.verdict.sanity.drawn_inputs import guessed_finding, unknown_finding
 from dfq_deploy.verdict.sanity.input_scale import response_finding, scale_finding
 from dfq_deploy.verdict.sanity.labels import label_finding
 from dfq_deploy.verdict.sanity.pixel_depth import depth_finding, with_scaling
@@ -108,6 +108,8 @@ def sanity_findings(
     made_with = made_with_finding(samples.preprocess, preprocess)
     others = (label_finding(samples), made_with, depth, guessed_finding(model, samples, ranges or {}))
     found += [entry for entry in others if entry is not None]
+    unknown = unknown_finding(model, samples, ranges or {}, teachers) if axis is None and preprocess is None else None
+    found += [] if unknown is None else [unknown]
     if axis is not None:
         found += _of_pictures(model, reference, samples, part, preprocess, axis, runner)
         if preprocess is None and not samples.method:

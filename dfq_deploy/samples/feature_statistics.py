@@ -1,0 +1,71 @@
+"""Mean and deviation of each feature of an input, where the graph standardizes it by itself."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from dfq_deploy.graph.inputs import main_input_value, sample_shape
+from dfq_deploy.graph.operators import is_op
+from dfq_deploy.samples.affine import affine_step
+
+__all__ = ["FeatureStatistics", "feature_statistics"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStatistics:
+    """What the training inputs of a network looked like, in the units of its input.
+
+    Args:
+        mean, std: of each feature or channel; they broadcast against one sample.
+    """
+
+    mean: Floats
+    std: Floats
+
+    def scaled(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Samples (N, ...) of mean 0 and deviation 1 with this mean and deviation."""
+        return np.asarray(samples * self.std + self.mean, np.float32)
+
+    def __str__(self) -> str:
+        """For people, e.g. ``means of 0.1 to 880 and deviations of 0.003 to 350``."""
+        return (
+            f"means of {self.mean.min():.3g} to {self.mean.max():.3g} and deviations of {self.std.min():.3g} to "
+            f"{self.std.max():.3g}"
+        )
+
+
+def feature_statistics(model: ir.Model) -> FeatureStatistics | None:
+    """Statistics of the main input that the nodes before the first layer tell; None where they tell none.
+
+    A BatchNormalization has measured them. Means that are subtracted and deviations that are divided by, such as those
+    of scikit-learn's StandardScaler, are taken for those that give a mean of 0 and a deviation of 1. A factor alone, or
+    one mean and deviation for all features of an input, says little: 1 / 255 is none of these.
+    """
+    value, rank = main_input_value(model), len(sample_shape(model))
+    scale, shift = np.ones(1), np.zeros(1)
+    while len(uses := list(value.uses())) == 1:
+        node, position = uses[0]
+        if not is_op(node, ("Cast", "Identity")):
+            step = affine_step(node, position)
+            if step is None:
+                break
+            if step.mean is not None and step.std is not None:
+                return _of_sample(rank, (step.mean - shift) / scale, step.std / np.abs(scale))
+            scale, shift = scale * step.scale, shift * step.scale + step.shift
+        value = node.outputs[0]
+    return _of_sample(rank, -shift / scale, 1 / np.abs(scale)) if shift.size > 1 and shift.any() else None
+
+
+def _of_sample(rank: int, mean: Floats, std: Floats) -> FeatureStatistics | None:
+    """Without the axis of the batch; None for statistics that differ from sample to sample, or are not finite."""
+    mean, std = np.broadcast_arrays(mean, std)
+    if mean.ndim > rank:
+        if mean.shape[0] != 1:
+            return None
+        mean, std = mean[0], std[0]
+    finite = np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()
+    return FeatureStatistics(mean, std) if finite else None
