@@ -105,9 +105,10 @@ class FractionType(click.ParamType[float]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip()
         try:
-            return float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+            number = float(text.removesuffix("%"))
         except ValueError:
             self.fail(f"'{value}' is not a fraction; write 18% or 0.18", param, ctx)
+        return number / 100 if text.endswith("%") or number > 1 else number
 
 
 class BytesType(click.ParamType[int]):

@@ -34,6 +34,7 @@ class Comparison:
         random: outputs that are not compared, since they differ from run to run: name -> the node that draws numbers.
         head: boxes and scores of a detector (:mod:`dfq_deploy.graph.detection`); None for other models.
         task: the figure of the task that is stated; None without one, for classes and for detectors.
+        scored: name of the output that holds class scores; empty where none does.
     """
 
     count: int
@@ -43,6 +44,7 @@ class Comparison:
     random: Mapping[str, str] = field(default_factory=dict)
     head: HeadErrors | None = None
     task: TaskErrors | None = None
+    scored: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A plain mapping."""
@@ -178,6 +180,7 @@ class Comparer:
             self._random,
             None if self._head is None else self._head.errors(),
             None if self._judged is None else self._judged.errors(),
+            self._scored or "",
         )
 
 

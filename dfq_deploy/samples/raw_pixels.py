@@ -20,6 +20,9 @@ DIVISORS = (16.0, 1024.0)
 MEAN = 16.0
 """A mean above this that is subtracted is one of pixels."""
 
+WHITE = 255.0
+"""A mean above this that is subtracted is one of other numbers: of a sensor with more bits, say."""
+
 DEVIATIONS = (16.0, 128.0)
 """Deviation of the training inputs of a network that takes pixels as they are."""
 
@@ -33,9 +36,10 @@ def raw_pixels_reason(model: ir.Model) -> str | None:
     """
     main, shape = main_input_value(model), sample_shape(model)
     is_image = len(shape) == 3 and shape[-1 if is_channels_last(model) else 0] in CHANNELS
-    if not is_image or main.dtype != ir.DataType.FLOAT:
-        return None
     scale, shift = _normalization(main)
+    beyond = np.any(np.abs(shift) > WHITE * np.abs(scale))
+    if not is_image or main.dtype != ir.DataType.FLOAT or beyond:
+        return None
     divisor = 1 / max(float(np.median(np.abs(scale))), 1e-12)
     if DIVISORS[0] <= divisor <= DIVISORS[1]:
         return f"its graph divides the input by about {divisor:.3g}"

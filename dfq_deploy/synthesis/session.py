@@ -52,9 +52,6 @@ MEASURED_SEED = 104_729
 TARGETS_MISSED, FEWEST_TARGETS = 0.5, 8
 """A smaller share of at least so many samples that get their target class is worth a note."""
 
-RANK_OF_PICTURES = 3
-"""Of a sample; what standardizes these is their preprocess."""
-
 FEATURES = "the graph standardizes its input, whose features seem to have"
 
 StudentFactory: TypeAlias = Callable[[SynthesisRequest, ExtraInputs], Student]
@@ -183,7 +180,7 @@ def synthesize_from(
     logger.info("synthesis: %s", _figures(samples.figures))
     images = samples.images.transpose(0, 2, 3, 1) if channels_last else samples.images
     images = np.ascontiguousarray(images if main.is_float else np.rint(images))
-    features = feature_statistics(model) if bounds is None and not twins and len(shape) < RANK_OF_PICTURES else None
+    features = feature_statistics(model) if bounds is None and not twins else None
     if features is not None:
         images, notes = features.scaled(images), (*notes, f"{FEATURES} {features}, which the samples have")
     made = replace(samples, images=images, method=name, synthetic=True, extra=extra, preprocess=preprocess)

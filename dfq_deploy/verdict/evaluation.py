@@ -20,7 +20,7 @@ from dfq_deploy.verdict.agreement.prediction import MEASURED
 from dfq_deploy.verdict.detector import precision_finding
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates, gate_findings
-from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, NextCommand, agreement_finding, judge
+from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, NextCommand, agreement_finding, beside_findings, judge
 from dfq_deploy.verdict.sanity.labels import label_finding, shifted_finding
 from dfq_deploy.verdict.speed import count_findings
 
@@ -65,7 +65,7 @@ def judge_evaluation(
     Raises:
         OptionError: the models do not have the figure that a gate bounds.
     """
-    found = [*findings, _with_count(agreement_finding(agreement, condition), agreement)]
+    found = [*findings, _with_count(agreement_finding(agreement, condition), agreement), *beside_findings(agreement)]
     if not gates:
         return judge(None, _in_order(found), command)
     checked = gate_findings(gates, evaluation, agreement)

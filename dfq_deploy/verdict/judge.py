@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.verdict.agreement.held_out import DATA
 from dfq_deploy.verdict.agreement.measure import SHOWN, Agreement, KindAgreement
-from dfq_deploy.verdict.agreement.outputs import PREFERRED, OutputNoise, worst_noise
+from dfq_deploy.verdict.agreement.outputs import PREFERRED, OutputNoise, worst_beside_scores, worst_noise
 from dfq_deploy.verdict.agreement.prediction import Prediction
 from dfq_deploy.verdict.detector import detector_finding
 from dfq_deploy.verdict.finding import LEVELS, Finding, Level, Verdict
@@ -24,6 +25,7 @@ __all__ = [
     "NextCommand",
     "Thresholds",
     "agreement_finding",
+    "beside_findings",
     "class_level",
     "deciding_kind",
     "judge",
@@ -70,6 +72,9 @@ AGREEMENT = 90.0
 SNR = Thresholds(good=20.0, bad=12.0)
 """Signal to noise of the worst output in dB, where outputs are no class scores."""
 
+OF_OUTPUTS = f"--floor snr={SNR.good:g}"
+"""The option by which remedies look at all outputs, not at class scores alone."""
+
 REMEDIES: Mapping[Level, str] = {
     "OK": "",
     "CHECK": "measure it on real inputs: dfq-deploy evaluate FLOAT.onnx QUANTIZED.onnx --data FOLDER",
@@ -98,6 +103,7 @@ def judge(
     """
     findings = tuple(findings)
     own = [] if agreement is None else [_doubted(agreement_finding(agreement, condition), findings)]
+    own += [] if agreement is None else beside_findings(agreement)
     speed = [finding for finding in findings if finding.code.startswith(SPEED)]
     others = [finding for finding in findings if not finding.code.startswith(SPEED)]
     ordered = tuple(sorted([*others, *own, *speed], key=lambda finding: LEVELS.index(finding.level), reverse=True))
@@ -169,6 +175,16 @@ def agreement_finding(agreement: Agreement, condition: str = "") -> Finding:
     return Finding("agreement", level, message, REMEDIES[level], figures)
 
 
+def beside_findings(agreement: Agreement) -> list[Finding]:
+    """What is wrong with the noise of the outputs beside class scores; empty where nothing is."""
+    noise = None if agreement.predicted is None else worst_beside_scores(agreement)
+    found = None if noise is None or noise.empty else _of_noise(noise)
+    if found is None or found.level == "OK":
+        return []
+    remedy = f"calibrate with {OF_OUTPUTS}, which looks at all outputs, not at class scores alone"
+    return [replace(found, remedy=remedy, options=OF_OUTPUTS)]
+
+
 def _noise_finding(agreement: Agreement) -> Finding:
     kind = deciding_kind(agreement)
     if kind is not None and kind.comparison.head is not None:
@@ -178,13 +194,17 @@ def _noise_finding(agreement: Agreement) -> Finding:
     noise = worst_noise(agreement)
     if noise is None:
         return Finding("output-noise", "CHECK", "no output could be compared with float's", REMEDIES["CHECK"])
-    figures = {"snr_db": noise.snr}
-    if noise.empty:
-        return _empty_finding(noise, figures)
+    return _empty_finding(noise, {"snr_db": noise.snr}) if noise.empty else _of_noise(noise)
+
+
+def _of_noise(noise: OutputNoise) -> Finding:
+    """What the noise of an output means; no more than ``CHECK`` where drawn inputs may vary it less than real ones."""
     level = SNR.level(noise.snr)
+    level = "CHECK" if level == "BAD" and noise.offset and noise.kind != DATA else level
     quality = "equals float's" if math.isinf(noise.snr) else f"has {noise.snr:.1f} dB of signal to noise"
-    message = f"output '{noise.name}' {quality} on {noise.count} inputs ({noise.kind})"
-    return Finding("output-noise", level, message, REMEDIES[level], figures)
+    about = f" about its mean of {noise.offset:.4g}" if noise.offset and not math.isinf(noise.snr) else ""
+    message = f"output '{noise.name}' {quality}{about} on {noise.count} inputs ({noise.kind})"
+    return Finding("output-noise", level, message, REMEDIES[level], {"snr_db": noise.snr})
 
 
 def _empty_finding(noise: OutputNoise, figures: dict[str, float]) -> Finding:

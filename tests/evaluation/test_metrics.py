@@ -27,6 +27,37 @@ def test_output_distance_adds_up_over_slices() -> None:
     assert distance.to_json() == {"name": "y", "snr_db": pytest.approx(20), "max_abs_difference": 0.5}
 
 
+def test_an_offset_does_not_count_as_signal() -> None:
+    """Kelvin: 57 dB were printed where the noise was half of what the values tell."""
+    exact = 293.0 + np.array([[-1.0], [1.0], [-1.0], [1.0]])
+    tally = OutputTally()
+    for part in (slice(2), slice(2, None)):
+        tally.add(exact[part], exact[part] + np.array([[0.1], [-0.1]]), rows=True)
+    distance = tally.distance("y")
+    assert distance.offset == pytest.approx(293)
+    assert distance.snr == pytest.approx(20, abs=1e-4)
+    assert distance.signal == pytest.approx(1, abs=1e-6)
+    assert distance.to_json()["offset"] == pytest.approx(293)
+
+
+@pytest.mark.parametrize(
+    ("values", "span"),
+    [
+        (np.array([[-1.0], [1.0], [2.0]]), None),  # varies by more than its mean
+        (np.array([[0.9], [0.91], [0.92]]), 1.0),  # a probability
+        (np.full((4, 1), 7.0), None),  # does not vary at all
+        (5.0 + np.linspace(0, 1, 64).reshape(2, 32), None),  # a map
+        (np.array([[100], [101]], np.int64), None),
+    ],
+)
+def test_other_outputs_are_taken_as_they_are(values: np.ndarray, span: float | None) -> None:
+    tally = OutputTally(span)
+    tally.add(values, values + 1, rows=True)
+    distance = tally.distance("y")
+    assert distance.offset == 0
+    assert distance.snr == pytest.approx(signal_to_noise(float(np.square(values).sum()), values.size))
+
+
 def test_equal_outputs_are_null_in_json() -> None:
     tally = OutputTally()
     tally.add(np.ones((2, 3), np.float32), np.ones((2, 3), np.float32))

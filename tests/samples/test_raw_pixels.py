@@ -26,6 +26,7 @@ WEIGHTS = {
     "ones": np.ones(3, np.float32),
     "zeros": np.zeros(3, np.float32),
     "means": np.full(3, 120, np.float32),
+    "radiances": np.full(3, 700, np.float32),
     "variances": np.full(3, 4000, np.float32),
 }
 REST = "c = Conv(f, k) r = Relu(c) p = GlobalAveragePool(r) q = Flatten(p) y = MatMul(q, w)"
@@ -40,6 +41,7 @@ REST = "c = Conv(f, k) r = Relu(c) p = GlobalAveragePool(r) q = Flatten(p) y = M
         ("a = Div(x, half) f = Sub(a, one)", "its graph divides the input by about 128"),
         ("f = Sub(x, pixel_mean)", "its graph subtracts up to 124 from the input"),
         ("f = BatchNormalization(x, ones, zeros, means, variances)", "its graph divides the input by about 63.2"),
+        ("f = BatchNormalization(x, ones, zeros, radiances, variances)", None),
         ("a = Sub(x, mean) f = Div(a, std)", None),
         ("f = Sub(one, x)", None),
         ("f = Identity(x)", None),

@@ -22,6 +22,41 @@ def _classifier(predicted: float, moved: float = 0.03) -> Agreement:
     return Agreement((photographs,), Prediction(predicted, predicted - 2, predicted + 1, "photographs", moved))
 
 
+def _with_heads(*outputs: OutputDistance) -> Agreement:
+    """A classifier with other outputs beside its ten scores."""
+    scores = Scores(99.0, 0.01, confidence=0.8, variation=0.03)
+    every = (OutputDistance("scores", 8.0, 0.1, width=10), *outputs)
+    kind = KindAgreement("photographs", False, Comparison(64, every, scores, scored="scores"))
+    return Agreement((kind,), Prediction(99.0, 97.0, 99.5, "photographs", 0.03))
+
+
+@pytest.mark.parametrize(
+    ("output", "level"),
+    [
+        (OutputDistance("gain", 25.0, 0.1, width=1), "OK"),
+        (OutputDistance("gain", 15.0, 0.1, width=1), "CHECK"),
+        (OutputDistance("gain", 9.0, 0.1, width=1), "BAD"),
+        (OutputDistance("gain", -2.0, 0.1, offset=1.0, width=1), "CHECK"),  # drawn inputs may hardly vary it
+        (OutputDistance("probabilities", 9.0, 0.1, width=10), "OK"),  # another form of the scores
+        (OutputDistance("place", 3.0, 1.0, integers=True, width=1), "OK"),
+    ],
+)
+def test_outputs_beside_class_scores_are_judged_too(output: OutputDistance, level: str) -> None:
+    """A second head of which nothing was left was not mentioned."""
+    verdict = judge(_with_heads(output), command=lambda found: f"calibrate {found.options}")
+    assert verdict.status == level
+    if level != "OK":
+        assert f"output 'gain' has {output.snr:.1f} dB" in verdict.reason
+        assert verdict.command == "calibrate --floor snr=20"
+
+
+def test_an_offset_is_said() -> None:
+    output = OutputDistance("y", 15.0, 0.1, offset=293.15, width=1)
+    found = agreement_finding(Agreement((KindAgreement("data", False, Comparison(64, (output,), None)),), None))
+    assert found.level == "CHECK"
+    assert found.message == "output 'y' has 15.0 dB of signal to noise about its mean of 293.1 on 64 inputs (data)"
+
+
 def _detector(**decibels: float) -> Agreement:
     def kind(name: str, snr: float) -> KindAgreement:
         outputs = (OutputDistance("boxes", snr, 0.1), OutputDistance("scores", snr + 5, 0.1))

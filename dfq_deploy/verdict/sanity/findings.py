@@ -11,6 +11,7 @@ from dfq_deploy.evaluation.sample_quality import quality
 from dfq_deploy.graph.inputs import is_channels_last, main_input, model_inputs
 from dfq_deploy.graph.query import batch_normalizations, score_count
 from dfq_deploy.runtime.runner import Runner
+from dfq_deploy.samples.feature_statistics import feature_statistics
 from dfq_deploy.samples.input_statistics import input_statistics
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.samples.samples import Samples
@@ -69,6 +70,9 @@ CAUSES = (
 )
 """Codes of findings, causes before what follows from them."""
 
+FOLLOWING = ("samples-scale", "samples-diversity")
+"""Codes of what a missing preprocess causes."""
+
 BY_RULE = frozenset({"procedural", "photographs"})
 """Methods whose samples match no statistics of the network."""
 
@@ -114,7 +118,7 @@ def sanity_findings(
         found += _of_pictures(model, reference, samples, part, preprocess, axis, runner)
         if preprocess is None and not samples.method:
             found += _of_arrays(model, reference, samples, part, axis, runner)
-        if preprocess is None and samples.method and sample_bounds(model, None, ranges or {}, teachers) is None:
+        if preprocess is None and samples.method and _is_unknown(model, ranges or {}, teachers):
             expected = input_statistics(reference)
             if expected is None or not set(samples.method.split("+")).isdisjoint(BY_RULE):
                 found.append(missing_finding(model, expected, samples.images.shape[axis], runner))
@@ -136,13 +140,13 @@ def _of_no_pictures(finding: Finding, model: ir.Model) -> Finding:
 
 
 def _with_their_cause(found: Sequence[Finding]) -> list[Finding]:
-    """Samples that look alike to the network get the remedy of a missing preprocess, where one is named."""
+    """Samples of another scale, or that look alike to the network, get the remedy of a missing preprocess, if named."""
     missing = next((one for one in found if one.code == "preprocess-missing" and one.level != "OK"), None)
     if missing is None or missing.options in ("", UNKNOWN):
         return list(found)
     return [
         replace(one, remedy=missing.remedy, options=missing.options)
-        if one.code == "samples-diversity" and one.level != "OK"
+        if one.code in FOLLOWING and one.level != "OK"
         else one
         for one in found
     ]
@@ -249,6 +253,11 @@ def _channel_axis(model: ir.Model) -> int | None:
         return None
     axis = 3 if is_channels_last(model) else 1
     return axis if shape[axis] in CHANNELS else None
+
+
+def _is_unknown(model: ir.Model, ranges: InputRanges, teachers: Sequence[ir.Model]) -> bool:
+    """Whether neither an option nor the graph before the first layer tells the values of the input."""
+    return sample_bounds(model, None, ranges, teachers) is None and feature_statistics(model) is None
 
 
 def _part(samples: Samples) -> Samples:

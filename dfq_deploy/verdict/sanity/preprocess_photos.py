@@ -29,6 +29,9 @@ CHECK, BAD = 0.9, 0.4
 RECOGNIZED = 0.25
 """Part of the largest information that answers to photographs hold under the right preprocess, or none is judged."""
 
+FEW = 5
+"""Classifiers of fewer classes are not judged: those of defects or of faces may answer all photographs alike."""
+
 MANY = 100
 """Classifiers of large pictures are judged from so many classes on: those of fewer may know no natural pictures."""
 
@@ -54,8 +57,9 @@ def photographs_finding(
         worst: ``CHECK`` where another sign speaks for ``preprocess``.
 
     Returns:
-        None for a model that does not classify color pictures, or that recognizes nothing, and for large pictures of
-        few classes, under a known preprocess, or whose answers are as sure under the one given.
+        None for a model that does not classify color pictures, that has fewer than five classes, or that recognizes
+        nothing, and for large pictures of few classes, under a known preprocess, or whose answers are as sure under the
+        one given.
 
     Raises:
         DfqError: ONNX Runtime cannot run the model on photographs.
@@ -63,7 +67,7 @@ def photographs_finding(
     shape = tuple(int(size or 0) for size in (main_input(model_inputs(model)).shape or ())[1:])
     classes, tries = score_count(model), candidates(COLORS, without=SAME_FAMILY)
     nearby = {name: other for name, other in tries.items() if other != preprocess and _alike(other, preprocess)}
-    if classes is None or COLORS not in shape or not nearby:
+    if classes is None or classes < FEW or COLORS not in shape or not nearby:
         return None
     if not is_large(shape):
         return _of_small(model, preprocess, nearby, runner, worst)

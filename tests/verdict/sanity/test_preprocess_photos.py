@@ -84,3 +84,9 @@ def test_inputs_of_another_scale_are_left_aside(model_of: ModelOf) -> None:
     found = photographs_finding(_classifier(model_of), FORGOTTEN)
     assert found is not None
     assert found.options != "--preprocess raw"
+
+
+def test_a_network_of_few_classes_is_not_judged(model_of: ModelOf) -> None:
+    """A network that finds defects gives photographs one class, under the right preprocess too: it was BAD."""
+    assert photographs_finding(_classifier(model_of, classes=5), FORGOTTEN) is not None
+    assert photographs_finding(_classifier(model_of, classes=4), FORGOTTEN) is None
