@@ -14,7 +14,7 @@ from dfq_deploy.verdict.judge import class_level
 
 Floats = NDArray[np.float64]
 
-__all__ = ["FIT", "Measured", "Real", "coefficients", "table"]
+__all__ = ["FIT", "Measured", "Pair", "Real", "coefficients", "fit_of", "pairs_of", "table"]
 
 FIT = frozenset({"resnet20", "resnet20_kd", "resnet20_cifar100", "mobilenet_v1", "digits", "digits_vit"})
 """Networks that coefficients and thresholds were chosen on; the others check them."""
@@ -113,26 +113,29 @@ def pairs_of(truths: Sequence[Real], figures: Sequence[Measured]) -> list[Pair]:
 def coefficients(truths: Sequence[Real], figures: Sequence[Measured], leave_out: Collection[str]) -> Iterator[str]:
     """A line for each kind of input: its coefficients, and the errors in points."""
     fitted = [pair for pair in pairs_of(truths, figures) if pair.fitted and pair.real.setting not in leave_out]
+    for kind in (PHOTOGRAPHS, BY_RULE):
+        yield fit_of(kind, fitted)
+
+
+def fit_of(kind: str, fitted: Sequence[Pair]) -> str:
+    """The coefficients of a kind of input that fit ``fitted`` best, and the errors in points."""
     real = np.array([pair.real.agreement for pair in fitted])
     networks = np.array([pair.real.model for pair in fitted])
-    for kind in (PHOTOGRAPHS, BY_RULE):
-        most = np.array([100 * (1 - pair.kinds[kind].lost) for pair in fitted])
-        both = zip(*(pair.kinds[kind].features.regressors for pair in fitted), strict=True)
-        estimates = [np.array(rows) for rows in both]
-        solved = [_solved(rows, real, most) for rows in estimates]
-        apart = np.zeros(len(real))
-        for name in set(networks):
-            own = networks == name
-            left = [_solved(rows[~own], real[~own], most[~own]) for rows in estimates]
-            apart[own] = _averaged([rows[own] for rows in estimates], left, most[own])
-        errors = [
-            abs(log_odds(1 - one / 100) - log_odds(1 - other / 100)) for one, other in zip(apart, real, strict=True)
-        ]
-        within, across = (np.abs(found - real).mean() for found in (_averaged(estimates, solved, most), apart))
-        shown = ", ".join("(" + ", ".join(f"{value:.2f}" for value in own) + ")" for own in solved)
-        spread = np.quantile(errors, 0.95)
-        found = f"{within:.2f} points off, {across:.2f} on a network left out of the fit"
-        yield f"{kind}: Coefficients({shown}, {spread:.2f}); {found}"
+    most = np.array([100 * (1 - pair.kinds[kind].lost) for pair in fitted])
+    both = zip(*(pair.kinds[kind].features.regressors for pair in fitted), strict=True)
+    estimates = [np.array(rows) for rows in both]
+    solved = [_solved(rows, real, most) for rows in estimates]
+    apart = np.zeros(len(real))
+    for name in set(networks):
+        own = networks == name
+        left = [_solved(rows[~own], real[~own], most[~own]) for rows in estimates]
+        apart[own] = _averaged([rows[own] for rows in estimates], left, most[own])
+    errors = [abs(log_odds(1 - one / 100) - log_odds(1 - other / 100)) for one, other in zip(apart, real, strict=True)]
+    within, across = (np.abs(found - real).mean() for found in (_averaged(estimates, solved, most), apart))
+    shown = ", ".join("(" + ", ".join(f"{value:.2f}" for value in own) + ")" for own in solved)
+    spread = np.quantile(errors, 0.95)
+    found = f"{within:.2f} points off, {across:.2f} on a network left out of the fit"
+    return f"{kind}: Coefficients({shown}, {spread:.2f}); {found}"
 
 
 def _averaged(estimates: Sequence[Floats], solved: Sequence[Floats], most: Floats) -> Floats:

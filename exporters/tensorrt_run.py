@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import SamplesError, TargetError
-from dfq_deploy.evaluation.metrics import OutputTally, ScoreTally
+from dfq_deploy.evaluation.metrics import ScoreTally
+from dfq_deploy.evaluation.output_distance import OutputTally
 from dfq_deploy.graph.inputs import Feeds, main_input, make_feeds
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runner

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, SamplesError
 from dfq_deploy.evaluation.detection.head_errors import HeadErrors, HeadTally
-from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally, Scores, ScoreTally
+from dfq_deploy.evaluation.metrics import Scores, ScoreTally
+from dfq_deploy.evaluation.output_distance import OutputDistance, OutputTally
 from dfq_deploy.evaluation.task_errors import TaskErrors, TaskTally
 from dfq_deploy.graph.randomness import random_outputs
 from dfq_deploy.progress import SILENT, Progress

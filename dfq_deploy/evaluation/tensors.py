@@ -10,7 +10,8 @@ import onnx
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.evaluation.metrics import OutputTally, finite
+from dfq_deploy.evaluation.metrics import finite
+from dfq_deploy.evaluation.output_distance import OutputTally
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.graph.reading import read_mapped
 from dfq_deploy.quantization.qdq_reader import quantizer_of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding, Range
 from dfq_deploy.errors import DfqError
-from dfq_deploy.evaluation.metrics import OutputTally
+from dfq_deploy.evaluation.output_distance import OutputTally
 from dfq_deploy.graph.inputs import sample_shape
 from dfq_deploy.graph.loading import load_quantized
 from dfq_deploy.graph.reading import ModelSource

@@ -72,6 +72,10 @@ AGREEMENT = 90.0
 SNR = Thresholds(good=20.0, bad=12.0)
 """Signal to noise of the worst output in dB, where outputs are no class scores."""
 
+STEADY = 0.02
+"""One probability for each sample that moves no farther, in the mean, is ``OK`` whatever its decibels, which a single
+sample between both classes decides: noise of that size everywhere would have 20 dB or more."""
+
 OF_OUTPUTS = f"--floor snr={SNR.good:g}"
 """The option by which remedies look at all outputs, not at class scores alone."""
 
@@ -203,6 +207,9 @@ def _of_noise(noise: OutputNoise) -> Finding:
     level = "CHECK" if level == "BAD" and noise.offset and noise.kind != DATA else level
     quality = "equals float's" if math.isinf(noise.snr) else f"has {noise.snr:.1f} dB of signal to noise"
     about = f" about its mean of {noise.offset:.4g}" if noise.offset and not math.isinf(noise.snr) else ""
+    if level != "OK" and noise.moved is not None:
+        about = f", and its probability moves by {noise.moved:.3f} in the mean"
+        level = "OK" if noise.moved <= STEADY else level
     message = f"output '{noise.name}' {quality}{about} on {noise.count} inputs ({noise.kind})"
     return Finding("output-noise", level, message, REMEDIES[level], {"snr_db": noise.snr})
 

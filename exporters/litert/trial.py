@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dfq_deploy.evaluation.metrics import OutputTally, ScoreTally
+from dfq_deploy.evaluation.metrics import ScoreTally
+from dfq_deploy.evaluation.output_distance import OutputTally
 from dfq_deploy.graph.inputs import Feeds, make_feeds
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.litert.interpreter import Delegation, LiteRtModel

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from dfq_deploy.evaluation.metrics import OutputTally, ScoreTally, log_probabilities, signal_to_noise
+from dfq_deploy.evaluation.metrics import ScoreTally, log_probabilities, signal_to_noise
+from dfq_deploy.evaluation.output_distance import OutputTally
 
 
 def test_signal_to_noise_in_decibels() -> None:
@@ -38,6 +39,18 @@ def test_an_offset_does_not_count_as_signal() -> None:
     assert distance.snr == pytest.approx(20, abs=1e-4)
     assert distance.signal == pytest.approx(1, abs=1e-6)
     assert distance.to_json()["offset"] == pytest.approx(293)
+
+
+def test_one_probability_for_each_sample_moves() -> None:
+    exact, found = np.array([[1.0], [0.0], [1.0], [0.7]]), np.array([[1.0], [0.0], [1.0], [0.9]])
+    tally = OutputTally(1.0)
+    tally.add(exact, found, rows=True)
+    assert tally.distance("p").moved == pytest.approx(0.05)
+    assert tally.distance("p").to_json()["moved"] == pytest.approx(0.05)
+    for others, span in ((exact, None), (np.full((4, 1), 0.7), 1.0), (exact.reshape(2, 2), 1.0)):
+        tally = OutputTally(span)
+        tally.add(others, others + 0.05, rows=True)
+        assert tally.distance("p").moved is None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from dfq_deploy import Samples
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.evaluate import Evaluation
 from dfq_deploy.evaluation.file_fault import FaultKind, FileFault
-from dfq_deploy.evaluation.metrics import OutputDistance, Scores
+from dfq_deploy.evaluation.metrics import Scores
+from dfq_deploy.evaluation.output_distance import OutputDistance
 from dfq_deploy.evaluation.scale_check import ScaleCheck
 from dfq_deploy.runtime.kernel_count import Kernel, KernelCount
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of

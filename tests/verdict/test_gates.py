@@ -8,7 +8,8 @@ import pytest
 from dfq_deploy.errors import OptionError
 from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.evaluation.evaluate import Evaluation
-from dfq_deploy.evaluation.metrics import OutputDistance, Scores
+from dfq_deploy.evaluation.metrics import Scores
+from dfq_deploy.evaluation.output_distance import OutputDistance
 from dfq_deploy.evaluation.own_metric import MetricFigures
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
 from dfq_deploy.verdict.agreement.prediction import Prediction

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dfq_deploy.evaluation.compare import Comparison
-from dfq_deploy.evaluation.metrics import OutputDistance, Scores
+from dfq_deploy.evaluation.metrics import Scores
+from dfq_deploy.evaluation.output_distance import OutputDistance
 from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement
@@ -48,6 +49,14 @@ def test_outputs_beside_class_scores_are_judged_too(output: OutputDistance, leve
     if level != "OK":
         assert f"output 'gain' has {output.snr:.1f} dB" in verdict.reason
         assert verdict.command == "calibrate --floor snr=20"
+
+
+@pytest.mark.parametrize(("snr", "moved", "level"), [(15.0, 0.01, "OK"), (15.0, 0.03, "CHECK"), (9.0, 0.03, "BAD")])
+def test_one_probability_is_judged_by_how_far_it_moves(snr: float, moved: float, level: str) -> None:
+    output = OutputDistance("p", snr, 0.3, width=1, moved=moved)
+    found = agreement_finding(Agreement((KindAgreement("data", False, Comparison(64, (output,), None)),), None))
+    assert found.level == level
+    assert f"its probability moves by {moved:.3f} in the mean" in found.message
 
 
 def test_an_offset_is_said() -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.detection.boxes import Floats, paired_overlaps
 from dfq_deploy.evaluation.detection.decoder import Decoder, columns, decoder_for
-from dfq_deploy.evaluation.metrics import OutputTally, finite
+from dfq_deploy.evaluation.metrics import finite
+from dfq_deploy.evaluation.output_distance import OutputTally
 from dfq_deploy.graph.detection import HeadPart, Role
 from dfq_deploy.graph.inputs import looks_channels_last
 

@@ -12,7 +12,7 @@ from dfq_deploy.plugins.contracts import SynthesisRequest, Synthesizer
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.procedural.pictures import Camera, Pictures
-from dfq_deploy.synthesis.procedural.signals import SHORTEST, signal
+from dfq_deploy.synthesis.procedural.signals import QUIETEST, SHORTEST, SOUND_QUIETEST, signal
 
 if TYPE_CHECKING:
     from dfq_deploy.twin import Twin
@@ -96,7 +96,7 @@ def _series(request: SynthesisRequest, generator: np.random.Generator) -> Pixels
         return np.asarray(generator.standard_normal(dtype=np.float32))
     if not _is_signal(request.shape):
         return generator.standard_normal(request.shape, dtype=np.float32).cumsum(axis=-1, dtype=np.float32)
-    waves = signal(request.shape, generator)
+    waves = signal(request.shape, generator, SOUND_QUIETEST if _is_bounded(request) else QUIETEST)
     if not _is_bounded(request) or request.preprocess is None:
         return waves
     (low,), (high,) = request.preprocess.bounds(1)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SHORTEST", "signal"]
+__all__ = ["QUIETEST", "SHORTEST", "SOUND_QUIETEST", "signal"]
 
 Waves = NDArray[np.float32]
 
@@ -18,8 +18,11 @@ HARMONICS = 8
 QUIETEST = 0.05
 """Minimum of the peak amplitude: a set contains loud and quiet signals, as recordings do."""
 
+SOUND_QUIETEST = 0.01
+"""The same of sound between -1 and 1: 40 dB, from the full scale of a microphone to a voice far from it."""
 
-def signal(shape: tuple[int, ...], generator: np.random.Generator) -> Waves:
+
+def signal(shape: tuple[int, ...], generator: np.random.Generator, quietest: float = QUIETEST) -> Waves:
     """Draw one signal along the longest axis of ``shape``, float32 in [-1, 1].
 
     Up to four notes with harmonics that start at a random time and decay, on noise with a power spectrum of 1 / f^a,
@@ -32,7 +35,7 @@ def signal(shape: tuple[int, ...], generator: np.random.Generator) -> Waves:
     sources.append(_noise(length, generator) * np.float32(10 ** generator.uniform(-2.5, 0)))
     gains = np.ones((1, len(sources))) if channels == 1 else generator.standard_normal((channels, len(sources)))
     waves = gains.astype(np.float32) @ np.stack(sources)
-    loudness = QUIETEST ** generator.random()
+    loudness = quietest ** generator.random()
     waves *= np.float32(loudness / max(float(np.abs(waves).max()), 1e-12))
     rest = [size for index, size in enumerate(shape) if index != axis]
     return np.ascontiguousarray(np.moveaxis(waves.reshape(*rest, length), -1, axis))

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dfq_deploy.evaluation.compare import Comparer, Comparison
-from dfq_deploy.evaluation.metrics import finite, judged_outputs
+from dfq_deploy.evaluation.metrics import finite
+from dfq_deploy.evaluation.output_distance import judged_outputs
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.runner import Runnable, Runner
 from dfq_deploy.verdict.agreement.held_out import DATA, PHOTOGRAPHS, WRITTEN, HeldOut

@@ -9,7 +9,8 @@ finds where there is nothing.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from dfq_deploy.evaluation.metrics import OutputDistance, judged_outputs, signal_to_noise
+from dfq_deploy.evaluation.metrics import signal_to_noise
+from dfq_deploy.evaluation.output_distance import OutputDistance, judged_outputs
 from dfq_deploy.verdict.agreement.held_out import BY_RULE, PHOTOGRAPHS, WRITTEN
 from dfq_deploy.verdict.agreement.measure import SHOWN, Agreement, KindAgreement
 
@@ -34,6 +35,7 @@ class OutputNoise:
         shown: part of the inputs of ``kind`` on which float's output shows something, 0 to 1.
         invented: the largest part of the inputs of a kind on which only the quantized model's does.
         offset: mean of the values, where they vary so little that the signal is taken about it; 0 otherwise.
+        moved: how far one probability for each sample moves in the mean; None for other outputs.
     """
 
     name: str
@@ -44,6 +46,7 @@ class OutputNoise:
     shown: float = 1.0
     invented: float = 0.0
     offset: float = 0.0
+    moved: float | None = None
 
 
 def worst_noise(agreement: Agreement) -> OutputNoise | None:
@@ -77,7 +80,9 @@ def _noise(name: str, kinds: Sequence[KindAgreement]) -> OutputNoise:
     added = [other for _, other in measured if other.shown < SHOWN and other is not output] if telling else []
     snr = min([output.snr, *(signal_to_noise(output.signal, other.noise) for other in added)])
     invented = max(other.invented for _, other in measured)
-    return OutputNoise(name, snr, kind.comparison.count, kind.kind, not telling, output.shown, invented, output.offset)
+    return OutputNoise(
+        name, snr, kind.comparison.count, kind.kind, not telling, output.shown, invented, output.offset, output.moved
+    )
 
 
 def _inputs(kind: KindAgreement, output: OutputDistance) -> int:

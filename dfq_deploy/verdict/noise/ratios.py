@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dfq_deploy.errors import ModelError
-from dfq_deploy.evaluation.metrics import OutputTally
+from dfq_deploy.evaluation.output_distance import OutputTally
 from dfq_deploy.runtime.runner import Output
 
 __all__ = ["decibels", "noise_ratio"]

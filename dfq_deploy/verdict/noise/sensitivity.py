@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from dfq_deploy.encodings import Encoding
-from dfq_deploy.evaluation.metrics import OutputTally, finite
+from dfq_deploy.evaluation.metrics import finite
+from dfq_deploy.evaluation.output_distance import OutputTally
 from dfq_deploy.graph.query import constant_of
 from dfq_deploy.progress import SILENT, Progress
 from dfq_deploy.runtime.plugin_nodes import behind_plugins

@@ -9,7 +9,7 @@ from onnx import parser
 
 from dfq_deploy import Samples
 from dfq_deploy.evaluation.compare import Comparison
-from dfq_deploy.evaluation.metrics import OutputDistance, OutputTally
+from dfq_deploy.evaluation.output_distance import OutputDistance, OutputTally
 from dfq_deploy.verdict.agreement.held_out import HeldOut
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of, measure_agreement
 from dfq_deploy.verdict.agreement.outputs import OutputNoise, worst_noise
