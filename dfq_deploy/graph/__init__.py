@@ -1,6 +1,7 @@
 """Read, check, query, edit and write ONNX graphs.
 
 =================== ===================================================================================================
+``batch_axis``      Put a batch of one before the inputs and outputs of a model that has none, and take it away again.
 ``channel_scaling`` Scale the output or the input channels of a weighted node, and shift the outputs, in its constants.
 ``detection``       Find the parts of a detector's outputs: boxes and scores, in one output or in several.
 ``domains``         Normalize the name of ONNX's own domain to the empty string.
@@ -16,6 +17,7 @@
 ``logits``          Find the logits that class scores are computed from.
 ``loop_invariants`` Take what no iteration changes out of the variables of a Loop: bodies then read it from outside.
 ``main_input``      Say which input of a graph is the main one, by its name and its use.
+``missing_batch``   Tell whether the main input of a model has a batch.
 ``operators``       Match operators with their domain; shared tables of operators and element types.
 ``query``           Query a graph: constants, weighted nodes, BatchNormalization, class scores.
 ``reading``         Read a model file, check it and upgrade its opset.

@@ -45,7 +45,8 @@ def load_sized(
     """:func:`dfq_deploy.graph.loading.load`, and every size closed that is open beyond the batch.
 
     Where the batch is declared open and the graph runs one sample alone, the batch is closed to 1 for good. Where it
-    does not stand first in each input (:mod:`dfq_deploy.runtime.moved_batch`), it is 1 to measure with. Notes
+    does not stand first in each input (:mod:`dfq_deploy.runtime.moved_batch`), it is 1 to measure with. A model that
+    has no batch gets one of 1 (:mod:`dfq_deploy.graph.batch_axis`), which no file has. Notes
     (:func:`dfq_deploy.graph.loading.load_notes`) say what was chosen.
 
     Args:
@@ -56,7 +57,7 @@ def load_sized(
     Raises:
         ModelError: as :func:`dfq_deploy.graph.loading.load`; or no size that was tried runs.
     """
-    model = load(source, input_shapes=input_shapes, fix_shapes=fix_shapes)
+    model = load(source, input_shapes=input_shapes, fix_shapes=fix_shapes, batch_axis=True)
     trial = Trial.of(model)
     add_notes(model, _closed_by_samples(model, samples or {}, keep=not fix_shapes))
     opened = [value for value in input_values(model) if open_axes(value)]
@@ -86,9 +87,11 @@ def load_sized(
 def _running(trial: Trial, chosen: Sizes) -> Callable[[Sizes], bool]:
     """What tells whether the model runs at other sizes than those that were chosen.
 
-    Where it runs on twos at these, it must at others: a position may be counted from ids that are no padding.
+    Where it runs on twos at these, it must at others: a position may be counted from ids that are no padding. So must
+    it on the last index of an axis of the size that was chosen, which samples at other sizes keep.
     """
-    tried = [(1, 0), (2,)] if not isinstance(trial.run(chosen, 1, (2,)), str) else [(1, 0)]
+    last = max((dim for shape in chosen.values() for dim in list(shape)[1:] if isinstance(dim, int)), default=1) - 1
+    tried = [(1, 0), *((fill,) for fill in (2, last) if not isinstance(trial.run(chosen, 1, (fill,)), str))]
     return lambda sizes: all(not isinstance(trial.run(sizes, 1, fills), str) for fills in tried)
 
 
