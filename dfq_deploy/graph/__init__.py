@@ -10,6 +10,7 @@
 ``file_info``       Properties of a model file that need no session: size, types of its constants, quantized or not.
 ``file_shapes``     Shapes as a file declares them, whatever they are closed to, and the names of their open sizes.
 ``foreign_files``   Tell what a file or folder is that is given in place of an ONNX model, and the way to ONNX.
+``index_tables``    Tables and axes that an input of integers indexes, and so which ids are valid.
 ``infer_shapes``    Infer the shapes of all values.
 ``inputs``          Model inputs: which is the main one, their shapes, the arrays that feed them.
 ``large_models``    Models over protobuf's limit of 2 GB: separate the structure from the weights.

@@ -21,6 +21,8 @@ ELEMENTWISE_OPS = frozenset(
 )
 """Operators whose first axis is that of what they read first, as long as they mix no rows."""
 
+RECURRENT_OPS = frozenset({"GRU", "LSTM", "RNN"})
+
 REDUCING_OPS = frozenset({"ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ArgMax"})
 
 
@@ -28,8 +30,9 @@ def lacks_batch(model: ir.Model) -> bool:
     """True where the first axis of the main input is no batch: nodes of a graph, frames, channels of one picture.
 
     Rules: (1) an axis is put before it, by Unsqueeze or Reshape, as in a model of one picture (C, H, W); (2) rows are
-    mixed: rows are taken by computed indices, reduced over, or multiplied with all other rows, as in an attention. A
-    dimension that is called ``batch`` or the like is one, unless indices that are an input take rows of it.
+    mixed: rows are taken by computed indices, reduced over, steps of a recurrent layer, or multiplied with all other
+    rows, as in an attention; or they are features that a weight sums up. A dimension that is called ``batch`` or the
+    like is one, unless indices that are an input take rows of it, or a weight sums it up.
     """
     if not input_values(model):
         return False
@@ -44,11 +47,15 @@ def lacks_batch(model: ir.Model) -> bool:
             fed.update(node.outputs)
         if not node.inputs or rows.isdisjoint(node.inputs):
             continue
-        if _takes_rows(node, rows, fed) or (not named and (_is_put_before(node, rows) or _mixes(node, rows, columns))):
+        if (
+            _takes_rows(node, rows, fed)
+            or _sums_up(node, rows)
+            or (not named and (_is_put_before(node, rows) or _mixes(node, rows, columns, len(main.shape))))
+        ):
             return True
         if is_op(node, "Transpose") and list(node.attributes.get_ints("perm", ()) or (1, 0)) == [1, 0]:
             columns.update(node.outputs)
-        elif is_op(node, ELEMENTWISE_OPS) and _keeps_rows(node, rows):
+        elif _appends_axes(node) or (is_op(node, ELEMENTWISE_OPS) and _keeps_rows(node, rows)):
             rows.update(node.outputs)
     return False
 
@@ -95,7 +102,18 @@ def _takes_rows(node: ir.Node, rows: Collection[ir.Value], fed: Collection[ir.Va
     return node.attributes.get_int("axis", 0) == 0 and not node.attributes.get_int("batch_dims", 0)
 
 
-def _mixes(node: ir.Node, rows: Collection[ir.Value], columns: Collection[ir.Value]) -> bool:
+def _sums_up(node: ir.Node, rows: Collection[ir.Value]) -> bool:
+    """True for the product of a vector of features with a weight."""
+    return is_op(node, "MatMul") and node.inputs[0] in rows and _rank(node.inputs[0]) == 1
+
+
+def _appends_axes(node: ir.Node) -> bool:
+    """True for an Unsqueeze behind the first axis."""
+    axes = constant_of(node.inputs[1]) if is_op(node, "Unsqueeze") and len(node.inputs) > 1 else None
+    return axes is not None and all(int(axis) > 0 for axis in axes.numpy().reshape(-1))
+
+
+def _mixes(node: ir.Node, rows: Collection[ir.Value], columns: Collection[ir.Value], main_rank: int) -> bool:
     """Rule 2."""
     rank = _rank(node.inputs[0])
     if rank is None or node.inputs[0] not in rows:
@@ -110,6 +128,8 @@ def _mixes(node: ir.Node, rows: Collection[ir.Value], columns: Collection[ir.Val
         return axes is not None and len(axes) < rank and not {0, -rank}.isdisjoint(axes)
     if is_op(node, "Softmax"):
         return rank > 1 and node.attributes.get_int("axis", -1) in (0, -rank)
+    if is_op(node, RECURRENT_OPS):
+        return main_rank < 3 and node.attributes.get_int("layout", 0) == 0
     return is_op(node, "MatMul") and node.inputs[1] in columns
 
 

@@ -129,3 +129,16 @@ def test_a_shape_is_stated_as_the_file_has_it(graph: onnx.ModelProto) -> None:
         assert list(model.graph.inputs[0].shape or ()) == [1, 20, 6]
     with pytest.raises(ModelError, match="another number of axes"):
         load_sized(graph, {"x": [6]})
+
+
+def test_other_sizes_hold_the_indices_that_were_drawn(model_of: ModelOf, tmp_path: Path) -> None:
+    """Links index the nodes, and ``group`` a table of 8 rows: at a quarter of the size the last node is gone."""
+    nodes = """m = MatMul(x, w) s = Gather(links, first) g = Gather(m, s) t = Gather(table, group) a = Add(m, t)
+    p = ReduceMean <axes = [0]> (g) y = Add(a, p)"""
+    arrays = {"w": normal(0, 6, 16), "table": normal(1, 8, 16), "first": np.array(0, np.int64)}
+    inputs = "float[nodes,6] x, int64[2,edges] links, int64[nodes] group"
+    proto = model_of(inputs, "float[nodes,16] y", nodes, arrays)
+    found = calibrate(proto, synth="procedural", count=16, output=tmp_path / "out")
+    assert found.samples.extra["links"].max() == found.samples.images.shape[1] - 1
+    assert found.samples.extra["group"].max() == 7
+    assert signature(onnx.load(tmp_path / "out/model.qdq.onnx")) == signature(proto)

@@ -14,7 +14,8 @@ ModelOf = Callable[..., onnx.ModelProto]
 ARRAYS = {
     **{"w": np.ones((16, 16), np.float32), "k": np.ones((4, 3, 3, 3), np.float32), "zero": np.zeros(1, np.int64)},
     **{"one": np.ones(1, np.int64), "whole": np.array([1, -1, 16], np.int64), "wide": np.array([1, -1], np.int64)},
-    **{"first": np.array(0, np.int64)},
+    **{"first": np.array(0, np.int64), "input": np.ones((1, 4, 16), np.float32)},
+    "state": np.ones((1, 4, 4), np.float32),
 }
 
 WITHOUT = {
@@ -25,6 +26,11 @@ WITHOUT = {
     "attention over frames": (
         "float[time,16] x",
         "q = MatMul(x, w) t = Transpose <perm = [1, 0]> (q) s = MatMul(q, t) y = Softmax(s)",
+    ),
+    "features": ("float[16] x", "y = MatMul(x, w)"),
+    "a recurrent layer over frames": (
+        "float[frames,16] x",
+        "u = Unsqueeze(x, one) y, h = RNN <hidden_size = 4> (u, input, state)",
     ),
     "a graph": (
         "float[N,16] x, int64[2,edges] links",
