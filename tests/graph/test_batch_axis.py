@@ -13,7 +13,7 @@ from dfq_deploy import calibrate
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.batch_axis import add_batch_axis, remove_batch_axis
 from dfq_deploy.graph.inputs import NO_BATCH
-from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.loading import load, load_notes
 from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.runtime.sizes import load_sized
@@ -138,6 +138,9 @@ def test_other_sizes_hold_the_indices_that_were_drawn(model_of: ModelOf, tmp_pat
     arrays = {"w": normal(0, 6, 16), "table": normal(1, 8, 16), "first": np.array(0, np.int64)}
     inputs = "float[nodes,6] x, int64[2,edges] links, int64[nodes] group"
     proto = model_of(inputs, "float[nodes,16] y", nodes, arrays)
+    said = " ".join(load_notes(load_sized(proto)))
+    assert "its ranges at (128, 6) too" in said
+    assert "(16, 6)" not in said
     found = calibrate(proto, synth="procedural", count=16, output=tmp_path / "out")
     assert found.samples.extra["links"].max() == found.samples.images.shape[1] - 1
     assert found.samples.extra["group"].max() == 7
