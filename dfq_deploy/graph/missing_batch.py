@@ -41,10 +41,14 @@ def lacks_batch(model: ir.Model) -> bool:
         return False
     named = not words_of(size_name(main.shape[0])).isdisjoint(BATCH_NAMES)
     fed = {value for value in input_values(model) if value is not main}
-    rows, columns = {main}, set[ir.Value]()
+    rows, columns, turned = {main}, set[ir.Value](), set[ir.Value]()
     for node in model.graph:
         if not fed.isdisjoint(node.inputs):
             fed.update(node.outputs)
+        if not turned.isdisjoint(node.inputs):
+            if not named and _is_put_before(node, turned):
+                return True
+            turned.update(node.outputs if is_op(node, ("Transpose", *ELEMENTWISE_OPS)) else ())
         if not node.inputs or rows.isdisjoint(node.inputs):
             continue
         if (
@@ -53,9 +57,10 @@ def lacks_batch(model: ir.Model) -> bool:
             or (not named and (_is_put_before(node, rows) or _mixes(node, rows, columns, len(main.shape))))
         ):
             return True
-        if is_op(node, "Transpose") and list(node.attributes.get_ints("perm", ()) or (1, 0)) == [1, 0]:
-            columns.update(node.outputs)
-        elif _appends_axes(node) or (is_op(node, ELEMENTWISE_OPS) and _keeps_rows(node, rows)):
+        if is_op(node, "Transpose"):
+            turned.update(node.outputs)
+            columns.update(node.outputs if _rank(node.outputs[0]) == 2 else ())
+        elif _appends_axes(node) or _looks_up(node, rows) or (is_op(node, ELEMENTWISE_OPS) and _keeps_rows(node, rows)):
             rows.update(node.outputs)
     return False
 
@@ -99,12 +104,21 @@ def _takes_rows(node: ir.Node, rows: Collection[ir.Value], fed: Collection[ir.Va
     """True for rows that are taken by indices that depend on another input."""
     if not is_op(node, ("Gather", "GatherND")) or node.inputs[0] not in rows or node.inputs[1] not in fed:
         return False
-    return node.attributes.get_int("axis", 0) == 0 and not node.attributes.get_int("batch_dims", 0)
+    return _axis(node) == 0 and not node.attributes.get_int("batch_dims", 0)
 
 
 def _sums_up(node: ir.Node, rows: Collection[ir.Value]) -> bool:
     """True for the product of a vector of features with a weight."""
     return is_op(node, "MatMul") and node.inputs[0] in rows and _rank(node.inputs[0]) == 1
+
+
+def _looks_up(node: ir.Node, rows: Collection[ir.Value]) -> bool:
+    """True where each token takes a row of a table."""
+    return is_op(node, "Gather") and node.inputs[1] in rows and node.inputs[0] not in rows and not _axis(node)
+
+
+def _axis(node: ir.Node) -> int:
+    return node.attributes.get_int("axis", 0)
 
 
 def _appends_axes(node: ir.Node) -> bool:
