@@ -3,6 +3,7 @@
 =================== ================================================================================================
 ``aimet``           AIMET: the float model as it was prepared, and an encodings file that AIMET's simulation loads.
 ``dynamic``         Dynamic quantization: DynamicQuantizeLinear and MatMulInteger, DynamicQuantizeLSTM.
+``float_clips``     Relu and Clip that read floats of an integer product, as Max and Min.
 ``half``            Half precision for the part of a quantized model that stays in float.
 ``litert``          LiteRT (TensorFlow Lite): writes .tflite files without TensorFlow, and tries them.
 ``ort_mobile``      ONNX Runtime's ORT format for phones, and the list of operators that a reduced build needs.

@@ -24,6 +24,7 @@ from dfq_deploy.quantization.placement.limits import activation_limits
 from dfq_deploy.quantization.weights import raise_scale_for_bias
 
 from .dynamic import DynamicWriter
+from .float_clips import write_float_clips
 from .half import half_scales, to_half
 from .storage import IR_VERSION_OF_FLOATS, element_type, is_clipped, packed, with_opset_for
 from .tables import share_tables, write_tables
@@ -99,6 +100,8 @@ def quantized_model(
        (:mod:`dfq_deploy.quantization.tables`) become operators on integers; matrices in blocks
        (:mod:`dfq_deploy.quantization.weight_blocks`) become MatMulNBits.
     8. An Identity between the DQ of one type and the Q of another is omitted: the pair converts.
+    9. A Relu or Clip that reads floats of an integer product becomes Max and Min, unless biases are float
+       (:mod:`dfq_deploy.exporters.float_clips`).
 
     Raises:
         ModelError: an encoding has no tensor in the model, or the file cannot represent it.
@@ -115,6 +118,8 @@ def quantized_model(
     _Writer(copy.graph, encodings, integer_bias, whole_bytes, exact).write()
     share_tables(copy.graph, tables, names)
     _convert_directly(copy.graph)
+    if integer_bias:
+        write_float_clips(copy.graph, names)
     drop_unused_initializers(copy.graph)
     return copy
 

@@ -90,7 +90,7 @@ def quality(samples: Samples, reference: ir.Model, verifier: "Runner | None" = N
             moment.add(arrays.get(layer))
         answer, feature = arrays.get(watched.scores), arrays.get(watched.features)
         scores += [] if answer is None or classes is None else [answer.reshape(len(part), -1)]
-        features += [] if feature is None else [feature.reshape(*feature.shape[:2], -1).mean(axis=2)]
+        features += [] if feature is None else [_pooled(feature)]
         checked += [] if verifier is None else [_answers(verifier, part, classes)]
     found = {}
     if moments:
@@ -244,3 +244,10 @@ def _diversity(features: NDArray[Any]) -> float:
     np.fill_diagonal(squares, 0)
     distance = np.sqrt(np.maximum(squares, 0)).sum() / (len(rows) * (len(rows) - 1))
     return float(distance / np.sqrt(norms).mean())
+
+
+def _pooled(feature: NDArray[Any]) -> NDArray[Any]:
+    """(N, C), the mean over all other axes; (N, 1) of one number for each sample."""
+    channels = feature.shape[1] if feature.ndim > 1 else 1
+    pooled: NDArray[Any] = feature.reshape(len(feature), channels, -1).mean(axis=2)
+    return pooled

@@ -1,6 +1,7 @@
 """Read, check, query, edit and write ONNX graphs.
 
 =================== ===================================================================================================
+``batch_axis``      Put a batch of one before the inputs and outputs of a model that has none, and take it away again.
 ``channel_scaling`` Scale the output or the input channels of a weighted node, and shift the outputs, in its constants.
 ``detection``       Find the parts of a detector's outputs: boxes and scores, in one output or in several.
 ``domains``         Normalize the name of ONNX's own domain to the empty string.
@@ -9,6 +10,7 @@
 ``file_info``       Properties of a model file that need no session: size, types of its constants, quantized or not.
 ``file_shapes``     Shapes as a file declares them, whatever they are closed to, and the names of their open sizes.
 ``foreign_files``   Tell what a file or folder is that is given in place of an ONNX model, and the way to ONNX.
+``index_tables``    Tables and axes that an input of integers indexes, and so which ids are valid.
 ``infer_shapes``    Infer the shapes of all values.
 ``inputs``          Model inputs: which is the main one, their shapes, the arrays that feed them.
 ``large_models``    Models over protobuf's limit of 2 GB: separate the structure from the weights.
@@ -16,6 +18,7 @@
 ``logits``          Find the logits that class scores are computed from.
 ``loop_invariants`` Take what no iteration changes out of the variables of a Loop: bodies then read it from outside.
 ``main_input``      Say which input of a graph is the main one, by its name and its use.
+``missing_batch``   Tell whether the main input of a model has a batch.
 ``operators``       Match operators with their domain; shared tables of operators and element types.
 ``query``           Query a graph: constants, weighted nodes, BatchNormalization, class scores.
 ``randomness``      Name the outputs that random numbers decide, which differ from run to run.

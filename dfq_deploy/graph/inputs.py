@@ -20,6 +20,7 @@ from dfq_deploy.graph.required_sizes import required_sizes
 __all__ = [
     "CHANNELS",
     "MADE_UP",
+    "NO_BATCH",
     "ExtraInputs",
     "Feeds",
     "InputShapes",
@@ -51,6 +52,10 @@ CHANNELS = (1, 3, 4)
 """How many channels a picture has: grey, color, color with alpha."""
 
 
+NO_BATCH = "dfq_deploy.no_batch"
+"""Key of the metadata of a file: names of the inputs and outputs that have no batch, one a line."""
+
+
 @dataclass(frozen=True)
 class ModelInput:
     """One input.
@@ -61,6 +66,7 @@ class ModelInput:
         shape: with the batch; None where the rank is unknown, None in it where a dimension is open.
         is_main: it is known to be the main input.
         use: what the graph does with it, where that is known.
+        added_batch: the model takes one sample at a time, without the batch of 1 that ``shape`` begins with.
     """
 
     name: str
@@ -68,6 +74,11 @@ class ModelInput:
     shape: tuple[int | None, ...] | None
     is_main: bool = False
     use: InputUse = field(default=InputUse(), compare=False)
+    added_batch: bool = False
+
+    def with_added_batch(self) -> "ModelInput":
+        """The input of a model without a batch, as one with a batch of 1."""
+        return replace(self, shape=None if self.shape is None else (1, *self.shape), added_batch=True)
 
     @property
     def is_float(self) -> bool:
@@ -142,7 +153,7 @@ def make_feeds(ports: Sequence[ModelInput], images: NDArray[Any], extra: ExtraIn
         if not has_batch_axis(port, main):  # its batch, if any, stands on another axis, and is 1
             rows = rows[:1] if port.shape is not None and rows.ndim == len(port.shape) else rows[0]
         feeds[port.name] = _typed(rows, port.dtype)
-    return {port.name: feeds[port.name] for port in ports}
+    return {port.name: feeds[port.name][0] if port.added_batch else feeds[port.name] for port in ports}
 
 
 def _typed(array: NDArray[Any], dtype: str) -> NDArray[Any]:
@@ -174,7 +185,8 @@ def input_values(model: ir.Model) -> list[ir.Value]:
 def model_inputs(model: ir.Model) -> list[ModelInput]:
     """The inputs that a caller feeds, as :mod:`dfq_deploy.graph.inputs` takes them; one of several is the main one."""
     values = input_values(model)
-    ports = [_port(value) for value in values]
+    alone = model.metadata_props.get(NO_BATCH, "").split("\n")
+    ports = [_port(value).with_added_batch() if value.name in alone else _port(value) for value in values]
     if len(ports) < 2:
         return ports
     known = model.metadata_props.get(MAIN_INPUT)

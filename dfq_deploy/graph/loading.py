@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError
+from dfq_deploy.graph.batch_axis import add_batch_axis, with_batch_of_one
 from dfq_deploy.graph.editing import drop_unused_initializers
 from dfq_deploy.graph.file_shapes import file_shape
 from dfq_deploy.graph.infer_shapes import infer_shapes
@@ -31,7 +32,13 @@ __all__ = ["add_notes", "load", "load_notes", "load_quantized"]
 NOTES = "dfq_deploy.notes"
 
 
-def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_shapes: bool = False) -> ir.Model:
+def load(
+    source: ModelSource,
+    *,
+    input_shapes: InputShapes | None = None,
+    fix_shapes: bool = False,
+    batch_axis: bool = False,
+) -> ir.Model:
     """Read, check, upgrade and shape-infer a float model.
 
     Model-local functions are inlined, Constant nodes and what depends on constants alone become initializers
@@ -45,6 +52,8 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_sh
         input_shapes: input name -> its shape with the batch, for inputs whose size is open: it is closed to measure
             with, and what :func:`dfq_deploy.quantization.encode.prepare` makes of the model has it open again.
         fix_shapes: close these for good.
+        batch_axis: put a batch of 1 before inputs and outputs of a model that has none
+            (:mod:`dfq_deploy.graph.batch_axis`).
 
     Raises:
         ModelError: the file is missing, is not ONNX, lacks its external data, fails the checker, is
@@ -52,10 +61,10 @@ def load(source: ModelSource, *, input_shapes: InputShapes | None = None, fix_sh
     """
     source, input_shapes = _as_in_the_file(source, input_shapes)
     with blamed_on_the_file(source), timed(source_name(source)):
-        return _load(source, input_shapes, fix_shapes)
+        return _load(source, input_shapes, fix_shapes, batch_axis)
 
 
-def _load(source: ModelSource, input_shapes: InputShapes | None, fix_shapes: bool) -> ir.Model:
+def _load(source: ModelSource, input_shapes: InputShapes | None, fix_shapes: bool, batch_axis: bool) -> ir.Model:
     place = source_name(source)
     model = read_checked(source)
     check_time("reading it")
@@ -67,8 +76,12 @@ def _load(source: ModelSource, input_shapes: InputShapes | None, fix_shapes: boo
     free_invariants(model)
     _name_nodes(model)
     said = [*_leave_training_mode(model)]
+    wide = any(value.dtype == ir.DataType.BFLOAT16 for value in (*input_values(model), *model.graph.outputs))
+    kept = "inputs and outputs keep their type"
+    if wide:
+        kept = "inputs and outputs of bfloat16, which NumPy has no type for, become float32"
     said += [
-        f"the model is {' and '.join(widths)}: computed and quantized as float32; inputs and outputs keep their type"
+        f"the model is {' and '.join(widths)}: computed and quantized as float32; {kept}"
         for widths in [to_float32(model)]
         if widths
     ]
@@ -81,6 +94,9 @@ def _load(source: ModelSource, input_shapes: InputShapes | None, fix_shapes: boo
         drop_unused_initializers(model.graph)
         _infer_shapes(model, place)
     restore_output_shapes(model, declared, {})
+    if batch_axis and (added := add_batch_axis(model)):
+        said += added
+        input_shapes = with_batch_of_one(model, input_shapes or {})
     if input_shapes:
         said += fix_inputs(model, input_shapes, place, keep=not fix_shapes)
     _refuse_inputs(model, place)

@@ -12,6 +12,7 @@ from dfq_deploy.evaluation.compare import Comparison
 from dfq_deploy.files.atomic import atomic_folder
 from dfq_deploy.files.encodings_file import write_encodings
 from dfq_deploy.files.json_text import parsed_json
+from dfq_deploy.graph.batch_axis import remove_batch_axis
 from dfq_deploy.pipeline.figures import figures_of, judged, with_details
 from dfq_deploy.pipeline.outcome import Outcome, closed_model
 from dfq_deploy.plugins.contracts import BuildingExporter, Exporter, ImplicitExporter
@@ -88,6 +89,7 @@ def finish(outcome: Outcome, name: str, output: Path | None, clock: Clock, progr
     Raises:
         OutputError: the folder cannot be written.
     """
+    outcome = _closed(outcome)
     if output is None:
         with TemporaryDirectory() as folder:
             report, _ = _write(outcome, name, Path(folder), clock, progress)
@@ -122,7 +124,6 @@ def _write(
 
     exporter = outcome.exporter or exporter_of(outcome.target.exporter)
     path = folder / "model.qdq.onnx"
-    outcome = _closed(outcome)
     if outcome.preprocess is not None:
         outcome.preprocess.state_in(outcome.prepared.metadata_props)
     state_kept_float(outcome.prepared.metadata_props, kept_layers(outcome.placement))
@@ -202,4 +203,5 @@ def _closed(outcome: Outcome) -> Outcome:
     said: tuple[str, ...] = ()
     if not outcome.target.static_shapes:
         model, said = with_open_batch(model, outcome.source)
+    model, encodings = remove_batch_axis(model, encodings)
     return replace(outcome, prepared=model, encodings=encodings, warnings=(*outcome.warnings, *said))

@@ -2,6 +2,7 @@
 
 =================== ==========================================================================================
 ``activations``     Compute the activations of a float model, a few samples at a time.
+``file_graph``      The graph of a file that a session runs: what it says beside names and types.
 ``integer_io``      Feed and read models with integer inputs and outputs.
 ``kernel_count``    The layers of a file with the kernels that a runtime uses: Kernel and KernelCount.
 ``kernels``         Count the layers that run in integers, in the graph that ONNX Runtime optimizes.

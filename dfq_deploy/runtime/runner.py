@@ -5,22 +5,20 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import google.protobuf.message
 import numpy as np
-import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 from numpy.typing import NDArray
-from onnx_ir.passes.common import LiftConstantsToInitializersPass
 
 from dfq_deploy.errors import ModelError, SamplesError, similar_file
 from dfq_deploy.graph.detection import HeadPart, head_parts
 from dfq_deploy.graph.foreign_files import foreign_format
-from dfq_deploy.graph.infer_shapes import infer_shapes
 from dfq_deploy.graph.inputs import ModelInput, main_input, make_feeds, model_inputs, with_main
 from dfq_deploy.graph.logits import logits_of, probability_outputs
 from dfq_deploy.graph.main_input import MAIN_INPUT
+from dfq_deploy.graph.missing_batch import values_without_batch
 from dfq_deploy.graph.task import TASK, score_output, state_task
+from dfq_deploy.runtime.file_graph import normalized, read_graph, stated_without_batch
 from dfq_deploy.runtime.integer_io import IntegerTranslation
 from dfq_deploy.runtime.session import Session, runtime_message, session_options
 from dfq_deploy.samples.preprocess import Preprocess
@@ -121,6 +119,11 @@ class Runner:
         if len(names) > 1:
             found = next((name for name in (main, self.stated_main) if name in names), None) or _main_of(self.graph())
             self.ports = with_main(self.ports, found)
+        alone = stated_without_batch(metadata)
+        if alone is None:
+            alone = frozenset() if isinstance(model, ir.Model) else self._found_without_batch()
+        self.ports = [port.with_added_batch() if port.name in alone else port for port in self.ports]
+        self._whole_outputs = frozenset(alone)
         self.main = main_input(self.ports)
         self.output_names: tuple[str, ...] = tuple(entry.name for entry in self.session.get_outputs())
         self.open_outputs = {
@@ -161,28 +164,21 @@ class Runner:
         graph = self.graph()
         if graph is None or isinstance(self._source, ir.Model):
             return () if graph is None else head_parts(graph)
-        LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(graph)
-        infer_shapes(graph)
-        return head_parts(graph)
+        return head_parts(normalized(graph))
 
     def graph(self) -> ir.Model | None:
         """The model as a graph, without external weights; None for a file of another format than ONNX."""
         if isinstance(self._source, ir.Model):
             return self._source
-        try:
-            if isinstance(self._source, bytes):
-                proto = onnx.load_model_from_string(self._source)
-            else:
-                proto = onnx.load(self._source, load_external_data=False)
-        except google.protobuf.message.DecodeError:
-            return None
-        model = ir.from_proto(proto)
-        inferred = {entry.name: entry.shape for entry in self.session.get_outputs()}
-        for value in model.graph.outputs:
-            if value.shape is None and inferred.get(str(value.name)):
-                value.shape = ir.Shape(inferred[str(value.name)])
-        state_task(model, self._task)
+        model = read_graph(self._source, {entry.name: entry.shape for entry in self.session.get_outputs()})
+        if model is not None:
+            state_task(model, self._task)
         return model
+
+    def _found_without_batch(self) -> frozenset[str]:
+        first = main_input(self.ports).shape
+        graph = None if first is not None and first[:1] == (1,) else self._graph()
+        return frozenset() if graph is None else values_without_batch(normalized(graph))
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise a SamplesError if samples of ``shape`` do not fit the model."""
@@ -258,7 +254,11 @@ class Runner:
             outputs: list[NDArray[Any]] = self.session.run(None, feeds, options)
         except Exception as problem:  # as above
             raise ModelError(f"{self.name}: ONNX Runtime fails on it ({runtime_message(problem)})") from None
-        return self._translation.to_floats(self.output_names, outputs)
+        floats = self._translation.to_floats(self.output_names, outputs)
+        return [
+            np.asarray(array)[None] if name in self._whole_outputs else array
+            for name, array in zip(self.output_names, floats, strict=True)
+        ]
 
     def _check_finite(self, name: str, output: NDArray[Any]) -> None:
         if output.dtype.kind in "fiub" and not np.isfinite(output).all():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.graph.file_shapes import size_name
+from dfq_deploy.graph.index_tables import table_of
 from dfq_deploy.graph.inputs import InputShapes, example_shape, input_values, main_input_value, shown_shape
 from dfq_deploy.graph.loading import add_notes, load
 from dfq_deploy.graph.operators import is_op
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 CHOSEN = "dfq_deploy.size_chosen"
 """Key of ``meta`` of a model: whether sizes of its main input were chosen, which nothing states."""
 
+INDICES = (ir.DataType.INT32, ir.DataType.INT64)
+
 OTHER_SIZES = "a branch of an If takes other sizes, and ONNX Runtime loads no such model once the sizes are known"
 
 
@@ -45,7 +48,8 @@ def load_sized(
     """:func:`dfq_deploy.graph.loading.load`, and every size closed that is open beyond the batch.
 
     Where the batch is declared open and the graph runs one sample alone, the batch is closed to 1 for good. Where it
-    does not stand first in each input (:mod:`dfq_deploy.runtime.moved_batch`), it is 1 to measure with. Notes
+    does not stand first in each input (:mod:`dfq_deploy.runtime.moved_batch`), it is 1 to measure with. A model that
+    has no batch gets one of 1 (:mod:`dfq_deploy.graph.batch_axis`), which no file has. Notes
     (:func:`dfq_deploy.graph.loading.load_notes`) say what was chosen.
 
     Args:
@@ -56,7 +60,7 @@ def load_sized(
     Raises:
         ModelError: as :func:`dfq_deploy.graph.loading.load`; or no size that was tried runs.
     """
-    model = load(source, input_shapes=input_shapes, fix_shapes=fix_shapes)
+    model = load(source, input_shapes=input_shapes, fix_shapes=fix_shapes, batch_axis=True)
     trial = Trial.of(model)
     add_notes(model, _closed_by_samples(model, samples or {}, keep=not fix_shapes))
     opened = [value for value in input_values(model) if open_axes(value)]
@@ -70,8 +74,9 @@ def load_sized(
         others: Mapping[str, Sequence[tuple[int, ...]]] = {}
         if trial is not None and not fix_shapes:
             axes = {str(value.name): free_axes(value) for value in opened}
+            last = _last_indices(model, opened, shapes)
             grows = main not in opened and any(is_cache(value) for value in opened)
-            others = choose_other_sizes(opened, axes, shapes, _running(trial, shapes), from_one=grows)
+            others = choose_other_sizes(opened, axes, shapes, _running(trial, shapes, last), from_one=grows)
         said = [
             _sentence(value, shapes[str(value.name)], fix_shapes, others.get(str(value.name), ())) for value in opened
         ]
@@ -83,13 +88,28 @@ def load_sized(
     return model
 
 
-def _running(trial: Trial, chosen: Sizes) -> Callable[[Sizes], bool]:
+def _running(trial: Trial, chosen: Sizes, last: Mapping[str, int]) -> Callable[[Sizes], bool]:
     """What tells whether the model runs at other sizes than those that were chosen.
 
     Where it runs on twos at these, it must at others: a position may be counted from ids that are no padding.
+
+    Args:
+        last: the last index of each input that indexes an axis, which samples at other sizes keep.
     """
     tried = [(1, 0), (2,)] if not isinstance(trial.run(chosen, 1, (2,)), str) else [(1, 0)]
-    return lambda sizes: all(not isinstance(trial.run(sizes, 1, fills), str) for fills in tried)
+
+    def runs(sizes: Sizes) -> bool:
+        answers = [trial.run(sizes, 1, fills) for fills in tried] + [trial.run(sizes, 1, own=last)]
+        return not any(isinstance(answer, str) for answer in answers)
+
+    return runs
+
+
+def _last_indices(model: ir.Model, opened: Sequence[ir.Value], shapes: Sizes) -> dict[str, int]:
+    """Name of each input that indexes an axis -> the last index at the sizes ``shapes``."""
+    closed = _closed(model, opened, shapes)
+    integers = [str(value.name) for value in input_values(closed) if value.dtype in INDICES]
+    return {name: table[1] - 1 for name in integers if (table := table_of(closed, name)) is not None}
 
 
 def _closed_by_samples(model: ir.Model, samples: Mapping[str, Sequence[int]], *, keep: bool) -> list[str]:

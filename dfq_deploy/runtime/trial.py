@@ -1,6 +1,7 @@
 """Run a model once, to see at which shapes of its inputs it runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ __all__ = ["Sizes", "Trial"]
 
 Sizes = dict[str, ir.Shape]
 """Shapes of inputs by name; where a dimension is open, the batch is meant."""
+
+
+NO_VALUES: Mapping[str, int] = MappingProxyType({})
 
 
 class Trial:
@@ -45,15 +49,20 @@ class Trial:
             return False
         return True
 
-    def run(self, shapes: Sizes, batch: int, fills: Sequence[int] = (1, 0)) -> list[NDArray[Any]] | str:
+    def run(
+        self, shapes: Sizes, batch: int, fills: Sequence[int] = (1, 0), own: Mapping[str, int] = NO_VALUES
+    ) -> list[NDArray[Any]] | str:
         """The outputs on inputs of one value, and a sample rate where one is asked for, or ONNX Runtime's message.
 
         Args:
             fills: values to try; an index of 1 may lie behind a table of one row, and a scale of 0 is none.
+            own: input name -> its value, whatever the others get.
         """
         message = ""
         for fill in fills:
-            feeds = {str(value.name): _filled(value, shapes, batch, fill) for value in self.values}
+            feeds = {
+                str(value.name): _filled(value, shapes, batch, own.get(str(value.name), fill)) for value in self.values
+            }
             try:
                 return [np.asarray(array) for array in self.session.run(None, feeds)]
             except RUNTIME_ERRORS as problem:

@@ -1,6 +1,6 @@
 """States and caches of streaming models: what the model returns is fed back to it."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,14 +8,14 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from dfq_deploy.graph.inputs import ModelInput, has_batch_axis, input_values, main_input, model_inputs, other_inputs
+from dfq_deploy.graph.inputs import has_batch_axis, input_values, model_inputs, other_inputs
 from dfq_deploy.graph.main_input import uses_of, words_of
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.runtime.plugin_nodes import plugin_nodes
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["STREAM", "fed_back", "state_outputs"]
+__all__ = ["STREAM", "fed_back", "state_outputs", "stream"]
 
 STREAM = 16
 """Samples that follow each other; the state of the first is zero."""
@@ -79,14 +79,11 @@ def fed_back(model: ir.Model, samples: Samples, stated: Collection[str] = ()) ->
     outputs = state_outputs(model, stated)
     if not outputs or plugin_nodes(model):
         return samples
-    runner, ports = Runner(model, name="the float model", quiet_threads=True), model_inputs(model)
     states: dict[str, NDArray[Any]] = {name: np.zeros_like(samples.extra[name]) for name in outputs}
-    for index in range(len(samples)):
-        one = replace(samples.part(slice(index, index + 1)), labels=None)
-        given = {name: rows[index : index + 1] for name, rows in states.items()}
-        results = runner.feed(replace(one, extra={**one.extra, **given}))
-        if index + 1 < len(samples) and (index + 1) % STREAM:
-            _store(ports, states, index + 1, {name: results[place] for name, place in outputs.items()})
+    runner = Runner(model, name="the float model", quiet_threads=True)
+    for index, (given, _) in enumerate(stream(runner, samples, outputs)):
+        for name, rows in given.items():
+            states[name][index] = rows[0]
     kept = [note for note in samples.notes if not any(note.startswith(f"input '{name}' ") for name in outputs)]
     notes = [
         f"input '{name}' is what the model returned for the sample before, and zero for every {STREAM}th (a state)"
@@ -95,12 +92,35 @@ def fed_back(model: ir.Model, samples: Samples, stated: Collection[str] = ()) ->
     return replace(samples, extra={**samples.extra, **states}, notes=(*kept, *notes))
 
 
-def _store(
-    ports: list[ModelInput], states: Mapping[str, NDArray[Any]], index: int, returned: Mapping[str, NDArray[Any]]
-) -> None:
-    main = main_input(ports)
-    for port in ports:
-        if port.name in returned:
-            value = returned[port.name][0] if has_batch_axis(port, main) else returned[port.name]
-            if value.shape == states[port.name][index].shape and np.isfinite(value).all():
-                states[port.name][index] = value
+def stream(
+    runner: Runner, samples: Samples, outputs: Mapping[str, int]
+) -> Iterator[tuple[dict[str, NDArray[Any]], list[NDArray[Any]]]]:
+    """Run ``samples`` one after another, each with the states that the model has returned for the one before.
+
+    Args:
+        samples: the values of their states give the shapes.
+        outputs: name of each state -> index of the output that is its next value, of :func:`state_outputs`.
+
+    Yields:
+        the states that a sample was run with, (1, ...) each, and the outputs; the first of :data:`STREAM` samples has
+        states of zero.
+
+    Raises:
+        ModelError: ONNX Runtime fails on a sample.
+    """
+    states: dict[str, NDArray[Any]] = {}
+    for index in range(len(samples)):
+        one = replace(samples.part(slice(index, index + 1)), labels=None)
+        if index % STREAM == 0:
+            states = {name: np.zeros_like(one.extra[name]) for name in outputs}
+        results = runner.feed(replace(one, extra={**one.extra, **states}))
+        yield states, results
+        returned = {name: results[place] for name, place in outputs.items()}
+        states = {name: _next(runner, name, states[name], value) for name, value in returned.items()}
+
+
+def _next(runner: Runner, name: str, state: NDArray[Any], returned: NDArray[Any]) -> NDArray[Any]:
+    """``state`` (1, ...) as the model returned it; as it was where that has another shape, or is infinite."""
+    port = next(port for port in runner.ports if port.name == name)
+    value = returned[:1] if has_batch_axis(port, runner.main) else returned[None]
+    return value.astype(state.dtype) if value.shape == state.shape and np.isfinite(value).all() else state

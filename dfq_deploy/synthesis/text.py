@@ -7,6 +7,7 @@ import onnx_ir as ir
 
 from dfq_deploy.errors import SamplesError
 from dfq_deploy.files.paths import AnyPath, as_path
+from dfq_deploy.graph.index_tables import table_of
 from dfq_deploy.graph.inputs import ModelInput, main_input, model_inputs, other_inputs, sample_shape
 from dfq_deploy.samples.image_folder import samples_for
 from dfq_deploy.samples.preprocess import Preprocess
@@ -23,7 +24,6 @@ from dfq_deploy.samples.vocabulary import (
 )
 from dfq_deploy.synthesis.procedural.inputs import rule_of
 from dfq_deploy.synthesis.procedural.sequences import Part, cut, lengths, part_of
-from dfq_deploy.synthesis.procedural.tables import table_of
 
 __all__ = ["data_for", "is_text"]
 

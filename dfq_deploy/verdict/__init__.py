@@ -8,6 +8,7 @@
 ``gates``      Gates: bounds of the user's own that the figures of a quantized model have to meet.
 ``judge``      The verdict: OK, CHECK or BAD, decided by the worst finding.
 ``speed``      Judge whether a quantized model runs in integers, and faster than the float model.
+``streaming``  Judge a streaming model on states of its own, which carry its errors from step to step.
 ``task``       Judge a model by what it is for, where that is stated: classes of pixels, numbers, embeddings.
 ``agreement``  Agreement of float and quantized on held-out inputs, and on real data predicted.
 ``noise``      Each layer's own noise at the outputs, its causes and remedies.

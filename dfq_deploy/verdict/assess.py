@@ -31,6 +31,7 @@ from dfq_deploy.verdict.noise.sensitivity import FEWEST_SAMPLES, sample_count
 from dfq_deploy.verdict.noise.what_hurts import WhatHurts, what_hurts
 from dfq_deploy.verdict.sanity.findings import sanity_findings
 from dfq_deploy.verdict.speed import speed_findings
+from dfq_deploy.verdict.streaming import streaming_findings
 
 __all__ = ["Assessment", "Subject", "assess"]
 
@@ -136,9 +137,10 @@ def assess(subject: Subject, progress: Progress = SILENT) -> Assessment:
     rules = () if checked is None else _broken_rules(subject, checked)
     speed = _tried("the speed", lambda: _speed(subject, kernels), failures) or ()
     speed = tuple(_explained(finding, subject.prepared.placement, kernels) for finding in speed)
+    steps = _tried("the states", lambda: _streaming(subject), failures) or ()
     verdict = judge(
         agreement,
-        [*rules, *sanity, *speed, *failures],
+        [*rules, *sanity, *steps, *speed, *failures],
         subject.command,
         preprocess_condition(subject.source, subject.preprocess, subject.teachers),
     )
@@ -223,6 +225,10 @@ def _noise(subject: Subject, samples: Samples, progress: Progress, *, sure: bool
         device=subject.device,
         progress=progress,
     )
+
+
+def _streaming(subject: Subject) -> tuple[Finding, ...]:
+    return streaming_findings(subject.source, subject.runners, subject.samples, subject.ranges or ())
 
 
 def _speed(subject: Subject, kernels: KernelCount) -> tuple[Finding, ...]:

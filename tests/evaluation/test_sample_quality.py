@@ -154,3 +154,11 @@ def test_figures_on_one_line() -> None:
         "statistics 0.174 off, 9 of 10 classes, confidence 0.987, diversity 1.02, verifier agrees on 98 %"
     )
     assert caption({"target_hit": 1.0}) == ""
+
+
+def test_features_of_one_number_for_each_sample(model_of: Model) -> None:
+    nodes = "m = MatMul(x, w) r = ReduceSum <keepdims = 0> (m, axis) y = MatMul(r, v)"
+    weights = {"w": IDENTITY, "v": np.ones((4, 2), np.float32), "axis": np.array([1])}
+    model = load(model_of("float[4,3] x", "float[2] y", nodes, weights))
+    found = quality(Samples(np.arange(12, dtype=np.float32).reshape(4, 3)), model)
+    assert found["diversity"] > 0

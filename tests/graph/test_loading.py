@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from dfq_deploy.graph.inputs import model_inputs
-from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.loading import load, load_notes
 from dfq_deploy.graph.passes.fold_batch_norm import fold_batch_normalization
 from dfq_deploy.graph.writing import to_bytes
 from dfq_deploy.pipeline.calibrate import calibrate
@@ -318,6 +318,9 @@ def test_bfloat16_is_computed_in_float32(tmp_path: Path) -> None:
     found = calibrate(model, synth="procedural", count=8, output=tmp_path / "out")
     assert found.report["comparison"]["outputs"][0]["snr_db"] > 20
     loaded = load(model)
+    assert any(
+        "outputs of bfloat16, which NumPy has no type for, become float32" in note for note in load_notes(loaded)
+    )
     assert {value.dtype for value in (*loaded.graph.inputs, *loaded.graph.outputs)} == {ir.DataType.FLOAT}
     rounded = {name: to_bfloat16(array) for name, array in weights.items()}
     plain = onnx.ModelProto()

@@ -23,14 +23,15 @@ def normalize_dense_layers(model: ir.Model) -> tuple[str, ...]:
     ONNX Runtime does not join, so that the product keeps its integer kernel; (3) a Gemm's ``alpha`` moves into the
     weight, ``beta`` into the bias, a bias of one number becomes one of each output, one with a row of its own for
     each sample an Add, and ``transA`` a Transpose; (4) a MatMul whose weight stands on the left is transposed, since
-    integer kernels have one scale for each column of the right side; such a Gemm becomes that MatMul, and an Add.
+    integer kernels have one scale for each column of the right side; such a Gemm becomes that MatMul, and an Add; (5) a
+    MatMul of a vector, which no integer kernel takes, becomes one of a row, with the Add of its bias a Gemm.
 
     Returns:
         the names of the nodes that were rewritten, rule by rule.
     """
     names = Names(model.graph)
     done: list[str] = []
-    for rewrite in (_left_gemm, _swap_sides, _plain_gemm, _join_bias):
+    for rewrite in (_left_gemm, _swap_sides, _plain_gemm, _vector, _join_bias):
         done += [str(node.name) for node in list(model.graph) if rewrite(model.graph, node, names)]
     drop_unused_initializers(model.graph)
     return tuple(dict.fromkeys(done))
@@ -45,7 +46,7 @@ def _floats(value: ir.Value | None) -> NDArray[np.float32] | None:
     return tensor.numpy() if tensor is not None and tensor.dtype == ir.DataType.FLOAT else None
 
 
-def _constant(graph: ir.Graph, names: Names, name: str, array: NDArray[np.float32]) -> ir.Value:
+def _constant(graph: ir.Graph, names: Names, name: str, array: NDArray[np.float32 | np.int64]) -> ir.Value:
     value = ir.val(names.fresh(name), const_value=ir.tensor(np.ascontiguousarray(array)))
     graph.register_initializer(value)
     return value
@@ -150,6 +151,30 @@ def _add_after(graph: ir.Graph, node: ir.Node, constant: ir.Value, names: Names)
     add.replace_input_with(0, product)
     product.name = names.fresh(f"{node.name}_product")
     total.name = name
+
+
+def _vector(graph: ir.Graph, node: ir.Node, names: Names) -> bool:
+    """Rule 5."""
+    weight = _floats(node.inputs[1]) if _is(node, "MatMul") else None
+    if weight is None or weight.ndim != 2 or _rank(node.inputs[0]) != 1:
+        return False
+    product, columns = node.outputs[0], weight.shape[1]
+    uses = tuple(product.uses())
+    add = uses[0].node if len(uses) == 1 and not product.is_graph_output() and _is(uses[0].node, "Add") else None
+    offset = _floats(add.inputs[1 - uses[0].idx]) if add is not None and add.graph is graph else None
+    axis = _constant(graph, names, f"{node.name}_axis", np.zeros(1, np.int64))
+    row = ir.node("Unsqueeze", [node.inputs[0], axis], name=names.fresh(f"{node.name}_Unsqueeze"))
+    inputs, old = [row.outputs[0], node.inputs[1]], [node]
+    if add is not None and offset is not None and offset.shape in ((), (1,), (columns,)):
+        inputs.append(_constant(graph, names, f"{node.name}_bias", np.broadcast_to(offset.reshape(-1), (columns,))))
+        old = [add, node]
+    layer = ir.node("Gemm" if len(inputs) > 2 else "MatMul", inputs, name=names.fresh(f"{node.name}_row"))
+    vector = ir.node("Squeeze", [layer.outputs[0], axis], name=names.fresh(f"{node.name}_Squeeze"))
+    for value, size in ((row.outputs[0], weight.shape[0]), (layer.outputs[0], columns)):
+        value.name, value.type = names.fresh(f"{value.producer().name}_output"), product.type  # type: ignore[union-attr]
+        value.shape = ir.Shape([1, size])
+    _replace(graph, old, [row, layer, vector])
+    return True
 
 
 def _join_bias(graph: ir.Graph, node: ir.Node, names: Names) -> bool:

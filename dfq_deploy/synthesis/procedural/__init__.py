@@ -11,7 +11,6 @@
 ``scenes``    Scenes of leaves: a background, often out of focus, and an object in front of it.
 ``sequences`` Token ids, masks, types and positions of samples of varied lengths, which agree with each other.
 ``signals``   Procedural signals: sound, vibration, series.
-``tables``    Constant tables that an input of integers indexes, and so which ids are valid.
 ``textures``  Textures: noise with a power law, and waves.
 ============= ================================================================================================
 """

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from dfq_deploy.errors import ModelError, did_you_mean
+from dfq_deploy.graph.index_tables import columns_of, table_of
 from dfq_deploy.graph.inputs import (
     CHANNELS,
     ModelInput,
@@ -24,7 +25,6 @@ from dfq_deploy.graph.main_input import SAMPLE_RATE, says_auxiliary, says_cache,
 from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.synthesis.procedural.pictures import Pictures
 from dfq_deploy.synthesis.procedural.sequences import Part, on_lengths, part_of
-from dfq_deploy.synthesis.procedural.tables import columns_of, table_of
 
 __all__ = ["InputRanges", "InputRule", "is_drawn", "refuse_unknown", "rule_of"]
 

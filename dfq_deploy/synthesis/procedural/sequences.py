@@ -41,7 +41,8 @@ def part_of(port: ModelInput, ports: Sequence[ModelInput], stated: Collection[st
     """What ``port`` is, and the longest length; None where it belongs to no sequence that can be cut.
 
     A sequence can be cut where a mask of its length goes with it, or the number of its tokens; the main input is
-    made of tokens then, or is (time) or (time, features) for a sample. Encoder and decoder are sequences of their own.
+    made of tokens then, or is (time) or (time, features) for a sample, or is a picture or the like, beside which tokens
+    and their mask are a sequence (CLIP). Encoder and decoder are sequences of their own.
 
     Args:
         ports: all inputs of the model.
@@ -49,7 +50,9 @@ def part_of(port: ModelInput, ports: Sequence[ModelInput], stated: Collection[st
     """
     main = main_input(ports)
     tokens = not main.is_float
-    if len(main.sample) > 2 or main.dtype == "uint8" or not has_batch_axis(port, main):
+    if len(main.sample) > 2 or main.dtype == "uint8":
+        return _beside_pictures(port, ports, stated)
+    if not has_batch_axis(port, main):
         return None
     own = [other for other in ports if _is_decoder(other) == _is_decoder(port) and other.name not in stated]
     masks = [other for other in own if _is_mask(other)]
@@ -63,6 +66,17 @@ def part_of(port: ModelInput, ports: Sequence[ModelInput], stated: Collection[st
         return None
     part = _kind(port)
     return None if part is None else (part, longest)
+
+
+def _beside_pictures(port: ModelInput, ports: Sequence[ModelInput], stated: Collection[str]) -> tuple[Part, int] | None:
+    """:func:`part_of` beside a main input of more than two axes: what belongs to tokens is (N, longest)."""
+    others = [other for other in ports if not other.is_float and len(other.sample) == 1 and other.name not in stated]
+    own = [other for other in others if other != main_input(ports) and _is_decoder(other) == _is_decoder(port)]
+    longest = _axis(port)
+    beside = [other for other in own if _axis(other) == longest]
+    is_sequence = any(map(_is_mask, beside)) and not all(map(_is_mask, beside))
+    part = _kind(port) if port in beside and is_sequence else None
+    return None if part is None or longest is None else (part, longest)
 
 
 def _kind(port: ModelInput) -> Part | None:

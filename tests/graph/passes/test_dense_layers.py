@@ -144,3 +144,44 @@ def test_what_is_no_dense_layer_stays() -> None:
     plain = _gemm(["N", 16])
     for model in (residual, column, shared, plain):
         assert _normalized(model)[1] == ()
+
+
+@pytest.mark.parametrize("bias", [None, BIAS, BIAS[:1], BIAS[0]], ids=["none", "row", "one", "number"])
+def test_a_vector_is_multiplied_as_a_row(bias: Floats | None) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y" if bias is None else "m"], name="dense")]
+    nodes += [] if bias is None else [helper.make_node("Add", ["b", "m"], ["y"])]
+    model = _model(nodes, [16], w=WEIGHT, **({} if bias is None else {"b": np.asarray(bias)}))
+    normal, done = _normalized(model)
+    assert done == ("dense",)
+    product = "MatMul" if bias is None else "Gemm"
+    assert [node.op_type for node in normal.graph.node] == ["Unsqueeze", product, "Squeeze"]
+    x = RNG.standard_normal(16).astype(np.float32)
+    np.testing.assert_allclose(_run(normal, x), _run(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_vector_that_others_read_keeps_its_add() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], name="dense"),
+        helper.make_node("Add", ["m", "b"], ["s"]),
+        helper.make_node("Mul", ["m", "s"], ["y"]),
+    ]
+    model = _model(nodes, [16], w=WEIGHT, b=BIAS)
+    normal, done = _normalized(model)
+    assert done == ("dense",)
+    assert [node.op_type for node in normal.graph.node] == ["Unsqueeze", "MatMul", "Squeeze", "Add", "Mul"]
+    x = RNG.standard_normal(16).astype(np.float32)
+    np.testing.assert_allclose(_run(normal, x), _run(model, x), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_on_a_vector_run_in_integers(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"], name="first"),
+        helper.make_node("Add", ["m", "b"], ["s"]),
+        helper.make_node("Tanh", ["s"], ["t"]),
+        helper.make_node("MatMul", ["t", "v"], ["y"], name="second"),
+    ]
+    model = _model(nodes, [16], w=WEIGHT, b=BIAS, v=np.ascontiguousarray(WEIGHT.T))
+    calibrate(model, synth="procedural", count=8, output=tmp_path / "out")
+    found = _optimized(tmp_path / "out/model.qdq.onnx", tmp_path)
+    assert found["QGemm"] + found["MatMulIntegerToFloat"] == 2
+    assert found["MatMul"] + found["Gemm"] == 0

@@ -37,3 +37,29 @@ def test_some_of_the_columns_are_drawn_for_the_smallest_table(model_of: ModelOf)
     model = load(model_of("int64[n,3] ids, float[n,4] x", "float y", f"{nodes} z = Identity(x)", TABLES | COLUMNS))
     port = next(port for port in model_inputs(model) if port.name == "ids")
     assert rule_of(model, port, {}).draw(500, 0).max() == 6
+
+
+INDEXED = {
+    "GatherND": ("u = Unsqueeze(ids, two) y = GatherND(a, u)", 6),
+    "GatherElements": ("y = GatherElements <axis = 1> (x, ids)", 8),
+    "ScatterElements": ("f = Cast <to = 1> (ids) y = ScatterElements <axis = 1> (x, ids, f)", 8),
+    "Gather of a computed tensor": ("r = Relu(x) y = Gather <axis = 1> (r, ids)", 8),
+}
+
+
+@pytest.mark.parametrize("form", INDEXED)
+def test_indices_reach_the_end_of_the_axis(form: str, model_of: ModelOf) -> None:
+    nodes, last = INDEXED[form]
+    arrays = {"two": np.array([2])} if "two" in nodes else {}
+    arrays |= {"a": TABLES["a"]} if "(a," in nodes else {}
+    model = load(model_of("int64[n,3] ids, float[n,9] x", "float y", f"{nodes} z = Identity(x)", arrays))
+    port = next(port for port in model_inputs(model) if port.name == "ids")
+    rule = rule_of(model, port, {})
+    drawn = rule.draw(500, 0)
+    assert (drawn.min(), drawn.max(), rule.is_guess) == (0, last, False)
+
+
+def test_indices_of_the_batch_are_a_guess(model_of: ModelOf) -> None:
+    model = load(model_of("int64[n,3] ids, float[n,9] x", "float y", "y = Gather <axis = 0> (x, ids)", {}))
+    port = next(port for port in model_inputs(model) if port.name == "ids")
+    assert rule_of(model, port, {}).is_guess

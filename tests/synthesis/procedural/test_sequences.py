@@ -138,3 +138,42 @@ def test_one_token_is_as_good_as_all(model_of: ModelOf, tmp_path: Path) -> None:
 def test_a_range_of_one_value_is_that_value(model_of: ModelOf) -> None:
     samples = drawn(encoder(model_of), input_ranges={"attention_mask": (1, 1)})
     assert (samples.extra["attention_mask"] == 1).all()
+
+
+def beside_pictures(*names: str) -> list[ModelInput]:
+    shapes = {"pixel_mask": (None, 12, 12), "features": (None, 12)}
+    kinds = {"features": "float32"}
+    picture = ModelInput("pixel_values", "float32", (None, 3, 8, 8))
+    return [picture, *(ModelInput(name, kinds.get(name, "int64"), shapes.get(name, (None, 12))) for name in names)]
+
+
+def test_tokens_beside_pictures_are_a_sequence() -> None:
+    ports = beside_pictures("input_ids", "attention_mask", "position_ids", "pixel_mask", "features")
+    assert [part_of(port, ports) for port in ports] == [
+        None, (Part.IDS, 12), (Part.MASK, 12), (Part.POSITIONS, 12), None, None,
+    ]  # fmt: skip
+    assert part_of(ports[1], ports, stated=["attention_mask"]) is None
+
+
+@pytest.mark.parametrize("names", [["input_ids"], ["attention_mask"], ["input_ids", "pixel_mask"]])
+def test_nothing_is_cut_beside_pictures_without_tokens_and_their_mask(names: list[str]) -> None:
+    ports = beside_pictures(*names)
+    assert [part_of(port, ports) for port in ports] == [None] * len(ports)
+
+
+def test_a_mask_beside_pictures_hides_the_end_of_the_tokens(model_of: ModelOf) -> None:
+    nodes = """c = Conv(pixel_values, k) p = GlobalAveragePool(c) f = Flatten(p) e = Gather(table, input_ids)
+    m = Cast<to = 1>(attention_mask) w = Unsqueeze(m, last) h = Mul(e, w) s = ReduceSum<keepdims = 0>(h, one)
+    y = Add(f, s)"""
+    random = np.random.default_rng(0)
+    weights = {
+        **{"k": random.normal(size=(8, 3, 3, 3)).astype(np.float32), "last": np.array([2]), "one": np.array([1])},
+        "table": random.normal(size=(50, 8)).astype(np.float32),
+    }
+    inputs = "float[n,3,8,8] pixel_values, int64[n,12] input_ids, int64[n,12] attention_mask"
+    samples = drawn(model_of(inputs, "float[n,8] y", nodes, weights))
+    mask, ids = samples.extra["attention_mask"], samples.extra["input_ids"]
+    assert set(mask.sum(axis=1)) == set(range(1, SIZE + 1))
+    np.testing.assert_array_equal(np.sort(mask, axis=1)[:, ::-1], mask)
+    assert not ids[mask == 0].any()
+    assert ids.max() == 49

@@ -1,4 +1,4 @@
-"""Constant tables that an input of integers indexes, and so which ids are valid."""
+"""Tables and axes that an input of integers indexes, and so which ids are valid."""
 
 from collections.abc import Iterator, Sequence
 
@@ -17,9 +17,14 @@ MOVING_OPS = frozenset(
 )
 """What may stand between an input and the Gather that looks it up."""
 
+INDEXING_ND_OPS = frozenset({"GatherND", "ScatterND"})
+
+INDEXING_OPS = INDEXING_ND_OPS | {"Gather", "GatherElements", "ScatterElements"}
+"""Operators whose second input indexes an axis of the first."""
+
 
 def table_of(model: ir.Model, name: str) -> tuple[str, int] | None:
-    """Name and number of rows of the smallest constant table that an input indexes."""
+    """Name and number of rows of the smallest table that an input indexes: a constant, or a tensor of known size."""
     value = next(value for value in input_values(model) if value.name == name)
     tables = sorted((rows, table) for table, rows in _lookups(value))
     return (tables[0][1], tables[0][0]) if tables else None
@@ -42,17 +47,31 @@ def columns_of(model: ir.Model, name: str, shape: Sequence[int]) -> tuple[int, .
 
 
 def _lookups(value: ir.Value) -> Iterator[tuple[str, int]]:
-    """Name and number of rows of each constant table that ``value`` indexes, as it is or moved."""
+    """Name and number of rows of each table that ``value`` indexes, as it is or moved."""
 
     def moved(index: ir.Value) -> list[ir.Value]:
         return [use.node.outputs[0] for use in index.uses() if use.idx == 0 and _moves(use.node)]
 
     for node, position in (use for index in walk([value], moved) for use in index.uses()):
-        table = constant_of(node.inputs[0]) if is_op(node, "Gather") and position == 1 else None
-        if table is not None and len(table.shape):
-            yield name_of(node.inputs[0]), table.shape.numpy()[node.attributes.get_int("axis", 0)]
+        rows = _rows(node) if is_op(node, INDEXING_OPS) and position == 1 else None
+        if rows is not None:
+            yield name_of(node.inputs[0]), rows
         elif (columns := _one_hot(node, position)) is not None:
             yield name_of(node.outputs[0]), columns
+
+
+def _rows(node: ir.Node) -> int | None:
+    """How many rows there are to index; None where that is open, or each column of the indices is for another axis."""
+    table, indices = node.inputs[:2]
+    if table is None or table.shape is None or not len(table.shape) or indices is None:
+        return None
+    axis = node.attributes.get_int("axis", 0)
+    if is_op(node, INDEXING_ND_OPS):
+        axis = node.attributes.get_int("batch_dims", 0)
+        if indices.shape is None or not len(indices.shape) or indices.shape[-1] != 1:
+            return None
+    rows = table.shape[axis] if -len(table.shape) <= axis < len(table.shape) else None
+    return rows if isinstance(rows, int) and rows > 0 else None
 
 
 def _moves(node: ir.Node) -> bool:
