@@ -177,7 +177,7 @@ class Runner:
 
     def _found_without_batch(self) -> frozenset[str]:
         first = main_input(self.ports).shape
-        graph = None if first is not None and first[:1] == (1,) else self._graph()
+        graph = None if first is not None and first[:1] == (1,) else self.graph()
         return frozenset() if graph is None else values_without_batch(normalized(graph))
 
     def check(self, shape: tuple[int, ...]) -> None:
