@@ -55,8 +55,11 @@ class AfterCalibration:
 
     def __call__(self, finding: Finding) -> str:
         """The command that the finding calls for."""
-        options = self._options_for(finding)
-        return amended(self._calibrate(), options) if options else shlex.join(["dfq-deploy", *self._look(finding)])
+        options, command = self._options_for(finding), self._calibrate()
+        found = amended(command, options) if options else ""
+        if not found or _same(found, command):
+            return shlex.join(["dfq-deploy", *self._look(finding)])
+        return found
 
     def _options_for(self, finding: Finding) -> list[str]:
         """What the next run gets beside the options of this one; nothing where another command comes next."""
@@ -118,6 +121,11 @@ def amended(command: str, options: Sequence[str]) -> str:
     program, name, *rest = shlex.split(command)
     kept = [token for words in _options(rest) if _name(words) not in dropped - {"--refine"} for token in words]
     return shlex.join([program, name, *kept, *options])
+
+
+def _same(command: str, other: str) -> bool:
+    """Whether two command lines ask for the same, in whatever order: to run it again would change nothing."""
+    return sorted(_options(shlex.split(command))) == sorted(_options(shlex.split(other)))
 
 
 def _options(words: Sequence[str]) -> list[list[str]]:

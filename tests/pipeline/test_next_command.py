@@ -51,6 +51,14 @@ def test_no_inversion_is_advised_without_statistics() -> None:
     assert _next("samples-diversity", "CHECK", after=replace(without, method="data")).endswith(" --synth procedural")
 
 
+def test_what_has_been_asked_for_is_not_proposed_again() -> None:
+    """``--floor snr=20`` was the next command of a run with it."""
+    assert _next("output-noise", "CHECK", "--floor snr=20").endswith(" --floor snr=20")
+    asked = replace(AFTER, command=f"{TYPED} --floor snr=20")
+    assert _next("output-noise", "CHECK", "--floor snr=20", asked).startswith("dfq-deploy evaluate models/net.onnx ")
+    assert _next("output-noise", "BAD", "--floor snr=20", asked).startswith("dfq-deploy inspect models/net.onnx ")
+
+
 def test_what_was_reconstructed_is_looked_at_next() -> None:
     found = _next("agreement", "BAD", after=replace(AFTER, refined=True))
     assert found.startswith("dfq-deploy inspect models/net.onnx --sensitivity --preprocess imagenet")
