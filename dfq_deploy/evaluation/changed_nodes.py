@@ -19,7 +19,7 @@ from dfq_deploy.evaluation.common_tensors import NamedGraph, Part, shared_parts
 from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.metrics import signal_to_noise
 from dfq_deploy.evaluation.rescaled_tensors import channel_scale
-from dfq_deploy.evaluation.tensor_values import tensor_values
+from dfq_deploy.evaluation.tensor_values import CHUNK, tensor_values
 from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, activation_limits
@@ -222,11 +222,21 @@ def _noises(
     graphs: tuple[NamedGraph, NamedGraph], names: Sequence[str], samples: Samples, factors: Mapping[str, Floats]
 ) -> dict[str, float]:
     """Signal to noise in dB of each tensor, within the interval that its readers tell apart."""
-    if not names:
-        return {}
+    found: dict[str, float] = {}
+    for start in range(0, len(names), CHUNK):
+        found |= _noises_of(graphs, names[start : start + CHUNK], samples, factors)
+    return found
+
+
+def _noises_of(
+    graphs: tuple[NamedGraph, NamedGraph], names: Sequence[str], samples: Samples, factors: Mapping[str, Floats]
+) -> dict[str, float]:
+    """The same of tensors that all fit into memory."""
     values = [graph.tensor(name) for name in names for graph in graphs]
     firsts, seconds = values[::2], values[1::2]
     kept = [index for index, pair in enumerate(zip(firsts, seconds, strict=True)) if None not in pair]
+    if not kept:
+        return {}
     limits = saturations([value for value in firsts if value is not None])
     runners = [
         Runner(expose_tensors(graph.model, [name_of(part[index]) for index in kept]), name="the model")

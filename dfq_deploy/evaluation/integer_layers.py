@@ -76,8 +76,8 @@ class _Writer:
     def layer(self, before: ir.Node, operator: str, inputs: Sequence[ir.Value | None]) -> ir.Value:
         """What a new float layer writes in place of ``before``, which goes later.
 
-        The layer has the name of ``before`` without ending, or that of what ``before`` writes; a tensor may have the same
-        one.
+        The layer has the name of ``before`` without ending, or that of what ``before`` writes; a tensor may have the
+        same one.
         """
         kept = {name: entry.value for name, entry in before.attributes.items() if name not in OWN_ATTRIBUTES}
         name = _plain(before.name or name_of(before.outputs[0]))

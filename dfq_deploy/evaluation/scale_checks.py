@@ -65,15 +65,22 @@ def in_order(checks: Iterable[ScaleCheck]) -> tuple[ScaleCheck, ...]:
 
 
 def activation_checks(
-    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Mapping[str, Floats]
+    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Mapping[str, Floats] | None
 ) -> list[ScaleCheck]:
-    """Every activation; ``equalized``: tensor -> the factor of each of its channels."""
+    """Every activation.
+
+    Args:
+        equalized: tensor -> the factor of each of its channels; None where these are not known: then the file's own
+            values alone tell.
+    """
     pairs = activation_pairs(quantized)
     computed = [*reference.graph.inputs, *(value for node in reference.graph for value in node.outputs)]
     known = {name_of(value): value for value in computed}
     folded = _folded_into(reference, quantized)
     found = tensor_values(reference, [folded.get(pair.tensor, pair.tensor) for pair in pairs], samples)
     values = {pair.tensor: found[name] for pair in pairs if (name := folded.get(pair.tensor, pair.tensor)) in found}
+    if equalized is None:
+        values, equalized = {}, {}
     # Where no factor is known, the file's own values tell.
     untold = {name for name, factors in equalized.items() if np.all(factors <= UNKNOWN)}
     values = {name: _multiplied(rows, equalized.get(name)) for name, rows in values.items() if name not in untold}

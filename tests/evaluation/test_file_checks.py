@@ -15,10 +15,13 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 
 from dfq_deploy import calibrate
 from dfq_deploy.evaluation import changed_nodes
+from dfq_deploy.evaluation import file_checks as checks_of_files
 from dfq_deploy.evaluation.file_checks import FileChecks, file_checks
+from dfq_deploy.evaluation.float_file import Fed
 from dfq_deploy.evaluation.scale_check import FAULT
 from dfq_deploy.evaluation.tensor_values import tensor_values
 from dfq_deploy.graph.loading import load, load_quantized
+from dfq_deploy.runtime.session import expose_tensors
 from dfq_deploy.samples.samples import Samples
 
 RUINED, GOOD = 0.0, 40.0
@@ -323,3 +326,77 @@ def test_a_zero_point_is_named_as_such(
     sentence = checked(digits_bn, wrong, held_out).sentences[0]
     assert sentence.startswith(f"the zero point of activation '{node.input[0]}' is ")
     assert ", where its values need about " in sentence
+
+
+CHECKS = {
+    "with_float_layers": "layers that compute on integers",
+    "weight_checks": "the scales of the weights",
+    "activation_checks": "the scales of the activations",
+    "bias_faults": "the biases",
+    "changed_nodes": "the nodes",
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_that_fails_takes_no_other_with_it(
+    digits_bn: Path,
+    held_out: Samples,
+    sound: Callable[[str], onnx.ModelProto],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("an odd file")
+
+    monkeypatch.setattr(checks_of_files, name, failing)
+    scale = next(node.input[1] for node in sound("bias").graph.node if node.op_type == "QuantizeLinear")
+    bias = biases(sound("bias"))[1].input[0]
+    both = change(change(sound("bias"), scale, lambda value: value * 8), bias, lambda values: values * 2)
+    found = checked(digits_bn, both, held_out)
+    first = f"{CHECKS[name]} of the quantized file were not checked: RuntimeError: an odd file"
+    assert found.unchecked[0] == first
+    assert any(check.is_fault for check in found.scales) == (name != "activation_checks")
+    assert [fault.tensor for fault in found.faults] == ([] if name in ("weight_checks", "bias_faults") else [bias])
+    if name == "weight_checks":
+        assert found.unchecked[1].startswith("the biases and the nodes of the quantized file were not checked: ")
+
+
+def test_a_file_that_cannot_be_checked_is_said_to_be(
+    digits_bn: Path,
+    held_out: Samples,
+    sound: Callable[[str], onnx.ModelProto],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def failing(*_: object) -> None:
+        raise IndexError("no such input")
+
+    onnx.save(sound("bias"), tmp_path / "q.onnx")
+    monkeypatch.setattr(checks_of_files, "load_quantized", failing)
+    found, said = checks_of_files.check_files(
+        (digits_bn, tmp_path / "q.onnx"), held_out, Fed(None, None, None, None), RUINED
+    )
+    assert found.scales == ()
+    assert said == found.unchecked
+    assert said[0].endswith("of the quantized file were not checked: IndexError: no such input")
+
+
+def test_few_tensors_are_in_memory_at_once(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a large network's would not fit."""
+    shown: list[int] = []
+
+    def counted(model: ir.Model, names: Sequence[str]) -> ir.Model:
+        shown.append(len(names))
+        return expose_tensors(model, names)
+
+    model = sound("bias")
+    for node in model.graph.node:
+        node.op_type = "Neg" if node.op_type == "Relu" else node.op_type
+    expected = checked(digits_bn, model, held_out)
+    monkeypatch.setattr(changed_nodes, "expose_tensors", counted)
+    monkeypatch.setattr(changed_nodes, "CHUNK", 3)
+    assert checked(digits_bn, model, held_out).faults == expected.faults
+    assert max(shown) == 3
+    assert len(shown) > 2
