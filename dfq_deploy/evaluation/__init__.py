@@ -12,6 +12,7 @@
 ``evaluate``          Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``.
 ``file_checks``       Check what a quantized file holds against its float model: weights, scales, biases, nodes.
 ``file_fault``        A fault of a quantized file beside its scales: a bias, a node, the wrong float model.
+``flat_readers``      Values behind the functions that read a tensor, where these are flat for a part of its values.
 ``float_file``        The float model of an evaluation: its file, and how it is fed.
 ``float_weights``     Find the float weight that a quantized one was made from, and tell the file of another network.
 ``integer_layers``    Rewrite layers that compute on integers as float layers between Q and DQ, to be checked alike.
