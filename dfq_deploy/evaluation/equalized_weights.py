@@ -140,13 +140,16 @@ def _few_factors(node: ir.Node, exact: Floats, pair: WeightPair) -> Floats | Non
     if first is None or second is None or not len(first.values) == len(second.values) == len(factors):
         return None
     moved = np.abs(factors - 1) > RESCALED
+    powers = np.square(np.moveaxis(exact, pair.axis, 0).reshape(len(factors), -1), dtype=np.float64).sum(axis=1)
+    moved &= powers >= ALIVE * powers.mean()  # rounding leaves nothing of the others
+    factors = np.where(moved, factors, 1.0)
     same = first.values * second.values > 0
     ratios = np.where(same, second.values / np.where(same, first.values, 1.0), np.nan)
     usual = (factors > 1 / USUAL) & (factors < USUAL)
     if not moved.any() or not usual.all() or np.isnan(ratios[moved]).any():
         return None
     apart = np.abs(np.log(ratios[moved] / factors[moved]))
-    return np.where(moved, factors, 1.0) if apart.max() < AGREEING / 2 else None
+    return factors if apart.max() < AGREEING / 2 else None
 
 
 def _taken_back(exact: Floats, pair: WeightPair, before: Floats) -> Floats:

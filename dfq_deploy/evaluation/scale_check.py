@@ -95,6 +95,9 @@ class ScaleCheck:
         """One sentence."""
         where = f" of {self.node}" if self.node else ""
         noise = f"{self.snr:.1f} dB signal to noise, where {self.bits} bits give {self.snr + self.excess:.1f}"
+        if ", channel " in self.node:
+            noise = f"{self.excess:.0f} dB more noise than {self.bits} bits give there"
+            noise += f", and {self.snr:.1f} dB signal to noise in the whole weight"
         if self.cause == "zero point":
             return f"the zero point of {self.kind} '{self.tensor}'{where} {self.detail}: {noise}"
         if not self.is_scale:
