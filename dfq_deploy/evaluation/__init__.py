@@ -19,6 +19,7 @@
 ``latency``           Time two models in turn in one process.
 ``layer_bias``        Read the bias of a layer, of the float model or of a quantized file.
 ``metrics``           Agreement, top-1 and signal-to-noise ratio, accumulated slice by slice.
+``missing_clips``     Tell a Relu or Clip that a file lacks from a wrong zero point of integers that stand for it.
 ``own_metric``        Measure a figure of the user's own on the outputs of the float and the quantized model.
 ``qdq_pairs``         Read the quantized activations and weights of a QDQ graph, of any tool.
 ``rescaled_tensors``  Find the tensors of a float model that a Mul of its quantized file multiplies channel by channel.

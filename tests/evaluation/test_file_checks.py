@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from dfq_deploy import calibrate
-from dfq_deploy.evaluation import changed_nodes
+from dfq_deploy.evaluation import changed_nodes, missing_clips
 from dfq_deploy.evaluation import file_checks as checks_of_files
 from dfq_deploy.evaluation.file_checks import FileChecks, file_checks
 from dfq_deploy.evaluation.float_file import Fed
@@ -171,7 +171,7 @@ def test_relus_that_are_missing_are_looked_at_together(
         asked.append(len(names))
         return tensor_values(model, names, samples)
 
-    monkeypatch.setattr(changed_nodes, "tensor_values", counted)
+    monkeypatch.setattr(missing_clips, "tensor_values", counted)
     model = sound("tensorrt")
     relus = {node.output[0]: node for node in model.graph.node if node.op_type == "Relu"}
     for node in relus.values():
@@ -400,3 +400,36 @@ def test_few_tensors_are_in_memory_at_once(
     assert checked(digits_bn, model, held_out).faults == expected.faults
     assert max(shown) == 3
     assert len(shown) > 2
+
+
+@pytest.fixture(scope="module")
+def deep(digits_folded: Path, held_out: Samples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network in Q and DQ with activations of 16 bits, as ONNX Runtime quantizes it: without any Relu."""
+    path = tmp_path_factory.mktemp("deep") / "deep.onnx"
+    reader = _Reader(onnx.load(digits_folded).graph.input[0].name, held_out.images[:32])
+    quantize_static(str(digits_folded), str(path), reader, per_channel=True, activation_type=QuantType.QUInt16)
+    return path
+
+
+@pytest.mark.parametrize("form", ["static", "deep"])
+def test_a_zero_point_of_integers_that_stand_for_a_relu(
+    digits_folded: Path, held_out: Samples, foreign: dict[str, Path], deep: Path, form: str
+) -> None:
+    """Half of the integers away, they let through what the Relu does not, and reach as far as eight pictures go."""
+    model = onnx.load(deep if form == "deep" else foreign[form])
+    assert not any(node.op_type == "Relu" for node in model.graph.node)
+    bits = 16 if form == "deep" else 8
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    behind_relus = [name for name, array in held.items() if array.dtype == f"uint{bits}" and array == 0]
+    assert len(behind_relus) >= 5
+    for name in behind_relus:
+        wrong = change(copied(model), name, lambda zero: zero + 2 ** (bits - 1))
+        sentence = checked(digits_folded, wrong, held_out).sentences[0]
+        tensor = f"activation '{name.removesuffix('_zero_point')}'"
+        assert sentence.startswith((f"the zero point of {tensor} is ", f"{tensor} has a zero point that does not fit"))
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
