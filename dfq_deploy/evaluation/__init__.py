@@ -7,6 +7,7 @@
 ``changed_nodes``     Find nodes of the float model that a quantized file lacks, or computes otherwise.
 ``common_tensors``    Cut the graphs of a float model and of its quantized file at the tensors that both have.
 ``compare``           Compare the outputs of the float and the quantized model on the same samples.
+``derived_scales``    Find the activation whose wrong scale makes a bias wrong.
 ``detection``         Evaluate detectors: decode their outputs, compare boxes and scores, mean average precision.
 ``equalized_weights`` Undo cross-layer equalization in a quantized file: find the factor of each channel.
 ``evaluate``          Evaluate a quantized file against its float file: the figures of ``dfq_deploy.evaluate``.

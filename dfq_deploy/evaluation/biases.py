@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from dfq_deploy.evaluation.derived_scales import wrong_activation
 from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.float_weights import FloatWeights
 from dfq_deploy.evaluation.layer_bias import LayerBias, bias_of
@@ -98,14 +99,19 @@ class _Layer:
 
 
 def bias_faults(
-    floats: FloatWeights, pairs: Sequence[WeightPair], factors: Mapping[str, Floats], samples: Samples
+    floats: FloatWeights,
+    pairs: Sequence[WeightPair],
+    factors: Mapping[str, Floats],
+    samples: Samples,
+    sizes: Mapping[str, float],
 ) -> list[FileFault]:
-    """The biases that are a multiple of float's, zero, or something else.
+    """The biases that are a multiple of float's, zero, or something else, or the activations whose scales make them so.
 
     Args:
         pairs: the quantized weights of the file, whose layers are looked at.
         factors: tensor of the float model -> factor of each of its channels by equalization.
         samples: a few.
+        sizes: activation -> how many times larger its scale is than its values on these samples need.
 
     Raises:
         ModelError, SamplesError: ONNX Runtime fails on them.
@@ -116,12 +122,13 @@ def bias_faults(
     ends = [value for _, node, _ in judged for value in (node.inputs[0], node.outputs[0])]
     axes = {name_of(value): _channel_axis(node) for _, node, _ in judged for value in (*node.inputs[:1], *node.outputs)}
     values = tensor_values(floats.folded, [name_of(value) for value in ends], samples, axes)
-    found = []
+    found: dict[tuple[str, str], FileFault] = {}
     for pair, node, exact in judged:
         layer = _layer(pair, node, exact, values, factors)
-        fault = None if layer is None else _fault(layer)
-        found += [] if fault is None else [fault]
-    return found
+        fault = None if layer is None else _fault(layer, sizes)
+        if fault is not None:
+            found.setdefault((fault.kind, fault.tensor), fault)  # several layers read an activation
+    return list(found.values())
 
 
 def _float_layer(floats: FloatWeights, pair: WeightPair) -> Iterator[tuple[ir.Node, LayerBias]]:
@@ -183,8 +190,8 @@ def _products(node: ir.Node, weight: Floats, means: Floats) -> Floats | None:
     return None if inputs is None else np.einsum("goi,gi->go", sums, inputs).reshape(-1)
 
 
-def _fault(layer: _Layer) -> FileFault | None:
-    """What is wrong with a bias; None where nothing is known to be."""
+def _fault(layer: _Layer, sizes: Mapping[str, float]) -> FileFault | None:
+    """What is wrong with a bias, or with the scale that its own follows from; None where nothing is known to be."""
     given, left = layer.given.values, layer.unexplained()
     effect, size = layer.rms(left), layer.rms(layer.exact / layer.spread)
     name = f"the bias '{layer.given.name}' of {layer.where}"
@@ -197,19 +204,27 @@ def _fault(layer: _Layer) -> FileFault | None:
     times = _multiple(layer)
     if times is not None and effect >= UNEXPLAINED * size and size >= NEGLIGIBLE:
         how = f"{times:.2g} times float's" if times > 0 else f"{-times:.2g} times float's, with the other sign"
+        tensor = wrong_activation(layer.pair, times, sizes)
+        if tensor:
+            size = f"{times:.2g} times too large" if times >= 1 else f"{1 / times:.2g} times too small"
+            said = f"the scale of activation '{tensor}' is about {size}: {name}, whose scale follows from it, is {how}"
+            return FileFault("scale", tensor, layer.where, f"{said}: {behind}", noise)
         return FileFault("bias", layer.given.name, layer.where, f"{name} is {how}: {behind}", noise)
-    channel = int(left.argmax())
+    said = _other_values(layer, left)
+    if not said:
+        return None
+    ending = f": {behind}" if "channel" not in said else ""
+    return FileFault("bias", layer.given.name, layer.where, f"{name} has {said}{ending}", noise)
+
+
+def _other_values(layer: _Layer, left: Floats) -> str:
+    """Whether a bias has another value than float's in one channel, or in many; empty for neither."""
+    given, channel = layer.given.values, int(left.argmax())
     least = OUTLIER if layer.pair.encoding.qtype.bits >= FINE else 2 * OUTLIER
     if left[channel] >= max(least, APART * float(np.median(left[layer.alive]))):
-        said = (
-            f"{name} has another value than float's in channel {channel}: {given[channel]:.4g}, where float needs "
-            f"{layer.exact[channel]:.4g}"
-        )
-        return FileFault("bias", layer.given.name, layer.where, said, noise)
-    if effect >= FOREIGN:
-        said = f"{name} has other values than float's: {behind}"
-        return FileFault("bias", layer.given.name, layer.where, said, noise)
-    return None
+        values = f"{given[channel]:.4g}, where float needs {layer.exact[channel]:.4g}"
+        return f"another value than float's in channel {channel}: {values}"
+    return "other values than float's" if layer.rms(left) >= FOREIGN else ""
 
 
 def _multiple(layer: _Layer) -> float | None:

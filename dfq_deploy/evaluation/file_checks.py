@@ -119,8 +119,9 @@ def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr:
     blamed = {part for check in wrong for part in (check.tensor, check.node.partition(", channel")[0])}
     # Where the scale of a bias is the product of others, a wrong one of these is what is wrong with it.
     judged = [pair for pair in pairs if not _reads(pair, blamed)]
-    biases = attempts.run("the biases", lambda: bias_faults(floats, judged, factors, samples)) or []
-    blamed |= {fault.node for fault in biases}
+    sizes = {check.tensor: check.factor for check in activations or () if check.matched}
+    biases = attempts.run("the biases", lambda: bias_faults(floats, judged, factors, samples, sizes)) or []
+    blamed |= {part for fault in biases for part in (fault.node, fault.tensor)}
     nodes = attempts.run("the nodes", lambda: _nodes(floats, quantized, samples, factors, blamed)) or []
     return FileChecks(scales, (*nodes, *biases), attempts.sentences)
 

@@ -418,15 +418,35 @@ def test_a_zero_point_of_integers_that_stand_for_a_relu(
     """Half of the integers away, they let through what the Relu does not, and reach as far as eight pictures go."""
     model = onnx.load(deep if form == "deep" else foreign[form])
     assert not any(node.op_type == "Relu" for node in model.graph.node)
-    bits = 16 if form == "deep" else 8
+    kind = np.iinfo(np.uint16 if form == "deep" else np.int8)
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    behind_relus = [name for name, array in held.items() if array.dtype == f"uint{bits}" and array == 0]
+    behind_relus = [
+        name for name, array in held.items() if array.dtype == kind.dtype and array.size == 1 and array == kind.min
+    ]
     assert len(behind_relus) >= 5
     for name in behind_relus:
-        wrong = change(copied(model), name, lambda zero: zero + 2 ** (bits - 1))
+        wrong = change(copied(model), name, lambda zero: zero.astype(np.int32) + 2 ** (kind.bits - 1))
         sentence = checked(digits_folded, wrong, held_out).sentences[0]
         tensor = f"activation '{name.removesuffix('_zero_point')}'"
         assert sentence.startswith((f"the zero point of {tensor} is ", f"{tensor} has a zero point that does not fit"))
+
+
+def test_a_scale_that_a_bias_follows_from(digits_folded: Path, held_out: Samples, foreign: dict[str, Path]) -> None:
+    """In a layer that computes on integers the bias has no scale of its own: it is too large with the activation's."""
+    model = onnx.load(foreign["one scale"])
+    layers = [node for node in model.graph.node if node.op_type == "QLinearConv"]
+    for node in layers[1::3]:
+        for factor, words in ((3.5, "3.5 times too large"), (2.5, "2.5 times too large")):
+            wrong = change(copied(model), node.input[1], lambda scale, by=factor: scale * by)
+            found = checked(digits_folded, wrong, held_out)
+            assert {fault.kind for fault in found.faults} <= {"scale"}
+            assert found.faults or factor < 3
+            tensor = node.input[0].removesuffix("_quantized")
+            start = f"the scale of activation '{tensor}' is about {words}: the bias '"
+            assert all(str(fault).startswith(start) for fault in found.faults)
+        wrong = change(copied(model), node.input[8], lambda integers: integers * 3)
+        first = checked(digits_folded, wrong, held_out).faults[0]
+        assert (first.kind, first.tensor) == ("bias", node.input[8])
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:
