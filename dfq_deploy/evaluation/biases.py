@@ -206,8 +206,8 @@ def _fault(layer: _Layer, sizes: Mapping[str, float]) -> FileFault | None:
         how = f"{times:.2g} times float's" if times > 0 else f"{-times:.2g} times float's, with the other sign"
         tensor = wrong_activation(layer.pair, times, sizes)
         if tensor:
-            size = f"{times:.2g} times too large" if times >= 1 else f"{1 / times:.2g} times too small"
-            said = f"the scale of activation '{tensor}' is about {size}: {name}, whose scale follows from it, is {how}"
+            wrong = f"{times:.2g} times too large" if times >= 1 else f"{1 / times:.2g} times too small"
+            said = f"the scale of activation '{tensor}' is about {wrong}: {name}, whose scale follows from it, is {how}"
             return FileFault("scale", tensor, layer.where, f"{said}: {behind}", noise)
         return FileFault("bias", layer.given.name, layer.where, f"{name} is {how}: {behind}", noise)
     said = _other_values(layer, left)

@@ -95,6 +95,7 @@ def _computes_alone(node: ir.Node, reached: Collection[ir.Value]) -> bool:
 
 def _part(value: ir.Value, ends: Sequence[ir.Value]) -> ir.Model:
     """The model that computes ``ends`` of values of any shape."""
+    assert value.graph is not None  # it has readers
     graph = extract(value.graph, [value], ends)
     model = ir.Model(graph, ir_version=IR_VERSION)
     for entry in (*graph.inputs, *(output for node in graph for output in node.outputs)):

@@ -97,14 +97,13 @@ def _cause(pair: WeightPair, exact: Floats, best: float, channel: int | None) ->
     shift = (pair.values - exact).mean(axis=others, keepdims=True)
     scale = pair.encoding.scale
     steps = np.rint(shift / (scale if axis is None else np.expand_dims(scale, others))).reshape(-1)
-    left = pair.values - exact - shift
+    left: Floats = pair.values - exact - shift
+    there = exact
     worst = int(np.abs(steps).argmax())
     if axis is not None and channel is not None:
-        left, exact_there, worst = left.take(channel, axis), exact.take(channel, axis), channel
+        left, there, worst = np.take(left, [channel], axis), np.take(exact, [channel], axis), channel
         best = _rounding(pair, channel, left.size)
-    else:
-        exact_there = exact
-    if abs(steps[worst]) >= 1 and excess_of(power_of(left), best, exact_there) < FAULT / 2:
+    if abs(steps[worst]) >= 1 and excess_of(power_of(left), best, there) < FAULT / 2:
         zero = int(np.broadcast_to(pair.encoding.zero_point, steps.shape)[worst])
         return "zero point", f"is {zero}, where float's values need about {zero + int(steps[worst])}"
     moved = _moved_channel(pair, exact)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -437,7 +438,7 @@ def test_a_scale_that_a_bias_follows_from(digits_folded: Path, held_out: Samples
     layers = [node for node in model.graph.node if node.op_type == "QLinearConv"]
     for node in layers[1::3]:
         for factor, words in ((3.5, "3.5 times too large"), (2.5, "2.5 times too large")):
-            wrong = change(copied(model), node.input[1], lambda scale, by=factor: scale * by)
+            wrong = change(copied(model), node.input[1], partial(np.multiply, np.float32(factor)))
             found = checked(digits_folded, wrong, held_out)
             assert {fault.kind for fault in found.faults} <= {"scale"}
             assert found.faults or factor < 3
