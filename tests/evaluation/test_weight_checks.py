@@ -70,15 +70,16 @@ def test_the_zero_point_of_one_channel() -> None:
     assert check.cause != "zero point"
 
 
-def test_a_few_channels_that_are_rescaled_with_their_bias_beside_dead_ones() -> None:
+@pytest.mark.parametrize("factor", [1.16, 1.035])
+def test_a_few_channels_that_are_rescaled_with_their_bias_beside_dead_ones(factor: float) -> None:
     """Equalization moves one channel, and rounding leaves nothing of another one, which tells nothing of the file."""
     exact, bias = rng.normal(size=(24, 16, 1, 1)).astype(np.float32), rng.normal(1.0, 0.1, 24).astype(np.float32)
     exact[5] *= 1e-4
     values, moved = exact.copy(), bias.copy()
-    values[5], values[2] = 0.0, values[2] * np.float32(1.16)
+    values[5], values[2] = 0.0, values[2] * np.float32(factor)
     models = []
-    for weight, own in ((exact, bias), (values, moved)):
-        held = [ir.val(name, const_value=ir.tensor(array, name=name)) for name, array in (("w", weight), ("b", own))]
+    for weight, added in ((exact, bias), (values, moved)):
+        held = [ir.val(name, const_value=ir.tensor(array, name=name)) for name, array in (("w", weight), ("b", added))]
         x = ir.val("x", ir.DataType.FLOAT, [1, 16, 4, 4])
         node = ir.node("Conv", [x, *held], name="conv")
         node.outputs[0].name = "y"
@@ -90,8 +91,8 @@ def test_a_few_channels_that_are_rescaled_with_their_bias_beside_dead_ones() -> 
     pair = WeightPair("w", node, 1, 0, rounded, encoding, None)
     held_bias = node.inputs[2]
     assert held_bias is not None
-    for factor, expected in ((1.0, True), (1.16, False)):
-        moved[2] = bias[2] * np.float32(factor)
+    for own, expected in ((1.0, True), (factor, False)):
+        moved[2] = bias[2] * np.float32(own)
         held_bias.const_value = ir.tensor(moved.copy(), name="b")
         (check,), _ = weight_checks.weight_checks(FloatWeights(models[0]), models[1], [pair])
         assert check.is_fault == expected
