@@ -3,6 +3,7 @@
 ===================== ===============================================================================================
 ``answers``           What the float and the quantized model answer to single samples.
 ``attempts``          Run checks that stand alone: one that fails leaves a sentence, and the others go on.
+``bias_layers``       The biases of a quantized file beside those that the float model explains.
 ``biases``            Compare each bias of a quantized file with the float model's.
 ``changed_nodes``     Find nodes of the float model that a quantized file lacks, or computes otherwise.
 ``common_tensors``    Cut the graphs of a float model and of its quantized file at the tensors that both have.
