@@ -16,12 +16,12 @@ from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.float_file import Fed
 from dfq_deploy.evaluation.float_weights import FloatWeights
 from dfq_deploy.evaluation.integer_layers import with_float_layers
-from dfq_deploy.evaluation.qdq_pairs import WeightPair, weight_pairs
+from dfq_deploy.evaluation.qdq_pairs import WeightPair, unread_weights, weight_pairs
 from dfq_deploy.evaluation.scale_check import ScaleCheck
 from dfq_deploy.evaluation.scale_checks import activation_checks, in_order
 from dfq_deploy.evaluation.weight_checks import weight_checks
 from dfq_deploy.graph.file_info import is_quantized
-from dfq_deploy.graph.loading import load_quantized
+from dfq_deploy.graph.loading import load_quantized, load_stored
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.qdq_reader import quantizer_of
 from dfq_deploy.samples.samples import Samples
@@ -75,15 +75,18 @@ def check_files(files: tuple[Path, Path], data: Samples, fed: Fed, snr: float) -
         data: a few of them are taken.
         snr: signal to noise of the worst output in dB.
     """
-    if is_quantized(files[0]) or not is_quantized(files[1]):
+    whole = is_quantized(files[1])
+    if is_quantized(files[0]) or whole is None:
         return FileChecks(), ()
     count = min(SAMPLES, len(data))
     part = replace(data, labels=None).part(np.arange(count) * len(data) // count)
     attempts = Attempts()
     models = attempts.run(
         "the weights, the scales, the biases and the nodes",
-        lambda: (fed.load(files[0]), load_quantized(files[1], fed.shapes)),
+        lambda: (fed.load(files[0]), (load_quantized if whole else load_stored)(files[1], fed.shapes)),
     )
+    if models is not None and not whole and not weight_pairs(models[1]) and not unread_weights(models[1]):
+        return FileChecks(), ()  # a float model
     found = FileChecks(unchecked=attempts.sentences) if models is None else file_checks(*models, part, snr)
     return found, (*found.sentences[:SHOWN], *found.unchecked)
 
@@ -101,6 +104,10 @@ def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr:
     quantized = attempts.run("layers that compute on integers", lambda: with_float_layers(quantized)) or quantized
     floats = FloatWeights(reference)
     pairs = attempts.run("the weights", lambda: weight_pairs(quantized)) or ()
+    unread = unread_weights(quantized)
+    if unread:
+        some = f"the weights of {', '.join(unread[:SHOWN])}{' and others' if len(unread) > SHOWN else ''}"
+        attempts.leave_out(some, "their scales are for blocks of values, or computed, and not one for each channel")
     other = attempts.run("the origin", lambda: _another_network(floats, pairs, snr))
     if other is not None:
         return FileChecks(faults=(other,), unchecked=attempts.sentences)

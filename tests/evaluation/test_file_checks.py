@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from dfq_deploy import calibrate
@@ -456,3 +456,41 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_weights_alone_of_four_bits(tmp_path: Path, blocks: bool) -> None:
+    """Nothing computes on integers: the weights are checked all the same, or said not to be."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 0.1, (64, 32)).astype(np.float32)
+    scale = np.abs(weight.reshape(4, 16, 32)).max(axis=1) / 7 if blocks else np.abs(weight).max(axis=0) / 7
+    every = np.repeat(scale, 16, axis=0) if blocks else scale
+    integers = np.clip(np.rint(weight / every), -8, 7).astype(np.int8)
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 64), ("y", 32))
+    ]
+    product = helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")
+    options = {"axis": 0, "block_size": 16} if blocks else {"axis": 1}
+    nodes = [helper.make_node("DequantizeLinear", ["wq", "s"], ["w"], **options), product]
+    opsets = [helper.make_opsetid("", 21)]
+
+    def saved(name: str, nodes: list[onnx.NodeProto], held: list[onnx.TensorProto]) -> Path:
+        graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / name)
+        return tmp_path / name
+
+    exact = saved("float.onnx", [product], [numpy_helper.from_array(weight, "w")])
+    stored = helper.make_tensor("wq", TensorProto.INT4, (64, 32), integers.flatten().tolist())
+    samples = Samples(rng.normal(size=(8, 64)).astype(np.float32))
+    fed = Fed(None, None, None, None)
+    for times in (1, 8):
+        file = saved("q.onnx", nodes, [stored, numpy_helper.from_array((scale * times).astype(np.float32), "s")])
+        _, said = checks_of_files.check_files((exact, file), samples, fed, RUINED)
+        if blocks:
+            (sentence,) = said
+            assert sentence.startswith("the weights of MatMul 'fc' of the quantized file were not checked: ")
+        elif times == 1:
+            assert not said
+        else:
+            assert said[0].startswith("the scale of weight 'wq' of MatMul 'fc' is about 8")
+    assert checks_of_files.check_files((exact, exact), samples, fed, RUINED) == (FileChecks(), ())
