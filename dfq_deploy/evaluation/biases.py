@@ -1,8 +1,8 @@
 """Compare each bias of a quantized file with the float model's.
 
 Only what neither bias correction nor equalization explains (:mod:`dfq_deploy.evaluation.bias_layers`) is named. The
-bounds lie beyond what these leave unexplained in sound files, as ``python -m benchmarks.planted_faults --biases --models
-digits resnet20 mobilenet_v1 --settings 0 1 8 9 10 11`` prints it: figures in brackets are those of 8 bits and of 4.
+bounds lie beyond what these leave unexplained in sound files. ``python -m benchmarks.planted_faults --biases --models
+digits resnet20 mobilenet_v1 --settings 0 1 8 9 10 11`` prints that: figures in brackets are those of 8 bits and of 4.
 """
 
 import math

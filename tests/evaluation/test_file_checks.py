@@ -470,7 +470,7 @@ def test_weights_alone_of_four_bits(tmp_path: Path, blocks: bool) -> None:
         helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 64), ("y", 32))
     ]
     product = helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")
-    options = {"axis": 0, "block_size": 16} if blocks else {"axis": 1}
+    options: dict[str, Any] = {"axis": 0, "block_size": 16} if blocks else {"axis": 1}
     nodes = [helper.make_node("DequantizeLinear", ["wq", "s"], ["w"], **options), product]
     opsets = [helper.make_opsetid("", 21)]
 
