@@ -15,7 +15,10 @@ from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.operators import is_integer_op, is_op
 from dfq_deploy.graph.query import constant_of, name_of
 
-__all__ = ["with_float_layers"]
+__all__ = ["FOLLOWING", "with_float_layers"]
+
+FOLLOWING = "dfq_deploy.following_scale"
+"""Key in the ``meta`` of a dequantized bias whose scale is no constant of the file, but follows from others."""
 
 ELEMENTWISE = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 """Operators of two activations -> the float ones."""
@@ -116,7 +119,9 @@ class _Writer:
         scale = add_constant(
             self.graph, self._fresh(integers, "scale"), product.reshape(()) if product.size == 1 else product
         )
-        return [self.dequantized(before, [integers, scale], 0)]
+        bias = self.dequantized(before, [integers, scale], 0)
+        bias.meta[FOLLOWING] = True
+        return [bias]
 
     def _add(self, before: ir.Node, node: ir.Node) -> ir.Node:
         self.graph.insert_before(before, node)
