@@ -1,16 +1,18 @@
 """How often ``evaluate`` names a planted fault first.
 
 usage: python -m benchmarks.planted_faults [--models NAME...] [--bits WA] [--target NAME] [--refine NAME...] [--most N]
-                                           [--sound]
+                                           [--sound | --biases]
 
 Each network is quantized on 32 procedural pictures, and judged on 8 others. Faults are planted, one at a time, into the
 tensors of :data:`FAULTS`. Prints how many of them come first in
 :func:`dfq_deploy.evaluation.file_checks.file_checks`, and false alarms of the sound file. --sound plants nothing, and
-counts the false alarms in files of all settings of :data:`SOUND`.
+counts the false alarms in files of all settings of :data:`SOUND`. --biases prints what bias correction and equalization
+leave unexplained of the biases of these files, from which the bounds of :mod:`dfq_deploy.evaluation.biases` come.
+--settings takes some of the settings alone, by their place.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -23,7 +25,12 @@ from onnx import TensorProto, numpy_helper
 from benchmarks.digits import digits_models
 from benchmarks.zoo import DEFAULT_ZOO, ZooModel, models
 from dfq_deploy import Samples, calibrate, synthesize
+from dfq_deploy.evaluation.bias_layers import bias_layers
+from dfq_deploy.evaluation.biases import OUTLIER, PROPORTIONAL
 from dfq_deploy.evaluation.file_checks import file_checks
+from dfq_deploy.evaluation.float_weights import FloatWeights
+from dfq_deploy.evaluation.qdq_pairs import weight_pairs
+from dfq_deploy.evaluation.weight_checks import weight_checks
 from dfq_deploy.graph.loading import load, load_quantized
 
 MODELS = ["digits", "resnet20", "mobilenet_v1"]
@@ -147,6 +154,8 @@ def named_first(source: Any, model: onnx.ModelProto, samples: Samples, node: onn
     checks = file_checks(source, load_quantized(model), samples, RUINED)
     if checks.faults:
         first = checks.faults[0]
+        if kind == "activation" and first.kind in ("scale", "zero-point"):
+            return str(first) if node.input[0].startswith(first.tensor) else ""
         if kind not in ("bias", "node"):
             return ""
         return str(first) if first.kind == kind and (first.tensor == node.input[0] or node.name in first.node) else ""
@@ -181,17 +190,53 @@ def results(model: ZooModel, made: Made, most: int) -> Iterator[str]:
             yield f"  not: {', '.join(missed)}"
 
 
-def alarms(model: ZooModel) -> Iterator[str]:
-    """How many files of a network that are sound have something named, and what."""
-    files, alarmed = 0, []
+def sound_files(model: ZooModel, settings: Iterable[Made]) -> Iterator[tuple[Path, Made, onnx.ModelProto]]:
+    """The float file, the setting and the file of each, from the file with BatchNormalization and the folded one."""
     for path in dict.fromkeys((model.bn, model.folded)):
-        source, samples = load(path), judged_on(model)
-        for made in SOUND:
-            files += 1
-            found = file_checks(source, load_quantized(quantized(path, model, made)), samples, RUINED).sentences
-            alarmed += [f"  {path.stem}, {made}: {found[0]}"] if found else []
+        for made in settings:
+            yield path, made, quantized(path, model, made)
+
+
+def alarms(model: ZooModel, settings: Iterable[Made]) -> Iterator[str]:
+    """How many files of a network that are sound have something named, or not checked, and what."""
+    files, alarmed, samples = 0, [], judged_on(model)
+    for path, made, file in sound_files(model, settings):
+        files += 1
+        checks = file_checks(load(path), load_quantized(file), samples, RUINED)
+        found = (*checks.sentences, *checks.unchecked)
+        alarmed += [f"  {path.stem}, {made}: {found[0]}"] if found else []
     yield f"{model.name}: {len(alarmed)} of {files} sound files have something named"
     yield from alarmed
+
+
+def bias_figures(model: ZooModel, settings: Iterable[Made]) -> Iterator[str]:
+    """What is unexplained of the biases of sound files, in standard deviations of the output, for each setting."""
+    samples = judged_on(model)
+    for path, made, file in sound_files(model, settings):
+        floats, judged = FloatWeights(load(path)), load_quantized(file)
+        pairs = weight_pairs(judged)
+        _, equalized = weight_checks(floats, judged, pairs)
+        layers = list(bias_layers(floats, pairs, equalized.tensors(floats.lowered), samples))
+        if not layers:
+            continue
+        left = [layer.unexplained() for layer in layers]
+        means = [layer.rms(rest) for layer, rest in zip(layers, left, strict=True)]
+        parts = [mean / layer.rms(layer.exact / layer.spread) for layer, mean in zip(layers, means, strict=True)]
+        worst = [
+            (rest.max(), rest.max() / max(np.median(rest[layer.alive]), 1e-9))
+            for layer, rest in zip(layers, left, strict=True)
+        ]
+        fits = [max(layer.multiples(), key=lambda fit: fit.cosine) for layer in layers]
+        ends = np.quantile([fit.times for fit in fits if fit.cosine >= PROPORTIONAL] or [1.0], [0, 0.5, 1])
+        apart = max((times for most, times in worst if most >= OUTLIER), default=0.0)
+        setting = f"{path.stem}, {made.bits} {made.target} {'+'.join(made.refine)}"
+        outlier = max(most for most, _ in worst)
+        yield (
+            f"{setting}: {len(layers)} biases, unexplained at most {max(means):.3f} in the mean "
+            f"({max(parts):.3g} of float's bias; median {np.median(means):.3f}), {outlier:.2f} in one channel, "
+            f"{apart:.3g} times the middle one where that is {OUTLIER:g} or more; multiples of float's "
+            f"{ends[0]:.3f} to {ends[2]:.3f}, median {ends[1]:.3f}"
+        )
 
 
 def judged_on(model: ZooModel) -> Samples:
@@ -209,10 +254,16 @@ def main() -> None:
     parser.add_argument("--refine", nargs="*", default=["equalize", "bias"])
     parser.add_argument("--most", type=int, default=20, help="about so many tensors of each kind")
     parser.add_argument("--sound", action="store_true", help="count the false alarms alone, over several settings")
+    parser.add_argument("--biases", action="store_true", help="print what is unexplained of the biases of sound files")
+    parser.add_argument("--settings", type=int, nargs="+", default=range(len(SOUND)), help="of --sound and --biases")
     args = parser.parse_args()
-    made = Made(args.bits, args.target, tuple(args.refine))
+    made, settings = Made(args.bits, args.target, tuple(args.refine)), [SOUND[place] for place in args.settings]
     for model in (*digits_models(args.models), *models(args.zoo, args.models)):
-        for line in alarms(model) if args.sound else results(model, made, args.most):
+        if args.biases:
+            lines = bias_figures(model, settings)
+        else:
+            lines = alarms(model, settings) if args.sound else results(model, made, args.most)
+        for line in lines:
             print(line, flush=True)
 
 

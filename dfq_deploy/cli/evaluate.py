@@ -119,6 +119,7 @@ def evaluate(
             target=options["target"],
             seed=shell.seed,
             device=shell.device,
+            command=shell.command,
             **arguments.inputs(options),
             progress=progress,
         )

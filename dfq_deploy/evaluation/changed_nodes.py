@@ -5,7 +5,6 @@ integers end at zero. So a difference counts only where the values behind it are
 are not.
 """
 
-import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,12 @@ from numpy.typing import NDArray
 from dfq_deploy.evaluation.common_tensors import NamedGraph, Part, shared_parts
 from dfq_deploy.evaluation.file_fault import FileFault
 from dfq_deploy.evaluation.metrics import signal_to_noise
+from dfq_deploy.evaluation.missing_clips import missing_clip, missing_clip_faults
 from dfq_deploy.evaluation.rescaled_tensors import channel_scale
-from dfq_deploy.evaluation.tensor_values import tensor_values
+from dfq_deploy.evaluation.tensor_values import CHUNK
 from dfq_deploy.graph.operators import operator_of
 from dfq_deploy.graph.query import name_of
-from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits, activation_limits
+from dfq_deploy.quantization.placement.limits import UNBOUNDED, Limits
 from dfq_deploy.quantization.placement.saturation import saturations
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.runtime.session import expose_tensors
@@ -34,10 +34,7 @@ DROP = 12.0
 """dB of signal to noise that are lost between what a changed node reads and what it writes."""
 
 POOR = 6.0
-"""dB below which a tensor is far from float's, ..."""
-
-UNCLIPPED = 12.0
-"""... of values beyond those that the Relu or Clip that is missing lets through."""
+"""dB below which a tensor is far from float's."""
 
 TINY = 1e-6
 """Factor of a channel below which it is not known (:mod:`dfq_deploy.evaluation.equalized_weights`)."""
@@ -74,18 +71,16 @@ def changed_nodes(
     if not changes:
         return []
     inputs = {name: parts[name][0].inputs | parts[name][1].inputs for name in changes}
-    clips = {name: ends for name, change in changes.items() if (ends := _clip(graphs, change.missing)) is not None}
+    clips = {
+        name: clip for name, change in changes.items() if (clip := missing_clip(graphs, change.missing)) is not None
+    }
     others = [name for name in changes if name not in clips]
     wanted = dict.fromkeys(name for tensor in others for name in (*sorted(inputs[tensor]), tensor))
-    noises, beyond = _noises(graphs, list(wanted), samples, factors), _beyond(graphs, clips, samples)
+    noises, unclipped = _noises(graphs, list(wanted), samples, factors), missing_clip_faults(graphs, clips, samples)
     faults = []
     for name, change in changes.items():
         if name in clips:
-            outside = beyond[name]
-            if outside < UNCLIPPED:
-                message = f"{change.sentence}, and '{clips[name].shown}' goes beyond what it lets through"
-                message += f": {outside:.1f} dB signal to noise"
-                faults.append(FileFault("node", name, change.node, message, outside))
+            faults += [unclipped[name]] if name in unclipped else []
             continue
         before = min((noises[part] for part in inputs[name] if part in noises), default=np.inf)
         behind = noises.get(name, np.inf)
@@ -109,47 +104,6 @@ class _Change:
     node: str
     sentence: str
     missing: ir.Node | None = None
-
-
-@dataclass(frozen=True)
-class _Clip:
-    """A Relu or Clip that is missing.
-
-    Args:
-        limits: smallest and largest value that it lets through.
-        exact: the tensor that it writes in the float model.
-        given: the tensor that stands for it in the quantized file.
-        shown: the name that float has for that.
-    """
-
-    limits: Limits
-    exact: str
-    given: str
-    shown: str
-
-
-def _clip(graphs: tuple[NamedGraph, NamedGraph], node: ir.Node | None) -> _Clip | None:
-    """The Relu or Clip that ``node`` is; None for other nodes, and where nothing stands for what it writes."""
-    limits = None if node is None else activation_limits(node)
-    if node is None or limits is None:
-        return None
-    ends = [name_of(value) for value in (node.outputs[0], node.inputs[0])]
-    found = ((value, name) for name in ends if (value := graphs[1].tensor(name)) is not None)
-    given, shown = next(found, (None, ""))
-    return None if given is None else _Clip(limits, ends[0], name_of(given), shown)
-
-
-def _beyond(graphs: tuple[NamedGraph, NamedGraph], clips: Mapping[str, _Clip], samples: Samples) -> dict[str, float]:
-    """Float's power behind each Clip, relative to that of the quantized values beyond its limits, in dB."""
-    wanted = tensor_values(graphs[0].model, [clip.exact for clip in clips.values()], samples)
-    found = tensor_values(graphs[1].model, [clip.given for clip in clips.values()], samples)
-    noises = dict.fromkeys(clips, math.inf)
-    for name, clip in clips.items():
-        if clip.exact in wanted and clip.given in found:
-            exact, given = wanted[clip.exact], found[clip.given]
-            outside = given - np.clip(given, *clip.limits)
-            noises[name] = signal_to_noise(float(np.square(exact).mean()), float(np.square(outside).mean()))
-    return noises
 
 
 def _is_blamed(name: str, parts: tuple[Part, Part], blamed: Collection[str]) -> bool:
@@ -222,11 +176,21 @@ def _noises(
     graphs: tuple[NamedGraph, NamedGraph], names: Sequence[str], samples: Samples, factors: Mapping[str, Floats]
 ) -> dict[str, float]:
     """Signal to noise in dB of each tensor, within the interval that its readers tell apart."""
-    if not names:
-        return {}
+    found: dict[str, float] = {}
+    for start in range(0, len(names), CHUNK):
+        found |= _noises_of(graphs, names[start : start + CHUNK], samples, factors)
+    return found
+
+
+def _noises_of(
+    graphs: tuple[NamedGraph, NamedGraph], names: Sequence[str], samples: Samples, factors: Mapping[str, Floats]
+) -> dict[str, float]:
+    """The same of tensors that all fit into memory."""
     values = [graph.tensor(name) for name in names for graph in graphs]
     firsts, seconds = values[::2], values[1::2]
     kept = [index for index, pair in enumerate(zip(firsts, seconds, strict=True)) if None not in pair]
+    if not kept:
+        return {}
     limits = saturations([value for value in firsts if value is not None])
     runners = [
         Runner(expose_tensors(graph.model, [name_of(part[index]) for index in kept]), name="the model")

@@ -125,6 +125,9 @@ class Comparer:
                 f"{len(first.output_names)}; compare a quantized model with the float model that it was made from"
             )
         self._runners, self._collect, self._count = (first, second), collect, 0
+        # Outputs of the same names may stand in another order; others are told by their place.
+        named = second.output_names if set(first.output_names) == set(second.output_names) else first.output_names
+        self._places = [named.index(name) for name in first.output_names]
         spans = dict.fromkeys(first.probabilities(), 1.0)
         graph = first.graph()
         self._random = {} if graph is None else random_outputs(graph)
@@ -146,7 +149,8 @@ class Comparer:
         (first, second), classes = self._runners, _classes(samples)
         for part in slices(samples.images):
             chosen = samples.part(part)
-            expected, found = first.run(chosen), second.run(chosen)
+            expected, answers = first.run(chosen), second.run(chosen)
+            found = [answers[place] for place in self._places]
             if self._collect is not None:
                 self._collect(expected, found)
             for name, wanted, given in zip(first.output_names, expected, found, strict=True):

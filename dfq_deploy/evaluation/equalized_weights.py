@@ -26,6 +26,9 @@ __all__ = ["UNKNOWN", "Equalized"]
 RESCALED = 0.05
 """Largest deviation of the factor of a weight's channel from that of most channels, if it was not rescaled."""
 
+SLIGHT = 0.01
+"""The same where the bias has the same factor: rounding the weight leaves the bias alone."""
+
 FEW = 2
 """Number of channels that wrong scales may rescale; if there are more, the weight was equalized."""
 
@@ -139,14 +142,19 @@ def _few_factors(node: ir.Node, exact: Floats, pair: WeightPair) -> Floats | Non
     factors = channel_factors(exact, pair)
     if first is None or second is None or not len(first.values) == len(second.values) == len(factors):
         return None
-    moved = np.abs(factors - 1) > RESCALED
+    moved, slight = np.abs(factors - 1) > RESCALED, np.abs(factors - 1) > SLIGHT
+    powers = np.square(np.moveaxis(exact, pair.axis, 0).reshape(len(factors), -1), dtype=np.float64).sum(axis=1)
+    alive = powers >= ALIVE * powers.mean()  # rounding leaves nothing of the others
     same = first.values * second.values > 0
     ratios = np.where(same, second.values / np.where(same, first.values, 1.0), np.nan)
+    # A slight factor counts where the bias has it too.
+    moved = alive & (moved | (slight & (np.abs(ratios - factors) < np.abs(factors - 1) / 2)))
+    factors = np.where(moved, factors, 1.0)
     usual = (factors > 1 / USUAL) & (factors < USUAL)
     if not moved.any() or not usual.all() or np.isnan(ratios[moved]).any():
         return None
     apart = np.abs(np.log(ratios[moved] / factors[moved]))
-    return np.where(moved, factors, 1.0) if apart.max() < AGREEING / 2 else None
+    return factors if apart.max() < AGREEING / 2 else None
 
 
 def _taken_back(exact: Floats, pair: WeightPair, before: Floats) -> Floats:

@@ -7,7 +7,7 @@ from dfq_deploy.evaluation.metrics import finite
 
 __all__ = ["FaultKind", "FileFault"]
 
-FaultKind: TypeAlias = Literal["another-network", "node", "bias"]
+FaultKind: TypeAlias = Literal["another-network", "node", "zero-point", "scale", "bias"]
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,9 @@ class FileFault:
     """What a quantized file has that the float model does not explain.
 
     Args:
-        kind: ``another-network``, ``node`` (missing, added or changed) or ``bias``.
-        tensor: the bias, or the tensor that the node writes; empty for another network.
+        kind: ``another-network``, ``node`` (missing, added or changed), ``zero-point`` (of integers that should stand
+            for a node), ``scale`` (that a bias follows from) or ``bias``.
+        tensor: the bias, the activation, or the tensor that the node writes; empty for another network.
         node: as ``Conv 'stem'``; empty for another network.
         message: one sentence with the figures.
         snr: signal to noise in dB of what the layer or node writes, by this fault alone or with it.

@@ -15,7 +15,10 @@ from dfq_deploy.graph.editing import Names, add_constant
 from dfq_deploy.graph.operators import is_integer_op, is_op
 from dfq_deploy.graph.query import constant_of, name_of
 
-__all__ = ["with_float_layers"]
+__all__ = ["FOLLOWING", "with_float_layers"]
+
+FOLLOWING = "dfq_deploy.following_scale"
+"""Key in the ``meta`` of a dequantized bias whose scale is no constant of the file, but follows from others."""
 
 ELEMENTWISE = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 """Operators of two activations -> the float ones."""
@@ -73,19 +76,31 @@ class _Writer:
         node = self._add(before, ir.node("DequantizeLinear", inputs, {"axis": axis}, name=self._fresh(inputs[0], "DQ")))
         return self._named(node, f"{name_of(inputs[0])}_dequantized")
 
-    def layer(self, before: ir.Node, operator: str, inputs: Sequence[ir.Value | None], result: ir.Value) -> ir.Value:
-        """What a new float layer writes in place of ``before``, with the names of ``result`` and of ``before``."""
+    def layer(self, before: ir.Node, operator: str, inputs: Sequence[ir.Value | None]) -> ir.Value:
+        """What a new float layer writes in place of ``before``, which goes later.
+
+        The layer has the name of ``before`` without ending, or that of what ``before`` writes; a tensor may have the
+        same one.
+        """
         kept = {name: entry.value for name, entry in before.attributes.items() if name not in OWN_ATTRIBUTES}
-        node = self._add(before, ir.node(operator, inputs, kept, name=self.names.fresh(_plain(str(before.name)))))
-        return self._named(node, _plain(name_of(result)))
+        name = _plain(before.name or name_of(before.outputs[0]))
+        return self._named(self._add(before, ir.node(operator, inputs, kept, name=name)), f"{name}_result")
 
     def quantized(self, before: ir.Node, value: ir.Value, parts: Sequence[ir.Value | None]) -> None:
-        """A new QuantizeLinear of ``value`` writes what ``before`` wrote, which goes."""
+        """A new QuantizeLinear of ``value`` writes what ``before`` wrote, which goes; its name without ending is
+        ``value``'s from then on.
+        """
         inputs = [value, *(part for part in parts if part is not None)]
-        node = self._add(before, ir.node("QuantizeLinear", inputs, name=self._fresh(value, "Q")))
-        old, new = before.outputs[0], node.outputs[0]
+        old = before.outputs[0]
+        plain = _plain(name_of(old))
+        node = self._add(before, ir.node("QuantizeLinear", inputs, name=self.names.fresh(f"{plain}_Q")))
+        new = node.outputs[0]
         new.type = old.type
         self.replace(before, old, new)
+        if plain == new.name and not new.is_graph_output():
+            new.name, value.name = self.names.fresh(f"{plain}_quantized"), plain
+        else:
+            value.name = self.names.fresh(plain)
 
     def replace(self, before: ir.Node, old: ir.Value, new: ir.Value) -> None:
         """``new`` takes the readers and the name of ``old``, whose node goes."""
@@ -104,7 +119,9 @@ class _Writer:
         scale = add_constant(
             self.graph, self._fresh(integers, "scale"), product.reshape(()) if product.size == 1 else product
         )
-        return [self.dequantized(before, [integers, scale], 0)]
+        bias = self.dequantized(before, [integers, scale], 0)
+        bias.meta[FOLLOWING] = True
+        return [bias]
 
     def _add(self, before: ir.Node, node: ir.Node) -> ir.Node:
         self.graph.insert_before(before, node)
@@ -130,13 +147,13 @@ def _conv(writer: _Writer, node: ir.Node) -> None:
     values = [*node.inputs, None][:9]
     read = [writer.dequantized(node, values[:3]), writer.dequantized(node, values[3:6], 0)]
     read += writer.bias(node, values[8], (values[1], values[4]))
-    writer.quantized(node, writer.layer(node, "Conv", read, node.outputs[0]), values[6:8])
+    writer.quantized(node, writer.layer(node, "Conv", read), values[6:8])
 
 
 def _matrix_product(writer: _Writer, node: ir.Node) -> None:
     values = node.inputs
     read = [writer.dequantized(node, values[:3], 0), writer.dequantized(node, values[3:6])]
-    writer.quantized(node, writer.layer(node, "MatMul", read, node.outputs[0]), values[6:8])
+    writer.quantized(node, writer.layer(node, "MatMul", read), values[6:8])
 
 
 def _gemm(writer: _Writer, node: ir.Node) -> None:
@@ -144,7 +161,7 @@ def _gemm(writer: _Writer, node: ir.Node) -> None:
     axis = 0 if node.attributes.get_int("transB", 0) else 1
     read = [writer.dequantized(node, values[:3]), writer.dequantized(node, values[3:6], axis)]
     read += writer.bias(node, values[6], (values[1], values[4]))
-    result = writer.layer(node, "Gemm", read, node.outputs[0])
+    result = writer.layer(node, "Gemm", read)
     if values[7] is None:
         writer.replace(node, node.outputs[0], result)
     else:
@@ -154,7 +171,7 @@ def _gemm(writer: _Writer, node: ir.Node) -> None:
 def _elementwise(writer: _Writer, node: ir.Node) -> None:
     values = node.inputs
     read = [writer.dequantized(node, values[:3]), writer.dequantized(node, values[3:6])]
-    result = writer.layer(node, ELEMENTWISE[node.op_type], read, node.outputs[0])
+    result = writer.layer(node, ELEMENTWISE[node.op_type], read)
     writer.quantized(node, result, values[6:8])
 
 
@@ -162,7 +179,7 @@ def _alone(writer: _Writer, node: ir.Node) -> None:
     if node.attributes.get_int("channels_last", 0):
         return
     read = [writer.dequantized(node, node.inputs[:3])]
-    writer.quantized(node, writer.layer(node, ALONE[node.op_type], read, node.outputs[0]), node.inputs[3:5])
+    writer.quantized(node, writer.layer(node, ALONE[node.op_type], read), node.inputs[3:5])
 
 
 def _moving(writer: _Writer, node: ir.Node) -> None:
@@ -172,13 +189,13 @@ def _moving(writer: _Writer, node: ir.Node) -> None:
         return
     parts = quantizer.inputs[1:3]
     read = [writer.dequantized(node, [value, *parts]), *node.inputs[1:]]
-    writer.quantized(node, writer.layer(node, node.op_type, read, node.outputs[0]), parts)
+    writer.quantized(node, writer.layer(node, node.op_type, read), parts)
 
 
 def _concat(writer: _Writer, node: ir.Node) -> None:
     values = node.inputs
     read = [writer.dequantized(node, values[place : place + 3]) for place in range(2, len(values), 3)]
-    writer.quantized(node, writer.layer(node, "Concat", read, node.outputs[0]), values[:2])
+    writer.quantized(node, writer.layer(node, "Concat", read), values[:2])
 
 
 def _run_time_product(writer: _Writer, node: ir.Node) -> None:
@@ -197,7 +214,7 @@ def _run_time_product(writer: _Writer, node: ir.Node) -> None:
     convolution = is_op(node, "ConvInteger")
     weight = writer.dequantized(node, [values[1], parts[0], values[3]], 0 if convolution else 1)
     operator = "Conv" if convolution else "MatMul"
-    result = writer.layer(node, operator, [quantizer.inputs[0], weight], product.outputs[0])
+    result = writer.layer(node, operator, [quantizer.inputs[0], weight])
     writer.replace(product, product.outputs[0], result)
     writer.graph.remove([cast, node], safe=True)
 

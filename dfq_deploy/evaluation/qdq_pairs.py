@@ -13,7 +13,7 @@ from dfq_deploy.graph.operators import WEIGHTED_OPS
 from dfq_deploy.graph.query import constant_of, name_of, weight_axis
 from dfq_deploy.quantization.weights import encoding_of_weight
 
-__all__ = ["ActivationPair", "WeightPair", "activation_pairs", "float_pairs", "weight_pairs"]
+__all__ = ["ActivationPair", "WeightPair", "activation_pairs", "float_pairs", "unread_weights", "weight_pairs"]
 
 WIDTHS = {
     **{ir.DataType.INT4: (4, True), ir.DataType.UINT4: (4, False), ir.DataType.INT8: (8, True)},
@@ -98,6 +98,22 @@ def weight_pairs(model: ir.Model) -> tuple[WeightPair, ...]:
                 pair = _weight(node, place, dequantizer)
                 found += [] if pair is None else [pair]
     return tuple(_with_usual_bits(pair, found) for pair in found)
+
+
+def unread_weights(model: ir.Model) -> list[str]:
+    """Nodes, as ``MatMul 'fc'``, with a constant behind a DequantizeLinear that :func:`weight_pairs` does not read."""
+    found = []
+    for node in model.graph:
+        if node.op_type not in WEIGHTED_OPS:
+            continue
+        for place, value in enumerate(node.inputs[:2]):
+            dequantizer = None if value is None else value.producer()
+            if dequantizer is None or dequantizer.op_type != "DequantizeLinear":
+                continue
+            stored = constant_of(dequantizer.inputs[0])
+            if stored is not None and len(stored.shape) > 1 and _weight(node, place, dequantizer) is None:
+                found.append(f"{node.op_type} '{node.name}'")
+    return found
 
 
 def float_pairs(model: ir.Model) -> tuple[WeightPair, ...]:

@@ -95,12 +95,20 @@ class ScaleCheck:
         """One sentence."""
         where = f" of {self.node}" if self.node else ""
         noise = f"{self.snr:.1f} dB signal to noise, where {self.bits} bits give {self.snr + self.excess:.1f}"
+        if ", channel " in self.node:
+            noise = f"{self.excess:.0f} dB more noise than {self.bits} bits give there"
+            noise += f", and {self.snr:.1f} dB signal to noise in the whole weight"
         if self.cause == "zero point":
             return f"the zero point of {self.kind} '{self.tensor}'{where} {self.detail}: {noise}"
         if not self.is_scale:
-            cause = "other values than float's" if self.kind == "weight" else "a zero point that does not fit"
+            if self.kind == "activation":
+                cause = "a zero point that does not fit, or values beyond those of the calibration"
+                return (
+                    f"activation '{self.tensor}'{where} is clipped beside a scale of the right size ({cause}): {noise}"
+                )
             detail = f" ({self.detail})" if self.detail else ""
-            return f"{self.kind} '{self.tensor}'{where} has {cause}, beside a scale of the right size{detail}: {noise}"
+            cause = f"other values than float's, beside a scale of the right size{detail}"
+            return f"weight '{self.tensor}'{where} has {cause}: {noise}"
         size = f"{self.factor:.2g} times too large" if self.factor >= 1 else f"{1 / self.factor:.2g} times too small"
         return (
             f"the scale of {self.kind} '{self.tensor}'{where} is about {size}: its own noise is {self.excess:.0f} dB "

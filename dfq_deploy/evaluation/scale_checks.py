@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.evaluation.equalized_weights import UNKNOWN
+from dfq_deploy.evaluation.flat_readers import excess_behind
 from dfq_deploy.evaluation.float_weights import FloatWeights
 from dfq_deploy.evaluation.metrics import signal_to_noise
 from dfq_deploy.evaluation.qdq_pairs import ActivationPair, activation_pairs, weight_pairs
@@ -65,15 +66,22 @@ def in_order(checks: Iterable[ScaleCheck]) -> tuple[ScaleCheck, ...]:
 
 
 def activation_checks(
-    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Mapping[str, Floats]
+    reference: ir.Model, quantized: ir.Model, samples: Samples, equalized: Mapping[str, Floats] | None
 ) -> list[ScaleCheck]:
-    """Every activation; ``equalized``: tensor -> the factor of each of its channels."""
+    """Every activation.
+
+    Args:
+        equalized: tensor -> the factor of each of its channels; None where these are not known: then the file's own
+            values alone tell.
+    """
     pairs = activation_pairs(quantized)
     computed = [*reference.graph.inputs, *(value for node in reference.graph for value in node.outputs)]
     known = {name_of(value): value for value in computed}
     folded = _folded_into(reference, quantized)
     found = tensor_values(reference, [folded.get(pair.tensor, pair.tensor) for pair in pairs], samples)
     values = {pair.tensor: found[name] for pair in pairs if (name := folded.get(pair.tensor, pair.tensor)) in found}
+    if equalized is None:
+        values, equalized = {}, {}
     # Where no factor is known, the file's own values tell.
     untold = {name for name, factors in equalized.items() if np.all(factors <= UNKNOWN)}
     values = {name: _multiplied(rows, equalized.get(name)) for name, rows in values.items() if name not in untold}
@@ -90,8 +98,11 @@ def activation_checks(
         producer = known[name].producer() if name in known else None
         if producer is not None and is_op(producer, UNIT_RANGE):
             ends[name] = min(ends[name][0], 0.0), max(ends[name][1], 1.0)
+    plain = {name: known[name] for name in values if name not in equalized}
     return [
-        _activation(pair, rows[pair.tensor], ends[pair.tensor], matched=pair.tensor in values)
+        _activation(
+            pair, rows[pair.tensor], ends[pair.tensor], matched=pair.tensor in values, value=plain.get(pair.tensor)
+        )
         for pair in pairs
         if pair.tensor in rows and rows[pair.tensor].any()
     ]
@@ -135,10 +146,12 @@ def _shared_ends(pairs: Sequence[ActivationPair], rows: Mapping[str, Floats]) ->
     return found
 
 
-def _activation(pair: ActivationPair, rows: Floats, ends: tuple[float, float], *, matched: bool) -> ScaleCheck:
+def _activation(
+    pair: ActivationPair, rows: Floats, ends: tuple[float, float], *, matched: bool, value: ir.Value | None
+) -> ScaleCheck:
     written, exact = pair.written, rows.astype(np.float32)
     needed = Encoding.of_bounds(np.asarray(ends[0]), np.asarray(ends[1]), written.qtype, None)
-    noise, best = power_of(pair.restored(exact) - exact), power_of(needed.fake_quantize(exact) - exact)
+    noise, best = power_of(pair.restored(exact) - exact), _least(needed, exact, ends)
     drift = float(pair.read.scale) / float(written.scale)
     factor = drift if abs(math.log2(drift)) > 0.5 else float(written.scale) / float(needed.scale)
     excess, snr = excess_of(noise, best, exact), signal_to_noise(power_of(exact), noise)
@@ -146,8 +159,27 @@ def _activation(pair: ActivationPair, rows: Floats, ends: tuple[float, float], *
     reach = 2 * max(abs(ends[0]), abs(ends[1])) if int(written.zero_point) == middle else ends[1] - ends[0]
     room = factor * (ends[1] - ends[0]) / reach if reach > 0 else 1.0
     check = ScaleCheck(pair.tensor, "activation", "", written.qtype.bits, excess, snr, factor, matched, room=room)
+    if check.is_fault and value is not None and _clips(pair, exact):
+        behind = excess_behind(value, exact, pair.restored(exact), needed.fake_quantize(exact), written.qtype.bits)
+        check = check if behind is None or behind >= FAULT else replace(check, excess=min(excess, behind))
     detail = _of_zero_point(pair, exact, ends, best, snr) if check.is_fault else ""
     return replace(check, cause="zero point", detail=detail) if detail else check
+
+
+def _least(needed: Encoding, exact: Floats, ends: tuple[float, float]) -> float:
+    """Power of the noise of a good scale; values at the ends of its range, which it alone keeps, count as rounded.
+
+    Where a function saturates, many values may lie there.
+    """
+    kept = np.count_nonzero(exact[(exact == np.float32(ends[0])) | (exact == np.float32(ends[1]))])
+    return power_of(needed.fake_quantize(exact) - exact) + kept * float(needed.scale) ** 2 / 12
+
+
+def _clips(pair: ActivationPair, exact: Floats) -> bool:
+    """Whether most of the noise is that of values beyond the range."""
+    errors = pair.restored(exact) - exact
+    outside = (exact < pair.written.range.low) | (exact > pair.written.range.high)
+    return 2 * power_of(errors[outside]) >= power_of(errors)
 
 
 def _of_zero_point(pair: ActivationPair, exact: Floats, ends: tuple[float, float], best: float, snr: float) -> str:

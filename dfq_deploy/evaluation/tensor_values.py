@@ -12,7 +12,7 @@ from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.runtime.session import expose_tensors
 from dfq_deploy.samples.samples import Samples
 
-__all__ = ["channel_axis", "tensor_values"]
+__all__ = ["CHUNK", "channel_axis", "tensor_values"]
 
 VALUES = 2**16
 """Number of values kept of one tensor and one sample."""

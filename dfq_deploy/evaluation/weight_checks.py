@@ -74,44 +74,70 @@ def _weight(pair: WeightPair, exact: Floats, *, narrow: bool) -> ScaleCheck:
     alone = axis is not None and exact.size == exact.shape[axis]
     # A scale for each value makes any value exact, which tells nothing.
     least = 10 ** (-usual / 10) * power_of(exact) if alone else 0.0
-    excess, factor, where = excess_of(power_of(found), max(power_of(best), least), exact), float(np.median(ratios)), ""
+    excess, factor = excess_of(power_of(found), max(power_of(best), least), exact), float(np.median(ratios))
+    alone_wrong: int | None = None
     if axis is not None and not alone:
         channel, worst = _worst_channel(*(np.moveaxis(array, axis, 0) for array in (found, best, exact)))
         if worst > excess + FAULT / 2:
-            excess, factor, where = worst, float(ratios[channel]), f", channel {channel},"
-    cause, detail = _cause(pair, exact, max(power_of(best), least)) if excess >= FAULT else ("", "")
-    node = f"{pair.node.op_type} '{pair.node.name}'{where}"
+            excess, factor, alone_wrong = worst, float(ratios[channel]), channel
+    cause, detail = _cause(pair, exact, max(power_of(best), least), alone_wrong) if excess >= FAULT else ("", "")
+    node = f"{pair.node.op_type} '{pair.node.name}'" + ("" if alone_wrong is None else f", channel {alone_wrong},")
     return ScaleCheck(pair.tensor, "weight", node, qtype.bits, excess, snr, factor, cause=cause, detail=detail)
 
 
-def _cause(pair: WeightPair, exact: Floats, best: float) -> tuple[Cause, str]:
-    """Whether the values are all shifted, or stand in other channels than float's."""
+def _cause(pair: WeightPair, exact: Floats, best: float, channel: int | None) -> tuple[Cause, str]:
+    """Whether the values are all shifted, or stand in other channels than float's.
+
+    Args:
+        best: power of the noise of a good scale.
+        channel: of the scale, where that one alone is wrong.
+    """
     axis = pair.encoding.axis
     others = tuple(index for index in range(exact.ndim) if axis is None or index != axis % exact.ndim)
     shift = (pair.values - exact).mean(axis=others, keepdims=True)
     scale = pair.encoding.scale
-    steps = np.rint(shift / (scale if axis is None else np.expand_dims(scale, others)))
-    left = pair.values - exact - shift
-    if np.abs(steps).max() >= 1 and excess_of(power_of(left), best, exact) < FAULT / 2:
-        worst = int(np.abs(steps).argmax())
-        zero = int(np.broadcast_to(pair.encoding.zero_point, np.shape(steps.reshape(-1)))[worst])
-        return "zero point", f"is {zero}, where float's values need about {zero + int(steps.reshape(-1)[worst])}"
+    steps = np.rint(shift / (scale if axis is None else np.expand_dims(scale, others))).reshape(-1)
+    left: Floats = pair.values - exact - shift
+    there = exact
+    worst = int(np.abs(steps).argmax())
+    if axis is not None and channel is not None:
+        left, there, worst = np.take(left, [channel], axis), np.take(exact, [channel], axis), channel
+        best = _rounding(pair, channel, left.size)
+    if abs(steps[worst]) >= 1 and excess_of(power_of(left), best, there) < FAULT / 2:
+        zero = int(np.broadcast_to(pair.encoding.zero_point, steps.shape)[worst])
+        return "zero point", f"is {zero}, where float's values need about {zero + int(steps[worst])}"
     moved = _moved_channel(pair, exact)
     return ("", "") if moved is None else ("values", "channel {} holds what float has in channel {}".format(*moved))
 
 
+def _rounding(pair: WeightPair, channel: int, count: int) -> float:
+    """Power of the noise that rounding ``count`` values of a channel leaves in the mean."""
+    scales = np.broadcast_to(pair.encoding.scale.reshape(-1), max(channel + 1, pair.encoding.scale.size))
+    return float(scales[channel]) ** 2 / 12 * count
+
+
 def _moved_channel(pair: WeightPair, exact: Floats) -> tuple[int, int] | None:
-    """The first output channel that holds the values of another one, and that one; None if there is none."""
-    rows, floats = (
+    """The first output channel that holds the values of another one, and that one; None if there is none.
+
+    Both are multiples of each other but for rounding: among many channels of few values some are alike by chance.
+    """
+    held, floats = (
         np.moveaxis(array, pair.axis, 0).reshape(array.shape[pair.axis], -1).astype(np.float64)
         for array in (pair.values, exact)
     )
-    rows, floats = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-30) for part in (rows, floats))
-    own = (rows * floats).sum(axis=1)
+    rows, units = (part / np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-30) for part in (held, floats))
+    own = (rows * units).sum(axis=1)
     for channel in np.flatnonzero((own < SAME) & rows.any(axis=1))[:TRIED]:
-        likeness = floats @ rows[channel]
-        if likeness.max() >= SAME and rows.shape[1] > 1:
-            return int(channel), int(likeness.argmax())
+        likeness = units @ rows[channel]
+        other = int(likeness.argmax())
+        left, by_itself = (
+            power_of(held[channel] - (held[channel] @ units[place]) * units[place]) for place in (other, channel)
+        )
+        rounding = _rounding(pair, channel, rows.shape[1])
+        is_rounded = excess_of(left, rounding, held[channel]) < FAULT / 2
+        is_closer = excess_of(by_itself, left, held[channel]) >= FAULT
+        if likeness[other] >= SAME and rows.shape[1] > 1 and is_rounded and is_closer:
+            return int(channel), other
     return None
 
 

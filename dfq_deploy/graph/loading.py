@@ -23,11 +23,11 @@ from dfq_deploy.graph.passes.fold_constants import fold_constants
 from dfq_deploy.graph.passes.input_shapes import fix_inputs
 from dfq_deploy.graph.passes.open_sizes import has_open_sizes, reopen, restore_output_shapes
 from dfq_deploy.graph.passes.to_float32 import to_float32
-from dfq_deploy.graph.reading import ModelSource, blamed_on_the_file, read_checked, source_name
+from dfq_deploy.graph.reading import ModelSource, blamed_on_the_file, read_any, read_checked, source_name
 from dfq_deploy.validation.bounds import bounds
 from dfq_deploy.validation.clock import check_time, timed
 
-__all__ = ["add_notes", "load", "load_notes", "load_quantized"]
+__all__ = ["add_notes", "load", "load_notes", "load_quantized", "load_stored"]
 
 NOTES = "dfq_deploy.notes"
 
@@ -231,8 +231,21 @@ def load_quantized(source: ModelSource, input_shapes: InputShapes | None = None)
         return _load_quantized(source, input_shapes)
 
 
+def load_stored(source: ModelSource, input_shapes: InputShapes | None = None) -> ir.Model:
+    """A model of which the weights alone may be quantized, as :func:`load_quantized` reads others.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    with blamed_on_the_file(source), timed(source_name(source)):
+        return _lifted(read_any(source), source, input_shapes)
+
+
 def _load_quantized(source: ModelSource, input_shapes: InputShapes | None) -> ir.Model:
-    model = read_checked(source, quantized=True)
+    return _lifted(read_checked(source, quantized=True), source, input_shapes)
+
+
+def _lifted(model: ir.Model, source: ModelSource, input_shapes: InputShapes | None) -> ir.Model:
     InlinePass()(model)
     LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
     _infer_shapes(model, source_name(source))

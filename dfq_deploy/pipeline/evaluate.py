@@ -94,6 +94,7 @@ def evaluate(
     input_ranges: InputRanges | None = None,
     main_input: str | None = None,
     task: str | None = None,
+    command: str = "",
     progress: Progress = SILENT,
 ) -> JudgedEvaluation:
     """Run both files on the same samples, say how far apart they are, and whether the quantized one is good.
@@ -132,6 +133,7 @@ def evaluate(
         input_ranges: what other inputs are drawn from, where there is no ``data``.
         main_input, task: which input is the main one, and what the model does; None takes what the quantized file's
             metadata says, and finds it out where that says nothing.
+        command: the command line, which the one to paste next is made from.
 
     Raises:
         ModelError: a file cannot be run, or the two do not match.
@@ -165,14 +167,15 @@ def evaluate(
             findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above
         real = data is not None and not samples.method and figures.comparison.scores is not None
         earlier = earlier_prediction(path, Path(figures.quantized_model)) if real else None
-        command = None
+        following = None
         if path == Path(name):
             given = "" if data is None else figures.data
             typed, stated = (() if entry is None else entry.options for entry in (pixels, fed.preprocess))
-            command = AfterEvaluation(name, figures.quantized_model, given, typed, stated, target)
+            names = "" if labels is None else str(labels)
+            following = AfterEvaluation(name, figures.quantized_model, given, typed, stated, target, names, command)
         adopted = fed.preprocess if pixels is None or data is None else None
         condition = preprocess_condition(fed.load(path), adopted) if is_float else ""
-        verdict = judge_evaluation(figures, agreement, findings, bounds, command, condition)
+        verdict = judge_evaluation(figures, agreement, findings, bounds, following, condition)
     return JudgedEvaluation(**vars(figures), verdict=verdict, agreement=agreement, earlier=earlier)
 
 

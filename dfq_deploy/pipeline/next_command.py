@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dfq_deploy.verdict.finding import Finding
 
-__all__ = ["FLAGS", "AfterCalibration", "amended"]
+__all__ = ["FLAGS", "AfterCalibration", "amended", "option_names"]
 
 INPUT_OPTIONS = ("--preprocess", "--mean", "--std", "--input-shape", "--input-range", "--main-input", "--task")
 """Options on how a model is fed, which commands share."""
@@ -19,6 +19,7 @@ EXCLUDED = (
 
 FLAGS = frozenset(
     {"--json", "--verbose", "-v", "--quiet", "-q", "--resume", "--integer-io", "--float16", "--fix-shapes", "--debug"}
+    | {"--latency"}
 )
 """Options without a value."""
 
@@ -110,14 +111,20 @@ class AfterCalibration:
         ]
 
 
-def amended(command: str, options: Sequence[str]) -> str:
+def option_names(command: str) -> list[str]:
+    """The names of the options of a command line, as they were typed."""
+    return [_name(words) for words in _options(shlex.split(command)) if words[0].startswith("-")]
+
+
+def amended(command: str, options: Sequence[str], without: Collection[str] = ()) -> str:
     """``command`` with other ``options``: those that they replace are left out.
 
     Args:
         options: names and values in turn, each with one value.
+        without: names of others that are left out.
     """
     names = set(options[::2])
-    dropped = names | {name for group in EXCLUDED if names & set(group) for name in group} | SINGLE_RUNS
+    dropped = names | {name for group in EXCLUDED if names & set(group) for name in group} | SINGLE_RUNS | set(without)
     program, name, *rest = shlex.split(command)
     kept = [token for words in _options(rest) if _name(words) not in dropped - {"--refine"} for token in words]
     return shlex.join([program, name, *kept, *options])

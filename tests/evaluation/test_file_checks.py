@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ import onnx
 import onnx_ir as ir
 import pytest
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
 
 from dfq_deploy import calibrate
-from dfq_deploy.evaluation import changed_nodes
+from dfq_deploy.evaluation import changed_nodes, missing_clips
+from dfq_deploy.evaluation import file_checks as checks_of_files
 from dfq_deploy.evaluation.file_checks import FileChecks, file_checks
+from dfq_deploy.evaluation.float_file import Fed
 from dfq_deploy.evaluation.scale_check import FAULT
 from dfq_deploy.evaluation.tensor_values import tensor_values
 from dfq_deploy.graph.loading import load, load_quantized
+from dfq_deploy.runtime.session import expose_tensors
 from dfq_deploy.samples.samples import Samples
 
 RUINED, GOOD = 0.0, 40.0
@@ -168,7 +172,7 @@ def test_relus_that_are_missing_are_looked_at_together(
         asked.append(len(names))
         return tensor_values(model, names, samples)
 
-    monkeypatch.setattr(changed_nodes, "tensor_values", counted)
+    monkeypatch.setattr(missing_clips, "tensor_values", counted)
     model = sound("tensorrt")
     relus = {node.output[0]: node for node in model.graph.node if node.op_type == "Relu"}
     for node in relus.values():
@@ -323,3 +327,170 @@ def test_a_zero_point_is_named_as_such(
     sentence = checked(digits_bn, wrong, held_out).sentences[0]
     assert sentence.startswith(f"the zero point of activation '{node.input[0]}' is ")
     assert ", where its values need about " in sentence
+
+
+CHECKS = {
+    "with_float_layers": "layers that compute on integers",
+    "weight_checks": "the scales of the weights",
+    "activation_checks": "the scales of the activations",
+    "bias_faults": "the biases",
+    "changed_nodes": "the nodes",
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_check_that_fails_takes_no_other_with_it(
+    digits_bn: Path,
+    held_out: Samples,
+    sound: Callable[[str], onnx.ModelProto],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+) -> None:
+    def failing(*_: object) -> None:
+        raise RuntimeError("an odd file")
+
+    monkeypatch.setattr(checks_of_files, name, failing)
+    scale = next(node.input[1] for node in sound("bias").graph.node if node.op_type == "QuantizeLinear")
+    bias = biases(sound("bias"))[1].input[0]
+    both = change(change(sound("bias"), scale, lambda value: value * 8), bias, lambda values: values * 2)
+    found = checked(digits_bn, both, held_out)
+    first = f"{CHECKS[name]} of the quantized file were not checked: RuntimeError: an odd file"
+    assert found.unchecked[0] == first
+    assert any(check.is_fault for check in found.scales) == (name != "activation_checks")
+    assert [fault.tensor for fault in found.faults] == ([] if name in ("weight_checks", "bias_faults") else [bias])
+    if name == "weight_checks":
+        assert found.unchecked[1].startswith("the biases and the nodes of the quantized file were not checked: ")
+
+
+def test_a_file_that_cannot_be_checked_is_said_to_be(
+    digits_bn: Path,
+    held_out: Samples,
+    sound: Callable[[str], onnx.ModelProto],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    def failing(*_: object) -> None:
+        raise IndexError("no such input")
+
+    onnx.save(sound("bias"), tmp_path / "q.onnx")
+    monkeypatch.setattr(checks_of_files, "load_quantized", failing)
+    found, said = checks_of_files.check_files(
+        (digits_bn, tmp_path / "q.onnx"), held_out, Fed(None, None, None, None), RUINED
+    )
+    assert found.scales == ()
+    assert said == found.unchecked
+    assert said[0].endswith("of the quantized file were not checked: IndexError: no such input")
+
+
+def test_few_tensors_are_in_memory_at_once(
+    digits_bn: Path, held_out: Samples, sound: Callable[[str], onnx.ModelProto], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of a large network's would not fit."""
+    shown: list[int] = []
+
+    def counted(model: ir.Model, names: Sequence[str]) -> ir.Model:
+        shown.append(len(names))
+        return expose_tensors(model, names)
+
+    model = sound("bias")
+    for node in model.graph.node:
+        node.op_type = "Neg" if node.op_type == "Relu" else node.op_type
+    expected = checked(digits_bn, model, held_out)
+    monkeypatch.setattr(changed_nodes, "expose_tensors", counted)
+    monkeypatch.setattr(changed_nodes, "CHUNK", 3)
+    assert checked(digits_bn, model, held_out).faults == expected.faults
+    assert max(shown) == 3
+    assert len(shown) > 2
+
+
+@pytest.fixture(scope="module")
+def deep(digits_folded: Path, held_out: Samples, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The network in Q and DQ with activations of 16 bits, as ONNX Runtime quantizes it: without any Relu."""
+    path = tmp_path_factory.mktemp("deep") / "deep.onnx"
+    reader = _Reader(onnx.load(digits_folded).graph.input[0].name, held_out.images[:32])
+    quantize_static(str(digits_folded), str(path), reader, per_channel=True, activation_type=QuantType.QUInt16)
+    return path
+
+
+@pytest.mark.parametrize("form", ["static", "deep"])
+def test_a_zero_point_of_integers_that_stand_for_a_relu(
+    digits_folded: Path, held_out: Samples, foreign: dict[str, Path], deep: Path, form: str
+) -> None:
+    """Half of the integers away, they let through what the Relu does not, and reach as far as eight pictures go."""
+    model = onnx.load(deep if form == "deep" else foreign[form])
+    assert not any(node.op_type == "Relu" for node in model.graph.node)
+    kind = np.iinfo(np.uint16 if form == "deep" else np.int8)
+    held = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    behind_relus = [
+        name for name, array in held.items() if array.dtype == kind.dtype and array.size == 1 and array == kind.min
+    ]
+    assert len(behind_relus) >= 5
+    for name in behind_relus:
+        wrong = change(copied(model), name, lambda zero: zero.astype(np.int32) + 2 ** (kind.bits - 1))
+        sentence = checked(digits_folded, wrong, held_out).sentences[0]
+        tensor = f"activation '{name.removesuffix('_zero_point')}'"
+        assert sentence.startswith(
+            (f"the zero point of {tensor} is ", f"{tensor} is clipped beside a scale of the right")
+        )
+
+
+def test_a_scale_that_a_bias_follows_from(digits_folded: Path, held_out: Samples, foreign: dict[str, Path]) -> None:
+    """In a layer that computes on integers the bias has no scale of its own: it is too large with the activation's."""
+    model = onnx.load(foreign["one scale"])
+    layers = [node for node in model.graph.node if node.op_type == "QLinearConv"]
+    for node in layers[1::3]:
+        for factor, words in ((3.5, "3.5 times too large"), (2.5, "2.5 times too large")):
+            wrong = change(copied(model), node.input[1], partial(np.multiply, np.float32(factor)))
+            found = checked(digits_folded, wrong, held_out)
+            assert {fault.kind for fault in found.faults} <= {"scale"}
+            assert found.faults or factor < 3
+            tensor = node.input[0].removesuffix("_quantized")
+            start = f"the scale of activation '{tensor}' is about {words}: the bias '"
+            assert all(str(fault).startswith(start) for fault in found.faults)
+        wrong = change(copied(model), node.input[8], lambda integers: integers * 3)
+        first = checked(digits_folded, wrong, held_out).faults[0]
+        assert (first.kind, first.tensor) == ("bias", node.input[8])
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+def test_weights_alone_of_four_bits(tmp_path: Path, blocks: bool) -> None:
+    """Nothing computes on integers: the weights are checked all the same, or said not to be."""
+    rng = np.random.default_rng(0)
+    weight = rng.normal(0, 0.1, (64, 32)).astype(np.float32)
+    scale = np.abs(weight.reshape(4, 16, 32)).max(axis=1) / 7 if blocks else np.abs(weight).max(axis=0) / 7
+    every = np.repeat(scale, 16, axis=0) if blocks else scale
+    integers = np.clip(np.rint(weight / every), -8, 7).astype(np.int8)
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size]) for name, size in (("x", 64), ("y", 32))
+    ]
+    product = helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")
+    options: dict[str, Any] = {"axis": 0, "block_size": 16} if blocks else {"axis": 1}
+    nodes = [helper.make_node("DequantizeLinear", ["wq", "s"], ["w"], **options), product]
+    opsets = [helper.make_opsetid("", 21)]
+
+    def saved(name: str, nodes: list[onnx.NodeProto], held: list[onnx.TensorProto]) -> Path:
+        graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], held)
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / name)
+        return tmp_path / name
+
+    exact = saved("float.onnx", [product], [numpy_helper.from_array(weight, "w")])
+    stored = helper.make_tensor("wq", TensorProto.INT4, (64, 32), integers.flatten().tolist())
+    samples = Samples(rng.normal(size=(8, 64)).astype(np.float32))
+    fed = Fed(None, None, None, None)
+    for times in (1, 8):
+        file = saved("q.onnx", nodes, [stored, numpy_helper.from_array((scale * times).astype(np.float32), "s")])
+        _, said = checks_of_files.check_files((exact, file), samples, fed, RUINED)
+        if blocks:
+            (sentence,) = said
+            assert sentence.startswith("the weights of MatMul 'fc' of the quantized file were not checked: ")
+        elif times == 1:
+            assert not said
+        else:
+            assert said[0].startswith("the scale of weight 'wq' of MatMul 'fc' is about 8")
+    assert checks_of_files.check_files((exact, exact), samples, fed, RUINED) == (FileChecks(), ())

@@ -128,3 +128,28 @@ def test_a_model_without_such_layers_is_left_alone() -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"])]
     given = model(nodes, ([2, 3], [2, 3]), {})
     assert with_float_layers(given) is given
+
+
+def test_layers_and_tensors_that_kept_their_names_keep_them() -> None:
+    """Of the nodes that only move integers ONNX Runtime's quantizer keeps the names; other tools keep all."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "xs", "xz"], ["x_quantized"]),
+        helper.make_node(
+            "QLinearConv", ["x_quantized", "xs", "xz", "w", "ws", "wz", "ys", "yz", "bias"], ["c"], name="c"
+        ),
+        helper.make_node("MaxPool", ["c"], ["m_quantized"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node(
+            "QLinearLeakyRelu", ["m_quantized", "ys", "yz", "ys", "yz"], ["r_quantized"], domain="com.microsoft"
+        ),
+        helper.make_node("DequantizeLinear", ["r_quantized", "ys", "yz"], ["y"]),
+    ]
+    given = model(nodes, ([1, 3, 4, 4], [1, 4, 2, 2]), CONSTANTS)
+    found = with_float_layers(given)
+    layers = {node.op_type: (node.name, node.outputs[0].name) for node in found.graph}
+    assert layers["Conv"] == ("c", "c")
+    assert layers["MaxPool"] == ("pool", "m")
+    assert layers["LeakyRelu"] == ("r", "r")
+    names = [value.name for node in found.graph for value in node.outputs]
+    assert len(set(names)) == len(names)
+    x = rng.normal(0, 2, (1, 3, 4, 4)).astype(np.float32)
+    np.testing.assert_allclose(outputs(found, x), outputs(given, x), atol=0.11)

@@ -243,3 +243,16 @@ def test_other_values_are_not_called_a_wrong_scale(
 )
 def test_ranges_that_clip_a_little_are_mild(check: ScaleCheck, mild: bool) -> None:
     assert check.is_mild is mild
+
+
+def test_a_range_that_other_inputs_go_beyond_is_said_to_clip() -> None:
+    """Whether its zero point is wrong, or the calibration had other inputs, its values do not tell."""
+    assert str(ScaleCheck("scores", "activation", "", 8, 25.7, 19.6, 1.1)) == (
+        "activation 'scores' is clipped beside a scale of the right size (a zero point that does not fit, or values "
+        "beyond those of the calibration): 19.6 dB signal to noise, where 8 bits give 45.3"
+    )
+    weight = ScaleCheck("w", "weight", "Conv 'c', channel 3,", 8, 31.0, 41.0, 1.1)
+    assert str(weight) == (
+        "weight 'w' of Conv 'c', channel 3, has other values than float's, beside a scale of the right size: 31 dB "
+        "more noise than 8 bits give there, and 41.0 dB signal to noise in the whole weight"
+    )

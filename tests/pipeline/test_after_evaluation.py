@@ -53,3 +53,34 @@ def test_inputs() -> None:
     unchanged = "dfq-deploy evaluate f.onnx q.onnx --data FOLDER --preprocess imagenet"
     assert REAL(bad("preprocess-unchanged")) == unchanged
     assert REAL(Finding("samples-bits", "CHECK", "", options="--data FOLDER")) == unchanged
+
+
+TYPED = (
+    "dfq-deploy evaluate f.onnx q.onnx --data photos --labels 'class names.txt' --mean 0.5 --std 0.5 --latency "
+    "--min-agreement 99 --target tensorrt --input-shape x:1,3,96,96 --json"
+)
+GIVEN = replace(REAL, labels="class names.txt", command=TYPED)
+FEW = Finding("top1-drop", "CHECK", "", figures={NEEDED: 500.0})
+
+
+def test_more_samples_keep_what_was_typed() -> None:
+    others = TYPED.replace(" --data photos", "")
+    assert GIVEN(FEW) == f"{others} --data FOLDER"
+    limited = replace(GIVEN, command=f"{TYPED} --samples=32")
+    assert limited(FEW) == f"{others} --data FOLDER --samples 500"
+    drawn = replace(GIVEN, data="", command=others)
+    assert drawn(Finding("agreement", "CHECK", "")) == f"{others} --data FOLDER"
+
+
+def test_a_call_in_python_keeps_its_labels() -> None:
+    again = replace(REAL, labels="names.txt")(FEW)
+    assert again == "dfq-deploy evaluate f.onnx q.onnx --data FOLDER --preprocess imagenet --labels names.txt"
+
+
+def test_other_commands_keep_what_was_typed() -> None:
+    assert GIVEN(bad("files-swapped")) == TYPED.replace("f.onnx q.onnx", "q.onnx f.onnx")
+    labelled = TYPED.replace(" --data photos --labels 'class names.txt'", "") + " --data photos --labels NAMES.txt"
+    assert GIVEN(Finding("labels", "CHECK", "")) == labelled
+    drawn = replace(GIVEN, data="", command=TYPED.replace(" --data photos", ""))
+    without = TYPED.replace(" --data photos", "").replace(" --mean 0.5 --std 0.5", "")
+    assert drawn(bad("preprocess-stated", options="--mean 0.1 --std 0.1")) == without
