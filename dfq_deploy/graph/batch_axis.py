@@ -15,7 +15,7 @@ __all__ = ["add_batch_axis", "remove_batch_axis", "with_batch_of_one"]
 ADDED = "dfq_deploy.batch_axis"
 """Key in ``metadata_props`` of the nodes that :func:`add_batch_axis` adds."""
 
-Entry = TypeVar("Entry")
+Item = TypeVar("Item")
 
 
 def add_batch_axis(model: ir.Model) -> list[str]:
@@ -87,7 +87,7 @@ def _node(operator: str, value: ir.Value, axis: ir.Value, names: Names) -> ir.No
     return node
 
 
-def remove_batch_axis(model: ir.Model, entries: Mapping[str, Entry]) -> tuple[ir.Model, Mapping[str, Entry]]:
+def remove_batch_axis(model: ir.Model, entries: Mapping[str, Item]) -> tuple[ir.Model, Mapping[str, Item]]:
     """``model`` as its file has it, with what is known of its tensors by their names there; itself if it has a batch.
 
     The metadata says which inputs and outputs have no batch (:data:`dfq_deploy.graph.inputs.NO_BATCH`).
