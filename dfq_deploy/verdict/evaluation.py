@@ -24,7 +24,15 @@ from dfq_deploy.verdict.judge import AGREEMENT, PROGRAM, SNR, NextCommand, agree
 from dfq_deploy.verdict.sanity.labels import label_finding, shifted_finding
 from dfq_deploy.verdict.speed import count_findings
 
-__all__ = ["FAULTS", "NEEDED", "SWAPPED", "drop_finding", "evaluation_findings", "judge_evaluation"]
+__all__ = [
+    "FAULTS",
+    "NEEDED",
+    "SWAPPED",
+    "drop_finding",
+    "evaluation_findings",
+    "judge_evaluation",
+    "with_dark_samples",
+]
 
 SWAPPED = "files-swapped"
 """Code of the finding that the quantized file was given as the float one."""
@@ -37,6 +45,11 @@ FAULTS = frozenset(
 
 NEEDED = "needed"
 """Name of the figure that says how many samples would settle what few leave open."""
+
+LITTLE_USED = ("samples-range", "samples-bits")
+"""Codes of samples whose values are a small part of those that the input can have."""
+
+EXPLAINED = "these samples use little of the input's range, on which ranges that fit others look so"
 
 NAMED_SCALES = 5
 """Wrong scales that get a finding of their own."""
@@ -106,6 +119,22 @@ def evaluation_findings(
         for finding in count_findings(evaluation.kernels):
             swapped = finding.code == "nothing-quantized" and float_file is not None and is_quantized(float_file)
             yield _swapped() if swapped else _for_target(finding, evaluation, evaluation.kernels, target)
+
+
+def with_dark_samples(findings: Iterable[Finding]) -> list[Finding]:
+    """``findings``, in which samples that use little of the input's range explain scales that look too large.
+
+    They are ``CHECK`` then: ranges that fit other inputs are too wide for dark or pale ones, whoever chose them.
+    """
+    found = list(findings)
+    if not any(finding.code in LITTLE_USED and finding.level != "OK" for finding in found):
+        return found
+    return [
+        replace(finding, code="scale-wide", level="CHECK", message=f"{finding.message}; {EXPLAINED}")
+        if finding.code == "scale-fault" and (finding.figures or {})["factor"] > 1
+        else finding
+        for finding in found
+    ]
 
 
 def drop_finding(scores: Scores, count: int) -> Finding:
@@ -209,7 +238,7 @@ def _in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _rank(finding: Finding) -> int:
-    if finding.code.startswith("preprocess-"):
+    if finding.code.startswith("preprocess-") or finding.code in LITTLE_USED:
         return -1
     if finding.code in FAULTS:
         return 0

@@ -14,8 +14,15 @@ from dfq_deploy.evaluation.output_distance import OutputDistance
 from dfq_deploy.evaluation.scale_check import ScaleCheck
 from dfq_deploy.runtime.kernel_count import Kernel, KernelCount
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of
-from dfq_deploy.verdict.evaluation import FAULTS, NEEDED, drop_finding, evaluation_findings, judge_evaluation
-from dfq_deploy.verdict.finding import Verdict
+from dfq_deploy.verdict.evaluation import (
+    FAULTS,
+    NEEDED,
+    drop_finding,
+    evaluation_findings,
+    judge_evaluation,
+    with_dark_samples,
+)
+from dfq_deploy.verdict.finding import Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates
 
 COUNT = 500
@@ -65,6 +72,28 @@ def test_a_good_file() -> None:
 )
 def test_the_drop_of_top1(lost: int, won: int, count: int, level: str) -> None:
     assert drop_finding(replace(SCORES, lost=lost, won=won), count).level == level
+
+
+@pytest.mark.parametrize(
+    ("code", "level", "factor", "expected"),
+    [
+        ("samples-range", "CHECK", 8.0, "scale-wide"),
+        ("samples-bits", "CHECK", 8.0, "scale-wide"),
+        ("samples-range", "OK", 8.0, "scale-fault"),
+        ("samples-range", "CHECK", 0.1, "scale-fault"),  # what is too small on dark samples is so on all others
+    ],
+)
+def test_scales_are_no_fault_for_being_too_large_on_dark_samples(
+    code: str, level: Level, factor: float, expected: str
+) -> None:
+    """A file that loses 0.5 points was BAD for "a scale 8.2 times too large" on samples of 12 bits."""
+    evaluation = replace(_evaluation(), scales=(replace(FAULT, factor=factor),))
+    agreement, dark = _agreement(evaluation), Finding(code, level, "they are dark", options="--data FOLDER")
+    findings = with_dark_samples([*evaluation_findings(evaluation, agreement, SAMPLES, None), dark])
+    (found,) = [finding for finding in findings if finding.code.startswith("scale-")]
+    assert (found.code, found.level) == (expected, "CHECK" if expected == "scale-wide" else "BAD")
+    verdict = judge_evaluation(evaluation, agreement, findings, None, None)
+    assert (verdict.reason == "they are dark") == (expected == "scale-wide")
 
 
 @pytest.mark.parametrize("gates", [None, Gates(min_agreement=10, min_snr=1, max_drop=90)])

@@ -37,7 +37,7 @@ from dfq_deploy.verdict.sanity.preprocess_missing import UNKNOWN, missing_findin
 from dfq_deploy.verdict.sanity.preprocess_offsets import offsets_finding
 from dfq_deploy.verdict.sanity.preprocess_photos import photographs_finding
 from dfq_deploy.verdict.sanity.sample_figures import figure_findings
-from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, range_finding
+from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, is_little_used, range_finding
 from dfq_deploy.verdict.sanity.signs import agreed, weighed
 
 __all__ = ["preprocess_findings", "sanity_findings"]
@@ -153,7 +153,7 @@ def _with_their_cause(found: Sequence[Finding]) -> list[Finding]:
 
 
 def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preprocess) -> tuple[Finding, ...]:
-    """``BAD`` where real pictures show that ``preprocess`` is not that of the network; nothing otherwise.
+    """``BAD`` where real pictures show that ``preprocess`` is not that of the network; ``CHECK`` for dark or pale ones.
 
     They show it by the answers of a classifier, or by the statistics of a BatchNormalization. Before that, ``BAD`` or
     ``CHECK`` where it has figures that no pixels have. Pictures that use few of their 16 bits are named instead: they
@@ -177,7 +177,12 @@ def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preproces
         found = answers_finding(model, part, preprocess, axis)
     else:
         found = statistics_finding(preprocess, expected, pixel_statistics(part, preprocess, axis))
-    told = (units, found if found is not None and found.level == "BAD" else None)
+    used = range_finding(part, preprocess, axis)
+    told = (
+        units,
+        found if found is not None and found.level == "BAD" else None,
+        replace(used, level="CHECK") if used.level != "OK" and is_little_used(used) else None,
+    )
     return tuple(entry for entry in told if entry is not None)
 
 

@@ -143,7 +143,8 @@ def _defended(
 ) -> Finding:
     """``finding`` after its defence: images of few classes hold little information whatever the preprocess.
 
-    What their labels say counts. Without labels photographs do, which are of many classes.
+    What their labels say counts. Without labels photographs do, which are of many classes. Where they are recognized
+    under ``preprocess``, and the images are under no known one, it is the images that do not fit.
 
     Args:
         pair: the samples under the preprocess, and under the one that fits best.
@@ -159,15 +160,30 @@ def _defended(
         return Finding("preprocess-fit", "OK", said, "", {"label_hits": hits})
     most = np.log(min(len(samples), score_count(model) or 1))
     few = figures["information_best"] < FEW_CLASSES * most
-    told = information_on_photographs(model, preprocess, known, runner) if few else None
+    told = information_on_photographs(model, preprocess, known, runner)
     if told is None or max(told.values()) < PLENTY * most or told[GIVEN] < PERHAPS * max(told.values()):
         return finding
     own, best = told[GIVEN], max(told.values())
+    if not few:
+        dark = own >= ANSWERS_CHECK * best and finding.options not in known
+        return _other_images(finding, shown, own) if dark else finding
     if own < ANSWERS_CHECK * best:
         return replace(finding, level="CHECK")
     said = f"the images seem to be of few classes, but answers to photographs hold {own:.2g} nats of information"
     figures = {"information": own, "information_best": best}
     return Finding("preprocess-fit", "OK", f"{said} under {shown}, and at best {best:.2g}", "", figures)
+
+
+def _other_images(finding: Finding, shown: str, on_photographs: float) -> Finding:
+    """Photographs are recognized under the preprocess, so it is the images that do not fit: dark or pale ones, say."""
+    figures = finding.figures or {}
+    message = (
+        f"the images are unlike those of the training: the answers to photographs hold {on_photographs:.2g} nats of "
+        f"information under {shown}, those to the images {figures['information']:.2g}, and "
+        f"{figures['information_best']:.2g} under {finding.options}"
+    )
+    remedy = "look at the images: they may be much darker, paler or brighter than photographs, or normalized before"
+    return Finding("preprocess-fit", "CHECK", message, remedy, figures, "--data FOLDER")
 
 
 def _exchanged(samples: Samples, old: Preprocess, new: Preprocess, channel_axis: int) -> Samples:

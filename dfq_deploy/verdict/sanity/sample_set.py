@@ -12,7 +12,7 @@ from dfq_deploy.samples.preprocess import Preprocess
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding, Level
 
-__all__ = ["constant_finding", "count_finding", "range_finding"]
+__all__ = ["constant_finding", "count_finding", "is_little_used", "range_finding"]
 
 ENOUGH = 8
 """Different samples from which on one more changes little; fewer are worth a look, a single one says nothing."""
@@ -128,6 +128,12 @@ def range_finding(samples: Samples, preprocess: Preprocess, channel_axis: int) -
     bottom, top = float(min(pair[0] for pair in pixels)), float(max(pair[1] for pair in pixels))
     figures = {"outside_share": share, "pixel_low": bottom, "pixel_high": top}
     return _range(share, bottom, top, figures)
+
+
+def is_little_used(finding: Finding) -> bool:
+    """Whether a :func:`range_finding` says that the samples use little of what the preprocess spans."""
+    figures = finding.figures or {}
+    return figures["outside_share"] <= OUTSIDE_CHECK and figures["pixel_high"] - figures["pixel_low"] < USED_CHECK
 
 
 def _range(share: float, bottom: float, top: float, figures: dict[str, float]) -> Finding:

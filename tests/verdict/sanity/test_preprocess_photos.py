@@ -8,8 +8,10 @@ import pytest
 
 from dfq_deploy.graph.loading import load
 from dfq_deploy.samples.preprocess import PREPROCESSES, Preprocess
+from dfq_deploy.samples.samples import Samples
 from dfq_deploy.synthesis.session import synthesize_from
 from dfq_deploy.verdict.sanity.findings import sanity_findings
+from dfq_deploy.verdict.sanity.preprocess_answers import answers_finding
 from dfq_deploy.verdict.sanity.preprocess_photos import photographs_finding
 from tests.conftest import ModelOf
 
@@ -90,3 +92,17 @@ def test_a_network_of_few_classes_is_not_judged(model_of: ModelOf) -> None:
     """A network that finds defects gives photographs one class, under the right preprocess too: it was BAD."""
     assert photographs_finding(_classifier(model_of, classes=5), FORGOTTEN) is not None
     assert photographs_finding(_classifier(model_of, classes=4), FORGOTTEN) is None
+
+
+def test_dark_images_are_named_where_photographs_are_recognized(model_of: ModelOf) -> None:
+    """Pictures of the night were BAD for the right preprocess, and figures of their own were proposed."""
+    model, rng = _classifier(model_of, gain=4.0), np.random.default_rng(0)
+    quarters = rng.random((48, 2, 2, 3)).repeat(16, axis=1).repeat(16, axis=2)
+    night, day = (Samples(IMAGENET.apply((bright * quarters).astype(np.uint8))) for bright in (20, 255))
+    found = answers_finding(model, night, IMAGENET, 1)
+    assert found is not None
+    assert (found.level, found.options) == ("CHECK", "--data FOLDER")
+    assert found.message.startswith("the images are unlike those of the training")
+    usual = answers_finding(model, day, IMAGENET, 1)
+    assert usual is not None
+    assert usual.level == "OK"
