@@ -87,7 +87,7 @@ MODELS = (
         "basic-pitch==0.4.0",
         "basic_pitch/saved_models/icassp_2022/nmp.onnx",
         "2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec",
-        {"count": 16},
+        {"count": 16, "input_ranges": {"serving_default_input_2:0": (-1, 1)}},
     ),
     Model(
         "speech",
