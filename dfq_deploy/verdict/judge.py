@@ -38,8 +38,11 @@ PROGRAM = "dfq-deploy "
 NextCommand: TypeAlias = Callable[[Finding], str]
 """The command to paste next, from the finding that decides; empty where there is none."""
 
-INPUTS = ("preprocess-", "samples-")
+INPUTS = ("preprocess-", "inputs-", "samples-")
 """How codes of findings on the inputs begin."""
+
+DOUBTFUL = ("preprocess-", "inputs-")
+"""Those whose ``CHECK`` says that the inputs may be others than those of the training."""
 
 SPEED = ("layers-", "slower-", "as-fast-")
 """How codes of findings on kernels and speed begin, which come after the agreement where both are equally bad."""
@@ -119,9 +122,9 @@ def judge(
 
 
 def _doubted(agreement: Finding, findings: Iterable[Finding]) -> Finding:
-    """No agreement is ``OK`` where the inputs that it was measured on are wrong, or their preprocess is in doubt."""
+    """No agreement is ``OK`` where the inputs that it was measured on are wrong, or their values are in doubt."""
     wrong = [finding for finding in findings if finding.level == "BAD" and finding.code.startswith(INPUTS)]
-    doubtful = [finding for finding in findings if finding.level == "CHECK" and finding.code.startswith(INPUTS[0])]
+    doubtful = [finding for finding in findings if finding.level == "CHECK" and finding.code.startswith(DOUBTFUL)]
     if not (wrong or doubtful) or agreement.level != "OK":
         return agreement
     found = (wrong or doubtful)[0].code

@@ -59,6 +59,17 @@ def test_one_probability_is_judged_by_how_far_it_moves(snr: float, moved: float,
     assert f"its probability moves by {moved:.3f} in the mean" in found.message
 
 
+@pytest.mark.parametrize(
+    ("code", "level"), [("inputs-guessed", "CHECK"), ("preprocess-missing", "CHECK"), ("samples-few", "OK")]
+)
+def test_no_agreement_is_good_on_inputs_in_doubt(code: str, level: str) -> None:
+    """The report showed 100 % in green beside inputs of which nothing told the values."""
+    verdict = judge(_classifier(99.9), [Finding(code, "CHECK", "it is a guess")])
+    (found,) = [finding for finding in verdict.findings if finding.code == "agreement"]
+    assert found.level == level
+    assert found.message.startswith(f"measured on inputs that are in doubt ({code})") == (level == "CHECK")
+
+
 def test_an_offset_is_said() -> None:
     output = OutputDistance("y", 15.0, 0.1, offset=293.15, width=1)
     found = agreement_finding(Agreement((KindAgreement("data", False, Comparison(64, (output,), None)),), None))
