@@ -29,6 +29,7 @@ from dfq_deploy.runtime.processor import saturation_warnings
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.samples.sizes import within_memory
 from dfq_deploy.synthesis.text import data_for
 
 if TYPE_CHECKING:
@@ -42,6 +43,9 @@ OTHER_SEED = 7919
 """Added to the seed, since a calibration with the same seed may have used the samples of that seed itself."""
 
 PROCEDURAL_COUNT = 256
+
+PICTURES = 4
+"""Axes of a batch of pictures."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,8 @@ def evaluated(
     drawn = data is None
     if data is None:
         data = _procedural(reference, files[0], count, pixels, fed, seed, progress)
-        source = f"{len(data)} procedural pictures (seed {seed}), no real data"
+        what = "pictures" if len(data.images.shape) == PICTURES else "inputs"
+        source = f"{len(data)} procedural {what} (seed {seed}), no real data"
     warnings += [*data.notes, *_limits(data, drawn=drawn, classifies=reference.scores(labelled=True) is not None)]
     logger.info("evaluation: %s against %s on %s", files[1], files[0], source or f"{len(data)} samples")
     comparison, own = _compared(reference, quantized, data, metric, given, progress)
@@ -225,7 +230,9 @@ def _kernels(path: Path, target: str) -> KernelCount | None:
 def _limits(data: Samples, *, drawn: bool, classifies: bool) -> Iterator[str]:
     """What samples cannot tell, beside what their notes say; labels tell accuracy of a model that ``classifies``."""
     if drawn:
-        yield "pictures drawn by rule show agreement, not accuracy; give real images with --data"
+        pictures = len(data.images.shape) == PICTURES
+        what, real = ("pictures", "images") if pictures else ("inputs", "ones")
+        yield f"{what} drawn by rule show agreement, not accuracy; give real {real} with --data"
     elif data.labels is not None and len(data) < 500:
         yield f"{len(data)} samples tell accuracy only roughly; mind the standard error"
     elif data.labels is not None or not classifies or any("labels" in note for note in data.notes):
@@ -262,11 +269,12 @@ def _procedural(
     seed: int,
     progress: Progress,
 ) -> Samples:
-    count = PROCEDURAL_COUNT if count is None else count
-    seed += OTHER_SEED
     shape = tuple(dim for dim in reference.shape or () if dim is not None)
+    count = within_memory(PROCEDURAL_COUNT, shape) if count is None else count
+    seed += OTHER_SEED
     plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
-    if plain and not fed.ranges and not looks_channels_last(shape):
+    known = preprocess is not None and len(shape) == PICTURES - 1  # else the graph may tell what the values are
+    if plain and known and not fed.ranges and not looks_channels_last(shape):
         from dfq_deploy.plugins.contracts import SynthesisRequest
         from dfq_deploy.plugins.registry import find_plugin
 

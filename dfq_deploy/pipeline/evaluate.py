@@ -35,11 +35,11 @@ from dfq_deploy.verdict.agreement.held_out import (
 )
 from dfq_deploy.verdict.agreement.measure import Agreement, KindAgreement, agreement_of, measure_agreement
 from dfq_deploy.verdict.agreement.prediction import MEASURED
-from dfq_deploy.verdict.evaluation import evaluation_findings, judge_evaluation, with_dark_samples
+from dfq_deploy.verdict.evaluation import evaluation_findings, judge_evaluation, with_samples_in_doubt
 from dfq_deploy.verdict.finding import Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates
 from dfq_deploy.verdict.judge import preprocess_condition
-from dfq_deploy.verdict.sanity.findings import preprocess_findings
+from dfq_deploy.verdict.sanity.findings import drawn_findings, preprocess_findings
 from dfq_deploy.verdict.sanity.pixel_depth import depth_finding
 from dfq_deploy.verdict.speed import count_findings, speed_findings
 
@@ -161,8 +161,10 @@ def evaluate(
         is_float = not is_quantized(path)  # else the two files are swapped, which a finding says
         if data is not None and fed.preprocess is not None and is_float:
             notes += preprocess_findings(fed.load(path), samples, fed.preprocess)
+        if data is None and fed.preprocess is None and is_float:
+            notes += drawn_findings(fed.load(path), samples, fed.ranges or {})
         own = evaluation_findings(figures, agreement, samples, target, float_file=path)
-        findings = with_dark_samples([*notes, *own])
+        findings = with_samples_in_doubt([*notes, *own])
         if latency and figures.latency and figures.kernels is not None:
             timed = speed_findings(path, Path(figures.quantized_model), samples, target=counted, count=figures.kernels)
             findings += timed[len(count_findings(figures.kernels)) :]  # the layers were judged above

@@ -4,7 +4,7 @@ import math
 
 from dfq_deploy.graph.inputs import looks_channels_last
 
-__all__ = ["default_count", "is_large", "is_text_line"]
+__all__ = ["default_count", "is_large", "is_text_line", "within_memory"]
 
 SMALL_PIXELS = 64 * 64
 """Number of pixels of the largest small image."""
@@ -45,8 +45,12 @@ def default_count(shape: tuple[int, ...], *, training: bool = False) -> int:
     Args:
         training: samples for fine-tuning, which needs more than calibration.
     """
-    most = max(FEWEST, MOST_VALUES // max(1, math.prod(shape)))
-    return min(most, (TRAINING if training else SYNTHESIZED)[is_large(shape)])
+    return within_memory((TRAINING if training else SYNTHESIZED)[is_large(shape)], shape)
+
+
+def within_memory(count: int, shape: tuple[int, ...]) -> int:
+    """Return ``count``, or as many samples of ``shape`` as :data:`MOST_VALUES` allows, but :data:`FEWEST` at least."""
+    return min(count, max(FEWEST, MOST_VALUES // max(1, math.prod(shape))))
 
 
 def is_text_line(height: int, width: int) -> bool:

@@ -1,7 +1,7 @@
 """Judge an evaluation: wrong scales, gates, agreement, top-1, labels, kernels and speed."""
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ __all__ = [
     "drop_finding",
     "evaluation_findings",
     "judge_evaluation",
-    "with_dark_samples",
+    "with_samples_in_doubt",
 ]
 
 SWAPPED = "files-swapped"
@@ -49,7 +49,11 @@ NEEDED = "needed"
 LITTLE_USED = ("samples-range", "samples-bits")
 """Codes of samples whose values are a small part of those that the input can have."""
 
+GUESSED = "inputs-guessed"
+
 EXPLAINED = "these samples use little of the input's range, on which ranges that fit others look so"
+
+UNKNOWN = "the samples are a guess, and real inputs may have other values"
 
 NAMED_SCALES = 5
 """Wrong scales that get a finding of their own."""
@@ -78,7 +82,9 @@ def judge_evaluation(
     Raises:
         OptionError: the models do not have the figure that a gate bounds.
     """
-    found = [*findings, _with_count(agreement_finding(agreement, condition), agreement), *beside_findings(agreement)]
+    findings = list(findings)
+    own = [_with_count(agreement_finding(agreement, condition), agreement), *beside_findings(agreement)]
+    found = [*findings, *(_on_a_guess(finding, findings) for finding in own)]
     if not gates:
         return judge(None, _in_order(found), command)
     checked = gate_findings(gates, evaluation, agreement)
@@ -121,20 +127,34 @@ def evaluation_findings(
             yield _swapped() if swapped else _for_target(finding, evaluation, evaluation.kernels, target)
 
 
-def with_dark_samples(findings: Iterable[Finding]) -> list[Finding]:
-    """``findings``, in which samples that use little of the input's range explain scales that look too large.
+def with_samples_in_doubt(findings: Iterable[Finding]) -> list[Finding]:
+    """``findings``, in which the samples explain what looks like a fault of a scale: it is ``CHECK`` then.
 
-    They are ``CHECK`` then: ranges that fit other inputs are too wide for dark or pale ones, whoever chose them.
+    Ranges that fit other inputs are too wide for dark or pale ones, whoever chose them; and where nothing tells the
+    values of an input, drawn ones say nothing of the range of any activation.
     """
     found = list(findings)
-    if not any(finding.code in LITTLE_USED and finding.level != "OK" for finding in found):
-        return found
-    return [
-        replace(finding, code="scale-wide", level="CHECK", message=f"{finding.message}; {EXPLAINED}")
-        if finding.code == "scale-fault" and (finding.figures or {})["factor"] > 1
-        else finding
-        for finding in found
-    ]
+    doubts = {finding.code for finding in found if finding.level != "OK"} & {*LITTLE_USED, GUESSED}
+    return [_explained(finding, doubts) for finding in found]
+
+
+def _on_a_guess(agreement: Finding, findings: Iterable[Finding]) -> Finding:
+    """``CHECK`` where nothing tells the values of the inputs: the file may have been calibrated on real ones."""
+    if agreement.level == "CHECK" or all(finding.code != GUESSED or finding.level == "OK" for finding in findings):
+        return agreement
+    message = f"measured on inputs that are a guess ({GUESSED}): {agreement.message}"
+    return replace(agreement, level="CHECK", message=message, remedy="")
+
+
+def _explained(finding: Finding, doubts: Collection[str]) -> Finding:
+    figures = finding.figures or {}
+    if finding.code not in ("scale-fault", "scale-clips") or not figures.get("activation") or not doubts:
+        return finding
+    if GUESSED in doubts:
+        return replace(finding, code="scale-clips", level="CHECK", message=f"{finding.message}; {UNKNOWN}")
+    if figures["factor"] <= 1:
+        return finding
+    return replace(finding, code="scale-wide", level="CHECK", message=f"{finding.message}; {EXPLAINED}")
 
 
 def drop_finding(scores: Scores, count: int) -> Finding:
@@ -179,6 +199,7 @@ def _mended(tensor: str) -> str:
 def _scale_finding(check: ScaleCheck) -> Finding:
     """``BAD`` for a scale that no calibration gives; what a range clips that is nearly right is judged by its noise."""
     figures = {"factor": check.factor, "excess_db": check.excess, "snr_db": check.snr}
+    figures["activation"] = float(check.kind == "activation")
     if check.is_wide:
         return Finding("scale-wide", "CHECK", str(check), _mended(check.tensor), figures)
     level: Level = "BAD" if max(check.factor, 1 / max(check.factor, 1e-30)) >= WRONG_BY else SNR.level(check.snr)
@@ -238,7 +259,7 @@ def _in_order(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _rank(finding: Finding) -> int:
-    if finding.code.startswith("preprocess-") or finding.code in LITTLE_USED:
+    if finding.code.startswith("preprocess-") or finding.code in {*LITTLE_USED, GUESSED}:
         return -1
     if finding.code in FAULTS:
         return 0

@@ -20,7 +20,7 @@ from dfq_deploy.verdict.evaluation import (
     drop_finding,
     evaluation_findings,
     judge_evaluation,
-    with_dark_samples,
+    with_samples_in_doubt,
 )
 from dfq_deploy.verdict.finding import Finding, Level, Verdict
 from dfq_deploy.verdict.gates import Gates
@@ -81,19 +81,28 @@ def test_the_drop_of_top1(lost: int, won: int, count: int, level: str) -> None:
         ("samples-bits", "CHECK", 8.0, "scale-wide"),
         ("samples-range", "OK", 8.0, "scale-fault"),
         ("samples-range", "CHECK", 0.1, "scale-fault"),  # what is too small on dark samples is so on all others
+        ("inputs-guessed", "CHECK", 0.1, "scale-clips"),
+        ("inputs-guessed", "CHECK", 8.0, "scale-clips"),
     ],
 )
 def test_scales_are_no_fault_for_being_too_large_on_dark_samples(
     code: str, level: Level, factor: float, expected: str
 ) -> None:
     """A file that loses 0.5 points was BAD for "a scale 8.2 times too large" on samples of 12 bits."""
-    evaluation = replace(_evaluation(), scales=(replace(FAULT, factor=factor),))
+    evaluation = replace(_evaluation(), scales=(replace(FAULT, kind="activation", factor=factor),))
     agreement, dark = _agreement(evaluation), Finding(code, level, "they are dark", options="--data FOLDER")
-    findings = with_dark_samples([*evaluation_findings(evaluation, agreement, SAMPLES, None), dark])
+    findings = with_samples_in_doubt([*evaluation_findings(evaluation, agreement, SAMPLES, None), dark])
     (found,) = [finding for finding in findings if finding.code.startswith("scale-")]
-    assert (found.code, found.level) == (expected, "CHECK" if expected == "scale-wide" else "BAD")
+    assert (found.code, found.level) == (expected, "BAD" if expected == "scale-fault" else "CHECK")
     verdict = judge_evaluation(evaluation, agreement, findings, None, None)
-    assert (verdict.reason == "they are dark") == (expected == "scale-wide")
+    assert (verdict.reason == "they are dark") == (expected != "scale-fault")
+
+
+def test_a_weight_is_wrong_whatever_the_samples() -> None:
+    evaluation = replace(_evaluation(), scales=(FAULT,))
+    guess = Finding("inputs-guessed", "CHECK", "a guess")
+    findings = with_samples_in_doubt([*evaluation_findings(evaluation, _agreement(evaluation), SAMPLES, None), guess])
+    assert ("scale-fault", "BAD") in {(finding.code, finding.level) for finding in findings}
 
 
 @pytest.mark.parametrize("gates", [None, Gates(min_agreement=10, min_snr=1, max_drop=90)])

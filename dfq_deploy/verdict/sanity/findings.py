@@ -40,7 +40,7 @@ from dfq_deploy.verdict.sanity.sample_figures import figure_findings
 from dfq_deploy.verdict.sanity.sample_set import constant_finding, count_finding, is_little_used, range_finding
 from dfq_deploy.verdict.sanity.signs import agreed, weighed
 
-__all__ = ["preprocess_findings", "sanity_findings"]
+__all__ = ["drawn_findings", "preprocess_findings", "sanity_findings"]
 
 VALUES_LOOKED_AT = 48 * 32 * 32 * 3
 """So many values of samples are enough to run the network on."""
@@ -112,8 +112,7 @@ def sanity_findings(
     made_with = made_with_finding(samples.preprocess, preprocess)
     others = (label_finding(samples), made_with, depth, guessed_finding(model, samples, ranges or {}))
     found += [entry for entry in others if entry is not None]
-    unknown = unknown_finding(model, samples, ranges or {}, teachers) if axis is None and preprocess is None else None
-    found += [] if unknown is None else [unknown]
+    found += drawn_findings(model, samples, ranges or {}, teachers) if preprocess is None else ()
     if axis is not None:
         found += _of_pictures(model, reference, samples, part, preprocess, axis, runner)
         if preprocess is None and not samples.method:
@@ -150,6 +149,15 @@ def _with_their_cause(found: Sequence[Finding]) -> list[Finding]:
         else one
         for one in found
     ]
+
+
+def drawn_findings(
+    model: ir.Model, samples: Samples, ranges: InputRanges, teachers: Sequence[ir.Model] = ()
+) -> tuple[Finding, ...]:
+    """``CHECK`` where the input is no picture, and nothing tells the values of drawn samples; without a preprocess."""
+    pictured = samples.images.ndim == 4 and _channel_axis(model) is not None
+    found = None if pictured else unknown_finding(model, samples, ranges, teachers)
+    return () if found is None else (found,)
 
 
 def preprocess_findings(model: ir.Model, samples: Samples, preprocess: Preprocess) -> tuple[Finding, ...]:
