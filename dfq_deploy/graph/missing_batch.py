@@ -101,8 +101,14 @@ def _is_put_before(node: ir.Node, rows: Collection[ir.Value]) -> bool:
 
 
 def _takes_rows(node: ir.Node, rows: Collection[ir.Value], fed: Collection[ir.Value]) -> bool:
-    """True for rows that are taken by indices that depend on another input."""
+    """True for rows that are taken by indices that depend on another input.
+
+    A GatherND whose indices have more columns takes one token of each sample: the first column counts the batch.
+    """
     if not is_op(node, ("Gather", "GatherND")) or node.inputs[0] not in rows or node.inputs[1] not in fed:
+        return False
+    indices = node.inputs[1].shape  # type: ignore[union-attr]
+    if is_op(node, "GatherND") and (indices is None or not len(indices) or indices[-1] != 1):
         return False
     return _axis(node) == 0 and not node.attributes.get_int("batch_dims", 0)
 

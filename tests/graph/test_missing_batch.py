@@ -45,6 +45,10 @@ WITHOUT = {
         "int64[tokens] x",
         "e = Gather(w, x) t = Transpose <perm = [1, 0]> (e) s = MatMul(e, t) y = Softmax(s)",
     ),
+    "a graph whose links are rows of one index": (
+        "float[N,16] x, int64[edges,1] links",
+        "m = MatMul(x, w) y = GatherND(m, links)",
+    ),
     "a graph": (
         "float[N,16] x, int64[2,edges] links",
         "m = MatMul(x, w) s = Gather(links, first) y = Gather(m, s)",
@@ -66,6 +70,10 @@ WITH = {
         "t = Transpose <perm = [0, 3, 1, 2]> (x) y = Conv(t, k)",
     ),
     "a product with a transposed weight": ("float[rows,16] x", "t = Transpose <perm = [1, 0]> (w) y = MatMul(x, t)"),
+    "the last token of each sentence": (
+        "int64[batch,tokens] x, int64[batch,2] places",
+        "e = Gather(w, x) m = MatMul(e, w) y = GatherND(m, places)",
+    ),
     "rows of each sample": ("float[rows,4,16] x, int64[rows] i", "y = Gather <axis = 1> (x, i)"),
 }
 
