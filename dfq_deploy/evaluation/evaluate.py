@@ -27,8 +27,10 @@ from dfq_deploy.runtime.kernels import count_kernels
 from dfq_deploy.runtime.litert.runner import runner_of
 from dfq_deploy.runtime.processor import saturation_warnings
 from dfq_deploy.runtime.runner import Output, Runner
+from dfq_deploy.samples.feature_statistics import feature_statistics
 from dfq_deploy.samples.preprocess import Preprocess, as_preprocess
 from dfq_deploy.samples.samples import Samples
+from dfq_deploy.synthesis.bounds import sample_bounds
 from dfq_deploy.synthesis.text import data_for
 
 if TYPE_CHECKING:
@@ -253,6 +255,14 @@ def _doubts(files: Sequence[Path], named: str) -> list[str]:
     return found
 
 
+def _tells_values(path: Path, preprocess: Preprocess | None, fed: Fed) -> bool:
+    """Whether the graph of the float model tells which values its input has, where no preprocess does."""
+    if preprocess is not None or is_quantized(path):
+        return False
+    model = fed.load(path)
+    return sample_bounds(model, None, {}) is not None or feature_statistics(model) is not None
+
+
 def _procedural(
     reference: Runner,
     path: Path,
@@ -266,7 +276,7 @@ def _procedural(
     seed += OTHER_SEED
     shape = tuple(dim for dim in reference.shape or () if dim is not None)
     plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
-    if plain and not fed.ranges and not looks_channels_last(shape):
+    if plain and not fed.ranges and not looks_channels_last(shape) and not _tells_values(path, preprocess, fed):
         from dfq_deploy.plugins.contracts import SynthesisRequest
         from dfq_deploy.plugins.registry import find_plugin
 
