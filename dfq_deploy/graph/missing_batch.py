@@ -18,8 +18,12 @@ ELEMENTWISE_OPS = frozenset(
     {"Add", "Cast", "Clip", "Concat", "Div", "Dropout", "Elu", "Erf", "Exp", "Gelu", "Gemm", "HardSigmoid", "HardSwish"}
     | {"Identity", "LayerNormalization", "LeakyRelu", "MatMul", "Mul", "Neg", "PRelu", "Pow", "RMSNormalization"}
     | {"Relu", "Selu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Sub", "Sum", "Tanh", "Where", *QDQ_OPS}
+    | {"DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul"}
 )
 """Operators whose first axis is that of what they read first, as long as they mix no rows."""
+
+PRODUCT_OPS = frozenset({"MatMul", "MatMulInteger", "QLinearMatMul"})
+"""Matrix products, of floats and of integers: a quantized file has no batch where its float model has none."""
 
 RECURRENT_OPS = frozenset({"GRU", "LSTM", "RNN"})
 
@@ -61,7 +65,7 @@ def lacks_batch(model: ir.Model) -> bool:
             turned.update(node.outputs)
             columns.update(node.outputs if _rank(node.outputs[0]) == 2 else ())
         elif _appends_axes(node) or _looks_up(node, rows) or (is_op(node, ELEMENTWISE_OPS) and _keeps_rows(node, rows)):
-            rows.update(node.outputs)
+            rows.update(node.outputs[:1])  # others hold a scale or a mean
     return False
 
 
@@ -78,7 +82,7 @@ def values_without_batch(model: ir.Model) -> frozenset[str]:
 
 def _keeps_rows(node: ir.Node, rows: Collection[ir.Value]) -> bool:
     rank = _rank(node.outputs[0])
-    if is_op(node, ("MatMul", "Gemm")):
+    if is_op(node, PRODUCT_OPS | {"Gemm"}):
         left = node.inputs[0] in rows and not node.attributes.get_int("transA", 0)
         return left and rank == _rank(node.inputs[0])
     if is_op(node, "Concat") and node.attributes.get_int("axis", 0) == 0:
@@ -115,7 +119,7 @@ def _takes_rows(node: ir.Node, rows: Collection[ir.Value], fed: Collection[ir.Va
 
 def _sums_up(node: ir.Node, rows: Collection[ir.Value]) -> bool:
     """True for the product of a vector of features with a weight."""
-    return is_op(node, "MatMul") and node.inputs[0] in rows and _rank(node.inputs[0]) == 1
+    return is_op(node, PRODUCT_OPS) and node.inputs[0] in rows and _rank(node.inputs[0]) == 1
 
 
 def _looks_up(node: ir.Node, rows: Collection[ir.Value]) -> bool:
