@@ -5,12 +5,12 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from dfq_deploy.graph.file_shapes import size_name
-from dfq_deploy.graph.inputs import input_values, main_input_value
+from dfq_deploy.graph.inputs import NO_BATCH, input_values, main_input_value
 from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.graph.operators import QDQ_OPS, is_op
 from dfq_deploy.graph.query import constant_of
 
-__all__ = ["lacks_batch", "values_without_batch"]
+__all__ = ["lacks_batch", "state_missing_batch", "values_without_batch"]
 
 BATCH_NAMES = frozenset({"b", "batch", "batches", "batchsize", "bs", "bsz", "n", "samples"})
 
@@ -78,6 +78,13 @@ def values_without_batch(model: ir.Model) -> frozenset[str]:
         value for value in model.graph.outputs if isinstance(value.type, ir.TensorType) and not value.is_graph_input()
     }
     return frozenset(str(value.name) for value in inputs | outputs if not value.shape or value.shape[0] != 1)
+
+
+def state_missing_batch(model: ir.Model) -> None:
+    """State in the metadata of ``model``, in place, which inputs and outputs have no batch, where it does not yet."""
+    names = values_without_batch(model)
+    if names:
+        model.metadata_props.setdefault(NO_BATCH, "\n".join(sorted(names)))
 
 
 def _keeps_rows(node: ir.Node, rows: Collection[ir.Value]) -> bool:
