@@ -101,7 +101,7 @@ def quantized_model(
        (:mod:`dfq_deploy.quantization.weight_blocks`) become MatMulNBits.
     8. An Identity between the DQ of one type and the Q of another is omitted: the pair converts.
     9. A Relu or Clip that reads floats of an integer product becomes Max and Min, unless biases are float
-       (:mod:`dfq_deploy.exporters.float_clips`).
+       (:mod:`.float_clips`).
 
     Raises:
         ModelError: an encoding has no tensor in the model, or the file cannot represent it.

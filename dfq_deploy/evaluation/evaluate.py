@@ -274,7 +274,7 @@ def _procedural(
     seed += OTHER_SEED
     plain = len(reference.ports) == 1 and reference.ports[0].is_float and reference.shape == shape
     known = preprocess is not None and len(shape) == PICTURES - 1  # else the graph may tell what the values are
-    if plain and known and not fed.ranges and not looks_channels_last(shape):
+    if plain and (known or is_quantized(path)) and not fed.ranges and not looks_channels_last(shape):
         from dfq_deploy.plugins.contracts import SynthesisRequest
         from dfq_deploy.plugins.registry import find_plugin
 

@@ -22,6 +22,7 @@ from dfq_deploy.evaluation.scale_checks import activation_checks, in_order
 from dfq_deploy.evaluation.weight_checks import weight_checks
 from dfq_deploy.graph.file_info import is_quantized
 from dfq_deploy.graph.loading import load_quantized, load_stored
+from dfq_deploy.graph.missing_batch import state_missing_batch
 from dfq_deploy.graph.query import name_of
 from dfq_deploy.quantization.qdq_reader import quantizer_of
 from dfq_deploy.samples.samples import Samples
@@ -83,12 +84,23 @@ def check_files(files: tuple[Path, Path], data: Samples, fed: Fed, snr: float) -
     attempts = Attempts()
     models = attempts.run(
         "the weights, the scales, the biases and the nodes",
-        lambda: (fed.load(files[0]), (load_quantized if whole else load_stored)(files[1], fed.shapes)),
+        lambda: (fed.load(files[0]), _loaded(files[1], fed, whole=whole)),
     )
     if models is not None and not whole and not weight_pairs(models[1]) and not unread_weights(models[1]):
         return FileChecks(), ()  # a float model
     found = FileChecks(unchecked=attempts.sentences) if models is None else file_checks(*models, part, snr)
     return found, (*found.sentences[:SHOWN], *found.unchecked)
+
+
+def _loaded(path: Path, fed: Fed, *, whole: bool) -> ir.Model:
+    """The quantized file.
+
+    Args:
+        whole: it has more than quantized weights.
+    """
+    model = (load_quantized if whole else load_stored)(path, fed.shapes)
+    state_missing_batch(model)
+    return model
 
 
 def file_checks(reference: ir.Model, quantized: ir.Model, samples: Samples, snr: float) -> FileChecks:

@@ -54,6 +54,13 @@ MAIN = frozenset(
 SOUND = frozenset({"audio", "pcm", "speech", "wav", "wave", "waveform", "waveforms", "wavs"})
 """Words in the names of inputs of sound, whose values are from -1 to 1."""
 
+SOUND_FEATURES = frozenset(
+    {"code", "codes", "emb", "embed", "embedding", "embeddings", "embeds", "encoding", "encodings", "fbank", "fbanks"}
+    | {"feat", "feats", "feature", "features", "latent", "latents", "logmel", "mel", "mels", "melspec", "mfcc", "mfccs"}
+    | {"spec", "spectrogram", "spectrum", "token", "tokens", "vector", "xvector"}
+)
+"""Words in the names of what is computed from sound, such as ``audio_features``, whose values have no known range."""
+
 CARRYING_OPS = frozenset(
     {"Cast", "Concat", "Gather", "Identity", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
     | {"DequantizeLinear", "QuantizeLinear"}
@@ -106,8 +113,9 @@ def says_sample_rate(name: str) -> bool:
 
 
 def says_sound(name: str) -> bool:
-    """True where a name says that the input is a waveform."""
-    return not SOUND.isdisjoint(words_of(name))
+    """True where a name says that the input is a waveform, and not what is computed from one."""
+    words = words_of(name)
+    return not SOUND.isdisjoint(words) and SOUND_FEATURES.isdisjoint(words)
 
 
 def uses_of(graph: ir.Graph, values: Iterable[ir.Value]) -> dict[str, InputUse]:

@@ -5,12 +5,12 @@ from collections.abc import Collection
 import onnx_ir as ir
 
 from dfq_deploy.graph.file_shapes import size_name
-from dfq_deploy.graph.inputs import input_values, main_input_value
+from dfq_deploy.graph.inputs import NO_BATCH, input_values, main_input_value
 from dfq_deploy.graph.main_input import words_of
 from dfq_deploy.graph.operators import QDQ_OPS, is_op
 from dfq_deploy.graph.query import constant_of
 
-__all__ = ["lacks_batch", "values_without_batch"]
+__all__ = ["lacks_batch", "state_missing_batch", "values_without_batch"]
 
 BATCH_NAMES = frozenset({"b", "batch", "batches", "batchsize", "bs", "bsz", "n", "samples"})
 
@@ -18,8 +18,12 @@ ELEMENTWISE_OPS = frozenset(
     {"Add", "Cast", "Clip", "Concat", "Div", "Dropout", "Elu", "Erf", "Exp", "Gelu", "Gemm", "HardSigmoid", "HardSwish"}
     | {"Identity", "LayerNormalization", "LeakyRelu", "MatMul", "Mul", "Neg", "PRelu", "Pow", "RMSNormalization"}
     | {"Relu", "Selu", "Sigmoid", "Softmax", "Softplus", "Sqrt", "Sub", "Sum", "Tanh", "Where", *QDQ_OPS}
+    | {"DynamicQuantizeLinear", "MatMulInteger", "QLinearMatMul"}
 )
 """Operators whose first axis is that of what they read first, as long as they mix no rows."""
+
+PRODUCT_OPS = frozenset({"MatMul", "MatMulInteger", "QLinearMatMul"})
+"""Matrix products, of floats and of integers: a quantized file has no batch where its float model has none."""
 
 RECURRENT_OPS = frozenset({"GRU", "LSTM", "RNN"})
 
@@ -61,7 +65,7 @@ def lacks_batch(model: ir.Model) -> bool:
             turned.update(node.outputs)
             columns.update(node.outputs if _rank(node.outputs[0]) == 2 else ())
         elif _appends_axes(node) or _looks_up(node, rows) or (is_op(node, ELEMENTWISE_OPS) and _keeps_rows(node, rows)):
-            rows.update(node.outputs)
+            rows.update(node.outputs[:1])  # others hold a scale or a mean
     return False
 
 
@@ -76,9 +80,16 @@ def values_without_batch(model: ir.Model) -> frozenset[str]:
     return frozenset(str(value.name) for value in inputs | outputs if not value.shape or value.shape[0] != 1)
 
 
+def state_missing_batch(model: ir.Model) -> None:
+    """State in the metadata of ``model``, in place, which inputs and outputs have no batch, where it does not yet."""
+    names = values_without_batch(model)
+    if names:
+        model.metadata_props.setdefault(NO_BATCH, "\n".join(sorted(names)))
+
+
 def _keeps_rows(node: ir.Node, rows: Collection[ir.Value]) -> bool:
     rank = _rank(node.outputs[0])
-    if is_op(node, ("MatMul", "Gemm")):
+    if is_op(node, PRODUCT_OPS | {"Gemm"}):
         left = node.inputs[0] in rows and not node.attributes.get_int("transA", 0)
         return left and rank == _rank(node.inputs[0])
     if is_op(node, "Concat") and node.attributes.get_int("axis", 0) == 0:
@@ -101,15 +112,21 @@ def _is_put_before(node: ir.Node, rows: Collection[ir.Value]) -> bool:
 
 
 def _takes_rows(node: ir.Node, rows: Collection[ir.Value], fed: Collection[ir.Value]) -> bool:
-    """True for rows that are taken by indices that depend on another input."""
+    """True for rows that are taken by indices that depend on another input.
+
+    A GatherND whose indices have more columns takes one token of each sample: the first column counts the batch.
+    """
     if not is_op(node, ("Gather", "GatherND")) or node.inputs[0] not in rows or node.inputs[1] not in fed:
+        return False
+    indices = node.inputs[1].shape  # type: ignore[union-attr]
+    if is_op(node, "GatherND") and (indices is None or not len(indices) or indices[-1] != 1):
         return False
     return _axis(node) == 0 and not node.attributes.get_int("batch_dims", 0)
 
 
 def _sums_up(node: ir.Node, rows: Collection[ir.Value]) -> bool:
     """True for the product of a vector of features with a weight."""
-    return is_op(node, "MatMul") and node.inputs[0] in rows and _rank(node.inputs[0]) == 1
+    return is_op(node, PRODUCT_OPS) and node.inputs[0] in rows and _rank(node.inputs[0]) == 1
 
 
 def _looks_up(node: ir.Node, rows: Collection[ir.Value]) -> bool:

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from dfq_deploy.pipeline.next_command import amended, option_names
 from dfq_deploy.verdict.evaluation import FAULTS, NEEDED, SWAPPED
@@ -84,9 +85,11 @@ class AfterEvaluation:
 
     def _swapped(self) -> str:
         """The evaluation again with the two files in the other order."""
-        files = {self.float_model: self.quantized_model, self.quantized_model: self.float_model}
-        typed = self.command if self._is_typed else self._compared([])
-        return shlex.join([files.get(word, word) for word in shlex.split(typed)])
+        words = shlex.split(self.command if self._is_typed else self._compared([]))
+        typed = {Path(word): word for word in words}  # ./f.onnx is f.onnx
+        files = Path(self.float_model), Path(self.quantized_model)
+        other = {path: typed.get(swapped, str(swapped)) for path, swapped in zip(files, files[::-1], strict=True)}
+        return shlex.join([other.get(Path(word), word) for word in words])
 
     @property
     def _is_typed(self) -> bool:

@@ -33,7 +33,7 @@ class AffineStep:
 
 
 def affine_step(node: ir.Node, position: int) -> AffineStep | None:
-    """What ``node`` applies to its input at ``position``; None for nodes that do not apply constants."""
+    """What ``node`` applies to its input at ``position``; None for nodes that apply no constants, or divide by zero."""
     if node.op_type == SCALER and node.domain == "ai.onnx.ml":
         offset, scale = (np.asarray(node.attributes.get_floats(name, ())) for name in ("offset", "scale"))
         return AffineStep(scale, -offset * scale) if len(offset) and len(scale) else None
@@ -45,6 +45,8 @@ def affine_step(node: ir.Node, position: int) -> AffineStep | None:
     if constant is None or (position and is_op(node, ("Div", "Sub"))):
         return None
     number = constant.numpy().astype(np.float64)
+    if is_op(node, "Div") and not number.all():
+        return None
     zero, one = np.zeros_like(number), np.ones_like(number)
     steps = {"Add": (one, number), "Sub": (one, -number), "Mul": (number, zero)}
     return AffineStep(*(steps[node.op_type] if node.op_type in steps else (1 / number, zero)))

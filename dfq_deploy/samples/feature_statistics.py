@@ -43,9 +43,10 @@ def feature_statistics(model: ir.Model) -> FeatureStatistics | None:
 
     A BatchNormalization has measured them. Means that are subtracted and deviations that are divided by, such as those
     of scikit-learn's StandardScaler, are taken for those that give a mean of 0 and a deviation of 1. A factor alone, or
-    one mean and deviation for all features of an input, says little: 1 / 255 is none of these.
+    one mean and deviation for all features of an input, says little: 1 / 255 is none of these. Constants that widen the
+    input, such as the frequencies that a time is multiplied with, are no statistics of it.
     """
-    value, rank = main_input_value(model), len(sample_shape(model))
+    value, shape = main_input_value(model), sample_shape(model)
     scale, shift = np.ones(1), np.zeros(1)
     while len(uses := list(value.uses())) == 1:
         node, position = uses[0]
@@ -54,18 +55,29 @@ def feature_statistics(model: ir.Model) -> FeatureStatistics | None:
             if step is None:
                 break
             if step.mean is not None and step.std is not None:
-                return _of_sample(rank, (step.mean - shift) / scale, step.std / np.abs(scale))
+                return _in_units_of_input(shape, (step.mean, step.std), scale, shift)
             scale, shift = scale * step.scale, shift * step.scale + step.shift
         value = node.outputs[0]
-    return _of_sample(rank, -shift / scale, 1 / np.abs(scale)) if shift.size > 1 and shift.any() else None
+    standard = np.zeros(1), np.ones(1)
+    return _in_units_of_input(shape, standard, scale, shift) if shift.size > 1 and shift.any() else None
 
 
-def _of_sample(rank: int, mean: Floats, std: Floats) -> FeatureStatistics | None:
-    """Without the axis of the batch; None for statistics that differ from sample to sample, or are not finite."""
-    mean, std = np.broadcast_arrays(mean, std)
-    if mean.ndim > rank:
+def _in_units_of_input(
+    shape: tuple[int, ...], statistics: tuple[Floats, Floats], scale: Floats, shift: Floats
+) -> FeatureStatistics | None:
+    """Mean and deviation of samples of ``shape``, from those of ``scale * x + shift``.
+
+    None where a factor is zero, and for statistics that differ from sample to sample, do not fit a sample, or are not
+    finite.
+    """
+    if not scale.all():
+        return None
+    mean, std = np.broadcast_arrays((statistics[0] - shift) / scale, statistics[1] / np.abs(scale))
+    if mean.ndim > len(shape):
         if mean.shape[0] != 1:
             return None
         mean, std = mean[0], std[0]
+    if np.broadcast_shapes(mean.shape, shape) != shape:
+        return None
     finite = np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()
     return FeatureStatistics(mean, std) if finite else None

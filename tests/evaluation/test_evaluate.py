@@ -16,6 +16,7 @@ from dfq_deploy.evaluation.evaluate import evaluate
 from dfq_deploy.graph.writing import write_model
 from dfq_deploy.runtime.runner import Output, Runner
 from dfq_deploy.samples.preprocess import PREPROCESSES
+from tests.conftest import ModelOf
 
 
 @pytest.fixture
@@ -56,6 +57,33 @@ def test_as_many_pictures_are_drawn_as_are_asked_for(
     assert found.comparison.count == drawn
     assert sum(map(len, fed)) == 2 * drawn  # by both models
     assert found.data == f"{drawn} procedural pictures (seed 0), no real data"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "nodes", "mean", "most"),
+    [
+        ("float[n,4] x", "a = Sub(x, m) b = Div(a, s) y = MatMul(b, w)", 400, 2000),
+        ("float[n,64] waveform", "y = Relu(waveform)", 0, 1),
+        ("float[n,3,8,8] x", "a = Div(x, byte) y = Conv(a, k)", 128, 255),
+    ],
+)
+def test_what_the_graph_tells_of_its_input_is_drawn(
+    model_of: ModelOf, tmp_path: Path, fed: list[Samples], inputs: str, nodes: str, mean: float, most: float
+) -> None:
+    """Sound files were BAD: inputs of mean 0 and deviation 1 lie far outside the ranges of a calibration."""
+    numbers = {
+        "m": np.full(4, 400, np.float32),
+        "s": np.full(4, 200, np.float32),
+        "w": np.ones((4, 3), np.float32),
+        "byte": np.array([255], np.float32),
+        "k": np.ones((4, 3, 3, 3), np.float32),
+    }
+    used = {name: array for name, array in numbers.items() if f", {name})" in nodes}
+    onnx.save(model_of(inputs, "float y", nodes, used), tmp_path / "net.onnx")
+    evaluate(tmp_path / "net.onnx", tmp_path / "net.onnx", count=64)
+    images = np.concatenate([samples.images for samples in fed])
+    assert abs(images.mean() - mean) < most / 4
+    assert most / 20 < np.abs(images).max() <= most
 
 
 def test_a_module_is_evaluated_as_its_file_is(

@@ -24,6 +24,7 @@ from dfq_deploy.evaluation.tensor_values import tensor_values
 from dfq_deploy.graph.loading import load, load_quantized
 from dfq_deploy.runtime.session import expose_tensors
 from dfq_deploy.samples.samples import Samples
+from tests.conftest import ModelOf
 
 RUINED, GOOD = 0.0, 40.0
 """Signal to noise of the outputs in dB."""
@@ -494,3 +495,20 @@ def test_weights_alone_of_four_bits(tmp_path: Path, blocks: bool) -> None:
         else:
             assert said[0].startswith("the scale of weight 'wq' of MatMul 'fc' is about 8")
     assert checks_of_files.check_files((exact, exact), samples, fed, RUINED) == (FileChecks(), ())
+
+
+def test_operators_on_integers_of_a_model_without_a_batch_are_checked(model_of: ModelOf, tmp_path: Path) -> None:
+    """The scales of the activations were left out, since a sample was fed with a batch."""
+    rng = np.random.default_rng(0)
+    rows = rng.uniform(-1, 1, (16, 24)).astype(np.float32)
+    numbers = {name: rng.normal(0, 0.2, (24, 24)).astype(np.float32) for name in ("a", "b")}
+    numbers["c"] = rng.normal(size=24).astype(np.float32)
+    exact, file = tmp_path / "float.onnx", tmp_path / "q.onnx"
+    nodes = "m = MatMul(x, a) h = Add(m, c) t = Tanh(h) y = MatMul(t, b)"
+    onnx.save(model_of("float[24] x", "float[24] y", nodes, numbers), exact)
+    reader = _Reader("x", rows)
+    reader.rows = iter([{"x": row} for row in rows])
+    quantize_static(exact, file, reader, quant_format=QuantFormat.QOperator)
+    found, said = checks_of_files.check_files((exact, file), Samples(rows), Fed(None, None, None, None), GOOD)
+    assert not said
+    assert {"x", "y"} <= {check.tensor for check in found.scales}

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from dfq_deploy.graph.loading import load
+from dfq_deploy.graph.loading import load, load_quantized
 from dfq_deploy.graph.missing_batch import lacks_batch, values_without_batch
 
 ModelOf = Callable[..., onnx.ModelProto]
@@ -15,6 +15,7 @@ ARRAYS = {
     **{"w": np.ones((16, 16), np.float32), "k": np.ones((4, 3, 3, 3), np.float32), "zero": np.zeros(1, np.int64)},
     **{"one": np.ones(1, np.int64), "whole": np.array([1, -1, 16], np.int64), "wide": np.array([1, -1], np.int64)},
     **{"first": np.array(0, np.int64), "input": np.ones((1, 4, 16), np.float32)},
+    "bytes": np.ones((16, 16), np.int8),
     "scale": np.array(0.5, np.float32),
     "state": np.ones((1, 4, 4), np.float32),
 }
@@ -45,9 +46,25 @@ WITHOUT = {
         "int64[tokens] x",
         "e = Gather(w, x) t = Transpose <perm = [1, 0]> (e) s = MatMul(e, t) y = Softmax(s)",
     ),
+    "a graph whose links are rows of one index": (
+        "float[N,16] x, int64[edges,1] links",
+        "m = MatMul(x, w) y = GatherND(m, links)",
+    ),
     "a graph": (
         "float[N,16] x, int64[2,edges] links",
         "m = MatMul(x, w) s = Gather(links, first) y = Gather(m, s)",
+    ),
+}
+
+IN_INTEGERS = {
+    "features": (
+        "float[16] x",
+        "q, s, z = DynamicQuantizeLinear(x) y = MatMulInteger(q, bytes, z)",
+    ),
+    "a graph": (
+        "float[N,16] x, int64[edges] links",
+        "q, s, z = DynamicQuantizeLinear(x) m = MatMulInteger(q, bytes, z) f = Cast <to = 1> (m) d = Mul(f, s) "
+        "y = Gather(d, links)",
     ),
 }
 
@@ -66,6 +83,10 @@ WITH = {
         "t = Transpose <perm = [0, 3, 1, 2]> (x) y = Conv(t, k)",
     ),
     "a product with a transposed weight": ("float[rows,16] x", "t = Transpose <perm = [1, 0]> (w) y = MatMul(x, t)"),
+    "the last token of each sentence": (
+        "int64[batch,tokens] x, int64[batch,2] places",
+        "e = Gather(w, x) m = MatMul(e, w) y = GatherND(m, places)",
+    ),
     "rows of each sample": ("float[rows,4,16] x, int64[rows] i", "y = Gather <axis = 1> (x, i)"),
 }
 
@@ -79,6 +100,12 @@ def test_without(form: str, model_of: ModelOf) -> None:
     model = load(built(model_of, *WITHOUT[form]))
     assert lacks_batch(model)
     assert {"x", "y"} <= values_without_batch(model) | {"y"}
+
+
+@pytest.mark.parametrize("form", IN_INTEGERS)
+def test_without_in_a_file_of_dynamic_quantization(form: str, model_of: ModelOf) -> None:
+    """Beside a float model without a batch, the file took its samples for single numbers."""
+    assert lacks_batch(load_quantized(built(model_of, *IN_INTEGERS[form])))
 
 
 @pytest.mark.parametrize("form", WITH)

@@ -79,6 +79,8 @@ def test_a_call_in_python_keeps_its_labels() -> None:
 
 def test_other_commands_keep_what_was_typed() -> None:
     assert GIVEN(bad("files-swapped")) == TYPED.replace("f.onnx q.onnx", "q.onnx f.onnx")
+    spelled = replace(GIVEN, command="dfq-deploy evaluate ./f.onnx out//q.onnx --json", quantized_model="out/q.onnx")
+    assert spelled(bad("files-swapped")) == "dfq-deploy evaluate out//q.onnx ./f.onnx --json"
     labelled = TYPED.replace(" --data photos --labels 'class names.txt'", "") + " --data photos --labels NAMES.txt"
     assert GIVEN(Finding("labels", "CHECK", "")) == labelled
     drawn = replace(GIVEN, data="", command=TYPED.replace(" --data photos", ""))

@@ -23,6 +23,7 @@ NUMBERS = {
     "bias": np.full(4, 2.0, np.float32),
     "var": np.square(STD),
     "byte": np.array([255.0], np.float32),
+    "holes": np.array([1.0, 0.0, 1.0, 1.0], np.float32),
 }
 
 
@@ -61,6 +62,23 @@ def test_statistics_in_front_of_a_batch_normalization_are_put_back(model_of: Mod
 )
 def test_others_tell_nothing(model_of: ModelOf, nodes: str) -> None:
     assert feature_statistics(load(model_with(model_of, nodes))) is None
+
+
+def test_a_time_that_frequencies_widen_is_no_feature(model_of: ModelOf) -> None:
+    """Its samples became as wide as the frequencies, and no model takes those."""
+    model = load(model_with(model_of, "a = Mul(x, inverse) b = Add(a, offset) y = MatMul(b, w)", size="1"))
+    assert feature_statistics(model) is None
+    samples = synthesize_from(model, "procedural", (), count=3, preprocess=None, seed=0, device="cpu")
+    assert samples.images.shape == (3, 1)
+
+
+@pytest.mark.parametrize("operator", ["Mul", "Div"])
+def test_a_zero_among_the_factors_tells_nothing(model_of: ModelOf, operator: str) -> None:
+    """NumPy warned of a division by zero."""
+    found = feature_statistics(
+        load(model_with(model_of, f"a = Sub(x, m) b = {operator}(a, holes) y = MatMul(b, w)")),
+    )
+    assert found is None or np.isfinite(found.std).all()
 
 
 def test_channels_of_a_series_have_their_own(model_of: ModelOf) -> None:

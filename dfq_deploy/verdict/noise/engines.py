@@ -14,7 +14,6 @@ from torch import Tensor
 from dfq_deploy.encodings import Encoding
 from dfq_deploy.graph.editing import Names
 from dfq_deploy.graph.operators import WEIGHTED_OPS
-from dfq_deploy.graph.query import name_of
 from dfq_deploy.graph.task import score_output
 from dfq_deploy.quantization.fake_quant import fake_quantizers
 from dfq_deploy.runtime.runner import Output, Runner
@@ -249,20 +248,20 @@ class _Rounding:
                 continue
             if name not in self.made:
                 constant = self.rounded.constants.get(name)
-                self.made[name] = self._rounded(value, node) if constant is None else self._held(constant, name)
+                rounded = self._rounded(value, name, node) if constant is None else self._held(constant, name)
+                self.made[name] = rounded
             node.replace_input_with(place, self.made[name])
 
     def round_writes(self, node: ir.Node, layer: QuantizedLayer) -> None:
         for place, name in layer.writes:
             value = node.outputs[place]
-            rounded = self._rounded(value, None)
+            rounded = self._rounded(value, name, None)
             for index in [i for i, listed in enumerate(self.graph.outputs) if listed is value]:
                 self.graph.outputs[index] = rounded
             value.name, rounded.name = self.names.fresh(f"{name}_float"), name
 
-    def _rounded(self, value: ir.Value, before: ir.Node | None) -> ir.Value:
-        """``value`` through its integers; before a node, or at the graph's end."""
-        name = name_of(value)
+    def _rounded(self, value: ir.Value, name: str, before: ir.Node | None) -> ir.Value:
+        """``value`` through the integers of tensor ``name``; before a node, or at the graph's end."""
         encoding = self.rounded.activations[name]
         zero = int(encoding.zero_point)
         scale = self._held(np.asarray(encoding.scale, np.float32), name)

@@ -4,12 +4,15 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import onnx_ir as ir
 
 from dfq_deploy.errors import ModelError
 from dfq_deploy.evaluation.output_distance import OutputTally
+from dfq_deploy.graph.query import name_of
+from dfq_deploy.graph.randomness import random_outputs
 from dfq_deploy.runtime.runner import Output
 
-__all__ = ["decibels", "noise_ratio"]
+__all__ = ["decibels", "noise_ratio", "repeatable"]
 
 
 def noise_ratio(expected: Sequence[Output], found: Sequence[Output]) -> float:
@@ -26,10 +29,17 @@ def noise_ratio(expected: Sequence[Output], found: Sequence[Output]) -> float:
             ratios.append(tally.noise / tally.signal)
     if not ratios:
         raise ModelError(
-            "the noise of the layers cannot be measured: no output keeps its size from run to run, or all are zero; "
-            "cut the model before what selects (NonMaxSuppression, NonZero)"
+            "the noise of the layers cannot be measured: no output keeps its size from run to run, or all are zero or "
+            "random; cut the model before what selects (NonMaxSuppression, NonZero) or draws numbers (RandomNormalLike)"
         )
     return float(np.mean(ratios))
+
+
+def repeatable(model: ir.Model, outputs: Sequence[Output]) -> tuple[Output, ...]:
+    """The outputs of ``model``, in its order, with nothing in place of those that random numbers decide."""
+    random = random_outputs(model)
+    named = zip(model.graph.outputs, outputs, strict=True)
+    return tuple(() if name_of(value) in random else output for value, output in named)
 
 
 def decibels(noise: float) -> float:

@@ -20,7 +20,7 @@ from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.noise.engine_choice import choose_engine, seconds_alone
 from dfq_deploy.verdict.noise.engines import Engine, QuantizedTensors
 from dfq_deploy.verdict.noise.layers import QuantizedLayer, quantized_layers
-from dfq_deploy.verdict.noise.ratios import decibels, noise_ratio
+from dfq_deploy.verdict.noise.ratios import decibels, noise_ratio, repeatable
 
 __all__ = ["BUDGET", "FEWEST_SAMPLES", "LayerNoise", "Sensitivity", "layer_noise", "rounded_tensors", "sample_count"]
 
@@ -153,8 +153,9 @@ def layer_noise(
     runner = source if isinstance(source, Runner) else Runner(source, name="the float model", quiet_threads=True)
     while True:
         part = _with_same_extras(samples.part(np.arange(count) * len(samples) // count))
-        expected = tuple(runner.run(part))
+        expected = repeatable(prepared, runner.run(part))
         engine, base, exact = choose_engine(prepared, rounded, part, expected, layers, device, corrected)
+        base = repeatable(prepared, base)
         started = time.perf_counter()
         total = noise_ratio(base, engine.together(layers))
         seconds = time.perf_counter() - started

@@ -69,6 +69,30 @@ def test_own_noise_by_hand(two_products: ir.Model) -> None:
     assert (noise["a"].operator, noise["a"].activations, noise["a"].measured) == ("MatMul", ("x",), True)
 
 
+def test_random_outputs_are_no_noise(model_of: ModelOf) -> None:
+    """A sample that is drawn about an output had 3 dB for every layer."""
+    nodes = "h = MatMul(x, a) y = MatMul(h, b) e = RandomNormalLike(y) z = Add(y, e)"
+    model = load(model_of("float[n,6] x", "float[n,6] y, float[n,6] z", nodes, {"a": FIRST, "b": SECOND}))
+    found = layer_noise(model, model, model, ENCODINGS, Samples(IMAGES), budget_s=None)
+    exact = IMAGES @ FIRST @ SECOND
+    first = ENCODINGS["x"].fake_quantize(IMAGES) @ ENCODINGS["a"].fake_quantize(FIRST) @ SECOND
+    (own,) = [layer.own_snr for layer in found.layers if layer.weight == "a"]
+    assert own == pytest.approx(snr(exact, first), abs=0.01)
+
+
+def test_an_output_that_layers_read_is_rounded_once_more_for_each(model_of: ModelOf) -> None:
+    """ONNX Runtime's engine looked for the encoding of the renamed tensor."""
+    nodes = "h = MatMul(x, a) y = Relu(h) z = MatMul(y, b)"
+    model = load(model_of("float[n,6] x", "float[n,6] y, float[n,6] z", nodes, {"a": FIRST, "b": SECOND}))
+    encodings = {**ENCODINGS, "y": ENCODINGS["h"]}
+    rounded = rounded_tensors(model, encodings)
+    layers = quantized_layers(model, encodings)
+    outputs = RuntimeEngine(model, rounded, Samples(IMAGES)).together(layers)
+    written = encodings["y"].fake_quantize(np.maximum(np.asarray(outputs[0]), 0))
+    np.testing.assert_allclose(outputs[0], written, atol=1e-5)
+    np.testing.assert_allclose(outputs[1], written @ encodings["b"].fake_quantize(SECOND), rtol=1e-4, atol=1e-4)
+
+
 def test_a_corrected_bias_takes_the_mean_shift_out(two_products: ir.Model) -> None:
     found = layer_noise(
         two_products, two_products, two_products, ENCODINGS, Samples(IMAGES), corrected=True, budget_s=None
