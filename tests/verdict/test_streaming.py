@@ -9,6 +9,7 @@ from dfq_deploy.graph.loading import load
 from dfq_deploy.runtime.runner import Runner
 from dfq_deploy.samples.samples import Samples
 from dfq_deploy.verdict.finding import Finding
+from dfq_deploy.verdict.judge import SNR
 from dfq_deploy.verdict.streaming import streaming_findings
 
 COUNT, SIZE = 48, 4
@@ -48,6 +49,19 @@ def test_errors_of_the_state_add_up(keep: float, level: str) -> None:
         assert finding.figures["snr_db"] == pytest.approx(10 * np.log10(signal / noise), abs=0.05)
         assert finding.figures["given_db"] > finding.figures["snr_db"] + 3
         assert "over 16 steps on states of its own" in finding.message
+
+
+def test_probabilities_are_no_more_than_doubtful() -> None:
+    """A detector of speech may answer the same at few decibels."""
+    floats, rounded = (model(keep, -1.0) for keep in (0.9, 0.6))
+    for entry in (floats, rounded):
+        entry.graph.node[-1].output[0] = "z"
+        entry.graph.node.append(onnx.helper.make_node("Sigmoid", ["z"], ["y"]))
+    source = load(floats)
+    (finding,) = streaming_findings(source, (Runner(source), Runner(load(rounded))), frames())
+    assert finding.figures is not None
+    assert finding.figures["snr_db"] < SNR.bad
+    assert finding.level == "CHECK"
 
 
 def test_errors_of_a_step_are_judged_elsewhere() -> None:
