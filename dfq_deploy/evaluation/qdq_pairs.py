@@ -1,7 +1,7 @@
 """Read the quantized activations and weights of a QDQ graph, of any tool."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -88,32 +88,29 @@ def activation_pairs(model: ir.Model) -> tuple[ActivationPair, ...]:
 
 def weight_pairs(model: ir.Model) -> tuple[WeightPair, ...]:
     """Every quantized constant that a weighted node reads, in the graph's order."""
-    found = []
-    for node in model.graph:
-        if node.op_type not in WEIGHTED_OPS:
-            continue
-        for place, value in enumerate(node.inputs[:2]):
-            dequantizer = None if value is None else value.producer()
-            if dequantizer is not None and dequantizer.op_type == "DequantizeLinear":
-                pair = _weight(node, place, dequantizer)
-                found += [] if pair is None else [pair]
+    read = (_weight(*operand) for operand in _dequantized_operands(model))
+    found = [pair for pair in read if pair is not None]
     return tuple(_with_usual_bits(pair, found) for pair in found)
 
 
 def unread_weights(model: ir.Model) -> list[str]:
     """Nodes, as ``MatMul 'fc'``, with a constant behind a DequantizeLinear that :func:`weight_pairs` does not read."""
     found = []
-    for node in model.graph:
-        if node.op_type not in WEIGHTED_OPS:
-            continue
-        for place, value in enumerate(node.inputs[:2]):
-            dequantizer = None if value is None else value.producer()
-            if dequantizer is None or dequantizer.op_type != "DequantizeLinear":
-                continue
-            stored = constant_of(dequantizer.inputs[0])
-            if stored is not None and len(stored.shape) > 1 and _weight(node, place, dequantizer) is None:
-                found.append(f"{node.op_type} '{node.name}'")
+    for node, place, dequantizer in _dequantized_operands(model):
+        stored = constant_of(dequantizer.inputs[0])
+        if stored is not None and len(stored.shape) > 1 and _weight(node, place, dequantizer) is None:
+            found.append(f"{node.op_type} '{node.name}'")
     return found
+
+
+def _dequantized_operands(model: ir.Model) -> Iterator[tuple[ir.Node, int, ir.Node]]:
+    """Weighted nodes, the places of their operands behind a DequantizeLinear, and the latter, in the graph's order."""
+    for node in model.graph:
+        if node.op_type in WEIGHTED_OPS:
+            for place, value in enumerate(node.inputs[:2]):
+                producer = None if value is None else value.producer()
+                if producer is not None and producer.op_type == "DequantizeLinear":
+                    yield node, place, producer
 
 
 def float_pairs(model: ir.Model) -> tuple[WeightPair, ...]:

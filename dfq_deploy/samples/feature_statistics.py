@@ -41,10 +41,11 @@ class FeatureStatistics:
 def feature_statistics(model: ir.Model) -> FeatureStatistics | None:
     """Statistics of the main input that the nodes before the first layer tell; None where they tell none.
 
-    A BatchNormalization has measured them. Means that are subtracted and deviations that are divided by, such as those
-    of scikit-learn's StandardScaler, are taken for those that give a mean of 0 and a deviation of 1. A factor alone, or
-    one mean and deviation for all features of an input, says little: 1 / 255 is none of these. Constants that widen the
-    input, such as the frequencies that a time is multiplied with, are no statistics of it.
+    A BatchNormalization has measured them. A mean of each feature that is subtracted and a deviation of each that is
+    divided by, such as those of scikit-learn's StandardScaler, are taken for those that give a mean of 0 and a
+    deviation of 1. One deviation for all features says little: 1 / 255 is none, and positions that are added to
+    embeddings are no means. Constants that widen the input, such as the frequencies that a time is multiplied with, are
+    no statistics of it.
     """
     value, shape = main_input_value(model), sample_shape(model)
     scale, shift = np.ones(1), np.zeros(1)
@@ -59,7 +60,8 @@ def feature_statistics(model: ir.Model) -> FeatureStatistics | None:
             scale, shift = scale * step.scale, shift * step.scale + step.shift
         value = node.outputs[0]
     standard = np.zeros(1), np.ones(1)
-    return _in_units_of_input(shape, standard, scale, shift) if shift.size > 1 and shift.any() else None
+    each = np.ptp(scale) > 0 and shift.size > 1 and shift.any()
+    return _in_units_of_input(shape, standard, scale, shift) if each else None
 
 
 def _in_units_of_input(

@@ -58,7 +58,14 @@ def test_statistics_in_front_of_a_batch_normalization_are_put_back(model_of: Mod
 
 
 @pytest.mark.parametrize(
-    "nodes", ["y = MatMul(x, w)", "a = Div(x, byte) y = MatMul(a, w)", "a = MatMul(x, w) y = Relu(a)"]
+    "nodes",
+    [
+        "y = MatMul(x, w)",
+        "a = Div(x, byte) y = MatMul(a, w)",
+        "a = MatMul(x, w) y = Relu(a)",
+        "a = Add(x, offset) y = MatMul(a, w)",  # positions, which are added to embeddings
+        "a = Div(x, byte) b = Add(a, offset) y = MatMul(b, w)",
+    ],
 )
 def test_others_tell_nothing(model_of: ModelOf, nodes: str) -> None:
     assert feature_statistics(load(model_with(model_of, nodes))) is None

@@ -64,6 +64,8 @@ def _features(model_of: ModelOf, name: str = "x", size: int = 8, nodes: str = "y
     weights = {"w": rng.normal(0, 1, (size, 4)).astype(np.float32)}
     if "m)" in nodes:
         weights["m"] = rng.normal(0, 1, size).astype(np.float32)
+    if "d)" in nodes:
+        weights["d"] = rng.uniform(1, 2, size).astype(np.float32)
     if "Normalization" in nodes:
         weights |= {key: np.abs(rng.normal(1, 0.1, 4)).astype(np.float32) for key in "gbcv"}
     return load(model_of(f"float[n,{size}] {name}", "float[n,4] y", nodes.format(name), weights))
@@ -81,8 +83,13 @@ def test_features_of_unknown_values_are_a_guess(model_of: ModelOf) -> None:
     assert unknown_finding(model, Samples(samples.images), {}) is None
 
 
+def test_what_is_only_added_tells_nothing(model_of: ModelOf) -> None:
+    model = _features(model_of, nodes="s = Sub({}, m)\ny = MatMul(s, w)")
+    assert unknown_finding(model, _drawn(model), {}) is not None
+
+
 def test_what_the_graph_or_the_kind_tells_is_none(model_of: ModelOf) -> None:
-    standardized = _features(model_of, nodes="s = Sub({}, m)\ny = MatMul(s, w)")
+    standardized = _features(model_of, nodes="c = Sub({}, m)\ns = Div(c, d)\ny = MatMul(s, w)")
     normalized = _features(model_of, nodes="h = MatMul({}, w)\ny = BatchNormalization(h, g, b, c, v)")
     for model in (standardized, normalized, _features(model_of, "input_audio", 64)):
         assert unknown_finding(model, _drawn(model), {}) is None
