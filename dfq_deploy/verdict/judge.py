@@ -77,7 +77,7 @@ SNR = Thresholds(good=20.0, bad=12.0)
 
 STEADY = 0.02
 """One probability for each sample that moves no farther, in the mean, is ``OK`` whatever its decibels, which a single
-sample between both classes decides: noise of that size everywhere would have 20 dB or more."""
+sample between both classes decides: noise of that size everywhere would have 31 dB where half of them are 0, half 1."""
 
 OF_OUTPUTS = f"--floor snr={SNR.good:g}"
 """The option by which remedies look at all outputs, not at class scores alone."""
