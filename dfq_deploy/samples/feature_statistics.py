@@ -48,7 +48,7 @@ def feature_statistics(model: ir.Model) -> FeatureStatistics | None:
     no statistics of it.
     """
     value, shape = main_input_value(model), sample_shape(model)
-    scale, shift = np.ones(1), np.zeros(1)
+    scale, shift, each = np.ones(1), np.zeros(1), False
     while len(uses := list(value.uses())) == 1:
         node, position = uses[0]
         if not is_op(node, ("Cast", "Identity")):
@@ -57,11 +57,11 @@ def feature_statistics(model: ir.Model) -> FeatureStatistics | None:
                 break
             if step.mean is not None and step.std is not None:
                 return _in_units_of_input(shape, (step.mean, step.std), scale, shift)
+            each |= step.scale.size > 1 and bool((step.scale != 1).any())
             scale, shift = scale * step.scale, shift * step.scale + step.shift
         value = node.outputs[0]
     standard = np.zeros(1), np.ones(1)
-    each = np.ptp(scale) > 0 and shift.size > 1 and shift.any()
-    return _in_units_of_input(shape, standard, scale, shift) if each else None
+    return _in_units_of_input(shape, standard, scale, shift) if each and shift.size > 1 and shift.any() else None
 
 
 def _in_units_of_input(
